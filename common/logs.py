@@ -1,0 +1,53 @@
+"""One line for each fact, in text or JSON; the image id rides on every line by context."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import structlog
+from structlog.contextvars import bind_contextvars, reset_contextvars
+
+
+def set_up_logs(*, service: str, level: str, as_json: bool) -> None:
+    """Send every library's lines, and ours, to stderr in the one form."""
+    shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.stdlib.PositionalArgumentsFormatter(),
+        structlog.processors.format_exc_info,
+        structlog.processors.CallsiteParameterAdder([structlog.processors.CallsiteParameter.PROCESS]),
+    ]
+    renderer: structlog.typing.Processor = (
+        structlog.processors.JSONRenderer(sort_keys=False)
+        if as_json
+        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=0, pad_level=False)
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level)
+    # what these say at INFO is each request or each frame: our own lines tell the story
+    for chatty in ("aiohttp.access", "aiormq", "aio_pika", "pymongo"):
+        logging.getLogger(chatty).setLevel(logging.ERROR)
+    structlog.contextvars.bind_contextvars(service=service)
+
+
+@contextmanager
+def about(image_id: str) -> Iterator[None]:
+    """Every line logged inside is about this image."""
+    tokens = bind_contextvars(image=image_id)
+    try:
+        yield
+    finally:
+        reset_contextvars(**tokens)

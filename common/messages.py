@@ -1,0 +1,270 @@
+"""What travels on the bus: commands, events and ticks, as CloudEvents 1.0 in structured JSON.
+
+A command is an order, handled once; an event is a fact, heard by all; a tick says that it is time. Fields are only
+ever added; a changed meaning is a new type. Source of the envelope: the CloudEvents 1.0.2 specification, section 3.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    TypeAdapter,
+    ValidationError,
+)
+from pydantic.alias_generators import to_camel
+
+from common.errors import Invalid
+from common.images import Image, Status
+from common.orders import GenerationRequest, invalid
+
+CONTENT_TYPE: Final = "application/cloudevents+json"
+
+
+def iso(moment: AwareDatetime) -> str:
+    """`2025-01-15T12:00:00.000Z`: one form everywhere, so that text sorts as time does."""
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
+
+
+Time = Annotated[AwareDatetime, PlainSerializer(iso, return_type=str, when_used="json")]
+
+
+class Outgoing(BaseModel):
+    """What goes out is camelCase."""
+
+    model_config = ConfigDict(frozen=True, alias_generator=to_camel, populate_by_name=True, serialize_by_alias=True)
+
+
+class ParametersView(Outgoing):
+    steps: int
+    cfg_scale: float
+    sampler: str
+    seed: int
+    hires_fix: bool
+
+
+class FailureView(Outgoing):
+    code: str
+    detail: str
+
+
+class ImageView(Outgoing):
+    """The image as REST shows it; what it does not have yet is null."""
+
+    id: str
+    status: Status
+    prompt: str
+    negative_prompt: str
+    model_used: str
+    width: int
+    height: int
+    parameters: ParametersView
+    image_url: str | None
+    thumbnail_url: str | None
+    format: str | None
+    file_size: int | None
+    generation_time: float | None
+    attempts: int
+    failures: int
+    error: FailureView | None
+    pinned: bool
+    created_at: Time
+    started_at: Time | None
+    finished_at: Time | None
+    retry_at: Time | None
+    expires_at: Time | None
+
+
+def view(image: Image, *, media_url: str, retention: timedelta) -> ImageView:
+    """Show an image: `media_url` is where its files are served, `retention` how long an unpinned one is kept."""
+    shown_thumbnail = image.thumbnail or image.image_file
+    return ImageView(
+        id=image.id,
+        status=image.status,
+        prompt=image.prompt,
+        negative_prompt=image.negative_prompt,
+        model_used=image.model,
+        width=image.width,
+        height=image.height,
+        parameters=ParametersView(**dict(image.parameters)),
+        image_url=media_url + image.image_file if image.image_file else None,
+        thumbnail_url=media_url + shown_thumbnail if shown_thumbnail else None,
+        format=image.format,
+        file_size=image.file_size,
+        generation_time=image.generation_time,
+        attempts=image.attempts,
+        failures=image.failures,
+        error=FailureView(**dict(image.error)) if image.error else None,
+        pinned=image.pinned,
+        created_at=image.created_at,
+        started_at=image.started_at,
+        finished_at=image.finished_at,
+        retry_at=image.not_before,
+        expires_at=None if image.pinned else image.created_at + retention,
+    )
+
+
+class Nothing(BaseModel):
+    """The envelope says it all."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Progress(Outgoing):
+    id: str
+    step: int
+    steps: int
+    seconds_left: float | None
+
+
+class Deleted(Outgoing):
+    id: str
+
+
+class OrderRefused(Outgoing):
+    """An order that never became a record: its id, and why."""
+
+    id: str
+    status: Literal[Status.FAILED] = Status.FAILED
+    error: FailureView
+
+
+class PurgeReport(Outgoing):
+    older_than: Time
+    dry_run: bool
+    images: int
+
+
+class SweepReport(Outgoing):
+    dry_run: bool
+    files_without_record: int
+    records_without_file: int
+    records_without_thumbnail: int
+    examples: list[str]
+
+
+class TickData(BaseModel):
+    """What an operator may say with a tick; `older_than` in seconds. A timer says nothing."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True)
+
+    older_than: Annotated[float, Field(ge=0)] | None = None
+    dry_run: bool = False
+
+
+class Message(BaseModel):
+    """The envelope. `subject` is the image id where there is one; `source` the service that speaks."""
+
+    model_config = ConfigDict(frozen=True)
+
+    specversion: Literal["1.0"] = "1.0"
+    id: str
+    source: str
+    type: str
+    subject: str = ""
+    time: Time
+    datacontenttype: Literal["application/json"] = "application/json"
+    traceparent: str | None = None
+    data: Any = None
+
+
+class GenerateImage(Message):
+    """Paint this image: `id` is the image's. The api names a record; another service gives the whole order."""
+
+    type: Literal["image.generate"] = "image.generate"
+    owner: str | None = None
+    data: GenerationRequest | Nothing = Nothing()
+
+
+class CancelImage(Message):
+    """Cancel the image that `subject` names."""
+
+    type: Literal["image.cancel"] = "image.cancel"
+    owner: str | None = None
+    data: Nothing = Nothing()
+
+
+class ImageEvent(Message):
+    """A fact about an image of one owner; `revision` orders the facts of one image, `attempt` says whose they are."""
+
+    owner: str
+    revision: int
+    attempt: int
+
+
+Change = Literal["image.queued", "image.started", "image.completed", "image.failed", "image.cancelled"]
+
+
+class ImageChanged(ImageEvent):
+    type: Change
+    data: ImageView | OrderRefused
+
+
+class ImageProgressed(ImageEvent):
+    type: Literal["image.progress"] = "image.progress"
+    data: Progress
+
+
+class ImageDeleted(ImageEvent):
+    type: Literal["image.deleted"] = "image.deleted"
+    data: Deleted
+
+
+class JanitorPurged(Message):
+    type: Literal["janitor.purged"] = "janitor.purged"
+    data: PurgeReport
+
+
+class JanitorSwept(Message):
+    type: Literal["janitor.swept"] = "janitor.swept"
+    data: SweepReport
+
+
+class ApiJoined(Message):
+    """An api replica writes this into the log when it starts reading: who reads it back has caught up."""
+
+    type: Literal["api.joined"] = "api.joined"
+    data: Nothing = Nothing()
+
+
+class Tick(Message):
+    """It is time; `token` is true for the timer's own, which is armed again, and false for an operator's."""
+
+    type: Literal["timer.reconcile", "timer.purge", "timer.sweep"]
+    token: bool = False
+    data: TickData = TickData()
+
+
+Command = GenerateImage | CancelImage
+AnyImageEvent = ImageChanged | ImageProgressed | ImageDeleted
+Event = AnyImageEvent | JanitorPurged | JanitorSwept | ApiJoined
+AnyMessage = Annotated[Command | Event | Tick, Field(discriminator="type")]
+FINAL_EVENTS: Final = frozenset({"image.completed", "image.failed", "image.cancelled", "image.deleted"})
+
+_ANY: Final[TypeAdapter[Command | Event | Tick]] = TypeAdapter(AnyMessage)
+
+
+def encode(message: Message) -> bytes:
+    """Structured-mode JSON; an attribute without a value is absent (CloudEvents JSON format, section 2.1)."""
+    body = message.model_dump_json(by_alias=True, exclude={"data"}, exclude_none=True)
+    return f'{body[:-1]},"data":{message.data.model_dump_json(by_alias=True)}}}'.encode()
+
+
+def decode(body: bytes) -> Command | Event | Tick:
+    """Parse once at the border.
+
+    Raises:
+        Invalid: not JSON, no known type, or a field that cannot be taken.
+    """
+    try:
+        return _ANY.validate_json(body)
+    except ValidationError as error:
+        raise invalid(error, "the message") from error
+    except RecursionError as error:
+        raise Invalid("the message is nested too deeply", code="invalid_request") from error

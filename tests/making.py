@@ -1,0 +1,29 @@
+"""Records for tests: sound ones, with what a test is about named by the test."""
+
+from datetime import UTC, datetime
+
+from common.images import Image, Parameters, Status, new_image_id
+
+NOON = datetime(2025, 1, 15, 12, tzinfo=UTC)
+
+
+def an_image(**fields) -> Image:
+    """A queued image of `local`, ordered at noon."""
+    created_at = fields.pop("created_at", NOON)
+    parameters = Parameters(steps=4, cfg_scale=7.5, sampler="Euler", seed=7, hires_fix=False)
+    return Image(
+        **{
+            "id": new_image_id(created_at),
+            "owner": "local",
+            "prompt": "a lighthouse",
+            "negative_prompt": "",
+            "model": "sdxl",
+            "width": 64,
+            "height": 64,
+            "parameters": parameters,
+            "status": Status.QUEUED,
+            "created_at": created_at,
+            "source": "api",
+            **fields,
+        }
+    )

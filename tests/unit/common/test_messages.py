@@ -1,0 +1,121 @@
+"""The envelope: bytes that an independent reader of CloudEvents understands, and that come back the same."""
+
+import json
+
+import pytest
+from cloudevents.core.formats.json import JSONFormat
+from cloudevents.core.v1.event import CloudEvent
+
+from common.clock import ManualClock
+from common.errors import Invalid
+from common.messages import GenerateImage, ImageChanged, Tick, decode, encode, view
+from common.orders import GenerationRequest
+from tests.making import NOON, an_image
+from datetime import timedelta
+
+MEDIA_URL, RETENTION = "/media/", timedelta(days=30)
+
+
+def an_event(image):
+    return ImageChanged(
+        id=f"{image.id}.1",
+        source="api",
+        type="image.queued",
+        subject=image.id,
+        time=NOON,
+        owner="local",
+        revision=1,
+        attempt=0,
+        data=view(image, media_url=MEDIA_URL, retention=RETENTION),
+    )
+
+
+def test_an_event_comes_back_as_it_was():
+    event = an_event(an_image(prompt='a "quoted" sea 🌊'))
+
+    assert decode(encode(event)) == event
+
+
+def test_an_event_is_read_by_an_independent_reader():
+    event = an_event(an_image())
+
+    read = JSONFormat().read(CloudEvent, encode(event))
+
+    assert (read.get_id(), read.get_type(), read.get_source()) == (event.id, "image.queued", "api")
+    assert read.get_time() == NOON
+    assert read.get_data()["createdAt"] == "2025-01-15T12:00:00.000Z"
+
+
+def test_an_order_of_another_service_carries_the_whole_request():
+    clock = ManualClock()
+    body = {
+        "specversion": "1.0",
+        "id": an_image().id,
+        "source": "newsletter",
+        "type": "image.generate",
+        "time": "2025-01-15T12:00:00Z",
+        "owner": "ada",
+        "data": {"prompt": "a lighthouse", "cfg_scale": 5, "steps": 4},
+    }
+
+    command = decode(json.dumps(body).encode())
+
+    assert isinstance(command, GenerateImage)
+    assert command.data == GenerationRequest(prompt="a lighthouse", cfg_scale=5, steps=4)
+    assert command.time == clock.now()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"\xff\xfe",
+        b'{"type": "image.unheard"}',
+        b"[" * 60_000,
+        b'{"specversion":"1.0","id":"x","source":"y","type":"image.generate","time":"now","data":{}}',
+    ],
+)
+def test_what_is_no_message_is_refused(body):
+    with pytest.raises(Invalid):
+        decode(body)
+
+
+def test_a_tick_takes_no_field_that_it_does_not_know():
+    tick = Tick(id="1", source="cli", type="timer.purge", time=NOON)
+    body = json.loads(encode(tick)) | {"data": {"olderThen": 3}}
+
+    with pytest.raises(Invalid):
+        decode(json.dumps(body).encode())
+
+
+def test_the_view_of_a_queued_image_has_every_field_and_nulls_for_what_is_not_there_yet():
+    image = an_image()
+
+    shown = view(image, media_url=MEDIA_URL, retention=RETENTION).model_dump(mode="json", by_alias=True)
+
+    assert shown == {
+        "id": image.id,
+        "status": "queued",
+        "prompt": "a lighthouse",
+        "negativePrompt": "",
+        "modelUsed": "sdxl",
+        "width": 64,
+        "height": 64,
+        "parameters": {"steps": 4, "cfgScale": 7.5, "sampler": "Euler", "seed": 7, "hiresFix": False},
+        "imageUrl": None,
+        "thumbnailUrl": None,
+        "format": None,
+        "fileSize": None,
+        "generationTime": None,
+        "attempts": 0,
+        "failures": 0,
+        "error": None,
+        "pinned": False,
+        "createdAt": "2025-01-15T12:00:00.000Z",
+        "startedAt": None,
+        "finishedAt": None,
+        "retryAt": None,
+        "expiresAt": "2025-02-14T12:00:00.000Z",
+    }
