@@ -1,0 +1,27 @@
+# One image for all services: `darkroom api`, `darkroom generator`, `darkroom janitor`, `darkroom inference`.
+
+FROM python:3.13-slim AS build
+WORKDIR /build
+COPY requirements/build.txt .
+RUN pip install --no-cache-dir --require-hashes -r build.txt
+COPY pyproject.toml LICENSE ./
+COPY common common
+COPY services services
+RUN pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-dir /wheels .
+
+FROM python:3.13-slim
+# What changes seldom comes first: a change of the code does not install the libraries again.
+COPY requirements/runtime.txt /tmp/runtime.txt
+RUN pip install --no-cache-dir --require-hashes --only-binary :all: -r /tmp/runtime.txt
+COPY --from=build /wheels /tmp/wheels
+RUN pip install --no-cache-dir --no-deps /tmp/wheels/*.whl
+
+# The folders exist before a volume is mounted there: a new volume takes over their owner.
+RUN useradd --system --uid 10001 darkroom \
+    && mkdir -p /srv/darkroom/var/media \
+    && chown -R darkroom: /srv/darkroom
+WORKDIR /srv/darkroom
+USER darkroom
+ENV PYTHONUNBUFFERED=1
+EXPOSE 8000
+CMD ["darkroom", "up"]

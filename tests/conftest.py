@@ -1,0 +1,67 @@
+"""Fixtures for every test: the real servers, started when the first test asks for them."""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from tests.servers import mongodb as mongodb_server
+from tests.servers import rabbitmq as rabbitmq_server
+from tests.servers.mongodb import MongoDB
+from tests.servers.rabbitmq import RabbitMQ
+
+
+def pytest_report_header() -> str:
+    return f"rabbitmq: {rabbitmq_server.source() or 'none'}; mongodb: {mongodb_server.source()}"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what needs a server, so that `-m "not rabbitmq"` is the quick half."""
+    for item in items:
+        for server in {"rabbitmq", "mongodb"}.intersection(getattr(item, "fixturenames", ())):
+            item.add_marker(server)
+
+
+@pytest.fixture(scope="session")
+def rabbitmq_of_the_run() -> Iterator[RabbitMQ]:
+    if rabbitmq_server.source() is None:
+        missing = pytest.fail if os.environ.get("CI") else pytest.skip
+        missing("no RabbitMQ: set TEST_BUS_URL, start Docker, or install rabbitmq-server")
+    broker = rabbitmq_server.open_broker()
+    yield broker
+    broker.close()
+
+
+@pytest.fixture
+def rabbitmq(rabbitmq_of_the_run: RabbitMQ) -> Iterator[RabbitMQ]:
+    """The broker, running; a test that stops it need not start it again."""
+    yield rabbitmq_of_the_run
+    if not rabbitmq_of_the_run.is_running:
+        rabbitmq_of_the_run.start()
+
+
+@pytest.fixture
+def vhost(rabbitmq: RabbitMQ) -> str:
+    """The URL of a virtual host that is this test's alone."""
+    return rabbitmq.fresh_vhost()
+
+
+@pytest.fixture(scope="session")
+def mongodb_of_the_run() -> Iterator[MongoDB]:
+    server = mongodb_server.open_server()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def mongodb(mongodb_of_the_run: MongoDB) -> Iterator[MongoDB]:
+    """MongoDB or its stand-in, running; a test that stops it need not start it again."""
+    yield mongodb_of_the_run
+    if not mongodb_of_the_run.is_running:
+        mongodb_of_the_run.start()
+
+
+@pytest.fixture
+def database(mongodb: MongoDB) -> str:
+    """The URL of a database that is this test's alone."""
+    return mongodb.fresh_database()

@@ -1,0 +1,27 @@
+"""`python -m tests.servers`: pulls images if Docker is here, names the Debian packages that the tests still lack."""
+
+import os
+
+from tests.servers import chromium, docker, mongodb, rabbitmq
+
+
+def pull_images() -> None:
+    for url, server in (("TEST_BUS_URL", rabbitmq), ("TEST_STORE_URL", mongodb)):
+        if not os.environ.get(url):
+            docker.pull(server.image())
+
+
+def missing_packages() -> list[str]:
+    missing = []
+    if rabbitmq.source() is None:
+        missing.append("rabbitmq-server")
+    if chromium.find() is None:
+        missing.append("chromium")
+    return missing
+
+
+if __name__ == "__main__":
+    if docker.answers():
+        pull_images()
+    for package in missing_packages():
+        print(package)

@@ -1,0 +1,113 @@
+"""A RabbitMQ for the tests: given by URL, in Docker, or a node of our own from an installed package.
+
+    RabbitMQ          what tests hold: url, fresh_vhost(), stop(), kill(), start(), ctl(), log_tail()
+       └── engine     how this broker is run: Given | InDocker | Installed
+
+Environment: `TEST_BUS_URL` names a running broker (with its management API, at `TEST_BUS_MANAGEMENT_URL` unless that is
+port 15672 of the same host); `TEST_RABBITMQ_IMAGE` another image; `TEST_RABBITMQ_ROOT` a folder with another Debian in
+it (made by debootstrap, its /proc mounted), whose RabbitMQ is run by chroot.
+"""
+
+import itertools
+import os
+import shutil
+from pathlib import Path
+
+from tests.servers import docker
+from tests.servers.rabbitmq_engines import POOL, Engine, Given, InDocker, Installed, vhost_name, vhost_names
+
+IMAGE = "rabbitmq:4.3"
+
+
+class RabbitMQ:
+    """A broker that tests may stop, kill and start again: its address and its data stay.
+
+    `start`, `stop`, `kill` and `ctl` block; inside a coroutine call them by `asyncio.to_thread`.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._names = itertools.count()
+        try:
+            self._broker = engine.start()
+        except BaseException:
+            engine.close()
+            raise
+        self.is_running = True
+
+    @property
+    def url(self) -> str:
+        """The default virtual host, shared by all tests of the run: better take a `fresh_vhost`."""
+        return f"{self._broker}/"
+
+    def fresh_vhost(self) -> str:
+        """The URL of an empty virtual host that no other test has."""
+        number = next(self._names)
+        if number >= POOL and number % POOL == 0:
+            self._engine.add_vhosts(vhost_names(number))
+        return f"{self._broker}/{vhost_name(number)}"
+
+    def start(self) -> None:
+        """Start it again, where it was and with what it had; returns when it takes connections."""
+        self._engine.start()
+        self.is_running = True
+
+    def stop(self) -> None:
+        """Shut it down in order."""
+        self._engine.stop()
+        self.is_running = False
+
+    def kill(self) -> None:
+        """End it as a power cut would."""
+        self._engine.kill()
+        self.is_running = False
+
+    def ctl(self, *arguments: str) -> str:
+        """What `rabbitmqctl` prints for `arguments` (0.4 s a call)."""
+        return self._engine.ctl(*arguments)
+
+    def log_tail(self, lines: int = 40) -> str:
+        return "\n".join(self._engine.log().splitlines()[-lines:])
+
+    def close(self) -> None:
+        """Stop it for good and remove what it left."""
+        self._engine.close()
+
+
+def image() -> str:
+    return os.environ.get("TEST_RABBITMQ_IMAGE", IMAGE)
+
+
+def source() -> str | None:
+    """Where the broker would come from, in words; None if there is none to be had."""
+    if os.environ.get("TEST_BUS_URL"):
+        return "TEST_BUS_URL"
+    if docker.answers():
+        return f"Docker, {image()}"
+    if executable := _executable():
+        return f"installed, {_root() / executable.relative_to('/')}"
+    return None
+
+
+def open_broker() -> RabbitMQ:
+    """Start the broker that `source` names."""
+    if given := os.environ.get("TEST_BUS_URL"):
+        return RabbitMQ(Given(given))
+    if docker.answers():
+        return RabbitMQ(InDocker(image()))
+    if executable := _executable():
+        return RabbitMQ(Installed(executable, root=_root()))
+    raise LookupError("no RabbitMQ: set TEST_BUS_URL, start Docker, or install rabbitmq-server")
+
+
+def _root() -> Path:
+    return Path(os.environ.get("TEST_RABBITMQ_ROOT", "/"))
+
+
+def _executable() -> Path | None:
+    """The server's own script; Debian's wrapper in /usr/sbin would change to the user of the system's node."""
+    debian = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
+    if (_root() / debian.relative_to("/")).exists():
+        return debian
+    found = shutil.which("rabbitmq-server") if _root() == Path("/") else None
+    return Path(found) if found else None

@@ -1,0 +1,270 @@
+"""How a RabbitMQ is run for the tests: `Installed`, `InDocker`, or `Given` by URL and not ours."""
+
+import base64
+import json
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+import urllib.request
+from pathlib import Path
+from typing import Protocol
+from urllib.parse import quote, urlsplit
+
+import pytest
+
+from tests.servers import docker
+from tests.servers.process import Process, free_ports
+
+POOL = 64  # virtual hosts made at once: 64 add 0.75 s to a start of 5.7 s, or take 1.5 s later (3.10.8, 2 cores)
+RUN = secrets.token_hex(4)  # a broker given by URL may serve two runs at once
+START_LIMIT_S = 50.0  # 6 s on an idle machine; below the time limit of a test, so that the log is seen
+PERMISSIONS = {"configure": ".*", "write": ".*", "read": ".*"}
+
+
+class Engine(Protocol):
+    """How a broker is run; it starts with the first `POOL` virtual hosts."""
+
+    def start(self) -> str: ...  # waits until it answers; gives the URL of the broker, without a virtual host
+    def stop(self) -> None: ...
+    def kill(self) -> None: ...
+    def close(self) -> None: ...
+    def add_vhosts(self, names: list[str]) -> None: ...
+    def ctl(self, *arguments: str) -> str: ...
+    def log(self) -> str: ...
+
+
+def vhost_name(number: int) -> str:
+    return f"test-{RUN}-{number}"
+
+
+def vhost_names(first: int) -> list[str]:
+    return [vhost_name(number) for number in range(first, first + POOL)]
+
+
+def definitions(names: list[str]) -> str:
+    """What RabbitMQ calls a definitions file: these virtual hosts, and the guest who may do everything there."""
+    return json.dumps(
+        {
+            "users": [{"name": "guest", "password": "guest", "tags": ["administrator"]}],
+            "vhosts": [{"name": name} for name in names],
+            "permissions": [{"user": "guest", "vhost": name, **PERMISSIONS} for name in names],
+        }
+    )
+
+
+# https://www.rabbitmq.com/docs/configure; tried on 3.10.8 and 4.0.5
+CONFIGURATION = """\
+loopback_users = none
+load_definitions = {definitions}
+disk_free_limit.absolute = 50MB
+log.file = false
+log.console = true
+log.console.level = info
+"""
+
+
+class Installed:
+    """A node of our own from an installed package: own ports, folder, cookie and name, beside any system broker."""
+
+    def __init__(self, executable: Path, *, root: Path) -> None:
+        self._bin = executable.parent
+        self._root = root
+        (root / "tmp").mkdir(exist_ok=True)
+        self._folder = Path(tempfile.mkdtemp(prefix="darkroom-rabbitmq-", dir=root / "tmp"))
+        self._log = self._folder / "log"
+        self._port, distribution_port, epmd_port = free_ports(3)
+        self._node = f"test-{secrets.token_hex(4)}@localhost"
+        self._write("definitions.json", definitions(["/", *vhost_names(0)]))
+        self._write(
+            "rabbitmq.conf",
+            f"listeners.tcp.1 = 127.0.0.1:{self._port}\n"
+            + CONFIGURATION.format(definitions=self._inside("definitions.json")),
+        )
+        self._write("enabled_plugins", "[].")
+        self._env = {
+            "PATH": os.environ["PATH"],
+            "LANG": "C.UTF-8",
+            "HOME": self._inside(""),  # the cookie lies here
+            "ERL_EPMD_PORT": str(epmd_port),
+            "ERL_EPMD_ADDRESS": "127.0.0.1",
+            "RABBITMQ_NODENAME": self._node,
+            "RABBITMQ_NODE_PORT": str(self._port),
+            "RABBITMQ_DIST_PORT": str(distribution_port),
+            "RABBITMQ_CONFIG_FILE": self._inside("rabbitmq.conf"),
+            "RABBITMQ_CONF_ENV_FILE": self._inside("none"),  # Debian's names the system's node
+            "RABBITMQ_ENABLED_PLUGINS_FILE": self._inside("enabled_plugins"),
+            "RABBITMQ_PID_FILE": self._inside("pid"),
+            "RABBITMQ_MNESIA_BASE": self._inside("data"),
+            "RABBITMQ_LOG_BASE": self._inside("logs"),
+            "RABBITMQ_LOGS": "-",
+            # no busy waiting: the broker shares the cores with the tests
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": ("-start_epmd false +sbwt none +sbwtdcpu none +sbwtdio none"),
+        }
+        # Erlang's name server: our own, or the first node would leave the system's running.
+        self._epmd = self._spawn("epmd", "-port", str(epmd_port), "-address", "127.0.0.1")
+        self._server: Process | None = None
+
+    def start(self) -> str:
+        self._server = self._spawn(str(self._bin / "rabbitmq-server"))
+        try:
+            _wait_until_it_answers("127.0.0.1", self._port, while_running=self._server)
+        except TimeoutError as error:
+            raise TimeoutError(f"{error}; its log:\n{self.log()}") from error
+        return f"amqp://guest:guest@127.0.0.1:{self._port}"
+
+    def stop(self) -> None:
+        if self._server:
+            self._server.stop()
+
+    def kill(self) -> None:
+        if self._server:
+            self._server.kill()
+
+    def close(self) -> None:
+        self.stop()
+        self._epmd.stop()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def add_vhosts(self, names: list[str]) -> None:
+        self._write("more.json", definitions(names))
+        self.ctl("import_definitions", self._inside("more.json"))
+
+    def ctl(self, *arguments: str) -> str:
+        command = self._command(str(self._bin / "rabbitmqctl"), "--quiet", "--node", self._node, *arguments)
+        return subprocess.run(command, env=self._env, check=True, timeout=30, capture_output=True, text=True).stdout
+
+    def log(self) -> str:
+        return self._log.read_text(errors="replace")
+
+    def _spawn(self, *command: str) -> Process:
+        return Process(self._command(*command), folder=self._folder, env=self._env, log=self._log)
+
+    def _command(self, *command: str) -> list[str]:
+        return list(command) if self._root == Path("/") else ["chroot", str(self._root), *command]
+
+    def _inside(self, name: str) -> str:
+        """The path of a file of ours as the broker sees it."""
+        return f"/{(self._folder / name).relative_to(self._root)}"
+
+    def _write(self, name: str, text: str) -> None:
+        (self._folder / name).write_text(text)
+
+
+class InDocker:
+    """A container of the official image."""
+
+    def __init__(self, image: str) -> None:
+        path = "/etc/rabbitmq/test-definitions.json"
+        self._container = docker.Container(
+            image,
+            port=5672,
+            files={
+                "/etc/rabbitmq/conf.d/90-tests.conf": CONFIGURATION.format(definitions=path),
+                path: definitions(["/", *vhost_names(0)]),
+            },
+        )
+        self._address: tuple[str, int] | None = None
+
+    def start(self) -> str:
+        if self._address is None:
+            self._address = self._container.create()
+        else:
+            self._container.start()
+        host, port = self._address
+        _wait_until_it_answers(host, port)
+        return f"amqp://guest:guest@{host}:{port}"
+
+    def stop(self) -> None:
+        self._container.stop()
+
+    def kill(self) -> None:
+        self._container.kill()
+
+    def close(self) -> None:
+        self._container.remove()
+
+    def add_vhosts(self, names: list[str]) -> None:
+        self._container.run("sh", "-c", 'printf %s "$1" > /tmp/more.json', "sh", definitions(names))
+        self.ctl("import_definitions", "/tmp/more.json")
+
+    def ctl(self, *arguments: str) -> str:
+        return self._container.run("rabbitmqctl", "--quiet", *arguments)
+
+    def log(self) -> str:
+        return self._container.log()
+
+
+class Given:
+    """A running broker that is not ours: a test that would stop it is skipped."""
+
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        self._broker = f"{parts.scheme}://{parts.netloc}"
+        self._address = parts.hostname or "localhost", parts.port or 5672
+        self._user, self._password = parts.username or "guest", parts.password or "guest"
+        self._management = os.environ.get("TEST_BUS_MANAGEMENT_URL", f"http://{parts.hostname}:15672")
+        self._made: list[str] = []
+
+    def start(self) -> str:
+        _wait_until_it_answers(*self._address)
+        self.add_vhosts(vhost_names(0))
+        return self._broker
+
+    def stop(self) -> None:
+        pytest.skip("the broker at TEST_BUS_URL is not ours to stop")
+
+    def kill(self) -> None:
+        pytest.skip("the broker at TEST_BUS_URL is not ours to kill")
+
+    def close(self) -> None:
+        for name in self._made:
+            self._ask("DELETE", f"/api/vhosts/{name}")
+
+    def add_vhosts(self, names: list[str]) -> None:
+        for name in names:
+            self._ask("PUT", f"/api/vhosts/{name}")
+            self._made.append(name)
+            self._ask("PUT", f"/api/permissions/{name}/{quote(self._user, safe='')}", PERMISSIONS)
+
+    def ctl(self, *arguments: str) -> str:
+        pytest.skip(f"the broker at TEST_BUS_URL takes no rabbitmqctl {arguments[0]}")
+
+    def log(self) -> str:
+        return "the log of the broker at TEST_BUS_URL is not ours to read"
+
+    def _ask(self, method: str, path: str, body: dict[str, str] | None = None) -> None:
+        """https://www.rabbitmq.com/docs/http-api-reference; tried on 3.10.8."""
+        credentials = base64.b64encode(f"{self._user}:{self._password}".encode()).decode()
+        request = urllib.request.Request(
+            self._management + path,
+            method=method,
+            data=json.dumps(body or {}).encode(),
+            headers={"Authorization": f"Basic {credentials}", "Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=10):
+            pass
+
+
+def _wait_until_it_answers(host: str, port: int, *, while_running: Process | None = None) -> None:
+    """An open port is not yet a broker: wait for its first AMQP frame."""
+    deadline = time.monotonic() + START_LIMIT_S
+    while not _answers(host, port):
+        if while_running and not while_running.is_running:
+            raise TimeoutError("RabbitMQ ended while it started")
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"RabbitMQ did not answer at {host}:{port} within {START_LIMIT_S} s")
+        time.sleep(0.05)
+
+
+def _answers(host: str, port: int) -> bool:
+    # AMQP 0-9-1, 2.2.4: the client opens with a protocol header, the server with a method frame (type 1)
+    try:
+        with socket.create_connection((host, port), timeout=2) as connection:
+            connection.sendall(b"AMQP\x00\x00\x09\x01")
+            return connection.recv(1) == b"\x01"
+    except OSError:
+        return False

@@ -1,0 +1,121 @@
+"""docker-compose.yml is a valid Compose file, and its services can be scaled, stopped and waited for."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import jsonschema
+import pytest
+import yaml
+
+from common.settings import Settings
+
+ROOT = Path(__file__).parents[2]
+SCHEMA = ROOT / "tests/schemas/compose-spec.json"  # from the Compose Specification, see the licence beside it
+IDENTITY = {"JWT_SECRET", "JWT_JWKS_URL", "JWT_ISSUER", "JWT_AUDIENCE"}
+OURS = {"api", "generator", "janitor", "inference"}
+
+
+@pytest.fixture(scope="module")
+def compose():
+    return yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+
+
+@pytest.fixture
+def services(compose):
+    return compose["services"]
+
+
+def seconds(duration):
+    return int(duration.removesuffix("s"))
+
+
+def test_compose_file_follows_the_specification(compose):
+    schema = json.loads(SCHEMA.read_text())
+
+    jsonschema.Draft202012Validator(schema).validate(compose)
+
+
+def compose_client():
+    """The command of a Compose client that works here, or None."""
+    for command in (["docker", "compose"], ["docker-compose"]):
+        try:
+            subprocess.run([*command, "version"], check=True, capture_output=True, timeout=10)
+        except (OSError, subprocess.SubprocessError):
+            continue
+        return command
+    return None
+
+
+def test_compose_client_reads_the_file():
+    command = compose_client()
+    if command is None:
+        pytest.skip("no Compose client here; the schema was checked")
+
+    read = subprocess.run(
+        [*command, "--file", str(ROOT / "docker-compose.yml"), "config", "--format", "json"],
+        check=True,
+        capture_output=True,
+        timeout=30,
+    )
+
+    assert json.loads(read.stdout)["services"].keys() == OURS | {"rabbitmq", "mongodb"}
+
+
+def test_each_service_runs_its_own_command_of_one_image(services):
+    assert {name: services[name]["command"] for name in OURS} == {name: ["darkroom", name] for name in OURS}
+    assert {(services[name]["build"], services[name]["image"]) for name in OURS} == {(".", "darkroom:latest")}
+
+
+def test_generator_can_be_scaled(services):
+    for name in ("generator", "janitor", "inference"):
+        assert not {"container_name", "ports", "hostname"}.intersection(services[name])
+
+
+def test_api_is_published_to_this_machine_only(services):
+    assert services["api"]["ports"] == ["${API_PUBLISH:-127.0.0.1:8000}:8000"]
+    assert [name for name in services if "ports" in services[name]] == ["api"]
+
+
+def test_every_service_has_a_healthcheck_and_is_waited_for_by_it(services):
+    assert [name for name in services if "test" not in services[name]["healthcheck"]] == []
+    for name in OURS:
+        for needed, how in services[name].get("depends_on", {}).items():
+            assert (name, needed, how) == (name, needed, {"condition": "service_healthy"})
+            assert needed in services
+
+
+def test_healthchecks_ask_the_port_that_is_listened_on(services):
+    for name, setting in {
+        "api": "API_PORT",
+        "inference": "INFERENCE_PORT",
+        "generator": "HEALTH_PORT",
+        "janitor": "HEALTH_PORT",
+    }.items():
+        port = services[name]["environment"][setting]
+        assert f"http://127.0.0.1:{port}/healthz" in services[name]["healthcheck"]["test"][-1]
+
+
+def test_containers_wait_longer_than_the_services_do(services):
+    for name in OURS - {"inference"}:
+        grace_period = services[name]["environment"]["GRACE_PERIOD"]
+        assert seconds(services[name]["stop_grace_period"]) > seconds(grace_period)
+
+
+def test_pictures_queues_and_records_outlive_their_containers(compose):
+    mounts = {name: service.get("volumes", []) for name, service in compose["services"].items()}
+
+    assert {name: volumes[0].split(":")[0] for name, volumes in mounts.items() if volumes} == {
+        "rabbitmq": "rabbitmq",
+        "mongodb": "mongodb",
+        "api": "media",
+        "generator": "media",
+        "janitor": "media",
+    }
+    assert compose["volumes"].keys() == {"rabbitmq", "mongodb", "media"}
+
+
+def test_environment_names_settings_that_exist(services):
+    known = {name.upper() for name in Settings.model_fields} | IDENTITY
+
+    assert {name: sorted(services[name]["environment"].keys() - known) for name in OURS} == {name: [] for name in OURS}

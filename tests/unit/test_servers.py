@@ -1,0 +1,162 @@
+"""The servers that the other tests stand on do what is said of them."""
+
+import asyncio
+import os
+import subprocess
+import sys
+import textwrap
+import time
+from typing import Any
+
+import aio_pika
+import pytest
+from pymongo import AsyncMongoClient
+
+from tests.servers.docker import answers
+from tests.servers.process import Process, free_ports
+from tests.servers.rabbitmq_engines import POOL
+
+LIMIT_S = 10
+
+
+async def publish(url, queue_name, body):
+    async with await aio_pika.connect(url) as connection:
+        channel = await connection.channel()
+        await channel.declare_queue(queue_name, durable=True)
+        message = aio_pika.Message(body, delivery_mode=aio_pika.DeliveryMode.PERSISTENT)
+        await channel.default_exchange.publish(message, queue_name)
+
+
+async def take(url, queue_name):
+    async with await aio_pika.connect(url) as connection:
+        channel = await connection.channel()
+        queue = await channel.declare_queue(queue_name, durable=True)
+        message = await queue.get(no_ack=True, fail=False)
+        return message and message.body
+
+
+async def test_broker_keeps_durable_queue_over_a_restart(rabbitmq, vhost):
+    await publish(vhost, "letters", b"still here")
+
+    await asyncio.to_thread(rabbitmq.stop)
+    with pytest.raises(aio_pika.exceptions.CONNECTION_EXCEPTIONS):
+        await aio_pika.connect(vhost)
+    await asyncio.to_thread(rabbitmq.start)
+
+    assert await take(vhost, "letters") == b"still here"
+
+
+async def test_broker_keeps_durable_queue_when_killed(rabbitmq, vhost):
+    await publish(vhost, "letters", b"still here")
+
+    await asyncio.to_thread(rabbitmq.kill)
+    await asyncio.to_thread(rabbitmq.start)
+
+    assert await take(vhost, "letters") == b"still here"
+
+
+async def test_vhosts_do_not_see_each_other(rabbitmq):
+    mine, other = rabbitmq.fresh_vhost(), rabbitmq.fresh_vhost()
+
+    await publish(mine, "letters", b"mine")
+
+    assert await take(other, "letters") is None
+    assert await take(mine, "letters") == b"mine"
+
+
+async def test_vhosts_are_made_anew_when_the_pool_is_empty(rabbitmq):
+    urls = [rabbitmq.fresh_vhost() for _ in range(POOL + 1)]
+
+    await publish(urls[-1], "letters", b"at the far end")
+
+    assert len(set(urls)) == len(urls)
+    assert await take(urls[-1], "letters") == b"at the far end"
+
+
+async def test_databases_do_not_see_each_other(mongodb):
+    mine, other = mongodb.fresh_database(), mongodb.fresh_database()
+
+    async with AsyncMongoClient[dict[str, Any]](mine) as client:
+        await client.get_default_database()["letters"].insert_one({"_id": 1})
+
+    async with AsyncMongoClient[dict[str, Any]](other) as client:
+        assert await client.get_default_database()["letters"].count_documents({}) == 0
+
+
+async def test_mongodb_keeps_data_over_a_restart(mongodb, database):
+    async with AsyncMongoClient[dict[str, Any]](database) as client:
+        letters = client.get_default_database()["letters"]
+        await letters.insert_one({"_id": 1, "body": "still here"})
+
+        await asyncio.to_thread(mongodb.kill)
+        await asyncio.to_thread(mongodb.start)
+
+        assert await letters.find_one() == {"_id": 1, "body": "still here"}
+
+
+def test_server_dies_with_a_killed_test_run(tmp_path):
+    folder = tmp_path / "server"
+    folder.mkdir()
+    os.mkfifo(tmp_path / "line")  # ends for its reader when the server and all its children are gone
+    script = f"""
+        import os, pathlib, time
+        from tests.servers.process import Process
+        server = Process(
+            ["sh", "-c", "exec > ../line; sleep 60 & wait"],
+            folder=pathlib.Path({str(folder)!r}), env=os.environ, log=pathlib.Path({str(tmp_path / "log")!r}),
+        )
+        print("ready", flush=True)
+        time.sleep(60)
+    """
+    command = [sys.executable, "-c", textwrap.dedent(script)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as run, (tmp_path / "line").open() as line:
+        assert run.stdout is not None
+        assert run.stdout.readline() == "ready\n"
+        run.kill()
+
+        assert line.read() == ""
+
+    deadline = time.monotonic() + LIMIT_S
+    while folder.exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not folder.exists()
+
+
+def test_server_that_ignores_sigterm_is_killed(tmp_path):
+    os.mkfifo(tmp_path / "line")
+    server = Process(
+        ["sh", "-c", "trap '' TERM; echo ready > line; while :; do sleep 0.1; done"],
+        folder=tmp_path,
+        env=os.environ,
+        log=tmp_path / "log",
+    )
+    (tmp_path / "line").read_text()  # "ready": from here on it ignores the signal
+
+    server.stop(limit_s=0.2)
+
+    assert not server.is_running
+
+
+def test_free_ports_are_distinct_and_below_the_range_of_clients():
+    ports = free_ports(50)
+
+    assert len(set(ports)) == 50
+    assert max(ports) < 32768
+
+
+def test_docker_does_not_answer_where_nothing_listens(monkeypatch, tmp_path):
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/none.sock")
+
+    assert not answers.__wrapped__()
+
+
+async def test_docker_answers_where_its_socket_does(monkeypatch, tmp_path):
+    async def engine(reader, writer):
+        request = await reader.readline()
+        assert request == b"GET /_ping HTTP/1.1\r\n"
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nOK")
+        writer.close()
+
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/docker.sock")
+    async with await asyncio.start_unix_server(engine, tmp_path / "docker.sock"):
+        assert await asyncio.to_thread(answers.__wrapped__)
