@@ -1,0 +1,1 @@
+"""Where pictures and thumbnails lie: one port, an adapter on plain files."""

@@ -1,0 +1,244 @@
+"""Pictures and thumbnails as plain files below one folder.
+
+    put:  .<name>.<random>.part ──fsync──▶ <name> ──fsync of the folder──▶ done
+
+What a reader can see is whole, and what was answered survives a loss of power. A write that died leaves its `.part`
+behind; `walk` lists it under a key that `remove` takes, and nothing else does. Every access to the disk is in a thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import secrets
+import stat
+import tempfile
+from collections.abc import AsyncIterator, Callable, Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime
+from itertools import islice
+from pathlib import Path
+from typing import Final, TypeVar
+
+from common.clock import whole_ms
+from common.errors import Invalid, Misconfigured, Unavailable
+from common.media.port import Stored
+
+T = TypeVar("T")
+
+FOLDERS: Final = ("generated_images", "thumbnails")
+THREADS: Final = 4
+AT_ONCE: Final = 2  # threads that remove, so that the others can still write and read meanwhile
+PAGE: Final = 1000  # files in one list of `walk`, and in one step of `remove`
+
+_NAME: Final = r"[0-9a-f-]{36}(?:-[0-9]{1,9})?\.(?:png|jpg|webp)"
+_KEY: Final = re.compile(rf"(?:{'|'.join(FOLDERS)})/[0-9]{{4}}/[0-9]{{2}}/{_NAME}")
+_LEFTOVER: Final = re.compile(rf"(?:{'|'.join(FOLDERS)})/[0-9]{{4}}/[0-9]{{2}}/\.{_NAME}\.[0-9a-f]{{16}}\.part")
+
+
+class FileMedia:
+    """Made by `open`; see `common/media/port.py` for what each method promises."""
+
+    def __init__(self, root: Path, threads: ThreadPoolExecutor) -> None:
+        self._root = root
+        self._threads = threads
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, root: Path) -> AsyncIterator[FileMedia]:
+        """Make the folder where there is none.
+
+        Raises:
+            Misconfigured: it cannot be made or written.
+        """
+        threads = ThreadPoolExecutor(THREADS, thread_name_prefix="media")
+        try:
+            media = cls(await asyncio.to_thread(_writable, root), threads)
+            yield media
+        finally:
+            await asyncio.to_thread(threads.shutdown)
+
+    async def put(self, key: str, content: bytes) -> None:
+        file = self._file(key)
+        await self._run(lambda: self._put(file, content))
+
+    async def get(self, key: str) -> bytes | None:
+        file = self._file(key)
+        return await self._run(lambda: self._get(file))
+
+    def path(self, key: str) -> Path | None:
+        if _KEY.fullmatch(key) is None:
+            return None
+        file = self._root / key
+        return file if _is_plain(file) else None  # a few microseconds, so not worth a thread
+
+    async def exists(self, keys: Collection[str]) -> set[str]:
+        return await self._run(lambda: self._exists(keys))
+
+    async def remove(self, keys: Collection[str]) -> int:
+        files = [self._file(key, leftovers=True) for key in keys]
+        turn = asyncio.Semaphore(AT_ONCE)
+
+        async def remove(some: list[Path]) -> int:
+            async with turn:
+                return await self._run(lambda: self._remove(some))
+
+        pages = [files[start : start + PAGE] for start in range(0, len(files), PAGE)]
+        removed = 0
+        for outcome in await asyncio.gather(*map(remove, pages), return_exceptions=True):
+            if isinstance(outcome, BaseException):
+                raise outcome
+            removed += outcome
+        return removed
+
+    async def walk(self) -> AsyncIterator[list[Stored]]:
+        found = self._walk()
+        while page := await self._run(lambda: list(islice(found, PAGE))):
+            yield page
+
+    async def check(self) -> None:
+        await self._run(lambda: _write_something(self._root))
+
+    async def _run(self, work: Callable[[], T]) -> T:
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        except OSError as error:
+            raise Unavailable("media", error.strerror or type(error).__name__) from error
+
+    def _file(self, key: str, *, leftovers: bool = False) -> Path:
+        """Keys are made from records; this is the second lock on the same door.
+
+        Raises:
+            Invalid: the key is not of the form that records have.
+        """
+        if _KEY.fullmatch(key) or (leftovers and _LEFTOVER.fullmatch(key)):
+            return self._root / key
+        raise Invalid(f"not a key of the media: {key[:100]!r}", code="invalid_key")
+
+    def _put(self, file: Path, content: bytes) -> None:
+        _require_plain(file.parent)
+        try:
+            _write(file, content)
+        except FileNotFoundError:  # the first of its month
+            self._make_folder(file.parent)
+            _write(file, content)
+        _sync_folder(file.parent)
+
+    def _get(self, file: Path) -> bytes | None:
+        try:
+            _require_plain(file.parent)
+            descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW)
+        except FileNotFoundError:
+            return None
+        with os.fdopen(descriptor, "rb") as reading:
+            return reading.read()
+
+    def _exists(self, keys: Collection[str]) -> set[str]:
+        there = {key for key in keys if _KEY.fullmatch(key) and _is_file(self._root / key)}
+        if not there:
+            self._root.stat()  # a disk that is not mounted must not read as files that are lost
+        return there
+
+    def _remove(self, files: list[Path]) -> int:
+        removed = 0
+        folders = {file.parent for file in files}
+        for folder in folders:
+            _require_plain(folder)
+        for file in files:
+            with suppress(FileNotFoundError):
+                file.unlink()
+                removed += 1
+        for folder in folders:
+            with suppress(FileNotFoundError):
+                _sync_folder(folder)
+        return removed
+
+    def _walk(self) -> Iterator[Stored]:
+        with os.scandir(self._root):
+            pass  # there at all
+        for name in FOLDERS:
+            for year in _entries(self._root / name):
+                for month in _entries(Path(year.path)):
+                    for entry in _entries(Path(month.path)):
+                        key = f"{name}/{year.name}/{month.name}/{entry.name}"
+                        if _KEY.fullmatch(key) or _LEFTOVER.fullmatch(key):
+                            yield from _stored(key, entry)
+
+    def _make_folder(self, folder: Path) -> None:
+        missing = [each for each in (folder, *folder.parents) if each.is_relative_to(self._root) and not each.exists()]
+        folder.mkdir(parents=True, exist_ok=True)
+        for each in missing:
+            _sync_folder(each.parent)
+
+
+def _writable(root: Path) -> Path:
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        _write_something(root)
+    except OSError as error:
+        raise Misconfigured(f"MEDIA_ROOT: {root} cannot be written: {error.strerror}", code="bad_setting") from error
+    return root.resolve()
+
+
+def _write(file: Path, content: bytes) -> None:
+    """Beside, then in place: a reader sees all of it or none."""
+    part = file.with_name(f".{file.name}.{secrets.token_hex(8)}.part")
+    try:
+        with part.open("xb") as writing:
+            writing.write(content)
+            writing.flush()
+            os.fsync(writing.fileno())
+        part.replace(file)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+
+
+def _write_something(root: Path) -> None:
+    with tempfile.TemporaryFile(dir=root) as file:  # has no name: nothing can be left behind
+        file.write(b"darkroom")
+        file.flush()
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the names in it durable, which the fsync of a file does not."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _require_plain(folder: Path) -> None:
+    if not _is_plain(folder):
+        raise OSError(None, f"{folder} goes through a link")
+
+
+def _is_plain(path: Path) -> bool:
+    """No part of it is a link, which could lead out of the root; whether it is there does not matter."""
+    return os.path.realpath(path) == str(path)
+
+
+def _is_file(file: Path) -> bool:
+    try:
+        return stat.S_ISREG(file.lstat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+
+
+def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:
+    """What lies in a folder, links aside; nothing where it has gone meanwhile."""
+    with suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
+        for entry in entries:
+            if not entry.is_symlink():
+                yield entry
+
+
+def _stored(key: str, entry: os.DirEntry[str]) -> Iterator[Stored]:
+    with suppress(FileNotFoundError):
+        found = entry.stat(follow_symlinks=False)
+        changed_at = whole_ms(datetime.fromtimestamp(found.st_mtime, UTC))
+        if stat.S_ISREG(found.st_mode):
+            yield Stored(key=key, size=found.st_size, changed_at=changed_at)

@@ -1,0 +1,149 @@
+"""What a record store does for Darkroom. The docstrings are the contract that `tests/contract/test_store.py` runs.
+
+It keeps two kinds of document: images, and small named entries (quotas, timers, keys). Both change by
+compare-and-swap on `revision` and in no other way, so two writers can never both win. The rules live in the moves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+
+from common.errors import NotFound
+from common.images import Image, Status
+
+Move = Callable[[Image], Image]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A small document of the house itself; `revision` 1 is a new one. `data` is JSON and holds no null."""
+
+    kind: str
+    key: str
+    revision: int
+    data: dict[str, Any]
+    expires_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where a page of the history begins: after the image of this time and id, newest first."""
+
+    created_at: datetime
+    id: str
+
+
+class Store(Protocol):
+    """Every method raises `Unavailable` when the store does not answer in time; a write may then have happened."""
+
+    async def insert(self, image: Image) -> None:
+        """Keep a new image, durably. The very same record again is a success: its first answer may have been lost.
+
+        Raises:
+            Duplicate: its id, idempotency or slot is taken; `key` says which, the first of these where several are.
+        """
+
+    async def get(self, image_id: str) -> Image | None: ...
+
+    async def replace(self, image: Image) -> bool:
+        """Replace the record whose revision is one less; False if there is none, and nothing has changed.
+
+        Raises:
+            Duplicate: it asks for a slot or an idempotency that is taken; no move does.
+        """
+
+    async def remove(self, image: Image) -> bool:
+        """Drop the record of exactly this revision, for good."""
+
+    async def find(self, idempotency: str) -> Image | None:
+        """The image of this idempotency string, a deleted one too."""
+
+    async def history(
+        self,
+        owner: str,
+        statuses: Collection[Status],
+        *,
+        limit: int,
+        offset: int = 0,
+        after: Position | None = None,
+    ) -> list[Image]:
+        """Images of the owner in these states, newest first by (created_at, id), without the deleted."""
+
+    async def total(self, owner: str, statuses: Collection[Status]) -> int:
+        """How many images `history` could show in all."""
+
+    async def unsent(self, *, created_before: datetime, now: datetime, limit: int) -> list[Image]:
+        """Queued, no `sent_at`, older than that, `not_before` absent or come; oldest first."""
+
+    async def sent_before(self, moment: datetime, *, limit: int) -> list[Image]:
+        """Queued with a `sent_at` before the moment, and `not_before` absent or before it; oldest first."""
+
+    async def last_started(self) -> datetime | None:
+        """The latest `sent_at` of an image that a worker has taken since it was sent."""
+
+    async def lapsed(self, now: datetime, *, limit: int) -> list[Image]:
+        """Running under a lease that has run out."""
+
+    async def owing(self, *, since_before: datetime, limit: int) -> list[Image]:
+        """With an event due since before that."""
+
+    async def overdue(self, created_before: datetime, *, limit: int) -> list[Image]:
+        """Queued or running, and older than that."""
+
+    async def purgeable(self, created_before: datetime, *, limit: int) -> list[Image]:
+        """Final, not pinned, not deleted, and older than that; oldest first."""
+
+    async def count_purgeable(self, created_before: datetime) -> int: ...
+
+    async def unburied(self, *, deleted_before: datetime, limit: int) -> list[Image]:
+        """Deleted before that, and not yet a tombstone."""
+
+    async def tombstones(self, *, buried_before: datetime, limit: int) -> list[Image]:
+        """Tombstones older than that, of which no event is due."""
+
+    async def several(self, ids: Collection[str]) -> dict[str, Image]:
+        """Those of the ids that are on record, tombstones too."""
+
+    async def completed(self, *, after_id: str, limit: int) -> list[Image]:
+        """Completed and not deleted, by id, those after `after_id`."""
+
+    async def replace_several(self, images: Collection[Image]) -> set[str]:
+        """`replace` for each, in as few writes as the store allows; the ids of those replaced."""
+
+    async def remove_several(self, images: Collection[Image]) -> int:
+        """`remove` for each, in as few writes as the store allows; how many were removed."""
+
+    async def entry(self, kind: str, key: str) -> Entry | None: ...
+
+    async def entries(self, kind: str) -> list[Entry]: ...
+
+    async def put(self, entry: Entry) -> bool:
+        """Insert an entry of revision 1, or replace the one whose revision is one less; False if it lost."""
+
+    async def discard(self, kind: str, key: str) -> bool:
+        """Drop an entry; True if it was there, for exactly one of several callers."""
+
+    async def expire(self, now: datetime) -> int:
+        """Drop the entries whose `expires_at` has come; how many."""
+
+    async def check(self) -> None:
+        """Answer a trivial question. Raises Unavailable."""
+
+
+async def change(store: Store, image_id: str, move: Move) -> Image:
+    """Apply a move to the record as it is now, again for as long as another writer was faster.
+
+    Raises:
+        NotFound: there is no such record.
+        Refused: by the move; nothing has changed.
+    """
+    while True:
+        image = await store.get(image_id)
+        if image is None:
+            raise NotFound(f"there is no image {image_id}", code="image_not_found")
+        changed = move(image)
+        if changed is image or await store.replace(changed):
+            return changed

@@ -1,0 +1,1 @@
+"""The services of Darkroom; each runs alone, and `embedded` runs them in one process."""

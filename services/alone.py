@@ -1,0 +1,132 @@
+"""One service by itself, as a process among others: its parts opened by the settings' URLs, and its health."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+from common.bus.connect import open_bus
+from common.bus.port import Bus
+from common.clock import Clock, SystemClock
+from common.errors import Misconfigured
+from common.media.connect import open_media
+from common.media.port import Media
+from common.monitoring import build_health_app
+from common.serving import serving
+from common.settings import Settings
+from common.store.connect import open_store
+from common.store.port import Store
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What the services stand on, opened."""
+
+    bus: Bus
+    store: Store
+    media: Media
+    clock: Clock
+
+
+@asynccontextmanager
+async def opened(settings: Settings, *, name: str) -> AsyncIterator[Parts]:
+    """Open store, media and bus; they are closed in the other order, the store last."""
+    clock = SystemClock()
+    async with (
+        open_store(settings.store_url, timeout_s=settings.store_timeout) as store,
+        open_media(settings.media_root) as media,
+        open_bus(settings, name=name, clock=clock) as bus,
+    ):
+        yield Parts(bus, store, media, clock)
+
+
+async def api(settings: Settings, stopping: asyncio.Event) -> None:
+    from services.api.service import run_api
+
+    _require_shared_bus(settings)
+    async with opened(settings, name="api") as parts:
+        await run_api(
+            settings,
+            bus=parts.bus,
+            store=parts.store,
+            media=parts.media,
+            clock=parts.clock,
+            inference_url=settings.inference_service_url,
+            stopping=stopping,
+        )
+
+
+async def generator(settings: Settings, stopping: asyncio.Event) -> None:
+    from services.generator.worker import run_generator
+
+    _require_shared_bus(settings)
+    if settings.inference_service_url is None:
+        raise Misconfigured("INFERENCE_SERVICE_URL: where the inference service is; not set", code="bad_setting")
+    async with opened(settings, name="generator") as parts, _health(settings, parts):
+        await run_generator(
+            settings,
+            bus=parts.bus,
+            store=parts.store,
+            media=parts.media,
+            clock=parts.clock,
+            inference_url=settings.inference_service_url,
+            stopping=stopping,
+        )
+
+
+async def janitor(settings: Settings, stopping: asyncio.Event) -> None:
+    from services.janitor.worker import run_janitor
+
+    _require_shared_bus(settings)
+    async with opened(settings, name="janitor") as parts, _health(settings, parts):
+        await run_janitor(
+            settings, bus=parts.bus, store=parts.store, media=parts.media, clock=parts.clock, stopping=stopping
+        )
+
+
+async def inference(settings: Settings, stopping: asyncio.Event) -> None:
+    async with inference_running(settings, host=settings.inference_host) as url:
+        log.info("painting at %s", url)
+        await stopping.wait()
+
+
+@asynccontextmanager
+async def inference_running(settings: Settings, *, host: str) -> AsyncIterator[str]:
+    """The reference inference server; yields its base URL."""
+    from services.inference.app import build_app
+    from services.inference.painter import PainterEngine
+
+    app = build_app(
+        PainterEngine(step_delay_s=settings.painter_step_delay),
+        api_key=settings.inference_service_api_key,
+        concurrency=settings.inference_concurrency,
+    )
+    # a client that has gone stops the work, so its handler is cancelled
+    async with serving(
+        app, host=host, port=settings.inference_port, stop_timeout_s=settings.grace_period, cancel_handlers=True
+    ) as port:
+        yield f"http://{host}:{port}"
+
+
+@asynccontextmanager
+async def _health(settings: Settings, parts: Parts) -> AsyncIterator[None]:
+    async with AsyncExitStack() as stack:
+        if settings.health_port:
+            app = build_health_app(bus=parts.bus, store=parts.store)
+            await stack.enter_async_context(
+                serving(app, host=settings.health_host, port=settings.health_port, stop_timeout_s=1)
+            )
+        yield
+
+
+def _require_shared_bus(settings: Settings) -> None:
+    if settings.bus_url.startswith("memory:"):
+        raise Misconfigured(
+            "BUS_URL: memory:// reaches this process only; give amqp://…, or run everything in one with `darkroom up`",
+            code="bad_setting",
+        )

@@ -1,0 +1,75 @@
+"""What every route needs, and the shape of a route: one table entry each, from which app and contract are made."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from aiohttp import web
+from pydantic import BaseModel
+
+from common.bus.port import Bus
+from common.capabilities import CapabilitiesOf
+from common.clock import Clock
+from common.media.port import Media
+from common.outbox import Outbox
+from common.settings import Settings
+from common.store.port import Store
+from services.api.live import LiveEvents
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """The parts that the routes work with; one for each process."""
+
+    settings: Settings
+    bus: Bus
+    store: Store
+    media: Media
+    outbox: Outbox
+    live: LiveEvents
+    capabilities: CapabilitiesOf | None
+    clock: Clock
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request, with what was read of it: the owner it is for, and the parsed query and body."""
+
+    request: web.Request
+    context: Context
+    owner: str
+    query: Any = None
+    body: Any = None
+
+    @property
+    def image_id(self) -> str:
+        """As it stands in the path, not yet checked."""
+        return self.request.match_info["id"]
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """A route: what it takes, what it gives by status, and which problems it knows of its own."""
+
+    method: str
+    path: str
+    handle: Callable[[Call], Awaitable[web.StreamResponse]]
+    summary: str
+    answers: dict[int, type[BaseModel] | None]
+    problems: tuple[int, ...] = ()
+    query: type[BaseModel] | None = None
+    body: type[BaseModel] | None = None
+    is_public: bool = False  # served without identity
+    headers: dict[str, str] = field(default_factory=dict)  # request headers it reads: name to meaning
+
+
+CONTEXT: Final = web.AppKey("context", Context)
+
+
+def answer(model: BaseModel, *, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
+    """A model as JSON."""
+    return web.Response(
+        status=status, text=model.model_dump_json(by_alias=True), content_type="application/json", headers=headers
+    )

@@ -1,0 +1,38 @@
+"""Alive, and ready: `/healthz` says that the process runs, `/readyz` whether it can be of use just now."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from aiohttp import web
+
+from common.errors import Unavailable
+from services.api.context import Call, Operation, answer
+from services.api.schema import Health
+
+
+async def alive(_call: Call) -> web.Response:
+    """The process answers."""
+    return answer(Health(status="ok", trouble={}))
+
+
+async def ready(call: Call) -> web.Response:
+    """503 with what is missing, while bus, store, media or the event log cannot be used."""
+    context = call.context
+    trouble = {}
+    if context.bus.trouble:
+        trouble["bus"] = context.bus.trouble
+    if not context.live.is_ready:
+        trouble["events"] = "the event log is still being read"
+    for name, check in (("store", context.store.check), ("media", context.media.check)):
+        try:
+            await check()
+        except Unavailable as error:
+            trouble[name] = error.detail
+    return answer(Health(status="unavailable" if trouble else "ok", trouble=trouble), status=503 if trouble else 200)
+
+
+OPERATIONS: Final = [
+    Operation("GET", "/healthz", alive, "Is it alive", answers={200: Health}, is_public=True),
+    Operation("GET", "/readyz", ready, "Is it ready", answers={200: Health, 503: Health}, is_public=True),
+]

@@ -1,0 +1,163 @@
+"""The routes on images that are on record: history, one image, delete, cancel, pin."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import logging
+from datetime import UTC, datetime
+from functools import partial
+from typing import Final
+
+from aiohttp import web
+
+from common import images
+from common.errors import Invalid, NotFound, Refused, ServiceError
+from common.images import Image, Status
+from common.messages import ImageView, iso
+from common.store.port import Move, Position, change
+from services.api.context import Call, Operation, answer
+from services.api.schema import Cancelled, Change, HistoryItem, HistoryPage, HistoryQuery
+
+log = logging.getLogger(__name__)
+
+_STATES: Final = {
+    "active": frozenset({Status.QUEUED, Status.RUNNING}),
+    "all": frozenset(Status),
+    **{status.value: frozenset({status}) for status in Status},
+}
+
+
+async def history(call: Call) -> web.Response:
+    """The owner's images, newest first, by page or by cursor."""
+    query: HistoryQuery = call.query
+    store, statuses = call.context.store, _STATES[query.status]
+    after = _position(query.cursor) if query.cursor else None
+    offset = 0 if after else (query.page - 1) * query.per_page
+    # one more than is shown tells whether there is a next page
+    found = await store.history(call.owner, statuses, limit=query.per_page + 1, offset=offset, after=after)
+    shown = found[: query.per_page]
+    return answer(
+        HistoryPage(
+            images=[_item(call, image) for image in shown],
+            total=await store.total(call.owner, statuses),
+            page=query.page,
+            per_page=query.per_page,
+            next_cursor=_cursor(shown[-1]) if len(found) > len(shown) else None,
+        )
+    )
+
+
+async def get(call: Call) -> web.Response:
+    """One image, in any state."""
+    return answer(call.context.outbox.view(await owned(call, call.image_id)))
+
+
+async def delete(call: Call) -> web.Response:
+    """Cancel if need be; remove file, thumbnail and record. What this process leaves, the janitor finishes."""
+    image = await _changed(call, partial(images.delete, now=call.context.clock.now()))
+    await call.context.outbox.try_announce(image)
+    try:
+        await call.context.media.remove(images.media_keys(image))
+        await change(call.context.store, image.id, partial(images.bury, now=call.context.clock.now()))
+    except ServiceError as error:
+        log.warning("files of %s are left to the janitor: %s", image.id, error)
+    return web.Response(status=204)
+
+
+async def cancel(call: Call) -> web.Response:
+    """Final at once; says what the image was. 409 where it is final already."""
+    was = Status.QUEUED
+
+    def move(image: Image) -> Image:
+        nonlocal was
+        was = image.status
+        return images.cancel(image, now=call.context.clock.now())
+
+    image = await _changed(call, move)
+    await call.context.outbox.try_announce(image)
+    return answer(Cancelled(id=image.id, was=was))
+
+
+async def pin(call: Call) -> web.Response:
+    """Exempt an image from the purge, or no longer."""
+    body: Change = call.body
+    return answer(call.context.outbox.view(await _changed(call, partial(images.pin, pinned=body.pinned))))
+
+
+_OWN: Final = (401, 404, 503)
+OPERATIONS: Final = [
+    Operation(
+        "GET",
+        "/api/images/history/",
+        history,
+        "Images, newest first",
+        query=HistoryQuery,
+        answers={200: HistoryPage},
+        problems=(400, 401, 503),
+    ),
+    Operation("GET", "/api/images/{id}/", get, "One image", answers={200: ImageView}, problems=(400, *_OWN)),
+    Operation("DELETE", "/api/images/{id}/", delete, "Delete an image", answers={204: None}, problems=(400, *_OWN)),
+    Operation(
+        "POST",
+        "/api/images/{id}/cancel/",
+        cancel,
+        "Cancel an image",
+        answers={200: Cancelled},
+        problems=(400, 409, *_OWN),
+    ),
+    Operation(
+        "PATCH",
+        "/api/images/{id}/",
+        pin,
+        "Pin an image, or unpin it",
+        body=Change,
+        answers={200: ImageView},
+        problems=(400, 408, 413, 415, *_OWN),
+    ),
+]
+
+
+async def owned(call: Call, image_id: str) -> Image:
+    """The image, if it is this owner's and not deleted; one of others is as absent as none."""
+    return _owned(await call.context.store.get(images.image_id(image_id)), call.owner, image_id)
+
+
+async def _changed(call: Call, move: Move) -> Image:
+    """Apply a move, within it the check that the image is this owner's."""
+    image_id = images.image_id(call.image_id)
+
+    def owned_move(image: Image) -> Image:
+        return move(_owned(image, call.owner, image_id))
+
+    try:
+        return await change(call.context.store, image_id, owned_move)
+    except Refused as refused:
+        raise Refused(
+            f"image {image_id} is {refused.status} already", status=refused.status, code="already_final"
+        ) from refused
+
+
+def _owned(image: Image | None, owner: str, image_id: str) -> Image:
+    if image is None or image.owner != owner or image.deleted_at is not None:
+        raise NotFound(f"there is no image {image_id}", code="image_not_found")
+    return image
+
+
+def _item(call: Call, image: Image) -> HistoryItem:
+    view = call.context.outbox.view(image)
+    return HistoryItem(**{name: getattr(view, name) for name in HistoryItem.model_fields})
+
+
+def _cursor(image: Image) -> str:
+    return base64.urlsafe_b64encode(f"{iso(image.created_at)}/{image.id}".encode()).decode().rstrip("=")
+
+
+def _position(cursor: str) -> Position:
+    try:
+        text = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode()
+        moment, _, image_id = text.partition("/")
+        # astimezone: a time without a zone is nobody's cursor, but must not be an error of ours
+        return Position(datetime.fromisoformat(moment).astimezone(UTC), images.image_id(image_id))
+    except (binascii.Error, ValueError, OverflowError, Invalid) as error:
+        raise Invalid("the cursor is not one that a history page gave", code="invalid_cursor") from error

@@ -1,0 +1,276 @@
+"""The live events of one api replica: one reader of the log, a buffer that all sockets share, and who waits for what.
+
+    event log ──▶ reader ──▶ repeats dropped ──▶ buffer ──▶ sockets of the owner
+                                                      └───▶ requests that wait for an image
+
+The reader begins a while back, so that it knows the events before a client's cursor; it has caught up when it reads
+back the mark that it wrote itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections import OrderedDict, deque
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from functools import cached_property
+from itertools import islice
+from typing import Final
+
+from common.bus.port import After, Bus, Logged, Since, Start
+from common.clock import Clock
+from common.errors import CursorGone, ServiceError, Unavailable
+from common.images import Image, new_image_id
+from common.messages import (
+    FINAL_EVENTS,
+    AnyImageEvent,
+    ApiJoined,
+    ImageChanged,
+    ImageDeleted,
+    ImageProgressed,
+    iso,
+)
+from common.store.port import Store
+
+log = logging.getLogger(__name__)
+
+KNOWN_IMAGES: Final = 100_000  # whose newest revision is remembered: about 20 MB
+RETRY_S: Final = 1.0
+
+
+@dataclass(frozen=True)
+class Shown:
+    """An event as clients see it: the frame is made once, however many sockets it goes to."""
+
+    cursor: str
+    event: AnyImageEvent
+    sign: Callable[[AnyImageEvent], object]
+
+    @cached_property
+    def frame(self) -> str:
+        return json.dumps(
+            {
+                "cursor": self.cursor,
+                "id": self.event.id,
+                "type": self.event.type,
+                "subject": self.event.subject,
+                "time": iso(self.event.time),
+                "revision": self.event.revision,
+                "attempt": self.event.attempt,
+                "data": self.sign(self.event),
+            },
+            ensure_ascii=False,
+            separators=(",", ":"),
+        )
+
+    @property
+    def is_progress(self) -> bool:
+        return isinstance(self.event, ImageProgressed)
+
+
+def plain(event: AnyImageEvent) -> object:
+    """The data of an event as JSON; where media URLs are signed, another function stands in its place."""
+    return event.data.model_dump(mode="json", by_alias=True)
+
+
+@dataclass(slots=True)
+class Seen:
+    """The newest of one image that the log has shown."""
+
+    revision: int = -1
+    ids: dict[str, str] = field(default_factory=dict)  # event id to the cursor it first had
+
+
+class LiveEvents:
+    """What this replica has read of the log; `run` is the task that reads."""
+
+    def __init__(
+        self,
+        bus: Bus,
+        store: Store,
+        clock: Clock,
+        *,
+        backlog: int,
+        lookback_s: float,
+        poll_s: float,
+        data: Callable[[AnyImageEvent], object] = plain,
+    ) -> None:
+        self._bus = bus
+        self._store = store
+        self._clock = clock
+        self._lookback_s = lookback_s
+        self._poll_s = poll_s
+        self._data = data
+        # every entry read has its place, shown or not: a client's cursor may be of one that was not
+        self._buffer: deque[tuple[str, Shown | None]] = deque(maxlen=backlog)
+        self._place: dict[str, int] = {}
+        self._count = 0
+        self._images: OrderedDict[str, Seen] = OrderedDict()
+        self._listeners: dict[str, set[Callable[[Shown], None]]] = {}
+        self._waiting: dict[str, set[asyncio.Event]] = {}
+        self._caught_up = asyncio.Event()
+        self._is_stopping = False
+        self.cursor = ""
+
+    @property
+    def is_ready(self) -> bool:
+        return self._caught_up.is_set()
+
+    async def ready(self) -> None:
+        await self._caught_up.wait()
+
+    def release(self) -> None:
+        """The service stops: whoever waits for an image gets its record as it is."""
+        self._is_stopping = True
+        for waiting in self._waiting.values():
+            for hint in waiting:
+                hint.set()
+
+    async def run(self) -> None:
+        """Read the log for as long as the service lives; never returns."""
+        mark = new_image_id(self._clock.now())
+        start: Start = Since(self._clock.now() - timedelta(seconds=self._lookback_s))
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._write_mark(mark))
+            while True:
+                try:
+                    async with aclosing(self._bus.read(start)) as entries:
+                        async for entry in entries:
+                            self._take(entry, mark)
+                except CursorGone as error:
+                    log.warning("the event log was cut under the reader: %s", error)
+                    start = Since(self._clock.now() - timedelta(seconds=self._lookback_s))
+                except ServiceError as error:
+                    log.warning("the event log cannot be read: %s", error)
+                    start = After(self.cursor) if self.cursor else start
+                    await asyncio.sleep(RETRY_S)
+
+    async def _write_mark(self, mark: str) -> None:
+        while not self.is_ready:
+            try:
+                await self._bus.publish(ApiJoined(id=mark, source="api", time=self._clock.now()))
+                return
+            except Unavailable as error:
+                log.debug("mark not written: %s", error)
+                await asyncio.sleep(RETRY_S)
+
+    def _take(self, entry: Logged, mark: str) -> None:
+        event = entry.event
+        shown = None
+        if isinstance(event, ImageChanged | ImageDeleted | ImageProgressed) and not self._is_repeat(
+            event, entry.cursor
+        ):
+            shown = Shown(entry.cursor, event, self._data)
+        self._keep(entry.cursor, shown)
+        if shown is not None:
+            self._show(shown)
+        elif event.id == mark:
+            self._caught_up.set()
+
+    def _keep(self, cursor: str, shown: Shown | None) -> None:
+        if len(self._buffer) == self._buffer.maxlen:
+            self._place.pop(self._buffer[0][0], None)
+        self._buffer.append((cursor, shown))
+        self._place[cursor] = self._count
+        self._count += 1
+        self.cursor = cursor
+
+    def _is_repeat(self, event: AnyImageEvent, cursor: str) -> bool:
+        """True for what clients have seen, or what is older than what they have seen of this image."""
+        seen = self._images.setdefault(event.subject, Seen())
+        self._images.move_to_end(event.subject)
+        if len(self._images) > KNOWN_IMAGES:
+            self._images.popitem(last=False)
+        if event.revision < seen.revision or event.id in seen.ids:
+            return True
+        seen.revision = event.revision
+        if not isinstance(event, ImageProgressed):
+            seen.ids[event.id] = cursor
+        return False
+
+    def _show(self, shown: Shown) -> None:
+        for hear in list(self._listeners.get(shown.event.owner, ())):
+            hear(shown)
+        if shown.event.type in FINAL_EVENTS:
+            for waiting in self._waiting.get(shown.event.subject, ()):
+                waiting.set()
+
+    def since(self, cursor: str) -> list[Shown] | None:
+        """What the buffer holds after the cursor; None where the cursor is older than the buffer."""
+        place = self._place.get(cursor)
+        if place is None:
+            return None
+        first = self._count - len(self._buffer)
+        after = islice(self._buffer, place + 1 - first, None)
+        return [shown for _, shown in after if shown is not None]
+
+    async def older(self, cursor: str) -> AsyncIterator[tuple[str, Shown | None]]:
+        """What the log itself holds after the cursor, up to where `since` can take over; None for what is not shown.
+
+        Raises:
+            CursorGone: the log no longer reaches back that far.
+        """
+        async with aclosing(self._bus.read(After(cursor))) as entries:
+            async for entry in entries:
+                yield entry.cursor, self._again(entry)
+                if entry.cursor in self._place:
+                    return
+
+    def _again(self, entry: Logged) -> Shown | None:
+        """An entry read a second time: shown where it was the first of its event."""
+        event = entry.event
+        if not isinstance(event, ImageChanged | ImageDeleted | ImageProgressed):
+            return None
+        known = self._images.get(event.subject)
+        first = known.ids.get(event.id, entry.cursor) if known else entry.cursor
+        return Shown(entry.cursor, event, self._data) if first == entry.cursor else None
+
+    @asynccontextmanager
+    async def listening(self, owner: str, hear: Callable[[Shown], None]) -> AsyncIterator[None]:
+        """Call `hear` with each event of this owner from now on."""
+        listeners = self._listeners.setdefault(owner, set())
+        listeners.add(hear)
+        try:
+            yield
+        finally:
+            listeners.discard(hear)
+            if not listeners:
+                self._listeners.pop(owner, None)
+
+    async def until_final(self, image_id: str, *, timeout_s: float) -> Image | None:
+        """The record once it is final or deleted, or as it is when the time is over.
+
+        The event is the hint, the record the answer: it is read at the start, at the event, and now and then.
+        """
+        hint = asyncio.Event()
+        waiting = self._waiting.setdefault(image_id, set())
+        waiting.add(hint)
+        ends_s = self._clock.monotonic() + timeout_s
+        try:
+            while True:
+                image = await self._record(image_id)
+                left_s = ends_s - self._clock.monotonic()
+                if image is None or image.status.is_final or left_s <= 0 or self._is_stopping:
+                    return image
+                try:
+                    async with asyncio.timeout(min(left_s, self._poll_s)):
+                        await hint.wait()
+                except TimeoutError:
+                    continue
+                hint.clear()
+        finally:
+            waiting.discard(hint)
+            if not waiting:
+                self._waiting.pop(image_id, None)
+
+    async def _record(self, image_id: str) -> Image | None:
+        while True:
+            try:
+                return await self._store.get(image_id)
+            except Unavailable as error:
+                log.warning("waiting for the store: %s", error)
+                await asyncio.sleep(RETRY_S)

@@ -1,0 +1,69 @@
+"""What can be ordered, and how much of it is left: `GET /api/models/` and `GET /api/limits/`."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from aiohttp import web
+
+from common.capabilities import Capabilities
+from common.orders import GenerationRequest
+from services.api import admission
+from services.api.context import Call, Operation, answer
+from services.api.schema import Limits, ModelOffer, Offers
+
+_DEFAULTS: Final = GenerationRequest(prompt="-").model_dump(by_alias=True, exclude={"prompt"})
+
+
+async def models(call: Call) -> web.Response:
+    """Models and samplers as the inference service names them; the defaults alone where it does not."""
+    capabilities = call.context.capabilities
+    offered = await capabilities.get() if capabilities is not None else None
+    return answer(_offers(offered))
+
+
+async def limits(call: Call) -> web.Response:
+    """What the owner has left."""
+    context = call.context
+    left = await admission.limits(call.owner, store=context.store, settings=context.settings, clock=context.clock)
+    return answer(left)
+
+
+OPERATIONS: Final = [
+    Operation("GET", "/api/models/", models, "What can be ordered", answers={200: Offers}, problems=(401,)),
+    Operation("GET", "/api/limits/", limits, "What is left", answers={200: Limits}, problems=(401, 503)),
+]
+
+
+def _offers(offered: Capabilities | None) -> Offers:
+    if offered is None or not offered.models:
+        only = ModelOffer(
+            id=str(_DEFAULTS["model"]),
+            name=str(_DEFAULTS["model"]),
+            samplers=[str(_DEFAULTS["sampler"])],
+            max_width=None,
+            max_height=None,
+            max_steps=None,
+            hires_fix=True,
+            negative_prompt=True,
+        )
+        return Offers(known=False, engine=None, notice=None, models=[only], defaults=_DEFAULTS)
+    return Offers(
+        known=True,
+        engine=offered.engine,
+        notice=offered.notice,
+        models=[
+            ModelOffer(
+                id=model.id,
+                name=model.name or model.id,
+                samplers=list(model.samplers or offered.samplers),
+                max_width=model.max_width,
+                max_height=model.max_height,
+                max_steps=model.max_steps,
+                hires_fix=model.hires_fix is not False,
+                negative_prompt=model.negative_prompt is not False,
+            )
+            for model in offered.models
+        ],
+        defaults=_DEFAULTS,
+    )

@@ -1,0 +1,68 @@
+"""Reading what a client sends, within limits of size and time, into models: whatever it is, never a trace."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any, NoReturn, TypeVar
+
+from aiohttp import web
+from pydantic import BaseModel, ValidationError
+
+from common.errors import Invalid
+from common.orders import invalid
+
+M = TypeVar("M", bound=BaseModel)
+
+
+async def read_body(request: web.Request, model: type[M], *, timeout_s: float) -> M:
+    """The JSON body as a model.
+
+    Raises:
+        Invalid: it is not JSON (`not_json`), too large, too slow, ambiguous, or a field cannot be taken.
+    """
+    if request.content_type != "application/json":
+        raise Invalid(f"the body must be application/json, not {request.content_type[:100]!r}", code="not_json")
+    try:
+        async with asyncio.timeout(timeout_s):
+            body = await request.read()
+    except TimeoutError as error:
+        raise Invalid(f"the body did not arrive within {timeout_s:g} s", code="body_too_slow") from error
+    except web.HTTPRequestEntityTooLarge as error:
+        raise Invalid("the body is larger than is taken here", code="body_too_large") from error
+    return parse(body, model)
+
+
+def parse(body: bytes, model: type[M]) -> M:
+    """Bytes as a model, by the strict reading of JSON (RFC 8259): no NaN, no key twice, no depth without end."""
+    try:
+        value = json.loads(body.decode(), object_pairs_hook=_each_once, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        detail = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)[:200]
+        raise Invalid(f"the body is not JSON that can be taken: {detail}", code="invalid_json") from error
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        raise invalid(error, "the request") from error
+
+
+def read_query(request: web.Request, model: type[M]) -> M:
+    """The query parameters as a model; each may stand once."""
+    twice = {name for name in request.query if len(request.query.getall(name)) > 1}
+    if twice:
+        raise Invalid(f"{', '.join(sorted(twice))}: stands more than once", code="invalid_request")
+    try:
+        return model.model_validate(dict(request.query))
+    except ValidationError as error:
+        raise invalid(error, "the query") from error
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a key stands twice in one object")
+    return found
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")

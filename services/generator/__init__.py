@@ -1,0 +1,1 @@
+"""Takes commands, has the inference service paint, and keeps what it painted."""

@@ -1,0 +1,93 @@
+"""What came back, as a picture: checked in full, and made small. Pillow in a worker thread; nothing is written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from io import BytesIO
+from typing import Final
+
+from PIL import Image as Pillow
+from PIL import ImageOps, UnidentifiedImageError
+
+from common.errors import BadImage
+from common.images import Format
+
+Pillow.MAX_IMAGE_PIXELS = None  # its warning comes late and its limit is global; ours is checked before decoding
+
+_READ: Final = tuple(each.name for each in Format)
+_QUALITY: Final = 85
+# what a thumbnail can be saved from in each format; other modes are brought to RGB or RGBA first
+_MODES: Final = {
+    Format.PNG: frozenset({"1", "L", "LA", "RGB", "RGBA"}),
+    Format.JPEG: frozenset({"L", "RGB"}),
+    Format.WEBP: frozenset({"RGB", "RGBA"}),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """A picture that decodes to its last row, and its thumbnail; sizes in pixels."""
+
+    format: Format
+    width: int
+    height: int
+    thumbnail: bytes
+    thumbnail_format: Format
+
+
+def check(content: bytes, *, max_pixels: int, thumbnail_size: int, thumbnail_format: Format | None) -> Checked:
+    """Decode all of it and make the thumbnail: within a square of `thumbnail_size`, its aspect kept.
+
+    Burns 30-150 ms of one core for a megapixel, most of it with the GIL released: run it in a thread.
+
+    Raises:
+        BadImage: it is no PNG, JPEG or WEBP, has too many pixels, moves, or breaks off.
+    """
+    try:
+        _verify(content)
+        with Pillow.open(BytesIO(content), formats=_READ) as picture:
+            picture_format = _require_usable(picture, max_pixels)
+            picture.load()
+            small_format = thumbnail_format or picture_format
+            thumbnail = _thumbnail(picture, thumbnail_size, small_format)
+            return Checked(picture_format, picture.width, picture.height, thumbnail, small_format)
+    except BadImage:
+        raise
+    except UnidentifiedImageError as error:
+        raise BadImage(f"what came is no PNG, JPEG or WEBP: it begins with {content[:12]!r}") from error
+    except (OSError, ValueError, SyntaxError, EOFError, IndexError, KeyError, Warning) as error:
+        raise BadImage(f"the picture does not decode: {error}") from error
+
+
+def _verify(content: bytes) -> None:
+    # decoding passes over checksums of PNG that verifying reads; it needs an object of its own (Pillow, Image.verify)
+    if content.startswith(b"\x89PNG"):
+        with Pillow.open(BytesIO(content), formats=("PNG",)) as picture:
+            picture.verify()
+
+
+def _require_usable(picture: Pillow.Image, max_pixels: int) -> Format:
+    """Look at the header only: nothing is decoded yet, so a bomb costs nothing."""
+    if picture.width * picture.height > max_pixels:
+        raise BadImage(f"{picture.width} × {picture.height} pixels are more than {max_pixels}")
+    if getattr(picture, "is_animated", False):
+        raise BadImage("it is animated, which a picture is not")
+    return Format[picture.format or ""]
+
+
+def _thumbnail(picture: Pillow.Image, size: int, image_format: Format) -> bytes:
+    small = picture.copy()
+    if small.mode.startswith("I;16") or small.mode == "I":
+        small = small.point(lambda value: value / 256).convert("L")  # 16 bits to 8, not clipped at 255
+    elif small.mode in {"P", "PA"}:
+        small = small.convert("RGBA")  # a palette cannot be resampled
+    small.thumbnail((size, size), Pillow.Resampling.LANCZOS)
+    small = ImageOps.exif_transpose(small)
+    if small.mode not in _MODES[image_format]:
+        with_alpha = "A" in small.getbands() and image_format is not Format.JPEG
+        small = small.convert("RGBA" if with_alpha else "RGB")
+    out = BytesIO()
+    # a copy of the pixels only: no EXIF, no profile, no text of the original goes along
+    small.info.clear()
+    small.save(out, format=image_format.name, optimize=True, quality=_QUALITY)
+    return out.getvalue()

@@ -1,0 +1,102 @@
+"""The generator as a service: takes commands until it is told to stop, then finishes or gives back what is in hand."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import secrets
+import socket
+from datetime import timedelta
+
+import aiohttp
+
+from common.bus.port import Bus, DeadLetter, Done, Outcome, Taking, WorkQueue
+from common.clock import Clock
+from common.media.port import Media
+from common.messages import CancelImage, Event, GenerateImage, Tick
+from common.outbox import Outbox
+from common.settings import Settings
+from common.store.port import Store
+from services.generator.circuit import Circuit
+from services.generator.generate import Studio, generate
+from services.generator.inference import InferenceClient
+
+log = logging.getLogger(__name__)
+
+SOURCE = "generator"
+STOPS_WORK = frozenset({"image.cancelled", "image.deleted"})
+
+
+async def run_generator(
+    settings: Settings,
+    *,
+    bus: Bus,
+    store: Store,
+    media: Media,
+    clock: Clock,
+    inference_url: str,
+    stopping: asyncio.Event,
+) -> None:
+    """Work until `stopping` is set and what is in hand has ended, or the grace period is over."""
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
+        inference = InferenceClient(
+            http,
+            url=inference_url,
+            api_key=settings.inference_service_api_key,
+            timeout_s=settings.inference_timeout,
+            max_bytes=settings.max_image_file_size,
+            clock=clock,
+        )
+        circuit = Circuit(
+            failures=settings.circuit_failures,
+            pause_s=settings.circuit_pause,
+            reachable=inference.capabilities.reachable,
+        )
+        studio = Studio(
+            store=store,
+            outbox=Outbox(
+                bus=bus,
+                store=store,
+                clock=clock,
+                source=SOURCE,
+                media_url=settings.media_prefix,
+                retention=timedelta(days=settings.retention_days),
+            ),
+            media=media,
+            inference=inference,
+            circuit=circuit,
+            settings=settings,
+            clock=clock,
+            token=secrets.token_hex(8),
+            worker=f"{socket.gethostname()}:{os.getpid()}",
+        )
+        await _take_work(studio, bus, settings, stopping)
+
+
+async def _take_work(studio: Studio, bus: Bus, settings: Settings, stopping: asyncio.Event) -> None:
+    async def handle(message: GenerateImage | CancelImage | Tick | DeadLetter) -> Outcome:
+        if not isinstance(message, GenerateImage):
+            return Done()  # the queue holds nothing else
+        return await generate(message, studio)
+
+    def hear(event: Event) -> None:
+        studio.stop_work(event.subject)
+
+    async with (
+        bus.listen(STOPS_WORK, hear),
+        bus.work(WorkQueue.GENERATE, handle, concurrency=settings.generator_concurrency) as taking,
+        asyncio.TaskGroup() as group,
+    ):
+        watching = group.create_task(studio.circuit.run(taking))
+        log.info("taking work, %d at once", settings.generator_concurrency)
+        await stopping.wait()
+        await _finish(taking, settings.grace_period)
+        watching.cancel()
+
+
+async def _finish(taking: Taking, grace_s: float) -> None:
+    if taking.in_hand:
+        log.info("finishing %d images", taking.in_hand)
+    if not await taking.drain(grace_s):
+        log.warning("giving back %d images", taking.in_hand)

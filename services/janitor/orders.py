@@ -1,0 +1,103 @@
+"""What the janitor does at once, beside its timers: cancels by command, and fails the images of dead letters."""
+
+from __future__ import annotations
+
+import json
+import logging
+from datetime import timedelta
+from functools import partial
+
+from common import images
+from common.bus.port import DeadLetter, Done, Outcome, Reject, Retry
+from common.errors import Invalid, NotFound, Refused, Unavailable
+from common.images import Failure
+from common.logs import about
+from common.messages import CancelImage, Command, FailureView, ImageChanged, OrderRefused, Tick
+from common.store.port import change
+from services.janitor.tools import SOURCE, Tools
+
+log = logging.getLogger(__name__)
+
+CODE = "undeliverable"
+
+
+async def cancel(command: Command | Tick | DeadLetter, *, tools: Tools) -> Outcome:
+    """Cancel the image that the command names; an order that has not arrived yet is waited for."""
+    if not isinstance(command, CancelImage):
+        return Done()
+    with about(command.subject):
+        again = Retry(tools.settings.retry_delays[0])
+        try:
+            image_id = images.image_id(command.subject)
+            cancelled = await change(tools.store, image_id, partial(images.cancel, now=tools.clock.now()))
+        except Invalid as error:
+            return Reject(f"{error.code}: {error.detail}")
+        except Refused as refused:
+            log.info("not cancelled: %s", refused)
+            return Done()
+        except NotFound:
+            patience = timedelta(seconds=tools.settings.generation_deadline)
+            return again if tools.clock.now() - command.time < patience else Done()
+        except Unavailable:
+            return again
+        log.info("cancelled")
+        await tools.outbox.try_announce(cancelled)
+        return Done()
+
+
+async def bury_letter(letter: Command | Tick | DeadLetter, *, tools: Tools) -> Outcome:
+    """Fail the image of a dead letter, unless a live lease holds it: that worker has the last word."""
+    if not isinstance(letter, DeadLetter):
+        return Done()
+    log.warning("dead letter from %s: %s", letter.queue, letter.reason)
+    order = _order(letter.body)
+    try:
+        image_id = images.image_id(str(order.get("id") or order.get("subject")))
+    except Invalid:
+        return Done()
+    failure = Failure(code=_code(letter.reason), detail=letter.reason[:300])
+    with about(image_id):
+        try:
+            failed = await change(tools.store, image_id, partial(images.fail, error=failure, now=tools.clock.now()))
+            await tools.outbox.announce(failed)
+        except Refused as refused:
+            log.info("its image is left as it is: %s", refused)
+        except NotFound:
+            await _tell_refused(image_id, order, failure, tools)
+        except Unavailable:
+            return Retry(tools.settings.retry_delays[0])
+    return Done()
+
+
+def _order(body: bytes) -> dict[str, object]:
+    """As much of a command as can be read; not every dead letter is one."""
+    try:
+        found = json.loads(body)
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) and found.get("type") == "image.generate" else {}
+
+
+def _code(reason: str) -> str:
+    code = reason.partition(":")[0]
+    return code if code.isidentifier() else CODE
+
+
+async def _tell_refused(image_id: str, order: dict[str, object], failure: Failure, tools: Tools) -> None:
+    """An order that never became a record is told to its owner all the same."""
+    owner = order.get("owner")
+    if not isinstance(owner, str) or not owner:
+        return
+    await tools.bus.publish(
+        ImageChanged(
+            id=f"{image_id}.0",
+            source=SOURCE,
+            type="image.failed",
+            subject=image_id,
+            time=tools.clock.now(),
+            owner=owner,
+            revision=0,
+            attempt=0,
+            data=OrderRefused(id=image_id, error=FailureView(code=failure.code, detail=failure.detail)),
+        )
+    )

@@ -1,0 +1,84 @@
+"""Clears away images that are older than the retention: marked, then files, then events, then tombstones.
+
+    mark (gone for every reader) ─▶ remove files ─▶ publish image.deleted ─▶ tombstone
+
+In batches, each step repeatable: killed anywhere, reconcile or the next purge goes on from the marks.
+"""
+
+from __future__ import annotations
+
+import logging
+from datetime import datetime, timedelta
+
+from common import images
+from common.errors import Unavailable
+from common.images import Image
+from common.messages import JanitorPurged, PurgeReport, Tick, TickData
+from services.janitor.tools import SOURCE, Tools, each
+
+log = logging.getLogger(__name__)
+
+SLICE = 20  # batches in one run; a longer purge sends itself a tick, so that no run outlives a worker's patience
+
+
+async def purge(tick: TickData, *, tools: Tools) -> None:
+    """Purge what is older than the tick says, else than the retention; what a slice leaves, a next tick takes up."""
+    age_s = tick.older_than if tick.older_than is not None else tools.settings.retention_days * 86400
+    now = tools.clock.now()
+    cutoff = now - timedelta(seconds=age_s)
+    if tick.dry_run:
+        await _report(await tools.store.count_purgeable(cutoff), cutoff, tools, dry_run=True)
+        return
+    purged, left = await _slice(cutoff, tools)
+    if left:
+        data = TickData(older_than=(tools.clock.now() - cutoff).total_seconds())
+        await tools.bus.tick(
+            Tick(id=images.new_image_id(now), source=SOURCE, type="timer.purge", time=tools.clock.now(), data=data)
+        )
+    if purged or tick.older_than is not None:
+        await _report(purged, cutoff, tools, dry_run=False)
+
+
+async def _slice(cutoff: datetime, tools: Tools) -> tuple[int, bool]:
+    """How many were purged, and whether more are left."""
+    purged = 0
+    for _ in range(SLICE):
+        batch = await tools.store.purgeable(cutoff, limit=tools.settings.purge_batch)
+        if not batch:
+            return purged, False
+        purged += await _purge(batch, tools)
+    return purged, True
+
+
+async def _purge(batch: list[Image], tools: Tools) -> int:
+    now = tools.clock.now()
+    marked = {image.id: images.delete(image, now=now) for image in batch}
+    won = await tools.store.replace_several(list(marked.values()))
+    ours = [marked[image_id] for image_id in won]
+    await tools.media.remove([key for image in ours for key in images.media_keys(image)])
+    announced = await _announced(ours, tools)
+    buried = [images.bury(image, now=now, announced=image.id in announced) for image in ours]
+    await tools.store.replace_several(buried)
+    return len(ours)
+
+
+async def _announced(deleted: list[Image], tools: Tools) -> set[str]:
+    """The ids whose event the broker has confirmed; the others stay due on their tombstones."""
+    confirmed: set[str] = set()
+
+    async def publish(image: Image) -> None:
+        await tools.bus.publish(tools.outbox.deleted(image))
+        confirmed.add(image.id)
+
+    try:
+        await each(deleted, publish)
+    except Unavailable as error:
+        log.warning("%d events are left due: %s", len(deleted) - len(confirmed), error)
+    return confirmed
+
+
+async def _report(count: int, cutoff: datetime, tools: Tools, *, dry_run: bool) -> None:
+    log.info("%s %d images from before %s", "would purge" if dry_run else "purged", count, cutoff)
+    now = tools.clock.now()
+    report = PurgeReport(older_than=cutoff, dry_run=dry_run, images=count)
+    await tools.bus.publish(JanitorPurged(id=images.new_image_id(now), source=SOURCE, time=now, data=report))

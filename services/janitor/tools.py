@@ -1,0 +1,59 @@
+"""What every job of the janitor needs, and how it goes through many images without stopping at one."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+
+from common.bus.port import Bus
+from common.clock import Clock
+from common.errors import NotFound, Refused
+from common.images import Image
+from common.media.port import Media
+from common.outbox import Outbox
+from common.settings import Settings
+from common.store.port import Store
+
+log = logging.getLogger(__name__)
+
+SOURCE = "janitor"
+AT_ONCE = 50  # writes and confirms in flight: RabbitMQ took 5,700 a second so, against 1,070 one at a time
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    bus: Bus
+    store: Store
+    media: Media
+    outbox: Outbox
+    settings: Settings
+    clock: Clock
+
+
+async def each(found: Iterable[Image], act: Callable[[Image], Awaitable[object]]) -> int:
+    """Act on each image, several at once; how many it was done for. One that has moved on meanwhile is passed over.
+
+    Raises:
+        Unavailable: as soon as one act does; those under way are cancelled, the next run finds them.
+    """
+    gate = asyncio.Semaphore(AT_ONCE)
+    done = 0
+
+    async def one(image: Image) -> None:
+        nonlocal done
+        async with gate:
+            try:
+                await act(image)
+                done += 1
+            except (Refused, NotFound) as error:
+                log.debug("passed over: %s", error)
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            for image in found:
+                group.create_task(one(image))
+    except BaseExceptionGroup as errors:
+        raise errors.exceptions[0] from None
+    return done

@@ -1,0 +1,155 @@
+"""The main job, as a front end sees it: the same scenario in one process and as separate services."""
+
+import asyncio
+from io import BytesIO
+
+from PIL import Image
+
+from tests.house import ORDER
+
+PLAYGROUND_FIELDS = {
+    "id",
+    "prompt",
+    "imageUrl",
+    "thumbnailUrl",
+    "width",
+    "height",
+    "parameters",
+    "generationTime",
+    "createdAt",
+}
+
+
+def files(house):
+    return sorted(str(path.relative_to(house.media)) for path in house.media.rglob("*") if path.is_file())
+
+
+async def test_the_life_of_a_picture(house, page):
+    """Order and wait, look at it, find it in the history, pin it, delete it: and nothing of it is left."""
+    status, image = await page.post("/v1/images/generations", ORDER | {"width": 320, "height": 192, "steps": 3})
+
+    assert status == 201, image
+    assert set(image) >= PLAYGROUND_FIELDS
+    assert image["parameters"] == {"steps": 3, "cfgScale": 7.5, "sampler": "Euler", "seed": 7, "hiresFix": False}
+    year, month = image["createdAt"][:4], image["createdAt"][5:7]
+    assert image["imageUrl"] == f"/media/generated_images/{year}/{month}/{image['id']}.png"
+    assert image["thumbnailUrl"] == f"/media/thumbnails/{year}/{month}/{image['id']}.png"
+
+    content = await page.bytes(image["imageUrl"])
+    assert len(content) == image["fileSize"]
+    assert Image.open(BytesIO(content)).size == (320, 192)
+    assert Image.open(BytesIO(await page.bytes(image["thumbnailUrl"]))).size == (256, 154)
+
+    assert await page.get(f"/api/images/{image['id']}") == (200, image)
+    _, history = await page.get("/api/images/history/?page=1&perPage=10")
+    assert [item["id"] for item in history["images"]] == [image["id"]]
+    assert (history["total"], history["nextCursor"]) == (1, None)
+
+    _, pinned = await page.ask("PATCH", f"/api/images/{image['id']}/", json={"pinned": True})
+    assert (pinned["pinned"], pinned["expiresAt"]) == (True, None)
+
+    assert (await page.ask("DELETE", f"/api/images/{image['id']}/"))[0] == 204
+    assert (await page.get(f"/api/images/{image['id']}/"))[0] == 404
+    assert (await page.get(image["imageUrl"]))[0] == 404
+    assert (await page.get("/api/images/history"))[1]["total"] == 0
+    assert files(house) == []
+
+
+async def test_the_websocket_tells_each_step_in_order(page):
+    async with page.socket() as events:
+        assert events.hello["type"] == "hello"
+        image = await page.order(steps=4)
+        frames = await events.until_final(image["id"])
+
+    types = [frame["type"] for frame in frames]
+    assert types[:2] == ["image.queued", "image.started"]
+    assert types[-1] == "image.completed"
+    assert set(types[2:-1]) == {"image.progress"}
+    revisions = [frame["revision"] for frame in frames]
+    assert revisions == sorted(revisions)
+    _, record = await page.get(f"/api/images/{image['id']}/")
+    assert frames[-1]["data"] == record
+
+
+async def test_a_client_that_comes_back_gets_what_it_missed_and_nothing_twice(page):
+    async with page.socket() as events:
+        first = await page.order(steps=2)
+        seen = await events.until_final(first["id"])
+    second = await page.order(steps=2)
+    await page.final(second["id"])
+
+    async with page.socket(after=seen[-1]["cursor"]) as events:
+        missed = await events.until_final(second["id"])
+
+    assert [frame["type"] for frame in missed if frame["type"] != "image.progress"] == [
+        "image.queued",
+        "image.started",
+        "image.completed",
+    ]
+
+
+async def test_a_cursor_of_nobody_is_answered_with_a_gap(page):
+    image = await page.order()
+    await page.final(image["id"])
+
+    async with page.socket(after="999999:nobody:nothing") as events:
+        assert events.hello["type"] == "gap"
+        again = await page.order()
+        assert (await events.until_final(again["id"]))[-1]["type"] == "image.completed"
+
+
+async def test_cancel_stops_what_runs_and_says_what_it_was(page):
+    async with page.socket() as events:
+        image = await page.order(steps=150, width=1024, height=1024)
+        while (await events.next())["type"] != "image.progress":
+            pass
+        status, answer = await page.post(f"/api/images/{image['id']}/cancel/")
+        frames = await events.until_final(image["id"])
+
+    assert (status, answer) == (200, {"id": image["id"], "status": "cancelled", "was": "running"})
+    assert frames[-1]["type"] == "image.cancelled"
+    again = await page.post(f"/api/images/{image['id']}/cancel/")
+    assert (again[0], again[1]["code"], again[1]["imageStatus"]) == (409, "already_final", "cancelled")
+
+
+async def test_an_idempotency_key_makes_one_picture_of_two_posts(house, page):
+    key = {"Idempotency-Key": "the-same-click"}
+
+    answers = await asyncio.gather(*(page.post("/v1/images/generations", ORDER, **key) for _ in range(5)))
+    other = await page.post("/v1/images/generations", ORDER | {"steps": 3}, **key)
+
+    assert {(status, image["id"]) for status, image in answers} == {(201, answers[0][1]["id"])}
+    assert (other[0], other[1]["code"]) == (422, "idempotency_mismatch")
+    assert len(files(house)) == 2
+
+
+async def test_prefer_wait_answers_202_when_the_time_is_over(page):
+    status, image = await page.post(
+        "/v1/images/generations", ORDER | {"steps": 150, "width": 1024, "height": 1024}, Prefer="wait=0"
+    )
+
+    assert status == 202
+    assert image["status"] in {"queued", "running"}
+
+
+async def test_history_goes_through_all_pages_by_cursor(page):
+    images = [await page.order(prompt=f"number {number}") for number in range(7)]
+    for image in images:
+        await page.final(image["id"])
+
+    _, answer = await page.get("/api/images/history/?perPage=3")
+    found = [item["id"] for item in answer["images"]]
+    while answer["nextCursor"]:
+        _, answer = await page.get(f"/api/images/history/?perPage=3&cursor={answer['nextCursor']}")
+        found.extend(item["id"] for item in answer["images"])
+
+    assert found == [image["id"] for image in reversed(images)]
+    assert answer["total"] == 7
+
+
+async def test_everything_that_runs_stops_in_order_on_sigterm(house, page):
+    await page.post("/v1/images/generations", ORDER)
+
+    statuses = {alias: await service.stop() for alias, service in house.services.items()}
+
+    assert set(statuses.values()) == {0}, {alias: house.services[alias].log for alias in statuses if statuses[alias]}

@@ -1,0 +1,251 @@
+"""Darkroom itself, for tests: its services as real processes, and a client that speaks as a front end does."""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import aiohttp
+
+from tests.servers.process import free_ports
+
+FINAL = {"completed", "failed", "cancelled"}
+READY_S = 30.0
+ORDER = {"prompt": "a lighthouse at dusk", "width": 64, "height": 64, "steps": 2, "seed": 7}
+
+
+class Service:
+    """One `darkroom` process. Its output goes to a file, shown when it does not do what it should."""
+
+    def __init__(self, name: str, *, env: dict[str, str], log: Path, ready_url: str | None) -> None:
+        self.name = name
+        self.ready_url = ready_url
+        self._env = env
+        self._log = log
+        self._process: asyncio.subprocess.Process | None = None
+
+    async def start(self) -> None:
+        command = [sys.executable, "-m", "services", self.name]
+        with self._log.open("ab") as output:
+            self._process = await asyncio.create_subprocess_exec(
+                *command, env={**os.environ, **self._env}, stdout=output, stderr=output, start_new_session=True
+            )
+
+    @property
+    def pid(self) -> int:
+        assert self._process
+        return self._process.pid
+
+    @property
+    def is_running(self) -> bool:
+        return self._process is not None and self._process.returncode is None
+
+    async def ready(self) -> None:
+        """Wait until it says that it is."""
+        assert self._process
+        assert self.ready_url
+        deadline = time.monotonic() + READY_S
+        async with aiohttp.ClientSession() as http:
+            while not await _answers(http, self.ready_url):
+                assert self.is_running, f"{self.name} ended with {self._process.returncode}:\n{self.log}"
+                assert time.monotonic() < deadline, f"{self.name} is not ready:\n{self.log}"
+                await asyncio.sleep(0.05)
+
+    def signal(self, number: signal.Signals) -> None:
+        assert self._process
+        self._process.send_signal(number)
+
+    async def stop(self) -> int:
+        """Ask it to stop; its exit status."""
+        self.signal(signal.SIGTERM)
+        return await self.wait()
+
+    async def wait(self, limit_s: float = 30) -> int:
+        assert self._process
+        async with asyncio.timeout(limit_s):
+            return await self._process.wait()
+
+    async def kill(self) -> None:
+        assert self._process
+        if self.is_running:
+            self._process.kill()
+        await self._process.wait()
+
+    @property
+    def log(self) -> str:
+        return self._log.read_text()[-6000:]
+
+
+async def _answers(http: aiohttp.ClientSession, url: str) -> bool:
+    try:
+        async with http.get(url, timeout=aiohttp.ClientTimeout(total=2)) as response:
+            return response.status == 200
+    except (aiohttp.ClientError, TimeoutError, OSError):
+        return False
+
+
+class House:
+    """Services that belong together, by name, and the client to the api."""
+
+    def __init__(self, folder: Path, **settings: str) -> None:
+        self.folder = folder
+        self.media = folder / "media"
+        self.api_port, self.inference_port = free_ports(2)
+        self.url = f"http://127.0.0.1:{self.api_port}"
+        self.settings = {
+            "STORE_URL": f"sqlite:///{folder}/darkroom.db",
+            "MEDIA_ROOT": str(self.media),
+            "API_PORT": str(self.api_port),
+            "INFERENCE_PORT": str(self.inference_port),
+            "REQUESTS_PER_HOUR": "0",
+            "CONCURRENT_REQUESTS": "0",
+            "LEASE": "2",
+            "RECONCILE_INTERVAL": "1",
+            "RECONCILE_GRACE": "2",
+            "RETRY_DELAYS": "0.2,0.5,1",
+            "CIRCUIT_PAUSE": "0.2",
+            "GRACE_PERIOD": "10",
+            "POLL_INTERVAL": "0.5",
+            **settings,
+        }
+        self.services: dict[str, Service] = {}
+
+    def add(self, name: str, *, alias: str | None = None, **settings: str) -> Service:
+        """One more process of a service; those that serve only health get a port for it."""
+        env = {**self.settings, **settings}
+        if name in {"up", "api"}:
+            port = int(env["API_PORT"])
+        elif name == "inference":
+            port = int(env["INFERENCE_PORT"])
+        else:
+            port = free_ports(1)[0]
+            env["HEALTH_PORT"] = str(port)
+        path = "healthz" if name == "inference" else "readyz"
+        alias = alias or name
+        log = self.folder / f"{alias}.log"
+        service = Service(name, env=env, log=log, ready_url=f"http://127.0.0.1:{port}/{path}")
+        self.services[alias] = service
+        return service
+
+    async def start(self, *aliases: str) -> None:
+        chosen = [self.services[alias] for alias in aliases or self.services]
+        for service in chosen:
+            await service.start()
+        for service in chosen:
+            await service.ready()
+
+    async def kill(self) -> None:
+        for service in self.services.values():
+            if service.is_running:
+                await service.kill()
+
+
+@asynccontextmanager
+async def embedded(folder: Path, **settings: str) -> AsyncIterator[House]:
+    """Everything in one process: `darkroom up`."""
+    house = House(folder, **settings)
+    house.add("up")
+    async with running(house):
+        yield house
+
+
+@asynccontextmanager
+async def separate(folder: Path, bus_url: str, **settings: str) -> AsyncIterator[House]:
+    """Each service a process of its own on a real RabbitMQ, with two generators."""
+    house = House(folder, BUS_URL=bus_url, **settings)
+    house.settings.setdefault("INFERENCE_SERVICE_URL", f"http://127.0.0.1:{house.inference_port}")
+    house.add("inference")
+    house.add("api")
+    house.add("generator", alias="generator-1")
+    house.add("generator", alias="generator-2")
+    house.add("janitor")
+    async with running(house):
+        yield house
+
+
+@asynccontextmanager
+async def running(house: House) -> AsyncIterator[House]:
+    try:
+        await house.start()
+        yield house
+    finally:
+        await house.kill()
+
+
+class FrontEnd:
+    """What a page does: REST and the websocket."""
+
+    def __init__(self, http: aiohttp.ClientSession, url: str) -> None:
+        self.http = http
+        self.url = url
+
+    async def post(self, path: str, body: object = None, **headers: str) -> tuple[int, dict]:
+        return await self.ask("POST", path, json=body, headers=headers)
+
+    async def get(self, path: str) -> tuple[int, dict]:
+        return await self.ask("GET", path)
+
+    async def ask(self, method: str, path: str, **more) -> tuple[int, dict]:
+        async with self.http.request(method, self.url + path, **more) as response:
+            text = await response.text()
+            return response.status, json.loads(text) if text else {}
+
+    async def order(self, **fields) -> dict:
+        """Order without waiting; the image as it was accepted."""
+        status, image = await self.post("/v1/images/generations", {**ORDER, **fields}, Prefer="respond-async")
+        assert status == 202, image
+        return image
+
+    async def final(self, image_id: str, limit_s: float = 30) -> dict:
+        """The image once it is final, by asking."""
+        async with asyncio.timeout(limit_s):
+            while True:
+                _, image = await self.get(f"/api/images/{image_id}/")
+                if image.get("status") in FINAL:
+                    return image
+                await asyncio.sleep(0.05)
+
+    async def bytes(self, path: str) -> bytes:
+        async with self.http.get(self.url + path) as response:
+            assert response.status == 200, (path, response.status)
+            return await response.read()
+
+    @asynccontextmanager
+    async def socket(self, after: str | None = None) -> AsyncIterator["Events"]:
+        query = {"after": after} if after else {}
+        async with self.http.ws_connect(self.url + "/ws", params=query) as socket:
+            yield Events(socket, json.loads((await socket.receive(10)).data))
+
+
+class Events:
+    """An open websocket: its first frame, and the frames after it."""
+
+    def __init__(self, socket: aiohttp.ClientWebSocketResponse, hello: dict) -> None:
+        self.socket = socket
+        self.hello = hello
+
+    async def next(self, limit_s: float = 30) -> dict:
+        message = await self.socket.receive(limit_s)
+        assert message.type is aiohttp.WSMsgType.TEXT, message
+        return json.loads(message.data)
+
+    async def until_final(self, image_id: str, limit_s: float = 30) -> list[dict]:
+        """The frames of one image up to the one that ends it."""
+        found: list[dict] = []
+        async with asyncio.timeout(limit_s):
+            while not found or found[-1]["type"].removeprefix("image.") not in {*FINAL, "deleted"}:
+                frame = await self.next()
+                if frame.get("subject") == image_id:
+                    found.append(frame)
+        return found
+
+
+@asynccontextmanager
+async def front_end(url: str) -> AsyncIterator[FrontEnd]:
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
+        yield FrontEnd(http, url)

@@ -1,0 +1,355 @@
+"""One order after another through a real generator, bus and store: every row of the table of failures."""
+
+import asyncio
+from contextlib import asynccontextmanager
+from datetime import timedelta
+
+import pytest
+
+from common import images
+from common.bus.memory import MemoryBus
+from common.bus.port import Since, WorkQueue
+from common.clock import SystemClock
+from common.images import Status, new_image_id
+from common.media.files import FileMedia
+from common.messages import GenerateImage
+from common.orders import GenerationRequest
+from common.outbox import Outbox
+from common.settings import read_settings
+from common.store.port import change
+from common.store.sqlite import SqliteStore
+from services.generator.worker import run_generator
+from tests.inference_double import Inference, body, completed, events, inference_double, picture, status
+from tests.making import an_image
+
+FAST = {"RETRY_DELAYS": "0.05", "CIRCUIT_PAUSE": "0.05", "LEASE": "3", "GRACE_PERIOD": "0.2"}
+
+
+class Bench:
+    """A generator at work on an inference double, and what it stands on."""
+
+    def __init__(self, tmp_path, *, bus, store, media, inference: Inference | None, settings, clock) -> None:
+        self.bus, self.store, self.media, self.inference = bus, store, media, inference
+        self.settings, self.clock = settings, clock
+        self.stopping = asyncio.Event()
+        self.media_root = tmp_path / "media"
+        self.task: asyncio.Task | None = None
+        self.outbox = Outbox(
+            bus=bus, store=store, clock=clock, source="api", media_url="/media/", retention=timedelta(days=30)
+        )
+
+    async def order(self, **fields):
+        image = an_image(created_at=self.clock.now(), **fields)
+        await self.store.insert(image)
+        await self.outbox.order(image)
+        return image.id
+
+    async def events(self, image_id, *last):
+        """The types of an image's events, up to one of `last`."""
+        found = []
+        async for entry in self.bus.read(Since(self.clock.now() - timedelta(hours=1))):
+            if entry.event.subject == image_id:
+                found.append(entry.event)
+                if entry.event.type.removeprefix("image.") in last:
+                    return found
+        return found
+
+    async def final(self, image_id):
+        await self.events(image_id, "completed", "failed", "cancelled")
+        return await self.store.get(image_id)
+
+    def files(self):
+        root = self.media_root
+        return sorted(str(path.relative_to(root)) for path in root.rglob("*.*") if path.is_file())
+
+
+@asynccontextmanager
+async def bench(tmp_path, **more):
+    settings, clock = read_settings(FAST | more), SystemClock()
+    async with (
+        SqliteStore.open(tmp_path / "darkroom.db", timeout_s=5) as store,
+        MemoryBus(name="test", clock=clock, log_size=1000, retry_delays=settings.retry_delays) as bus,
+        inference_double() as inference,
+        FileMedia.open(tmp_path / "media") as media,
+        asyncio.TaskGroup() as group,
+    ):
+        made = Bench(tmp_path, bus=bus, store=store, media=media, inference=inference, settings=settings, clock=clock)
+        made.task = group.create_task(
+            run_generator(
+                settings,
+                bus=bus,
+                store=store,
+                media=media,
+                clock=clock,
+                inference_url=inference.url,
+                stopping=made.stopping,
+            )
+        )
+        yield made
+        made.stopping.set()
+
+
+async def test_an_order_becomes_a_picture_a_thumbnail_a_record_and_events(tmp_path):
+    async with bench(tmp_path) as made:
+        image_id = await made.order(width=320, height=640)
+
+        told = await made.events(image_id, "completed")
+        image = await made.store.get(image_id)
+
+        assert [event.type for event in told] == ["image.queued", "image.started", "image.completed"]
+        assert (image.status, image.attempts, image.width, image.height) == ("completed", 1, 320, 640)
+        assert made.files() == [image.image_file, image.thumbnail]
+        assert image.file_size == len(await made.media.get(image.image_file))
+        assert made.inference.keys == [image_id]
+
+
+async def test_progress_is_relayed_where_the_service_tells_it(tmp_path):
+    async with bench(tmp_path) as made:
+        made.inference.capabilities = {"models": []}
+        made.inference.will(events(("progress", {"step": 1, "steps": 4}), completed(picture())))
+        image_id = await made.order()
+
+        image = await made.final(image_id)
+
+        assert image.status == "completed"
+
+
+@pytest.mark.parametrize("code", [408, 425, 429, 500, 503])
+async def test_row_28_a_busy_service_is_asked_again(tmp_path, code):
+    async with bench(tmp_path) as made:
+        made.inference.will(status(code), status(code))
+        image = await made.final(await made.order())
+
+        assert (image.status, image.attempts, image.failures) == ("completed", 3, 2)
+        assert made.files() == [f"generated_images/{image.created_at:%Y/%m}/{image.id}-3.png", image.thumbnail]
+
+
+async def test_the_third_transient_error_fails_the_image_and_says_why(tmp_path):
+    async with bench(tmp_path) as made:
+        made.inference.always(status(503, '{"detail": "out of memory"}'))
+        image = await made.final(await made.order())
+
+        assert (image.status, image.failures, image.error.code) == ("failed", 3, "inference_failed")
+        assert "out of memory" in image.error.detail
+
+
+async def test_row_28_retry_after_is_honoured(tmp_path):
+    async with bench(tmp_path) as made:
+        made.inference.will(status(429, headers={"Retry-After": "300"}))
+        image_id = await made.order()
+
+        told = await made.events(image_id, "started")
+        told = [event async for event in _upto(made, image_id, "image.queued", 2)]
+
+        assert told[-1].data.retry_at - told[-1].time > timedelta(seconds=290)
+
+
+async def _upto(made, image_id, event_type, count):
+    async for entry in made.bus.read(Since(made.clock.now() - timedelta(hours=1))):
+        if entry.event.subject == image_id:
+            yield entry.event
+            count -= entry.event.type == event_type
+            if not count:
+                return
+
+
+@pytest.mark.parametrize("code", [400, 401, 404, 422])
+async def test_row_31_a_refusal_fails_the_image_at_once(tmp_path, code):
+    async with bench(tmp_path) as made:
+        made.inference.will(status(code, '{"detail": "no such model"}'))
+        image = await made.final(await made.order())
+
+        assert (image.status, image.attempts, image.error.code) == ("failed", 1, "inference_refused")
+        assert "no such model" in image.error.detail
+
+
+async def test_row_37_a_redirect_is_not_followed(tmp_path):
+    async with bench(tmp_path) as made:
+        elsewhere = {"Location": f"{made.inference.url}/secret"}
+        made.inference.will(status(307, headers=elsewhere))
+        image = await made.final(await made.order())
+
+        assert (image.status, image.error.code) == ("failed", "inference_refused")
+        assert len(made.inference.orders) == 1
+
+
+@pytest.mark.parametrize("content", [b"", b"<html>busy</html>", picture()[:-100]], ids=["empty", "html", "truncated"])
+async def test_row_33_a_bad_picture_is_tried_once_more_then_fails(tmp_path, content):
+    async with bench(tmp_path) as made:
+        made.inference.always(body(content))
+        image = await made.final(await made.order())
+
+        assert (image.status, image.attempts, image.error.code) == ("failed", 2, "bad_image")
+        assert made.inference.keys == [image.id, f"{image.id}-2"]
+        assert made.files() == []
+
+
+async def test_row_35_a_body_without_end_is_cut_at_the_limit(tmp_path):
+    async def endless(request, _order):
+        from aiohttp import web
+
+        response = web.StreamResponse(headers={"Content-Type": "image/png"})
+        await response.prepare(request)
+        while True:
+            await response.write(bytes(65536))
+
+    async with bench(tmp_path, MAX_IMAGE_FILE_SIZE="1000000") as made:
+        made.inference.always(endless)
+        image = await made.final(await made.order())
+
+        assert (image.status, image.error.code) == ("failed", "bad_image")
+
+
+async def test_row_32_a_body_that_breaks_off_is_tried_again(tmp_path):
+    async def cut(request, _order):
+        from aiohttp import web
+
+        response = web.StreamResponse(headers={"Content-Type": "image/png", "Content-Length": "5000"})
+        await response.prepare(request)
+        await response.write(bytes(100))
+        request.transport.abort()
+        return response
+
+    async with bench(tmp_path) as made:
+        made.inference.will(cut)
+        image = await made.final(await made.order())
+
+        assert (image.status, image.attempts, image.failures) == ("completed", 2, 1)
+
+
+async def test_row_29_a_silent_service_is_given_up_and_asked_again(tmp_path):
+    async with bench(tmp_path, INFERENCE_TIMEOUT="0.2") as made:
+        made.inference.will(made.inference.hold)
+        image = await made.final(await made.order())
+
+        assert (image.status, image.attempts, image.failures) == ("completed", 2, 1)
+        assert made.inference.dropped.is_set()
+
+
+async def test_cancel_drops_the_call_and_discards_the_result(tmp_path):
+    async with bench(tmp_path) as made:
+        made.inference.will(made.inference.hold)
+        image_id = await made.order()
+        await made.inference.held.wait()
+
+        cancelled = await change(made.store, image_id, lambda image: images.cancel(image, now=made.clock.now()))
+        await made.outbox.announce(cancelled)
+        await asyncio.wait_for(made.inference.dropped.wait(), 5)
+
+        image = await made.final(image_id)
+        assert image.status == "cancelled"
+        assert made.files() == []
+
+
+async def test_a_worker_that_missed_the_event_hears_of_a_cancel_at_its_next_renewal(tmp_path):
+    async with bench(tmp_path, LEASE="0.3") as made:
+        made.inference.will(made.inference.hold)
+        image_id = await made.order()
+        await made.inference.held.wait()
+
+        await change(made.store, image_id, lambda image: images.cancel(image, now=made.clock.now()))
+
+        await asyncio.wait_for(made.inference.dropped.wait(), 5)
+
+
+async def test_row_20_a_stopping_generator_gives_its_image_back(tmp_path):
+    async with bench(tmp_path) as made:
+        made.inference.will(made.inference.hold)
+        image_id = await made.order()
+        await made.inference.held.wait()
+
+        made.stopping.set()
+        await made.task
+
+        image = await made.store.get(image_id)
+        assert (image.status, image.attempts, image.failures, image.lost, image.lease) == ("queued", 1, 0, 0, None)
+
+
+async def test_row_25_a_command_that_comes_again_paints_nothing(tmp_path):
+    async with bench(tmp_path) as made:
+        image_id = await made.order()
+        before = await made.final(image_id)
+        again = GenerateImage(id=image_id, source="api", subject=image_id, time=made.clock.now())
+
+        await made.bus.send(again)
+        other = await made.final(await made.order())
+
+        assert other.status == "completed"
+        assert len(made.inference.orders) == 2
+        assert (await made.store.get(image_id)).image_file == before.image_file
+
+
+async def test_row_27_a_complete_order_of_another_service_is_taken(tmp_path):
+    async with bench(tmp_path) as made:
+        order = GenerateImage(
+            id=new_image_id(made.clock.now()),
+            source="newsletter",
+            time=made.clock.now(),
+            owner="ada",
+            data=GenerationRequest(prompt="a lighthouse", width=64, height=64),
+        )
+        await made.bus.send(order)
+        await made.bus.send(order)
+
+        image = await made.final(order.id)
+
+        assert (image.status, image.owner, image.source) == ("completed", "ada", "newsletter")
+        assert len(made.inference.orders) == 1
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"source": "api"}, "unknown_image"),
+        ({"data": GenerationRequest(prompt="a"), "owner": None}, "owner_missing"),
+        ({"data": GenerationRequest(prompt="a"), "owner": "ada", "age": 90_000}, "order_expired"),
+        ({"id": "not-a-uuid"}, "invalid_id"),
+    ],
+    ids=["incomplete", "no owner", "too old", "no id"],
+)
+async def test_row_27_an_order_that_cannot_be_taken_is_dead_lettered(tmp_path, fields, reason):
+    async with bench(tmp_path) as made:
+        now = made.clock.now()
+        sent_at = now - timedelta(seconds=fields.pop("age", 0))
+        await made.bus.send(
+            GenerateImage(**{"id": new_image_id(now), "source": "newsletter", "time": sent_at} | fields)
+        )
+
+        letters = []
+        arrived = asyncio.Event()
+
+        async def take(letter):
+            letters.append(letter)
+            arrived.set()
+            await asyncio.Event().wait()
+
+        async with made.bus.work(WorkQueue.DEAD, take, concurrency=1):
+            await asyncio.wait_for(arrived.wait(), 5)
+
+        assert letters[0].reason.startswith(reason)
+
+
+async def test_row_30_a_service_that_is_down_costs_no_attempts_worth_counting(tmp_path):
+    async with inference_double() as gone:
+        dead_url = gone.url
+    settings, clock = read_settings(FAST), SystemClock()
+    stopping = asyncio.Event()
+    async with (
+        SqliteStore.open(tmp_path / "darkroom.db", timeout_s=5) as store,
+        MemoryBus(name="test", clock=clock, log_size=1000, retry_delays=settings.retry_delays) as bus,
+        FileMedia.open(tmp_path / "media") as media,
+        asyncio.TaskGroup() as group,
+    ):
+        made = Bench(tmp_path, bus=bus, store=store, media=media, inference=None, settings=settings, clock=clock)
+        group.create_task(
+            run_generator(
+                settings, bus=bus, store=store, media=media, clock=clock, inference_url=dead_url, stopping=stopping
+            )
+        )
+        image_id = await made.order()
+        [*_, again] = [event async for event in _upto(made, image_id, "image.queued", 2)]
+        image = await store.get(image_id)
+
+        assert again.data.error.code == "inference_unreachable"
+        assert (image.status, image.failures, image.lost) == (Status.QUEUED, 0, 0)
+        stopping.set()
