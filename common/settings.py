@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -145,6 +146,7 @@ class Settings(BaseModel):
     bus_timeout: Positive = Field(5, description="Longest wait for the broker to confirm")
     store_timeout: Positive = Field(5, description="Longest wait for the store")
     allow_anonymous: bool = Field(False, description="Allows to listen beyond loopback without identity")
+    darkroom_token: str | None = Field(None, description="Sent by `darkroom generate` as a bearer token", repr=False)
     log_level: Annotated[str, Field(pattern="^(DEBUG|INFO|WARNING|ERROR)$")] = Field(
         "INFO", description="`DEBUG`, `INFO`, `WARNING` or `ERROR`"
     )
@@ -174,6 +176,11 @@ def read_settings(environ: Mapping[str, str], env_file: Path | None = None) -> S
     except ValidationError as error:
         wrong = [f"{str(found['loc'][0]).upper()}: {found['msg']}" for found in error.errors(include_url=False)]
         raise Misconfigured("; ".join(wrong), code="bad_setting") from error
+
+
+def settings_of_this_process() -> Settings:
+    """`read_settings` from this process's environment, and `.env` in the folder it runs in."""
+    return read_settings(os.environ, Path(".env"))
 
 
 def table() -> str:

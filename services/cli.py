@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -121,7 +120,7 @@ def _generate(arguments: argparse.Namespace) -> int:
         url=arguments.url or f"http://{settings.api_host}:{settings.api_port}",
         order={name: value for name, value in order.items() if value is not None},
         output=arguments.output,
-        token=arguments.token or os.environ.get("DARKROOM_TOKEN"),
+        token=arguments.token or settings.darkroom_token,
     )
 
 
@@ -177,10 +176,10 @@ def _settings_table(_arguments: argparse.Namespace) -> int:
 
 def _settings() -> Settings | None:
     from common.errors import Misconfigured
-    from common.settings import read_settings
+    from common.settings import settings_of_this_process
 
     try:
-        return read_settings(os.environ, Path(".env"))
+        return settings_of_this_process()
     except Misconfigured as error:
         print(f"darkroom: {error.detail}", file=sys.stderr)
         return None

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from aiohttp import WSCloseCode, WSMessage, WSMsgType, web
 
+from common.clock import Clock
 from common.errors import CursorGone, LimitReached
 from common.images import Status
 from services.api.context import Call, Context, Operation
@@ -118,7 +119,7 @@ async def _converse(client: Client, call: Call, after: str | None) -> None:
     """Until the client closes, floods, or falls too far behind; whichever ends first ends the others."""
     tasks = [
         asyncio.create_task(_show(client, call, after)),
-        asyncio.create_task(_read(client)),
+        asyncio.create_task(_read(client, call.context.clock)),
         asyncio.create_task(client.too_slow.wait()),
     ]
     try:
@@ -192,13 +193,12 @@ def _shown(context: Context, image: Any) -> object:
     return context.outbox.view(image).model_dump(mode="json", by_alias=True)
 
 
-async def _read(client: Client) -> None:
+async def _read(client: Client, clock: Clock) -> None:
     """Clients have nothing to say; reading hears their close and their pongs. One that floods is closed."""
-    loop = asyncio.get_running_loop()
-    window_ends_s, messages = loop.time() + 60, 0
+    window_ends_s, messages = clock.monotonic() + 60, 0
     async for message in client.socket:
-        if loop.time() > window_ends_s:
-            window_ends_s, messages = loop.time() + 60, 0
+        if clock.monotonic() > window_ends_s:
+            window_ends_s, messages = clock.monotonic() + 60, 0
         messages += 1
         if not _is_text(message) or messages > MESSAGES_PER_MINUTE:
             await client.close(WSCloseCode.POLICY_VIOLATION, "nothing is expected from a client")
