@@ -3,6 +3,8 @@
     ServiceError
     ├── BadRequest          fix the request: asking again changes nothing
     │   ├── Invalid         a field or a whole body cannot be taken
+    │   ├── Unauthorized    who calls is not known
+    │   ├── Forbidden       known or not, this may not be done from there
     │   ├── NotFound        nothing there that this caller may see
     │   ├── Gone            it was there, and was deleted
     │   ├── Refused         the record's state does not allow the move
@@ -48,6 +50,19 @@ class Invalid(BadRequest):
     def __init__(self, detail: str, *, code: str | None = None, fields: dict[str, str] | None = None) -> None:
         super().__init__(detail, code=code)
         self.fields = fields or {}
+
+
+class Unauthorized(BadRequest):
+    """The one answer to every caller who is not known: why stays here, or a forger would learn from it."""
+
+    code = "unauthorized"
+
+    def __init__(self) -> None:
+        super().__init__("this needs a bearer token or an API key that holds")
+
+
+class Forbidden(BadRequest):
+    code = "forbidden"
 
 
 class NotFound(BadRequest):

@@ -39,6 +39,8 @@ def _several(value: Any) -> Any:
 
 
 Seconds = Annotated[float, BeforeValidator(seconds)]
+Secret = Annotated[str, Field(min_length=32)]  # HMAC-SHA256 wants a key as long as its hash (RFC 7518, section 3.2)
+Origin = Annotated[str, Field(pattern=r"^https?://[a-z0-9.-]+(:[0-9]{1,5})?$|^https?://\[[0-9a-f:]+\](:[0-9]{1,5})?$")]
 Positive = Annotated[Seconds, Field(gt=0)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 
@@ -146,11 +148,39 @@ class Settings(BaseModel):
     bus_timeout: Positive = Field(5, description="Longest wait for the broker to confirm")
     store_timeout: Positive = Field(5, description="Longest wait for the store")
     allow_anonymous: bool = Field(False, description="Allows to listen beyond loopback without identity")
+    jwt_secret: Secret | None = Field(
+        None, description="Takes bearer tokens signed with it (HS256); 32 characters at least", repr=False
+    )
+    jwt_jwks_url: Annotated[str, Field(pattern=r"^https?://")] | None = Field(
+        None, description="Takes bearer tokens signed with a key of this set (RS256, ES256)"
+    )
+    jwt_issuer: str | None = Field(None, description="`iss` that a token must have; needed with either of these")
+    jwt_audience: str | None = Field(None, description="`aud` that a token must have; needed with either of these")
+    jwt_leeway: Annotated[Seconds, Field(ge=0, le=300)] = Field(
+        30, description="How far the clock of the issuer may be off"
+    )
+    api_keys: bool = Field(
+        False, description="Sets up identity by the keys of `darkroom keys` alone; with tokens they are taken as well"
+    )
+    media_signing_keys: Annotated[tuple[Secret, ...], BeforeValidator(_several)] = Field(
+        (), description="Secrets that sign the URLs of pictures, newest first; needed with identity", repr=False
+    )
+    media_url_age: Positive = Field(21_600, description="A signed URL stays the same this long, and holds once more so long")
+    cors_origins: Annotated[tuple[Origin, ...], BeforeValidator(_several)] = Field(
+        (), description="Pages of other hosts that may use the api: `https://app.example.org,…`"
+    )
+    idle_timeout: Positive = Field(
+        75, description="A connection is closed when it has sent no whole request head within this"
+    )
     darkroom_token: str | None = Field(None, description="Sent by `darkroom generate` as a bearer token", repr=False)
     log_level: Annotated[str, Field(pattern="^(DEBUG|INFO|WARNING|ERROR)$")] = Field(
         "INFO", description="`DEBUG`, `INFO`, `WARNING` or `ERROR`"
     )
     log_format: Annotated[str, Field(pattern="^(text|json)$")] = Field("text", description="`text` or `json`")
+
+    @property
+    def has_identity(self) -> bool:
+        return self.api_keys or self.jwt_secret is not None or self.jwt_jwks_url is not None
 
     @property
     def media_prefix(self) -> str:
@@ -190,6 +220,6 @@ def table() -> str:
         default = field.default
         if isinstance(default, tuple):
             default = ",".join(f"{part:g}" for part in default)
-        shown = "" if default is None else f"`{default}`"
+        shown = "" if default in {None, ""} else f"`{default}`"
         rows.append(f"| `{name.upper()}` | {shown} | {field.description} |")
     return "\n".join(rows) + "\n"

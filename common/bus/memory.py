@@ -20,7 +20,7 @@ from typing import Final, Self
 from common.bus.handling import body_of, tick_of
 from common.bus.memory_queue import Parcel, Queue, Worker
 from common.bus.port import After, DeadLetter, Handler, Logged, Start, WorkQueue
-from common.clock import Clock, SystemClock
+from common.clock import Clock, SystemClock, whole_ms
 from common.errors import CursorGone, Unavailable
 from common.messages import Command, Event, Tick, decode
 
@@ -176,7 +176,8 @@ class MemoryBus:
     def _place_after(self, start: Start) -> int:
         oldest = self._next_place - len(self._log)
         if not isinstance(start, After):
-            return next((entry.place for entry in self._log if entry.at >= start.moment), self._next_place)
+            moment = whole_ms(start.moment)  # as the clock has it
+            return next((entry.place for entry in self._log if entry.at >= moment), self._next_place)
         epoch, _, place = start.cursor.rpartition(".")
         if epoch != self._epoch or not place.isdecimal() or not oldest <= int(place) < self._next_place:
             raise CursorGone(f"the log does not hold {start.cursor[:80]!r}")

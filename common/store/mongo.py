@@ -291,8 +291,11 @@ class MongoStore:
             await self._answer(self._images.create_indexes(list(IMAGE_INDEXES)))
             await self._answer(self._entries.create_indexes(list(ENTRY_INDEXES)))
         except Unavailable as error:
-            if isinstance(error.__cause__, OperationFailure) and error.__cause__.code in _OPERATORS_BUSINESS:
-                raise Misconfigured(f"STORE_URL: the database refuses us, with code {error.__cause__.code}") from error
+            refusal = error.__cause__
+            if isinstance(refusal, ConfigurationError):  # only now does mongodb+srv:// look up its hosts
+                raise Misconfigured("STORE_URL: its hosts cannot be looked up") from error
+            if isinstance(refusal, OperationFailure) and refusal.code in _OPERATORS_BUSINESS:
+                raise Misconfigured(f"STORE_URL: the database refuses us, with code {refusal.code}") from error
             raise
 
     async def _answer(self, call: Awaitable[T]) -> T:

@@ -9,8 +9,9 @@ from typing import Final
 from aiohttp import web
 
 from common.errors import Invalid
-from services.api import contract, files, generations, health, images, offers, websocket
+from services.api import contract, files, generations, health, images, offers, pages, websocket
 from services.api.context import CONTEXT, Call, Context, Operation
+from services.api.measured import measured
 from services.api.problems import problems
 from services.api.requests import read_body, read_query
 
@@ -24,16 +25,17 @@ ROUTES: Final[list[Operation]] = [
     *offers.OPERATIONS,
     *health.OPERATIONS,
 ]
-OPERATIONS: Final = [*ROUTES, *contract.operations(ROUTES)]
+OPERATIONS: Final = [*ROUTES, *contract.operations(ROUTES), *pages.OPERATIONS]
 LOCAL: Final = "local"  # the one owner, where no identity is set up
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def build_app(context: Context) -> web.Application:
     """Both `/path` and `/path/` are served, without a redirect."""
-    app = web.Application(middlewares=[problems], client_max_size=context.settings.max_body_size)
+    app = web.Application(middlewares=[measured, problems], client_max_size=context.settings.max_body_size)
     app[CONTEXT] = context
     app[websocket.SOCKETS] = {}
+    app[pages.PAGES] = pages.read_pages(context.settings.media_prefix)
     app.on_shutdown.append(_release)
     app.on_shutdown.append(websocket.close_all)
     # history before {id}: the first route that matches is taken

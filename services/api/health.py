@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from aiohttp import web
+from prometheus_client.aiohttp import make_aiohttp_handler
 
 from common.errors import Unavailable
 from services.api.context import Call, Operation, answer
@@ -32,7 +33,16 @@ async def ready(call: Call) -> web.Response:
     return answer(Health(status="unavailable" if trouble else "ok", trouble=trouble), status=503 if trouble else 200)
 
 
+_metrics: Final = make_aiohttp_handler()
+
+
+async def measures(call: Call) -> web.StreamResponse:
+    """Prometheus' text format."""
+    return await _metrics(call.request)
+
+
 OPERATIONS: Final = [
     Operation("GET", "/healthz", alive, "Is it alive", answers={200: Health}, is_public=True),
+    Operation("GET", "/metrics", measures, "Metrics", answers={200: None}, is_public=True),
     Operation("GET", "/readyz", ready, "Is it ready", answers={200: Health, 503: Health}, is_public=True),
 ]

@@ -21,6 +21,7 @@ from functools import cached_property
 from itertools import islice
 from typing import Final
 
+from common import metrics
 from common.bus.port import After, Bus, Logged, Since, Start
 from common.clock import Clock
 from common.errors import CursorGone, ServiceError, Unavailable
@@ -193,6 +194,7 @@ class LiveEvents:
         return False
 
     def _show(self, shown: Shown) -> None:
+        metrics.events_shown.labels(shown.event.type).inc()
         for hear in list(self._listeners.get(shown.event.owner, ())):
             hear(shown)
         if shown.event.type in FINAL_EVENTS:

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from aiohttp import WSCloseCode, WSMessage, WSMsgType, web
 
+from common import metrics
 from common.clock import Clock
 from common.errors import CursorGone, LimitReached
 from common.images import Status
@@ -86,11 +87,13 @@ async def live(call: Call) -> web.StreamResponse:
     await socket.prepare(request)
     client = Client(socket, request.transport, buffer=context.settings.websocket_buffer)
     sockets.add(client)
+    metrics.websockets.inc()
     try:
         await _converse(client, call, request.query.get("after"))
     except (ConnectionError, TimeoutError):
         log.debug("a websocket broke off")
     finally:
+        metrics.websockets.dec()
         sockets.discard(client)
         if not sockets:
             request.app[SOCKETS].pop(call.owner, None)

@@ -9,6 +9,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
+from common import metrics
 from common.bus.port import Taking
 from common.errors import InferenceError, Transient, Unreachable
 
@@ -49,11 +50,13 @@ class Circuit:
         """Open and close for as long as the consumer works; never returns."""
         while True:
             await self._opened.wait()
+            metrics.circuit_open.set(1)
             log.warning("the inference service is down: no work is taken until it answers")
             await taking.pause()
             await self._wait_until_reachable()
             self._in_a_row = 0
             self._opened.clear()
+            metrics.circuit_open.set(0)
             log.info("the inference service answers: taking work again")
             await taking.resume()
 

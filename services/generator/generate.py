@@ -17,7 +17,7 @@ from datetime import timedelta
 from functools import partial
 from typing import TypeVar
 
-from common import images
+from common import images, metrics
 from common.bus.port import Done, Outcome, Reject, Retry
 from common.clock import Clock
 from common.errors import (
@@ -171,11 +171,13 @@ async def _work(image: Image, studio: Studio) -> Outcome:
         after, delay_s = await _settled(image, studio)
     except LeaseLost as lost:
         log.info("dropped: %s", lost)
+        metrics.attempts.labels("lost").inc()
         await _remove_files(image, studio)
         return Done()
     except asyncio.CancelledError:
         await _give_back(image, studio)
         raise
+    metrics.attempts.labels(after.status if after.status.is_final else "retried").inc()
     if after.status.is_final:
         await studio.outbox.try_announce(after)
     else:
@@ -286,6 +288,7 @@ async def _complete(image: Image, picture: Picture, studio: Studio) -> Image:
         images.complete, lease=studio.lease(), attempt=image.attempts, picture=picture, now=studio.clock.now()
     )
     completed = await _ours(studio.move(image.id, move))
+    metrics.painting.observe(picture.generation_time)
     log.info("completed in %.2f s, %d bytes", picture.generation_time, picture.file_size)
     return completed
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from datetime import datetime, timedelta
 
-from common import images
+from common import images, metrics
 from common.errors import Unavailable
 from common.images import Image
 from common.messages import JanitorPurged, PurgeReport, Tick, TickData
@@ -59,6 +59,7 @@ async def _purge(batch: list[Image], tools: Tools) -> int:
     announced = await _announced(ours, tools)
     buried = [images.bury(image, now=now, announced=image.id in announced) for image in ours]
     await tools.store.replace_several(buried)
+    metrics.purged.inc(len(ours))
     return len(ours)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from functools import partial
 
-from common import images
+from common import images, metrics
 from common.bus.port import WorkQueue
 from common.images import Image
 from common.messages import TickData
@@ -47,6 +47,8 @@ async def reconcile(_tick: TickData, *, tools: Tools) -> None:
         "tombstones dropped": await _all(partial(store.tombstones, buried_before=dropped), store.remove, "tombstones"),
         "entries expired": await store.expire(now),
     }
+    for what, count in did.items():
+        metrics.reconciled.labels(what).inc(count)
     if any(did.values()):
         log.info("reconciled: %s", ", ".join(f"{count} {what}" for what, count in did.items() if count))
 

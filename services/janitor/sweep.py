@@ -11,7 +11,7 @@ import re
 from datetime import datetime, timedelta
 from functools import partial
 
-from common import images
+from common import images, metrics
 from common.errors import MediaMissing
 from common.images import Image
 from common.media.port import Stored
@@ -44,6 +44,9 @@ async def sweep(tick: TickData, *, tools: Tools) -> None:
         records_without_thumbnail=len(thumbnails),
         examples=[*files[:EXAMPLES], *(image.id for image in [*pictures, *thumbnails][:EXAMPLES])],
     )
+    metrics.drift.labels("files without a record").set(len(files))
+    metrics.drift.labels("records without a picture").set(len(pictures))
+    metrics.drift.labels("records without a thumbnail").set(len(thumbnails))
     log.log(
         logging.WARNING if files or pictures or thumbnails else logging.INFO,
         "swept: %d files without a record, %d records without a picture, %d without a thumbnail",

@@ -273,29 +273,30 @@ def test_no_sequence_of_moves_by_several_workers_reaches_a_forbidden_state(steps
 
 def _apply(what, who, record, held, clock):
     now = clock.now()
-    if what == "claim":
-        return images.claim(record, lease=lease(clock, who), now=now, deadline=DEADLINE)
-    if what in {"lapse", "cancel", "delete", "bury"}:
-        return getattr(images, what)(record, now=now)
-    if what == "pin":
-        return images.pin(record, pinned=not record.pinned)
-    if what == "deadline":
-        return images.past_deadline(record, now=now)
-    if what == "dead_letter":
-        return images.fail(record, error=BROKEN, now=now)
+    anyones = {
+        "claim": lambda: images.claim(record, lease=lease(clock, who), now=now, deadline=DEADLINE),
+        "lapse": lambda: images.lapse(record, now=now),
+        "cancel": lambda: images.cancel(record, now=now),
+        "delete": lambda: images.delete(record, now=now),
+        "bury": lambda: images.bury(record, now=now),
+        "pin": lambda: images.pin(record, pinned=not record.pinned),
+        "deadline": lambda: images.past_deadline(record, now=now),
+        "dead_letter": lambda: images.fail(record, error=BROKEN, now=now),
+    }
+    if what in anyones:
+        return anyones[what]()
     if who not in held:
         return record
     mine = {"lease": lease(clock, who), "attempt": held[who].attempts}
-    if what == "renew":
-        return images.renew(record, **mine)
-    if what == "complete":
-        return images.complete(record, **mine, picture=a_picture(held[who]), now=now)
-    if what == "retry":
-        later = now + timedelta(seconds=5)
-        return images.retry(record, **mine, error=BROKEN, not_before=later, counts=True, now=now)
-    if what == "give_back":
-        return images.give_back(record, **mine, now=now)
-    return images.fail(record, error=BROKEN, now=now, **mine)
+    later = now + timedelta(seconds=5)
+    workers = {
+        "renew": lambda: images.renew(record, **mine),
+        "complete": lambda: images.complete(record, **mine, picture=a_picture(held[who]), now=now),
+        "retry": lambda: images.retry(record, **mine, error=BROKEN, not_before=later, counts=True, now=now),
+        "give_back": lambda: images.give_back(record, **mine, now=now),
+        "fail": lambda: images.fail(record, error=BROKEN, now=now, **mine),
+    }
+    return workers[what]()
 
 
 def _require_sound(before: Image, after: Image, clock):

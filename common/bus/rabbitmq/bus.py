@@ -1,0 +1,263 @@
+"""The port on RabbitMQ, put together: what is published, worked, listened to and read, each on its link.
+
+publish link ── Publisher          two connections, for under a broker's alarm one that publishes is stopped
+consume link ── Worker, Listener, Letters
+read link    ── EventLog           opened by the first reader
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from yarl import URL
+
+from common.bus.handling import body_of, tick_of
+from common.bus.port import DeadLetter, Handler, Logged, Reject, Retry, Start, Taking, WorkQueue
+from common.bus.rabbitmq.event_log import EventLog
+from common.bus.rabbitmq.letters import Letters
+from common.bus.rabbitmq.link import Link, set_within, within
+from common.bus.rabbitmq.listening import Listener
+from common.bus.rabbitmq.publishing import Publisher, Refused
+from common.bus.rabbitmq.topology import (
+    DEAD,
+    EVENTS,
+    ROUTES,
+    Topology,
+    declare_queue,
+    listener_queue,
+    wait_queue,
+)
+from common.bus.rabbitmq.wire import Delivery, again, amqp, dead_headers, letter_of
+from common.bus.rabbitmq.working import Job, Worker
+from common.clock import Clock, SystemClock
+from common.errors import Misconfigured
+from common.messages import Command, Event, Tick
+
+log = logging.getLogger(__name__)
+
+
+class RabbitBus:
+    """Made by `RabbitBus.open`."""
+
+    def __init__(
+        self, url: str, *, name: str, clock: Clock, topology: Topology, timeout_s: float, heartbeat: int, start: _Start
+    ) -> None:
+        def link(purpose: str) -> Link:
+            return Link(
+                url, name=f"{name} {purpose}", heartbeat=heartbeat, timeout_s=timeout_s, prepare=topology.declare
+            )
+
+        self._name = name
+        self._clock = clock
+        self._topology = topology
+        self._timeout_s = timeout_s
+        self._start = start
+        self._publish_link, self._consume_link, self._read_link = link("publish"), link("consume"), link("read")
+        self._publisher = Publisher(self._publish_link)
+        self._letters = Letters(self._consume_link, self._publisher)
+        self._log = EventLog(self._read_link)
+        self._is_reading = False
+        self._jobs: dict[WorkQueue, dict[str, Job]] = {queue: {} for queue in WorkQueue}
+        self._takers: list[Worker | Listener] = []
+
+    @classmethod
+    @asynccontextmanager
+    async def open(
+        cls,
+        url: str,
+        *,
+        name: str,
+        clock: Clock | None = None,
+        retry_delays: Sequence[float] = (5, 30, 120),
+        timeout_s: float = 5,
+        heartbeat: int = 10,
+        log_age_s: float = 3600,
+        log_bytes: int = 500_000_000,
+        log_segment: int = 20_000_000,
+    ) -> AsyncIterator[RabbitBus]:
+        """Connect, and stay connected until the end of the block.
+
+        Returns when the first attempt is over, one way or the other: a broker that cannot be reached yet is tried
+        again for as long as it takes, and `trouble` says so.
+
+        Raises:
+            Misconfigured: credentials, virtual host, or a queue's arguments are not what they have to be. Where the
+                broker is only reached later, the block is cancelled and ends with this.
+        """
+        try:
+            URL(url)
+        except ValueError as error:
+            raise Misconfigured(f"BUS_URL: {error}", code="bad_setting") from error
+        topology = Topology(tuple(retry_delays), log_age_s, log_bytes, log_segment)
+        async with _running() as start:
+            bus = cls(
+                url,
+                name=name,
+                clock=clock or SystemClock(),
+                topology=topology,
+                timeout_s=timeout_s,
+                heartbeat=heartbeat,
+                start=start,
+            )
+            await bus._connect()
+            yield bus
+
+    async def _connect(self) -> None:
+        links = (self._publish_link, self._consume_link)
+        for link in links:
+            self._start(link.keep())
+        self._start(self._publisher.keep())
+        for link in links:
+            await link.tried.wait()
+        if not self._publish_link.trouble:
+            await set_within(self._publisher.ready, self._timeout_s)
+
+    @property
+    def trouble(self) -> str:
+        reading = self._read_link.trouble if self._is_reading else ""
+        parts = (self._publisher.trouble, self._consume_link.trouble, reading, *(each.trouble for each in self._takers))
+        return next(filter(None, parts), "")
+
+    # -- publishing
+
+    async def send(self, command: Command, *, delay_s: float = 0) -> None:
+        """A delay is that of the shortest retry queue that is not too short, else of the longest."""
+        route = ROUTES[WorkQueue(command.type)]
+        exchange = self._topology.retry_exchange(delay_s) if delay_s > 0 else route.exchange
+        await self._publisher.publish(exchange, route.key, amqp(command, body_of(command)))
+
+    async def publish(self, event: Event) -> None:
+        await self._publisher.publish(EVENTS, event.type, amqp(event, body_of(event)))
+
+    async def tick(self, tick: Tick) -> None:
+        route = ROUTES[WorkQueue(tick.type)]
+        await self._publisher.publish(route.exchange, route.key, amqp(tick, body_of(tick)))
+
+    async def arm(self, timer: str, *, interval_s: float) -> bool:
+        token = tick_of(WorkQueue(timer), source=self._name, now=self._clock.now())
+        queue = wait_queue(WorkQueue(timer), interval_s)
+        async with self._publish_link.session() as session, within(self._timeout_s):
+            await declare_queue(session.channel, queue)
+        try:
+            await self._publisher.publish("", queue.name, amqp(token, body_of(token)))
+        except Refused:
+            return False
+        return True
+
+    async def _forward(self, queue: WorkQueue, delivery: Delivery, outcome: Retry | Reject, failures: int) -> None:
+        key = ROUTES[queue].key
+        match outcome:
+            case Retry(after_s):
+                headers: dict[str, Any] = {"failures": failures} if failures else {}
+                if queue is WorkQueue.DEAD:
+                    letter = letter_of(delivery)
+                    headers |= dead_headers(letter.reason, letter.queue, letter.died_at)
+                await self._publisher.publish(self._topology.retry_exchange(after_s), key, again(delivery, headers))
+            case Reject(reason) if queue is WorkQueue.DEAD:
+                log.warning("a dead letter cannot be handled either and is only kept: %s", reason)
+            case Reject(reason):
+                log.warning("a message of %s is dead: %s", queue, reason)
+                headers = dead_headers(reason, queue.value, self._clock.now())
+                await self._publisher.publish(DEAD, key, again(delivery, headers))
+
+    # -- consuming
+
+    @asynccontextmanager
+    async def work(self, queue: WorkQueue, handler: Handler, *, concurrency: int) -> AsyncIterator[Taking]:
+        async def forward(delivery: Delivery, outcome: Retry | Reject, failures: int) -> None:
+            await self._forward(queue, delivery, outcome, failures)
+
+        worker = Worker(
+            queue,
+            handler,
+            concurrency=concurrency,
+            link=self._consume_link,
+            jobs=self._jobs[queue],
+            forward=forward,
+            retry_delays=self._topology.retry_delays,
+        )
+        async with self._taking(worker):
+            try:
+                yield worker
+            finally:
+                await worker.cancel()
+        await worker.give_back()
+
+    @asynccontextmanager
+    async def listen(self, types: frozenset[str], hear: Callable[[Event], None]) -> AsyncIterator[None]:
+        queue = listener_queue(f"{self._name}-{secrets.token_hex(4)}", types)
+        listener = Listener(queue, hear, link=self._consume_link)
+        async with self._taking(listener):
+            yield
+        await listener.leave()
+
+    @asynccontextmanager
+    async def _taking(self, taker: Worker | Listener) -> AsyncIterator[None]:
+        """Keep it consuming inside, at work from the start if the broker can be reached."""
+        task = self._start(taker.keep())
+        self._takers.append(taker)
+        try:
+            if not self._consume_link.trouble:
+                await set_within(taker.tried, self._timeout_s)
+            yield
+        finally:
+            self._takers.remove(taker)
+            task.cancel()
+            await asyncio.wait([task])
+
+    def read(self, start: Start) -> AsyncGenerator[Logged]:
+        if not self._is_reading:
+            self._is_reading = True
+            self._start(self._read_link.keep())
+        return self._log.read(start)
+
+    async def waiting(self, queue: WorkQueue) -> int:
+        """The retry queues are shared by all work, and are counted with the images, of which they hold most."""
+        names = [ROUTES[queue].queue, *(self._topology.retry_queues() if queue is WorkQueue.GENERATE else ())]
+        async with self._consume_link.session() as session, within(self._timeout_s):
+            declared = [await session.raw.queue_declare(name, passive=True) for name in names]
+        return sum(each.message_count or 0 for each in declared)
+
+    # -- dead letters
+
+    async def dead_letters(self, limit: int) -> list[DeadLetter]:
+        return await self._letters.oldest(limit)
+
+    async def redrive(self, letter_id: str) -> bool:
+        return await self._letters.redrive(letter_id)
+
+    async def drop(self, letter_id: str) -> bool:
+        return await self._letters.drop(letter_id)
+
+
+_Start = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
+
+
+@asynccontextmanager
+async def _running() -> AsyncIterator[_Start]:
+    """Tasks that end with the block; where one fails, the block is cancelled and ends with its error, ungrouped."""
+    started: set[asyncio.Task[None]] = set()
+    failed: BaseException | None = None
+    try:
+        async with asyncio.TaskGroup() as group:
+
+            def start(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+                task = group.create_task(work)
+                started.add(task)
+                task.add_done_callback(started.discard)
+                return task
+
+            try:
+                yield start
+            finally:
+                for task in list(started):
+                    task.cancel()
+    except BaseExceptionGroup as errors:
+        failed = errors.exceptions[0]
+    if failed is not None:
+        raise failed  # here, not above: a raise there would change its context

@@ -1,0 +1,247 @@
+"""A connection to the broker that is kept up, and channels on it for as long as they live.
+
+    connect ──▶ prepare ──▶ up ──▶ lost ──▶ a little later, again
+
+Why not aio-pika's robust connections: docs/decisions/0005-own-reconnect-loop.md.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Final
+
+import aio_pika
+from aio_pika.abc import AbstractChannel, AbstractConnection
+from aio_pika.exceptions import CONNECTION_EXCEPTIONS, InvalidFrameError, ProbableAuthenticationError
+from aiormq.abc import AbstractChannel as RawChannel
+from yarl import URL
+
+from common.bus.handling import cancel_requests
+from common.errors import Misconfigured, Unavailable
+
+log = logging.getLogger(__name__)
+
+FIRST_PAUSE_S: Final = 0.1  # a queue that was deleted is consumed again within a second
+LONGEST_PAUSE_S: Final = 3.0  # a broker that restarts takes 6 s and more
+CLOSE_LIMIT_S: Final = 3.0  # aiormq waits 2 s for the broker's answer
+REMIND_EVERY: Final = 20  # attempts that fail alike: a line a minute
+
+
+@asynccontextmanager
+async def within(timeout_s: float, *, doing: str = "") -> AsyncIterator[None]:
+    """Whatever is asked of the broker inside is answered in time, or ends in `Unavailable`.
+
+    aiormq raises a CancelledError where a link dies: one that is not meant for this task is `Unavailable` too.
+    """
+    before = cancel_requests()
+    prefix = f"{doing}: " if doing else ""
+    try:
+        async with asyncio.timeout(timeout_s):
+            yield
+    except asyncio.CancelledError:
+        if cancel_requests() > before:
+            raise
+        raise Unavailable("bus", f"{prefix}the link was lost") from None
+    except TimeoutError as error:
+        raise Unavailable("bus", f"{prefix}the broker did not answer within {timeout_s:g} s") from error
+    except CONNECTION_EXCEPTIONS as error:
+        raise Unavailable("bus", prefix + text_of(error)) from error
+
+
+def text_of(error: BaseException) -> str:
+    """An error of a library in one line."""
+    return f"{type(error).__name__}: {' '.join(str(part) for part in error.args)}".replace("\n", " ")[:300]
+
+
+class Session:
+    """A channel while it lives: `lost` once the link, the channel or a consumer on it is gone, whoever ended it."""
+
+    def __init__(self, channel: AbstractChannel, raw: RawChannel) -> None:
+        self.channel = channel
+        self.raw = raw
+        self.lost = asyncio.Event()
+        self.reason: BaseException | None = None
+        self.on_lost: Callable[[], None] = lambda: None
+        channel.close_callbacks.add(lambda _, error: self.lose(error))
+        raw.on_consumer_cancel_callbacks.add(lambda _: self.lose(None))
+
+    def lose(self, reason: BaseException | None) -> None:
+        self.reason = self.reason or reason
+        if not self.lost.is_set():
+            self.lost.set()
+            self.on_lost()
+
+
+class Link:
+    """`prepare` runs on each new connection before it is used; `name` is what the broker's operator sees."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        name: str,
+        heartbeat: int,
+        timeout_s: float,
+        prepare: Callable[[AbstractChannel], Awaitable[None]],
+    ) -> None:
+        self.trouble = "not connected yet"
+        self.tried = asyncio.Event()  # the first attempt is over, one way or the other
+        self.timeout_s = timeout_s
+        self._url = URL(url).update_query(heartbeat=heartbeat)
+        self._name = name
+        self._prepare = prepare
+        self._connection: AbstractConnection | None = None
+        self._up = asyncio.Event()
+        self._has_been_up = False
+        self._preparations = 0
+        self._repairing = asyncio.Lock()
+
+    async def keep(self) -> None:
+        """Keep the connection up until cancelled.
+
+        Raises:
+            Misconfigured: it has never been up, and an operator has to act. Later the same is logged and tried again.
+        """
+        await keep_trying(self._live, self._failed)
+
+    async def up(self) -> None:
+        """Wait for the connection, however long."""
+        await self._up.wait()
+
+    async def connection(self) -> AbstractConnection:
+        """The connection, once it is up. Raises Unavailable if that takes too long."""
+        try:
+            async with asyncio.timeout(self.timeout_s):
+                while self._connection is None:
+                    await self._up.wait()
+                return self._connection
+        except TimeoutError:
+            raise Unavailable("bus", self.trouble) from None
+
+    @asynccontextmanager
+    async def session(self, *, confirms: bool = False) -> AsyncIterator[Session]:
+        """A channel of one's own. Raises Unavailable."""
+        connection = await self.connection()
+        async with within(self.timeout_s):
+            channel = await connection.channel(publisher_confirms=confirms, on_return_raises=confirms)
+            session = Session(channel, await channel.get_underlay_channel())
+        try:
+            yield session
+        finally:
+            await _closed(channel.close())
+
+    async def repair(self) -> None:
+        """Prepare again: something that was declared is missing. Raises Unavailable, Misconfigured."""
+        asked = self._preparations
+        async with self._repairing:
+            if self._preparations == asked:  # else one has begun since, and is over
+                await self._prepared(await self.connection())
+
+    async def is_blocked(self) -> bool:
+        """Whether the broker has told this connection to stop publishing: its disk or memory is full."""
+        connection = self._connection
+        if connection is None or connection.transport is None:
+            return False
+        try:
+            async with asyncio.timeout(0):
+                await connection.transport.ready()
+        except TimeoutError:
+            return True
+        return False
+
+    async def _live(self, working: Callable[[], None]) -> None:
+        connection = await self._connected()
+        lost = asyncio.Event()
+        connection.close_callbacks.add(lambda *_: lost.set())
+        try:
+            await self._prepared(connection)
+            self._connection, self.trouble, self._has_been_up = connection, "", True
+            self._up.set()
+            self.tried.set()
+            working()
+            log.debug("%s: connected", self._name)
+            await lost.wait()
+            raise Unavailable("bus", "the connection was lost")
+        finally:
+            self._up.clear()
+            self._connection = None
+            await _closed(connection.close())
+
+    async def _connected(self) -> AbstractConnection:
+        place = f"{self._url.host}:{self._url.port}"
+        async with within(self.timeout_s, doing=f"connecting to {place}"):
+            try:
+                return await aio_pika.connect(self._url, client_properties={"connection_name": self._name})
+            except ProbableAuthenticationError as error:
+                detail = f"BUS_URL: the broker at {place} refuses the user {self._url.user!r} or its password"
+                raise Misconfigured(detail, code="bad_broker") from error
+            except InvalidFrameError as error:
+                # aiormq 7.2.4 keeps the reason to itself: the broker answered Connection.Open with Connection.Close
+                vhost = self._url.path.removeprefix("/") or "/"
+                detail = f"BUS_URL: the broker at {place} has no virtual host {vhost!r} for the user {self._url.user!r}"
+                raise Misconfigured(detail, code="bad_broker") from error
+
+    async def _prepared(self, connection: AbstractConnection) -> None:
+        self._preparations += 1
+        async with within(2 * self.timeout_s):  # some forty questions, and queues to make on the first time
+            channel = await connection.channel(publisher_confirms=False)
+            try:
+                await self._prepare(channel)
+            finally:
+                await _closed(channel.close())
+
+    def _failed(self, error: Unavailable | Misconfigured, attempt: int) -> None:
+        if isinstance(error, Misconfigured) and not self._has_been_up:
+            raise error
+        changed = error.detail != self.trouble
+        self.trouble = error.detail
+        self.tried.set()
+        if changed or attempt % REMIND_EVERY == 0:
+            level = logging.ERROR if isinstance(error, Misconfigured) else logging.WARNING
+            log.log(level, "%s: %s; trying again", self._name, error.detail)
+
+
+async def keep_trying(
+    live: Callable[[Callable[[], None]], Awaitable[None]],
+    failed: Callable[[Unavailable | Misconfigured, int], None],
+) -> None:
+    """Call `live` again whenever it ends, until cancelled; the pauses grow until it calls what it is given."""
+    failures = 0
+
+    def working() -> None:
+        nonlocal failures
+        failures = 0
+
+    while True:
+        try:
+            await live(working)
+        except (Unavailable, Misconfigured) as error:
+            failed(error, failures)
+        except Exception as error:  # the top of a unit of work: the process would live on without its link
+            log.exception("an error that was not foreseen; trying again")
+            failed(Unavailable("bus", text_of(error)), failures)
+        pause_s = min(FIRST_PAUSE_S * 2**failures, LONGEST_PAUSE_S)
+        failures += 1
+        await asyncio.sleep(pause_s * random.uniform(0.75, 1))  # not all processes at the same moment
+
+
+async def set_within(event: asyncio.Event, timeout_s: float) -> bool:
+    """Wait for the event, but not longer; whether it is set."""
+    try:
+        async with asyncio.timeout(timeout_s):
+            return await event.wait()
+    except TimeoutError:
+        return False
+
+
+async def _closed(closing: Awaitable[None]) -> None:
+    """Close what may be gone already, or may never answer."""
+    try:
+        async with within(CLOSE_LIMIT_S):
+            await closing
+    except Unavailable as error:
+        log.debug("closed without the broker's answer: %s", error.detail)

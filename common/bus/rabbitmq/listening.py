@@ -1,0 +1,80 @@
+"""A listener: a queue of this process's own, bound to a few types of event."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from functools import partial
+from typing import Final
+
+from aio_pika.abc import AbstractIncomingMessage
+
+from common.bus.handling import event_in
+from common.bus.rabbitmq.link import Link, Session, keep_trying, within
+from common.bus.rabbitmq.topology import Queue, declare_queue
+from common.bus.rabbitmq.wire import Delivery
+from common.errors import Misconfigured, Unavailable
+from common.messages import Event
+
+log = logging.getLogger(__name__)
+
+PREFETCH: Final = 100
+
+
+class Listener:
+    """`hear` is called in the order of the events; one that raises has heard it."""
+
+    def __init__(self, queue: Queue, hear: Callable[[Event], None], *, link: Link) -> None:
+        self.trouble = "not listening yet"
+        self.tried = asyncio.Event()
+        self._queue = queue
+        self._hear = hear
+        self._link = link
+
+    async def keep(self) -> None:
+        """Listen until cancelled."""
+        await keep_trying(self._live, self._failed)
+
+    async def leave(self) -> None:
+        """Delete the queue, if the broker can be reached now; it expires anyway."""
+        if self._link.trouble:
+            return
+        try:
+            async with self._link.session() as session, within(self._link.timeout_s):
+                await session.raw.queue_delete(self._queue.name)
+        except Unavailable as error:
+            log.debug("%s is left to expire: %s", self._queue.name, error.detail)
+
+    async def _live(self, working: Callable[[], None]) -> None:
+        await self._link.up()
+        async with self._link.session() as session:
+            await self._consume(session)
+            self.trouble = ""
+            self.tried.set()
+            working()
+            await session.lost.wait()
+        self.trouble = "the listener was lost"
+        await self._link.repair()
+
+    async def _consume(self, session: Session) -> None:
+        async with within(self._link.timeout_s):
+            await declare_queue(session.channel, self._queue)
+            await session.raw.basic_qos(prefetch_count=PREFETCH)
+            queue = await session.channel.get_queue(self._queue.name, ensure=False)
+            await queue.consume(partial(self._take, session))
+
+    def _failed(self, error: Unavailable | Misconfigured, _: int) -> None:
+        self.trouble = error.detail
+        self.tried.set()
+        log.warning("%s cannot be consumed, trying again: %s", self._queue.name, error.detail)
+
+    async def _take(self, session: Session, message: AbstractIncomingMessage) -> None:
+        delivery = Delivery(message, session.raw)
+        event = event_in(delivery.body)
+        if event is not None:
+            try:
+                self._hear(event)
+            except Exception:  # the top of a unit of work
+                log.exception("a listener failed on %s", event.type)
+        await delivery.ack()

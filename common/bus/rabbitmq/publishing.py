@@ -1,0 +1,152 @@
+"""One confirmed channel for all that this process publishes; any number of messages may be under way on it.
+
+Each ends in one of three ways: confirmed (it returns), `Unavailable` (the broker does not have it), `Unconfirmed`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Final
+
+from aio_pika.abc import AbstractExchange
+from aio_pika.exceptions import CONNECTION_EXCEPTIONS, ChannelInvalidStateError, DeliveryError, PublishError
+from aio_pika.message import Message as AmqpMessage
+
+from common.bus.handling import cancel_requests
+from common.bus.rabbitmq.link import Link, Session, keep_trying, set_within, text_of
+from common.errors import Misconfigured, Unavailable, Unconfirmed
+
+log = logging.getLogger(__name__)
+
+BLOCKED_CHECK_S: Final = 1.0
+# The broker kept silent on a message this long ago at most: after that it may be well, and only unasked.
+SILENCE_S: Final = 30.0
+
+
+class Publisher:
+    """Publishes on a link of its own: under a broker's alarm one that publishes is stopped, acks and all."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+        self._session: Session | None = None
+        self.ready = asyncio.Event()
+        self._exchanges: dict[str, AbstractExchange] = {}
+        self._under_way: dict[str, asyncio.Future[None]] = {}
+        self._blocked = False
+        self._silent_at: float | None = None
+
+    @property
+    def trouble(self) -> str:
+        if self._session is None:
+            return self._link.trouble or "no channel to publish on"
+        if self._blocked:
+            return "the broker takes no messages: its disk or memory is full"
+        if self._silent_at is not None and asyncio.get_running_loop().time() - self._silent_at < SILENCE_S:
+            return "the broker has not confirmed the latest message"
+        return ""
+
+    async def keep(self) -> None:
+        """Keep a channel open until cancelled."""
+        await keep_trying(self._live, lambda error, _: log.debug("no channel to publish on: %s", error.detail))
+
+    async def publish(self, exchange: str, key: str, message: AmqpMessage) -> None:
+        """Returns once the broker has it for good.
+
+        Raises:
+            Unavailable: not connected in time, refused by a full queue, or no queue is bound.
+            Unconfirmed: the link was lost, or the broker kept silent.
+        """
+        name = message.message_id or ""
+        sent = False
+        before = cancel_requests()
+        try:
+            async with asyncio.timeout(self._link.timeout_s):
+                # aiormq tells which message was returned by its id: two of one id at once could be mixed up
+                while (other := self._under_way.get(name)) is not None:
+                    await asyncio.wait([other])
+                self._under_way[name] = done = asyncio.get_running_loop().create_future()
+                try:
+                    while not sent:
+                        session, target = await self._target(exchange)
+                        sent = True
+                        try:
+                            await target.publish(message, key, mandatory=True)
+                        except ChannelInvalidStateError:  # raised before anything is written
+                            sent = False
+                            session.lose(None)
+                finally:
+                    del self._under_way[name]
+                    done.set_result(None)
+        except TimeoutError:
+            raise self._late(sent=sent, what=f"{exchange} {key}") from None
+        except asyncio.CancelledError:
+            if cancel_requests() > before:
+                raise
+            raise Unconfirmed("bus", "the link was lost") from None
+        except PublishError as error:
+            await self._repair()
+            raise Unavailable("bus", f"no queue is bound to {exchange} for {key!r}") from error
+        except DeliveryError as error:
+            raise Refused(f"a queue behind {exchange or key} refuses the message, it may be full") from error
+        except CONNECTION_EXCEPTIONS as error:
+            raise Unconfirmed("bus", text_of(error)) from error
+        self._silent_at = None
+
+    def _late(self, *, sent: bool, what: str) -> Unavailable:
+        if not sent:
+            return Unavailable("bus", self._link.trouble or "no channel to publish on")
+        self._silent_at = asyncio.get_running_loop().time()
+        return Unconfirmed("bus", f"the broker did not confirm within {self._link.timeout_s:g} s ({what})")
+
+    async def _target(self, name: str) -> tuple[Session, AbstractExchange]:
+        while self._session is None or self._session.lost.is_set():
+            self._forget(self._session)
+            await self.ready.wait()
+        session = self._session
+        if name not in self._exchanges:
+            channel = session.channel
+            self._exchanges[name] = await channel.get_exchange(name, ensure=False) if name else channel.default_exchange
+        return session, self._exchanges[name]
+
+    async def _live(self, working: Callable[[], None]) -> None:
+        await self._link.up()
+        async with self._link.session(confirms=True) as session:
+            self._exchanges.clear()
+            self._session, self._silent_at = session, None
+            self.ready.set()
+            working()
+            try:
+                while not session.lost.is_set():
+                    await self._look_for_alarm()
+                    await set_within(session.lost, BLOCKED_CHECK_S)
+            finally:
+                self._forget(session)
+                self._blocked = False
+        if session.reason is not None:
+            log.warning("the channel to publish on was closed: %s", text_of(session.reason))
+        await self._link.repair()  # an exchange that is missing closes the channel
+
+    async def _look_for_alarm(self) -> None:
+        was_blocked, self._blocked = self._blocked, await self._link.is_blocked()
+        if was_blocked and not self._blocked:
+            self._silent_at = None  # that was why
+
+    def _forget(self, session: Session | None) -> None:
+        if session is self._session:
+            self._session = None
+            self.ready.clear()
+
+    async def _repair(self) -> None:
+        try:
+            await self._link.repair()
+        except (Unavailable, Misconfigured) as error:
+            log.warning("what is missing cannot be declared: %s", error.detail)
+
+
+class Refused(Unavailable):
+    """A queue was full and says so: of the timers' waiting queues that is no failure."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__("bus", detail)

@@ -1,0 +1,194 @@
+"""Names, kinds and arguments of every exchange and queue. Arguments are immutable, so names carry a version.
+
+            ┌── image.retry.<ms> ──▶ image.retry.<ms>.v1 ──(expires)──┐
+            │                                                         ▼
+    send ───┴──────────────────────────────────────────────▶ image.commands ──▶ image.commands.<key>.v1 ──▶ a worker
+    arm ──▶ image.timer.<name>.wait.<ms>.v1 ──(expires)──▶ image.timers ──▶ image.timer.<name>.v1 ──▶ a worker
+    publish ──▶ image.events ──▶ image.events.log.v1 (a stream) and image.events.<process> (listeners)
+    reject, delivery limit ──▶ image.dead ──▶ image.dead.v1 (kept for people), image.dead.work.v1 ──▶ a worker
+
+Every argument is taken alike by 3.10.8, 4.0 and 4.3 (tried).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from aio_pika.abc import AbstractChannel
+from aio_pika.exceptions import ChannelClosed, ChannelPreconditionFailed
+from aiormq.exceptions import ChannelAccessRefused
+
+from common.bus.port import WorkQueue
+from common.errors import Misconfigured
+
+COMMANDS: Final = "image.commands"
+EVENTS: Final = "image.events"
+TIMERS: Final = "image.timers"
+DEAD: Final = "image.dead"
+LOG_QUEUE: Final = "image.events.log.v1"
+DEAD_QUEUE: Final = "image.dead.v1"
+
+# A message that comes back this often was never settled: it kills its workers.
+DELIVERY_LIMIT: Final = 20
+# Each look at the dead letters counts as a delivery, and 4.x drops them at 20 unless told otherwise.
+DEAD_DELIVERY_LIMIT: Final = 1_000_000
+LISTENER_EXPIRES_MS: Final = 600_000  # the queue of a process that went without a word is gone after 10 min
+LISTENER_MAX_LENGTH: Final = 10_000  # hints of 3 min at full speed; past it the oldest go
+
+_AT_LEAST_ONCE: Final = {"x-dead-letter-strategy": "at-least-once", "x-overflow": "reject-publish"}
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Where the messages of a work queue are published, and where they wait."""
+
+    exchange: str
+    key: str
+    queue: str
+
+
+ROUTES: Final = {
+    WorkQueue.GENERATE: Route(COMMANDS, "generate", "image.commands.generate.v1"),
+    WorkQueue.CANCEL: Route(COMMANDS, "cancel", "image.commands.cancel.v1"),
+    WorkQueue.RECONCILE: Route(TIMERS, "reconcile", "image.timer.reconcile.v1"),
+    WorkQueue.PURGE: Route(TIMERS, "purge", "image.timer.purge.v1"),
+    WorkQueue.SWEEP: Route(TIMERS, "sweep", "image.timer.sweep.v1"),
+    WorkQueue.DEAD: Route(DEAD, "dead", "image.dead.work.v1"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """A durable queue; `bindings` are pairs of exchange and key."""
+
+    name: str
+    arguments: dict[str, Any]
+    bindings: tuple[tuple[str, str], ...] = ()
+
+
+def milliseconds(seconds: float) -> int:
+    return max(1, round(seconds * 1000))
+
+
+def retry_name(delay_s: float) -> str:
+    """Of the exchange; the queue's has the version at its end."""
+    return f"image.retry.{milliseconds(delay_s)}"
+
+
+def wait_queue(timer: WorkQueue, interval_s: float) -> Queue:
+    """Where a timer's token waits its interval: it holds one, and refuses another."""
+    interval_ms = milliseconds(interval_s)
+    route = ROUTES[timer]
+    arguments = {
+        "x-queue-type": "classic",
+        "x-message-ttl": interval_ms,
+        "x-max-length": 1,
+        "x-overflow": "reject-publish",
+        "x-dead-letter-exchange": TIMERS,
+        "x-dead-letter-routing-key": route.key,
+    }
+    return Queue(f"image.timer.{route.key}.wait.{interval_ms}.v1", arguments)
+
+
+def listener_queue(process: str, types: frozenset[str]) -> Queue:
+    arguments = {
+        "x-queue-type": "classic",
+        "x-expires": LISTENER_EXPIRES_MS,
+        "x-max-length": LISTENER_MAX_LENGTH,
+    }
+    return Queue(f"image.events.{process}", arguments, tuple((EVENTS, key) for key in sorted(types)))
+
+
+@dataclass(frozen=True, slots=True)
+class Topology:
+    """What every process declares when it connects; what is there already stays as it is."""
+
+    retry_delays: Sequence[float]
+    log_age_s: float
+    log_bytes: int
+    log_segment: int
+    exchanges: dict[str, str] = field(init=False)
+    queues: tuple[Queue, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        retries = {retry_name(delay_s): "fanout" for delay_s in self.retry_delays}
+        exchanges = {COMMANDS: "direct", EVENTS: "topic", TIMERS: "direct", DEAD: "fanout", **retries}
+        object.__setattr__(self, "exchanges", exchanges)
+        object.__setattr__(self, "queues", (*self._work(), *map(self._retry, self.retry_delays), self._log()))
+
+    def retry_queues(self) -> list[str]:
+        return [f"{retry_name(delay_s)}.v1" for delay_s in self.retry_delays]
+
+    def retry_exchange(self, after_s: float) -> str:
+        """Of the shortest delay that is not too short, else of the longest."""
+        long_enough = [delay_s for delay_s in self.retry_delays if delay_s >= after_s]
+        return retry_name(min(long_enough, default=max(self.retry_delays)))
+
+    async def declare(self, channel: AbstractChannel) -> None:
+        """
+        Raises:
+            Misconfigured: one exists with other arguments, or may not be declared by this user.
+        """
+        for name, kind in self.exchanges.items():
+            try:
+                await channel.declare_exchange(name, kind, durable=True)
+            except (ChannelPreconditionFailed, ChannelAccessRefused) as error:
+                raise _misconfigured("exchange", name, error) from error
+        for queue in self.queues:
+            await declare_queue(channel, queue)
+
+    def _work(self) -> list[Queue]:
+        return [
+            Queue(route.queue, self._arguments(queue), tuple({(route.exchange, route.key), (COMMANDS, route.key)}))
+            for queue, route in ROUTES.items()
+        ] + [Queue(DEAD_QUEUE, {"x-queue-type": "quorum", "x-delivery-limit": DEAD_DELIVERY_LIMIT}, ((DEAD, ""),))]
+
+    @staticmethod
+    def _arguments(queue: WorkQueue) -> dict[str, Any]:
+        exchange = ROUTES[queue].exchange
+        if exchange == TIMERS:
+            return {"x-queue-type": "classic", "x-single-active-consumer": True}
+        quorum = {"x-queue-type": "quorum", "x-delivery-limit": DELIVERY_LIMIT}
+        if exchange == DEAD:
+            return quorum  # a copy: the letter itself stays in image.dead.v1
+        return {**quorum, "x-dead-letter-exchange": DEAD, **_AT_LEAST_ONCE}
+
+    @staticmethod
+    def _retry(delay_s: float) -> Queue:
+        # no x-dead-letter-routing-key: the key of the message survives, and leads it back to its queue
+        arguments = {
+            "x-queue-type": "quorum",
+            "x-message-ttl": milliseconds(delay_s),
+            "x-dead-letter-exchange": COMMANDS,
+            **_AT_LEAST_ONCE,
+        }
+        return Queue(f"{retry_name(delay_s)}.v1", arguments, ((retry_name(delay_s), ""),))
+
+    def _log(self) -> Queue:
+        arguments = {
+            "x-queue-type": "stream",
+            "x-max-age": f"{max(1, round(self.log_age_s))}s",
+            "x-max-length-bytes": self.log_bytes,
+            "x-stream-max-segment-size-bytes": self.log_segment,
+        }
+        return Queue(LOG_QUEUE, arguments, ((EVENTS, "#"),))
+
+
+async def declare_queue(channel: AbstractChannel, queue: Queue) -> None:
+    """
+    Raises:
+        Misconfigured: it exists with other arguments, or may not be declared by this user.
+    """
+    try:
+        declared = await channel.declare_queue(queue.name, durable=True, arguments=queue.arguments)
+        for exchange, key in queue.bindings:
+            await declared.bind(exchange, key)
+    except (ChannelPreconditionFailed, ChannelAccessRefused) as error:
+        raise _misconfigured("queue", queue.name, error) from error
+
+
+def _misconfigured(what: str, name: str, error: ChannelClosed) -> Misconfigured:
+    # RabbitMQ's text names the argument, what was asked for and what is there
+    return Misconfigured(f"the {what} {name} cannot be used: {error.args[0]}", code="bad_broker")

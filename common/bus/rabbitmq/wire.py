@@ -1,0 +1,142 @@
+"""Messages as AMQP carries them: the envelope in the body, its attributes mirrored into the properties."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import uuid
+from collections.abc import Awaitable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from aio_pika import DeliveryMode
+from aio_pika import Message as AmqpMessage
+from aio_pika.abc import AbstractIncomingMessage
+from aiormq.abc import AbstractChannel as RawChannel
+
+from common.bus.port import DeadLetter
+from common.bus.rabbitmq.link import within
+from common.bus.rabbitmq.topology import ROUTES
+from common.errors import Unavailable
+from common.messages import CONTENT_TYPE, Message, iso
+
+log = logging.getLogger(__name__)
+
+ACK_LIMIT_S: Final = 5.0
+OUR_HEADERS: Final = frozenset({"failures", "reason", "queue", "died-at"})
+_WORK_QUEUES: Final = {route.queue: queue.value for queue, route in ROUTES.items()}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Delivery:
+    """A message as it was delivered, and the channel that alone can settle it."""
+
+    message: AbstractIncomingMessage
+    channel: RawChannel
+
+    @property
+    def body(self) -> bytes:
+        return self.message.body
+
+    @property
+    def headers(self) -> Mapping[str, Any]:
+        return self.message.headers
+
+    @property
+    def failures(self) -> int:
+        count = self.headers.get("failures")
+        return count if isinstance(count, int) else 0
+
+    @property
+    def is_void(self) -> bool:
+        """Its channel is gone: nothing can settle it, and the broker delivers it again."""
+        return self.channel.is_closed
+
+    async def ack(self, *, and_before: bool = False) -> None:
+        """Settle it, or leave it to the redelivery where the link was lost."""
+        await self._settle("ack", self.channel.basic_ack(self._tag, multiple=and_before, wait=False))
+
+    async def give_back(self) -> None:
+        await self._settle("return", self.channel.basic_nack(self._tag, requeue=True, wait=False))
+
+    async def _settle(self, what: str, sending: Awaitable[None]) -> None:
+        try:
+            async with within(ACK_LIMIT_S):
+                await sending
+        except Unavailable as error:
+            log.debug("the %s of %s is void, it will come again: %s", what, self._tag, error.detail)
+
+    @property
+    def _tag(self) -> int:
+        return self.message.delivery_tag or 0
+
+
+def amqp(message: Message, body: bytes) -> AmqpMessage:
+    """A message of ours; `body` is its encoded form."""
+    return AmqpMessage(
+        body,
+        content_type=CONTENT_TYPE,
+        delivery_mode=DeliveryMode.PERSISTENT,
+        message_id=_short(message.id),
+        type=_short(message.type),
+        correlation_id=_short(message.subject),
+        app_id=_short(message.source),
+        timestamp=message.time,
+        headers={"traceparent": message.traceparent} if message.traceparent else {},
+    )
+
+
+def again(delivery: Delivery, headers: Mapping[str, Any] | None = None) -> AmqpMessage:
+    """The same message once more, with what `headers` says of it now.
+
+    The broker's own `x-` headers stay behind: copied, they would mislead it.
+    """
+    came = delivery.message
+    kept = {name: value for name, value in delivery.headers.items() if not name.startswith("x-")}
+    return AmqpMessage(
+        delivery.body,
+        content_type=came.content_type or CONTENT_TYPE,
+        delivery_mode=DeliveryMode.PERSISTENT,
+        message_id=came.message_id or str(uuid.uuid4()),  # aiormq finds a returned message by its id
+        type=came.type,
+        correlation_id=came.correlation_id,
+        app_id=came.app_id,
+        timestamp=came.timestamp,
+        headers={name: value for name, value in kept.items() if name not in OUR_HEADERS} | dict(headers or {}),
+    )
+
+
+def dead_headers(reason: str, queue: str, died_at: datetime | None) -> dict[str, Any]:
+    return {"reason": reason[:1000], "queue": queue, "died-at": iso(died_at) if died_at else ""}
+
+
+def letter_of(delivery: Delivery) -> DeadLetter:
+    """Buried by us, with headers of our own; or by the broker, which writes `x-death`, the latest first."""
+    headers = delivery.headers
+    if "reason" in headers:
+        reason, queue = str(headers["reason"]), str(headers.get("queue", ""))
+        died_at = _moment(headers.get("died-at"))
+    else:
+        deaths = headers.get("x-death")
+        death = deaths[0] if isinstance(deaths, list) and deaths and isinstance(deaths[0], dict) else {}
+        reason, queue = str(death.get("reason", "unknown")), str(death.get("queue", ""))
+        died_at = _moment(death.get("time"))
+    queue = _WORK_QUEUES.get(queue, queue)
+    # both copies of a letter have the same id, and keep it however often they are read
+    told = f"{reason}\n{queue}\n{died_at}\n".encode()
+    return DeadLetter(hashlib.sha256(told + delivery.body).hexdigest()[:16], delivery.body, reason, queue, died_at)
+
+
+def _moment(value: Any) -> datetime | None:
+    if isinstance(value, datetime):
+        return value if value.tzinfo else value.replace(tzinfo=UTC)
+    try:
+        return datetime.fromisoformat(value) if isinstance(value, str) else None
+    except ValueError:
+        return None
+
+
+def _short(text: str) -> str:
+    """AMQP's short strings hold 255 bytes (0-9-1, 4.2.5.3); the whole is in the body."""
+    return text.encode()[:255].decode(errors="ignore")

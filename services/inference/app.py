@@ -1,0 +1,205 @@
+"""The HTTP contract of an inference service, over any engine. docs/inference-http.md is its description.
+
+    POST /inference/images/generations   an order; the answer is the picture, or its progress and then the picture
+    GET  /inference/capabilities         models, samplers, limits
+    GET  /healthz                        alive
+
+It knows no engine by name and reads no settings: what it needs is passed in.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hmac
+import json
+import re
+import time
+from collections.abc import Callable
+from http import HTTPStatus
+
+from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
+
+from services.inference.engine import Engine, InferenceRequest, PictureFormat
+from services.inference.jobs import MAX_WAITING, Busy, Closing, EngineFailed, Job, Jobs, KeyReused
+from services.inference.problems import Problem, as_json, parsed_json, understood
+
+# Two prompts of 10,000 characters, each escaped as a pair of \uXXXX, make 240 kB: what Python's json makes of emoji.
+MAX_BODY_BYTES = 256 * 1024
+MAX_KEY_CHARS = 255
+BODY_TIMEOUT_S = 30.0  # a body of that size takes less on any line that could carry the picture
+KEEP_ALIVE_S = 15.0  # a comment this often while an order waits: proxies cut what is silent for 30 to 60 s
+
+_TYPES: dict[str, PictureFormat] = {"image/png": "png", "image/jpeg": "jpeg", "image/webp": "webp"}
+_EVENTS = "text/event-stream"
+_WEIGHT = re.compile(r"[01](\.\d{0,3})?")  # RFC 9110, 12.4.2
+
+
+def build_app(
+    engine: Engine,
+    *,
+    api_key: str | None,
+    concurrency: int,
+    max_waiting: int = MAX_WAITING,
+    keep_alive_s: float = KEEP_ALIVE_S,
+    monotonic: Callable[[], float] = time.monotonic,
+) -> web.Application:
+    """The application. Run it with `handler_cancellation=True` (`web.AppRunner`, `web.run_app`).
+
+    Without that, aiohttp lets a handler go on when its client has gone, and a dropped connection stops no work.
+    At shutdown what waits is refused (503) at once; what is being painted has the runner's `shutdown_timeout`.
+
+    `api_key` None lets everybody in. `concurrency` is the number of paintings at once, each in a thread of its own;
+    `max_waiting` more may wait, the next is told 429.
+    """
+    jobs = Jobs(engine, concurrency=concurrency, max_waiting=max_waiting, monotonic=monotonic)
+    server = _Server(engine, jobs, keep_alive_s)
+    app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[as_json, _guard(api_key)])
+    for slash in ("", "/"):
+        app.router.add_post(f"/inference/images/generations{slash}", server.generate)
+        app.router.add_get(f"/inference/capabilities{slash}", server.capabilities)
+        app.router.add_get(f"/healthz{slash}", server.healthz)
+
+    async def drain(_: web.Application) -> None:
+        jobs.drain()
+
+    async def close(_: web.Application) -> None:
+        await jobs.close()
+
+    app.on_shutdown.append(drain)
+    app.on_cleanup.append(close)
+    return app
+
+
+class _Server:
+    def __init__(self, engine: Engine, jobs: Jobs, keep_alive_s: float) -> None:
+        self._engine = engine
+        self._jobs = jobs
+        self._keep_alive_s = keep_alive_s
+
+    async def healthz(self, _: web.Request) -> web.Response:
+        state = "shutting down" if self._jobs.is_closing else "ok"
+        body = {"status": state, "engine": self._engine.name, "painting": self._jobs.painting}
+        status = HTTPStatus.SERVICE_UNAVAILABLE if self._jobs.is_closing else HTTPStatus.OK
+        return web.json_response({**body, "waiting": self._jobs.waiting}, status=status)
+
+    async def capabilities(self, _: web.Request) -> web.Response:
+        return web.json_response(self._engine.capabilities().model_dump(mode="json"))
+
+    async def generate(self, request: web.Request) -> web.StreamResponse:
+        order, key, streams = await self._ordered(request)
+        try:
+            async with self._jobs.attend(order, key) as job:
+                return await (self._stream(request, job) if streams else self._answer(job))
+        except (Busy, Closing, KeyReused, EngineFailed) as error:
+            raise _problem(error) from error
+
+    async def _ordered(self, request: web.Request) -> tuple[InferenceRequest, str | None, bool]:
+        """The order, its idempotency key, and whether the client wants events."""
+        if request.content_type != "application/json" and not request.content_type.endswith("+json"):
+            detail = f"expected Content-Type application/json, got {request.content_type[:100]}"
+            raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail)
+        key = request.headers.get("Idempotency-Key")
+        if key is not None and not 0 < len(key) <= MAX_KEY_CHARS:
+            detail = f"Idempotency-Key: expected 1 to {MAX_KEY_CHARS} characters, got {len(key)}"
+            raise Problem(HTTPStatus.BAD_REQUEST, "bad_request", detail)
+        body = parsed_json(await self._body(request))
+        accepted = _accepted(",".join(request.headers.getall("Accept", [])))
+        wanted = next((_TYPES[kind] for kind in accepted if kind in _TYPES), None)
+        if wanted and "format" not in body:
+            body["format"] = wanted
+        return understood(body, self._engine.capabilities()), key, _EVENTS in accepted
+
+    async def _body(self, request: web.Request) -> bytes:
+        try:
+            async with asyncio.timeout(BODY_TIMEOUT_S):
+                return await request.read()
+        except TimeoutError as error:
+            detail = f"the body did not come within {BODY_TIMEOUT_S:.0f} s"
+            raise Problem(HTTPStatus.REQUEST_TIMEOUT, "body_timeout", detail) from error
+
+    async def _answer(self, job: Job) -> web.Response:
+        picture = await job.picture()
+        headers = {"X-Seed": str(picture.seed), "Cache-Control": "no-store"}
+        return web.Response(body=picture.content, content_type=f"image/{picture.format}", headers=headers)
+
+    async def _stream(self, request: web.Request, job: Job) -> web.StreamResponse:
+        """Server-sent events (WHATWG HTML, 9.2): each step, then the picture or what went wrong."""
+        # X-Accel-Buffering: nginx would otherwise hold events back until its buffer is full.
+        headers = {"Content-Type": _EVENTS, "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+        response = web.StreamResponse(headers=headers)
+        try:
+            await response.prepare(request)
+            await self._send_progress(response, job)
+            await response.write(await _last_event(job))
+            await response.write_eof()
+        except ConnectionResetError:  # the client has gone: nobody to tell
+            pass
+        return response
+
+    async def _send_progress(self, response: web.StreamResponse, job: Job) -> None:
+        seen = 0
+        while not job.is_over or seen < job.step:
+            try:
+                async with asyncio.timeout(self._keep_alive_s):
+                    await job.moves_on(seen)
+            except TimeoutError:
+                await response.write(b": waiting\n\n")
+            reached = job.step
+            for step in range(seen + 1, reached + 1):
+                await response.write(_event("progress", {"step": step, "steps": job.order.steps}))
+            seen = reached
+
+
+async def _last_event(job: Job) -> bytes:
+    try:
+        picture = await job.picture()
+    except (Closing, EngineFailed) as error:
+        problem = _problem(error)
+        return _event("error", {"code": problem.code, "detail": problem.detail})
+    encoded = base64.b64encode(picture.content).decode()
+    return _event("completed", {"b64_json": encoded, "format": picture.format, "seed": picture.seed})
+
+
+def _event(name: str, data: dict[str, object]) -> bytes:
+    return f"event: {name}\ndata: {json.dumps(data)}\n\n".encode()
+
+
+def _problem(error: Exception) -> Problem:
+    if isinstance(error, Busy):
+        headers = {"Retry-After": str(error.retry_after_s)}
+        return Problem(HTTPStatus.TOO_MANY_REQUESTS, "busy", str(error), headers=headers)
+    if isinstance(error, KeyReused):
+        return Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "idempotency_key_reused", str(error))
+    if isinstance(error, Closing):
+        return Problem(HTTPStatus.SERVICE_UNAVAILABLE, "shutting_down", "the server is shutting down")
+    return Problem(HTTPStatus.INTERNAL_SERVER_ERROR, "engine_failed", str(error))
+
+
+def _guard(api_key: str | None) -> Middleware:
+    """Lets nobody without the key at the engine; health is open."""
+    expected = f"Bearer {api_key}".encode() if api_key else None
+
+    @web.middleware
+    async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if expected and request.path.startswith("/inference/"):
+            given = request.headers.get("Authorization", "")
+            if not hmac.compare_digest(given.encode(errors="surrogateescape"), expected):
+                what = "a wrong key" if given else "no Authorization header"
+                detail = f"expected Authorization: Bearer with this server's API key, got {what}"
+                headers = {"WWW-Authenticate": "Bearer"}
+                raise Problem(HTTPStatus.UNAUTHORIZED, "unauthorized", detail, headers=headers)
+        return await handler(request)
+
+    return guard
+
+
+def _accepted(header: str) -> list[str]:
+    """The media types of an Accept header, the most wanted first (RFC 9110, 12.5.1), without those of q=0."""
+    ranked: list[tuple[float, str]] = []
+    for entry in header.split(","):
+        kind, *parameters = (part.strip().lower() for part in entry.split(";"))
+        weight = next((one.removeprefix("q=") for one in parameters if one.startswith("q=")), "1")
+        ranked.append((float(weight) if _WEIGHT.fullmatch(weight) else 1.0, kind))
+    return [kind for weight, kind in sorted(ranked, key=lambda one: -one[0]) if weight > 0]

@@ -1,0 +1,161 @@
+"""What the suite of the bus needs of an adapter: the processes of one system, and bytes of a stranger."""
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime
+from typing import Protocol
+
+import aio_pika
+
+from common.bus.memory import MemoryBus
+from common.bus.port import Bus, Done, Logged, Outcome, Start, WorkQueue
+from common.bus.rabbitmq.bus import RabbitBus
+from common.bus.rabbitmq.topology import ROUTES
+from common.messages import CancelImage, Deleted, Event, GenerateImage, ImageDeleted, JanitorPurged, PurgeReport
+
+RETRY_DELAYS = (0.1, 0.6)
+LIMIT_S = 15.0  # for what takes some 10 ms: a busy machine shall not fail a test
+
+_numbers = itertools.count(1)
+
+
+class System(Protocol):
+    """Several processes on one bus."""
+
+    async def process(self) -> Bus:
+        """The bus of one more process."""
+
+    async def inject(self, queue: WorkQueue, body: bytes) -> None:
+        """What a stranger publishes."""
+
+
+class MemorySystem:
+    """There is one process, so all share its bus."""
+
+    def __init__(self, bus: MemoryBus) -> None:
+        self._bus = bus
+
+    async def process(self) -> Bus:
+        return self._bus
+
+    async def inject(self, queue: WorkQueue, body: bytes) -> None:
+        self._bus.inject(queue, body)
+
+
+class RabbitSystem:
+    def __init__(self, url: str, stack: AsyncExitStack) -> None:
+        self._url = url
+        self._stack = stack
+
+    async def process(self) -> Bus:
+        opened = RabbitBus.open(self._url, name="test", retry_delays=RETRY_DELAYS, timeout_s=LIMIT_S)
+        return await self._stack.enter_async_context(opened)
+
+    async def inject(self, queue: WorkQueue, body: bytes) -> None:
+        async with await aio_pika.connect(self._url) as connection, connection.channel() as channel:
+            await channel.default_exchange.publish(aio_pika.Message(body), ROUTES[queue].queue)
+
+
+@asynccontextmanager
+async def memory_system() -> AsyncIterator[System]:
+    async with MemoryBus(name="test", retry_delays=RETRY_DELAYS) as bus:
+        yield MemorySystem(bus)
+
+
+@asynccontextmanager
+async def rabbit_system(url: str) -> AsyncIterator[System]:
+    async with AsyncExitStack() as stack:
+        yield RabbitSystem(url, stack)
+
+
+class Recorder:
+    """A handler that notes what it was given, and answers with what it is told; blocks while `gate` is closed."""
+
+    def __init__(self, *outcomes: Outcome) -> None:
+        self.seen: list = []
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.running = 0
+        self.most_at_once = 0
+        self._outcomes = iter(outcomes)
+        self._news = asyncio.Condition()
+
+    async def __call__(self, message) -> Outcome:
+        self.running += 1
+        self.most_at_once = max(self.most_at_once, self.running)
+        try:
+            async with self._news:
+                self.seen.append(message)
+                self._news.notify_all()
+            await self.gate.wait()
+            return next(self._outcomes, Done())
+        finally:
+            self.running -= 1
+
+    @property
+    def ids(self) -> list[str]:
+        return [message.id for message in self.seen]
+
+    async def saw(self, count: int, *, limit_s: float = LIMIT_S) -> None:
+        """Wait until so many messages have come."""
+        async with asyncio.timeout(limit_s), self._news:
+            await self._news.wait_for(lambda: len(self.seen) >= count)
+
+
+async def until(is_so: Callable, *, limit_s: float = LIMIT_S) -> None:
+    """Wait for what no event tells: ask again and again. `is_so` may be a coroutine function."""
+    async with asyncio.timeout(limit_s):
+        while True:
+            answer = is_so()
+            if asyncio.iscoroutine(answer):
+                answer = await answer
+            if answer:
+                return
+            await asyncio.sleep(0.01)
+
+
+async def some(bus: Bus, start: Start, count: int, *, limit_s: float = LIMIT_S) -> list[Logged]:
+    """The next `count` events from there on."""
+    found: list[Logged] = []
+    reading = bus.read(start)
+    try:
+        async with asyncio.timeout(limit_s):
+            while len(found) < count:
+                found.append(await anext(reading))
+    finally:
+        await reading.aclose()
+    return found
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+def order(image_id: str | None = None) -> GenerateImage:
+    number = next(_numbers)
+    return GenerateImage(id=f"order-{number}", source="test", subject=image_id or f"image-{number}", time=now())
+
+
+def cancel(image_id: str) -> CancelImage:
+    return CancelImage(id=f"cancel-{next(_numbers)}", source="test", subject=image_id, time=now())
+
+
+def event(number: int = 0) -> Event:
+    return ImageDeleted(
+        id=f"event-{next(_numbers)}",
+        source="test",
+        type="image.deleted",
+        subject=f"image-{number}",
+        time=now(),
+        owner="ann",
+        revision=number,
+        attempt=1,
+        data=Deleted(id=f"image-{number}"),
+    )
+
+
+def report() -> Event:
+    data = PurgeReport(older_than=now(), dry_run=True, images=0)
+    return JanitorPurged(id=f"report-{next(_numbers)}", source="test", time=now(), data=data)

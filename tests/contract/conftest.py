@@ -1,0 +1,56 @@
+"""Every adapter of a port, so that one suite holds for all of them."""
+
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+from common.media.connect import open_media
+from common.media.port import Media
+from common.store.connect import open_store
+from common.store.port import Store
+
+
+@pytest.fixture(params=["sqlite", pytest.param("mongodb", marks=pytest.mark.mongodb)])
+def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of an empty store, one for each adapter."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/new/folder/darkroom.db"
+    url: str = request.getfixturevalue("database")
+    return url
+
+
+@pytest.fixture
+async def store(store_url: str) -> AsyncIterator[Store]:
+    async with open_store(store_url, timeout_s=10) as store:
+        yield store
+
+
+@pytest.fixture
+async def other(store_url: str, store: Store) -> AsyncIterator[Store]:
+    """The same store, as another replica opens it."""
+    async with open_store(store_url, timeout_s=10) as other:
+        yield other
+
+
+@pytest.fixture
+def wrong_on_stand_in(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Called by a test that MongoDB passes and its stand-in does not; it must fail there, or the call goes."""
+
+    def expect_failure(reason: str) -> None:
+        if "mongodb" in request.node.keywords and request.getfixturevalue("mongodb").is_stand_in:
+            request.applymarker(pytest.mark.xfail(reason=f"nx-27017 {reason}", strict=True))
+
+    return expect_failure
+
+
+@pytest.fixture(params=["files"])
+def media_root(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Where empty media lie, one for each adapter."""
+    return f"{tmp_path}/new/media"
+
+
+@pytest.fixture
+async def media(media_root: str) -> AsyncIterator[Media]:
+    async with open_media(media_root) as media:
+        yield media

@@ -1,0 +1,146 @@
+import asyncio
+
+import pytest
+
+from common.errors import Invalid
+from tests.making import NOON
+
+ID = "019469d5-ae18-75ea-918b-6782d8deb53d"
+KEY = f"generated_images/2025/01/{ID}.png"
+
+
+def a_key(number: int, folder: str = "generated_images") -> str:
+    return f"{folder}/2025/01/{number:08x}{ID[8:]}.webp"
+
+
+async def everything(media) -> dict:
+    return {file.key: file async for page in media.walk() for file in page}
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        KEY,
+        f"thumbnails/2025/01/{ID}.png",
+        f"generated_images/2025/12/{ID}-2.jpg",
+        f"thumbnails/1999/01/{ID}-12.webp",
+    ],
+)
+async def test_what_is_put_is_there(media, key):
+    content = bytes(range(256)) * 1000
+    assert await media.get(key) is None
+    assert await media.exists([key]) == set()
+
+    await media.put(key, content)
+
+    assert await media.get(key) == content
+    assert await media.exists([key]) == {key}
+
+
+async def test_put_again_replaces(media):
+    await media.put(KEY, b"one")
+
+    await media.put(KEY, b"two, and longer")
+
+    assert await media.get(KEY) == b"two, and longer"
+    assert list(await everything(media)) == [KEY]
+
+
+async def test_a_reader_sees_all_of_it_or_none(media):
+    contents = [bytes([number]) * 300_000 for number in range(20)]
+    seen = set()
+
+    async def write():
+        for content in contents:
+            await media.put(KEY, content)
+
+    writing = asyncio.create_task(write())
+    while not writing.done():
+        seen.add(await media.get(KEY))
+    await writing
+
+    assert seen <= {None, *contents}
+
+
+async def test_racing_writers_leave_one_whole_file(media):
+    contents = [bytes([number]) * 100_000 for number in range(10)]
+
+    await asyncio.gather(*(media.put(KEY, content) for content in contents))
+
+    assert await media.get(KEY) in contents
+    assert list(await everything(media)) == [KEY]
+
+
+async def test_remove_counts_what_was_there(media):
+    keys = [a_key(number) for number in range(5)]
+    await asyncio.gather(*(media.put(key, b"x") for key in keys))
+
+    counts = [await media.remove(some) for some in (keys[:3], keys, keys, [])]
+
+    assert counts == [3, 2, 0, 0]
+    assert await media.exists(keys) == set()
+
+
+async def test_racing_removals_count_each_file_once(media):
+    keys = [a_key(number) for number in range(50)]
+    await asyncio.gather(*(media.put(key, b"x") for key in keys))
+
+    counts = await asyncio.gather(*(media.remove(keys) for _ in range(4)))
+
+    assert sum(counts) == 50
+
+
+async def test_walk_lists_everything_in_pages(media):
+    keys = {a_key(number, folder) for number in range(520) for folder in ("generated_images", "thumbnails")}
+    await asyncio.gather(*(media.put(key, b"four") for key in keys))
+
+    pages = [page async for page in media.walk()]
+
+    assert [len(page) for page in pages] == [1000, 40]
+    files = [file for page in pages for file in page]
+    assert {file.key for file in files} == keys
+    assert {file.size for file in files} == {4}
+    assert all(file.changed_at > NOON and file.changed_at.utcoffset().total_seconds() == 0 for file in files)
+    assert await media.remove([file.key for file in files]) == 1040
+    assert await everything(media) == {}
+
+
+async def test_walk_of_nothing_is_empty(media):
+    assert [page async for page in media.walk()] == []
+
+
+async def test_check_leaves_nothing_behind(media):
+    await media.check()
+
+    assert await everything(media) == {}
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "",
+        "x",
+        f"../generated_images/2025/01/{ID}.png",
+        f"generated_images/2025/01/../../../{ID}.png",
+        f"/generated_images/2025/01/{ID}.png",
+        f"generated_images/2025/01/{ID}.png\n",
+        f"generated_images/2025/01/{ID}.png\0",
+        f"generated_images/2025/01/{ID}.svg",
+        f"generated_images/2025/01/{ID}-.png",
+        f"generated_images/2025/1/{ID}.png",
+        f"generated_images/٢٠٢٥/01/{ID}.png",
+        f"generated_images/2025/01/{ID.upper()}.png",
+        f"other/2025/01/{ID}.png",
+        f"generated_images/2025/01/.{ID}.png",
+    ],
+)
+async def test_a_key_of_another_form_is_refused(media, key):
+    with pytest.raises(Invalid):
+        await media.put(key, b"x")
+    with pytest.raises(Invalid):
+        await media.get(key)
+    with pytest.raises(Invalid):
+        await media.remove([KEY, key])
+
+    assert media.path(key) is None
+    assert await media.exists([key]) == set()
