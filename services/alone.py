@@ -105,6 +105,7 @@ async def inference_running(settings: Settings, *, host: str) -> AsyncIterator[s
         PainterEngine(step_delay_s=settings.painter_step_delay),
         api_key=settings.inference_service_api_key,
         concurrency=settings.inference_concurrency,
+        clock=SystemClock(),
     )
     # a client that has gone stops the work, so its handler is cancelled
     async with serving(

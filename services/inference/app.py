@@ -14,13 +14,12 @@ import base64
 import hmac
 import json
 import re
-import time
-from collections.abc import Callable
 from http import HTTPStatus
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
+from common.clock import Clock
 from services.inference.engine import Engine, InferenceRequest, PictureFormat
 from services.inference.jobs import MAX_WAITING, Busy, Closing, EngineFailed, Job, Jobs, KeyReused
 from services.inference.problems import Problem, as_json, parsed_json, understood
@@ -43,7 +42,7 @@ def build_app(
     concurrency: int,
     max_waiting: int = MAX_WAITING,
     keep_alive_s: float = KEEP_ALIVE_S,
-    monotonic: Callable[[], float] = time.monotonic,
+    clock: Clock,
 ) -> web.Application:
     """The application. Run it with `handler_cancellation=True` (`web.AppRunner`, `web.run_app`).
 
@@ -53,7 +52,7 @@ def build_app(
     `api_key` None lets everybody in. `concurrency` is the number of paintings at once, each in a thread of its own;
     `max_waiting` more may wait, the next is told 429.
     """
-    jobs = Jobs(engine, concurrency=concurrency, max_waiting=max_waiting, monotonic=monotonic)
+    jobs = Jobs(engine, concurrency=concurrency, max_waiting=max_waiting, clock=clock)
     server = _Server(engine, jobs, keep_alive_s)
     app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[as_json, _guard(api_key)])
     for slash in ("", "/"):

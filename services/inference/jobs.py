@@ -14,12 +14,12 @@ import asyncio
 import logging
 import math
 import threading
-import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager
 
+from common.clock import Clock
 from services.inference.engine import Engine, InferenceRequest, Picture, Stopped
 
 log = logging.getLogger(__name__)
@@ -102,12 +102,12 @@ class Jobs:
         *,
         concurrency: int,
         max_waiting: int = MAX_WAITING,
-        monotonic: Callable[[], float] = time.monotonic,
+        clock: Clock,
     ) -> None:
         self._engine = engine
         self._concurrency = concurrency
         self._most = concurrency + max_waiting
-        self._monotonic = monotonic
+        self._clock = clock
         self._pool = ThreadPoolExecutor(concurrency, thread_name_prefix="paint")
         self._running: dict[Job, Future[Picture]] = {}
         self._by_key: dict[str, Job] = {}
@@ -182,9 +182,9 @@ class Jobs:
                 raise Stopped
             loop.call_soon_threadsafe(job.reach, step)
 
-        started = self._monotonic()
+        started = self._clock.monotonic()
         picture = self._engine.paint(job.order, on_step)
-        took_s = self._monotonic() - started
+        took_s = self._clock.monotonic() - started
         loop.call_soon_threadsafe(self._learn, took_s)
         log.info("painted %d×%d in %d steps, %.2f s", picture.width, picture.height, job.order.steps, took_s)
         return picture

@@ -9,6 +9,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
+from common.clock import SystemClock
 from services.inference.app import build_app
 from services.inference.engine import Capabilities, InferenceRequest, ModelCard, OnStep, Picture
 from services.inference.jobs import MAX_KEPT
@@ -54,7 +55,7 @@ class FakeEngine:
 @asynccontextmanager
 async def served(engine, **options) -> AsyncIterator[aiohttp.ClientSession]:
     """The app over real HTTP, run as the wiring runs it."""
-    app = build_app(engine, **{"api_key": None, "concurrency": 1, **options})
+    app = build_app(engine, **{"api_key": None, "concurrency": 1, "clock": SystemClock(), **options})
     runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=5)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
@@ -323,7 +324,7 @@ async def test_a_full_queue_is_told_when_to_ask_again():
 
 async def test_shutdown_finishes_what_is_painted_and_refuses_what_waits():
     engine = FakeEngine(gated=True)
-    app = build_app(engine, api_key=None, concurrency=1)
+    app = build_app(engine, api_key=None, concurrency=1, clock=SystemClock())
     runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=20)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
