@@ -205,9 +205,11 @@ class SqliteStore:
         return found[0] if found else None
 
     async def _many(self, query: str, *values: Any) -> list[Image]:
-        return await self._readers.run(
-            lambda connection: [parse_image(text) for text, *_ in connection.execute(query, values)]
-        )
+        def work(connection: sqlite3.Connection) -> list[Image]:
+            rows = connection.execute(query, values).fetchall()  # all: a statement left open would hold its snapshot
+            return [parse_image(text) for text, *_ in rows]
+
+        return await self._readers.run(work)
 
     async def _entries(self, query: str, *values: Any) -> list[Entry]:
         rows = await self._readers.run(lambda connection: connection.execute(query, values).fetchall())

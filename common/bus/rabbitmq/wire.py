@@ -93,7 +93,12 @@ def again(delivery: Delivery, headers: Mapping[str, Any] | None = None) -> AmqpM
     The broker's own `x-` headers stay behind: copied, they would mislead it.
     """
     came = delivery.message
-    kept = {name: value for name, value in delivery.headers.items() if not name.startswith("x-")}
+    kept = {
+        name: value
+        for name, value in delivery.headers.items()
+        # pamqp reads kinds of value that it cannot write
+        if not name.startswith("x-") and name not in OUR_HEADERS and isinstance(value, str | int | float)
+    }
     return AmqpMessage(
         delivery.body,
         content_type=came.content_type or CONTENT_TYPE,
@@ -103,7 +108,7 @@ def again(delivery: Delivery, headers: Mapping[str, Any] | None = None) -> AmqpM
         correlation_id=came.correlation_id,
         app_id=came.app_id,
         timestamp=came.timestamp,
-        headers={name: value for name, value in kept.items() if name not in OUR_HEADERS} | dict(headers or {}),
+        headers={**kept, **(headers or {})},
     )
 
 

@@ -11,7 +11,7 @@ from tests.making import NOON, an_image
 from tests.proxy import proxy_before
 from tests.servers.process import free_ports
 
-LIMIT_S = 0.4  # far beyond what an answer takes here
+LIMIT_S = 1.0  # far beyond what an answer takes, on a busy machine too
 
 
 @pytest.fixture

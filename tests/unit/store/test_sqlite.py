@@ -3,8 +3,10 @@ import contextlib
 import re
 import resource
 import sqlite3
+import sys
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 import pytest
 
@@ -16,6 +18,8 @@ from common.store.port import Entry, Position
 from common.store.sqlite import SqliteStore
 from common.store.sqlite_schema import VERSION
 from tests.making import NOON, an_image
+
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture
@@ -41,6 +45,37 @@ async def test_open_makes_the_folder_and_keeps_what_is_there(tmp_path):
         assert await store.get(image.id) == image
 
     assert [file.name for file in path.parent.iterdir()] == ["darkroom.db"]  # the log was taken in
+
+
+async def test_what_was_accepted_outlives_the_process(path):
+    child = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", INSERTING, str(path)), cwd=ROOT, stdout=asyncio.subprocess.PIPE, limit=1_000_000
+    )
+    accepted = [(await child.stdout.readline()).decode().strip() for _ in range(100)]
+    child.kill()
+    rest, _ = await child.communicate()
+    accepted += rest.decode().split("\n")[:-1]
+
+    async with SqliteStore.open(path, timeout_s=5) as store:
+        assert (await store.several(accepted)).keys() == set(accepted)
+        assert await store.total("local", [Status.QUEUED]) >= len(accepted)
+
+
+INSERTING = """
+import asyncio, sys
+from pathlib import Path
+from common.store.sqlite import SqliteStore
+from tests.making import an_image
+async def insert(store):
+    while True:
+        image = an_image()
+        await store.insert(image)
+        print(image.id, flush=True)
+async def main(path):
+    async with SqliteStore.open(Path(path), timeout_s=5) as store:
+        await asyncio.gather(*(insert(store) for _ in range(10)))
+asyncio.run(main(*sys.argv[1:]))
+"""
 
 
 async def test_tables_of_a_newer_release_are_refused(path):
@@ -110,7 +145,7 @@ async def test_a_locked_file_is_unavailable_to_who_opens_it(path):
 
 async def test_a_locked_file_is_unavailable_to_writers_and_not_to_readers(path):
     image = an_image()
-    async with SqliteStore.open(path, timeout_s=0.2) as store:
+    async with SqliteStore.open(path, timeout_s=0.5) as store:
         with locked(path):
             for write in (store.insert(image), store.put(Entry("quota", "a", 1, {})), store.remove_several([image])):
                 with pytest.raises(Unavailable, match="no answer within"):
@@ -172,11 +207,11 @@ async def test_a_full_disk_is_unavailable_and_spoils_nothing(path):
 
 async def test_a_read_that_nobody_waits_for_is_broken_off(path):
     endless = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n"
-    async with SqliteStore.open(path, timeout_s=0.1) as store:
-        for _ in range(2 * adapter.READERS):
-            with pytest.raises(Unavailable):
-                await store._value(endless)
+    async with SqliteStore.open(path, timeout_s=0.5) as store:
+        calls = [store._value(endless) for _ in range(adapter.READERS)]
+        outcomes = await asyncio.gather(*calls, return_exceptions=True)
 
+        assert {type(outcome) for outcome in outcomes} == {Unavailable}
         await store.check()
 
 
