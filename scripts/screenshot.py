@@ -1,0 +1,192 @@
+"""`python scripts/screenshot.py`: docs/playground.png, the real page with pictures that were really painted.
+
+Starts Darkroom with the reference painter in a folder of its own, has a gallery painted, and takes the page while one
+more picture comes into being. With `--all FOLDER` it takes the page in light and dark, on a desk and on a phone, and a
+picture seen large, for whoever changes the page to look at.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import random
+import sys
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+ROOT: Final = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+
+from playwright.async_api import Browser, BrowserContext, Page, async_playwright  # noqa: E402 - after the path
+
+from tests.browser.conftest import FLAGS  # noqa: E402
+from tests.house import House, embedded, front_end  # noqa: E402
+from tests.servers import chromium  # noqa: E402
+
+README: Final = ROOT / "docs" / "playground.png"
+PROMPTS: Final = """\
+snowy mountains under an aurora, winter night
+a red sailing boat on a calm lake, misty dawn
+an owl in a dark forest, full moon
+cherry blossom garden, spring morning
+a hot air balloon over green hills at sunrise
+an astronaut on an alien planet, stars
+abstract flowing silk, teal and gold
+a castle on a cliff, thunderstorm
+a fox in an autumn forest, golden light
+jellyfish underwater, glowing, deep blue
+a cabin in a snowy pine forest, warm windows
+neon city in the rain at night
+a whale in the open ocean, sunlight from above
+sunflower meadow in summer, butterflies
+desert dunes at sunset, a lonely camel
+a village in the hills, rainbow after rain
+a samurai under a maple tree, falling leaves
+fireflies over a pond at night, lotus flowers""".splitlines()
+SIZES: Final = [(1024, 1024), (1152, 864), (1280, 720), (864, 1152), (1280, 720)]
+SLOWLY: Final = {"PAINTER_STEP_DELAY": "0.25"}
+LOOKS: Final = {
+    "desk-dark": {"viewport": {"width": 1440, "height": 900}, "color_scheme": "dark"},
+    "desk-light": {"viewport": {"width": 1440, "height": 900}, "color_scheme": "light"},
+    "phone-dark": {
+        "viewport": {"width": 390, "height": 844},
+        "color_scheme": "dark",
+        "device_scale_factor": 2,
+        "is_mobile": True,
+        "has_touch": True,
+    },
+    "phone-light": {
+        "viewport": {"width": 390, "height": 844},
+        "color_scheme": "light",
+        "device_scale_factor": 2,
+        "is_mobile": True,
+        "has_touch": True,
+    },
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Takes docs/playground.png, and with --all every look of the page.")
+    parser.add_argument("--all", type=Path, metavar="FOLDER", help="take every look of the page into this folder")
+    chosen = parser.parse_args()
+    path = chromium.find()
+    if path is None:
+        sys.exit("no Chromium: install it, or set TEST_CHROMIUM")
+    folder = chosen.all.resolve() if chosen.all else None
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+    os.chdir(ROOT)  # the services are started as modules
+    asyncio.run(take(path, folder))
+
+
+async def take(chromium_path: str, folder: Path | None) -> None:
+    with tempfile.TemporaryDirectory() as scratch:
+        async with embedded(Path(scratch)) as house, browser_at(chromium_path) as browser:
+            await fill_gallery(house)
+            # from now on painting takes its time, so that it can be seen
+            up = house.services["up"]
+            up.env.update(SLOWLY)
+            await up.stop()
+            await house.start()
+            await take_page(browser, house.url, "desk-dark", README)
+            if folder is not None:
+                for look in LOOKS:
+                    await take_page(browser, house.url, look, folder / f"{look}.png")
+                    await take_picture(browser, house.url, look, folder / f"{look}-picture.png")
+
+
+async def fill_gallery(house: House) -> None:
+    order = random.Random(3)
+    async with front_end(house.url) as client:
+        for number, prompt in enumerate(reversed(PROMPTS)):
+            width, height = SIZES[order.randrange(len(SIZES))]
+            image = await client.order(prompt=prompt, width=width, height=height, steps=30, seed=number)
+            await client.final(image["id"])
+            print(f"painted: {prompt}")
+
+
+async def take_page(browser: Browser, url: str, look: str, path: Path) -> None:
+    """One picture just finished, one half painted, and the gallery below."""
+    async with page_in(browser, look) as page:
+        await page.goto(url)
+        await settled(page)
+        await order(page, "16:9", "a lighthouse at dusk, stormy sea, dramatic clouds", seed="11")
+        await page.locator(".card").first.wait_for()
+        await order(page, "3:4", "a red fox in a snowy forest, first light")
+        await page.locator(".card.completed img").wait_for(timeout=60_000)
+        await page.locator(".card.running [role=progressbar][aria-valuenow^='6']").wait_for(timeout=60_000)
+        await page.mouse.move(0, 0)
+        await page.evaluate("document.activeElement.blur(); scrollTo(0, 0)")
+        await pictures_are_there(page)
+        await page.screenshot(path=path)
+        print(path)
+        await page.locator(".card.running").wait_for(state="detached", timeout=60_000)
+
+
+async def take_picture(browser: Browser, url: str, look: str, path: Path) -> None:
+    async with page_in(browser, look) as page:
+        await page.goto(url)
+        await settled(page)
+        await page.locator("#gallery li button").nth(3).click()
+        await page.locator(".facts dd").first.wait_for()
+        await page.mouse.move(0, 0)
+        await pictures_are_there(page)
+        await page.screenshot(path=path)
+        print(path)
+
+
+async def order(page: Page, ratio: str, prompt: str, *, seed: str = "") -> None:
+    unfold = page.locator(".unfold")
+    is_folded = await unfold.is_visible()
+    await page.get_by_label("Prompt", exact=True).fill(prompt)
+    if is_folded:
+        await unfold.click()
+    await page.get_by_role("radio", name=ratio, exact=True).check()
+    await page.get_by_label("Seed", exact=True).fill(seed)
+    if is_folded:
+        await unfold.click()
+    await page.get_by_role("button", name="Generate").click()
+
+
+async def settled(page: Page) -> None:
+    await page.locator("#gallery[aria-busy=false] li").first.wait_for()
+
+
+async def pictures_are_there(page: Page) -> None:
+    """What is on the screen is decoded, and nothing moves any more."""
+    await page.evaluate(
+        """async () => {
+            const isSeen = (image) => image.getBoundingClientRect().top < innerHeight;
+            await Promise.all([...document.images].filter(isSeen).map((image) => image.decode()));
+            const endless = (animation) => animation.effect.getTiming().iterations === Infinity;
+            const animations = document.getAnimations().filter((animation) => !endless(animation));
+            await Promise.allSettled(animations.map((animation) => animation.finished));
+        }"""
+    )
+
+
+@asynccontextmanager
+async def browser_at(path: str) -> AsyncIterator[Browser]:
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=path, args=FLAGS)
+        try:
+            yield browser
+        finally:
+            await browser.close()
+
+
+@asynccontextmanager
+async def page_in(browser: Browser, look: str) -> AsyncIterator[Page]:
+    context: BrowserContext = await browser.new_context(**LOOKS[look])  # type: ignore[arg-type]
+    try:
+        yield await context.new_page()
+    finally:
+        await context.close()
+
+
+if __name__ == "__main__":
+    main()

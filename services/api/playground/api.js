@@ -1,0 +1,79 @@
+// The REST side of the contract: one function for each call, problems as errors, the token where identity is on.
+// It knows nothing of the page. `Unreachable` means that no answer came; a `Problem` is the answer (RFC 9457).
+
+import { recall, remember } from "./memory.js";
+
+const TOKEN = "darkroom.token";
+const PATIENCE_MS = 30_000; // no call here waits for a picture
+const BUSY = new Set([502, 503, 504]); // of the api, or of a proxy before it that has nobody to ask
+
+export class Unreachable extends Error {}
+
+export class Problem extends Error {
+  constructor(status, body, retryAfter) {
+    super(body?.detail ?? `the server answered ${status}`);
+    this.status = status;
+    this.code = body?.code ?? "unknown";
+    this.fields = body?.fields ?? {};
+    this.retryAfterS = Number(retryAfter) || null;
+  }
+
+  get isPassing() {
+    return BUSY.has(this.status);
+  }
+}
+
+export const identity = {
+  token: recall(sessionStorage, TOKEN),
+  onRefused: () => {},
+  use(token) {
+    this.token = token;
+    remember(sessionStorage, TOKEN, token);
+  },
+};
+
+async function call(method, path, { body, headers, keepalive = false } = {}) {
+  const sent = { ...headers };
+  if (body) sent["Content-Type"] = "application/json";
+  if (identity.token) sent.Authorization = `Bearer ${identity.token}`;
+  let response, content;
+  try {
+    const signal = AbortSignal.timeout(PATIENCE_MS);
+    response = await fetch(path, { method, headers: sent, body: body && JSON.stringify(body), keepalive, signal });
+    const isJson = response.headers.get("Content-Type")?.includes("json");
+    content = isJson ? await response.json() : null;
+  } catch (error) {
+    throw new Unreachable(`no answer to ${method} ${path}: ${error.message}`);
+  }
+  if (response.ok) return content;
+  if (response.status === 401) identity.onRefused();
+  throw new Problem(response.status, content, response.headers.get("Retry-After"));
+}
+
+export const offers = () => call("GET", "/api/models/");
+export const limits = () => call("GET", "/api/limits/");
+
+/** Answers at once with the image as it is queued. The same key twice orders once. */
+export const order = (request, key) =>
+  call("POST", "/v1/images/generations", {
+    body: request,
+    headers: { Prefer: "respond-async", "Idempotency-Key": key },
+  });
+
+export function history(perPage, cursor) {
+  const query = new URLSearchParams({ perPage });
+  if (cursor) query.set("cursor", cursor);
+  return call("GET", `/api/images/history/?${query}`);
+}
+
+export const image = (id) => call("GET", `/api/images/${id}/`);
+export const cancel = (id) => call("POST", `/api/images/${id}/cancel/`);
+export const pin = (id, pinned) => call("PATCH", `/api/images/${id}/`, { body: { pinned } });
+export const remove = (id, options) => call("DELETE", `/api/images/${id}/`, options);
+
+/** What a websocket offers as its subprotocols: a browser cannot give it a header. Nothing without identity. */
+export async function ticket() {
+  if (!identity.token) return [];
+  const { ticket } = await call("POST", "/api/ws-tickets/");
+  return ["darkroom.v1", `ticket.${ticket}`];
+}

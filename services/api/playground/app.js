@@ -1,0 +1,167 @@
+// The page as a whole: the panel with the settings, the canvas, the gallery, and what lies over them.
+
+import { Canvas } from "./canvas.js";
+import * as form from "./form.js";
+import { Gallery } from "./gallery.js";
+import { icon } from "./icons.js";
+import { Noticeboard } from "./noticeboard.js";
+import { Panel } from "./panel.js";
+import { SignIn } from "./signin.js";
+import { html, useEffect, useReducer, useRef, useState } from "./vendor/htm-preact.js";
+import { Viewer } from "./viewer.js";
+import * as words from "./words.js";
+
+export function App({ session }) {
+  const [, redraw] = useReducer((count) => count + 1, 0);
+  useEffect(() => session.subscribe(redraw), [session]);
+  const { values, set, problem, generate, reuse } = useForm(session);
+  const viewer = useViewer(session);
+  useShortcuts({ generate, undo: () => session.notices.undo() });
+  useTitle(session);
+
+  return html`
+    <${Panel} session=${session} values=${values} set=${set} problem=${problem} generate=${generate} />
+    <main>
+      <${Connection} state=${session.connection} />
+      <${Canvas} session=${session} open=${viewer.open} reuse=${reuse} />
+      <${Gallery} session=${session} open=${viewer.open} tryOut=${(prompt) => set({ prompt }, "prompt")} />
+    </main>
+    ${viewer.image && html`<${Viewer} session=${session} image=${viewer.image} viewer=${viewer} reuse=${reuse} />`}
+    ${session.needsToken && html`<${SignIn} session=${session} />`}
+    ${!viewer.image && html`<${Noticeboard} notices=${session.notices} />`}
+    <div class="unseen" role="status" aria-live="polite">${session.notices.spoken}</div>
+  `;
+}
+
+/** The values of the panel, kept between visits, and what can be done with them. */
+function useForm(session) {
+  const [values, setValues] = useState(() => form.initial(null));
+  const [problem, setProblem] = useState(null);
+  const isTouched = useRef(false);
+  const { offers } = session.allowance;
+
+  useEffect(() => {
+    if (offers) setValues((now) => (isTouched.current ? form.fitting(now, offers) : form.initial(offers)));
+  }, [offers]);
+
+  const set = (changes, focus) => {
+    isTouched.current = true;
+    setProblem(null);
+    setValues((now) => {
+      const next = form.fitting({ ...now, ...changes }, offers);
+      form.keep(next);
+      return next;
+    });
+    if (focus) setTimeout(() => document.getElementById(focus)?.focus());
+  };
+
+  const generate = async (wanted = values) => {
+    if (session.orders.isSending) return; // a double click, or a key held down
+    if (!wanted.prompt.trim()) {
+      setProblem("Write what should be in the picture first.");
+      document.getElementById("prompt").focus();
+      return;
+    }
+    setProblem(null);
+    scrollToCanvas();
+    const error = await session.order(form.request(wanted, offers));
+    if (error && error.status !== 401) setProblem(words.problem(error));
+  };
+
+  session.reorder = (image) => generate({ ...values, ...form.settingsOf(image) });
+
+  const reuse = (image) => {
+    set(form.settingsOf(image), "prompt");
+    session.notices.show("Settings taken over, with the seed");
+  };
+  return { values, set, problem, generate, reuse };
+}
+
+function scrollToCanvas() {
+  const behavior = matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth";
+  // its card is not there yet
+  setTimeout(() => {
+    document.getElementById("canvas")?.scrollIntoView({ behavior, block: "nearest" });
+    document.querySelector(".cards")?.scrollTo({ left: 0, behavior });
+  }, 200);
+}
+
+/** The picture that is seen large stands in the address, so that the way back closes it. */
+function useViewer(session) {
+  const [id, setId] = useState(opened);
+  useEffect(() => {
+    const follow = () => setId(opened());
+    addEventListener("popstate", follow);
+    return () => removeEventListener("popstate", follow);
+  }, []);
+  const shownId = session.history.isLoaded ? id : null;
+  const { pictures } = session;
+  useEffect(() => {
+    session.openId = shownId;
+    if (shownId) session.complete(shownId);
+  }, [shownId]);
+
+  const close = () => {
+    if (history.state?.isOurs) return history.back();
+    history.replaceState(null, "", location.pathname);
+    setId(null);
+  };
+  const isGone = shownId !== null && pictures.isGone(shownId);
+  useEffect(() => {
+    if (isGone) close();
+  }, [isGone]);
+
+  const known = shownId && pictures.get(shownId);
+  return {
+    image: known?.status === "completed" && !pictures.hidden.has(shownId) ? known : null,
+    open(next) {
+      history.pushState({ isOurs: true }, "", `#${next}`);
+      setId(next);
+    },
+    move(next) {
+      history.replaceState(history.state, "", `#${next}`);
+      setId(next);
+    },
+    close,
+  };
+}
+
+const opened = () => /^#([0-9a-f-]{36})$/.exec(location.hash)?.[1] ?? null;
+
+function useShortcuts(actions) {
+  const latest = useRef(actions);
+  latest.current = actions;
+  useEffect(() => {
+    const heard = (event) => {
+      if (!(event.ctrlKey || event.metaKey) || document.querySelector("dialog.modal")) return;
+      const isText = event.target.matches("input, textarea, select");
+      if (event.key === "Enter") latest.current.generate();
+      else if (event.key === "z" && !isText) latest.current.undo();
+      else return;
+      event.preventDefault();
+    };
+    addEventListener("keydown", heard);
+    return () => removeEventListener("keydown", heard);
+  }, []);
+}
+
+/** A tab in the background says how far it is. */
+function useTitle(session) {
+  const inWork = session.pictures.inWork();
+  const painting = inWork.find(({ progress }) => progress);
+  const percent = painting && Math.floor((100 * painting.progress.step) / painting.progress.steps);
+  const waiting = inWork.length ? `${words.count(inWork.length, "picture")} in work – ` : "";
+  const before = painting ? `${percent} % – ` : waiting;
+  useEffect(() => {
+    document.title = `${before}Darkroom`;
+  }, [before]);
+}
+
+function Connection({ state }) {
+  if (state !== "offline") return null;
+  return html`
+    <p class="offline">
+      ${icon("offline")} Offline. What you see may be old; it goes on by itself once the server answers.
+    </p>
+  `;
+}

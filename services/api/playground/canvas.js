@@ -1,0 +1,208 @@
+// The canvas: a card for each order that is under way, and for the pictures and failures that have just come of them.
+
+import { icon } from "./icons.js";
+import { isFinal, isWaiting } from "./pictures.js";
+import { html, useEffect, useReducer, useRef } from "./vendor/htm-preact.js";
+import * as words from "./words.js";
+
+const IN_WORK_SHOWN = 6; // the rest is told as a number
+
+export function Canvas({ session, open, reuse }) {
+  const { pictures, orders } = session;
+  const cards = pictures.onCanvas();
+  // the oldest come first to a painter, so of many in work these are shown
+  const rest = cards.filter((image) => !isFinal(image)).slice(0, -IN_WORK_SHOWN);
+  const shown = cards.filter((image) => !rest.includes(image));
+  const sending = orders.sending.filter(({ isSlow, tries }) => isSlow || tries);
+  const number = shown.length + sending.length;
+  if (!number) return html`<section id="canvas" hidden></section>`;
+  return html`
+    <section id="canvas" aria-labelledby="canvas-title">
+      <h2 id="canvas-title">
+        Canvas ${rest.length > 0 && html`<span class="value">${rest.length} more in the queue</span>`}
+      </h2>
+      <div class=${`cards cards-${Math.min(number, 4)}`}>
+        ${sending.map(
+          (order) => html`<${Sending} key=${order.key} order=${order} giveUp=${() => orders.giveUp(order.key)} />`,
+        )}
+        ${shown.map(
+          (image) => html`
+            <${Card}
+              key=${image.id}
+              session=${session}
+              image=${image}
+              before=${ownBefore(cards, image)}
+              open=${open}
+              reuse=${reuse}
+            />
+          `,
+        )}
+      </div>
+    </section>
+  `;
+}
+
+const ownBefore = (cards, image) =>
+  cards.filter((other) => isWaiting(other) && !isDelayed(other) && other.createdAt < image.createdAt).length;
+
+const isDelayed = (image) => Boolean(image.retryAt) && words.until(image.retryAt) > 0;
+
+function Card({ session, image, before, open, reuse }) {
+  // a picture that comes into being before one's eyes is developed; one that was there is just shown
+  const wasSeen = useRef(!isFinal(image));
+  const parts = {
+    queued: () =>
+      image.retryAt && image.error ? html`<${Delayed} image=${image} />` : html`<${Waiting} before=${before} />`,
+    running: () => html`<${Painting} image=${image} />`,
+    completed: () => html`<${Done} session=${session} image=${image} isFresh=${wasSeen.current} open=${open} />`,
+    failed: () => html`<${Failed} image=${image} />`,
+  };
+  // words need some width
+  const ratio = Math.max(image.width / image.height, image.status === "failed" ? 0.9 : 0);
+  return html`
+    <article
+      class=${`card ${image.status}`}
+      data-id=${image.id}
+      style=${{ "--ratio": ratio }}
+      aria-label=${`${STATES[image.status]}: ${words.brief(image.prompt)}`}
+    >
+      <div class="frame">${parts[image.status]()}</div>
+      <div class="caption">
+        <p class="prompt" title=${image.prompt}>${image.prompt}</p>
+        <p class="making">${making(image)}</p>
+        <div class="actions"><${Actions} session=${session} image=${image} reuse=${reuse} /></div>
+      </div>
+    </article>
+  `;
+}
+
+/** With which settings; shown where the card has the room. */
+function making({ width, height, modelUsed, parameters }) {
+  const { steps, cfgScale, sampler, seed } = parameters ?? {};
+  const size = `${width} × ${height}`;
+  if (!parameters) return size;
+  return [size, words.count(steps, "step"), `CFG ${cfgScale}`, sampler, `seed ${seed}`, modelUsed].join(" · ");
+}
+
+const STATES = { queued: "Waiting", running: "Painting", completed: "Done", failed: "Failed" };
+
+function Actions({ session, image, reuse }) {
+  if (!isFinal(image)) {
+    return html`<button class="quiet" onClick=${() => session.cancel(image.id)}>Cancel</button>`;
+  }
+  const putAway = html`
+    <button class="quiet bare" aria-label="Put away" title="Put away" onClick=${() => session.dismiss(image.id)}>
+      ${icon("close")}
+    </button>
+  `;
+  if (image.status === "failed") {
+    return html`
+      <button class="quiet" onClick=${() => session.reorder(image)}>Order again</button>
+      <button class="quiet" onClick=${() => reuse(image)}>Use settings</button>
+      ${putAway}
+    `;
+  }
+  return html`
+    <button class="quiet bare" aria-label="Use settings" title="Use these settings" onClick=${() => reuse(image)}>
+      ${icon("reuse")}<span class="label">Use settings</span>
+    </button>
+    <a class="quiet bare" href=${image.imageUrl} download aria-label="Download" title="Download">
+      ${icon("download")}<span class="label">Download</span>
+    </a>
+    ${putAway}
+  `;
+}
+
+function Waiting({ before }) {
+  return html`
+    <div class="state">
+      <span class="dots" aria-hidden="true"><i></i><i></i><i></i></span>
+      <p>Waiting for a free painter</p>
+      ${before > 0 && html`<small>after ${before === 1 ? "one" : before} of your own</small>`}
+    </div>
+  `;
+}
+
+function Painting({ image: { progress } }) {
+  const share = progress ? progress.step / progress.steps : 0;
+  const percent = Math.floor(100 * share);
+  const left = progress?.secondsLeft;
+  return html`
+    <div class="glow" style=${{ "--share": share }}></div>
+    <div class="state">
+      ${progress ? html`<p class="percent">${percent}<i>%</i></p>` : html`<p>Painting</p>`}
+      <small>${progress ? `step ${progress.step} of ${progress.steps}` : "it begins"}</small>
+      ${left > 0 && html`<small>about ${words.span(left)} left</small>`}
+    </div>
+    <div
+      class="bar"
+      role="progressbar"
+      aria-label="Painting"
+      aria-valuemin="0"
+      aria-valuemax="100"
+      aria-valuenow=${percent}
+      style=${{ "--share": share }}
+    ></div>
+  `;
+}
+
+function Delayed({ image }) {
+  const [, tick] = useReducer((count) => count + 1, 0);
+  useEffect(() => {
+    const timer = setInterval(tick, 1000);
+    return () => clearInterval(timer);
+  }, []);
+  const seconds = words.until(image.retryAt);
+  return html`
+    <div class="state">
+      ${icon("alert")}
+      <p>${seconds > 0 ? `Trying again in ${words.span(seconds)}` : "Trying again"}</p>
+      <small title=${image.error.detail}>${words.hitch(image.error)}</small>
+    </div>
+  `;
+}
+
+function Done({ session, image, isFresh, open }) {
+  const renew = () => session.renew(image.id, image.imageUrl);
+  return html`
+    <button class="picture" onClick=${() => open(image.id)} aria-label=${`Open: ${words.brief(image.prompt)}`}>
+      <img class=${isFresh ? "developing" : ""} src=${image.imageUrl} alt="" onError=${renew} />
+    </button>
+  `;
+}
+
+function Failed({ image }) {
+  const { what, advice, detail } = words.failure(image.error);
+  return html`
+    <div class="state">
+      ${icon("alert")}
+      <p>${what}</p>
+      <small>${advice}</small>
+      ${detail && html`<small class="detail" title=${detail}>${detail}</small>`}
+    </div>
+  `;
+}
+
+/** An order that has no answer yet. */
+function Sending({ order: { request, tries, isUnreachable }, giveUp }) {
+  const reason = isUnreachable ? "The server cannot be reached" : "The server is busy";
+  return html`
+    <article
+      class="card sending"
+      style=${{ "--ratio": request.width / request.height }}
+      aria-label=${`Sending: ${words.brief(request.prompt)}`}
+    >
+      <div class="frame">
+        <div class="state">
+          <span class="dots" aria-hidden="true"><i></i><i></i><i></i></span>
+          <p>${tries ? reason : "Sending the order"}</p>
+          ${tries > 0 && html`<small>It is sent as soon as the server answers, once only.</small>`}
+        </div>
+      </div>
+      <div class="caption">
+        <p class="prompt">${request.prompt}</p>
+        <div class="actions"><button class="quiet" onClick=${giveUp}>Give up</button></div>
+      </div>
+    </article>
+  `;
+}

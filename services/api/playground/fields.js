@@ -1,0 +1,146 @@
+// The fields of the settings panel: each shows a value, and says by `set` what it should become.
+
+import * as form from "./form.js";
+import { icon, shape } from "./icons.js";
+import { html } from "./vendor/htm-preact.js";
+
+export function Text({ id, label, rows, value, set, hint, unable = false }) {
+  return html`
+    <div class="field">
+      <label for=${id}>${label}</label>
+      <textarea
+        id=${id}
+        rows=${rows}
+        maxlength="4000"
+        placeholder=${unable ? "This model takes none" : hint}
+        disabled=${unable}
+        value=${value}
+        onInput=${(event) => set({ [id]: event.target.value })}
+      />
+    </div>
+  `;
+}
+
+export function Choice({ id, label, value, set, choices }) {
+  return html`
+    <div class="field">
+      <label for=${id}>${label}</label>
+      <select id=${id} value=${value} onChange=${(event) => set({ [id]: event.target.value })}>
+        ${choices.map(
+          ([key, name]) => html`<option key=${key} value=${key} selected=${key === value}>${name}</option>`,
+        )}
+      </select>
+    </div>
+  `;
+}
+
+export function Sizes({ values, set, model }) {
+  const isChosen = ({ width, height }) => width === values.width && height === values.height;
+  const choices = form.sizes(model);
+  // the size of a picture whose settings are used again
+  if (!choices.some(isChosen)) choices.push({ ratio: "As is", width: values.width, height: values.height });
+  return html`
+    <fieldset class="field">
+      <legend>Aspect ratio <span class="value">${values.width} × ${values.height}</span></legend>
+      <div class="sizes">
+        ${choices.map(
+          (size) => html`
+            <label key=${size.ratio} title=${`${size.width} × ${size.height}`}>
+              <input
+                type="radio"
+                name="ratio"
+                checked=${isChosen(size)}
+                onChange=${() => set({ width: size.width, height: size.height })}
+              />
+              <span>${shape(size.width, size.height)} ${size.ratio}</span>
+            </label>
+          `,
+        )}
+      </div>
+    </fieldset>
+  `;
+}
+
+export function Slider({ id, label, value, set, min, max, step }) {
+  const take = (event, { isDone }) => {
+    const number = event.target.valueAsNumber;
+    const isFine = number >= min && number <= max;
+    if (isFine) set({ [id]: number });
+    else if (isDone) event.target.value = value;
+  };
+  return html`
+    <div class="field slider">
+      <label for=${id}>${label}</label>
+      <input
+        type="number"
+        aria-label=${`${label}, as a number`}
+        min=${min}
+        max=${max}
+        step=${step}
+        value=${value}
+        onInput=${(event) => take(event, { isDone: false })}
+        onChange=${(event) => take(event, { isDone: true })}
+      />
+      <input
+        id=${id}
+        type="range"
+        min=${min}
+        max=${max}
+        step=${step}
+        value=${value}
+        style=${{ "--fill": `${(100 * (value - min)) / (max - min)}%` }}
+        onInput=${(event) => take(event, { isDone: true })}
+      />
+    </div>
+  `;
+}
+
+export function Seed({ value, set }) {
+  const isRandom = value === -1;
+  const take = ({ target }) => {
+    const digits = target.value.replace(/\D/g, "");
+    target.value = digits;
+    set({ seed: digits ? Math.min(Number(digits), form.MAX_SEED) : -1 });
+  };
+  return html`
+    <div class="field">
+      <label for="seed">Seed</label>
+      <div class="joined">
+        <input
+          id="seed"
+          inputmode="numeric"
+          autocomplete="off"
+          placeholder="Random"
+          value=${isRandom ? "" : value}
+          onInput=${take}
+        />
+        <button
+          type="button"
+          class="quiet"
+          aria-pressed=${String(isRandom)}
+          aria-label="Random seed"
+          title="A random seed for each picture"
+          onClick=${() => set({ seed: -1 })}
+        >
+          ${icon("die")}
+        </button>
+      </div>
+    </div>
+  `;
+}
+
+export function Switch({ id, label, value, set, unable, children }) {
+  return html`
+    <label class="field switch" for=${id}>
+      <input
+        id=${id}
+        type="checkbox"
+        role="switch"
+        checked=${value && !unable}
+        disabled=${unable}
+        onChange=${(event) => set({ [id]: event.target.checked })}
+      />
+      <span>${label}<small>${unable ? "This model has none" : children}</small></span>
+    </label>
+  `;
+}

@@ -1,0 +1,95 @@
+// The values of the settings panel: where they come from, what the chosen model allows, and the request they make.
+
+import { recall, remember } from "./memory.js";
+
+const KEPT = "darkroom.settings";
+const UNIT = 8; // pixels: the sides of a picture are multiples of it
+const MAX_STEPS = 150;
+const MAX_SIDE = 2048; // a picture may have come out larger than can be ordered
+export const MAX_SEED = 2 ** 32 - 1;
+export const MAX_CFG = 30;
+
+/** Each about a megapixel, in exactly the ratio it names. */
+const RATIOS = [
+  ["1:1", 1024, 1024],
+  ["3:4", 864, 1152],
+  ["4:3", 1152, 864],
+  ["9:16", 720, 1280],
+  ["16:9", 1280, 720],
+];
+
+/** As in the contract; what `GET /api/models/` says comes before them. */
+const DEFAULTS = {
+  prompt: "",
+  negativePrompt: "",
+  model: "sdxl",
+  width: 1024,
+  height: 1024,
+  steps: 30,
+  cfgScale: 7.5,
+  sampler: "Euler",
+  seed: -1,
+  hiresFix: false,
+};
+const NAMES = Object.keys(DEFAULTS);
+
+const pick = (values) => Object.fromEntries(NAMES.filter((name) => values?.[name] != null).map((n) => [n, values[n]]));
+
+export function initial(offers) {
+  return fitting({ ...DEFAULTS, ...pick(offers?.defaults), ...pick(recall(localStorage, KEPT)) }, offers);
+}
+
+export const keep = (values) => remember(localStorage, KEPT, values);
+
+export const offered = (offers, id) => offers?.models.find((model) => model.id === id);
+
+export const maxSteps = (model) => model?.maxSteps ?? MAX_STEPS;
+
+/** The values, with what this model does not have replaced by what it has. */
+export function fitting(values, offers) {
+  if (!offers) return values;
+  const model = offered(offers, values.model) ?? offers.models[0];
+  const samplers = model.samplers;
+  const fallback = samplers.includes(offers.defaults.sampler) ? offers.defaults.sampler : samplers[0];
+  const isTooLarge = values.width > (model.maxWidth ?? MAX_SIDE) || values.height > (model.maxHeight ?? MAX_SIDE);
+  const nearest = isTooLarge ? closest(sizes(model), values) : values;
+  return {
+    ...values,
+    model: model.id,
+    sampler: !samplers.length || samplers.includes(values.sampler) ? values.sampler : fallback,
+    steps: Math.min(values.steps, maxSteps(model)),
+    width: nearest.width,
+    height: nearest.height,
+  };
+}
+
+/** The sizes to choose from: as large as the model takes them. */
+export function sizes(model) {
+  return RATIOS.map(([ratio, width, height]) => {
+    const scale = Math.min(1, (model?.maxWidth ?? Infinity) / width, (model?.maxHeight ?? Infinity) / height);
+    const fit = (side) => Math.floor((side * scale) / UNIT) * UNIT;
+    return { ratio, width: fit(width), height: fit(height) };
+  });
+}
+
+function closest(choices, { width, height }) {
+  const distance = (choice) => Math.abs(Math.log(choice.width / choice.height / (width / height)));
+  return choices.reduce((best, choice) => (distance(choice) < distance(best) ? choice : best));
+}
+
+/** What is sent: a model is not told what it cannot do. */
+export function request(values, offers) {
+  const model = offered(offers, values.model);
+  return {
+    ...values,
+    prompt: values.prompt.trim(),
+    negativePrompt: model?.negativePrompt === false ? "" : values.negativePrompt.trim(),
+    hiresFix: model?.hiresFix === false ? false : values.hiresFix,
+  };
+}
+
+/** The settings that made a picture, its seed among them. */
+export function settingsOf(image) {
+  const { prompt, negativePrompt, modelUsed: model, width, height, parameters } = image;
+  return pick({ prompt, negativePrompt, model, width, height, ...parameters });
+}

@@ -1,0 +1,164 @@
+// The gallery: all finished pictures, newest first, as thumbnails; more are read as one scrolls.
+//
+// One picture at a time is a tab stop: the arrows move between them, Enter opens, Delete deletes.
+
+import { icon } from "./icons.js";
+import { Component, html, useEffect, useRef, useState } from "./vendor/htm-preact.js";
+import * as words from "./words.js";
+
+const AHEAD = "900px"; // about a screen: the next page is there before one reaches it
+const IDEAS = [
+  "a lighthouse at dusk, stormy sea",
+  "a fox in an autumn forest, golden light",
+  "a red sailing boat on a calm lake, misty dawn",
+  "neon city in the rain at night",
+];
+
+export function Gallery({ session, open, tryOut }) {
+  const { pictures, history } = session;
+  const images = pictures.inGallery();
+  const isEmpty = history.isLoaded && !images.length && !pictures.hasMore;
+  const total = pictures.total - pictures.hidden.size;
+  return html`
+    <section id="gallery" aria-labelledby="gallery-title" aria-busy=${String(!history.isLoaded)}>
+      <h2 id="gallery-title">
+        Gallery ${total > 0 && html`<span class="value">${words.count(total, "picture")}</span>`}
+      </h2>
+      ${images.length > 0 && html`<${Grid} images=${images} session=${session} open=${open} />`}
+      ${isEmpty && html`<${Empty} isAlone=${!pictures.canvas.length} tryOut=${tryOut} />`}
+      ${history.hasFailed
+        ? html`
+            <p class="more">
+              The ${history.isLoaded ? "older pictures" : "pictures"} could not be read.
+              <button class="quiet" onClick=${() => history.retry()}>Try again</button>
+            </p>
+          `
+        : pictures.hasMore && html`<${More} history=${history} loaded=${pictures.gallery.length} />`}
+    </section>
+  `;
+}
+
+function Grid({ images, session, open }) {
+  const list = useRef(null);
+  const [chosen, setChosen] = useState(null);
+  const current = images.some(({ id }) => id === chosen) ? chosen : images[0].id;
+  const moves = useRef(null);
+  moves.current = {
+    open,
+    choose: setChosen,
+    renew: (image) => session.renew(image.id, image.thumbnailUrl),
+  };
+
+  const focus = (tile) => {
+    if (!tile) return;
+    setChosen(tile.dataset.id);
+    tile.focus();
+  };
+  const pressed = (event) => {
+    const tile = event.target.closest("button");
+    const tiles = [...list.current.querySelectorAll("button")];
+    if (!tile || event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.key === "Delete") {
+      const at = tiles.indexOf(tile);
+      session.delete(tile.dataset.id);
+      focus(tiles[at + 1] ?? tiles[at - 1]);
+    } else {
+      const next = neighbour(tiles, tile, event.key);
+      if (next === undefined) return;
+      focus(next);
+    }
+    event.preventDefault();
+  };
+
+  return html`
+    <p id="gallery-keys" class="unseen">Arrow keys move between the pictures, Enter opens one, Delete deletes it.</p>
+    <ul class="grid" ref=${list} onKeyDown=${pressed} aria-describedby="gallery-keys">
+      ${images.map(
+        (image) => html`<${Tile} key=${image.id} image=${image} isCurrent=${image.id === current} moves=${moves} />`,
+      )}
+    </ul>
+  `;
+}
+
+/** The tile that an arrow leads to; null at the edge, undefined for other keys. */
+function neighbour(tiles, tile, key) {
+  const at = tiles.indexOf(tile);
+  if (key === "ArrowRight") return tiles[at + 1] ?? null;
+  if (key === "ArrowLeft") return tiles[at - 1] ?? null;
+  if (key === "Home") return tiles[0];
+  if (key === "End") return tiles.at(-1);
+  if (key !== "ArrowDown" && key !== "ArrowUp") return undefined;
+  const from = tile.getBoundingClientRect();
+  const middle = from.left + from.width / 2;
+  const places = tiles.map((other) => ({ other, box: other.getBoundingClientRect() }));
+  const isBeyond = key === "ArrowDown" ? (box) => box.top > from.bottom - 1 : (box) => box.bottom < from.top + 1;
+  const beyond = places.filter(({ box }) => isBeyond(box));
+  if (!beyond.length) return null;
+  const row = key === "ArrowDown" ? beyond[0].box.top : beyond.at(-1).box.top;
+  const distance = ({ box }) => Math.abs(box.left + box.width / 2 - middle);
+  return beyond
+    .filter(({ box }) => Math.abs(box.top - row) < 2)
+    .reduce((best, place) => (distance(place) < distance(best) ? place : best)).other;
+}
+
+/** Drawn anew only when its own image changes: there may be hundreds. */
+class Tile extends Component {
+  shouldComponentUpdate({ image, isCurrent }) {
+    return image !== this.props.image || isCurrent !== this.props.isCurrent;
+  }
+
+  render({ image, isCurrent, moves }) {
+    const prompt = words.brief(image.prompt, 160);
+    return html`
+      <li style=${{ "--ratio": image.width / image.height }}>
+        <button
+          data-id=${image.id}
+          tabindex=${isCurrent ? 0 : -1}
+          aria-label=${`${prompt}${image.pinned ? ", pinned" : ""}`}
+          onClick=${() => moves.current.open(image.id)}
+          onFocus=${() => moves.current.choose(image.id)}
+        >
+          <img
+            src=${image.thumbnailUrl}
+            alt=""
+            loading="lazy"
+            decoding="async"
+            onError=${() => moves.current.renew(image)}
+          />
+          <span class="tag" aria-hidden="true">${prompt}</span>
+          ${image.pinned && html`<span class="pinned" aria-hidden="true">${icon("pin")}</span>`}
+        </button>
+      </li>
+    `;
+  }
+}
+
+function More({ history, loaded }) {
+  const mark = useRef(null);
+  useEffect(() => {
+    const watcher = new IntersectionObserver(([entry]) => entry.isIntersecting && history.more(), {
+      rootMargin: AHEAD,
+    });
+    watcher.observe(mark.current);
+    return () => watcher.disconnect();
+    // watched anew after each page: a mark that never left the screen is told again
+  }, [loaded]);
+  return html`<p class="more" ref=${mark}>Reading older pictures …</p>`;
+}
+
+function Empty({ isAlone, tryOut }) {
+  if (!isAlone) return html`<p class="more">Your pictures will hang here.</p>`;
+  return html`
+    <div class="empty">
+      <p>Nothing here yet.</p>
+      <p class="soft">Write what you would like to see, and press Generate. Or begin with one of these:</p>
+      <ul>
+        ${IDEAS.map(
+          (idea) => html`
+            <li key=${idea}><button class="chip" onClick=${() => tryOut(idea)}>${idea}</button></li>
+          `,
+        )}
+      </ul>
+    </div>
+  `;
+}

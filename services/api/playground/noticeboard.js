@@ -1,0 +1,39 @@
+// Where notices are shown: over the page, or within a dialog, for nothing that lies beneath a dialog can be reached.
+
+import { icon } from "./icons.js";
+import { html } from "./vendor/htm-preact.js";
+
+export function Noticeboard({ notices }) {
+  return html`
+    <div
+      class="notices"
+      role="status"
+      aria-live="polite"
+      onMouseEnter=${() => notices.hold()}
+      onMouseLeave=${() => notices.release()}
+      onFocusIn=${() => notices.hold()}
+      onFocusOut=${() => notices.release()}
+    >
+      ${notices.list.map(
+        ({ id, text, action }) => html`
+          <p class="notice" key=${id}>
+            <span>${text}</span>
+            ${action &&
+            html`
+              <button
+                class="quiet"
+                title=${action === "Undo" ? "Undo (Ctrl+Z)" : null}
+                onClick=${() => notices.act(id)}
+              >
+                ${action}
+              </button>
+            `}
+            <button class="quiet bare" aria-label="Dismiss" onClick=${() => notices.dismiss(id)}>
+              ${icon("close")}
+            </button>
+          </p>
+        `,
+      )}
+    </div>
+  `;
+}

@@ -1,0 +1,160 @@
+// The settings panel: what to paint and how, the button that orders it, and what is left of the limits.
+
+import { Choice, Seed, Sizes, Slider, Switch, Text } from "./fields.js";
+import * as form from "./form.js";
+import { icon } from "./icons.js";
+import { html, useEffect, useReducer, useState } from "./vendor/htm-preact.js";
+import * as words from "./words.js";
+
+const FEW = 5; // left of the hour: worth a warning
+const IS_MAC = /Mac|iPhone|iPad/.test(navigator.platform);
+
+export function Panel({ session, values, set, problem, generate }) {
+  const { offers } = session.allowance;
+  const model = form.offered(offers, values.model);
+  const [isUnfolded, setUnfolded] = useState(false);
+  const submit = (event) => {
+    event.preventDefault();
+    generate();
+  };
+  return html`
+    <form class="panel" aria-label="New picture" onSubmit=${submit} novalidate>
+      <header>
+        <h1><span class="lamp" aria-hidden="true"></span>Darkroom</h1>
+        ${session.isSignedIn &&
+        html`<button type="button" class="quiet" onClick=${() => session.signOut()}>Sign out</button>`}
+      </header>
+      <div class="fields">
+        <${Text}
+          id="prompt"
+          label="Prompt"
+          rows="4"
+          value=${values.prompt}
+          set=${set}
+          hint="What should be in the picture?"
+        />
+        <button
+          type="button"
+          class="quiet unfold"
+          aria-expanded=${String(isUnfolded)}
+          aria-controls="settings"
+          onClick=${() => setUnfolded(!isUnfolded)}
+        >
+          ${icon("settings")} Settings <span class="summary">${summary(values)}</span>
+        </button>
+        <div id="settings" class=${isUnfolded ? "settings unfolded" : "settings"}>
+          <${Text}
+            id="negativePrompt"
+            label="Negative prompt"
+            rows="2"
+            value=${values.negativePrompt}
+            set=${set}
+            hint="What should not be in it?"
+            unable=${model?.negativePrompt === false}
+          />
+          <${Choice}
+            id="model"
+            label="Model"
+            value=${values.model}
+            set=${set}
+            choices=${offers?.models.map(({ id, name }) => [id, name]) ?? [[values.model, values.model]]}
+          />
+          <${Sizes} values=${values} set=${set} model=${model} />
+          <${Slider}
+            id="steps"
+            label="Steps"
+            value=${values.steps}
+            set=${set}
+            min=${1}
+            max=${form.maxSteps(model)}
+            step=${1}
+          />
+          <${Slider}
+            id="cfgScale"
+            label="CFG scale"
+            value=${values.cfgScale}
+            set=${set}
+            min=${0}
+            max=${form.MAX_CFG}
+            step=${0.5}
+          />
+          <div class="pair">
+            <${Choice}
+              id="sampler"
+              label="Sampler"
+              value=${values.sampler}
+              set=${set}
+              choices=${(model?.samplers.length ? model.samplers : [values.sampler]).map((name) => [name, name])}
+            />
+            <${Seed} value=${values.seed} set=${set} />
+          </div>
+          <${Switch}
+            id="hiresFix"
+            label="Hires fix"
+            value=${values.hiresFix}
+            set=${set}
+            unable=${model?.hiresFix === false}
+          >
+            Painted small, then enlarged
+          <//>
+        </div>
+      </div>
+      <footer>
+        <${Order} session=${session} problem=${problem} />
+        ${offers?.notice && html`<p class="notice-of-engine">${offers.notice}</p>`}
+      </footer>
+    </form>
+  `;
+}
+
+const summary = ({ model, width, height, steps }) => `${model} · ${width} × ${height} · ${words.count(steps, "step")}`;
+
+/** The button, what keeps it from being pressed, and what is left. */
+function Order({ session, problem }) {
+  const { isSending } = session.orders;
+  const { limits } = session.allowance;
+  const barrier = useBarrier(session);
+  return html`
+    ${problem && html`<p class="problem" role="alert">${problem}</p>`}
+    <button
+      class="primary"
+      aria-disabled=${String(Boolean(barrier || isSending))}
+      aria-describedby="limits"
+      onClick=${(event) => (barrier || isSending) && event.preventDefault()}
+    >
+      Generate <kbd>${IS_MAC ? "⌘" : "Ctrl"} ↵</kbd>
+    </button>
+    <p id="limits" class=${barrier || isFew(limits) ? "limits few" : "limits"}>${barrier ?? left(limits)}</p>
+  `;
+}
+
+const isFew = (limits) => Boolean(limits?.hourly.limit) && limits.hourly.remaining <= FEW;
+
+/** Why no picture can be ordered now; looks again when the hour has moved on. */
+function useBarrier(session) {
+  const { limits } = session.allowance;
+  const [, tick] = useReducer((count) => count + 1, 0);
+  const isFull = Boolean(limits?.hourly.limit) && limits.hourly.remaining <= 0;
+  const seconds = isFull ? Math.max(0, limits.hourly.resetsIn - (Date.now() - limits.at) / 1000) : 0;
+  useEffect(() => {
+    if (!isFull) return undefined;
+    const timer = setTimeout(() => (seconds > 1 ? tick() : session.allowance.readSoon()), 1000);
+    return () => clearTimeout(timer);
+  });
+  if (isFull) return `The limit of ${limits.hourly.limit} an hour is reached. One more in ${words.span(seconds)}.`;
+  if (limits?.concurrent.limit && limits.concurrent.remaining <= 0) {
+    return limits.concurrent.limit === 1
+      ? "One picture at a time: wait for it, or cancel it."
+      : `${limits.concurrent.limit} pictures at a time: wait for one, or cancel one.`;
+  }
+  return null;
+}
+
+function left(limits) {
+  if (!limits) return "\u00a0";
+  const { hourly, concurrent } = limits;
+  const parts = [];
+  if (concurrent.limit) parts.push(`${concurrent.remaining} of ${concurrent.limit} at once free`);
+  if (hourly.limit) parts.push(`${hourly.remaining} of ${hourly.limit} left this hour`);
+  return parts.join(" · ");
+}

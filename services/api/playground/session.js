@@ -1,0 +1,277 @@
+// One visit: what the page knows, what it does, and what it hears. The parts that draw read its fields, call its verbs.
+//
+//   api ──answers──▶ Session ◀──frames── live         changed() ──▶ the page is drawn anew
+//                       └─ pictures, history, allowance, orders, deletions, notices
+
+import { Allowance } from "./allowance.js";
+import * as api from "./api.js";
+import { Deletions } from "./deletions.js";
+import { History } from "./history.js";
+import { Live } from "./live.js";
+import { recall, remember } from "./memory.js";
+import { Notices } from "./notices.js";
+import { Orders } from "./orders.js";
+import { Pictures } from "./pictures.js";
+import * as words from "./words.js";
+
+const ON_CANVAS = "darkroom.canvas"; // the ids, so that a reload shows the same canvas
+const KEPT_ON_CANVAS = 12;
+const NO_HELLO_MS = 1_500; // then the history is read without: a proxy may not let websockets through
+
+export class Session {
+  pictures = new Pictures();
+  notices = new Notices(() => this.changed());
+  orders = new Orders(() => this.changed());
+  allowance = new Allowance(() => this.changed());
+  history = new History(this.pictures, () => this.changed());
+  connection = "connecting"; // or "live", or "offline"
+  needsToken = false;
+  wasRefused = false; // the token that was tried
+  openId = null; // of the picture that is seen large
+  reorder = () => {}; // set by whoever holds the form
+  #deletions = new Deletions({
+    pictures: this.pictures,
+    notices: this.notices,
+    removed: (id) => this.#removed(id),
+  });
+  #live = new Live({
+    hello: (greeting) => this.#greeted(greeting),
+    event: (frame) => this.#heard(frame),
+    state: (state) => this.#connected(state),
+    protocols: api.ticket,
+  });
+  #listeners = new Set();
+  #isDrawing = false;
+  #renewed = new Set(); // URLs that could not be shown
+  #channel = "BroadcastChannel" in window ? new BroadcastChannel("darkroom") : null;
+
+  constructor() {
+    api.identity.onRefused = () => this.#refused();
+    addEventListener("pagehide", () => this.#leave());
+    addEventListener("pageshow", ({ persisted }) => persisted && this.#live.start());
+    // what is no event of the bus: the other tabs of this browser hear it from here
+    this.#channel?.addEventListener("message", ({ data }) => this.#told(data));
+  }
+
+  /** By REST first: only there a browser learns that it has to sign in, a websocket just fails. */
+  async start() {
+    await this.allowance.read();
+    if (this.needsToken) return;
+    this.#live.start();
+    setTimeout(() => this.history.isLoaded || this.history.read(), NO_HELLO_MS);
+  }
+
+  subscribe(listener) {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  /** Drawn once for all changes of a moment. */
+  changed() {
+    if (this.#isDrawing) return;
+    this.#isDrawing = true;
+    queueMicrotask(() => {
+      this.#isDrawing = false;
+      for (const listener of this.#listeners) listener();
+    });
+  }
+
+  // ------------------------------------------------------------ verbs
+
+  /** Returns the problem that kept the order from being taken, or null. */
+  async order(request) {
+    try {
+      const image = await this.orders.send(request);
+      if (image) this.#learn(image);
+      return null;
+    } catch (error) {
+      return error;
+    } finally {
+      this.allowance.readSoon();
+    }
+  }
+
+  async cancel(id) {
+    try {
+      await api.cancel(id);
+      this.#cancelled(this.pictures.get(id));
+    } catch (error) {
+      this.notices.show(words.problem(error));
+      if (error.status === 409 || error.status === 404) this.#look(id);
+    }
+    this.allowance.readSoon();
+  }
+
+  async pin(id, pinned) {
+    try {
+      this.#learn(await api.pin(id, pinned));
+      this.#channel?.postMessage({ look: id });
+      this.notices.say(pinned ? "Pinned" : "No longer pinned");
+    } catch (error) {
+      this.notices.show(words.problem(error));
+    }
+  }
+
+  delete(id) {
+    this.#deletions.begin(id);
+    this.changed();
+  }
+
+  /** Off the canvas: a picture hangs in the gallery still, what failed is put away. */
+  dismiss(id) {
+    this.pictures.dismiss(id);
+    this.#channel?.postMessage({ dismissed: id });
+    this.#rememberCanvas();
+    this.changed();
+  }
+
+  /** The record in full and as it is now: pages of the history say less, and signed URLs run out. */
+  async complete(id) {
+    try {
+      const image = await api.image(id);
+      if (image.status === "completed") this.pictures.learn(image);
+      this.changed();
+    } catch (error) {
+      if (error.status === 404) this.#removed(id);
+      else this.notices.show(words.problem(error));
+    }
+  }
+
+  /** A file of the image could not be shown: its URL may have run out while the page lay open. Asked once for each. */
+  renew(id, url) {
+    if (this.#renewed.has(url)) return;
+    this.#renewed.add(url);
+    this.#look(id);
+  }
+
+  signIn(token) {
+    api.identity.use(token);
+    this.needsToken = false;
+    this.#live.forget();
+    this.start();
+    this.changed();
+  }
+
+  signOut() {
+    this.#leave();
+    remember(sessionStorage, ON_CANVAS, null);
+    api.identity.use(null);
+    location.reload(); // nothing of what was seen stays in memory
+  }
+
+  get isSignedIn() {
+    return api.identity.token !== null && !this.needsToken;
+  }
+
+  // ------------------------------------------------------------ what is heard
+
+  #connected(state) {
+    if (state === "live" && this.connection === "offline") this.notices.say("Connected again");
+    if (state === "offline" && this.connection === "live") this.notices.say("Offline. Trying to connect again.");
+    // "connecting" after "offline" is still offline to whoever looks
+    if (state !== "connecting") this.connection = state;
+    this.changed();
+  }
+
+  #greeted({ images, isFresh }) {
+    const shown = this.history.isLoaded
+      ? this.pictures.inWork().map(({ id }) => id)
+      : recall(sessionStorage, ON_CANVAS) ?? [];
+    for (const image of images) this.#learn(image);
+    if (isFresh) {
+      const inFlight = new Set(images.map(({ id }) => id));
+      for (const id of shown) if (!inFlight.has(id)) this.#look(id, { onCanvas: true });
+      this.history.read();
+    }
+    this.allowance.readSoon();
+    this.changed();
+  }
+
+  #heard(frame) {
+    const { type, subject: id, attempt, data } = frame;
+    if (!this.pictures.isNews(frame)) return;
+    if (type === "image.progress") {
+      this.pictures.progress(id, data, attempt);
+      this.changed();
+      return;
+    }
+    if (type === "image.deleted") this.#removed(id);
+    // an order that never became a record has an id and an error only: it is another service's
+    else if (data.prompt !== undefined) this.#learn(data);
+    this.allowance.readSoon();
+  }
+
+  #learn(image) {
+    const known = this.pictures.learn(image);
+    if (known === undefined) return;
+    if (image.status === "cancelled") this.#cancelled(known);
+    else if (image.status !== known?.status) this.#announce(image, known);
+    this.#rememberCanvas();
+    this.changed();
+  }
+
+  #announce(image, known) {
+    const prompt = words.brief(image.prompt, 60);
+    if (image.status === "queued" && !known) this.notices.say(`Ordered: ${prompt}`);
+    if (image.status === "running" && image.attempts === 1) this.notices.say(`Painting: ${prompt}`);
+    if (image.status === "completed" && known) this.notices.say(`Done: ${prompt}`);
+    if (image.status === "failed") this.notices.say(`Failed: ${prompt}. ${words.failure(image.error).what}`);
+  }
+
+  /** Heard twice, from the answer and from the event; said once. */
+  #cancelled(known) {
+    if (!known) return;
+    this.pictures.remove(known.id);
+    this.notices.show("Order cancelled", { action: "Order again", act: () => this.reorder(known) });
+    this.#rememberCanvas();
+    this.changed();
+  }
+
+  #removed(id) {
+    this.#deletions.forget(id);
+    const known = this.pictures.get(id);
+    const isCounted = !known || known.status === "completed";
+    if (isCounted && this.history.isLoaded && !this.pictures.gallery.includes(id)) this.history.countSoon();
+    this.pictures.remove(id);
+    if (known && this.openId === id) this.notices.show("This picture was deleted");
+    this.#rememberCanvas();
+    this.changed();
+  }
+
+  #refused() {
+    this.wasRefused = api.identity.token !== null;
+    this.needsToken = true;
+    this.#live.pause();
+    this.changed();
+  }
+
+  #told({ dismissed, look }) {
+    if (dismissed && this.pictures.canvas.includes(dismissed)) {
+      this.pictures.dismiss(dismissed);
+      this.#rememberCanvas();
+      this.changed();
+    }
+    if (look && this.pictures.get(look)) this.#look(look);
+  }
+
+  /** How an image is that we lost sight of. */
+  async #look(id, { onCanvas = false } = {}) {
+    try {
+      this.#learn(await api.image(id));
+      if (onCanvas) this.pictures.exhibit(id);
+      this.#rememberCanvas();
+      this.changed();
+    } catch (error) {
+      if (error.status === 404) this.#removed(id);
+    }
+  }
+
+  #rememberCanvas() {
+    remember(sessionStorage, ON_CANVAS, this.pictures.canvas.slice(0, KEPT_ON_CANVAS));
+  }
+
+  #leave() {
+    this.#deletions.finish();
+    this.#live.pause();
+  }
+}

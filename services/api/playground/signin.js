@@ -1,0 +1,44 @@
+// Asks for a bearer token where the api wants one: kept for as long as this tab lives, sent with each request.
+
+import { html, useLayoutEffect, useRef, useState } from "./vendor/htm-preact.js";
+
+export function SignIn({ session }) {
+  const dialog = useRef(null);
+  const [token, setToken] = useState("");
+  useLayoutEffect(() => dialog.current.showModal(), []);
+  const submit = (event) => {
+    event.preventDefault();
+    if (token.trim()) session.signIn(token.trim());
+  };
+  const reason = session.wasRefused
+    ? "This token was not accepted. It may have expired."
+    : "This Darkroom asks who you are.";
+  return html`
+    <dialog
+      class="modal signin"
+      ref=${dialog}
+      aria-labelledby="signin-title"
+      onCancel=${(event) => event.preventDefault()}
+    >
+      <form onSubmit=${submit}>
+        <span class="lamp" aria-hidden="true"></span>
+        <h2 id="signin-title">Sign in</h2>
+        <p>${reason}</p>
+        <div class="field">
+          <label for="token">Access token</label>
+          <input
+            id="token"
+            type="password"
+            autocomplete="off"
+            spellcheck=${false}
+            value=${token}
+            onInput=${(event) => setToken(event.target.value)}
+            autofocus
+          />
+        </div>
+        <button class="primary">Sign in</button>
+        <small>It stays in this tab, and is forgotten when you close it.</small>
+      </form>
+    </dialog>
+  `;
+}

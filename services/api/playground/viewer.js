@@ -1,0 +1,162 @@
+// One picture, large, with all that is known of it and all that can be done with it.
+
+import { icon } from "./icons.js";
+import { Noticeboard } from "./noticeboard.js";
+import { html, useEffect, useLayoutEffect, useRef, useState } from "./vendor/htm-preact.js";
+import * as words from "./words.js";
+
+const ALMOST_ALL = 5; // pictures from the end: time to read more
+
+export function Viewer({ session, image, viewer, reuse }) {
+  const dialog = useRef(null);
+  const images = session.pictures.inGallery();
+  const total = session.pictures.total - session.pictures.hidden.size;
+  const at = images.findIndex(({ id }) => id === image.id);
+  const [previous, next] = at < 0 ? [] : [images[at - 1], images[at + 1]];
+  const move = (to) => to && viewer.move(to.id);
+
+  const latest = useRef(image.id);
+  latest.current = image.id;
+  useLayoutEffect(() => {
+    const shown = dialog.current;
+    shown.showModal();
+    return () => {
+      // while it is open, nothing beneath it takes the focus
+      shown.close();
+      focusTile(latest.current);
+    };
+  }, []);
+  useEffect(() => {
+    if (at >= images.length - ALMOST_ALL) session.history.more();
+    for (const neighbour of [previous, next]) if (neighbour) new Image().src = neighbour.imageUrl;
+  }, [image.id]);
+
+  const remove = () => {
+    const beside = next ?? previous;
+    session.delete(image.id);
+    if (beside) viewer.move(beside.id);
+    else viewer.close();
+  };
+  const pressed = (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey) {
+      if (event.key === "z") session.notices.undo();
+      return;
+    }
+    if (event.key === "ArrowLeft") move(previous);
+    else if (event.key === "ArrowRight") move(next);
+    else if (event.key === "Delete") remove();
+    else return;
+    event.preventDefault();
+  };
+  const closed = (event) => {
+    event.preventDefault();
+    viewer.close();
+  };
+
+  return html`
+    <dialog
+      class="modal viewer"
+      ref=${dialog}
+      aria-label=${words.brief(image.prompt)}
+      onKeyDown=${pressed}
+      onCancel=${closed}
+    >
+      <div class="stage" onClick=${(event) => event.target === event.currentTarget && viewer.close()}>
+        <${Large} key=${image.id} image=${image} />
+        <button class="step left" aria-label="Newer picture" disabled=${!previous} onClick=${() => move(previous)}>
+          ${icon("left")}
+        </button>
+        <button class="step right" aria-label="Older picture" disabled=${!next} onClick=${() => move(next)}>
+          ${icon("right")}
+        </button>
+      </div>
+      <aside>
+        <header>
+          <span class="value">${at >= 0 && `${at + 1} of ${total}`}</span>
+          <button class="quiet bare" aria-label="Close" onClick=${() => viewer.close()}>${icon("close")}</button>
+        </header>
+        <p class="prompt">${image.prompt}</p>
+        ${image.negativePrompt && html`<p class="negative"><span>Without</span> ${image.negativePrompt}</p>`}
+        <${Facts} session=${session} image=${image} />
+        <div class="doings">
+          <button class="primary" onClick=${() => (viewer.close(), reuse(image))} disabled=${!image.parameters}>
+            ${icon("reuse")} Use settings
+          </button>
+          <a class="button" href=${image.imageUrl} download>${icon("download")} Download</a>
+          <button
+            class="button"
+            aria-pressed=${String(image.pinned)}
+            onClick=${() => session.pin(image.id, !image.pinned)}
+          >
+            ${icon("pin")} ${image.pinned ? "Pinned" : "Pin"}
+          </button>
+          <button class="button danger" onClick=${remove}>${icon("trash")} Delete</button>
+        </div>
+      </aside>
+      <${Noticeboard} notices=${session.notices} />
+    </dialog>
+  `;
+}
+
+/** Back to its place in the gallery, also after moving on. */
+function focusTile(id) {
+  const tile = document.querySelector(`.grid button[data-id="${id}"]`);
+  tile?.focus({ preventScroll: true });
+  tile?.scrollIntoView({ block: "nearest" });
+}
+
+/** The thumbnail stands in until the picture itself is there. */
+function Large({ image }) {
+  return html`
+    <div class="large" style=${{ "--ratio": image.width / image.height, "--width": `${image.width}px` }}>
+      <img class="stand-in" src=${image.thumbnailUrl} alt="" />
+      <img src=${image.imageUrl} alt=${image.prompt} />
+    </div>
+  `;
+}
+
+function Facts({ session, image }) {
+  const { parameters } = image;
+  if (!parameters) return html`<dl class="facts" aria-busy="true"></dl>`;
+  const facts = [
+    ["Model", image.modelUsed],
+    ["Size", `${image.width} × ${image.height}`],
+    ["Steps", parameters.steps],
+    ["CFG scale", parameters.cfgScale],
+    ["Sampler", parameters.sampler],
+    ["Seed", html`<${Seed} session=${session} seed=${parameters.seed} />`],
+    ["Hires fix", parameters.hiresFix ? "on" : "off"],
+    ["File", `${image.format.toUpperCase()}, ${words.bytes(image.fileSize)}`],
+    ["Painted in", words.seconds(image.generationTime)],
+    ["Ordered", words.moment(image.createdAt)],
+    ["Kept", image.pinned ? "for good, it is pinned" : `until ${words.day(image.expiresAt)}`],
+  ];
+  return html`
+    <dl class="facts">
+      ${facts.map(([name, value]) => html`<div key=${name}><dt>${name}</dt><dd>${value}</dd></div>`)}
+    </dl>
+  `;
+}
+
+function Seed({ session, seed }) {
+  const field = useRef(null);
+  const [isCopied, setCopied] = useState(false);
+  const copy = async () => {
+    try {
+      await navigator.clipboard.writeText(String(seed));
+    } catch {
+      // not on a secure origin, or not allowed: the old way
+      field.current.ownerDocument.getSelection().selectAllChildren(field.current);
+      document.execCommand("copy");
+    }
+    setCopied(true);
+    session.notices.say(`Seed ${seed} copied`);
+    setTimeout(() => setCopied(false), 1500);
+  };
+  return html`
+    <span ref=${field}>${seed}</span>
+    <button class="quiet bare" aria-label="Copy the seed" title="Copy the seed" onClick=${copy}>
+      ${isCopied ? "Copied" : icon("copy")}
+    </button>
+  `;
+}

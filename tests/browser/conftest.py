@@ -1,0 +1,146 @@
+"""A real Chromium before a real server: one browser for the run, and a clean profile and gallery for each test."""
+
+import asyncio
+import inspect
+import os
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from playwright.async_api import BrowserContext, async_playwright, expect
+
+from tests.browser.easel import CAPABILITIES
+from tests.browser.visit import Visit
+from tests.house import embedded, front_end
+from tests.inference_double import inference_double
+from tests.servers import chromium as chromium_server
+
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+HERE = Path(__file__).parent
+PATIENCE_MS = 10_000  # of one expectation, on a machine with much else to do
+
+# one loop for all: the browser belongs to the loop that started it
+in_session = pytest_asyncio.fixture(loop_scope="session")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if HERE in item.path.parents:
+            item.add_marker("browser")
+            if inspect.iscoroutinefunction(getattr(item, "function", None)):
+                item.add_marker(pytest.mark.asyncio(loop_scope="session"), append=False)
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def browser():
+    path = chromium_server.find()
+    if path is None:
+        missing = pytest.fail if os.environ.get("CI") else pytest.skip
+        missing("no Chromium: install it, or set TEST_CHROMIUM")
+    expect.set_options(timeout=PATIENCE_MS)
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=path, args=FLAGS)
+        yield browser
+        await browser.close()
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def inference_of_the_run():
+    async with inference_double() as double:
+        double.capabilities = CAPABILITIES
+        yield double
+
+
+@in_session
+async def inference(inference_of_the_run):
+    """An inference service that paints at once, unless told otherwise."""
+    inference_of_the_run._answers.clear()
+    inference_of_the_run.orders.clear()
+    return inference_of_the_run
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def house_of_the_run(inference_of_the_run, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("house")
+    async with embedded(folder, INFERENCE_SERVICE_URL=inference_of_the_run.url) as house:
+        yield house
+
+
+@pytest.fixture
+def settings():
+    """Of a server of the test's own: `@pytest.mark.parametrize("settings", [{…}])`."""
+    return
+
+
+@in_session
+async def house(settings, tmp_path, inference, house_of_the_run):
+    """`darkroom up`, without pictures. A second or two are saved where a test has no settings of its own."""
+    if settings is None:
+        await delete_all(house_of_the_run.url)
+        yield house_of_the_run
+    else:
+        async with embedded(tmp_path, INFERENCE_SERVICE_URL=inference.url, **settings) as house:
+            yield house
+
+
+async def delete_all(url: str) -> None:
+    async with front_end(url) as client:
+        while (await client.get("/api/images/history/?perPage=100&status=all"))[1]["total"]:
+            _, page = await client.get("/api/images/history/?perPage=100&status=all")
+            await asyncio.gather(*(client.ask("DELETE", f"/api/images/{image['id']}/") for image in page["images"]))
+
+
+@in_session
+async def api(house):
+    """What another front end does meanwhile."""
+    async with front_end(house.url) as client:
+        yield client
+
+
+@in_session
+async def new_profile(browser, house):
+    """Opens a browser profile of its own, with the options of playwright's `new_context`."""
+    contexts: list[BrowserContext] = []
+
+    async def open_profile(**options):
+        context = await browser.new_context(**{"viewport": {"width": 1440, "height": 900}, **options})
+        context.set_default_timeout(PATIENCE_MS)
+        contexts.append(context)
+        return context
+
+    yield open_profile
+    for context in contexts:
+        await context.close()
+
+
+@in_session
+async def new_visit(house, new_profile):
+    """Opens tabs at the page, of one profile unless another is given. No complaint of the browser is passed over."""
+    visits = []
+    shared: list[BrowserContext] = []
+
+    async def open_visit(profile=None, *, is_open=True, **options) -> Visit:
+        if profile is None:
+            if not shared or options:
+                shared.append(await new_profile(**options))
+            profile = shared[-1]
+        visit = Visit(await profile.new_page(), house.url + "/")
+        visits.append(visit)
+        return await visit.open() if is_open else visit
+
+    yield open_visit
+    complaints = [complaint for visit in visits for complaint in visit.complaints]
+    assert complaints == []
+
+
+@in_session
+async def visit(new_visit):
+    return await new_visit()

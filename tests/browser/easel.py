@@ -1,0 +1,60 @@
+"""An inference service under the test's hand: each picture is painted step by step, as the test says."""
+
+import asyncio
+import base64
+import json
+
+from aiohttp import web
+
+from tests.inference_double import picture
+
+CAPABILITIES = {
+    "engine": "easel",
+    "notice": "Pictures of a test.",
+    "models": [
+        {"id": "sdxl", "name": "SDXL", "samplers": ["Euler", "DDIM"]},
+        {
+            "id": "plain",
+            "name": "Plain",
+            "samplers": ["LCM"],
+            "max_width": 512,
+            "max_height": 512,
+            "max_steps": 8,
+            "hires_fix": False,
+            "negative_prompt": False,
+        },
+    ],
+}
+
+
+class Easel:
+    """The answer to one order; give it to `Inference.will`."""
+
+    def __init__(self) -> None:
+        self.begun = asyncio.Event()
+        self.dropped = asyncio.Event()
+        self._words: asyncio.Queue[tuple[str, dict] | None] = asyncio.Queue()
+
+    def step(self, step: int, steps: int) -> None:
+        self._words.put_nowait(("progress", {"step": step, "steps": steps}))
+
+    def finish(self) -> None:
+        self._words.put_nowait(None)
+
+    async def __call__(self, request: web.Request, order: dict) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        self.begun.set()
+        try:
+            while word := await self._words.get():
+                await _say(response, *word)
+        except asyncio.CancelledError:
+            self.dropped.set()
+            raise
+        content = picture(size=(order["width"], order["height"]))
+        await _say(response, "completed", {"b64_json": base64.b64encode(content).decode(), "format": "png", "seed": 7})
+        return response
+
+
+async def _say(response: web.StreamResponse, event: str, data: dict) -> None:
+    await response.write(f"event: {event}\ndata: {json.dumps(data)}\n\n".encode())

@@ -1,0 +1,115 @@
+"""For whom the page must work as well: keyboard only, screen readers, phones, light and dark, little motion."""
+
+from pathlib import Path
+
+import pytest
+from playwright.async_api import expect
+
+from tests.browser.easel import Easel
+from tests.browser.test_gallery import hang
+from tests.inference_double import status
+
+AXE = (Path(__file__).parent / "vendor" / "axe.min.js").read_text()
+RULES = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}
+PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}
+
+
+async def test_everything_is_done_with_the_keyboard_alone(api, new_visit):
+    await hang(api, 6)
+    visit = await new_visit()
+    await visit.press("Tab")
+    await expect(visit.prompt).to_be_focused()
+
+    await visit.page.keyboard.type("a typed picture")
+    await visit.press("Control+Enter")
+    await expect(visit.tile("a typed picture")).to_be_visible()
+    await visit.page.get_by_role("button", name="Open: a typed picture").focus()
+    await tab_to(visit, "#gallery li button")
+    await expect(visit.tile("a typed picture")).to_be_focused()
+    await visit.press("ArrowRight", "ArrowRight")
+    await expect(visit.tile("picture 4")).to_be_focused()
+    await visit.press("End", "Home", "ArrowDown", "ArrowUp", "ArrowRight", "Enter")
+
+    await expect(visit.viewer).to_contain_text("picture 5")
+    await visit.press("ArrowRight")
+    await expect(visit.viewer).to_contain_text("picture 4")
+    await visit.press("Escape")
+    await expect(visit.viewer).to_have_count(0)
+    await expect(visit.tile("picture 4")).to_be_focused()
+
+    await visit.press("Delete")
+    await expect(visit.tile("picture 4")).to_have_count(0)
+    await expect(visit.tile("picture 3")).to_be_focused()
+    await visit.press("Control+z")
+    await expect(visit.tile("picture 4")).to_be_visible()
+
+
+async def test_what_happens_is_said_to_a_screen_reader(visit, inference):
+    spoken = visit.page.locator("body > [role=status].unseen")
+    easel = Easel()
+    inference.will(easel)
+    await visit.order("a picture to hear of")
+    await expect(spoken).to_have_text("Painting: a picture to hear of")
+    easel.finish()
+    await expect(spoken).to_have_text("Done: a picture to hear of")
+    inference.will(status(400))
+    await visit.order("a picture that is refused")
+    await expect(spoken).to_contain_text("Failed: a picture that is refused")
+
+
+@pytest.mark.parametrize("look", ["dark", "light"])
+@pytest.mark.parametrize("device", [{}, PHONE], ids=["desk", "phone"])
+async def test_axe_has_no_serious_findings(api, new_visit, inference, look, device):
+    visit = await new_visit(color_scheme=look, reduced_motion="reduce", **device)
+    await expect(visit.page.get_by_text("Nothing here yet")).to_be_visible()
+    assert await findings(visit) == []
+
+    inference.will(status(400, "no"))
+    await visit.order("a picture that is refused")
+    await expect(visit.cards).to_contain_text("refused")
+    await hang(api, 3)
+    easels = [Easel(), Easel()]
+    inference.will(*easels)
+    for prompt in ("painted", "begun", "waiting"):
+        await expect(await visit.order(f"a picture {prompt}")).to_be_visible()
+    easels[0].step(3, 4)
+    await expect(visit.page.get_by_text("step 3 of 4")).to_be_visible()
+    assert await findings(visit) == []
+
+    for easel in easels:
+        easel.finish()
+    await visit.tile("picture 1").click()
+    await expect(visit.viewer).to_contain_text("Euler")
+    assert await findings(visit) == []
+
+
+async def test_nothing_is_wider_than_a_phone(api, new_visit):
+    await hang(api, 5)
+    visit = await new_visit(**PHONE)
+    await expect(visit.page.get_by_label("Sampler")).to_be_hidden()
+    await visit.page.get_by_role("button", name="Settings").click()
+    await expect(visit.page.get_by_label("Sampler")).to_be_visible()
+
+    assert await visit.page.evaluate("document.documentElement.scrollWidth") == 390
+    await visit.tile("picture 2").click()
+    await expect(visit.viewer).to_contain_text("Euler")
+    assert await visit.viewer.evaluate("dialog => dialog.scrollWidth") == 390
+
+
+async def tab_to(visit, selector: str, most: int = 12) -> None:
+    for _ in range(most):
+        await visit.press("Tab")
+        if await visit.page.evaluate("selector => document.activeElement.matches(selector)", selector):
+            return
+    pytest.fail(f"{selector} is not reached by Tab")
+
+
+async def findings(visit) -> list[str]:
+    """What axe-core finds serious or critical, with the elements."""
+    await visit.page.evaluate(AXE)
+    report = await visit.page.evaluate("rules => axe.run(document, rules)", RULES)
+    return [
+        f"{found['impact']}: {found['help']}: {[node['html'][:200] for node in found['nodes']]}"
+        for found in report["violations"]
+        if found["impact"] in {"serious", "critical"}
+    ]

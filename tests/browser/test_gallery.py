@@ -1,0 +1,155 @@
+"""The gallery, and one picture seen large."""
+
+import asyncio
+
+from playwright.async_api import expect
+
+from tests.browser.visit import is_painted
+
+MANY = 300
+
+
+async def test_three_hundred_pictures_are_scrolled_through_as_thumbnails(api, new_visit):
+    await hang(api, MANY)
+    visit = await new_visit()
+    await expect(visit.page.locator("#gallery h2")).to_contain_text(f"{MANY} pictures")
+    assert await visit.tiles.count() < MANY / 2
+
+    while await visit.tiles.count() < MANY:
+        loaded = await visit.tiles.count()
+        await visit.page.mouse.wheel(0, 20_000)
+        await expect(visit.tiles.nth(loaded)).to_be_attached()
+
+    ids = await visit.tiles.evaluate_all("tiles => tiles.map((tile) => tile.dataset.id)")
+    assert len(set(ids)) == MANY
+    assert ids == sorted(ids, reverse=True), "an id begins with its time: newest first"
+    assert await is_painted(visit.tiles.last.locator("img"))
+    assert not [url for url in visit.requests if "/media/generated_images/" in url]
+    # one more, while all the others are there
+    await api.order(prompt="the newest")
+    await expect(visit.tiles.first).to_have_accessible_name("the newest")
+    assert await visit.tiles.count() == MANY + 1
+
+
+async def test_what_is_ordered_deleted_or_purged_elsewhere_is_seen_at_once(api, visit):
+    image = await api.order(prompt="by another front end")
+    await expect(visit.tile("by another front end")).to_be_visible()
+    await visit.tile("by another front end").click()
+    await expect(visit.viewer).to_be_visible()
+
+    await api.ask("DELETE", f"/api/images/{image['id']}/")
+
+    await expect(visit.viewer).to_have_count(0)
+    await expect(visit.tiles).to_have_count(0)
+    await expect(visit.notices).to_contain_text("This picture was deleted")
+
+
+async def test_what_is_deleted_in_one_tab_leaves_the_other_after_the_time_to_undo(api, new_visit):
+    await hang(api, 2)
+    one, other = await new_visit(), await new_visit()
+    await expect(other.tiles).to_have_count(2)
+
+    await one.tile("picture 1").click()
+    await one.viewer.get_by_role("button", name="Delete").click()
+
+    await expect(one.tiles).to_have_count(1)
+    await expect(other.tiles).to_have_count(2)
+    await one.notices.get_by_role("button", name="Dismiss").click()
+    await expect(other.tiles).to_have_count(1)
+    await expect(other.page.locator("#gallery h2")).to_contain_text("1 picture")
+
+
+async def test_a_deletion_can_be_undone(api, visit):
+    await hang(api, 2)
+    await expect(visit.tiles).to_have_count(2)
+
+    await visit.tile("picture 1").click()
+    await visit.viewer.get_by_role("button", name="Delete").click()
+    # the viewer has moved on to the one beside it
+    await expect(visit.viewer).to_contain_text("picture 0")
+    await visit.notices.get_by_role("button", name="Undo").click()
+
+    await visit.press("Escape")
+    await expect(visit.tiles).to_have_count(2)
+    assert (await api.get("/api/images/history/"))[1]["total"] == 2
+
+
+async def test_a_deletion_stands_when_the_page_is_left(api, visit):
+    await hang(api, 1)
+    await visit.tile("picture 0").focus()
+    await visit.press("Delete")
+    await expect(visit.tiles).to_have_count(0)
+
+    await visit.page.goto("about:blank")
+
+    await until_there_are(api, 0)
+
+
+async def test_a_picture_is_pinned_in_both_tabs_and_on_the_server(api, new_visit):
+    await hang(api, 1)
+    one, other = await new_visit(), await new_visit()
+    await one.tile("picture 0").click()
+    await expect(one.viewer).to_contain_text("until")
+
+    await one.viewer.get_by_role("button", name="Pin").click()
+
+    await expect(one.viewer.get_by_role("button", name="Pinned")).to_have_attribute("aria-pressed", "true")
+    await expect(one.viewer).to_contain_text("for good")
+    await expect(other.tiles.first).to_have_accessible_name("picture 0, pinned")
+    (image,) = (await api.get("/api/images/history/"))[1]["images"]
+    assert image["pinned"] is True
+
+
+async def test_all_parameters_are_shown_and_the_seed_is_copied(api, new_visit):
+    await hang(api, 1, seed=4242, negativePrompt="no fog", steps=3, sampler="DDIM")
+    visit = await new_visit(permissions=["clipboard-read", "clipboard-write"])
+    await visit.tile("picture 0").click()
+
+    for word in ("picture 0", "no fog", "sdxl", "64 × 64", "3", "7.5", "DDIM", "4242", "PNG", "1 of 1"):
+        await expect(visit.viewer).to_contain_text(word)
+    await visit.viewer.get_by_role("button", name="Copy the seed").click()
+
+    assert await visit.page.evaluate("navigator.clipboard.readText()") == "4242"
+
+
+async def test_a_picture_is_downloaded_under_its_name(api, visit):
+    await hang(api, 1)
+    await visit.tile("picture 0").click()
+
+    async with visit.page.expect_download() as started:
+        await visit.viewer.get_by_role("link", name="Download").click()
+
+    download = await started.value
+    assert download.suggested_filename.endswith(".png")
+
+
+async def test_the_way_back_closes_a_picture_and_its_address_opens_it(api, new_visit):
+    await hang(api, 1)
+    visit = await new_visit()
+    await visit.tile("picture 0").click()
+    await expect(visit.viewer).to_be_visible()
+    address = visit.page.url
+
+    await visit.page.go_back()
+    await expect(visit.viewer).to_have_count(0)
+    linked = await new_visit(is_open=False)
+    await linked.page.goto(address)
+    await expect(linked.viewer).to_contain_text("picture 0")
+    await linked.press("Escape")
+    await expect(linked.viewer).to_have_count(0)
+
+
+async def hang(api, number: int, **fields) -> None:
+    """Pictures in the gallery, `picture 0` the oldest."""
+    for at in range(number):
+        await api.order(prompt=f"picture {at}", **{"steps": 1, **fields})
+    await until_there_are(api, number)
+
+
+async def until_there_are(api, number: int) -> None:
+    async with asyncio.timeout(50):
+        while True:
+            _, page = await api.get("/api/images/history/?perPage=1")
+            if page["total"] == number:
+                return
+            await asyncio.sleep(0.02)

@@ -1,0 +1,202 @@
+"""From the prompt to the picture, and what may come between."""
+
+import pytest
+from playwright.async_api import expect
+
+from tests.browser.easel import Easel
+from tests.browser.visit import Visit, is_painted
+from tests.house import embedded
+from tests.inference_double import status
+
+IN_PAGE = "performance.getEntriesByName('first-contentful-paint')[0].startTime"
+
+
+async def test_a_picture_is_ordered_painted_and_hung_in_the_gallery(browser, tmp_path, new_profile):
+    # the one test with the painter that everyone has
+    async with embedded(tmp_path) as house:
+        profile = await new_profile()
+        visit = await Visit(await profile.new_page(), house.url + "/").open()
+        await expect(visit.page.get_by_text("Nothing here yet")).to_be_visible()
+
+        await visit.page.get_by_role("radio", name="16:9", exact=True).check()
+        await visit.page.get_by_label("Steps", exact=True).fill("4")
+        await visit.prompt.fill("a lighthouse at dusk, stormy sea")
+        await visit.press("Control+Enter")
+
+        picture = visit.card("a lighthouse").locator("img")
+        await expect(picture).to_be_visible()
+        assert await is_painted(picture)
+        assert await is_painted(visit.tile("a lighthouse").locator("img"))
+        await visit.tile("a lighthouse").click()
+        await expect(visit.viewer).to_contain_text("1280 × 720")
+        assert visit.complaints == []
+
+
+async def test_the_page_is_small_and_quick(new_visit):
+    visit = await new_visit(is_open=False)
+    session = await visit.page.context.new_cdp_session(visit.page)
+    await session.send("Network.enable")
+    sizes = []
+    session.on("Network.loadingFinished", lambda event: sizes.append(event["encodedDataLength"]))
+
+    await visit.open()
+    await visit.page.wait_for_load_state("networkidle")
+
+    assert len(sizes) > 10
+    assert sum(sizes) < 100_000
+    assert await visit.page.evaluate(IN_PAGE) < 1000
+
+
+async def test_progress_is_shown_step_by_step(visit, inference):
+    easel = Easel()
+    inference.will(easel)
+
+    card = await visit.order("a slow picture")
+
+    await expect(card).to_have_accessible_name("Painting: a slow picture")
+    easel.step(5, 20)
+    bar = card.get_by_role("progressbar")
+    await expect(bar).to_have_attribute("aria-valuenow", "25")
+    await expect(card).to_contain_text("step 5 of 20")
+    easel.step(10, 20)
+    await expect(bar).to_have_attribute("aria-valuenow", "50")
+    await expect(card).to_contain_text("left")
+    await expect(visit.page).to_have_title("50 % – Darkroom")
+    easel.finish()
+    await expect(card.locator("img")).to_be_visible()
+    await expect(visit.page).to_have_title("Darkroom")
+
+
+async def test_several_orders_have_a_card_each_and_know_who_comes_before(visit, inference):
+    easels = [Easel(), Easel()]  # as many as are painted at once
+    inference.will(*easels)
+
+    for prompt in ("one", "two", "three", "four"):
+        await expect(await visit.order(f"picture {prompt}")).to_be_visible()
+
+    await expect(visit.cards).to_have_count(4)
+    await expect(visit.card("picture three")).to_contain_text("Waiting for a free painter")
+    await expect(visit.card("picture four")).to_contain_text("after one of your own")
+    for easel in easels:
+        easel.finish()
+    for prompt in ("one", "two", "three", "four"):
+        await expect(visit.tile(f"picture {prompt}")).to_be_visible()
+
+
+async def test_cancelling_stops_the_painting_and_offers_a_way_back(visit, inference):
+    easel = Easel()
+    inference.will(easel)
+    card = await visit.order("a picture too many")
+    await easel.begun.wait()
+
+    await card.get_by_role("button", name="Cancel").click()
+
+    await expect(card).to_have_count(0)
+    await easel.dropped.wait()
+    await visit.notices.get_by_role("button", name="Order again").click()
+    await expect(visit.tile("a picture too many")).to_be_visible()
+
+
+async def test_a_failure_says_what_happened_and_what_to_do(visit, inference):
+    inference.will(status(400, "the prompt is not allowed"))
+
+    card = await visit.order("a forbidden picture")
+
+    await expect(card).to_contain_text("refused this order")
+    await expect(card).to_contain_text("Change the prompt or the settings")
+    await expect(card).to_contain_text("the prompt is not allowed")
+    await card.get_by_role("button", name="Order again").click()
+    await expect(visit.tile("a forbidden picture")).to_be_visible()
+    await card.filter(has_text="refused").get_by_role("button", name="Put away").click()
+    await expect(visit.page.get_by_text("refused this order")).to_have_count(0)
+
+
+@pytest.mark.parametrize("settings", [{"RETRY_DELAYS": "2"}])
+async def test_a_hitch_says_when_it_is_tried_again(visit, inference, settings):
+    inference.will(status(500))
+
+    card = await visit.order("a bumpy picture")
+
+    await expect(card).to_contain_text("Trying again in")
+    await expect(card).to_contain_text("the painting service had a problem")
+    await expect(visit.tile("a bumpy picture")).to_be_visible()
+
+
+async def test_a_reload_in_mid_work_loses_nothing(visit, inference):
+    easel = Easel()
+    inference.will(easel, status(400, "never"))
+    card = await visit.order("a patient picture")
+    easel.step(2, 10)
+    await expect(card).to_contain_text("20")
+    await expect(await visit.order("a picture that fails")).to_contain_text("refused")
+
+    await visit.page.reload()
+
+    await expect(card).to_be_visible()
+    await expect(visit.card("a picture that fails")).to_contain_text("refused")
+    easel.step(8, 10)
+    await expect(card).to_contain_text("step 8 of 10")
+    easel.finish()
+    await expect(card.locator("img")).to_be_visible()
+    await expect(visit.tile("a patient picture")).to_be_visible()
+
+
+@pytest.mark.parametrize("settings", [{"CONCURRENT_REQUESTS": "1", "REQUESTS_PER_HOUR": "3"}])
+async def test_limits_are_told_before_they_bite(visit, inference, settings):
+    easel = Easel()
+    inference.will(easel)
+    limits = visit.page.locator("#limits")
+    await expect(limits).to_have_text("1 of 1 at once free · 3 of 3 left this hour")
+
+    await expect(await visit.order("the first")).to_be_visible()
+
+    await expect(limits).to_have_text("One picture at a time: wait for it, or cancel it.")
+    await expect(visit.generate).to_be_disabled()
+    easel.finish()
+    await expect(visit.generate).to_be_enabled()
+    await visit.order("the second")
+    await expect(visit.tile("the second")).to_be_visible()
+    await expect(visit.generate).to_be_enabled()
+    await visit.order("the third")
+    await expect(visit.tile("the third")).to_be_visible()
+    await expect(limits).to_contain_text("The limit of 3 an hour is reached. One more in 60 min.")
+
+
+async def test_what_a_model_cannot_do_is_greyed_out(visit, inference):
+    await visit.page.get_by_label("Negative prompt").fill("people")
+    await visit.page.get_by_role("switch", name="Hires fix").check()
+
+    await visit.page.get_by_label("Model").select_option("plain")
+
+    await expect(visit.page.get_by_label("Negative prompt")).to_be_disabled()
+    await expect(visit.page.get_by_role("switch", name="Hires fix")).to_be_disabled()
+    await expect(visit.page.get_by_label("Sampler")).to_have_value("LCM")
+    await expect(visit.page.get_by_label("Steps", exact=True)).to_have_value("8")
+    await visit.order("a plain picture")
+    await expect(visit.tile("a plain picture")).to_be_visible()
+    order = inference.orders[-1]
+    assert (order["width"], order["height"], order["steps"], order["sampler"]) == (512, 512, 8, "LCM")
+    assert (order["negative_prompt"], order["hires_fix"]) == ("", False)
+
+
+async def test_settings_are_used_again_with_the_seed(visit, inference):
+    await visit.page.get_by_role("radio", name="3:4").check()
+    await visit.page.get_by_label("Seed", exact=True).fill("123")
+    await visit.page.get_by_label("Negative prompt").fill("fog")
+    await visit.order("a picture to repeat")
+    await visit.tile("a picture to repeat").click()
+    await visit.page.go_back()
+    await visit.page.get_by_role("button", name="Random seed").click()
+    await expect(visit.page.get_by_label("Seed", exact=True)).to_have_value("")
+    await visit.page.get_by_label("Negative prompt").fill("")
+
+    await visit.tile("a picture to repeat").click()
+    await visit.viewer.get_by_role("button", name="Use settings").click()
+
+    await expect(visit.viewer).to_have_count(0)
+    await expect(visit.page.get_by_label("Seed", exact=True)).to_have_value("123")
+    await expect(visit.page.get_by_label("Negative prompt")).to_have_value("fog")
+    await expect(visit.prompt).to_be_focused()
+    await visit.press("Control+Enter")
+    await expect(visit.tiles).to_have_count(2)
+    assert inference.orders[0] == inference.orders[1]
