@@ -3,6 +3,11 @@
 #   make run      everything in one process, at http://127.0.0.1:8000
 #   make test     all checks and all tests (RabbitMQ and Chromium are fetched if they are missing)
 #   make check    the static checks only
+#   make fuzz     thousands of odd requests at a running server (FUZZ_ARGS="--cases 20000 --seed 7")
+#   make bench    everything measured, tables and plots in docs/performance.md (under half an hour); one part of it:
+#                 make bench-pipeline, bench-api, bench-live, bench-purge, bench-start, bench-growth, with SIZE= ROUNDS=
+#   make chaos    orders through processes that are killed, stopped and cut off (JOBS=2000 SEED=1 MINUTES=3); beside it
+#                 chaos-stream (10,000 reconnects), chaos-purge (100,000 old images), chaos-outage (no broker for 30 s)
 #   make fmt      put the code in its form
 #   make lock     write requirements/*.txt anew (UPGRADE=1 takes the newest versions)
 
@@ -14,7 +19,8 @@ INSTALL_DARKROOM := $(UV_PIP) install -q --no-deps --build-constraints requireme
 COMPILE := $(UV) pip compile -q --universal --generate-hashes --no-emit-index-url --python-version 3.11 \
            --custom-compile-command "make lock" $(if $(UPGRADE),--upgrade)
 
-.PHONY: run test check servers fmt lock clean
+.PHONY: run test check servers fmt lock clean fuzz chaos chaos-stream chaos-purge chaos-outage \
+        bench bench-servers bench-pipeline bench-api bench-live bench-purge bench-start bench-growth
 .DELETE_ON_ERROR:
 
 run: .venv/.runtime-stamp
@@ -29,6 +35,22 @@ check: .venv/.dev-stamp
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
+fuzz: .venv/.dev-stamp
+	@$(BIN)/python -m tests.security.fuzz $(FUZZ_ARGS)
+
+chaos: servers
+	@$(BIN)/python -m benchmarks.chaos $(if $(JOBS),--jobs $(JOBS)) $(if $(SEED),--seed $(SEED)) \
+		$(if $(MINUTES),--minutes $(MINUTES)) $(CHAOS_ARGS)
+
+chaos-stream: servers
+	@$(BIN)/python -m benchmarks.reconnects $(if $(SEED),--seed $(SEED))
+
+chaos-purge: servers
+	@$(BIN)/python -m benchmarks.purge_at_size
+
+chaos-outage: servers
+	@$(BIN)/python -m benchmarks.outage
+
 servers: .venv/.dev-stamp
 	@sh scripts/get-test-servers.sh
 
@@ -38,12 +60,29 @@ fmt: .venv/.dev-stamp
 
 lock: | $(UV)
 	@echo uv | $(COMPILE) --no-annotate - -o requirements/tools-uv.txt
-	@echo hatchling editables | tr ' ' '\n' | $(COMPILE) - -o requirements/build.txt
+	@printf 'hatchling\neditables\n' | $(COMPILE) - -o requirements/build.txt
 	@$(COMPILE) pyproject.toml -o requirements/runtime.txt
 	@$(COMPILE) pyproject.toml --group dev --constraints requirements/runtime.txt -o requirements/dev.txt
+	@$(COMPILE) pyproject.toml --group bench --constraints requirements/runtime.txt -o requirements/bench.txt
+
+bench: bench-servers
+	@$(BIN)/python -m benchmarks $(if $(ROUNDS),--rounds $(ROUNDS))
+
+bench-pipeline bench-api bench-live bench-purge bench-start bench-growth: bench-servers
+	@$(BIN)/python -m benchmarks.$(@:bench-%=%) $(if $(SIZE),--size $(SIZE)) $(if $(ROUNDS),--rounds $(ROUNDS))
+
+bench-servers: servers .venv-bench/.stamp
+	@sh scripts/get-bench-servers.sh
 
 clean:
-	rm -rf .venv .tools .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf .venv .venv-bench .tools .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+
+# What Darkroom is compared with lives in an environment of its own: neither running nor testing needs it.
+.venv-bench/.stamp: requirements/bench.txt | $(UV)
+	@echo "setting up .venv-bench ..."
+	@$(UV) venv -q --allow-existing .venv-bench
+	@VIRTUAL_ENV=.venv-bench $(UV) pip sync -q --require-hashes requirements/bench.txt
+	@touch $@
 
 .tools/bin/uv: scripts/get-uv.sh requirements/tools-uv.txt
 	@sh scripts/get-uv.sh

@@ -25,6 +25,7 @@ from common.errors import Invalid, Refused
 
 MAX_FAILURES: Final = 3  # the third transient error of the inference service fails the image
 MAX_LOST: Final = 6  # an image that outlives six workers is what kills them
+WORKER_LOST: Final = "worker_lost"
 
 
 class Status(StrEnum):
@@ -230,10 +231,10 @@ def claim(image: Image, *, lease: Lease, now: datetime, deadline: timedelta) -> 
         if image.lease is not None and image.lease.token == lease.token:
             return image
         image = _lapsed(image, now)
-        if image.lost >= MAX_LOST:
-            return _worker_lost(image, now)
     elif image.not_before is not None and image.not_before > now:
         raise Refused(f"image {image.id} is not due before {image.not_before}", status=image.status, code="too_early")
+    if image.lost >= MAX_LOST:
+        return _worker_lost(image, now)
     return _next(
         image,
         status=Status.RUNNING,
@@ -283,7 +284,7 @@ def give_back(image: Image, *, lease: Lease, attempt: int, now: datetime) -> Ima
 
 
 def lapse(image: Image, *, now: datetime) -> Image:
-    """Give back what a dead worker held.
+    """Give back what a dead worker held. Whether it has outlived too many is for the next claim, which has the order.
 
     Raises:
         Refused: it is not running, or its lease still holds (`leased`).
@@ -291,8 +292,6 @@ def lapse(image: Image, *, now: datetime) -> Image:
     if image.status is not Status.RUNNING:
         raise _refused(image)
     image = _lapsed(image, now)
-    if image.lost >= MAX_LOST:
-        return _worker_lost(image, now)
     return _queued_again(image, now, lost=image.lost)
 
 
@@ -407,7 +406,7 @@ def _lapsed(image: Image, now: datetime) -> Image:
 
 
 def _worker_lost(image: Image, now: datetime) -> Image:
-    error = Failure(code="worker_lost", detail=f"{image.lost} workers were lost while they painted it")
+    error = Failure(code=WORKER_LOST, detail=f"{image.lost} workers were lost while they painted it")
     return _final(image, Status.FAILED, now, error=error, lost=image.lost)
 
 

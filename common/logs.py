@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Final
 
 import structlog
 from structlog.contextvars import bind_contextvars, reset_contextvars
+
+# control characters, the line ends of Unicode, what turns the direction of text, and half characters
+_UNPRINTABLE: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def set_up_logs(*, service: str, level: str, as_json: bool) -> None:
@@ -20,6 +25,7 @@ def set_up_logs(*, service: str, level: str, as_json: bool) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.stdlib.PositionalArgumentsFormatter(),
         structlog.processors.format_exc_info,
+        _one_line,
         structlog.processors.CallsiteParameterAdder([structlog.processors.CallsiteParameter.PROCESS]),
     ]
     renderer: structlog.typing.Processor = (
@@ -41,6 +47,23 @@ def set_up_logs(*, service: str, level: str, as_json: bool) -> None:
     for chatty in ("aiohttp.access", "aiormq", "aio_pika", "pymongo"):
         logging.getLogger(chatty).setLevel(logging.ERROR)
     structlog.contextvars.bind_contextvars(service=service)
+
+
+def _one_line(_logger: object, _name: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """What others wrote (a prompt's name, a server's reason) must not look like a line of its own, or move a cursor."""
+    for name, value in event.items():
+        if isinstance(value, str):
+            event[name] = _trace(value) if name == "exception" else _escaped(value)
+    return event
+
+
+def _escaped(text: str) -> str:
+    return _UNPRINTABLE.sub(lambda found: found.group().encode("unicode_escape").decode(), text)
+
+
+def _trace(text: str) -> str:
+    """A trace has many lines; each begins so that none can pass for another record."""
+    return "\n".join(f"  | {_escaped(line)}" for line in text.split("\n"))
 
 
 @contextmanager

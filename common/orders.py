@@ -15,6 +15,10 @@ from common.images import Image, Parameters, Status
 
 MAX_SEED: Final = 2**32 - 1  # what torch's and every back end's generators take
 _FORBIDDEN: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")  # all control characters but tab and newline
+# the same for the contract: what it allows is what is taken
+_CHARACTERS: Final = r"[^\x00-\x08\x0b-\x1f\x7f]*"
+_PLAIN: Final = {"pattern": f"^{_CHARACTERS}$"}
+_WITH_WORDS: Final = {"pattern": rf"^{_CHARACTERS}[^\x00-\x1f\x7f\s]{_CHARACTERS}$"}
 
 
 def _integral(value: Any) -> Any:
@@ -37,8 +41,8 @@ def _not_blank(value: str) -> str:
 # the Field comes before the validator, or the schema says "ge" for "minimum"
 Integer = Annotated[int, BeforeValidator(_integral)]
 Side = Annotated[int, Field(ge=64, le=2048, multiple_of=8), BeforeValidator(_integral)]
-Text = Annotated[str, Field(max_length=4000), AfterValidator(_plain_text)]
-Name = Annotated[str, Field(min_length=1, max_length=100), AfterValidator(_plain_text)]
+Text = Annotated[str, Field(max_length=4000, json_schema_extra=_PLAIN), AfterValidator(_plain_text)]
+Name = Annotated[str, Field(min_length=1, max_length=100, json_schema_extra=_PLAIN), AfterValidator(_plain_text)]
 
 
 class GenerationRequest(BaseModel):
@@ -47,7 +51,10 @@ class GenerationRequest(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, alias_generator=to_camel, populate_by_name=True)
 
     prompt: Annotated[
-        str, Field(min_length=1, max_length=4000), AfterValidator(_plain_text), AfterValidator(_not_blank)
+        str,
+        Field(min_length=1, max_length=4000, json_schema_extra=_WITH_WORDS),
+        AfterValidator(_plain_text),
+        AfterValidator(_not_blank),
     ]
     negative_prompt: Text = ""
     model: Name = "sdxl"

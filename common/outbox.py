@@ -57,7 +57,8 @@ class Outbox:
             id=image.id, source=self.source, subject=image.id, time=self.clock.now(), traceparent=image.traceparent
         )
         await self.bus.send(command, delay_s=delay_s)
-        return await change(self.store, image.id, partial(images.sent, attempts=image.attempts, now=self.clock.now()))
+        move = partial(images.sent, attempts=image.attempts, now=self.clock.now())
+        return await change(self.store, image.id, move, known=image)
 
     async def try_order(self, image: Image, *, delay_s: float = 0) -> None:
         """`order`, where the caller has done its part once the record stands."""
@@ -76,7 +77,7 @@ class Outbox:
         if due is None:
             return
         await self.bus.publish(self._due_event(image, due))
-        await change(self.store, image.id, partial(images.event_published, due=due))
+        await change(self.store, image.id, partial(images.event_published, due=due), known=image)
 
     async def try_announce(self, image: Image) -> None:
         """`announce`, where the caller has done its part once the record stands."""

@@ -165,7 +165,9 @@ class Settings(BaseModel):
     media_signing_keys: Annotated[tuple[Secret, ...], BeforeValidator(_several)] = Field(
         (), description="Secrets that sign the URLs of pictures, newest first; needed with identity", repr=False
     )
-    media_url_age: Positive = Field(21_600, description="A signed URL stays the same this long, and holds once more so long")
+    media_url_age: Positive = Field(
+        21_600, description="A signed URL stays the same this long, and holds as long again"
+    )
     cors_origins: Annotated[tuple[Origin, ...], BeforeValidator(_several)] = Field(
         (), description="Pages of other hosts that may use the api: `https://app.example.org,…`"
     )

@@ -68,8 +68,21 @@ def _parser() -> argparse.ArgumentParser:
     letters = _command(commands, "dead-letters", "messages that could not be handled", _dead_letters)
     letters.add_argument("do", choices=["list", "show", "redrive", "drop"])
     letters.add_argument("id", nargs="?", help="of the letter, as `list` shows it")
+    _keys_commands(commands)
     _command(commands, "settings", "a table of all settings", _settings_table)
     return parser
+
+
+def _keys_commands(commands: Any) -> None:
+    keys = _command(commands, "keys", "API keys of owners", _keys)
+    actions = keys.add_subparsers(metavar="ACTION", required=True, dest="do")
+    create = actions.add_parser("create", help="make a key; it is printed once")
+    create.add_argument("owner", help="whose images the key gives access to")
+    create.add_argument("--name", default="", help="what it is for, as `list` shows it")
+    create.add_argument("--expires", metavar="AGE", help="after 90d or 12h (default: never)")
+    actions.add_parser("list", help="all keys, by id")
+    revoke = actions.add_parser("revoke", help="take a key back, at once")
+    revoke.add_argument("id", help="as `list` shows it")
 
 
 def _command(commands: Any, name: str, what: str, run: Callable[[argparse.Namespace], int]) -> argparse.ArgumentParser:
@@ -165,6 +178,28 @@ def _dead_letters(arguments: argparse.Namespace) -> int:
         "drop": lambda bus: operating.drop_letter(bus, arguments.id),
     }
     return operating.run(settings, acts[arguments.do])
+
+
+def _keys(arguments: argparse.Namespace) -> int:
+    from common.settings import seconds
+    from services import keys
+
+    try:
+        holds_s = seconds(getattr(arguments, "expires", None))
+    except ValueError as error:
+        print(f"darkroom: --expires: {error}", file=sys.stderr)
+        return 2
+    settings = _settings()
+    if settings is None:
+        return 2
+    acts = {
+        "create": lambda book: keys.create(
+            book, arguments.owner, name=arguments.name, holds_s=holds_s, is_on=settings.has_identity
+        ),
+        "list": keys.list_keys,
+        "revoke": lambda book: keys.revoke(book, arguments.id),
+    }
+    return keys.run(settings, acts[arguments.do])
 
 
 def _settings_table(_arguments: argparse.Namespace) -> int:

@@ -52,7 +52,9 @@ async def _generate(url: str, order: dict[str, Any], output: Path | None, token:
         if image["status"] != "completed":
             error = image["error"] or {"code": image["status"], "detail": "it was cancelled"}
             raise Failed(f"{error['code']}: {error['detail']}")
-        content = await _bytes(http.get(_absolute(url, image["imageUrl"])))
+    # its URL is signed where that is needed: the token is not for whoever serves the files
+    async with aiohttp.ClientSession(timeout=timeout) as bare:
+        content = await _bytes(bare.get(_absolute(url, image["imageUrl"])))
     path = output or Path(Path(image["imageUrl"].partition("?")[0]).name)
     try:
         path.write_bytes(content)

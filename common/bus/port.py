@@ -38,7 +38,10 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """Deliver it again after about `after_s` seconds, to anyone. No worker's slot is held meanwhile."""
+    """Deliver it again after about `after_s` seconds, to anyone. No worker's slot is held meanwhile.
+
+    It may come sooner where `after_s` is longer than every retry queue: then answer `Retry` again.
+    """
 
     after_s: float
 
@@ -126,7 +129,8 @@ class Bus(Protocol):
     async def arm(self, timer: str, *, interval_s: float) -> bool:
         """Have the timer's token wait its interval; False if one waits already, which is left as it is.
 
-        However many arm it, one token fires an interval later. Raises as `send` does.
+        `timer` is the type of its tick (`timer.purge`). However many arm it, one token fires an interval later. Raises
+        as `send` does.
         """
 
     def work(self, queue: WorkQueue, handler: Handler, *, concurrency: int) -> AbstractAsyncContextManager[Taking]:
@@ -134,8 +138,9 @@ class Bus(Protocol):
 
         A handler must bear being run twice: a message whose worker dies, or whose outcome is lost, comes again. One
         that arrives while this process still handles the same `subject` is not handled twice at once: it shares the
-        outcome of the handler that runs. A handler that raises counts as `Retry`; one cancelled, because the context
-        is left, gives its message to another worker. A message that does not parse is rejected here.
+        outcome of the handler that runs. A handler that raises counts as `Retry`, and when it has for the 20th time in
+        a row as `Reject`; one cancelled, because the context is left, gives its message to another worker. A message
+        that does not parse is rejected here. A `Reject` of a dead letter changes nothing more: the letter is kept.
 
         Messages are handled in the order they came, as far as retries and several workers allow.
         """
@@ -148,7 +153,8 @@ class Bus(Protocol):
         """Read the log in order, and wait at its end for more; close the generator to stop. Heals a lost link.
 
         Raises:
-            CursorGone: the log does not hold the event that the cursor names.
+            CursorGone: the log does not hold the event that the cursor names; or, later, the one last read: it was
+                trimmed away behind a reader too slow, or while the link was down.
         """
 
     async def waiting(self, queue: WorkQueue) -> int:

@@ -12,6 +12,7 @@ import time
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -151,22 +152,21 @@ class SqliteStore:
         return await self._many(query, after_id, limit)
 
     async def replace_several(self, images: Collection[Image]) -> set[str]:
-        def work(connection: sqlite3.Connection) -> set[str]:
-            replaced = set()
-            for image, text in texts:
-                with suppress(Duplicate):
-                    if _replace(connection, image, text):
-                        replaced.add(image.id)
-            return replaced
-
         # before the transaction, and beside the loop: 20 ms for a thousand
         texts = await asyncio.to_thread(lambda: [(image, image_text(image)) for image in images])
-        return await self._writer.run(work, rows=len(texts))
+        replaced: set[str] = set()
+        for start in range(0, len(texts), MAX_ROWS):  # a transaction each, so that other writers get their turn
+            some = texts[start : start + MAX_ROWS]
+            replaced |= await self._writer.run(partial(_replace_several, texts=some), rows=len(some))
+        return replaced
 
     async def remove_several(self, images: Collection[Image]) -> int:
         keys = [(image.id, image.revision) for image in images]
-        query = "DELETE FROM images WHERE id = ? AND revision = ?"
-        return await self._writer.run(lambda connection: connection.executemany(query, keys).rowcount, rows=len(keys))
+        removed = 0
+        for start in range(0, len(keys), MAX_ROWS):
+            some = keys[start : start + MAX_ROWS]
+            removed += await self._writer.run(partial(_remove_several, keys=some), rows=len(some))
+        return removed
 
     async def entry(self, kind: str, key: str) -> Entry | None:
         query = "SELECT kind, key, revision, data, expires_at FROM entries WHERE kind = ? AND key = ?"
@@ -261,6 +261,19 @@ def _replace(connection: sqlite3.Connection, image: Image, text: str) -> bool:
         return connection.execute(query, (text, image.id, image.revision - 1)).rowcount == 1
     except sqlite3.IntegrityError as error:
         raise _duplicate(connection, image, error) from error
+
+
+def _replace_several(connection: sqlite3.Connection, *, texts: list[tuple[Image, str]]) -> set[str]:
+    replaced = set()
+    for image, text in texts:
+        with suppress(Duplicate):
+            if _replace(connection, image, text):
+                replaced.add(image.id)
+    return replaced
+
+
+def _remove_several(connection: sqlite3.Connection, *, keys: list[tuple[str, int]]) -> int:
+    return connection.executemany("DELETE FROM images WHERE id = ? AND revision = ?", keys).rowcount
 
 
 def _duplicate(connection: sqlite3.Connection, image: Image, error: sqlite3.IntegrityError) -> Exception:

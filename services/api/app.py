@@ -8,12 +8,13 @@ from typing import Final
 
 from aiohttp import web
 
-from common.errors import Invalid
-from services.api import contract, files, generations, health, images, offers, pages, websocket
+from services.api import contract, files, generations, health, images, offers, pages, swagger, tickets, websocket
+from services.api.browsers import browsers, protect
 from services.api.context import CONTEXT, Call, Context, Operation
+from services.api.identity import Caller
 from services.api.measured import measured
 from services.api.problems import problems
-from services.api.requests import read_body, read_query
+from services.api.requests import drain, read_body, read_query, require_json_wanted
 
 log = logging.getLogger(__name__)
 
@@ -22,20 +23,22 @@ ROUTES: Final[list[Operation]] = [
     *images.OPERATIONS,
     *files.OPERATIONS,
     *websocket.OPERATIONS,
+    *tickets.OPERATIONS,
     *offers.OPERATIONS,
     *health.OPERATIONS,
 ]
-OPERATIONS: Final = [*ROUTES, *contract.operations(ROUTES), *pages.OPERATIONS]
-LOCAL: Final = "local"  # the one owner, where no identity is set up
+OPERATIONS: Final = [*ROUTES, *contract.operations(ROUTES), *pages.OPERATIONS, *swagger.OPERATIONS]
+NOBODY: Final = Caller("")  # owns nothing: an owner's name is never empty
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def build_app(context: Context) -> web.Application:
     """Both `/path` and `/path/` are served, without a redirect."""
-    app = web.Application(middlewares=[measured, problems], client_max_size=context.settings.max_body_size)
+    app = web.Application(middlewares=[measured, problems, browsers], client_max_size=context.settings.max_body_size)
     app[CONTEXT] = context
     app[websocket.SOCKETS] = {}
     app[pages.PAGES] = pages.read_pages(context.settings.media_prefix)
+    app.on_response_prepare.append(protect)
     app.on_shutdown.append(_release)
     app.on_shutdown.append(websocket.close_all)
     # history before {id}: the first route that matches is taken
@@ -43,6 +46,8 @@ def build_app(context: Context) -> web.Application:
         handler = _handler(operation)
         for path in _spellings(operation.path):
             app.router.add_route(operation.method, path, handler)
+            if operation.method == "GET" and operation.instead_of_header != "ticket":
+                app.router.add_route("HEAD", path, handler)
     return app
 
 
@@ -60,12 +65,17 @@ def _spellings(path: str) -> list[str]:
 def _handler(operation: Operation) -> Handler:
     async def handle(request: web.Request) -> web.StreamResponse:
         context = request.app[CONTEXT]
-        if operation.query is None and operation.body is None and request.can_read_body:
-            await _drain(request)
+        is_signed = operation.instead_of_header == "signature" and context.signing.allows(request)
+        caller = NOBODY if operation.is_public or is_signed else await _caller(operation, request, context)
+        if operation.gives_json:
+            require_json_wanted(request)
+        if operation.body is None:
+            await drain(request, timeout_s=context.settings.body_timeout)
         call = Call(
             request=request,
             context=context,
-            owner=LOCAL,
+            caller=caller,
+            is_signed=is_signed,
             query=read_query(request, operation.query) if operation.query else None,
             body=await read_body(request, operation.body, timeout_s=context.settings.body_timeout)
             if operation.body
@@ -76,9 +86,8 @@ def _handler(operation: Operation) -> Handler:
     return handle
 
 
-async def _drain(request: web.Request) -> None:
-    """A body where none is taken is passed over, unless it is large."""
-    try:
-        await request.read()
-    except web.HTTPRequestEntityTooLarge as error:
-        raise Invalid("no body is taken here", code="body_too_large") from error
+async def _caller(operation: Operation, request: web.Request, context: Context) -> Caller:
+    """By the header; by a ticket only where none is sent, so that a bad header is never made good by it."""
+    if operation.instead_of_header == "ticket" and "Authorization" not in request.headers and context.identity.is_on:
+        return await tickets.redeem(request, context)
+    return await context.identity.caller(request)

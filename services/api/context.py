@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from aiohttp import web
 from pydantic import BaseModel
@@ -12,11 +12,16 @@ from pydantic import BaseModel
 from common.bus.port import Bus
 from common.capabilities import CapabilitiesOf
 from common.clock import Clock
+from common.images import Image
 from common.media.port import Media
+from common.messages import ImageView
 from common.outbox import Outbox
 from common.settings import Settings
 from common.store.port import Store
+from services.api.admission import Admission
+from services.api.identity import Caller, Identity
 from services.api.live import LiveEvents
+from services.api.signing import Signing
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,17 +36,32 @@ class Context:
     live: LiveEvents
     capabilities: CapabilitiesOf | None
     clock: Clock
+    identity: Identity
+    signing: Signing
+    admission: Admission
+
+    def view(self, image: Image) -> ImageView:
+        """The image as its owner sees it, with URLs that its owner's browser can load."""
+        return self.signing.view(self.outbox.view(image))
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One request, with what was read of it: the owner it is for, and the parsed query and body."""
+    """One request, with what was read of it: who calls, and the parsed query and body.
+
+    `caller` is nobody where the route asks for none, or where a signed URL stood in for one.
+    """
 
     request: web.Request
     context: Context
-    owner: str
+    caller: Caller
     query: Any = None
     body: Any = None
+    is_signed: bool = False
+
+    @property
+    def owner(self) -> str:
+        return self.caller.owner
 
     @property
     def image_id(self) -> str:
@@ -62,7 +82,14 @@ class Operation:
     query: type[BaseModel] | None = None
     body: type[BaseModel] | None = None
     is_public: bool = False  # served without identity
+    instead_of_header: Literal["signature", "ticket"] | None = None  # another way in, where a header cannot be sent
+    media_types: tuple[str, ...] = ("application/json",)
     headers: dict[str, str] = field(default_factory=dict)  # request headers it reads: name to meaning
+    gives_headers: tuple[str, ...] = ()  # of its own, beside what every answer has
+
+    @property
+    def gives_json(self) -> bool:
+        return self.media_types == ("application/json",) and any(self.answers.values())
 
 
 CONTEXT: Final = web.AppKey("context", Context)

@@ -33,6 +33,20 @@ from services.api.schema import Problem
 _REF: Final = "#/components/schemas/{model}"
 _ID: Final = {"type": "string", "format": "uuid"}
 _KEY: Final = {"type": "string"}
+_HEADERS_TAKEN: Final = {"Idempotency-Key": {"type": "string", "pattern": "^[!-~]{1,200}$"}}
+_HEADERS_GIVEN: Final[dict[str, dict[str, Any]]] = {
+    "Location": {"description": "Where the image is", "schema": {"type": "string"}},
+    "Preference-Applied": {"description": "What of `Prefer` was done (RFC 7240)", "schema": {"type": "string"}},
+    "RateLimit-Policy": {"description": "The limits of an owner", "schema": {"type": "string"}},
+    "RateLimit": {"description": "What is left of them", "schema": {"type": "string"}},
+    "Retry-After": {"description": "Seconds", "schema": {"type": "integer", "minimum": 1}},
+    "WWW-Authenticate": {"description": "`Bearer`", "schema": {"type": "string"}},
+}
+_PROBLEM_HEADERS: Final = {
+    401: ("WWW-Authenticate",),
+    429: ("Retry-After", "RateLimit", "RateLimit-Policy"),
+    503: ("Retry-After",),
+}
 Channel = tuple[str, Literal["send", "receive"], tuple[type[Message], ...], str]
 # what another service may do on each exchange; the names are those of the broker
 _CHANNELS: Final[list[Channel]] = [
@@ -66,22 +80,31 @@ def describe_rest(routes: Sequence[Operation]) -> dict[str, Any]:
     """OpenAPI 3.1, whose schemas are JSON Schema 2020-12."""
     taken = {route.body for route in routes if route.body}
     given = {model for route in routes for model in route.answers.values() if model} | {Problem}
-    keys, schemas = models_json_schema(
-        [*((model, "validation") for model in sorted(taken, key=_name)), *_all(given, "serialization")],
-        ref_template=_REF,
-    )
+    # requests in snake_case, as the playground sends them; camelCase is taken alike
+    asked, requests = models_json_schema(_all(taken, "validation"), by_alias=False, ref_template=_REF)
+    said, answers = models_json_schema(_all(given, "serialization"), ref_template=_REF)
+    keys = {**asked, **said}
     paths: dict[str, dict[str, Any]] = {}
     for route in routes:
         if route.path != "/ws":  # a websocket is not described by OpenAPI: docs/websocket.md does
-            paths.setdefault(_template(route.path), {})[route.method.lower()] = _operation(route, dict(keys))
+            paths.setdefault(_template(route.path), {})[route.method.lower()] = _operation(route, keys)
+    _link(paths, routes)
     return {
         "openapi": "3.1.1",
         "info": {"title": "Darkroom", "version": version("darkroom"), "license": {"name": "MIT", "identifier": "MIT"}},
         "jsonSchemaDialect": "https://json-schema.org/draft/2020-12/schema",
         "paths": paths,
         "components": {
-            "schemas": schemas["$defs"],
-            "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}},
+            "schemas": {**requests.get("$defs", {}), **answers["$defs"]},
+            "securitySchemes": {
+                "bearer": {"type": "http", "scheme": "bearer", "description": "A JWT, or a key of `darkroom keys`"},
+                "signature": {
+                    "type": "apiKey",
+                    "in": "query",
+                    "name": "signature",
+                    "description": "With `expires`, as they stand in the `imageUrl` that the api hands out",
+                },
+            },
         },
     }
 
@@ -116,6 +139,22 @@ def describe_bus() -> dict[str, Any]:
     }
 
 
+def _link(paths: dict[str, dict[str, Any]], routes: Sequence[Operation]) -> None:
+    """What is ordered can be looked at, changed, cancelled and deleted by its id."""
+    links = {
+        _name_of(route): {"operationId": _name_of(route), "parameters": {"id": "$response.body#/id"}}
+        for route in routes
+        if "{id" in route.path
+    }
+    ordered = paths.get("/v1/images/generations", {}).get("post", {"responses": {}})
+    for status in {"201", "202"} & set(ordered["responses"]):
+        ordered["responses"][status]["links"] = links
+
+
+def _name_of(route: Operation) -> str:
+    return f"{route.handle.__module__.rpartition('.')[2]}_{route.handle.__name__}"
+
+
 def _all(models: set[Any], mode: JsonSchemaMode) -> list[tuple[type[BaseModel], JsonSchemaMode]]:
     return [(model, mode) for model in sorted(models, key=_name)]
 
@@ -130,12 +169,12 @@ def _template(path: str) -> str:
 
 def _operation(route: Operation, keys: dict[Any, Any]) -> dict[str, Any]:
     described: dict[str, Any] = {
-        "operationId": f"{route.handle.__module__.rpartition('.')[2]}_{route.handle.__name__}",
+        "operationId": _name_of(route),
         "summary": route.summary,
         "description": (route.handle.__doc__ or "").strip(),
         "parameters": [*_path_parameters(route), *_query_parameters(route), *_headers(route)],
         "responses": {
-            **{str(status): _answer(status, model, keys) for status, model in route.answers.items()},
+            **{str(status): _answer(route, status, model, keys) for status, model in route.answers.items()},
             **{str(status): _problem(status) for status in sorted({*route.problems, 500})},
         },
     }
@@ -144,6 +183,8 @@ def _operation(route: Operation, keys: dict[Any, Any]) -> dict[str, Any]:
         described["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
     if not route.is_public:
         described["security"] = [{"bearer": []}]
+        if route.instead_of_header == "signature":
+            described["security"].append({"signature": []})
     return described
 
 
@@ -161,18 +202,28 @@ def _query_parameters(route: Operation) -> list[dict[str, Any]]:
 
 def _headers(route: Operation) -> list[dict[str, Any]]:
     return [
-        {"name": name, "in": "header", "description": what, "schema": {"type": "string"}}
+        {"name": name, "in": "header", "description": what, "schema": _HEADERS_TAKEN.get(name, _KEY)}
         for name, what in route.headers.items()
     ]
 
 
-def _answer(status: int, model: type[BaseModel] | None, keys: dict[Any, Any]) -> dict[str, Any]:
+def _answer(route: Operation, status: int, model: type[BaseModel] | None, keys: dict[Any, Any]) -> dict[str, Any]:
     described: dict[str, Any] = {"description": HTTPStatus(status).phrase}
     if model is not None:
         described["content"] = {"application/json": {"schema": keys[model, "serialization"]}}
+    elif status in {200, 206} and route.media_types:
+        described["content"] = {media_type: {} for media_type in route.media_types}
+    if headers := {name: _HEADERS_GIVEN[name] for name in route.gives_headers}:
+        described["headers"] = headers
     return described
 
 
 def _problem(status: int) -> dict[str, Any]:
     schema = {"$ref": _REF.format(model=Problem.__name__)}
-    return {"description": HTTPStatus(status).phrase, "content": {problems.CONTENT_TYPE: {"schema": schema}}}
+    described: dict[str, Any] = {
+        "description": HTTPStatus(status).phrase,
+        "content": {problems.CONTENT_TYPE: {"schema": schema}},
+    }
+    if names := _PROBLEM_HEADERS.get(status):
+        described["headers"] = {name: _HEADERS_GIVEN[name] for name in names}
+    return described

@@ -9,7 +9,7 @@ from typing import Final
 from aiohttp import web
 
 from common.errors import NotFound
-from common.images import Format
+from common.images import Format, Image
 from services.api.context import Call, Operation
 
 log = logging.getLogger(__name__)
@@ -28,7 +28,7 @@ async def get(call: Call) -> web.StreamResponse:
     key = call.request.match_info["key"]
     match = _KEY.fullmatch(key)
     image = await call.context.store.get(match["id"]) if match else None
-    if match is None or image is None or image.owner != call.owner or key not in {image.image_file, image.thumbnail}:
+    if match is None or image is None or not _may_see(call, image) or key not in {image.image_file, image.thumbnail}:
         raise NotFound("there is no such file", code="file_not_found")
     headers = {"Cache-Control": _CACHE, "X-Content-Type-Options": "nosniff"}
     content_type = _TYPES[match["extension"]]
@@ -44,5 +44,19 @@ async def get(call: Call) -> web.StreamResponse:
 
 
 OPERATIONS: Final = [
-    Operation("GET", "/media/{key:.+}", get, "A picture or thumbnail", answers={200: None}, problems=(401, 404, 503))
+    Operation(
+        "GET",
+        "/media/{key:.+}",
+        get,
+        "A picture or thumbnail",
+        answers={200: None, 206: None, 304: None},
+        problems=(401, 404, 413, 416, 503),
+        instead_of_header="signature",
+        media_types=tuple(_TYPES.values()),
+    )
 ]
+
+
+def _may_see(call: Call, image: Image) -> bool:
+    """A signature is of this very file; who got the URL got it from its owner."""
+    return call.is_signed or image.owner == call.owner

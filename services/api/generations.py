@@ -9,13 +9,14 @@ from typing import Final
 from aiohttp import web
 
 from common.capabilities import Capabilities
-from common.errors import Duplicate, Gone, Invalid
+from common.errors import Duplicate, Gone, Invalid, LimitReached
 from common.images import Image, Status, new_image_id
 from common.messages import ImageView
 from common.orders import GenerationRequest, new_image
-from services.api import admission
+from common.owners import scoped
+from services.api import ratelimit
 from services.api.context import Call, Operation, answer
-from services.api.problems import problem
+from services.api.problems import of, problem
 
 SOURCE: Final = "api"
 _KEY: Final = re.compile(r"[\x21-\x7e]{1,200}")
@@ -26,9 +27,20 @@ _FAILED_STATUS: Final = {"inference_refused": 422, "deadline": 504}
 async def generate(call: Call) -> web.Response:
     """Order an image; waits for it unless the client prefers otherwise."""
     request: GenerationRequest = call.body
-    wait_s = _wait(call.request, longest_s=call.context.settings.generation_deadline)
-    image = await _ordered_before(call, request) or await _order(call, request)
-    return await _answer(call, image, wait_s)
+    settings = call.context.settings
+    wait_s = _wait(call.request, longest_s=settings.generation_deadline)
+    left: dict[str, str] = {}
+    image = await _ordered_before(call, request)
+    if image is None:
+        try:
+            image, left = await _order(call, request)
+        except LimitReached as error:
+            response = of(error)
+            response.headers.update(ratelimit.policy(settings))
+            return response
+    response = await _answer(call, image, wait_s)
+    response.headers.update(ratelimit.policy(settings) | left)
+    return response
 
 
 OPERATIONS: Final = [
@@ -39,11 +51,12 @@ OPERATIONS: Final = [
         "Order an image",
         body=GenerationRequest,
         answers={201: ImageView, 202: ImageView},
-        problems=(400, 401, 408, 409, 410, 413, 415, 422, 429, 502, 503, 504),
+        problems=(400, 401, 403, 406, 408, 409, 410, 413, 415, 422, 429, 502, 503, 504),
         headers={
             "Prefer": "`respond-async` answers 202 at once, `wait=N` after at most N seconds",
             "Idempotency-Key": "a repeat with the same key and body returns the first order's answer",
         },
+        gives_headers=("Location", "Preference-Applied", ratelimit.POLICY, ratelimit.LEFT),
     )
 ]
 
@@ -60,7 +73,8 @@ async def _ordered_before(call: Call, request: GenerationRequest) -> Image | Non
     return image
 
 
-async def _order(call: Call, request: GenerationRequest) -> Image:
+async def _order(call: Call, request: GenerationRequest) -> tuple[Image, dict[str, str]]:
+    """The image on record, and the headers that say how many more may follow."""
     context = call.context
     if context.capabilities is not None and (offered := await context.capabilities.get()):
         _require_offered(request, offered)
@@ -75,15 +89,15 @@ async def _order(call: Call, request: GenerationRequest) -> Image:
         traceparent=_traceparent(call.request),
     ).model_copy(update={"idempotency": key, "request_hash": _hash(request) if key else None})
     try:
-        image = await admission.record(image, store=context.store, settings=context.settings, clock=context.clock)
-    except Duplicate:
-        # the same key came by another request meanwhile: both wait on the one image
+        image, hour = await context.admission.record(image)
+    except (Duplicate, LimitReached):
+        # the same key may have come by another request meanwhile: then both wait on the one image
         if existing := await _ordered_before(call, request):
-            return existing
+            return existing, {}
         raise
     # the order stands from here on: what the broker does not take now, the janitor sends
     await context.outbox.try_order(image)
-    return image
+    return image, ratelimit.left(hour, settings=context.settings, now=now)
 
 
 def _require_offered(request: GenerationRequest, offered: Capabilities) -> None:
@@ -114,14 +128,14 @@ async def _answer(call: Call, image: Image, wait_s: float) -> web.Response:
     if "Prefer" in call.request.headers:
         headers["Preference-Applied"] = "respond-async" if wait_s == 0 else f"wait={wait_s:g}"
     if not found.status.is_final:
-        return answer(context.outbox.view(found), status=202, headers=headers)
+        return answer(context.view(found), status=202, headers=headers)
     if found.status is Status.COMPLETED:
-        return answer(context.outbox.view(found), status=201, headers=headers)
+        return answer(context.view(found), status=201, headers=headers)
     return _without_picture(call, found)
 
 
 def _without_picture(call: Call, image: Image) -> web.Response:
-    view = call.context.outbox.view(image).model_dump(mode="json", by_alias=True)
+    view = call.context.view(image).model_dump(mode="json", by_alias=True)
     if image.status is Status.CANCELLED or image.error is None:
         return problem(409, "cancelled", f"image {image.id} was cancelled", image=view)
     status = _FAILED_STATUS.get(image.error.code, 502)
@@ -145,7 +159,7 @@ def _idempotency(call: Call) -> str | None:
         return None
     if not _KEY.fullmatch(key):
         raise Invalid("an Idempotency-Key has 1 to 200 visible ASCII characters", code="invalid_header")
-    return f"{call.owner}:{key}"
+    return scoped(call.owner, key)
 
 
 def _hash(request: GenerationRequest) -> str:

@@ -43,6 +43,6 @@ async def measures(call: Call) -> web.StreamResponse:
 
 OPERATIONS: Final = [
     Operation("GET", "/healthz", alive, "Is it alive", answers={200: Health}, is_public=True),
-    Operation("GET", "/metrics", measures, "Metrics", answers={200: None}, is_public=True),
+    Operation("GET", "/metrics", measures, "Metrics", answers={200: None}, is_public=True, media_types=("text/plain",)),
     Operation("GET", "/readyz", ready, "Is it ready", answers={200: Health, 503: Health}, is_public=True),
 ]

@@ -113,6 +113,7 @@ class LiveEvents:
         self._images: OrderedDict[str, Seen] = OrderedDict()
         self._listeners: dict[str, set[Callable[[Shown], None]]] = {}
         self._waiting: dict[str, set[asyncio.Event]] = {}
+        self._marks: dict[str, asyncio.Event] = {}
         self._caught_up = asyncio.Event()
         self._is_stopping = False
         self.cursor = ""
@@ -133,44 +134,54 @@ class LiveEvents:
 
     async def run(self) -> None:
         """Read the log for as long as the service lives; never returns."""
-        mark = new_image_id(self._clock.now())
         start: Start = Since(self._clock.now() - timedelta(seconds=self._lookback_s))
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._write_mark(mark))
+            group.create_task(self._become_ready())
             while True:
                 try:
                     async with aclosing(self._bus.read(start)) as entries:
                         async for entry in entries:
-                            self._take(entry, mark)
+                            self._take(entry)
                 except CursorGone as error:
                     log.warning("the event log was cut under the reader: %s", error)
+                    self._buffer.clear()  # what follows is read again, and has one place in it
+                    self._place.clear()
                     start = Since(self._clock.now() - timedelta(seconds=self._lookback_s))
                 except ServiceError as error:
                     log.warning("the event log cannot be read: %s", error)
                     start = After(self.cursor) if self.cursor else start
                     await asyncio.sleep(RETRY_S)
 
-    async def _write_mark(self, mark: str) -> None:
-        while not self.is_ready:
-            try:
-                await self._bus.publish(ApiJoined(id=mark, source="api", time=self._clock.now()))
-                return
-            except Unavailable as error:
-                log.debug("mark not written: %s", error)
-                await asyncio.sleep(RETRY_S)
+    async def _become_ready(self) -> None:
+        await self.caught_up()
+        self._caught_up.set()
 
-    def _take(self, entry: Logged, mark: str) -> None:
-        event = entry.event
-        shown = None
-        if isinstance(event, ImageChanged | ImageDeleted | ImageProgressed) and not self._is_repeat(
-            event, entry.cursor
-        ):
-            shown = Shown(entry.cursor, event, self._data)
+    async def caught_up(self) -> None:
+        """Returns once all that the log held at the call has been read: a mark that is written now is read back."""
+        mark = new_image_id(self._clock.now())
+        read = self._marks[mark] = asyncio.Event()
+        try:
+            while not read.is_set():
+                try:
+                    await self._bus.publish(ApiJoined(id=mark, source="api", time=self._clock.now()))
+                    await read.wait()
+                except Unavailable as error:
+                    log.debug("mark not written: %s", error)
+                    await asyncio.sleep(RETRY_S)
+        finally:
+            del self._marks[mark]
+
+    def _take(self, entry: Logged) -> None:
+        event, shown, is_new = entry.event, None, False
+        if isinstance(event, ImageChanged | ImageDeleted | ImageProgressed):
+            is_new = not self._is_repeat(event, entry.cursor)
+            # one that is read again after a cut was told, and is still there for who resumes
+            shown = Shown(entry.cursor, event, self._data) if is_new else self._again(entry)
         self._keep(entry.cursor, shown)
-        if shown is not None:
+        if shown is not None and is_new:
             self._show(shown)
-        elif event.id == mark:
-            self._caught_up.set()
+        elif mark := self._marks.get(event.id):
+            mark.set()
 
     def _keep(self, cursor: str, shown: Shown | None) -> None:
         if len(self._buffer) == self._buffer.maxlen:
@@ -228,8 +239,8 @@ class LiveEvents:
         if not isinstance(event, ImageChanged | ImageDeleted | ImageProgressed):
             return None
         known = self._images.get(event.subject)
-        first = known.ids.get(event.id, entry.cursor) if known else entry.cursor
-        return Shown(entry.cursor, event, self._data) if first == entry.cursor else None
+        is_first = known is None or known.ids.get(event.id) == entry.cursor
+        return Shown(entry.cursor, event, self._data) if is_first else None
 
     @asynccontextmanager
     async def listening(self, owner: str, hear: Callable[[Shown], None]) -> AsyncIterator[None]:

@@ -8,7 +8,7 @@ from aiohttp import web
 
 from common.capabilities import Capabilities
 from common.orders import GenerationRequest
-from services.api import admission
+from services.api import ratelimit
 from services.api.context import Call, Operation, answer
 from services.api.schema import Limits, ModelOffer, Offers
 
@@ -25,13 +25,22 @@ async def models(call: Call) -> web.Response:
 async def limits(call: Call) -> web.Response:
     """What the owner has left."""
     context = call.context
-    left = await admission.limits(call.owner, store=context.store, settings=context.settings, clock=context.clock)
-    return answer(left)
+    return answer(await context.admission.limits(call.owner), headers=ratelimit.policy(context.settings))
 
 
 OPERATIONS: Final = [
-    Operation("GET", "/api/models/", models, "What can be ordered", answers={200: Offers}, problems=(401,)),
-    Operation("GET", "/api/limits/", limits, "What is left", answers={200: Limits}, problems=(401, 503)),
+    Operation(
+        "GET", "/api/models/", models, "What can be ordered", answers={200: Offers}, problems=(401, 406, 413, 503)
+    ),
+    Operation(
+        "GET",
+        "/api/limits/",
+        limits,
+        "What is left",
+        answers={200: Limits},
+        problems=(401, 406, 413, 503),
+        gives_headers=(ratelimit.POLICY,),
+    ),
 ]
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
@@ -13,20 +12,25 @@ from aiohttp import web
 from common.errors import (
     BadRequest,
     Duplicate,
+    Forbidden,
     Gone,
     Invalid,
     LimitReached,
     NotFound,
     Refused,
     ServiceError,
+    Unauthorized,
     Unavailable,
 )
+from services.api import ratelimit
 
 log = logging.getLogger(__name__)
 
 CONTENT_TYPE: Final = "application/problem+json"
 _STATUS: Final[list[tuple[type[ServiceError], int]]] = [
     (Invalid, 400),
+    (Unauthorized, 401),
+    (Forbidden, 403),
     (NotFound, 404),
     (Gone, 410),
     (Refused, 409),
@@ -38,13 +42,12 @@ _STATUS: Final[list[tuple[type[ServiceError], int]]] = [
 ]
 _STATUS_OF_CODE: Final = {
     "idempotency_mismatch": 422,
-    "unauthorized": 401,
-    "forbidden": 403,
     "body_too_large": 413,
     "body_too_slow": 408,
     "not_json": 415,
     "not_acceptable": 406,
 }
+_UNREAD: Final = frozenset({408, 413})  # the rest of such a body is not waited for
 _CODE_OF_STATUS: Final = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}
 
 
@@ -71,8 +74,8 @@ def of(error: ServiceError) -> web.Response:
             more["fields"] = fields
         case Refused(status=state):
             more["imageStatus"] = state
-        case LimitReached(retry_after_s=retry_after_s):
-            headers["Retry-After"] = str(max(1, math.ceil(retry_after_s)))
+        case LimitReached():
+            headers.update(ratelimit.none_left(error))
         case Unavailable():
             headers["Retry-After"] = "2"
         case _:
@@ -82,6 +85,8 @@ def of(error: ServiceError) -> web.Response:
     response.headers.update(headers)
     if status == 401:
         response.headers["WWW-Authenticate"] = "Bearer"
+    if status in _UNREAD:
+        response.force_close()
     return response
 
 

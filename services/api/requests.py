@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import Any, NoReturn, TypeVar
+import re
+from typing import Any, Final, NoReturn, TypeVar
 
 from aiohttp import web
 from pydantic import BaseModel, ValidationError
@@ -15,6 +16,28 @@ from common.orders import invalid
 M = TypeVar("M", bound=BaseModel)
 
 
+_JSON: Final = frozenset({"application/json", "application/*", "*/*"})
+
+
+def require_json_wanted(request: web.Request) -> None:
+    """
+    Raises:
+        Invalid: `Accept` leaves JSON out (`not_acceptable`). One that cannot be read asks for nothing.
+    """
+    accept = ",".join(request.headers.getall("Accept", []))
+    ranges = [part.lower().split(";") for part in accept.split(",") if "/" in part]
+    refused = [name for name, *parameters in ranges if any(_is_zero(parameter) for parameter in parameters)]
+    wanted = {name.strip() for name, *_ in ranges} - {name.strip() for name in refused}
+    if ranges and not wanted & _JSON:
+        raise Invalid("this answers with application/json only", code="not_acceptable")
+
+
+async def drain(request: web.Request, *, timeout_s: float) -> None:
+    """A body where none is taken is passed over, unless it is large or slow."""
+    if request.can_read_body:
+        await _read(request, timeout_s)
+
+
 async def read_body(request: web.Request, model: type[M], *, timeout_s: float) -> M:
     """The JSON body as a model.
 
@@ -23,14 +46,25 @@ async def read_body(request: web.Request, model: type[M], *, timeout_s: float) -
     """
     if request.content_type != "application/json":
         raise Invalid(f"the body must be application/json, not {request.content_type[:100]!r}", code="not_json")
+    if request.headers.get("Content-Encoding", "identity") != "identity":
+        raise Invalid("the body must come as it is, without a Content-Encoding", code="not_json")
+    return parse(await _read(request, timeout_s), model)
+
+
+async def _read(request: web.Request, timeout_s: float) -> bytes:
     try:
         async with asyncio.timeout(timeout_s):
-            body = await request.read()
+            return await request.read()
     except TimeoutError as error:
         raise Invalid(f"the body did not arrive within {timeout_s:g} s", code="body_too_slow") from error
     except web.HTTPRequestEntityTooLarge as error:
         raise Invalid("the body is larger than is taken here", code="body_too_large") from error
-    return parse(body, model)
+
+
+def _is_zero(parameter: str) -> bool:
+    """A weight of nothing (RFC 9110, section 12.4.2)."""
+    name, _, value = parameter.partition("=")
+    return name.strip() == "q" and re.fullmatch(r"0(\.0{0,3})?", value.strip()) is not None
 
 
 def parse(body: bytes, model: type[M]) -> M:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from common.images import Status
 from common.messages import FailureView, ImageView, Outgoing, Time
+
+# milliseconds and an image's id; to a client it is opaque
+_CURSOR: Final = "^[0-9]{13}[.][0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"
 
 
 class Query(BaseModel):
@@ -20,7 +23,7 @@ class Query(BaseModel):
 class HistoryQuery(Query):
     page: Annotated[int, Field(ge=1, le=1_000_000)] = 1
     per_page: Annotated[int, Field(ge=1, le=100)] = 20
-    cursor: Annotated[str, Field(max_length=200)] | None = None
+    cursor: Annotated[str, Field(pattern=_CURSOR, description="`nextCursor` of the page before")] | None = None
     status: Literal["completed", "failed", "cancelled", "queued", "running", "active", "all"] = "completed"
 
 
@@ -91,6 +94,13 @@ class Limit(Outgoing):
 class Limits(Outgoing):
     hourly: Limit
     concurrent: Limit
+
+
+class Ticket(Outgoing):
+    """For one websocket, within `expires_in` seconds: offered as the subprotocol `ticket.<ticket>`."""
+
+    ticket: str
+    expires_in: int
 
 
 class Health(Outgoing):

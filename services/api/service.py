@@ -13,20 +13,22 @@ import aiohttp
 from common.bus.port import Bus
 from common.capabilities import CapabilitiesOf
 from common.clock import Clock
-from common.errors import Misconfigured
 from common.media.port import Media
 from common.outbox import Outbox
 from common.serving import serving
 from common.settings import Settings
 from common.store.port import Store
+from services.api import identity
+from services.api.admission import Admission
 from services.api.app import build_app
 from services.api.context import Context
 from services.api.generations import SOURCE
+from services.api.identity import Identity
+from services.api.jwks import Jwks
 from services.api.live import LiveEvents
+from services.api.signing import Signing
 
 log = logging.getLogger(__name__)
-
-LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
 @asynccontextmanager
@@ -36,9 +38,11 @@ async def api_running(
     """Serve; yields the port. Inside, requests are answered; after, the websockets were told and all is closed.
 
     Raises:
-        Misconfigured: the address is taken, or open to others without identity.
+        Misconfigured: the address is taken, or identity is not set up as it must be.
     """
-    _require_safe_address(settings)
+    identity.require_sound(settings)
+    _warn_of_what_is_open(settings)
+    signing = Signing(settings, clock)
     live = LiveEvents(
         bus,
         store,
@@ -46,6 +50,7 @@ async def api_running(
         backlog=settings.event_backlog,
         lookback_s=settings.event_lookback,
         poll_s=settings.poll_interval,
+        data=signing.data,
     )
     outbox = Outbox(
         bus=bus,
@@ -61,6 +66,7 @@ async def api_running(
             if inference_url
             else None
         )
+        jwks = Jwks(http, url=settings.jwt_jwks_url, clock=clock) if settings.jwt_jwks_url else None
         context = Context(
             settings=settings,
             bus=bus,
@@ -70,13 +76,23 @@ async def api_running(
             live=live,
             capabilities=capabilities,
             clock=clock,
+            identity=Identity(settings, store=store, clock=clock, jwks=jwks),
+            signing=signing,
+            admission=Admission(settings, store=store, clock=clock),
         )
-        reading = group.create_task(live.run())
+        running = [group.create_task(live.run())]
+        if jwks is not None:
+            running.append(group.create_task(jwks.run()))
         async with serving(
-            build_app(context), host=settings.api_host, port=settings.api_port, stop_timeout_s=settings.grace_period
+            build_app(context),
+            host=settings.api_host,
+            port=settings.api_port,
+            stop_timeout_s=settings.grace_period,
+            idle_timeout_s=settings.idle_timeout,
         ) as port:
             yield port
-        reading.cancel()
+        for task in running:
+            task.cancel()
 
 
 async def run_api(
@@ -97,13 +113,8 @@ async def run_api(
         await stopping.wait()
 
 
-def _require_safe_address(settings: Settings) -> None:
-    if settings.api_host in LOOPBACK:
-        return
-    if not settings.allow_anonymous:
-        raise Misconfigured(
-            f"API_HOST: {settings.api_host} is open to others, but no identity is set up; "
-            "set one up, or set ALLOW_ANONYMOUS=true to let everyone act as one owner",
-            code="bad_setting",
-        )
-    log.warning("ALLOW_ANONYMOUS: everyone who reaches %s acts as the one owner", settings.api_host)
+def _warn_of_what_is_open(settings: Settings) -> None:
+    if not settings.has_identity and settings.api_host not in identity.LOOPBACK:
+        log.warning("ALLOW_ANONYMOUS: everyone who reaches %s acts as the one owner", settings.api_host)
+    if settings.jwt_jwks_url and settings.jwt_jwks_url.startswith("http:"):
+        log.warning("JWT_JWKS_URL is not https: who can change an answer on the way can make tokens")

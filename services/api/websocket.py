@@ -11,16 +11,17 @@ import asyncio
 import json
 import logging
 from collections import OrderedDict
-from typing import Any, Final
+from typing import Final
 
 from aiohttp import WSCloseCode, WSMessage, WSMsgType, web
 
 from common import metrics
 from common.clock import Clock
-from common.errors import CursorGone, LimitReached
+from common.errors import CursorGone, Invalid, LimitReached, Unavailable
 from common.images import Status
-from services.api.context import Call, Context, Operation
+from services.api.context import Call, Operation
 from services.api.live import Shown
+from services.api.tickets import PROTOCOL
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +30,8 @@ IN_FLIGHT: Final = frozenset({Status.QUEUED, Status.RUNNING})
 SNAPSHOT: Final = 200  # images in flight that a hello shows; limits keep an owner far below
 MAX_MESSAGE_BYTES: Final = 4096  # clients have nothing to say
 MESSAGES_PER_MINUTE: Final = 60
+ASKED_AGAIN_S: Final = 60.0  # a revoked key keeps its socket no longer than this
+UNKNOWN_AGAIN: Final = 4401  # RFC 6455, section 7.4.2: 4000 to 4999 are an application's own
 CLOSE_S: Final = 2.0  # for the closing handshake
 
 
@@ -63,6 +66,9 @@ class Client:
 
     async def close(self, code: int, reason: str) -> None:
         """Say why and close; a client that does not even read that is cut off."""
+        if not self.socket.prepared:
+            self.abort()
+            return
         try:
             async with asyncio.timeout(CLOSE_S):
                 await self.socket.close(code=code, message=reason.encode())
@@ -80,15 +86,20 @@ async def live(call: Call) -> web.StreamResponse:
     sockets = request.app[SOCKETS].setdefault(call.owner, set())
     if len(sockets) >= context.settings.websockets_per_owner:
         raise LimitReached(f"{len(sockets)} websockets are open already", code="websocket_limit", retry_after_s=5)
-    await context.live.ready()
     socket = web.WebSocketResponse(
-        heartbeat=context.settings.websocket_heartbeat, max_msg_size=MAX_MESSAGE_BYTES, compress=False
+        protocols=[PROTOCOL],
+        heartbeat=context.settings.websocket_heartbeat,
+        max_msg_size=MAX_MESSAGE_BYTES,
+        compress=False,
     )
-    await socket.prepare(request)
+    if not socket.can_prepare(request):
+        raise Invalid("this is a websocket: it is opened by an upgrade", code="not_a_websocket")
     client = Client(socket, request.transport, buffer=context.settings.websocket_buffer)
-    sockets.add(client)
+    sockets.add(client)  # before anything is waited for, or two could take the last place
     metrics.websockets.inc()
     try:
+        await context.live.ready()
+        await socket.prepare(request)
         await _converse(client, call, request.query.get("after"))
     except (ConnectionError, TimeoutError):
         log.debug("a websocket broke off")
@@ -108,6 +119,7 @@ OPERATIONS: Final = [
         "Live events by websocket; `?after=<cursor>` resumes",
         answers={101: None},
         problems=(400, 401, 403, 429),
+        instead_of_header="ticket",
     )
 ]
 
@@ -124,6 +136,7 @@ async def _converse(client: Client, call: Call, after: str | None) -> None:
         asyncio.create_task(_show(client, call, after)),
         asyncio.create_task(_read(client, call.context.clock)),
         asyncio.create_task(client.too_slow.wait()),
+        knowing := asyncio.create_task(_while_known(call)),
     ]
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -137,6 +150,8 @@ async def _converse(client: Client, call: Call, after: str | None) -> None:
     if client.too_slow.is_set():
         log.info("a websocket does not read: closed")
         await client.close(WSCloseCode.TRY_AGAIN_LATER, "events are not read fast enough")
+    elif knowing.done() and not knowing.cancelled():
+        await client.close(UNKNOWN_AGAIN, "the token has expired, or the key was revoked")
     elif not client.socket.closed:
         await client.close(WSCloseCode.INTERNAL_ERROR, "the stream ended; resume with the last cursor")
 
@@ -159,6 +174,9 @@ async def _show(client: Client, call: Call, after: str | None) -> None:
 async def _catch_up(client: Client, call: Call, after: str) -> None:
     """Hello with the client's own cursor, then what it missed, then live; nothing twice, nothing left out."""
     live_events, owner = call.context.live, call.owner
+    if live_events.since(after) is None:
+        # not old, but ahead: a replica that read further gave it, and repeats up there are not known here yet
+        await live_events.caught_up()
     greeted = False
 
     async def greet() -> None:
@@ -184,16 +202,25 @@ async def _catch_up(client: Client, call: Call, after: str) -> None:
         await client.write()
 
 
+async def _while_known(call: Call) -> None:
+    """Returns when who opened the socket would no longer be let in."""
+    identity, clock, until = call.context.identity, call.context.clock, call.caller.until
+    while True:
+        try:
+            if not await identity.still_knows(call.caller):
+                return
+        except Unavailable as error:
+            log.debug("not asked again: %s", error)
+        left_s = (until - clock.now()).total_seconds() if until else ASKED_AGAIN_S
+        await asyncio.sleep(min(max(left_s, 0), ASKED_AGAIN_S))
+
+
 async def _snapshot(client: Client, call: Call, kind: str, cursor: str) -> None:
     """The cursor was taken before the images are read: what happens in between comes as an event as well."""
     context = call.context
     found = await context.store.history(call.owner, IN_FLIGHT, limit=SNAPSHOT)
-    images = [_shown(context, image) for image in found]
+    images = [context.view(image).model_dump(mode="json", by_alias=True) for image in found]
     await client.socket.send_str(json.dumps({"type": kind, "cursor": cursor, "images": images}, ensure_ascii=False))
-
-
-def _shown(context: Context, image: Any) -> object:
-    return context.outbox.view(image).model_dump(mode="json", by_alias=True)
 
 
 async def _read(client: Client, clock: Clock) -> None:

@@ -25,6 +25,7 @@ from common.errors import (
     Duplicate,
     InferenceError,
     Invalid,
+    LimitReached,
     NotFound,
     Refused,
     ServiceError,
@@ -38,6 +39,8 @@ from common.media.port import Media
 from common.messages import GenerateImage
 from common.orders import GenerationRequest, new_image
 from common.outbox import Outbox
+from common.owners import owner_name, scoped
+from common.quota_book import QuotaBook
 from common.settings import Settings
 from common.store.port import Move, Store, change
 from services.generator.circuit import Circuit
@@ -80,9 +83,9 @@ class Studio:
         until = self.clock.now() + timedelta(seconds=self.settings.lease)
         return Lease(token=self.token, worker=self.worker, until=until)
 
-    async def move(self, image_id: str, move: Move) -> Image:
+    async def move(self, image_id: str, move: Move, *, known: Image | None = None) -> Image:
         """Apply a move, however long the store is away."""
-        return await persist(lambda: change(self.store, image_id, move))
+        return await persist(lambda: change(self.store, image_id, move, known=known))
 
 
 async def persist(write: Callable[[], Awaitable[T]]) -> T:
@@ -101,15 +104,21 @@ async def generate(command: GenerateImage, studio: Studio) -> Outcome:
             image = await _claimed(command, studio)
         except NotFound:
             return Reject("unknown_image: no record of it, and the order is not complete")
-        except Invalid as error:
+        except (Invalid, LimitReached) as error:
             return Reject(f"{error.code}: {error.detail}")
         except Refused as refused:
             return await _not_for_us(command.id, refused, studio)
         if image.status.is_final:
-            log.warning("%s: %s", image.status, image.error.code if image.error else "")
-            await studio.outbox.try_announce(image)
-            return Done()
+            return await _over(image, studio)
         return await _work(image, studio)
+
+
+async def _over(image: Image, studio: Studio) -> Outcome:
+    """The claim itself has failed the image. An order that kills its workers is kept for people to look at."""
+    error = image.error or Failure(code=image.status, detail="")
+    log.warning("%s: %s", image.status, error.code)
+    await studio.outbox.try_announce(image)
+    return Reject(f"{error.code}: {error.detail}") if error.code == images.WORKER_LOST else Done()
 
 
 async def _claimed(command: GenerateImage, studio: Studio) -> Image:
@@ -132,13 +141,18 @@ async def _record(command: GenerateImage, request: GenerationRequest, studio: St
     """Put another service's order on record, once. Its publisher is believed about the owner."""
     if not command.owner:
         raise Invalid("an order names its owner", code="owner_missing")
+    owner = owner_name(command.owner)
     now = studio.clock.now()
     if now - command.time > timedelta(seconds=studio.settings.tombstone_age):
         raise Invalid("the order is too old to know whether it was deleted", code="order_expired")
+    book = QuotaBook(
+        kind="orders", limit=studio.settings.publisher_requests_per_hour, store=studio.store, clock=studio.clock
+    )
+    await persist(lambda: book.enter(scoped(owner, command.source), command.id))
     image = new_image(
         request,
         image_id=command.id,
-        owner=command.owner,
+        owner=owner,
         source=command.source,
         now=now,
         traceparent=command.traceparent,
@@ -287,7 +301,7 @@ async def _complete(image: Image, picture: Picture, studio: Studio) -> Image:
     move = partial(
         images.complete, lease=studio.lease(), attempt=image.attempts, picture=picture, now=studio.clock.now()
     )
-    completed = await _ours(studio.move(image.id, move))
+    completed = await _ours(studio.move(image.id, move, known=image))
     metrics.painting.observe(picture.generation_time)
     log.info("completed in %.2f s, %d bytes", picture.generation_time, picture.file_size)
     return completed

@@ -101,9 +101,10 @@ class InferenceClient:
 
 
 def _idempotency_key(image: Image) -> str:
-    # after a bad picture the same key would only bring the same bytes again
+    # after a bad picture the same key would only bring the same bytes again; then one other key, whatever becomes of
+    # the attempts: the service paints at most twice
     bad_before = image.error is not None and image.error.code == BadImage.code
-    return f"{image.id}-{image.attempts}" if bad_before else image.id
+    return f"{image.id}-2" if bad_before else image.id
 
 
 def _order(image: Image) -> dict[str, object]:

@@ -12,7 +12,6 @@ from common.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 SCHEMA = ROOT / "tests/schemas/compose-spec.json"  # from the Compose Specification, see the licence beside it
-IDENTITY = {"JWT_SECRET", "JWT_JWKS_URL", "JWT_ISSUER", "JWT_AUDIENCE"}
 OURS = {"api", "generator", "janitor", "inference"}
 
 
@@ -116,6 +115,6 @@ def test_pictures_queues_and_records_outlive_their_containers(compose):
 
 
 def test_environment_names_settings_that_exist(services):
-    known = {name.upper() for name in Settings.model_fields} | IDENTITY
+    known = {name.upper() for name in Settings.model_fields}
 
     assert {name: sorted(services[name]["environment"].keys() - known) for name in OURS} == {name: [] for name in OURS}

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -18,11 +18,13 @@ from yarl import URL
 
 from common.bus.handling import body_of, tick_of
 from common.bus.port import DeadLetter, Handler, Logged, Reject, Retry, Start, Taking, WorkQueue
+from common.bus.rabbitmq.asking import set_within, within
 from common.bus.rabbitmq.event_log import EventLog
 from common.bus.rabbitmq.letters import Letters
-from common.bus.rabbitmq.link import Link, set_within, within
+from common.bus.rabbitmq.link import Link
 from common.bus.rabbitmq.listening import Listener
 from common.bus.rabbitmq.publishing import Publisher, Refused
+from common.bus.rabbitmq.tasks import Begin, running
 from common.bus.rabbitmq.topology import (
     DEAD,
     EVENTS,
@@ -45,11 +47,16 @@ class RabbitBus:
     """Made by `RabbitBus.open`."""
 
     def __init__(
-        self, url: str, *, name: str, clock: Clock, topology: Topology, timeout_s: float, heartbeat: int, start: _Start
+        self, url: str, *, name: str, clock: Clock, topology: Topology, timeout_s: float, heartbeat: int, start: Begin
     ) -> None:
-        def link(purpose: str) -> Link:
+        def link(purpose: str, *, ends_when_misconfigured: bool = True) -> Link:
             return Link(
-                url, name=f"{name} {purpose}", heartbeat=heartbeat, timeout_s=timeout_s, prepare=topology.declare
+                url,
+                name=f"{name} {purpose}",
+                heartbeat=heartbeat,
+                timeout_s=timeout_s,
+                prepare=topology.declare,
+                ends_when_misconfigured=ends_when_misconfigured,
             )
 
         self._name = name
@@ -57,7 +64,8 @@ class RabbitBus:
         self._topology = topology
         self._timeout_s = timeout_s
         self._start = start
-        self._publish_link, self._consume_link, self._read_link = link("publish"), link("consume"), link("read")
+        self._publish_link, self._consume_link = link("publish"), link("consume")
+        self._read_link = link("read", ends_when_misconfigured=False)  # by then the others were up
         self._publisher = Publisher(self._publish_link)
         self._letters = Letters(self._consume_link, self._publisher)
         self._log = EventLog(self._read_link)
@@ -89,12 +97,9 @@ class RabbitBus:
             Misconfigured: credentials, virtual host, or a queue's arguments are not what they have to be. Where the
                 broker is only reached later, the block is cancelled and ends with this.
         """
-        try:
-            URL(url)
-        except ValueError as error:
-            raise Misconfigured(f"BUS_URL: {error}", code="bad_setting") from error
+        _check(url)
         topology = Topology(tuple(retry_delays), log_age_s, log_bytes, log_segment)
-        async with _running() as start:
+        async with running() as start:
             bus = cls(
                 url,
                 name=name,
@@ -119,7 +124,7 @@ class RabbitBus:
 
     @property
     def trouble(self) -> str:
-        reading = self._read_link.trouble if self._is_reading else ""
+        reading = self._log.trouble if self._is_reading else ""
         parts = (self._publisher.trouble, self._consume_link.trouble, reading, *(each.trouble for each in self._takers))
         return next(filter(None, parts), "")
 
@@ -235,29 +240,11 @@ class RabbitBus:
         return await self._letters.drop(letter_id)
 
 
-_Start = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
-
-
-@asynccontextmanager
-async def _running() -> AsyncIterator[_Start]:
-    """Tasks that end with the block; where one fails, the block is cancelled and ends with its error, ungrouped."""
-    started: set[asyncio.Task[None]] = set()
-    failed: BaseException | None = None
+def _check(url: str) -> None:
     try:
-        async with asyncio.TaskGroup() as group:
-
-            def start(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-                task = group.create_task(work)
-                started.add(task)
-                task.add_done_callback(started.discard)
-                return task
-
-            try:
-                yield start
-            finally:
-                for task in list(started):
-                    task.cancel()
-    except BaseExceptionGroup as errors:
-        failed = errors.exceptions[0]
-    if failed is not None:
-        raise failed  # here, not above: a raise there would change its context
+        parts = URL(url)
+        is_whole = bool(parts.host) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        is_whole = False
+    if not is_whole:  # the URL itself is not shown: it holds a password
+        raise Misconfigured("BUS_URL: should be as amqp://user:password@host:5672/vhost", code="bad_setting")

@@ -20,10 +20,11 @@ from aiormq.abc import DeliveredMessage
 
 from common.bus.handling import event_in
 from common.bus.port import After, Logged, Since, Start
-from common.bus.rabbitmq.link import FIRST_PAUSE_S, LONGEST_PAUSE_S, Link, Session, within
+from common.bus.rabbitmq.asking import Down, reason_of, within
+from common.bus.rabbitmq.link import FIRST_PAUSE_S, LONGEST_PAUSE_S, Link, Session
 from common.bus.rabbitmq.topology import LOG_QUEUE
 from common.bus.rabbitmq.wire import Delivery
-from common.errors import CursorGone, Misconfigured, Unavailable
+from common.errors import CursorGone, Misconfigured
 from common.messages import Event
 
 log = logging.getLogger(__name__)
@@ -58,6 +59,11 @@ class EventLog:
 
     def __init__(self, link: Link) -> None:
         self._link = link
+        self._failure = ""
+
+    @property
+    def trouble(self) -> str:
+        return self._link.trouble or self._failure
 
     async def read(self, start: Start) -> AsyncGenerator[Logged]:
         """
@@ -65,28 +71,31 @@ class EventLog:
             CursorGone: the log does not hold the event that the cursor names.
         """
         place = _place_of(start.cursor) if isinstance(start, After) else None
-        failures = 0
+        failures, seen = 0, 0
         while True:
-            await self._link.up()
             try:
+                await self._link.up()
+                if self._link.preparations == seen:  # the channel was lost, not the link: the stream may be missing
+                    await self._link.repair()
+                seen = self._link.preparations
                 async with self._link.session() as session, aclosing(self._entries(session, start, place)) as entries:
                     async for entry in entries:
                         failures = 0
                         place = _Place(entry.offset, entry.mark)
                         if entry.event is not None:
                             yield Logged(f"{entry.offset}.{entry.mark}", entry.event)
-            except Unavailable as error:
+            except (Down, Misconfigured) as error:
                 place = _past_unreadable(place, error)
-                log.warning("the event log cannot be read, trying again: %s", error.detail)
-            pause_s = min(FIRST_PAUSE_S * 2**failures, LONGEST_PAUSE_S)
+                self._failure = reason_of(error)
+                log.warning("the event log cannot be read, trying again: %s", self._failure)
+            await asyncio.sleep(min(FIRST_PAUSE_S * 2**failures, LONGEST_PAUSE_S))
             failures += 1
-            await asyncio.sleep(pause_s)
-            await self._repair()
 
     async def _entries(self, session: Session, start: Start, place: _Place | None) -> AsyncGenerator[_Entry]:
         """What follows the place, until the link is lost."""
         arrivals = _Arrivals(session, timeout_s=self._link.timeout_s)
         await arrivals.consume(_offset(start, place))
+        self._failure = ""
         last = -1
         if place is not None and not place.unreadable:
             await self._verify(arrivals, place)
@@ -103,12 +112,6 @@ class EventLog:
         if found is None or (found.offset, found.mark) != (place.offset, place.mark):
             there = "nothing" if found is None else f"{found.offset}.{found.mark}"
             raise CursorGone(f"the log does not hold {place.offset}.{place.mark[:80]}, there is {there}")
-
-    async def _repair(self) -> None:
-        try:
-            await self._link.repair()
-        except (Unavailable, Misconfigured) as error:
-            log.debug("the event log cannot be declared: %s", error.detail)
 
 
 class _Arrivals:
@@ -146,7 +149,7 @@ class _Arrivals:
     async def _next(self) -> _Entry:
         delivery = await self._waiting.get()
         if delivery is None:
-            raise Unavailable("bus", "the link to the event log was lost") from self._session.reason
+            raise Down("the link to the event log was lost") from self._session.reason
         self._unacked += 1
         if self._unacked == ACK_EVERY:
             self._unacked = 0
@@ -178,7 +181,7 @@ def _offset(start: Start, place: _Place | None) -> Any:
     return start.moment - MARGIN
 
 
-def _past_unreadable(place: _Place | None, error: Unavailable) -> _Place | None:
+def _past_unreadable(place: _Place | None, error: Down | Misconfigured) -> _Place | None:
     """An event whose frame cannot be decoded breaks the link each time it is read: pass over it."""
     if place is None or not isinstance(error.__cause__, InvalidFrameError):
         return place

@@ -16,48 +16,22 @@ from typing import Final
 
 import aio_pika
 from aio_pika.abc import AbstractChannel, AbstractConnection
-from aio_pika.exceptions import CONNECTION_EXCEPTIONS, InvalidFrameError, ProbableAuthenticationError
+from aio_pika.exceptions import InvalidFrameError, ProbableAuthenticationError
 from aiormq.abc import AbstractChannel as RawChannel
+from aiormq.connection import DEFAULT_PORTS
 from yarl import URL
 
-from common.bus.handling import cancel_requests
-from common.errors import Misconfigured, Unavailable
+from common.bus.rabbitmq.asking import Down, closed, reason_of, text_of, within
+from common.errors import Misconfigured
 
 log = logging.getLogger(__name__)
 
 FIRST_PAUSE_S: Final = 0.1  # a queue that was deleted is consumed again within a second
 LONGEST_PAUSE_S: Final = 3.0  # a broker that restarts takes 6 s and more
-# Where a quorum queue is deleted and made anew at once, its consumers are never told, and get nothing any more; it takes
-# the broker 40 ms to tell them (3.10.8, idle).
+# Where a quorum queue is deleted and made anew at once, its consumers are never told, and get nothing any more; the
+# broker needs 40 ms to tell them (3.10.8, idle).
 REPAIR_PAUSE_S: Final = 0.25
-CLOSE_LIMIT_S: Final = 3.0  # aiormq waits 2 s for the broker's answer
 REMIND_EVERY: Final = 20  # attempts that fail alike: a line a minute
-
-
-@asynccontextmanager
-async def within(timeout_s: float, *, doing: str = "") -> AsyncIterator[None]:
-    """Whatever is asked of the broker inside is answered in time, or ends in `Unavailable`.
-
-    aiormq raises a CancelledError where a link dies: one that is not meant for this task is `Unavailable` too.
-    """
-    before = cancel_requests()
-    prefix = f"{doing}: " if doing else ""
-    try:
-        async with asyncio.timeout(timeout_s):
-            yield
-    except asyncio.CancelledError:
-        if cancel_requests() > before:
-            raise
-        raise Unavailable("bus", f"{prefix}the link was lost") from None
-    except TimeoutError as error:
-        raise Unavailable("bus", f"{prefix}the broker did not answer within {timeout_s:g} s") from error
-    except CONNECTION_EXCEPTIONS as error:
-        raise Unavailable("bus", prefix + text_of(error)) from error
-
-
-def text_of(error: BaseException) -> str:
-    """An error of a library in one line."""
-    return f"{type(error).__name__}: {' '.join(str(part) for part in error.args)}".replace("\n", " ")[:300]
 
 
 class Session:
@@ -79,6 +53,11 @@ class Session:
             self.on_lost()
 
 
+Working = Callable[[], None]
+Use = Callable[[Session, Working], Awaitable[None]]
+Failed = Callable[[Down | Misconfigured, int], None]  # with how many attempts have failed before
+
+
 class Link:
     """`prepare` runs on each new connection before it is used; `name` is what the broker's operator sees."""
 
@@ -89,7 +68,8 @@ class Link:
         name: str,
         heartbeat: int,
         timeout_s: float,
-        prepare: Callable[[AbstractChannel], Awaitable[None]],
+        prepare: Callable[[AbstractConnection], Awaitable[None]],
+        ends_when_misconfigured: bool = True,
     ) -> None:
         self.trouble = "not connected yet"
         self.tried = asyncio.Event()  # the first attempt is over, one way or the other
@@ -99,35 +79,35 @@ class Link:
         self._prepare = prepare
         self._connection: AbstractConnection | None = None
         self._up = asyncio.Event()
-        self._has_been_up = False
-        self._preparations = 0
+        self._ends_when_misconfigured = ends_when_misconfigured
+        self.preparations = 0  # begun so far
         self._repairing = asyncio.Lock()
 
     async def keep(self) -> None:
         """Keep the connection up until cancelled.
 
         Raises:
-            Misconfigured: it has never been up, and an operator has to act. Later the same is logged and tried again.
+            Misconfigured: it has never been up, and an operator has to act. Once it was up, it is tried again.
         """
-        await keep_trying(self._live, self._failed)
+        await _keep_trying(self._live, self._failed)
 
     async def up(self) -> None:
         """Wait for the connection, however long."""
         await self._up.wait()
 
     async def connection(self) -> AbstractConnection:
-        """The connection, once it is up. Raises Unavailable if that takes too long."""
+        """The connection, once it is up. Raises Down if that takes too long."""
         try:
             async with asyncio.timeout(self.timeout_s):
                 while self._connection is None:
                     await self._up.wait()
                 return self._connection
         except TimeoutError:
-            raise Unavailable("bus", self.trouble) from None
+            raise Down(self.trouble) from None
 
     @asynccontextmanager
     async def session(self, *, confirms: bool = False) -> AsyncIterator[Session]:
-        """A channel of one's own. Raises Unavailable."""
+        """A channel of one's own. Raises Down."""
         connection = await self.connection()
         async with within(self.timeout_s):
             channel = await connection.channel(publisher_confirms=confirms, on_return_raises=confirms)
@@ -135,15 +115,33 @@ class Link:
         try:
             yield session
         finally:
-            await _closed(channel.close())
+            await closed(channel.close())
 
     async def repair(self) -> None:
-        """Prepare again: something that was declared is missing. Raises Unavailable, Misconfigured."""
-        asked = self._preparations
+        """Prepare again: something that was declared is missing. Raises Down, Misconfigured."""
+        asked = self.preparations
         async with self._repairing:
-            if self._preparations == asked:  # else one has begun since, and is over
-                await asyncio.sleep(REPAIR_PAUSE_S)
-                await self._prepared(await self.connection())
+            if self.preparations != asked:
+                return  # one has begun since, and is over
+            await asyncio.sleep(REPAIR_PAUSE_S)
+            connection = await self.connection()
+            if self.preparations == asked:  # else it is another connection by now
+                await self._prepared(connection)
+
+    async def keep_session(self, use: Use, failed: Failed, *, confirms: bool = False) -> None:
+        """Have `use` work on a channel, and on another whenever it ends or fails, until cancelled."""
+        seen = 0
+
+        async def live(working: Working) -> None:
+            nonlocal seen
+            await self.up()
+            if self.preparations == seen:  # the channel was lost, not the link: what it needs may be missing
+                await self.repair()
+            seen = self.preparations
+            async with self.session(confirms=confirms) as session:
+                await use(session, working)
+
+        await _keep_trying(live, failed)
 
     async def is_blocked(self) -> bool:
         """Whether the broker has told this connection to stop publishing: its disk or memory is full."""
@@ -157,26 +155,27 @@ class Link:
             return True
         return False
 
-    async def _live(self, working: Callable[[], None]) -> None:
+    async def _live(self, working: Working) -> None:
         connection = await self._connected()
         lost: asyncio.Queue[BaseException | None] = asyncio.Queue()
         connection.close_callbacks.add(lambda _, error: lost.put_nowait(error))
         try:
             await self._prepared(connection)
-            self._connection, self.trouble, self._has_been_up = connection, "", True
+            self._connection, self.trouble = connection, ""
+            self._ends_when_misconfigured = False
             self._up.set()
             self.tried.set()
             working()
-            log.debug("%s: connected", self._name)
+            log.info("%s: connected", self._name)
             error = await lost.get()
-            raise Unavailable("bus", "the connection was lost" + (f": {text_of(error)}" if error else ""))
+            raise Down("the connection was lost" + (f": {text_of(error)}" if error else ""))
         finally:
             self._up.clear()
             self._connection = None
-            await _closed(connection.close())
+            await closed(connection.close())
 
     async def _connected(self) -> AbstractConnection:
-        place = f"{self._url.host}:{self._url.port}"
+        place = f"{self._url.host}:{self._url.port or DEFAULT_PORTS[self._url.scheme]}"
         async with within(self.timeout_s, doing=f"connecting to {place}"):
             try:
                 return await aio_pika.connect(self._url, client_properties={"connection_name": self._name})
@@ -190,30 +189,23 @@ class Link:
                 raise Misconfigured(detail, code="bad_broker") from error
 
     async def _prepared(self, connection: AbstractConnection) -> None:
-        self._preparations += 1
+        self.preparations += 1
         async with within(2 * self.timeout_s):  # some forty questions, and queues to make on the first time
-            channel = await connection.channel(publisher_confirms=False)
-            try:
-                await self._prepare(channel)
-            finally:
-                await _closed(channel.close())
+            await self._prepare(connection)
 
-    def _failed(self, error: Unavailable | Misconfigured, attempt: int) -> None:
-        if isinstance(error, Misconfigured) and not self._has_been_up:
+    def _failed(self, error: Down | Misconfigured, attempt: int) -> None:
+        if isinstance(error, Misconfigured) and self._ends_when_misconfigured:
             raise error
-        changed = error.detail != self.trouble
-        self.trouble = error.detail
+        reason = reason_of(error)
+        changed, self.trouble = reason != self.trouble, reason
         self.tried.set()
         if changed or attempt % REMIND_EVERY == 0:
             level = logging.ERROR if isinstance(error, Misconfigured) else logging.WARNING
-            log.log(level, "%s: %s; trying again", self._name, error.detail)
+            log.log(level, "%s: %s; trying again", self._name, reason)
 
 
-async def keep_trying(
-    live: Callable[[Callable[[], None]], Awaitable[None]],
-    failed: Callable[[Unavailable | Misconfigured, int], None],
-) -> None:
-    """Call `live` again whenever it ends, until cancelled; the pauses grow until it calls what it is given."""
+async def _keep_trying(live: Callable[[Working], Awaitable[None]], failed: Failed) -> None:
+    """Call `live` again whenever it ends, until cancelled; the pauses grow until it says that it works."""
     failures = 0
 
     def working() -> None:
@@ -223,29 +215,11 @@ async def keep_trying(
     while True:
         try:
             await live(working)
-        except (Unavailable, Misconfigured) as error:
+        except (Down, Misconfigured) as error:
             failed(error, failures)
         except Exception as error:  # the top of a unit of work: the process would live on without its link
             log.exception("an error that was not foreseen; trying again")
-            failed(Unavailable("bus", text_of(error)), failures)
+            failed(Down(text_of(error)), failures)
         pause_s = min(FIRST_PAUSE_S * 2**failures, LONGEST_PAUSE_S)
         failures += 1
         await asyncio.sleep(pause_s * random.uniform(0.75, 1))  # not all processes at the same moment
-
-
-async def set_within(event: asyncio.Event, timeout_s: float) -> bool:
-    """Wait for the event, but not longer; whether it is set."""
-    try:
-        async with asyncio.timeout(timeout_s):
-            return await event.wait()
-    except TimeoutError:
-        return False
-
-
-async def _closed(closing: Awaitable[None]) -> None:
-    """Close what may be gone already, or may never answer."""
-    try:
-        async with within(CLOSE_LIMIT_S):
-            await closing
-    except Unavailable as error:
-        log.debug("closed without the broker's answer: %s", error.detail)

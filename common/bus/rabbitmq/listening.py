@@ -11,10 +11,11 @@ from typing import Final
 from aio_pika.abc import AbstractIncomingMessage
 
 from common.bus.handling import event_in
-from common.bus.rabbitmq.link import Link, Session, keep_trying, within
+from common.bus.rabbitmq.asking import Down, reason_of, within
+from common.bus.rabbitmq.link import Link, Session, Working
 from common.bus.rabbitmq.topology import Queue, declare_queue
 from common.bus.rabbitmq.wire import Delivery
-from common.errors import Misconfigured, Unavailable
+from common.errors import Misconfigured
 from common.messages import Event
 
 log = logging.getLogger(__name__)
@@ -34,7 +35,7 @@ class Listener:
 
     async def keep(self) -> None:
         """Listen until cancelled."""
-        await keep_trying(self._live, self._failed)
+        await self._link.keep_session(self._use, self._failed)
 
     async def leave(self) -> None:
         """Delete the queue, if the broker can be reached now; it expires anyway."""
@@ -43,19 +44,16 @@ class Listener:
         try:
             async with self._link.session() as session, within(self._link.timeout_s):
                 await session.raw.queue_delete(self._queue.name)
-        except Unavailable as error:
-            log.debug("%s is left to expire: %s", self._queue.name, error.detail)
+        except Down as error:
+            log.debug("%s is left to expire: %s", self._queue.name, error.reason)
 
-    async def _live(self, working: Callable[[], None]) -> None:
-        await self._link.up()
-        async with self._link.session() as session:
-            await self._consume(session)
-            self.trouble = ""
-            self.tried.set()
-            working()
-            await session.lost.wait()
+    async def _use(self, session: Session, working: Working) -> None:
+        await self._consume(session)
+        self.trouble = ""
+        self.tried.set()
+        working()
+        await session.lost.wait()
         self.trouble = "the listener was lost"
-        await self._link.repair()
 
     async def _consume(self, session: Session) -> None:
         async with within(self._link.timeout_s):
@@ -64,10 +62,10 @@ class Listener:
             queue = await session.channel.get_queue(self._queue.name, ensure=False)
             await queue.consume(partial(self._take, session))
 
-    def _failed(self, error: Unavailable | Misconfigured, _: int) -> None:
-        self.trouble = error.detail
+    def _failed(self, error: Down | Misconfigured, _: int) -> None:
+        self.trouble = reason_of(error)
         self.tried.set()
-        log.warning("%s cannot be consumed, trying again: %s", self._queue.name, error.detail)
+        log.warning("%s cannot be consumed, trying again: %s", self._queue.name, self.trouble)
 
     async def _take(self, session: Session, message: AbstractIncomingMessage) -> None:
         delivery = Delivery(message, session.raw)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
 from typing import Final
 
 from aio_pika.abc import AbstractExchange
@@ -15,7 +14,8 @@ from aio_pika.exceptions import CONNECTION_EXCEPTIONS, ChannelInvalidStateError,
 from aio_pika.message import Message as AmqpMessage
 
 from common.bus.handling import cancel_requests
-from common.bus.rabbitmq.link import Link, Session, keep_trying, set_within, text_of
+from common.bus.rabbitmq.asking import Down, reason_of, set_within, text_of
+from common.bus.rabbitmq.link import Link, Session, Working
 from common.errors import Misconfigured, Unavailable, Unconfirmed
 
 log = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ class Publisher:
 
     @property
     def trouble(self) -> str:
-        if self._session is None:
+        if self._session is None or self._session.lost.is_set():
             return self._link.trouble or "no channel to publish on"
         if self._blocked:
             return "the broker takes no messages: its disk or memory is full"
@@ -49,7 +49,7 @@ class Publisher:
 
     async def keep(self) -> None:
         """Keep a channel open until cancelled."""
-        await keep_trying(self._live, lambda error, _: log.debug("no channel to publish on: %s", error.detail))
+        await self._link.keep_session(self._use, self._failed, confirms=True)
 
     async def publish(self, exchange: str, key: str, message: AmqpMessage) -> None:
         """Returns once the broker has it for good.
@@ -87,7 +87,7 @@ class Publisher:
             raise Unconfirmed("bus", "the link was lost") from None
         except PublishError as error:
             await self._repair()
-            raise Unavailable("bus", f"no queue is bound to {exchange} for {key!r}") from error
+            raise Down(f"no queue is bound to {exchange} for {key!r}") from error
         except DeliveryError as error:
             raise Refused(f"a queue behind {exchange or key} refuses the message, it may be full") from error
         except CONNECTION_EXCEPTIONS as error:
@@ -96,7 +96,7 @@ class Publisher:
 
     def _late(self, *, sent: bool, what: str) -> Unavailable:
         if not sent:
-            return Unavailable("bus", self._link.trouble or "no channel to publish on")
+            return Down(self._link.trouble or "no channel to publish on")
         self._silent_at = asyncio.get_running_loop().time()
         return Unconfirmed("bus", f"the broker did not confirm within {self._link.timeout_s:g} s ({what})")
 
@@ -110,23 +110,23 @@ class Publisher:
             self._exchanges[name] = await channel.get_exchange(name, ensure=False) if name else channel.default_exchange
         return session, self._exchanges[name]
 
-    async def _live(self, working: Callable[[], None]) -> None:
-        await self._link.up()
-        async with self._link.session(confirms=True) as session:
-            self._exchanges.clear()
-            self._session, self._silent_at = session, None
-            self.ready.set()
-            working()
-            try:
-                while not session.lost.is_set():
-                    await self._look_for_alarm()
-                    await set_within(session.lost, BLOCKED_CHECK_S)
-            finally:
-                self._forget(session)
-                self._blocked = False
-        if session.reason is not None:
+    async def _use(self, session: Session, working: Working) -> None:
+        self._exchanges.clear()
+        self._session, self._silent_at = session, None
+        self.ready.set()
+        working()
+        try:
+            while not session.lost.is_set():
+                await self._look_for_alarm()
+                await set_within(session.lost, BLOCKED_CHECK_S)
+        finally:
+            self._forget(session)
+            self._blocked = False
+        if session.reason is not None:  # of what was under way the outcome is unknown
             log.warning("the channel to publish on was closed: %s", text_of(session.reason))
-        await self._link.repair()  # an exchange that is missing closes the channel
+
+    def _failed(self, error: Down | Misconfigured, _: int) -> None:
+        log.warning("there is no channel to publish on: %s", reason_of(error))
 
     async def _look_for_alarm(self) -> None:
         was_blocked, self._blocked = self._blocked, await self._link.is_blocked()
@@ -141,12 +141,9 @@ class Publisher:
     async def _repair(self) -> None:
         try:
             await self._link.repair()
-        except (Unavailable, Misconfigured) as error:
-            log.warning("what is missing cannot be declared: %s", error.detail)
+        except (Down, Misconfigured) as error:
+            log.warning("what is missing cannot be declared: %s", reason_of(error))
 
 
-class Refused(Unavailable):
+class Refused(Down):
     """A queue was full and says so: of the timers' waiting queues that is no failure."""
-
-    def __init__(self, detail: str) -> None:
-        super().__init__("bus", detail)

@@ -12,16 +12,19 @@ Every argument is taken alike by 3.10.8, 4.0 and 4.3 (tried).
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from aio_pika.abc import AbstractChannel
-from aio_pika.exceptions import ChannelClosed, ChannelPreconditionFailed
+from aio_pika.abc import AbstractChannel, AbstractConnection
+from aio_pika.exceptions import ChannelClosed, ChannelNotFoundEntity, ChannelPreconditionFailed
 from aiormq.exceptions import ChannelAccessRefused
 
 from common.bus.port import WorkQueue
 from common.errors import Misconfigured
+
+log = logging.getLogger(__name__)
 
 COMMANDS: Final = "image.commands"
 EVENTS: Final = "image.events"
@@ -126,18 +129,22 @@ class Topology:
         long_enough = [delay_s for delay_s in self.retry_delays if delay_s >= after_s]
         return retry_name(min(long_enough, default=max(self.retry_delays)))
 
-    async def declare(self, channel: AbstractChannel) -> None:
-        """
+    async def declare(self, connection: AbstractConnection) -> None:
+        """A queue whose node is down is passed over: what does not need it goes on.
+
         Raises:
-            Misconfigured: one exists with other arguments, or may not be declared by this user.
+            Misconfigured: something exists with other arguments, or may not be declared by this user.
         """
-        for name, kind in self.exchanges.items():
-            try:
-                await channel.declare_exchange(name, kind, durable=True)
-            except (ChannelPreconditionFailed, ChannelAccessRefused) as error:
-                raise _misconfigured("exchange", name, error) from error
-        for queue in self.queues:
-            await declare_queue(channel, queue)
+        async with connection.channel(publisher_confirms=False) as channel:
+            for name, kind in self.exchanges.items():
+                try:
+                    await channel.declare_exchange(name, kind, durable=True)
+                except (ChannelPreconditionFailed, ChannelAccessRefused) as error:
+                    raise _misconfigured("exchange", name, error) from error
+        left = list(self.queues)
+        while left:
+            async with connection.channel(publisher_confirms=False) as channel:
+                await _declare_all(channel, left)
 
     def _work(self) -> list[Queue]:
         return [
@@ -174,6 +181,17 @@ class Topology:
             "x-stream-max-segment-size-bytes": self.log_segment,
         }
         return Queue(LOG_QUEUE, arguments, ((EVENTS, "#"),))
+
+
+async def _declare_all(channel: AbstractChannel, left: list[Queue]) -> None:
+    """Until none is left, or one is down, which ends the channel."""
+    while left:
+        queue = left.pop(0)
+        try:
+            await declare_queue(channel, queue)
+        except ChannelNotFoundEntity as error:
+            log.warning("the queue %s cannot be reached: %s", queue.name, error.args[0])
+            return
 
 
 async def declare_queue(channel: AbstractChannel, queue: Queue) -> None:

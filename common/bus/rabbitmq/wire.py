@@ -16,9 +16,8 @@ from aio_pika.abc import AbstractIncomingMessage
 from aiormq.abc import AbstractChannel as RawChannel
 
 from common.bus.port import DeadLetter
-from common.bus.rabbitmq.link import within
+from common.bus.rabbitmq.asking import Down, within
 from common.bus.rabbitmq.topology import ROUTES
-from common.errors import Unavailable
 from common.messages import CONTENT_TYPE, Message, iso
 
 log = logging.getLogger(__name__)
@@ -64,8 +63,8 @@ class Delivery:
         try:
             async with within(ACK_LIMIT_S):
                 await sending
-        except Unavailable as error:
-            log.debug("the %s of %s is void, it will come again: %s", what, self._tag, error.detail)
+        except Down as error:
+            log.debug("the %s of %s is void, it will come again: %s", what, self._tag, error.reason)
 
     @property
     def _tag(self) -> int:

@@ -21,7 +21,8 @@ from aio_pika.abc import AbstractIncomingMessage
 
 from common.bus.handling import handle, key_of, order_in
 from common.bus.port import DeadLetter, Done, Handler, Outcome, Reject, Retry, WorkQueue
-from common.bus.rabbitmq.link import Link, Session, keep_trying, text_of, within
+from common.bus.rabbitmq.asking import Down, reason_of, text_of, within
+from common.bus.rabbitmq.link import Link, Session, Working
 from common.bus.rabbitmq.topology import ROUTES
 from common.bus.rabbitmq.wire import Delivery, letter_of
 from common.errors import Invalid, Misconfigured, Unavailable
@@ -86,19 +87,19 @@ class Worker:
 
     async def keep(self) -> None:
         """Consume until cancelled."""
-        await keep_trying(self._live, self._failed)
+        await self._link.keep_session(self._use, self._failed)
 
     async def pause(self) -> None:
         self._paused = True
-        await self._stop_taking()
+        await self._switch()
 
     async def resume(self) -> None:
         self._paused = False
-        await self._adjust()
+        await self._switch()
 
     async def drain(self, timeout_s: float) -> bool:
         self._drained = True
-        await self._stop_taking()
+        await self._switch()
         tasks = [job.task for job in self._mine if job.task is not None]
         if tasks:
             await asyncio.wait(tasks, timeout=timeout_s)
@@ -121,29 +122,26 @@ class Worker:
 
     # -- the channel
 
-    async def _live(self, working: Callable[[], None]) -> None:
-        await self._link.up()
-        async with self._link.session() as session:
-            async with within(self._link.timeout_s):
-                await session.raw.basic_qos(prefetch_count=self._concurrency)
-            self._session, self._tag = session, None
-            try:
-                await self._adjust()
-                self.trouble = ""
-                self.tried.set()
-                working()
-                await session.lost.wait()
-                self.trouble = "the consumer was lost"
-            finally:
-                self._session, self._tag = None, None
+    async def _use(self, session: Session, working: Working) -> None:
+        async with within(self._link.timeout_s):
+            await session.raw.basic_qos(prefetch_count=self._concurrency)
+        self._session, self._tag = session, None
+        try:
+            await self._adjust()
+            self.trouble = ""
+            self.tried.set()
+            working()
+            await session.lost.wait()
+        finally:
+            self._session, self._tag = None, None
+        self.trouble = "the consumer was lost"
         if session.reason is not None:
             log.debug("%s: the channel was closed: %s", self._queue, text_of(session.reason))
-        await self._link.repair()  # the queue may have been deleted
 
-    def _failed(self, error: Unavailable | Misconfigured, _: int) -> None:
-        self.trouble = error.detail
+    def _failed(self, error: Down | Misconfigured, _: int) -> None:
+        self.trouble = reason_of(error)
         self.tried.set()
-        log.warning("%s cannot be consumed, trying again: %s", self._queue, error.detail)
+        log.warning("%s cannot be consumed, trying again: %s", self._queue, self.trouble)
 
     @property
     def _is_taking(self) -> bool:
@@ -163,12 +161,12 @@ class Worker:
                     tag, self._tag = self._tag, None
                     await session.raw.basic_cancel(tag)
 
-    async def _stop_taking(self) -> None:
+    async def _switch(self) -> None:
         try:
             await self._adjust()
-        except Unavailable as error:
-            log.debug("%s: the channel is gone, and with it the consumer: %s", self._queue, error.detail)
-        while self._pending:
+        except Down as error:  # the channel is gone, and with it the consumer: the next one will be as it should
+            log.debug("%s: the consumer could not be switched: %s", self._queue, error.reason)
+        while self._pending and not self._is_taking:
             for delivery in self._pending.popleft().deliveries:
                 await delivery.give_back()
 
@@ -218,6 +216,8 @@ class Worker:
             await self._settle(job, outcome, failures)
         except Exception:  # the top of a unit of work
             log.exception("%s %s could not be settled and goes back", self._queue, job.key)
+            await asyncio.sleep(SETTLE_AGAIN_S)
+            self._jobs.pop(job.key, None)
             for delivery in job.deliveries:
                 await delivery.give_back()
 
@@ -238,11 +238,9 @@ class Worker:
                     return  # it comes again, and is handled again
                 log.warning("%s %s stays in hand: %s", self._queue, job.key, error.detail)
                 await asyncio.sleep(SETTLE_AGAIN_S)
-        while job.deliveries:
-            await job.deliveries[0].ack()
-            del job.deliveries[0]
-        # in the same step as the last look at its deliveries: none may join a job that has ended
-        self._jobs.pop(job.key, None)
+        self._jobs.pop(job.key, None)  # first: what comes from now on is not settled by this
+        for delivery in job.deliveries:
+            await delivery.ack()
 
     def _ended(self, job: Job, _: asyncio.Task[None]) -> None:
         if self._jobs.get(job.key) is job:

@@ -64,7 +64,8 @@ class Bench:
 
 
 @asynccontextmanager
-async def bench(tmp_path, **more):
+async def bench(tmp_path, *, seen_by_worker=lambda port: port, **more):
+    """`seen_by_worker` may put something between the generator and its store and media."""
     settings, clock = read_settings(FAST | more), SystemClock()
     async with (
         SqliteStore.open(tmp_path / "darkroom.db", timeout_s=5) as store,
@@ -78,8 +79,8 @@ async def bench(tmp_path, **more):
             run_generator(
                 settings,
                 bus=bus,
-                store=store,
-                media=media,
+                store=seen_by_worker(store),
+                media=seen_by_worker(media),
                 clock=clock,
                 inference_url=inference.url,
                 stopping=made.stopping,

@@ -1,0 +1,74 @@
+"""Asking the broker: each answer in time, and every error of the library as one of ours."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import asynccontextmanager
+from typing import Final
+
+from aio_pika.exceptions import CONNECTION_EXCEPTIONS
+
+from common.bus.handling import cancel_requests
+from common.errors import Misconfigured, Unavailable
+
+log = logging.getLogger(__name__)
+
+CLOSE_LIMIT_S: Final = 2.5  # aiormq waits 2 s for the broker's answer
+
+
+class Down(Unavailable):
+    """The broker does not do what it was asked; `reason` says why, without saying that it is the bus."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__("bus", reason)
+        self.reason = reason
+
+
+@asynccontextmanager
+async def within(timeout_s: float, *, doing: str = "") -> AsyncIterator[None]:
+    """Whatever is asked of the broker inside is answered in time, or ends in `Down`.
+
+    aiormq raises a CancelledError where a link dies: one that is not meant for this task is `Down` too.
+    """
+    before = cancel_requests()
+    prefix = f"{doing}: " if doing else ""
+    try:
+        async with asyncio.timeout(timeout_s):
+            yield
+    except asyncio.CancelledError:
+        if cancel_requests() > before:
+            raise
+        raise Down(f"{prefix}the link was lost") from None
+    except TimeoutError as error:
+        raise Down(f"{prefix}the broker did not answer within {timeout_s:g} s") from error
+    except CONNECTION_EXCEPTIONS as error:
+        raise Down(prefix + text_of(error)) from error
+
+
+def reason_of(error: Down | Misconfigured) -> str:
+    return error.reason if isinstance(error, Down) else error.detail
+
+
+def text_of(error: BaseException) -> str:
+    """An error of a library in one line."""
+    return f"{type(error).__name__}: {' '.join(str(part) for part in error.args)}".replace("\n", " ")[:300]
+
+
+async def set_within(event: asyncio.Event, timeout_s: float) -> bool:
+    """Wait for the event, but not longer; whether it is set."""
+    try:
+        async with asyncio.timeout(timeout_s):
+            return await event.wait()
+    except TimeoutError:
+        return False
+
+
+async def closed(closing: Awaitable[None]) -> None:
+    """Close what may be gone already, or may never answer."""
+    try:
+        async with within(CLOSE_LIMIT_S):
+            await closing
+    except Down as error:
+        log.debug("closed without the broker's answer: %s", error.reason)

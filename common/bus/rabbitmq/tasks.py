@@ -1,0 +1,35 @@
+"""The tasks of a bus: each has an owner, and none outlives it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any
+
+Begin = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
+
+
+@asynccontextmanager
+async def running() -> AsyncIterator[Begin]:
+    """Tasks that end with the block; where one fails, the block is cancelled and ends with its error, ungrouped."""
+    started: set[asyncio.Task[None]] = set()
+    failed: BaseException | None = None
+    try:
+        async with asyncio.TaskGroup() as group:
+
+            def start(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+                task = group.create_task(work)
+                started.add(task)
+                task.add_done_callback(started.discard)
+                return task
+
+            try:
+                yield start
+            finally:
+                for task in list(started):
+                    task.cancel()
+    except BaseExceptionGroup as errors:
+        failed = errors.exceptions[0]
+    if failed is not None:
+        raise failed  # here, not above: a raise there would change its context

@@ -1,0 +1,77 @@
+"""Signed URLs of pictures: an `<img>` cannot send a header, so the URL itself says that its reader may see the file.
+
+    /media/generated_images/2025/01/<id>.png?expires=1736985600&signature=…
+
+The expiry is rounded, each file at a moment of its own: the URL of an image stays the same for hours, so caches work,
+and not all of them change at once. A signature holds for its file only; where no identity is set up there is none.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import datetime
+from typing import Final
+from zlib import crc32
+
+from aiohttp import web
+from itsdangerous import BadSignature, Signer
+
+from common.clock import Clock
+from common.messages import AnyImageEvent, ImageView
+from common.settings import Settings
+
+_SALT: Final = "darkroom.media.v1"  # a key that signs something else as well does not sign this
+
+
+class Signing:
+    """Signs with the first key and believes all of them, so that keys can be changed without a broken picture."""
+
+    def __init__(self, settings: Settings, clock: Clock) -> None:
+        self._prefix = settings.media_prefix
+        self._age_s = max(1, int(settings.media_url_age))
+        self._clock = clock
+        # itsdangerous takes the oldest first
+        keys = list(reversed(settings.media_signing_keys)) if settings.has_identity else []
+        self._signer = Signer(keys, salt=_SALT, key_derivation="hmac", digest_method=hashlib.sha256) if keys else None
+
+    def view(self, view: ImageView) -> ImageView:
+        """The image with its URLs signed."""
+        if self._signer is None or view.image_url is None:
+            return view
+        signed = {"image_url": self.url(view.image_url), "thumbnail_url": self.url(view.thumbnail_url or "")}
+        return view.model_copy(update=signed)
+
+    def data(self, event: AnyImageEvent) -> object:
+        """The data of an event as a websocket shows it."""
+        data = self.view(event.data) if isinstance(event.data, ImageView) else event.data
+        return data.model_dump(mode="json", by_alias=True)
+
+    def url(self, url: str) -> str:
+        """The URL of a file with its signature."""
+        if self._signer is None:
+            return url
+        key = url.removeprefix(self._prefix)
+        expires = self._expires(key, self._clock.now())
+        signature = self._signer.get_signature(_signed(key, str(expires))).decode()
+        return f"{url}?expires={expires}&signature={signature}"
+
+    def allows(self, request: web.Request) -> bool:
+        """Whether the query is a signature of this file that has not expired."""
+        expires, signature = request.query.get("expires", ""), request.query.get("signature", "")
+        if self._signer is None or not (expires.isascii() and expires.isdecimal() and len(expires) <= 12):
+            return False
+        if int(expires) <= self._clock.now().timestamp():
+            return False
+        try:
+            signed = _signed(request.match_info["key"], expires)
+            return self._signer.verify_signature(signed, signature)
+        except (BadSignature, UnicodeError):
+            return False
+
+    def _expires(self, key: str, now: datetime) -> int:
+        shift = crc32(key.encode()) % self._age_s
+        return (int(now.timestamp() - shift) // self._age_s + 2) * self._age_s + shift
+
+
+def _signed(key: str, expires: str) -> bytes:
+    return f"{key}\n{expires}".encode()

@@ -1,0 +1,101 @@
+"""Bearer tokens: what a JWT must be before its `sub` is believed (RFC 7519; RFC 8725 on what goes wrong).
+
+The algorithm chooses the key, never the other way round: HS256 is checked with the secret of the settings, RS256 and
+ES256 with the provider's keys, and there is no way from one to the other.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import jwt
+from jwt import PyJWK
+from jwt.types import Options
+
+from common.clock import Clock
+from common.errors import Invalid, Unauthorized
+from common.owners import owner_name
+from common.settings import Settings
+from services.api.jwks import ALGORITHMS, Jwks
+
+MAX_CHARS: Final = 4096  # a token of a provider has 1 to 2 kB
+_OPTIONS: Final[Options] = {
+    "require": ["exp", "sub", "iss", "aud"],
+    # times are checked here, by our clock, which a test can move
+    "verify_exp": False,
+    "verify_nbf": False,
+    "verify_iat": False,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """What is believed of a token."""
+
+    owner: str
+    until: datetime
+
+
+class Tokens:
+    """Verifies tokens by the settings; `jwks` is there where a key set is."""
+
+    def __init__(self, settings: Settings, *, jwks: Jwks | None, clock: Clock) -> None:
+        self._secret = settings.jwt_secret
+        self._issuer = settings.jwt_issuer
+        self._audience = settings.jwt_audience
+        self._leeway_s = settings.jwt_leeway
+        self._jwks = jwks
+        self._clock = clock
+
+    async def verify(self, token: str) -> Claims:
+        """
+        Raises:
+            Unauthorized: anything about it is not as it must be.
+            Unavailable: the provider's keys cannot be fetched.
+        """
+        if len(token) > MAX_CHARS:
+            raise Unauthorized
+        try:
+            header = jwt.get_unverified_header(token)
+            key = await self._key(header)
+            payload = jwt.decode(
+                token,
+                key,
+                algorithms=[header["alg"]],  # one of ours: `_key` has seen to it
+                issuer=self._issuer,
+                audience=self._audience,
+                options=_OPTIONS,
+            )
+            return self._claims(payload)
+        except (jwt.PyJWTError, Invalid, ValueError, TypeError, OverflowError, RecursionError) as error:
+            # the cause ends here: neither an answer nor a log line says what of a token was wrong
+            raise Unauthorized from error
+
+    async def _key(self, header: dict[str, Any]) -> str | PyJWK:
+        """Only `alg` and `kid` are read of a header: `jku`, `jwk`, `x5u`, `x5c` lead nowhere."""
+        algorithm, kid = header.get("alg"), header.get("kid")
+        if algorithm == "HS256" and self._secret is not None:
+            return self._secret
+        if algorithm in ALGORITHMS and self._jwks is not None and (kid is None or isinstance(kid, str)):
+            key = await self._jwks.key(kid, algorithm)
+            if key is not None:
+                return key
+        raise Unauthorized
+
+    def _claims(self, payload: dict[str, Any]) -> Claims:
+        now_s = self._clock.now().timestamp()
+        until_s = _seconds(payload["exp"]) + self._leeway_s
+        begins = [_seconds(payload[claim]) for claim in ("nbf", "iat") if claim in payload]
+        if until_s <= now_s or any(begin_s > now_s + self._leeway_s for begin_s in begins):
+            raise Unauthorized
+        return Claims(owner=owner_name(payload["sub"]), until=datetime.fromtimestamp(until_s, UTC))
+
+
+def _seconds(value: object) -> float:
+    """A NumericDate (RFC 7519, section 2)."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError("not a NumericDate")
+    return float(value)

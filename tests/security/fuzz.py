@@ -1,0 +1,75 @@
+"""Schemathesis over every operation of `/openapi.json`, against a real `darkroom up` with identity on.
+
+`python -m tests.security.fuzz --cases 5000` is `make fuzz`; pytest runs it short, with a fixed seed.
+"""
+
+import argparse
+import asyncio
+import re
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.house import House, embedded
+from tests.inference_double import body, inference_double, picture
+from tests.security import callers
+
+OPERATIONS = 14  # about: one without input takes fewer cases than its share, one with much takes more
+CONFIG = Path(__file__).with_name("schemathesis.toml")
+
+
+async def fuzz(folder: Path, *, examples: int, seed: int) -> tuple[int, int, str]:
+    """Exit status, number of cases and what schemathesis said."""
+    async with (
+        inference_double() as inference,
+        embedded(folder, INFERENCE_SERVICE_URL=inference.url, **callers.settings_of()) as house,
+    ):
+        inference.always(body(picture()))  # of whatever size was asked for, quickly
+        status, said = await _schemathesis(house, examples, seed)
+        log = (folder / "up.log").read_text()
+    if "Traceback" in log:
+        status, said = status or 1, f"{said}\n{log[-6000:]}"
+    return status, _cases(said), said
+
+
+async def _schemathesis(house: House, examples: int, seed: int) -> tuple[int, str]:
+    # one worker: in two threads of CPython 3.11, ast.parse may fail ("AST constructor recursion depth mismatch")
+    process = await asyncio.create_subprocess_exec(
+        *(str(Path(sys.executable).with_name("schemathesis")), "--config-file", str(CONFIG)),
+        *("run", f"{house.url}/openapi.json", "--header", f"Authorization: Bearer {callers.token(exp=2**32)}"),
+        *("--checks", "all", "--max-examples", str(examples), "--seed", str(seed), "--workers", "1"),
+        *("--generation-database", "none", "--no-color", "--continue-on-failure", "--request-timeout", "30"),
+        *("--suppress-health-check", "all"),
+        cwd=house.folder,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    output, _ = await process.communicate()
+    assert process.returncode is not None
+    return process.returncode, output.decode()
+
+
+def _cases(said: str) -> int:
+    found = re.search(r"([\d,]+) (?:generated|test cases)", said) or re.search(r"Test cases:\s*([\d,]+)", said)
+    return int(found[1].replace(",", "")) if found else 0
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--cases", type=int, default=5000, help="at least this many")
+    parser.add_argument("--seed", type=int, default=1)
+    arguments = parser.parse_args()
+    done = 0
+    for seed in range(arguments.seed, arguments.seed + 50):
+        with tempfile.TemporaryDirectory() as folder:
+            status, cases, said = asyncio.run(fuzz(Path(folder), examples=arguments.cases // OPERATIONS, seed=seed))
+        sys.stdout.write(f"{said}\n")
+        done += cases
+        if status or not cases or done >= arguments.cases:
+            sys.stdout.write(f"fuzz: {done} cases, exit status {status}\n")
+            return status or int(not cases)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

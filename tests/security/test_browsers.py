@@ -1,0 +1,162 @@
+"""What pages of other hosts can make a visitor's browser do here: nothing, unless they are named."""
+
+import aiohttp
+import pytest
+import pytest_asyncio
+
+from services.api.app import OPERATIONS
+from tests.house import ORDER, embedded
+from tests.inference_double import inference_double
+from tests.security import callers
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+NAMED, FOREIGN = "https://app.example.org", "https://evil.example.org"
+IMAGE = "/api/images/01890000-0000-7000-8000-000000000000/"
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def guarded(tmp_path_factory):
+    """Identity is on, and one page of another host is named."""
+    async with (
+        inference_double() as inference,
+        embedded(
+            tmp_path_factory.mktemp("guarded"),
+            INFERENCE_SERVICE_URL=inference.url,
+            CORS_ORIGINS=NAMED,
+            **callers.settings_of(),
+        ) as house,
+    ):
+        yield house.url
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def alone(tmp_path_factory):
+    """Nothing is set up: one owner, on loopback."""
+    async with (
+        inference_double() as inference,
+        embedded(tmp_path_factory.mktemp("alone"), INFERENCE_SERVICE_URL=inference.url) as house,
+    ):
+        yield house.url
+
+
+async def ask(method, url, body=None, **headers):
+    headers = {name.replace("_", "-"): value for name, value in headers.items()}
+    async with aiohttp.ClientSession() as http, http.request(method, url, json=body, headers=headers) as response:
+        return response.status, response.headers, await response.text()
+
+
+async def test_every_answer_carries_the_security_headers(guarded):
+    paths = [operation.path.partition("{")[0] for operation in OPERATIONS]
+
+    for path in [*dict.fromkeys(paths), "/nowhere", IMAGE]:
+        _, headers, _ = await ask("GET", guarded + path)
+        policy = headers["Content-Security-Policy"]
+        assert headers["X-Content-Type-Options"] == "nosniff", path
+        assert headers["Referrer-Policy"] == "no-referrer", path
+        assert policy.startswith("default-src 'none'"), path
+        assert "frame-ancestors 'none'" in policy, path
+        assert "script-src" not in policy or "script-src 'self';" in policy, path
+        assert headers["X-Frame-Options"] == "DENY", path
+        assert headers["Server"] == "darkroom", path
+
+
+async def test_answers_about_an_owner_are_kept_by_no_cache(guarded):
+    _, headers, _ = await ask("GET", f"{guarded}/api/limits/", Authorization=f"Bearer {callers.token()}")
+
+    assert headers["Cache-Control"] == "no-store"
+
+
+async def test_a_named_page_may_ask_and_read(guarded):
+    status, preflight, _ = await ask(
+        "OPTIONS",
+        f"{guarded}/v1/images/generations",
+        Origin=NAMED,
+        Access_Control_Request_Method="POST",
+        Access_Control_Request_Headers="authorization,content-type,idempotency-key",
+    )
+    ordered, answer, _ = await ask(
+        "POST",
+        f"{guarded}/v1/images/generations",
+        ORDER,
+        Origin=NAMED,
+        Authorization=f"Bearer {callers.token()}",
+    )
+
+    assert status == 204
+    assert preflight["Access-Control-Allow-Origin"] == NAMED
+    assert "Authorization" in preflight["Access-Control-Allow-Headers"]
+    assert "POST" in preflight["Access-Control-Allow-Methods"]
+    assert "Access-Control-Allow-Credentials" not in preflight
+    assert (ordered, answer["Access-Control-Allow-Origin"]) == (201, NAMED)
+    assert "Origin" in answer["Vary"]
+
+
+@pytest.mark.parametrize("origin", [FOREIGN, "null", f"{NAMED}.evil.example.org", "http://app.example.org", "*"])
+async def test_a_page_that_is_not_named_reads_nothing_and_changes_nothing(guarded, origin):
+    identity = {"Authorization": f"Bearer {callers.token()}"}
+    url = f"{guarded}/v1/images/generations"
+
+    preflight = await ask("OPTIONS", url, Origin=origin, Access_Control_Request_Method="POST")
+    post = await ask("POST", url, ORDER, Origin=origin, **identity)
+    read = await ask("GET", f"{guarded}/api/limits/", Origin=origin, **identity)
+
+    assert preflight[0] == 405
+    assert post[0] == 403
+    assert '"origin_not_allowed"' in post[2]
+    assert not [name for _, headers, _ in (preflight, post, read) for name in headers if "Allow-Origin" in name]
+
+
+async def test_without_identity_a_foreign_page_cannot_act_as_the_one_owner(alone):
+    """A form of any page can send a POST without a body: a cancel, a ticket."""
+    for path in (f"{IMAGE}cancel/", "/api/ws-tickets/"):
+        assert (await ask("POST", alone + path, Origin=FOREIGN))[0] == 403
+        assert (await ask("POST", alone + path, Origin=alone))[0] in {201, 404}
+
+
+@pytest.mark.parametrize("host", ["evil.example.org", "evil.example.org:8000", "127.0.0.1.evil.example.org", "["])
+async def test_without_identity_a_name_bent_to_this_address_is_not_answered_to(alone, host):
+    status, _, text = await ask("GET", f"{alone}/api/images/history/", Host=host)
+
+    assert status in {400, 403}
+    assert "host_not_allowed" in text or status == 400
+
+
+@pytest.mark.parametrize("host", ["localhost", "localhost:8000", "127.0.0.1:1", "[::1]:8000"])
+async def test_this_machines_own_names_are_answered_to(alone, host):
+    assert (await ask("GET", f"{alone}/api/images/history/", Host=host))[0] == 200
+
+
+async def test_other_methods_are_told_what_is_done_here(guarded):
+    identity = {"Authorization": f"Bearer {callers.token()}"}
+    for method, path, allowed in [
+        ("GET", "/v1/images/generations", "POST"),
+        ("DELETE", "/api/images/history/", "GET,HEAD"),
+        ("PUT", IMAGE, "DELETE,GET,HEAD,PATCH"),
+        ("TRACE", "/healthz", "GET,HEAD"),
+        ("POST", "/openapi.json", "GET,HEAD"),
+    ]:
+        status, headers, text = await ask(method, guarded + path, **identity)
+        assert (status, headers["Allow"]) == (405, allowed), (method, path, text)
+
+
+@pytest.mark.parametrize(
+    ("accept", "status"),
+    [
+        ("*/*", 200),
+        ("application/*", 200),
+        ("application/json;q=0.5, text/html", 200),
+        ("text/html, */*;q=0.1", 200),
+        ("", 200),
+        ("nonsense", 200),
+        ("text/html", 406),
+        ("image/png", 406),
+        ("application/json;q=0, text/html", 406),
+        ("application/json; q=0.000", 406),
+    ],
+)
+async def test_who_does_not_take_json_is_told_so(guarded, accept, status):
+    found, _, text = await ask(
+        "GET", f"{guarded}/api/limits/", Accept=accept, Authorization=f"Bearer {callers.token()}"
+    )
+
+    assert found == status, text

@@ -1,0 +1,51 @@
+"""The contracts, checked from outside: by the schemas of their specifications, and by a fuzzer at a real server."""
+
+import json
+from pathlib import Path
+
+import jsonschema
+
+from services.api.app import OPERATIONS, ROUTES
+from services.api.contract import describe_bus, describe_rest
+from tests.security.fuzz import fuzz
+
+SCHEMAS = Path(__file__).parents[1] / "schemas"
+
+
+async def test_schemathesis_finds_nothing_against_a_live_server(tmp_path):
+    status, cases, said = await fuzz(tmp_path, examples=6, seed=20_250_115)
+
+    assert status == 0, said
+    assert cases > 300, said
+
+
+def test_asyncapi_keeps_its_specification():
+    schema = json.loads((SCHEMAS / "asyncapi-3.0.0.json").read_text())
+
+    jsonschema.Draft7Validator(schema).validate(describe_bus())
+
+
+def test_openapi_keeps_its_specification():
+    schema = json.loads((SCHEMAS / "openapi-3.1.json").read_text())
+
+    jsonschema.Draft202012Validator(schema).validate(describe_rest(ROUTES))
+
+
+def test_openapi_names_every_route_with_its_statuses():
+    paths = describe_rest(ROUTES)["paths"]
+
+    for route in ROUTES:
+        if route.path == "/ws":
+            continue
+        described = paths[route.path.replace(":.+", "").replace(":(?!history)[^/]+", "")][route.method.lower()]
+        assert {int(status) for status in described["responses"]} == {*route.answers, *route.problems, 500}
+        assert ("security" in described) is not route.is_public
+    assert len(OPERATIONS) > len(ROUTES)
+
+
+def test_every_model_in_the_contract_describes_itself_once():
+    schemas = describe_rest(ROUTES)["components"]["schemas"]
+
+    assert {"GenerationRequest", "ImageView", "HistoryPage", "Limits", "Ticket", "Problem"} <= set(schemas)
+    assert "negative_prompt" in schemas["GenerationRequest"]["properties"], "as the playground sends it"
+    assert "negativePrompt" in schemas["ImageView"]["properties"], "as the playground reads it"

@@ -1,0 +1,49 @@
+"""`/docs` in a real browser: it shows the contract, asks nobody else for anything, and keeps its own strict policy."""
+
+import os
+
+import pytest
+
+from tests.house import embedded
+from tests.inference_double import inference_double
+from tests.servers import chromium
+
+FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync"]
+
+
+@pytest.fixture
+def chromium_path() -> str:
+    path = chromium.find()
+    if path is None:
+        missing = pytest.fail if os.environ.get("CI") else pytest.skip
+        missing("no Chromium: install it, or set TEST_CHROMIUM")
+    return path
+
+
+@pytest.mark.browser
+async def test_the_page_shows_the_contract_without_any_outside_request(tmp_path, chromium_path):
+    from playwright.async_api import async_playwright
+
+    async with (
+        inference_double() as inference,
+        embedded(tmp_path, INFERENCE_SERVICE_URL=inference.url) as house,
+        async_playwright() as playwright,
+    ):
+        browser = await playwright.chromium.launch(executable_path=chromium_path, args=FLAGS)
+        page = await browser.new_page()
+        asked, said = [], []
+        page.on("request", lambda request: asked.append(request.url))
+        page.on("console", lambda message: said.append((message.type, message.text)))
+        page.on("pageerror", lambda error: said.append(("error", str(error))))
+
+        await page.goto(f"{house.url}/docs")
+        await page.get_by_text("/v1/images/generations").first.wait_for()
+        await page.get_by_text("/api/images/history/").first.click()
+        await page.get_by_role("button", name="Execute").first.click()
+        await page.locator(".live-responses-table").first.wait_for()
+        answer = await page.locator(".live-responses-table").first.inner_text()
+        await browser.close()
+
+    assert '"images"' in answer, "an operation can be tried on the page"
+    assert [url for url in asked if not url.startswith((house.url, "data:"))] == []
+    assert [line for line in said if line[0] == "error"] == []

@@ -1,0 +1,102 @@
+"""An event is shown to its owner and to nobody else: 1,000 users, events in any order. Row 61."""
+
+import asyncio
+import json
+import random
+from collections import Counter, defaultdict
+from contextlib import AsyncExitStack
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from common.bus.memory import MemoryBus
+from common.clock import SystemClock
+from common.images import new_image_id
+from common.messages import Deleted, ImageDeleted, ImageProgressed, Progress
+from common.outbox import Outbox
+from common.settings import Settings
+from services.api.live import LiveEvents
+from services.api.signing import Signing
+from tests.making import an_image
+from tests.security.callers import SIGNING
+
+USERS, EVENTS = 1000, 4000
+NO_STORE: Any = None  # events are read from the log alone
+
+
+def names(dice: random.Random) -> list[str]:
+    """Names that resemble each other: prefixes, capitals, colons, spaces, other alphabets, and much that is random."""
+    alike = [
+        "a",
+        "A",
+        "a:0",
+        "a ",
+        " a",
+        "aa",
+        "\u0430",
+        "\uff41",
+        "a%3A0",
+        "*",
+        "#",
+        "",
+        "None",
+        "local",
+        "a\u0301",
+        "á",
+    ]
+    return [*alike, *(f"user-{dice.getrandbits(40):x}" for _ in range(USERS - len(alike)))]
+
+
+def an_event(owner: str, dice: random.Random, clock: SystemClock, outbox: Outbox):
+    now = clock.now()
+    image = an_image(owner=owner, id=new_image_id(now), image_file="generated_images/2025/01/x.png", created_at=now)
+    common: dict[str, Any] = {
+        "source": "test",
+        "subject": image.id,
+        "time": now,
+        "owner": owner,
+        "revision": 1,
+        "attempt": 1,
+    }
+    match dice.randrange(3):
+        case 0:
+            return outbox.event(image, "image.queued")
+        case 1:
+            progress = Progress(id=image.id, step=1, steps=2, seconds_left=None)
+            return ImageProgressed(id=f"{image.id}.1.1", data=progress, **common)
+        case _:
+            return ImageDeleted(id=f"{image.id}.1", data=Deleted(id=image.id), **common)
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+async def test_row_61_no_event_reaches_a_foreign_socket(seed):
+    dice, clock = random.Random(seed), SystemClock()
+    users = names(dice)
+    settings = Settings(jwt_secret="x" * 32, media_signing_keys=(SIGNING,))
+    heard: dict[str, list] = defaultdict(list)
+    async with MemoryBus(clock=clock, log_size=2 * EVENTS) as bus, AsyncExitStack() as sockets:
+        live = LiveEvents(
+            bus, NO_STORE, clock, backlog=2 * EVENTS, lookback_s=60, poll_s=1, data=Signing(settings, clock).data
+        )
+        outbox = Outbox(bus, NO_STORE, clock, "test", "/media/", timedelta(days=30))
+        events = [an_event(dice.choice(users), dice, clock, outbox) for _ in range(EVENTS)]
+        for user in users:
+            await sockets.enter_async_context(live.listening(user, heard[user].append))
+        async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+            reading = group.create_task(live.run())
+            await live.ready()
+            over = asyncio.Event()
+            async with live.listening("the end", lambda _: over.set()):
+                for event in [*events, an_event("the end", dice, clock, outbox)]:
+                    await bus.publish(event)
+                await over.wait()
+            reading.cancel()
+
+    expected = Counter(event.owner for event in events)
+    assert {user: len(shown) for user, shown in heard.items() if shown} == dict(expected)
+    for user, shown in heard.items():
+        assert {each.event.owner for each in shown} <= {user}
+    ours = {user: {each.event.subject for each in shown} for user, shown in heard.items()}
+    for user, shown in heard.items():
+        assert {json.loads(each.frame)["subject"] for each in shown} == ours[user]

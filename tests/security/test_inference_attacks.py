@@ -1,0 +1,136 @@
+"""An inference service that is nobody's friend, and a publisher that orders too much. Rows 36, 38 and 39."""
+
+import asyncio
+import gzip
+import json
+from io import BytesIO
+from pathlib import Path
+
+from aiohttp import web
+from PIL import Image, ImageCms
+
+from common.bus.port import WorkQueue
+from common.images import new_image_id
+from common.messages import GenerateImage
+from common.orders import GenerationRequest
+from tests.inference_double import body, completed, events, picture
+from tests.unit.generator.test_generate import bench
+
+MB = 1_000_000
+
+
+async def test_row_36_a_bomb_of_gzip_is_cut_at_the_limit(tmp_path):
+    """300 MB in 300 kB: not asked for, and where it comes all the same, no more is unpacked than is taken."""
+    asked, bomb = [], gzip.compress(bytes(300 * MB), 9)
+
+    async def explode(request, _order):
+        asked.append(request.headers["Accept-Encoding"])
+        return web.Response(body=bomb, headers={"Content-Type": "image/png", "Content-Encoding": "gzip"})
+
+    async with bench(tmp_path, MAX_IMAGE_FILE_SIZE=str(MB)) as made:
+        made.inference.always(explode)
+        before = _resident_bytes()
+        image = await made.final(await made.order())
+
+        assert (image.status, image.error.code) == ("failed", "bad_image")
+        assert set(asked) == {"identity"}
+        assert _resident_bytes() - before < 60 * MB
+        assert made.files() == []
+
+
+def _resident_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+
+async def test_row_38_an_answer_that_names_a_url_is_no_picture_and_is_not_fetched(tmp_path):
+    fetched = []
+
+    async def trap(request, _order):
+        fetched.append(request.path)
+        return web.Response(body=picture(), content_type="image/png")
+
+    async with bench(tmp_path) as made:
+        url = f"{made.inference.url}/secret.png"
+        made.inference.will(body(json.dumps({"data": [{"url": url}]}).encode(), "application/json"), body(url.encode()))
+        first = await made.final(await made.order())
+        made.inference.capabilities = {"models": []}
+        made.inference.will(*[events(("completed", {"url": url, "format": "png"}))] * 2)
+        second = await made.final(await made.order())
+
+        assert (first.status, first.error.code) == ("failed", "bad_image")
+        assert second.status == "failed"
+        assert fetched == []
+        assert len(made.inference.orders) == 4
+
+
+async def test_row_39_a_picture_is_recorded_as_what_it_is(tmp_path):
+    """Another format and size than were ordered, a name that lies, EXIF with a place, a profile."""
+    exif = Image.Exif()
+    exif[0x8825] = {1: "N", 2: (52.0, 31.0, 0.0)}
+    out = BytesIO()
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    Image.new("RGB", (300, 200), "red").save(out, "JPEG", exif=exif.tobytes(), icc_profile=profile)
+
+    async with bench(tmp_path) as made:
+        made.inference.will(body(out.getvalue(), "image/png"))
+        image = await made.final(await made.order(width=64, height=64))
+
+        assert (image.status, image.format, image.width, image.height) == ("completed", "jpeg", 300, 200)
+        assert image.image_file.endswith(f"{image.id}.jpg")
+        thumbnail = Image.open(BytesIO(await made.media.get(image.thumbnail)))
+        assert (dict(thumbnail.getexif()), thumbnail.info.get("icc_profile")) == ({}, None)
+
+
+async def test_a_picture_in_a_stream_is_bounded_too(tmp_path):
+    async with bench(tmp_path, MAX_IMAGE_FILE_SIZE="10000") as made:
+        made.inference.capabilities = {"models": []}
+        made.inference.always(events(completed(picture() + bytes(20_000))))
+        image = await made.final(await made.order())
+
+        assert (image.status, image.error.code) == ("failed", "bad_image")
+
+
+async def test_a_publisher_has_a_limit_of_its_own_for_each_owner(tmp_path):
+    async with bench(tmp_path, PUBLISHER_REQUESTS_PER_HOUR="2") as made:
+        letters: asyncio.Queue = asyncio.Queue()
+
+        async def order(source: str, owner: str) -> GenerateImage:
+            now = made.clock.now()
+            request = GenerationRequest(prompt="a lighthouse", width=64, height=64)
+            command = GenerateImage(id=new_image_id(now), source=source, time=now, owner=owner, data=request)
+            await made.bus.send(command)
+            await made.bus.send(command)  # what comes twice counts once
+            return command
+
+        async def bury(letter):
+            await letters.put(letter)
+            await asyncio.Event().wait()
+
+        async with made.bus.work(WorkQueue.DEAD, bury, concurrency=2):
+            taken = [await order("newsletter", "ada") for _ in range(2)]
+            taken += [await order("newsletter", "bob"), await order("calendar", "ada")]
+            for command in taken:
+                assert (await made.final(command.id)).status == "completed"
+            refused = await order("newsletter", "ada")
+            letter = await asyncio.wait_for(letters.get(), 10)
+
+        assert letter.reason.startswith("hourly_limit: ")
+        assert json.loads(letter.body)["id"] == refused.id
+        assert await made.store.get(refused.id) is None
+
+
+async def test_an_order_for_an_owner_that_cannot_be_one_is_dead_lettered(tmp_path):
+    async with bench(tmp_path) as made:
+        letters: asyncio.Queue = asyncio.Queue()
+
+        async def bury(letter):
+            await letters.put(letter)
+            await asyncio.Event().wait()
+
+        async with made.bus.work(WorkQueue.DEAD, bury, concurrency=1):
+            now = made.clock.now()
+            data = GenerationRequest(prompt="a lighthouse")
+            await made.bus.send(GenerateImage(id=new_image_id(now), source="x", time=now, owner="a\x00", data=data))
+            letter = await asyncio.wait_for(letters.get(), 10)
+
+        assert letter.reason.startswith("invalid_owner")

@@ -1,0 +1,187 @@
+"""Pictures go to their owner, or to who has a signed URL of that very file. Rows 40, 59 and 61."""
+
+import asyncio
+import json
+from io import BytesIO
+
+import aiohttp
+import pytest
+import pytest_asyncio
+from PIL import Image
+from yarl import URL
+
+from tests.house import ORDER, embedded
+from tests.inference_double import body, inference_double, picture
+from tests.security import callers
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+SCRIPT = b"<script>alert(document.domain)</script>"
+BEARER = {"Authorization": f"Bearer {callers.token()}"}
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def house(tmp_path_factory):
+    old = "an-older-signing-secret-of-the-tests-0123456789"
+    keys = {"MEDIA_SIGNING_KEYS": f"{callers.SIGNING},{old}"}
+    async with (
+        inference_double() as inference,
+        embedded(
+            tmp_path_factory.mktemp("media"), INFERENCE_SERVICE_URL=inference.url, **(callers.settings_of() | keys)
+        ) as house,
+    ):
+        inference.always(body(picture() + SCRIPT))
+        yield house
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def http():
+    async with aiohttp.ClientSession() as http:
+        yield http
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def image(http, house):
+    async with http.post(f"{house.url}/v1/images/generations", json=ORDER, headers=BEARER) as response:
+        assert response.status == 201
+        return await response.json()
+
+
+async def fetched(http, house, path, **headers):
+    async with http.get(URL(house.url + path, encoded=True), headers=headers, allow_redirects=False) as response:
+        return response.status, response.headers, await response.read()
+
+
+async def test_a_signed_url_shows_its_picture_to_an_img_tag(http, house, image):
+    for url in (image["imageUrl"], image["thumbnailUrl"]):
+        status, headers, content = await fetched(http, house, url)
+        assert status == 200
+        assert headers["Content-Type"] == "image/png"
+        assert Image.open(BytesIO(content)).format == "PNG"
+
+
+async def test_every_view_of_an_image_has_the_same_urls(http, house, image):
+    """REST, history, hello and event alike, and minutes later too: a cache that has it keeps it."""
+    _, _, one = await fetched(http, house, f"/api/images/{image['id']}/", **BEARER)
+    _, _, page = await fetched(http, house, "/api/images/history/", **BEARER)
+    async with http.ws_connect(f"{house.url}/ws", headers=BEARER) as socket:
+        await socket.receive_json(timeout=5)
+        async with http.post(f"{house.url}/v1/images/generations", json=ORDER, headers=BEARER) as response:
+            second = await response.json()
+        while (frame := await socket.receive_json(timeout=5))["type"] != "image.completed":
+            pass
+
+    assert json.loads(one)["imageUrl"] == image["imageUrl"]
+    assert (
+        next(item for item in json.loads(page)["images"] if item["id"] == image["id"])["imageUrl"] == image["imageUrl"]
+    )
+    assert (frame["data"]["imageUrl"], frame["data"]["thumbnailUrl"]) == (second["imageUrl"], second["thumbnailUrl"])
+
+
+async def test_a_signature_of_another_file_another_time_or_another_key_shows_nothing(http, house, image):
+    url, thumbnail = URL(image["imageUrl"]), URL(image["thumbnailUrl"])
+    signature, expires = url.query["signature"], url.query["expires"]
+    flipped = ("B" if signature[5] != "B" else "C").join([signature[:5], signature[6:]])
+
+    for path in [
+        url.path,
+        f"{url.path}?signature={signature}",
+        f"{url.path}?expires={expires}",
+        f"{url.path}?expires={expires}&signature=",
+        f"{url.path}?expires={expires}&signature={flipped}",
+        f"{url.path}?expires={int(expires) + 1}&signature={signature}",
+        f"{url.path}?expires=9{expires}&signature={signature}",
+        f"{url.path}?expires=1&signature={signature}",
+        f"{url.path}?expires=-{expires}&signature={signature}",
+        f"{url.path}?expires={expires}.0&signature={signature}",
+        f"{url.path}?expires=%D9%A1&signature={signature}",
+        f"{url.path}?expires={expires}&signature=%ED%A0%80",
+        f"{url.path}?expires={expires}&signature={thumbnail.query['signature']}",
+        f"{thumbnail.path}?expires={expires}&signature={signature}",
+    ]:
+        status, _, content = await fetched(http, house, path)
+        assert status == 401, (path, status)
+        assert b"PNG" not in content
+
+
+async def test_a_deleted_picture_is_gone_for_a_signed_url_too(http, house, image):
+    async with http.delete(f"{house.url}/api/images/{image['id']}/", headers=BEARER) as response:
+        assert response.status == 204
+
+    assert (await fetched(http, house, image["imageUrl"]))[0] == 404
+    assert (await fetched(http, house, URL(image["imageUrl"]).path, **BEARER))[0] == 404
+
+
+async def test_row_40_a_script_behind_a_picture_is_served_as_the_picture_that_it_is(http, house, image):
+    _, headers, content = await fetched(http, house, image["imageUrl"])
+
+    assert content.endswith(SCRIPT)
+    assert headers["Content-Type"] == "image/png"
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    assert headers["Content-Security-Policy"] == "default-src 'none'; frame-ancestors 'none'"
+    _, _, thumbnail = await fetched(http, house, image["thumbnailUrl"])
+    assert b"script" not in thumbnail
+
+
+async def test_a_picture_is_kept_by_its_readers_browser_and_by_no_shared_cache(http, house, image):
+    _, headers, _ = await fetched(http, house, image["imageUrl"])
+    again, _, _ = await fetched(http, house, image["imageUrl"], **{"If-None-Match": headers["ETag"]})
+    some, ranged, _ = await fetched(http, house, image["imageUrl"], Range="bytes=0-9")
+    beyond, _, _ = await fetched(http, house, image["imageUrl"], Range="bytes=9999999-")
+
+    assert headers["Cache-Control"] == "private, max-age=31536000, immutable"
+    assert (again, some, beyond) == (304, 206, 416)
+    assert ranged["Content-Length"] == "10"
+
+
+async def test_row_59_no_path_leads_out_of_the_media(http, house, image):
+    """A link in the storage is not followed either; ids are compared with records, and never made into paths."""
+    secret = house.folder / "secret.txt"
+    secret.write_text("a secret of the house")
+    file = next((house.media / "generated_images").rglob(f"{image['id']}.png"))
+    month = "/".join(file.relative_to(house.media).parts[:3])
+    other = "01890000-0000-7000-8000-000000000000"
+    (file.parent / f"{other}.png").symlink_to(secret)
+
+    for path in [
+        "/media/../darkroom.db",
+        "/media/..%2fdarkroom.db",
+        "/media/%2e%2e/darkroom.db",
+        "/media/%2e%2e%2fdarkroom.db",
+        "/media/..%252fdarkroom.db",
+        "/media/....//darkroom.db",
+        "/media/..%5cdarkroom.db",
+        f"/media/{secret}",
+        f"/media/%2F{str(secret)[1:]}",
+        "/media//etc/passwd",
+        "/media/%00",
+        f"/media/{month}/{image['id']}.png%00.txt",
+        f"/media/{month}/{other}.png",
+        f"/media/{month}/../../../secret.txt",
+        f"/media/{month}/{image['id']}.PNG",
+        f"/media/{month}/{image['id'].upper()}.png",
+        "/media/generated_images/",
+        "/media/",
+    ]:
+        status, _, content = await fetched(http, house, path, **BEARER)
+        assert status == 404, (path, status)
+        assert b"secret" not in content.replace(b"secret.txt", b"")
+
+    file.unlink()
+    file.symlink_to(secret)
+    status, _, content = await fetched(http, house, URL(image["imageUrl"]).path, **BEARER)
+    assert status in {404, 503}, "a link in the place of a file is a disk that is not as it should be"
+    assert b"a secret of the house" not in content
+
+
+async def test_without_limits_nothing_is_said_of_them(http, house):
+    async with http.post(f"{house.url}/v1/images/generations", json=ORDER, headers=BEARER) as response:
+        assert response.status == 201
+        assert not [name for name in response.headers if name.lower().startswith("ratelimit")]
+
+
+async def test_a_file_lost_behind_our_back_is_a_404(http, house, image):
+    next((house.media / "thumbnails").rglob(f"{image['id']}.png")).unlink()
+
+    statuses = await asyncio.gather(*(fetched(http, house, image["thumbnailUrl"]) for _ in range(3)))
+
+    assert {status for status, _, _ in statuses} == {404}

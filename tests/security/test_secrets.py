@@ -1,0 +1,118 @@
+"""What must never be read in a log or in an error: secrets, tokens, tickets, signatures, prompts. Row 68."""
+
+import asyncio
+import json
+import os
+import sys
+
+import aiohttp
+import pytest
+from yarl import URL
+
+from common.clock import SystemClock
+from common.keys import Keys
+from common.store.sqlite import SqliteStore
+from tests.house import ORDER, embedded
+from tests.inference_double import inference_double, status
+from tests.security import callers
+
+PROMPT = "a zebra on the moon\n2025-01-15T12:00:00Z [error] forged line\r\x1b[2J"
+SAID = "a zebra on the moon \u2028 of my own"
+
+
+@pytest.mark.parametrize("log_format", ["text", "json"])
+async def test_row_68_logs_hold_no_secret_no_prompt_and_no_forged_line(tmp_path, log_format):
+    async with (
+        inference_double() as inference,
+        embedded(
+            tmp_path,
+            INFERENCE_SERVICE_URL=inference.url,
+            INFERENCE_SERVICE_API_KEY="the-key-of-the-inference-service",
+            LOG_LEVEL="DEBUG",
+            LOG_FORMAT=log_format,
+            **callers.settings_of(),
+        ) as house,
+        aiohttp.ClientSession() as http,
+    ):
+        async with SqliteStore.open(tmp_path / "darkroom.db", timeout_s=5) as store:
+            key = await Keys(store, SystemClock()).create("ada")
+        token, forged = callers.token(), callers.token(aud="another service")
+        inference.will(status(422, "bad prompt:\n[error] forged line of the inference service\x1b[2J"))
+        orders = f"{house.url}/v1/images/generations"
+
+        async def ask(method, url, **more):
+            async with http.request(method, url, **more) as response:
+                return response.status, await response.text(errors="replace")
+
+        bearer = {"Authorization": f"Bearer {token}"}
+        refused = await ask("POST", orders, json={**ORDER, "prompt": PROMPT}, headers=bearer)
+        failed = await ask("POST", orders, json={**ORDER, "prompt": SAID}, headers=bearer)
+        done = await ask("POST", orders, json={**ORDER, "prompt": SAID}, headers={"Authorization": f"Bearer {key}"})
+        _, ticket = await ask("POST", f"{house.url}/api/ws-tickets/", headers=bearer)
+        signature = URL(json.loads(done[1])["imageUrl"]).query["signature"]
+        await ask("GET", house.url + json.loads(done[1])["imageUrl"])
+        await ask("GET", f"{house.url}/api/limits/", headers={"Authorization": f"Bearer {forged}"})
+        await ask("GET", f"{house.url}/api/limits/?access_token={token}")
+        await ask("GET", f"{house.url}/ws?ticket={json.loads(ticket)['ticket']}")
+        await ask("GET", f"{house.url}/nowhere%0A[error]%20forged?token={token}")
+        await _send_no_http(house.api_port, token)
+        await house.services["up"].stop()
+        log = (tmp_path / "up.log").read_text()
+
+    assert (refused[0], failed[0], done[0]) == (400, 422, 201)
+    assert SAID not in failed[1].partition('"image"')[0], "the reason of a failure does not repeat the prompt"
+    secrets = {
+        "the secret": callers.SECRET,
+        "the signing key": callers.SIGNING,
+        "the service's key": "the-key-of-the-inference-service",
+        "a token": token.split(".")[2],
+        "a forged token": forged.split(".")[2],
+        "an API key": key,
+        "a ticket": json.loads(ticket)["ticket"],
+        "a signature": signature,
+        "a prompt": "zebra",
+        "an escape": "\x1b",
+    }
+    assert [what for what, secret in secrets.items() if secret in log] == []
+    assert not [line for line in log.splitlines() if line.startswith("[error] forged")]
+    if log_format == "json":
+        for line in log.splitlines():
+            assert not line.startswith("{") or json.loads(line)
+
+
+async def _send_no_http(port: int, token: str) -> None:
+    """A header that is too long, with a token in it: what reads it quotes it in its error."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(f"GET / HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}{'x' * 9000}\r\n\r\n".encode())
+    async with asyncio.timeout(10):
+        await reader.read()
+    writer.close()
+
+
+async def test_an_address_open_to_others_without_identity_stops_the_start(tmp_path):
+    settings = {
+        "STORE_URL": f"sqlite:///{tmp_path}/darkroom.db",
+        "MEDIA_ROOT": str(tmp_path / "media"),
+        "API_HOST": "0.0.0.0",
+        "API_PORT": "0",
+        "INFERENCE_SERVICE_URL": "http://127.0.0.1:1",
+    }
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "services", "up"),
+        env={**os.environ, **settings},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    async with asyncio.timeout(30):
+        said, _ = await process.communicate()
+
+    assert process.returncode == 1
+    assert b"API_HOST: 0.0.0.0 is open to others" in said
+
+
+async def test_anonymous_beyond_loopback_is_allowed_by_name_and_warned_of(tmp_path):
+    async with (
+        inference_double() as inference,
+        embedded(tmp_path, INFERENCE_SERVICE_URL=inference.url, API_HOST="0.0.0.0", ALLOW_ANONYMOUS="true") as house,
+    ):
+        assert "ALLOW_ANONYMOUS: everyone who reaches 0.0.0.0 acts as the one owner" in house.services["up"].log

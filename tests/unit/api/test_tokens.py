@@ -1,0 +1,154 @@
+"""Time, as tokens know it, and the provider's keys as they come and go; forgeries are in tests/security."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+
+import aiohttp
+import pytest
+from aiohttp import web
+from cryptography.hazmat.primitives.asymmetric import rsa
+from jwt.algorithms import RSAAlgorithm
+
+from common.clock import ManualClock
+from common.errors import Unauthorized, Unavailable
+from common.settings import read_settings
+from services.api.jwks import COOLDOWN_S, STALE_S, Jwks, usable
+from services.api.tokens import Tokens
+from tests.security import callers
+
+NOW = datetime.now(UTC).replace(microsecond=0)
+
+
+@pytest.fixture
+def clock():
+    return ManualClock(NOW)
+
+
+@pytest.fixture
+def tokens(clock):
+    return Tokens(read_settings(callers.settings_of()), jwks=None, clock=clock)
+
+
+def at(seconds):
+    return int((NOW + timedelta(seconds=seconds)).timestamp())
+
+
+async def test_a_token_holds_until_its_expiry_and_the_leeway(tokens, clock):
+    token = callers.token(exp=at(60), iat=at(0))
+
+    claims = await tokens.verify(token)
+    assert (claims.owner, claims.until) == ("ada", NOW + timedelta(seconds=90))
+    clock.advance(89)
+    await tokens.verify(token)
+    clock.advance(1)
+    with pytest.raises(Unauthorized):
+        await tokens.verify(token)
+
+
+@pytest.mark.parametrize("claim", ["nbf", "iat"])
+async def test_a_token_of_the_future_holds_within_the_leeway(tokens, claim):
+    await tokens.verify(callers.token(**{"exp": at(600), "iat": at(0), claim: at(29)}))
+
+    with pytest.raises(Unauthorized):
+        await tokens.verify(callers.token(**{"exp": at(600), "iat": at(0), claim: at(31)}))
+
+
+async def test_one_of_several_audiences_is_enough(tokens):
+    assert (await tokens.verify(callers.token(exp=at(60), iat=at(0), aud=["another", "darkroom"]))).owner == "ada"
+
+
+@pytest.fixture
+async def provider():
+    async with callers.provider() as provider:
+        yield provider
+
+
+@pytest.fixture
+async def jwks(provider, clock):
+    async with aiohttp.ClientSession() as http:
+        yield Jwks(http, url=f"{provider.url}/jwks", clock=clock)
+
+
+async def test_the_keys_are_fetched_once_for_many(provider, jwks):
+    found = await asyncio.gather(*(jwks.key("rsa-1", "RS256") for _ in range(50)))
+
+    assert {key.key_id for key in found} == {"rsa-1"}
+    assert provider.fetched == 1
+
+
+async def test_a_new_key_is_found_without_a_restart_and_an_old_one_goes(provider, jwks, clock):
+    await jwks.key("rsa-1", "RS256")
+    provider.keys = [{**provider.keys[0], "kid": "rsa-2"}]
+    assert await jwks.key("rsa-2", "RS256") is None, "asked a moment ago"
+
+    clock.advance(COOLDOWN_S)
+
+    assert (await jwks.key("rsa-2", "RS256")).key_id == "rsa-2"
+    assert await jwks.key("rsa-1", "RS256") is None
+
+
+async def test_unknown_kids_do_not_flood_the_provider(provider, jwks):
+    for number in range(100):
+        assert await jwks.key(f"forged-{number}", "RS256") is None
+
+    assert provider.fetched == 1
+
+
+async def test_a_key_serves_one_algorithm_only(jwks):
+    assert await jwks.key("rsa-1", "ES256") is None
+    assert await jwks.key("rsa-1", "HS256") is None
+    assert (await jwks.key(None, "ES256")).key_id == "ec-1", "the only one there is for it"
+
+
+async def test_keys_are_believed_while_the_provider_is_away_but_not_for_ever(provider, jwks, clock):
+    await jwks.key("rsa-1", "RS256")
+    provider.answer = web.Response(status=500)
+
+    clock.advance(COOLDOWN_S)
+    assert await jwks.key("forged", "RS256") is None
+    assert (await jwks.key("rsa-1", "RS256")).key_id == "rsa-1"
+    clock.advance(STALE_S)
+    with pytest.raises(Unavailable):
+        await jwks.key("rsa-1", "RS256")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"status": 500},
+        {"status": 302, "headers": {"Location": "/trap"}},
+        {"text": "<html>"},
+        {"text": "[" * 100_000},
+        {"text": '{"keys": 7}'},
+        {"text": '{"keys": []}'},
+        {"body": b" " * 300_000},
+    ],
+    ids=["500", "redirect", "html", "deep", "no list", "no key", "huge"],
+)
+async def test_what_is_no_key_set_gives_no_key(provider, jwks, answer):
+    provider.answer = web.Response(**answer)
+
+    with pytest.raises(Unavailable):
+        await jwks.key("rsa-1", "RS256")
+    assert provider.trapped == 0, "a redirect is not followed"
+
+
+def test_only_public_keys_for_signatures_are_used():
+    good, ec = callers.public_keys()
+    weak = RSAAlgorithm.to_jwk(
+        rsa.generate_private_key(public_exponent=65537, key_size=1024).public_key(), as_dict=True
+    )
+    private = RSAAlgorithm.to_jwk(callers.rsa_key(), as_dict=True)
+    passed_over = [
+        {"kty": "oct", "k": "c2VjcmV0", "kid": "rsa-1"},
+        {**good, "use": "enc"},
+        {**good, "alg": "RS512"},
+        {**good, "n": "!!"},
+        {"kty": "RSA"},
+        {**weak, "kid": "weak"},
+        {**private, "kid": "private"},
+        "a text",
+        None,
+    ]
+
+    assert [key.key_id for key in usable({"keys": [*passed_over, good, ec]})] == ["rsa-1", "ec-1"]

@@ -1,0 +1,185 @@
+"""One order through a generator whose store or disk fails at the worst moment, or whose clock is wrong."""
+
+import asyncio
+from datetime import timedelta
+
+import pytest
+
+from common import images
+from common.clock import ManualClock
+from common.errors import Misconfigured, Refused, Unavailable
+from common.images import Failure, Lease, Picture
+from common.media.files import FileMedia
+from common.messages import GenerateImage
+from services.generator import generate
+from services.generator.inference import _idempotency_key
+from services.generator.worker import run_generator
+from tests.inference_double import paint
+from tests.making import an_image
+from tests.unit.generator.test_generate import bench
+
+
+@pytest.fixture(autouse=True)
+def _short_pauses(monkeypatch):
+    monkeypatch.setattr(generate, "STORE_PAUSE_S", 0.01)
+
+
+class Failing:
+    """Stands before a port: calls of `method` are answered with Unavailable, once they were made or before."""
+
+    def __init__(self, port, method: str, *, applied: list[bool]) -> None:
+        self._port = port
+        self._method = method
+        self._applied = applied
+
+    def __getattr__(self, name):
+        made = getattr(self._port, name)
+        if name != self._method or not self._applied:
+            return made
+
+        async def call(*arguments):
+            if not self._applied:
+                return await made(*arguments)
+            if self._applied.pop(0):
+                await made(*arguments)
+            raise Unavailable("store", "its answer was lost")
+
+        return call
+
+
+@pytest.mark.parametrize("applied", [[True] * 6, [False] * 6, [True, False] * 6], ids=["applied", "not", "either"])
+async def test_row_42_a_write_whose_answer_was_lost_is_made_once(tmp_path, applied):
+    left = list(applied)
+
+    async with bench(tmp_path, seen_by_worker=lambda port: Failing(port, "replace", applied=left)) as made:
+        image = await made.final(await made.order())
+
+        assert (image.status, image.attempts, image.failures, image.lost) == ("completed", 1, 0, 0)
+        assert left == []
+        assert len(made.inference.keys) == 1
+        assert len(made.files()) == 2
+
+
+async def test_row_43_a_worker_cancelled_in_the_middle_of_a_write_reads_the_record_before_it_acts(tmp_path):
+    """The write goes through though its task is cancelled: the image is not given back, for it is completed."""
+
+    class Slow(Failing):
+        def __getattr__(self, name):
+            found = getattr(self._port, name)
+            if name != "replace":
+                return found
+
+            async def call(image):
+                writing = asyncio.ensure_future(found(image))
+                if image.status == "completed" and image.event_due:
+                    begun.set()
+                    await asyncio.shield(writing)
+                    await asyncio.Event().wait()  # the answer never comes
+                return await writing
+
+            return call
+
+    begun = asyncio.Event()
+    async with bench(
+        tmp_path, seen_by_worker=lambda port: Slow(port, "replace", applied=[]), GRACE_PERIOD="0.1"
+    ) as made:
+        image_id = await made.order()
+        await begun.wait()
+
+        made.stopping.set()
+        await made.task
+
+        image = await made.store.get(image_id)
+        assert (image.status, image.attempts, image.event_due.type) == ("completed", 1, "image.completed")
+        assert made.files() == [image.image_file, image.thumbnail]
+
+
+async def test_row_45_a_full_disk_is_nobodys_failure_and_leaves_no_half_file(tmp_path):
+    full = [False, False]
+
+    async with bench(tmp_path, seen_by_worker=lambda port: Failing(port, "put", applied=full)) as made:
+        image = await made.final(await made.order())
+
+        assert (image.status, image.attempts, image.failures) == ("completed", 3, 0)
+        assert made.files() == [image.image_file, image.thumbnail]
+
+
+async def test_row_46_media_that_cannot_be_written_end_the_start(tmp_path):
+    (tmp_path / "file").write_text("no folder")
+
+    with pytest.raises(Misconfigured, match="MEDIA_ROOT"):
+        async with FileMedia.open(tmp_path / "file" / "media"):
+            pass
+
+
+async def test_row_26_one_order_delivered_to_two_generators_at_once_is_painted_by_one(tmp_path):
+    async with bench(tmp_path) as made, asyncio.TaskGroup() as group:
+        made.inference.always(made.inference.hold)
+        stopping = asyncio.Event()
+        group.create_task(
+            run_generator(
+                made.settings,
+                bus=made.bus,
+                store=made.store,
+                media=made.media,
+                clock=made.clock,
+                inference_url=made.inference.url,
+                stopping=stopping,
+            )
+        )
+        image = an_image(created_at=made.clock.now())
+        await made.store.insert(image)
+        command = GenerateImage(id=image.id, source="api", subject=image.id, time=made.clock.now())
+        await asyncio.gather(*(made.bus.send(command) for _ in range(4)))
+        await made.inference.held.wait()
+        made.inference.always(paint)
+        made.inference.released.set()
+
+        done = await made.final(image.id)
+
+        assert (done.status, done.attempts) == ("completed", 1)
+        assert made.inference.keys == [image.id]
+        stopping.set()
+
+
+def test_row_17_a_worker_whose_clock_is_an_hour_ahead_takes_over_at_most_once_and_the_fence_holds():
+    """Leases are of the wall clock: a fast clock takes over too early, and the result of the other is refused."""
+    clock, ahead = ManualClock(), ManualClock()
+    ahead.advance(600)
+    image = an_image(created_at=clock.now())
+    deadline = timedelta(minutes=15)
+
+    def lease(by: ManualClock, token: str) -> Lease:
+        return Lease(token=token, worker=token, until=by.now() + timedelta(seconds=30))
+
+    first = images.claim(image, lease=lease(clock, "right"), now=clock.now(), deadline=deadline)
+    second = images.claim(first, lease=lease(ahead, "ahead"), now=ahead.now(), deadline=deadline)
+
+    with pytest.raises(Refused, match="no longer"):
+        images.complete(second, lease=lease(clock, "right"), attempt=1, picture=a_picture(first), now=clock.now())
+    with pytest.raises(Refused, match="held by"):  # and it is not taken back: no going round
+        images.claim(second, lease=lease(clock, "right"), now=clock.now(), deadline=deadline)
+    done = images.complete(second, lease=lease(ahead, "ahead"), attempt=2, picture=a_picture(second), now=ahead.now())
+    assert (done.status, done.attempts, done.lost) == ("completed", 2, 1)
+
+
+def a_picture(image) -> Picture:
+    image_format = images.Format.PNG
+    return Picture(
+        image_file=images.image_key(image, image_format),
+        thumbnail=images.thumbnail_key(image, image_format),
+        format=image_format,
+        file_size=1,
+        width=64,
+        height=64,
+        generation_time=1,
+    )
+
+
+def test_a_second_try_after_a_bad_picture_is_ordered_under_one_key_whatever_becomes_of_it():
+    """A worker that dies with the second picture in hand must not have it painted a third time."""
+    bad = Failure(code="bad_image", detail="html")
+
+    keys = [_idempotency_key(an_image(id="i", error=error, attempts=n)) for n, error in enumerate((None, bad, bad), 1)]
+
+    assert keys == ["i", "i-2", "i-2"]

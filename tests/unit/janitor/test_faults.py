@@ -1,0 +1,42 @@
+"""The janitor beside others that work on the same images."""
+
+import asyncio
+from collections import Counter
+from functools import partial
+
+from common import images
+from common.errors import NotFound, Refused
+from common.messages import TickData
+from common.store.port import change
+from services.janitor.purge import purge
+from tests.unit.janitor.test_jobs import a_completed_image, house, told
+
+NOTHING = TickData()
+
+
+async def test_row_55_a_purge_and_a_users_delete_of_the_same_images_are_each_done_once(tmp_path):
+    async with house(tmp_path) as tools:
+        old = [await a_completed_image(tools) for _ in range(40)]
+        tools.clock.advance(31 * 86400)
+
+        async def deleted_by_its_owner(image):
+            """As the api does it; a 404 where the purge was first."""
+            try:
+                deleted = await change(tools.store, image.id, partial(images.delete, now=tools.clock.now()))
+            except (NotFound, Refused):
+                return
+            await tools.outbox.try_announce(deleted)
+            await tools.media.remove(images.media_keys(deleted))
+            await change(tools.store, image.id, partial(images.bury, now=tools.clock.now()))
+
+        await asyncio.gather(
+            purge(NOTHING, tools=tools),
+            *(deleted_by_its_owner(image) for image in old[::2]),
+            purge(NOTHING, tools=tools),
+        )
+
+        records = await tools.store.several([image.id for image in old])
+        assert all(record.buried_at and record.event_due is None for record in records.values())
+        assert await tools.media.exists([image.image_file for image in old]) == set()
+        heard = Counter(await told(tools))
+        assert {subject for kind, subject in heard if kind == "image.deleted"} == {image.id for image in old}
