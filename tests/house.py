@@ -22,18 +22,21 @@ ORDER = {"prompt": "a lighthouse at dusk", "width": 64, "height": 64, "steps": 2
 class Service:
     """One `darkroom` process. Its output goes to a file, shown when it does not do what it should."""
 
-    def __init__(self, name: str, *, env: dict[str, str], log: Path, ready_url: str | None) -> None:
+    def __init__(
+        self, name: str, *, env: dict[str, str], log: Path, ready_url: str | None, module: str = "services"
+    ) -> None:
         self.name = name
         self.ready_url = ready_url
-        self._env = env
-        self._log = log
+        self.module = module
+        self.env = env
+        self.log_file = log
         self._process: asyncio.subprocess.Process | None = None
 
     async def start(self) -> None:
-        command = [sys.executable, "-m", "services", self.name]
-        with self._log.open("ab") as output:
+        command = [sys.executable, "-m", self.module, self.name]
+        with self.log_file.open("ab") as output:
             self._process = await asyncio.create_subprocess_exec(
-                *command, env={**os.environ, **self._env}, stdout=output, stderr=output, start_new_session=True
+                *command, env={**os.environ, **self.env}, stdout=output, stderr=output, start_new_session=True
             )
 
     @property
@@ -78,7 +81,7 @@ class Service:
 
     @property
     def log(self) -> str:
-        return self._log.read_text()[-6000:]
+        return self.log_file.read_text()[-6000:]
 
 
 async def _answers(http: aiohttp.ClientSession, url: str) -> bool:

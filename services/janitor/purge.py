@@ -7,6 +7,7 @@ In batches, each step repeatable: killed anywhere, reconcile or the next purge g
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from datetime import datetime, timedelta
 
@@ -18,6 +19,7 @@ from services.janitor.tools import SOURCE, Tools, each
 
 log = logging.getLogger(__name__)
 
+UNDER_WAY = 3  # batches: one at the store, one at the disk, one at the broker
 SLICE = 20  # batches in one run; a longer purge sends itself a tick, so that no run outlives a worker's patience
 
 
@@ -40,27 +42,43 @@ async def purge(tick: TickData, *, tools: Tools) -> None:
 
 
 async def _slice(cutoff: datetime, tools: Tools) -> tuple[int, bool]:
-    """How many were purged, and whether more are left."""
+    """How many were purged, and whether more are left.
+
+    While the files of one batch go, which waits for the disk, the next one is marked.
+    """
     purged = 0
-    for _ in range(SLICE):
-        batch = await tools.store.purgeable(cutoff, limit=tools.settings.purge_batch)
-        if not batch:
-            return purged, False
-        purged += await _purge(batch, tools)
+    turn = asyncio.Semaphore(UNDER_WAY)
+    try:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(SLICE):
+                await turn.acquire()
+                batch = await tools.store.purgeable(cutoff, limit=tools.settings.purge_batch)
+                if not batch:
+                    return purged, False
+                marked = await _mark(batch, tools)
+                purged += len(marked)
+                group.create_task(_clear(marked, tools)).add_done_callback(lambda _: turn.release())
+    except BaseExceptionGroup as errors:
+        # the first is enough: whatever was cut short is marked, and reconcile or the next purge goes on from there
+        raise errors.exceptions[0] from None
     return purged, True
 
 
-async def _purge(batch: list[Image], tools: Tools) -> int:
+async def _mark(batch: list[Image], tools: Tools) -> list[Image]:
+    """Those that nobody else was faster with."""
     now = tools.clock.now()
     marked = {image.id: images.delete(image, now=now) for image in batch}
     won = await tools.store.replace_several(list(marked.values()))
-    ours = [marked[image_id] for image_id in won]
-    await tools.media.remove([key for image in ours for key in images.media_keys(image)])
-    announced = await _announced(ours, tools)
-    buried = [images.bury(image, now=now, announced=image.id in announced) for image in ours]
+    return [marked[image_id] for image_id in won]
+
+
+async def _clear(marked: list[Image], tools: Tools) -> None:
+    await tools.media.remove([key for image in marked for key in images.media_keys(image)])
+    announced = await _announced(marked, tools)
+    now = tools.clock.now()
+    buried = [images.bury(image, now=now, announced=image.id in announced) for image in marked]
     await tools.store.replace_several(buried)
-    metrics.purged.inc(len(ours))
-    return len(ours)
+    metrics.purged.inc(len(marked))
 
 
 async def _announced(deleted: list[Image], tools: Tools) -> set[str]:

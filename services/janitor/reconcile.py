@@ -81,8 +81,7 @@ async def _past_deadline(image: Image, tools: Tools) -> None:
 
 
 async def _lapse(image: Image, tools: Tools) -> None:
-    after = await change(tools.store, image.id, partial(images.lapse, now=tools.clock.now()))
-    await (tools.outbox.announce(after) if after.status.is_final else tools.outbox.order(after))
+    await tools.outbox.order(await change(tools.store, image.id, partial(images.lapse, now=tools.clock.now())))
 
 
 async def _send_lost(now: datetime, grace: datetime, tools: Tools) -> int:

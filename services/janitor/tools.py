@@ -38,12 +38,12 @@ async def each(found: Iterable[Image], act: Callable[[Image], Awaitable[object]]
     Raises:
         Unavailable: as soon as one act does; those under way are cancelled, the next run finds them.
     """
-    gate = asyncio.Semaphore(AT_ONCE)
+    left = iter(found)
     done = 0
 
-    async def one(image: Image) -> None:
+    async def one_after_another() -> None:
         nonlocal done
-        async with gate:
+        for image in left:
             try:
                 await act(image)
                 done += 1
@@ -52,8 +52,8 @@ async def each(found: Iterable[Image], act: Callable[[Image], Awaitable[object]]
 
     try:
         async with asyncio.TaskGroup() as group:
-            for image in found:
-                group.create_task(one(image))
+            for _ in range(AT_ONCE):  # tasks that go on, not one for each image: a batch has a thousand
+                group.create_task(one_after_another())
     except BaseExceptionGroup as errors:
         raise errors.exceptions[0] from None
     return done

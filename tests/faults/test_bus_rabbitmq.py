@@ -12,9 +12,10 @@ import aiormq
 import pamqp.encode
 import pytest
 
-from common.bus.port import After, Done, Since, WorkQueue
+from common.bus.port import After, Since, WorkQueue
 from common.bus.rabbitmq.bus import RabbitBus
 from common.bus.rabbitmq.topology import _AT_LEAST_ONCE, DEAD_QUEUE, EVENTS, LOG_QUEUE, ROUTES
+from common.bus.rabbitmq.working import Worker
 from common.errors import CursorGone, Misconfigured, Unavailable, Unconfirmed
 from common.messages import ApiJoined, SweepReport, encode
 from common.messages import JanitorSwept as Swept
@@ -57,6 +58,11 @@ class Reading:
         await asyncio.wait([self._task])
 
 
+def is_refused(outcome: BaseException | None) -> bool:
+    """The broker does not have it, for sure."""
+    return isinstance(outcome, Unavailable) and not isinstance(outcome, Unconfirmed)
+
+
 async def is_well(bus: RabbitBus) -> None:
     await until(lambda: bus.trouble == "", limit_s=RECOVERY_S)
 
@@ -68,17 +74,20 @@ async def test_01_02_53_a_broker_restart_loses_nothing_and_repeats_nothing(rabbi
     working, ticking = Recorder(), Recorder()
     async with opened(rabbitmq.fresh_vhost()) as bus, bus.work(WorkQueue.GENERATE, working, concurrency=1) as taking:
         reading = Reading(bus)
+        # a broker that is killed within half a second of declaring a queue may forget it (Ra's directory, 3.10)
+        await bus.send(order(), delay_s=1)
+        await working.saw(1)
         await taking.pause()
         await asyncio.gather(*(bus.send(each) for each in orders))
         for each in events[:5]:
             await bus.publish(each)
-        await bus.arm("timer.purge", interval_s=0.5)
         await reading.saw(5)
+        await bus.arm("timer.purge", interval_s=2)  # it falls due while the broker is down
 
         await asyncio.to_thread(getattr(rabbitmq, how))
         with pytest.raises(Unavailable):
             await bus.publish(event(99))
-        trouble = bus.trouble
+        await until(lambda: bus.trouble != "")
         await asyncio.to_thread(rabbitmq.start)
 
         await is_well(bus)
@@ -86,15 +95,14 @@ async def test_01_02_53_a_broker_restart_loses_nothing_and_repeats_nothing(rabbi
             await bus.publish(each)
         await reading.saw(10)
         await taking.resume()
-        await working.saw(3)
+        await working.saw(4)
         async with bus.work(WorkQueue.PURGE, ticking, concurrency=1):
             await ticking.saw(1)
             armed_again = await bus.arm("timer.purge", interval_s=60)
         await reading.stop()
 
-    assert trouble != ""
     assert reading.ids == [each.id for each in events]
-    assert sorted(working.ids) == sorted(each.id for each in orders)
+    assert sorted(working.ids[1:]) == sorted(each.id for each in orders)
     assert (len(ticking.seen), armed_again) == (1, True)
 
 
@@ -125,21 +133,25 @@ async def test_04_work_goes_on_when_every_connection_is_closed(rabbitmq: RabbitM
 async def test_04_no_more_than_the_concurrency_is_in_hand_after_a_reconnect(vhost: str):
     worker = Recorder()
     worker.gate.clear()
-    async with proxy_before(vhost) as (proxy, url), opened(url) as bus, opened(vhost) as other:
-        async with bus.work(WorkQueue.GENERATE, worker, concurrency=2):
-            for _ in range(2):
-                await bus.send(order())
-            await worker.saw(2)
-            taken_over = Recorder()
-            async with other.work(WorkQueue.GENERATE, taken_over, concurrency=2):
-                proxy.cut()
-                await taken_over.saw(2)
-            for _ in range(4):
-                await other.send(order())
-            await until(lambda: _pending(bus) == 2, limit_s=RECOVERY_S)
-            in_hand = worker.running
-            worker.gate.set()
-            await worker.saw(6)
+    async with (
+        proxy_before(vhost) as (proxy, url),
+        opened(url) as bus,
+        opened(vhost) as other,
+        bus.work(WorkQueue.GENERATE, worker, concurrency=2),
+    ):
+        for _ in range(2):
+            await bus.send(order())
+        await worker.saw(2)
+        taken_over = Recorder()
+        async with other.work(WorkQueue.GENERATE, taken_over, concurrency=2):
+            proxy.cut()
+            await taken_over.saw(2)
+        for _ in range(4):
+            await other.send(order())
+        await until(lambda: _pending(bus) == 2, limit_s=RECOVERY_S)
+        in_hand = worker.running
+        worker.gate.set()
+        await worker.saw(6)
 
     assert (in_hand, worker.most_at_once) == (2, 2)
 
@@ -165,7 +177,7 @@ async def test_05_a_half_open_link_is_found_and_events_are_late_but_not_lost(vho
 
 
 async def test_06_a_link_cut_before_the_confirm_leaves_the_outcome_unknown(vhost: str):
-    async with proxy_before(vhost) as (proxy, url), opened(url, timeout_s=20) as bus:
+    async with proxy_before(vhost) as (proxy, url), opened(url, timeout_s=3) as bus:
         proxy.silence()
         publishing = [asyncio.create_task(bus.publish(event(number))) for number in range(100)]
         await asyncio.sleep(0)  # they start, and write
@@ -178,8 +190,8 @@ async def test_06_a_link_cut_before_the_confirm_leaves_the_outcome_unknown(vhost
         await is_well(bus)
         await bus.publish(event(100))
 
-    assert {type(outcome) for outcome in outcomes} <= {Unconfirmed, Unavailable}
-    assert Unconfirmed in {type(outcome) for outcome in outcomes}
+    assert all(isinstance(outcome, Unavailable) for outcome in outcomes)
+    assert not all(map(is_refused, outcomes))
 
 
 async def test_06_whatever_is_under_way_when_links_are_cut_again_and_again_has_an_outcome(vhost: str):
@@ -204,7 +216,7 @@ async def test_06_whatever_is_under_way_when_links_are_cut_again_and_again_has_a
         await reading.stop()
 
     confirmed = [each.id for each, outcome in zip(events, outcomes, strict=True) if outcome is None]
-    assert {type(outcome) for outcome in outcomes} <= {type(None), Unconfirmed, Unavailable}
+    assert all(outcome is None or isinstance(outcome, Unavailable) for outcome in outcomes)
     assert set(confirmed) <= set(reading.ids)
     assert len(set(reading.ids)) == len(reading.ids)
 
@@ -263,7 +275,7 @@ async def test_09_a_missing_binding_is_declared_again_and_nothing_vanishes(vhost
         outcomes = await asyncio.gather(bus.send(same), bus.send(same), bus.send(order()), return_exceptions=True)
         await bus.send(order())
 
-        assert [type(outcome) for outcome in outcomes] == [Unavailable] * 3
+        assert all(map(is_refused, outcomes))
         await until(lambda: _waiting(bus, 1))
 
 
@@ -340,16 +352,20 @@ async def test_13_a_broker_that_is_not_there_yet_is_waited_for(vhost: str):
                 await worker.saw(1)
 
     assert "connecting to 127.0.0.1" in trouble
-    assert type(raised.value) is Unavailable  # known not to be there: nothing was sent
+    assert is_refused(raised.value)
 
 
 async def test_13_a_wrong_password_that_is_only_seen_later_ends_the_block(vhost: str):
     async with proxy_before(vhost.replace("guest:guest", "guest:wrong")) as (proxy, url):
         proxy.refuse()
-        with pytest.raises(Misconfigured, match="refuses the user"):
+
+        async def serve() -> None:
             async with opened(url, timeout_s=0.3):
                 await proxy.listen()
                 await asyncio.Event().wait()
+
+        with pytest.raises(Misconfigured, match="refuses the user"):
+            await serve()
 
 
 async def test_14_a_full_queue_refuses(rabbitmq: RabbitMQ):
@@ -358,14 +374,14 @@ async def test_14_a_full_queue_refuses(rabbitmq: RabbitMQ):
     async with opened(url) as bus:
         await asyncio.to_thread(rabbitmq.ctl, *policy, "--apply-to", "queues")
 
-        async def is_refused() -> bool:
+        async def is_full() -> bool:
             try:
                 await bus.send(order())
             except Unavailable as error:
-                return type(error) is not Unconfirmed
+                return is_refused(error)
             return False
 
-        await until(is_refused)  # a quorum queue takes some more than its limit
+        await until(is_full)  # a quorum queue takes some more than its limit
 
 
 async def test_52_a_lost_token_is_armed_again(vhost: str):
@@ -476,12 +492,11 @@ async def test_an_order_with_odd_properties_is_a_dead_letter_or_an_order_like_an
 
 
 async def test_a_message_that_the_broker_gave_up_is_a_dead_letter_of_its_queue(vhost: str):
-    """20 workers have died of it."""
-    async with opened(vhost) as bus, raw_channel(vhost) as channel:
+    """One worker after the other has died of it."""
+    async with opened(vhost) as bus:
         await bus.send(order("image-1"))
-        queue = await channel.get_queue(ROUTES[WorkQueue.GENERATE].queue)
-        for _ in range(21):
-            await until(lambda: _returned(queue))
+        for _ in range(21):  # 4.3 does not count what is given back, only what a worker lost
+            await until(lambda: _lost(vhost, ROUTES[WorkQueue.GENERATE].queue))
         await until(lambda: _letters(bus, 1))
         (letter,) = await bus.dead_letters(10)
         undertaker = Recorder()
@@ -506,12 +521,15 @@ async def test_the_dead_letters_bear_being_looked_at_more_often_than_the_limit(v
 
 async def test_nothing_is_left_running_when_a_bus_is_closed(vhost: str):
     before = asyncio.all_tasks()
-    async with opened(vhost) as bus:
-        async with bus.work(WorkQueue.GENERATE, Recorder(), concurrency=1), bus.listen(frozenset({"a.b"}), print):
-            reading = bus.read(Since(EPOCH))
-            await bus.publish(ApiJoined(id="1", source="test", time=now()))
-            await anext(reading)
-            await reading.aclose()
+    async with (
+        opened(vhost) as bus,
+        bus.work(WorkQueue.GENERATE, Recorder(), concurrency=1),
+        bus.listen(frozenset({"a.b"}), print),
+    ):
+        reading = bus.read(Since(EPOCH))
+        await bus.publish(ApiJoined(id="1", source="test", time=now()))
+        await anext(reading)
+        await reading.aclose()
     await until(lambda: asyncio.all_tasks() == before)
 
 
@@ -548,16 +566,15 @@ async def _sent(bus: RabbitBus) -> bool:
     return True
 
 
-async def _returned(queue: aio_pika.abc.AbstractQueue) -> bool:
-    message = await queue.get(fail=False)
-    if message is None:
-        return (await queue.declare()).message_count == 0
-    await message.nack(requeue=True)
-    return True
+async def _lost(url: str, name: str) -> bool:
+    """Take a message and go, as a worker that dies; True as well when none is left."""
+    async with raw_channel(url) as channel:
+        queue = await channel.get_queue(name)
+        return await queue.get(fail=False) is not None or queue.declaration_result.message_count == 0
 
 
 def _pending(bus: RabbitBus) -> int:
-    return sum(len(taker._pending) for taker in bus._takers)
+    return sum(len(taker._pending) for taker in bus._takers if isinstance(taker, Worker))
 
 
 async def _publish_with_timestamp(url: str, exchange: str, key: str, body: bytes, timestamp: int) -> None:
@@ -567,9 +584,6 @@ async def _publish_with_timestamp(url: str, exchange: str, key: str, body: bytes
     properties = aiormq.spec.Basic.Properties(delivery_mode=2)
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(pamqp.encode.METHODS, "timestamp", lambda value: int(value).to_bytes(8, "big"))
-        properties.timestamp = timestamp
+        properties.timestamp = timestamp  # type: ignore[assignment]  # what it would not take
         await channel.basic_publish(body, exchange=exchange, routing_key=key, properties=properties)
     await connection.close()
-
-
-_ = Done

@@ -72,13 +72,18 @@ class Process:
         self._guard.communicate()
 
 
+_given: set[int] = set()  # not given twice: its server may not listen yet
+
+
 def free_ports(count: int) -> list[int]:
     """Ports that nothing listens on, below the range from which the kernel picks ports for clients.
 
     A port inside that range could be taken while its server is down, even by a client that connects to itself.
     """
-    candidates = random.sample(range(20_000, 32_000), 200)  # Linux gives clients 32768 to 60999
-    return list(itertools.islice(filter(_is_free, candidates), count))
+    candidates = random.sample(range(20_000, 32_000), 500)  # Linux gives clients 32768 to 60999
+    ports = list(itertools.islice((port for port in candidates if port not in _given and _is_free(port)), count))
+    _given.update(ports)
+    return ports
 
 
 def _is_free(port: int) -> bool:

@@ -1,0 +1,95 @@
+"""What one image costs when there are many already: with 0 to 10^6 on record, and with 10,000 waiting in the queue.
+
+CPU of everyone who works for it (api, generators, janitor, broker), for it stays the same on a busy machine; images a
+second beside it. JPEG, the cheapest to check, so that the rest is seen best.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from pathlib import Path
+
+from benchmarks import servers
+from benchmarks.filling import fill_store
+from benchmarks.load import load
+from benchmarks.measuring import Table, Watch, arguments, finish, say
+
+ON_RECORD = (0, 10_000, 100_000, 1_000_000)
+QUEUED = 10_000
+WARM_UP = 20
+NOTHING = "0 on record"
+
+
+async def measure(house: servers.House, table: Table, row: str, *, size: int, queued: int = 0) -> None:
+    async with servers.opened(house), load(house.url) as ordering:
+        await ordering.flood(WARM_UP)
+        ordering.forget()
+        if queued:
+            # ordered and not waited for: what is timed is the work on the first `size` of them, the others waiting
+            waiting = asyncio.create_task(ordering.flood(queued))
+            while len(ordering.answered) < queued:
+                await asyncio.sleep(0.05)
+        pids = {alias: [service.pid] for alias, service in house.services.items()}
+        watch = Watch({**pids, "broker": servers.broker_pids()})
+        if queued:
+            ended = len(ordering.ended)
+            while len(ordering.ended) < ended + size:
+                await asyncio.sleep(0.01)
+            took = watch.wall_s
+            done = len(ordering.ended) - ended
+            waiting.cancel()
+        else:
+            took, done = await ordering.flood(size), size
+        spent = watch.spent()
+        store = sum(spent.values()) - spent["broker"]
+        table.add(
+            row,
+            **{
+                "services' CPU ms/image": store / done * 1000,
+                "generators' CPU ms/image": sum(spent[each] for each in spent if "generator" in each) / done * 1000,
+                "broker's CPU ms/image": spent["broker"] / done * 1000,
+                "images/s": done / took,
+            },
+        )
+
+
+async def main(size: int, rounds: int, most: int = ON_RECORD[-1]) -> None:
+    columns = ("services' CPU ms/image", "generators' CPU ms/image", "broker's CPU ms/image", "images/s", "over 0")
+    table = Table(f"Growth: {size} images each, JPEG", columns, head="beside")
+    with servers.folder() as folder, servers.broker() as broker:
+        async with servers.stub(folder) as stub:
+            await stub.show("JPEG")
+            counts = [count for count in ON_RECORD if count <= most]
+            filled: dict[int, Path] = {}
+            for count in counts[1:]:
+                filled[count] = folder / f"filled-{count}.db"
+                fill_store(filled[count], count)
+                say(f"filled {count:,}")
+            for number in range(rounds):
+                for count in counts:
+                    path = folder / f"growth-{count}-{number}"
+                    house = servers.house(path, bus_url=broker.fresh_vhost(), stub_url=stub.url, RETENTION_DAYS="36500")
+                    if count:
+                        # the same file again in the next round: some hundred more do not matter beside it
+                        filled[count].rename(path / "darkroom.db")
+                    await measure(house, table, f"{count:,} on record", size=size)
+                    if count:
+                        shutil.move(path / "darkroom.db", filled[count])
+                        for rest in ("-wal", "-shm"):
+                            (path / f"darkroom.db{rest}").unlink(missing_ok=True)
+                path = folder / f"growth-queued-{number}"
+                house = servers.house(path, bus_url=broker.fresh_vhost(), stub_url=stub.url)
+                await measure(house, table, f"{QUEUED:,} queued", size=size, queued=QUEUED)
+                say(f"round {number + 1}: growth")
+    for row in list(table.rows):
+        # no orders are taken while the queue is worked off: there, what a generator spends is compared
+        column = "generators' CPU ms/image" if "queued" in row else "services' CPU ms/image"
+        for ratio in table.ratios(row, NOTHING, column):
+            table.add(row, **{"over 0": ratio})
+    finish("growth", [table], size=size, rounds=rounds, queued=QUEUED)
+
+
+if __name__ == "__main__":
+    chosen = arguments(__doc__ or "", size=200, rounds=3)
+    asyncio.run(main(chosen.size, chosen.rounds))

@@ -1,0 +1,162 @@
+"""Many websockets in one cheap process: `python -m benchmarks.listeners HOST PORT`, told what to do by lines.
+
+    open COUNT [CURSOR]   open so many, wait for each one's hello; says the cursor of the last
+    wait FRAMES           until each has had so many since the last `wait`; says when, and latencies in ms
+    close                 close all
+
+Reads frames by their headers only; of a few sockets it reads the event's id, which ends in the time it was made at.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import os
+import re
+import sys
+import time
+
+SAMPLED = 50  # sockets whose latencies are taken
+AT_ONCE = 100  # handshakes under way
+_MADE_AT = re.compile(rb'"id":"[0-9a-f-]{36}\.(\d+)"')
+_CURSOR = re.compile(rb'"cursor": ?"([^"]*)"')
+PING = 9
+
+
+class Socket(asyncio.Protocol):
+    """The least of RFC 6455 that hears what a server says: frames not masked, pings answered."""
+
+    def __init__(self, request: bytes, *, sampled: bool) -> None:
+        self.frames = 0
+        self.latencies_ms: list[float] = []
+        self.hello: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        self.enough = asyncio.Event()
+        self.wanted = sys.maxsize
+        self._request = request
+        self._sampled = sampled
+        self._buffer = b""
+        self._upgraded = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+        transport.write(self._request)
+
+    def data_received(self, data: bytes) -> None:
+        data = self._buffer + data if self._buffer else data
+        place = 0
+        if not self._upgraded:
+            end = data.find(b"\r\n\r\n")
+            if end < 0:
+                self._buffer = data
+                return
+            if b" 101 " not in data[:20]:
+                self.hello.set_exception(ConnectionError(data[:300].decode(errors="replace")))
+                return
+            self._upgraded, place = True, end + 4
+        while len(data) - place >= 2:
+            size, head = data[place + 1], 2
+            if size == 126:
+                size, head = int.from_bytes(data[place + 2 : place + 4]), 4
+            elif size == 127:
+                size, head = int.from_bytes(data[place + 2 : place + 10]), 10
+            if len(data) - place < head + size:
+                break
+            self._frame(data[place] & 15, data, place + head, place + head + size)
+            place += head + size
+        self._buffer = data[place:]
+
+    def _frame(self, kind: int, data: bytes, start: int, end: int) -> None:
+        if kind == PING:
+            self.transport.write(b"\x8a" + bytes([0x80 | (end - start)]) + b"\0\0\0\0" + data[start:end])
+            return
+        if not self.hello.done():
+            self.hello.set_result(data[start:end])
+            return
+        self.frames += 1
+        if self._sampled and (found := _MADE_AT.search(data, start, end)):
+            self.latencies_ms.append((time.monotonic_ns() - int(found[1])) / 1e6)
+        if self.frames >= self.wanted:
+            self.enough.set()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        if not self.hello.done():
+            self.hello.set_exception(ConnectionError(f"closed before its hello: {error}"))
+        self.enough.set()
+
+
+class Listeners:
+    def __init__(self, host: str, port: int) -> None:
+        self._host = host
+        self._port = port
+        self._sockets: list[Socket] = []
+
+    async def open(self, count: int, after: str = "") -> dict[str, object]:
+        gate = asyncio.Semaphore(AT_ONCE)
+        loop = asyncio.get_running_loop()
+        key = base64.b64encode(os.urandom(16)).decode()
+        request = (
+            f"GET /ws{'?after=' + after if after else ''} HTTP/1.1\r\nHost: {self._host}:{self._port}\r\n"
+            "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+            f"Sec-WebSocket-Key: {key}\r\n\r\n"
+        ).encode()
+
+        async def one() -> None:
+            async with gate:
+                sampled = len(self._sockets) < SAMPLED
+                _, socket = await loop.create_connection(
+                    lambda: Socket(request, sampled=sampled), self._host, self._port
+                )
+                self._sockets.append(socket)
+                await socket.hello
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(count):
+                group.create_task(one())
+        found = _CURSOR.search(self._sockets[-1].hello.result())
+        return {"cursor": found[1].decode() if found else ""}
+
+    async def wait(self, frames: int) -> dict[str, object]:
+        for socket in self._sockets:
+            socket.wanted = frames
+            if socket.frames >= frames:
+                socket.enough.set()
+        for socket in self._sockets:
+            await socket.enough.wait()
+        at_ns = time.monotonic_ns()
+        heard = sum(socket.frames for socket in self._sockets)
+        latencies = [each for socket in self._sockets for each in socket.latencies_ms]
+        for socket in self._sockets:
+            socket.frames = 0
+            socket.wanted = sys.maxsize
+            socket.enough.clear()
+            socket.latencies_ms.clear()
+        return {"at_ns": at_ns, "heard": heard, "latencies_ms": latencies}
+
+    async def close(self) -> dict[str, object]:
+        for socket in self._sockets:
+            socket.transport.abort()
+        self._sockets.clear()
+        await asyncio.sleep(0)
+        return {}
+
+
+async def main() -> None:
+    listeners = Listeners(sys.argv[1], int(sys.argv[2]))
+    lines = asyncio.StreamReader()
+    loop = asyncio.get_running_loop()
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
+    while line := (await lines.readline()).decode().split():
+        match line:
+            case ["open", count, *after]:
+                answer = await listeners.open(int(count), *after)
+            case ["wait", frames]:
+                answer = await listeners.wait(int(frames))
+            case _:
+                answer = await listeners.close()
+        print(json.dumps(answer), flush=True)
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

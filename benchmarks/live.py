@@ -1,0 +1,216 @@
+"""The live stream: events to many sockets, what an idle socket costs, and a thousand that come back at once.
+
+One api process on RabbitMQ; events are published by this process, heard by listeners in processes of their own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from benchmarks import servers
+from benchmarks.filling import OWNER, an_image
+from benchmarks.measuring import Table, Watch, arguments, finish, memory_mib, percentile, say
+from common.bus.connect import open_bus
+from common.bus.port import Bus
+from common.clock import SystemClock
+from common.images import Status
+from common.messages import ImageChanged, view
+from common.settings import Settings
+from tests.house import House
+
+PER_S = 30  # events a second: 1,000 sockets then have 30,000 deliveries
+IDLE = 10_000
+IDLE_EACH = 5_000  # sockets of one listening process
+MISSED = 50
+
+
+class Hearing:
+    """A listening process, told by lines."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+
+    async def tell(self, line: str) -> None:
+        assert self._process.stdin
+        self._process.stdin.write(f"{line}\n".encode())
+        await self._process.stdin.drain()
+
+    async def answer(self) -> dict[str, Any]:
+        assert self._process.stdout
+        line = await self._process.stdout.readline()
+        if not line:
+            raise RuntimeError("the listeners have ended")
+        found: dict[str, Any] = json.loads(line)
+        return found
+
+    async def do(self, line: str) -> dict[str, Any]:
+        await self.tell(line)
+        return await self.answer()
+
+
+@asynccontextmanager
+async def hearing(port: int) -> AsyncIterator[Hearing]:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "benchmarks.listeners",
+        "127.0.0.1",
+        str(port),
+        cwd=servers.ROOT,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        limit=2**24,
+    )
+    try:
+        yield Hearing(process)
+    finally:
+        process.kill()
+        await process.wait()
+
+
+def an_event() -> ImageChanged:
+    """A completed image as a generator tells it; its id ends in the moment it was made at."""
+    now = datetime.now(UTC)
+    image = an_image(Status.COMPLETED, now)
+    return ImageChanged(
+        id=f"{image.id}.{time.monotonic_ns()}",
+        source="generator",
+        type="image.completed",
+        subject=image.id,
+        time=now,
+        owner=OWNER,
+        revision=image.revision,
+        attempt=1,
+        data=view(image, media_url="/media/", retention=timedelta(days=30)),
+    )
+
+
+async def tell(bus: Bus, count: int, *, per_s: float) -> None:
+    start = time.perf_counter()
+    for number in range(count):
+        await asyncio.sleep(max(0.0, start + number / per_s - time.perf_counter()))
+        await bus.publish(an_event())
+
+
+async def fan_out(house: House, bus: Bus, table: Table, *, size: int) -> None:
+    api = house.services["api"].pid
+    for sockets in (1, 10, 100, 1000):
+        events = size
+        async with hearing(house.api_port) as ears:
+            await ears.do(f"open {sockets}")
+            await tell(bus, 5, per_s=PER_S)
+            await ears.do("wait 5")
+            watch = Watch({"api": [api]})
+            await ears.tell(f"wait {events}")
+            began = time.perf_counter()
+            await tell(bus, events, per_s=PER_S)
+            heard = await ears.answer()
+            took, spent = time.perf_counter() - began, watch.spent()["api"]
+        if heard["heard"] < events * sockets:
+            raise RuntimeError(f"{heard['heard']} of {events * sockets} frames came")
+        row: dict[str, float] = {
+            "deliveries/s": heard["heard"] / took,
+            "a second and a core": heard["heard"] / spent,
+            "p50 ms": percentile(heard["latencies_ms"], 0.5),
+            "p99 ms": percentile(heard["latencies_ms"], 0.99),
+        }
+        table.add(f"{sockets:,} sockets", **row)
+
+
+async def idle(house: House, table: Table) -> None:
+    api = house.services["api"].pid
+    async with hearing(house.api_port) as first, hearing(house.api_port) as second:
+        await first.do("open 10")
+        before = memory_mib([api], what="VmRSS")
+        for ears in (first, second):
+            await ears.do(f"open {IDLE_EACH}")
+        after = memory_mib([api], what="VmRSS")
+        watch = Watch({"api": [api]})
+        await asyncio.sleep(10)
+        table.add(
+            f"{IDLE:,} idle sockets",
+            **{
+                "KiB each": (after - before) * 1024 / IDLE,
+                "MiB in all": after,
+                "api CPU %": watch.spent()["api"] / watch.wall_s * 100,
+            },
+        )
+
+
+async def resume(house: House, bus: Bus, table: Table) -> None:
+    """1,000 sockets; the api stops, 50 events are missed, it starts again, and all come back with their cursor."""
+    api = house.services["api"]
+    async with hearing(house.api_port) as ears:
+        await ears.do("open 1000")
+        await tell(bus, 3, per_s=PER_S)
+        await ears.do("wait 3")
+        cursor = await _cursor(house)
+        await api.stop()
+        await tell(bus, MISSED, per_s=1000)
+        await ears.do("close")
+        await api.start()
+        await api.ready()
+        watch = Watch({"api": [api.pid]})
+        began_ns = time.monotonic_ns()
+        await ears.do(f"open 1000 {cursor}")
+        greeted_ns = time.monotonic_ns()
+        heard = await ears.do(f"wait {MISSED}")
+    if heard["heard"] < 1000 * MISSED:
+        raise RuntimeError(f"{heard['heard']} of {1000 * MISSED} missed events came")
+    table.add(
+        f"1,000 sockets come back, {MISSED} events missed",
+        **{
+            "all greeted, s": (greeted_ns - began_ns) / 1e9,
+            "all caught up, s": (heard["at_ns"] - began_ns) / 1e9,
+            "api CPU s": watch.spent()["api"],
+        },
+    )
+
+
+async def _cursor(house: House) -> str:
+    """Where the log ends: what a fresh socket's hello says."""
+    async with hearing(house.api_port) as one:
+        return str((await one.do("open 1"))["cursor"])
+
+
+async def main(size: int, rounds: int) -> None:
+    fan = Table(
+        f"Fan-out: {size} completed events at {PER_S} a second",
+        ("deliveries/s", "a second and a core", "p50 ms", "p99 ms"),
+        head="to",
+    )
+    idling = Table("Idle sockets", ("KiB each", "MiB in all", "api CPU %"))
+    coming_back = Table("Resume after an api restart", ("all greeted, s", "all caught up, s", "api CPU s"))
+    with servers.folder() as folder, servers.broker() as broker:
+        async with servers.stub(folder) as stub:
+            for number in range(rounds):
+                bus_url = broker.fresh_vhost()
+                house = servers.house(
+                    Path(folder / f"live-{number}"),
+                    bus_url=bus_url,
+                    stub_url=stub.url,
+                    generators=0,
+                    WEBSOCKETS_PER_OWNER="20000",
+                )
+                async with (
+                    servers.opened(house),
+                    open_bus(Settings(bus_url=bus_url), name="bench", clock=SystemClock()) as bus,
+                ):
+                    await fan_out(house, bus, fan, size=size)
+                    await resume(house, bus, coming_back)
+                    await idle(house, idling)
+                say(f"round {number + 1}: live")
+    finish("live", [fan, idling, coming_back], size=size, rounds=rounds)
+
+
+if __name__ == "__main__":
+    chosen = arguments(__doc__ or "", size=200, rounds=3)
+    asyncio.run(main(chosen.size, chosen.rounds))

@@ -1,0 +1,218 @@
+"""Images a second, worker CPU, latency and memory: Pillow alone, Celery, dramatiq, taskiq, arq, and Darkroom.
+
+Everyone does `benchmarks/job.py`'s work on the same bytes from the same stub, four images in hand; Darkroom does it by
+its own code with all that it promises on top. Timed from the first order to the last row (Darkroom: the last
+completed event at a websocket); worker start-up and a warm-up are left out for all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from benchmarks import job, servers
+from benchmarks.load import load
+from benchmarks.measuring import Table, Watch, arguments, finish, memory_mib, percentile, say
+from benchmarks.samples import SAMPLES
+
+WARM_UP = 8
+RATES = (8, 25)
+PILLOW = "Pillow alone"
+DARKROOM = "Darkroom"
+PEERS = ("Celery", "dramatiq", "taskiq", "arq")
+
+
+@dataclass(frozen=True, slots=True)
+class Grounds:
+    """What all contenders share in a run."""
+
+    folder: Path
+    broker: servers.RabbitMQ
+    redis_url: str
+    stub: servers.Stub
+
+
+class Contender(Protocol):
+    pids: list[int]
+
+    async def do(self, start: int, count: int) -> float: ...  # seconds
+
+
+class Alone:
+    """Pillow in two processes of two threads."""
+
+    def __init__(self, lines: list[servers.Lines]) -> None:
+        self._lines = lines
+        self.pids = [each.pid for each in lines]
+
+    async def do(self, start: int, count: int) -> float:
+        began = time.perf_counter()
+        half = count // 2
+        self._lines[0].tell(start, half)
+        self._lines[1].tell(start + half, count - half)
+        for each in self._lines:
+            await asyncio.to_thread(each.expect, "ok")
+        return time.perf_counter() - began
+
+
+class Peer:
+    def __init__(self, folder: Path, lines: servers.Lines, pids: list[int]) -> None:
+        self._folder = folder
+        self._lines = lines
+        self.pids = pids
+
+    async def do(self, start: int, count: int) -> float:
+        wanted = job.rows(self._folder) + count
+        began = time.perf_counter()
+        self._lines.tell(start, count)
+        await servers.until(lambda: job.rows(self._folder) >= wanted, "the rows", limit_s=300, pause_s=0.01)
+        took = time.perf_counter() - began
+        await asyncio.to_thread(self._lines.expect, "ok")
+        return took
+
+
+class Darkroom:
+    def __init__(self, url: str, pids: list[int]) -> None:
+        self._url = url
+        self.pids = pids
+
+    async def do(self, start: int, count: int) -> float:
+        async with load(self._url) as ordering:
+            return await ordering.flood(count)
+
+
+@contextmanager
+def alone(grounds: Grounds, folder: Path) -> Iterator[Alone]:
+    job.prepare(folder)
+    command = [sys.executable, "-m", "benchmarks.alone", str(grounds.stub.file), str(folder)]
+    lines = [servers.Lines(command, {}) for _ in range(2)]
+    try:
+        for each in lines:
+            each.expect("ready")
+        yield Alone(lines)
+    finally:
+        for each in lines:
+            each.close()
+
+
+WORKERS = {
+    "Celery": [["celery", "-A", "benchmarks.peers.with_celery", "worker", "-c", "4", "--loglevel", "WARNING"]],
+    "dramatiq": [["dramatiq", "benchmarks.peers.with_dramatiq", "--processes", "2", "--threads", "2"]],
+    "taskiq": [["taskiq", "worker", "benchmarks.peers.with_taskiq:broker", "-w", "2", "--max-async-tasks", "2"]],
+    "arq": [["arq", "benchmarks.peers.with_arq.Worker"]] * 2,
+}
+
+
+@contextmanager
+def peer(name: str, grounds: Grounds, folder: Path) -> Iterator[Peer]:
+    """A peer with its workers, warm."""
+    job.prepare(folder)
+    env = {
+        "BENCH_STUB": grounds.stub.url,
+        "BENCH_FOLDER": str(folder),
+        "BENCH_BROKER": grounds.broker.fresh_vhost(),
+        "BENCH_REDIS": grounds.redis_url,
+        "PYTHONPATH": str(servers.ROOT),
+    }
+    with ExitStack() as stack:
+        pids = []
+        for program, *options in WORKERS[name]:
+            command = [str(servers.PEERS / "python"), str(servers.PEERS / program), *options]
+            pids.append(stack.enter_context(servers.worker(command, env, folder / "worker.log")))
+        enqueue = [str(servers.PEERS / "python"), "-m", "benchmarks.peers.enqueue", f"with_{name.lower()}"]
+        lines = servers.Lines(enqueue, env)
+        stack.callback(lines.close)
+        lines.expect("ready")
+        yield Peer(folder, lines, pids)
+
+
+@asynccontextmanager
+async def contender(name: str, grounds: Grounds, folder: Path) -> AsyncIterator[Contender]:
+    folder.mkdir()
+    if name == PILLOW:
+        with alone(grounds, folder) as found:
+            yield found
+    elif name == DARKROOM:
+        house = servers.house(folder, bus_url=grounds.broker.fresh_vhost(), stub_url=grounds.stub.url)
+        async with servers.opened(house):
+            workers = [service.pid for alias, service in house.services.items() if alias.startswith("generator")]
+            yield Darkroom(house.url, workers)
+    else:
+        with peer(name, grounds, folder) as ready:
+            yield ready
+
+
+async def throughput(grounds: Grounds, *, size: int, rounds: int) -> list[Table]:
+    columns = ("images/s", "over Pillow", "worker CPU ms/image", "CPU over Pillow", "peak MiB")
+    tables = {sample: Table(f"Pipeline, {sample}: {size} images", columns, head="contender") for sample in SAMPLES}
+    for number in range(rounds):
+        for name in (PILLOW, *PEERS, DARKROOM):
+            where = grounds.folder / f"{name.replace(' ', '-')}-{number}"
+            async with contender(name, grounds, where) as runner:
+                start = 0
+                for sample, table in tables.items():
+                    await grounds.stub.show(sample)
+                    await runner.do(start, WARM_UP)
+                    watch = Watch({"workers": runner.pids})
+                    took = await runner.do(start + WARM_UP, size)
+                    start += WARM_UP + size
+                    spent = watch.spent()["workers"]
+                    table.add(
+                        name,
+                        **{
+                            "images/s": size / took,
+                            "worker CPU ms/image": spent / size * 1000,
+                            "peak MiB": memory_mib(runner.pids),
+                        },
+                    )
+            say(f"round {number + 1}: {name}")
+    for table in tables.values():
+        for name in list(table.rows):
+            for column, of in (("over Pillow", "images/s"), ("CPU over Pillow", "worker CPU ms/image")):
+                for ratio in table.ratios(name, PILLOW, of):
+                    table.add(name, **{column: ratio})
+    return list(tables.values())
+
+
+async def latency(grounds: Grounds, *, size: int, rounds: int) -> Table:
+    """Steady orders: in one process, and as services on RabbitMQ, with the same stub."""
+    table = Table("POST to completed event, ms", ("p50", "p99", "p50 more", "p99 more"), head="case")
+    for number in range(rounds):
+        for sample, rate in (("JPEG", RATES[0]), ("JPEG", RATES[1]), ("noisy PNG", RATES[0])):
+            await grounds.stub.show(sample)
+            found: dict[str, list[float]] = {}
+            for where, bus_url in (("one process", None), ("RabbitMQ", grounds.broker.fresh_vhost())):
+                path = grounds.folder / f"latency-{where.replace(' ', '-')}-{sample.replace(' ', '-')}-{rate}-{number}"
+                house = servers.house(path, bus_url=bus_url, stub_url=grounds.stub.url)
+                async with servers.opened(house), load(house.url) as ordering:
+                    await ordering.flood(WARM_UP)
+                    ordering.forget()
+                    times = await ordering.drip(min(size, rate * 12), per_s=rate)
+                    found[where] = [1000 * percentile(times, share) for share in (0.5, 0.99)]
+                row = f"{sample}, {rate}/s, {where}"
+                table.add(row, p50=found[where][0], p99=found[where][1])
+                if bus_url:
+                    more = [there - here for there, here in zip(found[where], found["one process"], strict=True)]
+                    table.add(row, p50_more=more[0], p99_more=more[1])
+        say(f"round {number + 1}: latency")
+    return table
+
+
+async def main(size: int, rounds: int) -> None:
+    with servers.folder() as folder, servers.broker() as broker, servers.redis(folder) as redis_url:
+        async with servers.stub(folder) as stub:
+            grounds = Grounds(folder, broker, redis_url, stub)
+            tables = await throughput(grounds, size=size, rounds=rounds)
+            tables.append(await latency(grounds, size=size, rounds=rounds))
+    finish("pipeline", tables, size=size, rounds=rounds)
+
+
+if __name__ == "__main__":
+    chosen = arguments(__doc__ or "", size=100, rounds=3)
+    asyncio.run(main(chosen.size, chosen.rounds))

@@ -1,0 +1,47 @@
+"""100,000 expired images, on record and on disk, purged by a janitor that is killed twice on the way.
+
+Prints what was left, how long it took and how the janitor's memory went; exit status 1 where anything was left or lost.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.faults.old_images import purge_with_kills
+from tests.faults.scene import scene
+from tests.servers.rabbitmq import open_broker
+
+
+async def run(count: int, kills: int, folder: Path, bus_url: str) -> int:
+    async with scene(folder, bus_url) as stage:
+        purged = await purge_with_kills(stage, old=count, kills=kills, batch=500)
+        print(f"images purged          {purged.images} (and 40 kept: young or pinned)")
+        print(f"janitors killed        {', '.join(stage.faults) or 'none'}")
+        print(f"files left or missing  {len(purged.files_left)}")
+        print(f"tombstones             {purged.tombstones}")
+        print(f"took, s                {purged.took_s:.1f}")
+        print(
+            f"janitor's memory, MiB  {purged.first_kib / 1024:.0f} at its start, {purged.peak_kib / 1024:.0f} at most"
+        )
+        return 1 if purged.files_left or purged.tombstones != count else 0
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=int, default=100_000)
+    parser.add_argument("--kills", type=int, default=2)
+    chosen = parser.parse_args()
+    broker = open_broker()
+    try:
+        with tempfile.TemporaryDirectory(prefix="darkroom-purge-") as folder:
+            return asyncio.run(run(chosen.images, chosen.kills, Path(folder), broker.fresh_vhost()))
+    finally:
+        broker.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

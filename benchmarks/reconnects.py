@@ -1,0 +1,118 @@
+"""10,000 random reconnects over killed replicas, and what one client that never reads costs the others.
+
+Prints two tables; exit status 1 where a terminal event was missed or shown twice.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import aiohttp
+
+from tests.faults.scene import Scene, scene
+from tests.faults.stream import Silent, Speaker, reconnecting
+from tests.servers.rabbitmq import open_broker
+
+READERS = 10
+EVENTS_A_SECOND = 200
+PROMPT = "a lighthouse at dusk, stormy sea, " * 60  # 2 kB, so that a socket that is not read fills soon
+
+
+async def resume(folder: Path, bus_url: str, count: int, seed: int) -> bool:
+    async with scene(folder, bus_url) as stage, aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
+        for alias in ("api-1", "api-2"):
+            await stage.add_service("api", alias=alias, WEBSOCKETS_PER_OWNER="100")
+        await stage.start()
+        began = time.monotonic()
+        heard = await reconnecting(stage, http, reconnects=count, followers=20, seed=seed, kill_every_s=5)
+        print(f"reconnects              {heard.reconnects}, of 20 clients over 2 replicas (seed {seed})")
+        print(f"replicas killed         {heard.kills}")
+        print(f"terminal events         {heard.images} for each client")
+        print(f"missed                  {heard.missed}")
+        print(f"shown twice             {heard.doubled}")
+        print(f"gaps                    {heard.gaps}")
+        print(f"took, s                 {time.monotonic() - began:.0f}")
+        for example in heard.examples[:10]:
+            print(f"  {example}")
+        return heard.is_well
+
+
+async def silence(folder: Path, bus_url: str, seconds: float) -> None:
+    """The delay from publish to receipt at readers, without and with a client beside them that never reads."""
+    async with scene(folder, bus_url) as stage, aiohttp.ClientSession() as http:
+        await stage.add_service("api", WEBSOCKETS_PER_OWNER="100")
+        await stage.start()
+        for name in ("alone", "with one that never reads", "alone again"):
+            silent = Silent(stage.urls["api"]) if "never" in name else None
+            delays = await _delays(stage, http, seconds)
+            closed = "a websocket does not read" in stage.services["api"].log
+            if silent:
+                silent.close()
+            p50, p99 = statistics.median(delays), statistics.quantiles(delays, n=100)[98]
+            print(f"{name:<27} p50 {p50:5.1f} ms  p99 {p99:5.1f} ms  of {len(delays)} events"
+                  + (f"; it was {'closed' if closed else 'NOT closed'}" if silent else ""))  # fmt: skip
+
+
+async def _delays(stage: Scene, http: aiohttp.ClientSession, seconds: float) -> list[float]:
+    delays: list[float] = []
+    sent: dict[str, float] = {}
+
+    async def read(socket: aiohttp.ClientWebSocketResponse) -> None:
+        async for message in socket:
+            frame = message.json()
+            if frame.get("id") in sent:
+                delays.append((time.monotonic() - sent[frame["id"]]) * 1000)
+
+    async with stage.bus() as bus:
+        speaker = Speaker(bus, prompt=PROMPT)
+        publish = bus.publish
+
+        async def noted(event) -> None:
+            sent[event.id] = time.monotonic()
+            await publish(event)
+
+        bus.publish = noted
+        sockets = [await http.ws_connect(f"{stage.urls['api']}/ws") for _ in range(READERS)]
+        readers = [asyncio.create_task(read(socket)) for socket in sockets]
+        ends = time.monotonic() + seconds
+        while time.monotonic() < ends:
+            began = time.monotonic()
+            await speaker.life()
+            await asyncio.sleep(max(0, 4 / EVENTS_A_SECOND - (time.monotonic() - began)))
+        await asyncio.sleep(1)
+        for reader, socket in zip(readers, sockets, strict=True):
+            reader.cancel()
+            await socket.close()
+    return delays
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--reconnects", type=int, default=10_000)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--seconds", type=float, default=20, help="of each measurement of delays")
+    chosen = parser.parse_args()
+    broker = open_broker()
+    try:
+        with tempfile.TemporaryDirectory(prefix="darkroom-stream-") as folder:
+            well = True
+            if chosen.reconnects:
+                place = Path(folder) / "reconnects"
+                place.mkdir()
+                well = asyncio.run(resume(place, broker.fresh_vhost(), chosen.reconnects, chosen.seed))
+            place = Path(folder) / "silence"
+            place.mkdir()
+            asyncio.run(silence(place, broker.fresh_vhost(), chosen.seconds))
+    finally:
+        broker.close()
+    return 0 if well else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,197 @@
+"""Writes what was measured into `docs/performance.md`, and its plots beside it: `python -m benchmarks.report`.
+
+Reads `results/*.json`. The text of the page is its own; between `<!-- NAME -->` and `<!-- end NAME -->` stand the
+tables, the goals and the machine as they were measured.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import statistics
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from benchmarks import charts
+from benchmarks.measuring import RESULTS, Table, number
+from benchmarks.pipeline import DARKROOM, PEERS, PILLOW
+
+DOCS = Path(__file__).parent.parent / "docs"
+PAGE = DOCS / "performance.md"
+PLOTS = DOCS / "performance"
+NAMES = ("pipeline", "api", "live", "purge", "start", "growth")
+Found = dict[str, list[Table]]
+Goal = tuple[str, str, float, bool, list[float]]  # what, goal in words, limit, less is better, measured
+
+
+def read() -> tuple[Found, dict[str, dict[str, Any]]]:
+    tables: Found = {}
+    results: dict[str, dict[str, Any]] = {}
+    for name in NAMES:
+        path = RESULTS / f"{name}.json"
+        if path.exists():
+            results[name] = json.loads(path.read_text())
+            tables[name] = [Table(**{**each, "columns": tuple(each["columns"])}) for each in results[name]["tables"]]
+    return tables, results
+
+
+# -- goals
+
+
+def goals(found: Found) -> str:
+    lines = ["| figure | goal | measured | |", "|---|---|---|---|"]
+    for what, goal, limit, is_at_most, measured in _goals(found):
+        median = statistics.median(measured)
+        met = median <= limit if is_at_most else median >= limit
+        spread = "" if len(measured) == 1 else f" ({number(min(measured))} to {number(max(measured))})"
+        lines.append(f"| {what} | {goal} | {number(median)}{spread} | {'met' if met else '**not met**'} |")
+    return "\n".join(lines)
+
+
+def _goals(found: Found) -> Iterator[Goal]:
+    for name, of in _GOALS.items():
+        if name in found:
+            yield from of(found[name])
+
+
+def _of_pipeline(tables: list[Table]) -> Iterator[Goal]:
+    for table in tables[:3]:
+        sample, ours = _sample(table), table.rows[DARKROOM]
+        yield f"images/s over Pillow alone, {sample}", "≥ 0.85", 0.85, False, ours["over Pillow"]
+        best = max(PEERS, key=lambda peer: table.median(peer, "images/s"))
+        ratios = table.ratios(DARKROOM, best, "images/s")
+        yield f"images/s over the best peer ({best}), {sample}", "≥ 1.0", 1.0, False, ratios
+        yield f"worker CPU over Pillow's own, {sample}", "≤ 1.15", 1.15, True, ours["CPU over Pillow"]
+    for row, values in tables[3].rows.items():
+        if "p50 more" in values:
+            what = f"POST to completed over one process, {row.removesuffix(', RabbitMQ')}"
+            yield f"{what}, p50", "≤ 8 ms more", 8, True, values["p50 more"]
+            yield f"{what}, p99", "≤ 20 ms more", 20, True, values["p99 more"]
+
+
+def _of_api(tables: list[Table]) -> Iterator[Goal]:
+    requests, _, history = tables
+    post = requests.rows["POST, 202"]
+    yield "202 answer, RabbitMQ and SQLite, p50", "≤ 4 ms", 4, True, post["p50"]
+    yield "202 answer, RabbitMQ and SQLite, p99", "≤ 12 ms", 12, True, post["p99"]
+    for row in list(history.rows)[-3:-1]:
+        yield f"history with total, {row}, p95", "≤ 5 ms", 5, True, history.rows[row]["p95"]
+
+
+def _of_live(tables: list[Table]) -> Iterator[Goal]:
+    measured = tables[0].rows["1,000 sockets"]["a second and a core"]
+    yield "deliveries a second and a core, 1,000 sockets", "≥ 60,000", 60_000, False, measured
+
+
+def _of_purge(tables: list[Table]) -> Iterator[Goal]:
+    for name, values in tables[0].rows.items():
+        if name.startswith("purge"):
+            yield f"{name}: speed over bare unlink", "≥ 0.8", 0.8, False, values["speed over unlink"]
+            longest = values["longest write transaction, ms"]
+            yield f"{name}: longest write transaction", "≤ 60 ms", 60, True, longest
+
+
+def _of_growth(tables: list[Table]) -> Iterator[Goal]:
+    for name, values in list(tables[0].rows.items())[-2:]:
+        yield f"cost an image, {name}, over 0", "≤ 1.1", 1.1, True, values["over 0"]
+
+
+_GOALS: dict[str, Callable[[list[Table]], Iterator[Goal]]] = {
+    "pipeline": _of_pipeline,
+    "api": _of_api,
+    "live": _of_live,
+    "purge": _of_purge,
+    "growth": _of_growth,
+}
+
+
+# -- plots
+
+
+def plots(found: Found) -> dict[str, str]:
+    made: dict[str, str] = {}
+    if "pipeline" in found:
+        tables = found["pipeline"][:3]
+        names = (PILLOW, *PEERS, DARKROOM)
+        for file, column, title, goal in (
+            ("throughput", "over Pillow", "Images a second over Pillow alone", 0.85),
+            ("worker-cpu", "CPU over Pillow", "Worker CPU an image over Pillow's own", 1.15),
+        ):
+            series = {name: [table.rows[name][column] for table in tables] for name in names}
+            made[file] = charts.bars(title, [_sample(table) for table in tables], series, unit="ratio", goal=goal)
+    if "api" in found:
+        history = found["api"][2]
+        by_kind: dict[str, list[list[float]]] = {}
+        counts: list[float] = []
+        for row, values in history.rows.items():
+            count, _, kind = row.rpartition(", ")
+            by_kind.setdefault(kind, []).append(values["p95"])
+            if (size := float(count.replace(",", ""))) not in counts:
+                counts.append(size)
+        made["history"] = charts.lines("History page with total, p95", counts, by_kind, unit="ms", goal=5)
+    if "live" in found:
+        rows = found["live"][0].rows
+        series = {"deliveries": [values["a second and a core"] for values in rows.values()]}
+        made["live"] = charts.bars(
+            "Deliveries a second and a core of the api", list(rows), series, unit="a second", goal=60_000
+        )
+    if "purge" in found:
+        rows = found["purge"][0].rows
+        series = {name: [values["images/s"]] for name, values in rows.items()}
+        made["purge"] = charts.bars("Images cleared away a second", ["100,000 images"], series, unit="images/s")
+    if "growth" in found:
+        rows = {name: values for name, values in found["growth"][0].rows.items() if "record" in name}
+        counts = [float(name.split()[0].replace(",", "")) for name in rows]
+        series = {
+            column: [values[column] for values in rows.values()]
+            for column in ("services' CPU ms/image", "generators' CPU ms/image", "broker's CPU ms/image")
+        }
+        made["growth"] = charts.lines("Cost of an image beside those on record", counts, series, unit="CPU ms")
+    return made
+
+
+def _sample(table: Table) -> str:
+    return table.title.removeprefix("Pipeline, ").partition(":")[0]
+
+
+# -- the page
+
+
+def machine(results: dict[str, dict[str, Any]]) -> str:
+    one = next(iter(results.values()))
+    where, versions = one["machine"], one["versions"]
+    lines = [
+        f"{where['cpu']}, {where['cores']} cores, {where['memory_gib']} GiB, {where['system']}, "
+        f"Linux {where['kernel']}. " + ", ".join(f"{name} {version}" for name, version in versions.items()) + ".",
+        "",
+        "| part | size and rounds | load average at its end |",
+        "|---|---|---|",
+    ]
+    for name, result in results.items():
+        parameters = ", ".join(f"{key} {value:,}" for key, value in result["parameters"].items())
+        lines.append(f"| {name} | {parameters} | {result['load'][0]:.1f} |")
+    return "\n".join(lines)
+
+
+def fill(page: str, name: str, text: str) -> str:
+    pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end {name} -->)", re.DOTALL)
+    return pattern.sub(lambda match: f"{match[1]}\n{text}\n\n{match[2]}", page)
+
+
+def main() -> None:
+    found, results = read()
+    PLOTS.mkdir(exist_ok=True)
+    for name, svg in plots(found).items():
+        (PLOTS / f"{name}.svg").write_text(svg)
+    page = PAGE.read_text()
+    sections: dict[str, Callable[[], str]] = {"goals": lambda: goals(found), "machine": lambda: machine(results)}
+    for name, text in sections.items():
+        page = fill(page, name, text())
+    for name, tables in found.items():
+        page = fill(page, name, "\n\n".join(f"**{table.title}**\n\n{table.markdown()}" for table in tables))
+    PAGE.write_text(page)
+
+
+if __name__ == "__main__":
+    main()

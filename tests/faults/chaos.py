@@ -1,0 +1,384 @@
+"""A round of chaos: orders, cancels, deletes on one side, kills, stops and cuts on the other; then the checker.
+
+    Owner ── orders with a key each, asks again until answered, cancels some, deletes some, follows two websockets
+    Trouble ─ picks by chance what breaks next; each process also dies by chance at any point of an image's way
+    Keepers ─ start again what has died, as an orchestrator does
+
+The seed fixes what is drawn (what breaks, when, what is ordered); how the processes interleave stays the machine's.
+"""
+
+import asyncio
+import json
+import random
+import signal
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+import aiohttp
+
+from tests.faults.checker import Findings, check, files_in, until_quiet
+from tests.faults.follower import Follower
+from tests.faults.scene import Scene, scene
+from tests.faults.waiting import until
+from tests.house import ORDER
+from tests.servers.rabbitmq import RabbitMQ
+
+GENERATORS, JANITORS, APIS = 3, 2, 2
+BACKLOG = 40  # orders that are open at once at most: enough to keep every generator busy
+POINT_ODDS = 0.0015  # that a process dies at one of an image's points; some 20 points to an image
+SETTLE_S = 60.0  # after the last fault all must be final within this: leases, ticks and retries are seconds here
+DEADLINE_S = 600.0
+
+
+@dataclass
+class Report:
+    """What a round did and found."""
+
+    seed: int
+    jobs: int
+    faults: Counter[str] = field(default_factory=Counter)
+    points: Counter[str] = field(default_factory=Counter)
+    outcomes: Counter[str] = field(default_factory=Counter)
+    findings: Findings = field(default_factory=Findings)
+    redeliveries: int = 0
+    retries: int = 0
+    repainted: int = 0
+    reconnects: int = 0
+    swept: int = 0
+    recovery_s: float = 0.0
+    slowest_s: float = 0.0
+    took_s: float = 0.0
+
+    @property
+    def rows(self) -> list[tuple[str, object]]:
+        """The table, in the order it is printed."""
+        found, faults = self.findings, self.faults
+        kills = faults["kill"] + sum(self.points.values())
+        return [
+            ("jobs", self.jobs),
+            ("images by outcome", ", ".join(f"{count} {what}" for what, count in self.outcomes.most_common())),
+            ("kills (of these at named points)", f"{kills} ({sum(self.points.values())})"),
+            ("orderly stops under load", faults["term"]),
+            ("processes stopped past their lease", faults["freeze"]),
+            ("cuts, silences and refusals of lines", faults["cut"] + faults["silence"] + faults["refuse"]),
+            ("broker restarts, broker kills", f"{faults['restart']}, {faults['crash']}"),
+            ("redeliveries", self.redeliveries),
+            ("retries", self.retries),
+            ("paintings begun and dropped", self.repainted),
+            ("websocket reconnects", self.reconnects),
+            ("files of dead attempts, swept", self.swept),
+            ("duplicates", len(found.duplicates)),
+            ("lost", len(found.lost)),
+            ("orphans", len(found.orphans)),
+            ("other violations", len(found.others)),
+            ("slowest recovery, s", f"{self.recovery_s:.1f}"),
+            ("slowest image, s", f"{self.slowest_s:.1f}"),
+            ("the round took, s", f"{self.took_s:.0f}"),
+        ]
+
+    def __str__(self) -> str:
+        width = max(len(name) for name, _ in self.rows)
+        lines = [f"{'seed':<{width}}  {self.seed}", *(f"{name:<{width}}  {value}" for name, value in self.rows)]
+        violations = [f"  {violation}" for violation in self.findings.violations[:50]]
+        return "\n".join([*lines, *(["violations:", *violations] if violations else [])])
+
+
+class Owner:
+    """Orders pictures as a page does, and keeps what it was promised."""
+
+    def __init__(self, http: aiohttp.ClientSession, urls: list[str], dice: random.Random) -> None:
+        self.accepted: dict[str, str] = {}  # key to image id
+        self.deleted: set[str] = set()
+        self.refused: Counter[str] = Counter()
+        self.double: list[str] = []
+        self.follower = Follower(http, urls, random.Random(dice.random()), leaves=0.01)
+        self.watcher = Follower(http, urls, random.Random(dice.random()), leaves=0.0)
+        self._http = http
+        self._urls = urls
+        self._dice = dice
+
+    async def order(self, number: int) -> None:
+        """One order and what becomes of it; asks again with the same key until it is answered."""
+        key, whim = f"order-{number}", self._dice.random()
+        answer = await self._ask("POST", "/v1/images/generations", number, key=key)
+        self._accept(key, answer["id"])
+        if whim < 0.05:  # the same click once more
+            again = await self._ask("POST", "/v1/images/generations", number, key=key)
+            self._accept(key, again["id"])
+        elif whim < 0.10:
+            await self._ask("POST", f"/api/images/{answer['id']}/cancel/")
+        elif whim < 0.13:
+            await self._delete(answer["id"])
+        await self.watcher.until_final(answer["id"]).wait()
+        if 0.13 <= whim < 0.20:
+            await self._delete(answer["id"])
+
+    def _accept(self, key: str, image_id: str) -> None:
+        if self.accepted.setdefault(key, image_id) != image_id:
+            self.double.append(f"the key {key} gave {self.accepted[key]} and {image_id}")
+
+    async def _delete(self, image_id: str) -> None:
+        await self._ask("DELETE", f"/api/images/{image_id}/")
+        self.deleted.add(image_id)
+
+    async def _ask(self, method: str, path: str, number: int = 0, *, key: str = "") -> dict:
+        """Until the api has answered for it: 503 and a broken line are asked again, on any replica."""
+        body = {**ORDER, "prompt": f"number {number}", "steps": 2} if key else None
+        headers = {"Prefer": "respond-async", "Idempotency-Key": key} if key else {}
+        while True:
+            url = self._dice.choice(self._urls) + path
+            try:
+                async with self._http.request(
+                    method, url, headers=headers, timeout=aiohttp.ClientTimeout(total=15), json=body
+                ) as response:
+                    text = await response.text()
+                    if response.status not in {502, 503, 504}:
+                        assert response.status in {200, 201, 202, 204, 404, 409, 410}, (response.status, text)
+                        return json.loads(text) if text else {}
+                    self.refused[str(response.status)] += 1
+            except (aiohttp.ClientError, OSError, TimeoutError) as error:
+                self.refused[type(error).__name__] += 1
+            await asyncio.sleep(0.1)
+
+
+class Trouble:
+    """Breaks one thing after another until it is cancelled, then mends all."""
+
+    def __init__(self, made: Scene, broker: RabbitMQ, dice: random.Random, report: Report, *, pause_s: float) -> None:
+        self.times: list[datetime] = []
+        self._scene = made
+        self._broker = broker
+        self._dice = dice
+        self._report = report
+        self._pause_s = pause_s
+
+    async def run(self, *, restarts: int, within_s: float) -> None:
+        """`restarts` of the broker are spread over about `within_s`; the rest comes as it is drawn."""
+        began = time.monotonic()
+        due = [within_s * (number + 0.5) / restarts for number in range(restarts)]
+        acts: list[tuple[int, str, Callable[[], Awaitable[None]]]] = [
+            (6, "kill", self._kill),
+            (1, "term", self._term),
+            (2, "freeze", self._freeze),
+            (4, "cut", self._cut),
+            (2, "silence", self._silence),
+            (2, "refuse", self._refuse),
+        ]
+        weights = [weight for weight, _, _ in acts]
+        while True:
+            await asyncio.sleep(self._dice.uniform(0.5, 1.5) * self._pause_s)
+            if due and time.monotonic() - began > due[0]:
+                due.pop(0)
+                name = self._dice.choice(["restart", "crash"])
+                act: Callable[[], Awaitable[None]] = self._restart if name == "restart" else self._crash
+            else:
+                [(_, name, act)] = self._dice.choices(acts, weights)
+            self._report.faults[name] += 1
+            self.times.append(datetime.now(UTC))
+            await act()
+
+    def mend(self) -> None:
+        for line in [*self._scene.lines.values(), *self._scene.inference_lines.values()]:
+            line.resume()
+        for service in self._scene.services.values():
+            if service.is_running:
+                service.signal(signal.SIGCONT)
+
+    async def _kill(self) -> None:
+        self._signal(signal.SIGKILL, self._anyone())
+
+    async def _term(self) -> None:
+        self._signal(signal.SIGTERM, self._anyone())
+
+    async def _freeze(self) -> None:
+        """Longer than a lease: its work is taken over, and it wakes up as a zombie."""
+        alias = self._anyone()
+        self._signal(signal.SIGSTOP, alias)
+        await asyncio.sleep(float(self._scene.settings["LEASE"]) * 1.7)
+        self._signal(signal.SIGCONT, alias)
+
+    async def _cut(self) -> None:
+        self._scene.lines[self._anyone()].cut()
+
+    async def _silence(self) -> None:
+        line = self._scene.lines[self._anyone()]
+        line.silence()
+        await asyncio.sleep(self._dice.uniform(1, 6))
+        line.resume()
+
+    async def _refuse(self) -> None:
+        line = self._dice.choice(list(self._scene.inference_lines.values()))
+        line.refuse()
+        await asyncio.sleep(self._dice.uniform(0.5, 2))
+        await line.listen()
+
+    async def _restart(self) -> None:
+        await asyncio.to_thread(self._broker.stop)
+        await asyncio.to_thread(self._broker.start)
+
+    async def _crash(self) -> None:
+        await asyncio.to_thread(self._broker.kill)
+        await asyncio.to_thread(self._broker.start)
+
+    def _anyone(self) -> str:
+        """A generator as often as any other."""
+        aliases = list(self._scene.lines)
+        return self._dice.choice([*aliases, *(alias for alias in aliases if alias.startswith("generator"))])
+
+    def _signal(self, number: signal.Signals, alias: str) -> None:
+        service = self._scene.services[alias]
+        if service.is_running:
+            service.signal(number)
+
+
+async def keep(made: Scene, alias: str, dice: random.Random, odds: list[float]) -> None:
+    """Start a service again whenever it has died; `odds` holds the chance of dying at a point, 0 once all is mended."""
+    service = made.services[alias]
+    while True:
+        await service.wait(limit_s=3600)
+        await asyncio.sleep(dice.uniform(0.05, 0.3))
+        service.env["FAULTS"] = by_chance(odds[0], dice)
+        await service.start()
+
+
+def by_chance(odds: float, dice: random.Random) -> str:
+    return f"kill anywhere {odds} {dice.randrange(10**9)}" if odds else ""
+
+
+@asynccontextmanager
+async def running(made: Scene, dice: random.Random) -> AsyncIterator[list[float]]:
+    """Everything started and kept; yields the odds of dying at a point, to be changed."""
+    odds = [POINT_ODDS]
+    aliases = list(made.lines)
+    for alias in aliases:
+        made.services[alias].env["FAULTS"] = by_chance(odds[0], dice)
+    await made.start()
+    keepers = [asyncio.create_task(keep(made, alias, random.Random(dice.random()), odds)) for alias in aliases]
+    try:
+        yield odds
+    finally:
+        for keeper in keepers:
+            keeper.cancel()
+        await asyncio.gather(*keepers, return_exceptions=True)
+
+
+async def run(
+    folder: Path,
+    broker: RabbitMQ,
+    *,
+    jobs: int,
+    seed: int,
+    minutes: float | None = None,
+    restarts: int = 0,
+    pause_s: float = 1.5,
+    store_url: str | None = None,
+) -> Report:
+    """One round; `minutes` is how long the orders take to come in (as fast as they are worked off if None)."""
+    dice = random.Random(seed)
+    report = Report(seed, jobs)
+    began = time.monotonic()
+    settings = {"GENERATION_DEADLINE": str(DEADLINE_S), "GENERATOR_CONCURRENCY": "4"}
+    if store_url:
+        settings["STORE_URL"] = store_url
+    async with scene(folder, broker.fresh_vhost(), **settings) as made:
+        await made.add_painter(faults=0.06, paint_s=0.1, seed=seed)
+        for name, count in (("api", APIS), ("generator", GENERATORS), ("janitor", JANITORS)):
+            for number in range(1, count + 1):
+                await made.add_service(name, alias=f"{name}-{number}")
+        async with running(made, dice) as odds, aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
+            owner = Owner(http, list(made.urls.values()), random.Random(dice.random()))
+            trouble = Trouble(made, broker, random.Random(dice.random()), report, pause_s=pause_s)
+            async with asyncio.TaskGroup() as group:
+                followers = [group.create_task(each.run()) for each in (owner.follower, owner.watcher)]
+                await asyncio.wait_for(asyncio.gather(owner.follower.ready.wait(), owner.watcher.ready.wait()), 30)
+                within_s = minutes * 60 if minutes else jobs / 15
+                breaking = group.create_task(trouble.run(restarts=restarts, within_s=within_s))
+                tasks = await _orders(owner, jobs, minutes)
+                # once the last is accepted nothing more is broken, and all must become final
+                breaking.cancel()
+                await asyncio.wait([breaking])
+                trouble.mend()
+                odds[0] = 0.0
+                await _settled(made, owner, tasks)
+                for follower in followers:
+                    follower.cancel()
+            await _report(made, owner, report, trouble)
+    report.took_s = time.monotonic() - began
+    return report
+
+
+async def _orders(owner: Owner, jobs: int, minutes: float | None) -> list[asyncio.Task[None]]:
+    """All orders; returns once each is accepted, with the tasks that see to what becomes of them."""
+    gate = asyncio.Semaphore(BACKLOG)
+
+    async def one(number: int) -> None:
+        async with gate:
+            await owner.order(number)
+
+    tasks = []
+    for number in range(jobs):
+        tasks.append(asyncio.create_task(one(number)))
+        if minutes:
+            await asyncio.sleep(minutes * 60 / jobs)
+    await until(lambda: len(owner.accepted) == jobs or _failures(tasks), limit_s=3600)
+    return tasks
+
+
+def _failures(tasks: list[asyncio.Task[None]]) -> list[BaseException]:
+    ended = [task for task in tasks if task.done() and not task.cancelled()]
+    return [error for task in ended if (error := task.exception())]
+
+
+async def _settled(made: Scene, owner: Owner, tasks: list[asyncio.Task[None]]) -> None:
+    """Wait until nothing is under way, but not for ever; the checker says what still is."""
+    await asyncio.wait(tasks, timeout=SETTLE_S)
+    for task in tasks:
+        task.cancel()
+    for error in _failures(tasks):
+        raise error
+    with suppress(TimeoutError):
+        await until_quiet(made.known, SETTLE_S)
+        async with asyncio.timeout(15):
+            await asyncio.gather(*(owner.follower.until_final(each).wait() for each in owner.accepted.values()))
+
+
+async def _report(made: Scene, owner: Owner, report: Report, trouble: Trouble) -> None:
+    before = files_in(made.media)
+    await made.sweep()
+    report.swept = len(before - files_in(made.media))
+    report.findings = await check(
+        made.known,
+        accepted=owner.accepted.values(),
+        deleted=owner.deleted,
+        told=owner.follower.told,
+        painted=made.painted(),
+        deadline_s=DEADLINE_S,
+    )
+    found = report.findings
+    found.duplicates += owner.double
+    found.others += [f"the second websocket: {line}" for line in _watched(owner)]
+    report.points = made.faults
+    report.outcomes = found.by_status()
+    delivered = made.delivered
+    report.redeliveries = sum(delivered.values()) - len(delivered)
+    records = found.records.values()
+    report.retries = sum(image.failures for image in records)
+    report.repainted = sum(made.painted("painting").values()) - sum(
+        sum(made.painted(end).values()) for end in ("painted", "spoilt")
+    )
+    report.reconnects = owner.follower.reconnects + owner.watcher.reconnects
+    ends = [(image.created_at, image.finished_at) for image in records if image.finished_at]
+    report.slowest_s = max(((end - start).total_seconds() for start, end in ends), default=0.0)
+    for moment in trouble.times:
+        if any(start <= moment < end for start, end in ends):
+            report.recovery_s = max(report.recovery_s, min((e - moment).total_seconds() for _, e in ends if e > moment))
+
+
+def _watched(owner: Owner) -> list[str]:
+    told = owner.watcher.told.events
+    return [f"showed {kind} of {image_id} {times} times" for (image_id, kind), times in told.items() if times > 1]

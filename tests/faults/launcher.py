@@ -1,0 +1,172 @@
+"""`python -m tests.faults.launcher <service>`: a Darkroom service that dies where it is told to.
+
+    service ─▶ watched port ─▶ port
+                   └─ before and after each call that is a point: shall it die here, stop here, break here?
+
+The service is the one that ships, its ports are wrapped when they are opened; it knows nothing of this.
+
+    FAULTS="kill before claim"              SIGKILL itself there, the first time it comes by
+    FAULTS="stop after event 3"             SIGSTOP itself, the third time
+    FAULTS="kill anywhere 0.002 7"          SIGKILL itself at any point, by chance; 7 is the seed
+    FAULTS_JOURNAL=<file>                   a line for each order delivered and each fault
+"""
+
+import asyncio
+import functools
+import inspect
+import os
+import random
+import signal
+import sys
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from common.bus.port import WorkQueue
+from common.bus.rabbitmq.wire import Delivery
+from services import alone, embedded
+from services.cli import main
+from services.generator import worker
+from tests.faults.lifeline import end_with_parent
+from tests.faults.points import Points
+
+GENERATE = b'"type":"image.generate"'  # in the bytes of an order
+SIGNALS = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}
+
+
+@dataclass
+class Fault:
+    """One thing to come; `at` counts down the times that the point is passed."""
+
+    signal: signal.Signals
+    when: str
+    point: str
+    at: int = 1
+    chance: float = 0.0
+
+    @classmethod
+    def parse(cls, text: str) -> "Fault":
+        kind, when, *rest = text.split()
+        if when == "anywhere":
+            return cls(SIGNALS[kind], when, "", chance=float(rest[0]))
+        return cls(SIGNALS[kind], when, rest[0], at=int(rest[1]) if len(rest) > 1 else 1)
+
+    def is_due(self, when: str, point: str, dice: random.Random) -> bool:
+        if self.chance:
+            return dice.random() < self.chance
+        if (self.when, self.point) != (when, point):
+            return False
+        self.at -= 1
+        return self.at == 0
+
+
+class Plan:
+    """What is to happen to this process, and the journal of what did."""
+
+    def __init__(self, faults: str, journal: str) -> None:
+        parts = [part for part in faults.split(";") if part.strip()]
+        self._faults = [Fault.parse(part) for part in parts]
+        self._dice = random.Random(faults)
+        self._journal = os.open(journal, os.O_WRONLY | os.O_APPEND | os.O_CREAT) if journal else None
+        self._points = Points()
+
+    def note(self, line: str) -> None:
+        if self._journal is not None:
+            os.write(self._journal, f"{line}\n".encode())  # one short write that appends: whole, or not at all
+
+    def reach(self, when: str, point: str) -> None:
+        for fault in self._faults:
+            if fault.is_due(when, point, self._dice):
+                self.note(f"{fault.signal.name} {when} {point}")
+                os.kill(os.getpid(), fault.signal)
+
+    def watched(self, port: str, target: Any) -> Any:
+        return Watched(port, target, self)
+
+    def around(self, port: str, name: str, method: Any) -> Any:
+        @functools.wraps(method)
+        async def call(*arguments: Any, **named: Any) -> Any:
+            point = self._points.of(port, name, arguments)
+            if point is None:
+                return await method(*arguments, **named)
+            self.reach("before", point)
+            result = await method(*arguments, **named)
+            self.reach("after", point)
+            return result
+
+        return call
+
+
+class Watched:
+    """Stands for a port: what is a coroutine function of it is watched, the rest passes through."""
+
+    def __init__(self, port: str, target: Any, plan: Plan) -> None:
+        self._port = port
+        self._target = target
+        self._plan = plan
+
+    def __getattr__(self, name: str) -> Any:
+        attribute = getattr(self._target, name)
+        if inspect.iscoroutinefunction(attribute):
+            return self._plan.around(self._port, name, attribute)
+        return attribute
+
+    def work(self, queue: WorkQueue, handler: Any, *, concurrency: int) -> Any:
+        """Of the bus only: each delivery that reaches the handler is noted."""
+
+        async def handle(message: Any) -> Any:
+            if queue is WorkQueue.GENERATE:
+                self._plan.note(f"delivered {message.id}")
+            return await handler(message)
+
+        return self._target.work(queue, handle, concurrency=concurrency)
+
+
+def watch(plan: Plan) -> None:
+    """From here on everything that a service opens is watched."""
+    opened = alone.opened
+
+    @asynccontextmanager
+    async def watched(*arguments: Any, **named: Any) -> Any:
+        async with opened(*arguments, **named) as parts:
+            yield alone.Parts(
+                bus=plan.watched("bus", parts.bus),
+                store=plan.watched("store", parts.store),
+                media=plan.watched("media", parts.media),
+                clock=parts.clock,
+            )
+
+    def inference(*arguments: Any, **named: Any) -> Any:
+        return plan.watched("inference", client(*arguments, **named))
+
+    ack = Delivery.ack
+
+    async def watched_ack(self: Delivery, *, and_before: bool = False) -> None:
+        if GENERATE not in self.body:
+            await ack(self, and_before=and_before)
+            return
+        plan.reach("before", "ack")
+        await ack(self, and_before=and_before)
+        await asyncio.sleep(0)  # let it leave: `after` is when the broker may have it
+        plan.reach("after", "ack")
+
+    client = worker.InferenceClient  # type: ignore[attr-defined] # where it is looked up, not where it lives
+    replace: list[tuple[Any, str, Any]] = [
+        (alone, "opened", watched),
+        (embedded, "opened", watched),
+        (worker, "InferenceClient", inference),
+        (Delivery, "ack", watched_ack),
+    ]
+    for place, name, value in replace:
+        setattr(place, name, value)
+
+
+def launch(arguments: list[str]) -> int:
+    """Run a service by the faults in the environment; its exit status."""
+    end_with_parent()
+    watch(Plan(os.environ.get("FAULTS", ""), os.environ.get("FAULTS_JOURNAL", "")))
+    return main(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(launch(sys.argv[1:]))

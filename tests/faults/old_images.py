@@ -1,0 +1,145 @@
+"""Many expired images on disk and on record, and a purge of them whose janitor is killed on the way."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+from common import images
+from common.clock import SystemClock
+from common.images import Format, Image, Status
+from common.messages import Tick, TickData
+from common.store.connect import open_store
+from tests.faults.checker import until_quiet
+from tests.faults.scene import Scene
+from tests.faults.waiting import until
+from tests.making import an_image
+
+DAY = timedelta(days=1)
+AT_ONCE = 200
+JPEG = b"\xff\xd8\xff\xd9"  # what lies in the files does not matter to a purge
+
+
+@dataclass
+class Purged:
+    """What a purge at size was like."""
+
+    images: int
+    kills: int
+    took_s: float
+    files_left: set[str]
+    kept: set[str]
+    peak_kib: int
+    first_kib: int
+    tombstones: int
+
+
+async def laid_down(stage: Scene, count: int, *, age: timedelta, pinned: bool = False) -> list[Image]:
+    """So many completed images of that age, on record and on disk."""
+    created_at = SystemClock().now() - age
+    made = [
+        _completed(an_image(created_at=created_at + timedelta(milliseconds=n), pinned=pinned)) for n in range(count)
+    ]
+    await asyncio.to_thread(_write_files, stage.media, made)
+    async with open_store(stage.known.store_url, timeout_s=60) as store:
+        for start in range(0, count, AT_ONCE):
+            await asyncio.gather(*(store.insert(image) for image in made[start : start + AT_ONCE]))
+    return made
+
+
+def _completed(image: Image) -> Image:
+    image = image.model_copy(update={"attempts": 1})
+    return image.model_copy(
+        update={
+            "status": Status.COMPLETED,
+            "image_file": images.image_key(image, Format.JPEG),
+            "thumbnail": images.thumbnail_key(image, Format.JPEG),
+            "format": Format.JPEG,
+            "file_size": len(JPEG),
+            "finished_at": image.created_at,
+        }
+    )
+
+
+def _write_files(root: Path, made: list[Image]) -> None:
+    for image in made:
+        for key in (image.image_file, image.thumbnail):
+            file = root / str(key)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(JPEG)
+
+
+async def purge_with_kills(stage: Scene, *, old: int, kills: int, batch: int) -> Purged:
+    """A tick, and a janitor that dies at a point of the purge, as often as that; the next one goes on."""
+    await laid_down(stage, old, age=31 * DAY)
+    kept = [*await laid_down(stage, 20, age=DAY), *await laid_down(stage, 20, age=40 * DAY, pinned=True)]
+    # each half-way: so many batches in, between the mark and the files, then between the files and the tombstones
+    faults = [f"kill {'after mark' if number % 2 == 0 else 'after unlink'} 3" for number in range(kills)]
+    await stage.add_service("janitor", PURGE_BATCH=str(batch), FAULTS=faults[0] if faults else "")
+    await stage.start()
+    began = time.monotonic()
+    async with stage.bus() as bus:
+        now = SystemClock().now()
+        await bus.tick(Tick(id=images.new_image_id(now), source="test", type="timer.purge", time=now, data=TickData()))
+    for number in range(kills):
+        await stage.died("janitor", 120)
+        await stage.again("janitor", faults[number + 1] if number + 1 < kills else "")
+    async with _watched(stage.services["janitor"].pid) as memory:
+        await _until_gone(stage, old)
+    await until_quiet(stage.known, 300)
+    took_s = time.monotonic() - began
+    async with open_store(stage.known.store_url, timeout_s=60) as store:
+        shown = await store.history("local", set(Status), limit=1000)
+        ever = SystemClock().now() + 365 * DAY
+        tombstones = await store.tombstones(buried_before=ever, limit=old + 1)
+    await stage.sweep()
+    files = {str(path.relative_to(stage.media)) for path in stage.media.rglob("*") if path.is_file()}
+    expected = {str(key) for image in kept for key in (image.image_file, image.thumbnail)}
+    assert {image.id for image in shown} == {image.id for image in kept}
+    return Purged(
+        images=old,
+        kills=kills,
+        took_s=took_s,
+        files_left=files ^ expected,
+        kept={image.id for image in shown},
+        peak_kib=max(memory),
+        first_kib=memory[0],
+        tombstones=len(tombstones),
+    )
+
+
+async def _until_gone(stage: Scene, old: int) -> None:
+    """Wait until nothing is purgeable, longer for more."""
+    cutoff = SystemClock().now() - 30 * DAY
+    async with open_store(stage.known.store_url, timeout_s=60) as store:
+
+        async def is_gone() -> bool:
+            return await store.count_purgeable(cutoff) == 0
+
+        await until(is_gone, limit_s=60 + old / 100, pause_s=0.2)
+
+
+@asynccontextmanager
+async def _watched(pid: int) -> AsyncIterator[list[int]]:
+    """The resident memory of a process over time, in KiB."""
+    seen = [_resident_kib(pid)]
+
+    async def watch() -> None:
+        while True:
+            await asyncio.sleep(0.2)
+            seen.append(_resident_kib(pid))
+
+    task = asyncio.create_task(watch())
+    try:
+        yield seen
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+def _resident_kib(pid: int) -> int:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS:"))

@@ -1,0 +1,93 @@
+"""Orders at a steady pace while the broker is away: what was answered meanwhile, and what became of it."""
+
+import asyncio
+import time
+from collections import Counter
+from dataclasses import dataclass
+
+import aiohttp
+
+from tests.faults.checker import Findings, check, until_quiet
+from tests.faults.follower import following
+from tests.faults.scene import Scene
+from tests.faults.waiting import until
+from tests.house import ORDER, FrontEnd
+from tests.servers.rabbitmq import RabbitMQ
+
+PACE_S = 0.1
+
+
+class Load:
+    """Each order is asked once; a refusal must be a clear one."""
+
+    def __init__(self, page: FrontEnd) -> None:
+        self.accepted: list[str] = []
+        self.statuses: Counter[int] = Counter()
+        self.slowest_s = 0.0
+        self._page = page
+        self._task = asyncio.create_task(self._run())
+
+    async def _run(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            while True:
+                group.create_task(self._order())
+                await asyncio.sleep(PACE_S)
+
+    async def _order(self) -> None:
+        began = time.monotonic()
+        status, image = await self._page.post("/v1/images/generations", ORDER, Prefer="respond-async")
+        self.slowest_s = max(self.slowest_s, time.monotonic() - began)
+        self.statuses[status] += 1
+        if status == 202:
+            self.accepted.append(image["id"])
+        else:
+            assert (status, image["code"]) == (503, "unavailable")
+
+    async def answered(self, count: int) -> None:
+        """Wait for so many more answers."""
+        enough = self.statuses.total() + count
+        await until(lambda: self.statuses.total() >= enough or self._task.done())
+        if self._task.done():
+            self._task.result()
+
+    async def end(self) -> None:
+        self._task.cancel()
+        await asyncio.wait([self._task])
+
+
+@dataclass
+class Away:
+    """What an outage was like for who ordered."""
+
+    statuses: Counter[int]
+    during: int
+    slowest_answer_s: float
+    recovered_after_s: float
+    findings: Findings
+
+
+async def outage(stage: Scene, http: aiohttp.ClientSession, broker: RabbitMQ, *, how: str, seconds: float) -> Away:
+    """Stop or kill the broker under load, start it again after so many seconds, and look at everything in the end."""
+    await stage.add_painter(paint_s=0.05)
+    for name in ("api", "generator", "janitor"):
+        await stage.add_service(name, BUS_TIMEOUT="1")
+    await stage.start()
+    page = FrontEnd(http, stage.urls["api"])
+    async with following(http, list(stage.urls.values())) as follower:
+        load = Load(page)
+        await load.answered(10)
+        before = load.statuses.total()
+        await asyncio.to_thread(broker.stop if how == "stop" else broker.kill)
+        await load.answered(int(seconds / PACE_S))
+        assert (await page.get("/readyz"))[0] == 503
+        await asyncio.to_thread(broker.start)
+        during, up_at = load.statuses.total() - before, time.monotonic()
+        await load.answered(10)
+        await load.end()
+        await until_quiet(stage.known, 60)
+        for image_id in load.accepted:
+            async with asyncio.timeout(30):
+                await follower.until_final(image_id).wait()
+        recovered_s = time.monotonic() - up_at
+        found = await check(stage.known, accepted=load.accepted, told=follower.told, painted=stage.painted())
+    return Away(load.statuses, during, load.slowest_s, recovered_s, found)

@@ -1,0 +1,165 @@
+"""A whole house of real processes that can be broken: each behind a line of its own to broker and inference service.
+
+api-1  api-2  generator-1 …  janitor-1 …      started by tests/faults/nursery.py, and dies where it is told
+   └──────┴── proxy each ──┴──▶ broker
+                generators ─ proxy ─▶ painter  (tests/faults/painter.py)
+"""
+
+import asyncio
+import contextlib
+import signal
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from common.bus.connect import open_bus
+from common.bus.port import Bus, Since
+from common.clock import SystemClock
+from common.images import new_image_id
+from common.messages import JanitorSwept, SweepReport, Tick
+from common.settings import Settings, read_settings
+from tests.faults.nursery import Nursery, nursery
+from tests.house import House, Service
+from tests.proxy import Proxy, proxy_before, proxy_to
+from tests.servers.process import free_ports
+
+UUID_LENGTH = 36
+PAINTER = "tests.faults.painter"
+SETTINGS = {
+    "HEARTBEAT": "2",
+    "BUS_TIMEOUT": "3",
+    "INFERENCE_TIMEOUT": "3",
+    "SWEEP_GRACE": "1ms",
+    "LOG_LEVEL": "INFO",
+}
+
+
+class Breakable(Service):
+    """A service that the nursery starts, by way of the launcher."""
+
+    _process: Any
+
+    def __init__(self, name: str, *, env: dict[str, str], log: Path, ready_url: str | None, nursery: Nursery) -> None:
+        super().__init__(name, env=env, log=log, ready_url=ready_url)
+        self._nursery = nursery
+
+    async def start(self) -> None:
+        self._process = await self._nursery.start(self.name, self.env, self.log_file)
+
+
+class Scene(House):
+    """The services by alias, their lines, and what they stand on."""
+
+    def __init__(self, folder: Path, bus_url: str, stack: AsyncExitStack, nursery: Nursery, **settings: str) -> None:
+        super().__init__(folder, BUS_URL=bus_url, **{**SETTINGS, **settings})
+        self.bus_url = bus_url
+        self.journal = folder / "journal"
+        self.paintings = folder / "paintings"
+        self.lines: dict[str, Proxy] = {}
+        self.inference_lines: dict[str, Proxy] = {}
+        self.urls: dict[str, str] = {}
+        self._stack = stack
+        self._nursery = nursery
+        for path in (self.journal, self.paintings):
+            path.touch()
+
+    @property
+    def known(self) -> Settings:
+        """Where the checker looks."""
+        return read_settings(self.settings)
+
+    async def add_painter(self, *, faults: float = 0.0, paint_s: float = 0.05, seed: int = 0) -> Service:
+        painter = self.add(
+            "inference",
+            PAINTER_FAULTS=str(faults),
+            PAINT_S=str(paint_s),
+            PAINTER_SEED=str(seed),
+            PAINTER_JOURNAL=str(self.paintings),
+        )
+        painter.module = PAINTER
+        return painter
+
+    async def add_service(self, name: str, *, alias: str | None = None, **settings: str) -> Service:
+        """One more process, behind lines of its own."""
+        alias = alias or name
+        line, bus_url = await self._stack.enter_async_context(proxy_before(self.bus_url))
+        self.lines[alias] = line
+        settings = {"BUS_URL": bus_url, "FAULTS_JOURNAL": str(self.journal), **settings}
+        if name in {"generator", "up"}:
+            line = await self._stack.enter_async_context(proxy_to("127.0.0.1", self.inference_port))
+            self.inference_lines[alias] = line
+            settings["INFERENCE_SERVICE_URL"] = f"http://{line.address}"
+        if name == "api":
+            settings["API_PORT"] = str(free_ports(1)[0])
+            self.urls[alias] = f"http://127.0.0.1:{settings['API_PORT']}"
+        known = self.add(name, alias=alias, **settings)
+        service = Breakable(name, env=known.env, log=known.log_file, ready_url=known.ready_url, nursery=self._nursery)
+        self.services[alias] = service
+        return service
+
+    async def again(self, alias: str, faults: str = "") -> None:
+        """Start what has died, with these faults to come."""
+        service = self.services[alias]
+        service.env["FAULTS"] = faults
+        await service.start()
+        await service.ready()
+
+    def bus(self) -> AbstractAsyncContextManager[Bus]:
+        """The bus as an operator has it, past the lines."""
+        return open_bus(self.known, name="test", clock=SystemClock())
+
+    async def sweep(self) -> SweepReport:
+        """Have a janitor compare files and records now; what it says it found."""
+        now = SystemClock().now()
+        async with self.bus() as bus:
+            await bus.tick(Tick(id=new_image_id(now), source="test", type="timer.sweep", time=now))
+            async with asyncio.timeout(30), aclosing(bus.read(Since(now))) as entries:
+                async for entry in entries:
+                    if isinstance(entry.event, JanitorSwept) and entry.event.time >= now:
+                        return entry.event.data
+        raise AssertionError("the log has no end")
+
+    async def died(self, alias: str, limit_s: float = 30) -> None:
+        """Wait until a fault has ended it."""
+        status = await self.services[alias].wait(limit_s)
+        assert status == -signal.SIGKILL, f"{alias} ended with {status}:\n{self.services[alias].log}"
+
+    def is_still(self, alias: str) -> bool:
+        """Whether a SIGSTOP holds it."""
+        stat = Path(f"/proc/{self.services[alias].pid}/stat").read_text()
+        return stat.rpartition(")")[2].split()[0] == "T"
+
+    @property
+    def faults(self) -> Counter[str]:
+        """What the journal says of faults at points, `SIGKILL before claim` and so on."""
+        lines = self.journal.read_text().splitlines()
+        return Counter(line for line in lines if line.startswith("SIG"))
+
+    @property
+    def delivered(self) -> Counter[str]:
+        """How often the order of each image reached a generator."""
+        lines = self.journal.read_text().splitlines()
+        return Counter(line.split()[1] for line in lines if line.startswith("delivered "))
+
+    def painted(self, outcome: str = "painted") -> Counter[str]:
+        """How often the painter finished each image (or began, or spoilt it), whatever key it was ordered under."""
+        lines = self.paintings.read_text().splitlines()
+        return Counter(line.split()[1][:UUID_LENGTH] for line in lines if line.startswith(f"{outcome} "))
+
+    async def kill(self) -> None:
+        for service in self.services.values():
+            if service.is_running:
+                with contextlib.suppress(ProcessLookupError):
+                    service.signal(signal.SIGCONT)
+        await super().kill()
+
+
+@asynccontextmanager
+async def scene(folder: Path, bus_url: str, **settings: str) -> AsyncIterator[Scene]:
+    """An empty one; all that was started in it is dead at the end."""
+    async with AsyncExitStack() as stack:
+        made = Scene(folder, bus_url, stack, await stack.enter_async_context(nursery()), **settings)
+        stack.push_async_callback(made.kill)
+        yield made

@@ -1,0 +1,186 @@
+"""The live stream under load without painting anything: events spoken into the log, followed by many websockets.
+
+Speaker ── queued, started, progress, completed; some terminal ones twice, as after a crash ──▶ event log
+api replicas, killed now and then ──▶ followers that leave by chance and resume on any replica
+"""
+
+import asyncio
+import base64
+import random
+import secrets
+import signal
+import socket
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from urllib.parse import urlsplit
+
+import aiohttp
+
+from common import images
+from common.bus.port import Bus
+from common.clock import SystemClock
+from common.errors import Unavailable
+from common.images import Lease, Picture
+from common.outbox import Outbox
+from tests.faults.follower import Follower, following
+from tests.faults.scene import Scene
+from tests.making import an_image
+
+REPEATED = 0.3  # share of terminal events that are published again, up to 50 events later
+PACE_S = 0.002
+
+
+class Speaker:
+    """Publishes the lives of images that exist in its head only."""
+
+    def __init__(self, bus: Bus, *, seed: int = 0, prompt: str = "a lighthouse") -> None:
+        self.spoken: list[str] = []
+        self._bus = bus
+        self._clock = SystemClock()
+        self._dice = random.Random(seed)
+        self._prompt = prompt
+        self._again: deque[tuple[int, object]] = deque()
+        self._count = 0
+        # the events are made by what the services make them by; the store is never asked
+        self._outbox = Outbox(
+            bus=bus,
+            store=None,  # type: ignore[arg-type]
+            clock=self._clock,
+            source="speaker",
+            media_url="/media/",
+            retention=timedelta(days=30),
+        )
+
+    async def speak(self, count: int) -> None:
+        """The lives of `count` images, one after the other."""
+        for _ in range(count):
+            await self.life()
+            await asyncio.sleep(PACE_S)
+
+    async def life(self) -> str:
+        """One image from its order to its end; returns its id."""
+        now = self._clock.now()
+        image = an_image(created_at=now, prompt=self._prompt)
+        lease = Lease(token="t", worker="w", until=now + timedelta(seconds=30))
+        running = images.claim(image, lease=lease, now=now, deadline=timedelta(minutes=5))
+        picture = Picture(
+            image_file="f", thumbnail="t", format=images.Format.PNG, file_size=1, width=1, height=1, generation_time=1
+        )
+        done = images.complete(running, lease=lease, attempt=1, picture=picture, now=now)
+        await self._publish(self._outbox.event(image, "image.queued"))
+        await self._publish(self._outbox.event(running, "image.started"))
+        await self._publish(self._outbox.progress(running, step=1, steps=2, seconds_left=None))
+        completed = self._outbox.event(done, "image.completed")
+        await self._publish(completed)
+        self.spoken.append(image.id)
+        if self._dice.random() < REPEATED:
+            self._again.append((self._count + self._dice.randrange(50), completed))
+        while self._again and self._again[0][0] <= self._count:
+            await self._publish(self._again.popleft()[1])
+        return image.id
+
+    async def _publish(self, event) -> None:
+        self._count += 1
+        while True:
+            try:
+                await self._bus.publish(event)
+                return
+            except Unavailable:  # unknown: it may be there twice now, as a worker's may
+                await asyncio.sleep(0.2)
+
+
+@dataclass
+class Heard:
+    """What the followers were told of what was spoken."""
+
+    images: int = 0
+    reconnects: int = 0
+    missed: int = 0
+    doubled: int = 0
+    gaps: int = 0
+    kills: int = 0
+    examples: list[str] = field(default_factory=list)
+
+    @property
+    def is_well(self) -> bool:
+        return not (self.missed or self.doubled or self.gaps)
+
+    def count(self, number: int, follower: Follower, spoken: list[str]) -> None:
+        told = follower.told
+        for image_id in spoken:
+            times = told.events[image_id, "image.completed"]
+            if times != 1:
+                self.missed += times == 0
+                self.doubled += times > 1
+                self.examples.append(f"follower {number} was told {times} times of {image_id}")
+        self.gaps += told.gaps
+        self.reconnects += follower.reconnects
+
+
+async def reconnecting(
+    stage: Scene, http: aiohttp.ClientSession, *, reconnects: int, followers: int, seed: int, kill_every_s: float
+) -> Heard:
+    """Speak until the followers have left and come back so often in all; then count what each was told."""
+    heard, dice = Heard(), random.Random(seed)
+    urls = list(stage.urls.values())
+    async with stage.bus() as bus, _all_following(http, urls, followers, seed) as crowd:
+        speaker = Speaker(bus, seed=seed)
+        killing = asyncio.create_task(_killing(stage, heard, dice, kill_every_s))
+        while sum(follower.reconnects for follower in crowd) < reconnects:
+            await speaker.speak(20)
+        killing.cancel()
+        await asyncio.wait([killing])
+        last = await speaker.life()
+        try:
+            async with asyncio.timeout(30):
+                for follower in crowd:
+                    await follower.until_final(last).wait()
+        except TimeoutError:
+            heard.examples.append("not all were told of the last one within 30 s")
+        heard.images = len(speaker.spoken)
+        for number, follower in enumerate(crowd):
+            heard.count(number, follower, speaker.spoken)
+    return heard
+
+
+async def _killing(stage: Scene, heard: Heard, dice: random.Random, every_s: float) -> None:
+    """One api after another is killed, and started again."""
+    while True:
+        await asyncio.sleep(every_s * dice.uniform(0.5, 1.5))
+        alias = dice.choice(list(stage.urls))
+        stage.services[alias].signal(signal.SIGKILL)
+        heard.kills += 1
+        await stage.services[alias].wait()
+        await stage.again(alias)
+
+
+@asynccontextmanager
+async def _all_following(
+    http: aiohttp.ClientSession, urls: list[str], count: int, seed: int
+) -> AsyncIterator[list[Follower]]:
+    async with AsyncExitStack() as stack:
+        yield [
+            await stack.enter_async_context(following(http, urls, leaves=0.1, seed=seed + number))
+            for number in range(count)
+        ]
+
+
+class Silent:
+    """A websocket that is opened and never read: not by the client, and soon not by the kernel either."""
+
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        self._socket = socket.socket()
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        self._socket.connect((parts.hostname, parts.port))
+        key = base64.b64encode(secrets.token_bytes(16)).decode()
+        self._socket.sendall(
+            f"GET /ws HTTP/1.1\r\nHost: {parts.netloc}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            f"Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n\r\n".encode()
+        )
+
+    def close(self) -> None:
+        self._socket.close()

@@ -1,0 +1,55 @@
+"""Cancel tells the truth in every state, asked for by REST or by a published command, and touches nothing else."""
+
+import asyncio
+import time
+
+from common.clock import SystemClock
+from common.images import new_image_id
+from common.messages import CancelImage
+from tests.faults.checker import check, files_in, until_quiet
+from tests.faults.follower import following
+from tests.faults.painter import LONG_S
+from tests.faults.waiting import until
+from tests.house import FrontEnd
+
+
+async def test_cancel_by_rest_and_by_command_in_every_state(stage, http):
+    await stage.add_painter(paint_s=0.02)
+    for service in ("api", "generator", "janitor"):
+        await stage.add_service(service, GENERATOR_CONCURRENCY="2", INFERENCE_TIMEOUT="60")
+    await stage.start()
+    page = FrontEnd(http, stage.urls["api"])
+    async with following(http, [page.url]) as follower, stage.bus() as bus:
+        running = [(await page.order(prompt="takes long"))["id"] for _ in range(2)]
+        await until(lambda: len(stage.painted("painting")) == 2)
+        queued = [(await page.order())["id"] for _ in range(2)]
+        kept = (await page.order())["id"]
+
+        async def commanded(image_id: str) -> None:
+            now = SystemClock().now()
+            await bus.send(CancelImage(id=new_image_id(now), source="shop", subject=image_id, time=now))
+
+        began = time.monotonic()
+        answers = [await page.post(f"/api/images/{image_id}/cancel/") for image_id in (running[0], queued[0])]
+        await asyncio.gather(commanded(running[1]), commanded(queued[1]))
+        cancelled = [*running, *queued]
+        for image_id in cancelled:
+            await follower.until_final(image_id).wait()
+        took_s = time.monotonic() - began
+        again = await page.post(f"/api/images/{running[0]}/cancel/")
+        await commanded(running[0])
+        image = await page.final(kept)
+        late = await page.post(f"/api/images/{kept}/cancel/")
+
+        assert [(status, answer["was"]) for status, answer in answers] == [(200, "running"), (200, "queued")]
+        assert took_s < LONG_S / 2  # well before the pictures could have been there
+        assert [(status, answer["imageStatus"]) for status, answer in (again, late)] == [
+            (409, "cancelled"),
+            (409, "completed"),
+        ]
+        assert (image["status"], image["attempts"]) == ("completed", 1)
+        await until_quiet(stage.known)
+        found = await check(stage.known, accepted=[*cancelled, kept], told=follower.told, painted=stage.painted())
+    assert found.violations == []
+    assert set(stage.painted()) == {kept}  # the calls were dropped: the painter never finished what was cancelled
+    assert len(files_in(stage.media)) == 2

@@ -1,0 +1,68 @@
+"""A dependency that is away for a while, under load: orders are taken or refused clearly, and none taken is lost."""
+
+from functools import partial
+
+import pytest
+
+from tests.faults.checker import check, until_quiet
+from tests.faults.outage import outage
+from tests.faults.scene import scene
+from tests.faults.waiting import until
+from tests.house import ORDER, FrontEnd
+from tests.proxy import proxy_before
+
+
+@pytest.mark.timeout(100)
+async def test_rows_1_and_2_a_broker_that_is_killed_under_load_costs_no_order(stage, http, rabbitmq):
+    away = await outage(stage, http, rabbitmq, how="kill", seconds=2)
+
+    assert away.findings.violations == []
+    assert set(away.statuses) <= {202, 503}
+    assert away.statuses[202] > 20
+
+
+@pytest.mark.timeout(90)
+async def test_row_41_a_store_that_is_away_refuses_orders_and_loses_no_work(tmp_path, vhost, database, http):
+    async with proxy_before(database) as (line, url), scene(tmp_path, vhost, STORE_URL=url, STORE_TIMEOUT="2") as stage:
+        await stage.add_painter(paint_s=1.0)
+        for name in ("api", "generator", "janitor"):
+            await stage.add_service(name)
+        await stage.start()
+        page = FrontEnd(http, stage.urls["api"])
+        accepted = [(await page.order())["id"] for _ in range(3)]
+
+        line.refuse()
+        status, problem = await page.post("/v1/images/generations", ORDER, Prefer="respond-async")
+        assert (status, problem["code"]) == (503, "unavailable")
+        assert (await page.get("/readyz"))[0] == 503
+        await until(lambda: "waiting for the store" in stage.services["generator"].log)
+        await line.listen()
+
+        for image_id in accepted:
+            await until(partial(is_completed, page, image_id), limit_s=40, pause_s=0.1)
+        await until_quiet(stage.known)
+        found = await check(stage.known, accepted=accepted, painted=stage.painted())
+    assert found.violations == []
+
+
+async def is_completed(page: FrontEnd, image_id: str) -> bool:
+    _, image = await page.get(f"/api/images/{image_id}/")
+    return image.get("status") == "completed"
+
+
+async def test_row_30_a_circuit_opens_on_a_dead_service_and_closes_by_itself(stage, http):
+    await stage.add_painter(paint_s=0.02)
+    await stage.add_service("api")
+    await stage.add_service("generator")
+    await stage.add_service("janitor")
+    await stage.start()
+    page = FrontEnd(http, stage.urls["api"])
+    stage.inference_lines["generator"].refuse()
+
+    accepted = [(await page.order())["id"] for _ in range(10)]
+    await until(lambda: "no work is taken until it answers" in stage.services["generator"].log)
+    await stage.inference_lines["generator"].listen()
+
+    images = [await page.final(image_id) for image_id in accepted]
+    assert [(image["status"], image["failures"]) for image in images] == [("completed", 0)] * 10
+    assert sum(image["attempts"] - 1 for image in images) <= 4  # what was in hand when it went down, not the queue

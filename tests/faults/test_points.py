@@ -1,0 +1,164 @@
+"""Every named point of an image's way, before and after: a process dies there, or stands still past its lease.
+
+One process for each point, each with one image in hand, so that a whole row of deaths takes one recovery.
+"""
+
+import asyncio
+import itertools
+import signal
+
+import aiohttp
+import pytest
+
+from common.clock import SystemClock
+from common.images import new_image_id
+from common.messages import Tick, TickData
+from tests.faults.checker import check, until_quiet
+from tests.faults.follower import following
+from tests.faults.scene import Scene
+from tests.house import FrontEnd
+
+PAINTING = ("claim", "started", "answer", "file", "thumbnail", "complete", "event", "noted", "ack", "again", "failed")
+ORDERING = ("record", "queued", "send", "sent")
+CLEARING = ("mark", "unlink", "event", "bury")
+PROMPTS = ("a lighthouse", "busy at first", "refuse this", "busy at first")
+
+
+def both_sides(points):
+    return [(when, point) for point in points for when in ("before", "after")]
+
+
+async def furnished(stage: Scene, service: str, faults: list[str], **settings: str) -> list[str]:
+    """One process of the service for each fault, and one of each other; all running. The aliases of the doomed."""
+    await stage.add_painter(paint_s=0.02)
+    for other in {"api", "generator", "janitor"} - {service}:
+        await stage.add_service(other)
+    for fault in faults:
+        await stage.add_service(service, alias=fault.replace(" ", "-"), FAULTS=fault, **settings)
+    await stage.start()
+    return [fault.replace(" ", "-") for fault in faults]
+
+
+async def all_is_well(stage: Scene, follower, accepted, deleted=()) -> None:
+    await until_quiet(stage.known)
+    async with asyncio.timeout(15):
+        for image_id in accepted:
+            await follower.until_final(image_id).wait()
+    await stage.sweep()
+    found = await check(
+        stage.known, accepted=accepted, deleted=deleted, told=follower.told, painted=stage.painted(), deadline_s=60
+    )
+    assert found.violations == []
+
+
+async def fed(page: FrontEnd, still_going, accepted: list[str]) -> None:
+    """Order until every doomed process has come by its point."""
+    prompts = itertools.cycle(PROMPTS)
+    async with asyncio.timeout(30):
+        while still_going():
+            accepted.append((await page.order(prompt=next(prompts)))["id"])
+            await asyncio.sleep(0.05)
+
+
+@pytest.mark.parametrize("points", [PAINTING[:6], PAINTING[6:]], ids=["up to the record", "after it"])
+async def test_rows_18_23_24_25_a_generator_killed_at_any_point_loses_and_repeats_nothing(stage, http, points):
+    faults = [f"kill {when} {point}" for when, point in both_sides(points)]
+    doomed = await furnished(stage, "generator", faults, GENERATOR_CONCURRENCY="1")
+    async with following(http, list(stage.urls.values())) as follower:
+        accepted: list[str] = []
+        page = FrontEnd(http, stage.urls["api"])
+
+        await fed(page, lambda: any(stage.services[alias].is_running for alias in doomed), accepted)
+        assert stage.faults == {fault.replace("kill", "SIGKILL"): 1 for fault in faults}
+        for alias in doomed[:2]:
+            await stage.again(alias)
+
+        await all_is_well(stage, follower, accepted)
+
+
+async def test_row_19_a_generator_that_stands_still_past_its_lease_wakes_up_to_nothing(stage, http):
+    points = [(when, point) for when, point in both_sides(PAINTING) if point not in {"noted", "ack", "failed"}]
+    faults = [f"stop {when} {point}" for when, point in points]
+    doomed = await furnished(stage, "generator", faults, GENERATOR_CONCURRENCY="1", HEARTBEAT="10")
+    for _ in range(2):
+        await stage.add_service("generator", alias=f"sound-{len(stage.services)}")
+    async with following(http, list(stage.urls.values())) as follower:
+        accepted: list[str] = []
+        page = FrontEnd(http, stage.urls["api"])
+
+        await fed(page, lambda: any(not stage.is_still(alias) for alias in doomed), accepted)
+        for alias in [alias for alias in stage.services if alias.startswith("sound")]:
+            await stage.again(alias)
+        for image_id in accepted:
+            await page.final(image_id)
+        for alias in doomed:
+            stage.services[alias].signal(signal.SIGCONT)
+        assert set(await asyncio.gather(*(stage.services[alias].stop() for alias in doomed))) == {0}
+
+        await all_is_well(stage, follower, accepted)
+
+
+async def test_an_api_killed_at_any_point_of_an_order_or_a_delete_keeps_what_it_promised(stage, http):
+    ordering = [f"kill {when} {point}" for when, point in both_sides(ORDERING)]
+    deleting = [f"kill {when} {point}" for when, point in both_sides(CLEARING)]
+    await furnished(stage, "api", [*ordering, *deleting])
+    await stage.add_service("api")
+    await stage.again("api")
+    page = FrontEnd(http, stage.urls["api"])
+    async with following(http, [stage.urls["api"]]) as follower:
+        accepted = [
+            await asked_twice(http, stage.urls[fault.replace(" ", "-")], page, f"key-{number}")
+            for number, fault in enumerate(ordering)
+        ]
+        for image_id in accepted:
+            await page.final(image_id)
+        for fault, image_id in zip(deleting, accepted, strict=True):
+            alias = fault.replace(" ", "-")
+            with pytest.raises(aiohttp.ClientError):
+                await FrontEnd(http, stage.urls[alias]).ask("DELETE", f"/api/images/{image_id}/")
+            status, _ = await page.ask("DELETE", f"/api/images/{image_id}/")
+            assert status in {204, 404}
+
+        assert sum(stage.faults.values()) == len(ordering) + len(deleting)
+        await all_is_well(stage, follower, accepted, deleted=accepted)
+
+
+async def asked_twice(http: aiohttp.ClientSession, first: str, second: FrontEnd, key: str) -> str:
+    """Order from an api that dies of it, then from one that does not, with the same key."""
+    headers = {"Prefer": "respond-async", "Idempotency-Key": key}
+    body = {"prompt": "a lighthouse", "width": 64, "height": 64}
+    with pytest.raises(aiohttp.ClientError):
+        await FrontEnd(http, first).post("/v1/images/generations", body, **headers)
+    status, image = await second.post("/v1/images/generations", body, **headers)
+    assert status in {201, 202}
+    return image["id"]
+
+
+async def test_rows_50_and_54_a_janitor_killed_at_any_point_of_a_purge_leaves_nothing_behind(stage, http):
+    faults = [f"kill {when} {point}" for when, point in both_sides(CLEARING)]
+    doomed = await furnished(stage, "janitor", faults, PURGE_BATCH="2")
+    page = FrontEnd(http, stage.urls["api"])
+    async with following(http, list(stage.urls.values())) as follower:
+        accepted: list[str] = []
+
+        async with asyncio.timeout(40):
+            while any(stage.services[alias].is_running for alias in doomed):
+                images = [(await page.order())["id"] for _ in range(4)]
+                for image_id in images:
+                    await follower.until_final(image_id).wait()
+                accepted.extend(images)
+                await purge(stage)
+        await stage.again(doomed[0])
+        await purge(stage)
+
+        assert sum(stage.faults.values()) == len(faults)
+        await all_is_well(stage, follower, accepted, deleted=accepted)
+
+
+async def purge(stage: Scene) -> None:
+    """A tick by hand: everything that is final is old enough."""
+    now = SystemClock().now()
+    async with stage.bus() as bus:
+        await bus.tick(
+            Tick(id=new_image_id(now), source="test", type="timer.purge", time=now, data=TickData(older_than=0))
+        )

@@ -1,0 +1,15 @@
+"""A purge of thousands whose janitor is killed twice; `benchmarks/purge_at_size.py` does it with 100,000."""
+
+import pytest
+
+from tests.faults.old_images import purge_with_kills
+
+
+@pytest.mark.timeout(120)
+async def test_row_54_a_purge_killed_twice_clears_everything_old_and_nothing_else(stage):
+    purged = await purge_with_kills(stage, old=3000, kills=2, batch=100)
+
+    assert stage.faults == {"SIGKILL after mark": 1, "SIGKILL after unlink": 1}
+    assert purged.files_left == set()
+    assert purged.tombstones == 3000
+    assert purged.peak_kib < purged.first_kib + 60_000

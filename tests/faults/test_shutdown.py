@@ -1,0 +1,114 @@
+"""SIGTERM with work in hand: finished within the grace period or given back, clients told, exit 0."""
+
+import asyncio
+import signal
+import time
+
+import aiohttp
+import pytest
+
+from tests.faults.checker import check, until_quiet
+from tests.faults.waiting import until
+from tests.house import ORDER, FrontEnd, embedded
+
+
+async def a_house(stage, http, *, paint_s: float, **generator: str) -> FrontEnd:
+    await stage.add_painter(paint_s=paint_s)
+    await stage.add_service("api")
+    await stage.add_service("generator", **generator)
+    await stage.add_service("janitor")
+    await stage.start()
+    return FrontEnd(http, stage.urls["api"])
+
+
+async def at_work(stage) -> None:
+    """Wait until the painter has begun."""
+    await until(lambda: stage.painted("painting"))
+
+
+async def test_row_20_a_generator_finishes_what_it_has_and_takes_nothing_new(stage, http):
+    page = await a_house(stage, http, paint_s=0.8, GENERATOR_CONCURRENCY="1", GRACE_PERIOD="10")
+    first, second = await page.order(), await page.order()
+    await at_work(stage)
+
+    assert await stage.services["generator"].stop() == 0
+
+    _, image = await page.get(f"/api/images/{first['id']}/")
+    assert (image["status"], image["attempts"]) == ("completed", 1)
+    assert (await page.get(f"/api/images/{second['id']}/"))[1]["status"] == "queued"
+    await stage.again("generator")
+    assert (await page.final(second["id"]))["attempts"] == 1
+    await until_quiet(stage.known)
+    found = await check(stage.known, accepted=[first["id"], second["id"]], painted=stage.painted())
+    assert found.violations == []
+
+
+async def test_row_20_what_takes_longer_than_the_grace_is_given_back_with_no_failure_counted(stage, http):
+    page = await a_house(stage, http, paint_s=3, GRACE_PERIOD="0.3")
+    accepted = [(await page.order())["id"] for _ in range(2)]
+    await at_work(stage)
+
+    assert await stage.services["generator"].stop() == 0
+    _, image = await page.get(f"/api/images/{accepted[0]}/")
+    assert (image["status"], image["failures"]) == ("queued", 0)
+    await stage.again("generator")
+
+    ended = [await page.final(image_id) for image_id in accepted]
+    assert [(image["status"], image["attempts"], image["failures"]) for image in ended] == [("completed", 2, 0)] * 2
+    await until_quiet(stage.known)
+    assert (await check(stage.known, accepted=accepted, painted=stage.painted())).violations == []
+
+
+async def test_an_api_answers_who_waits_tells_its_websockets_and_ends(stage, http):
+    page = await a_house(stage, http, paint_s=5, GRACE_PERIOD="0.3")
+    async with http.ws_connect(f"{page.url}/ws") as socket:
+        await socket.receive()
+        waiting = asyncio.create_task(page.post("/v1/images/generations", ORDER))
+        await at_work(stage)
+
+        assert await stage.services["api"].stop() == 0
+
+        status, image = await waiting
+        assert (status, image["status"]) == (202, "running")
+        while (closed := await socket.receive()).type is aiohttp.WSMsgType.TEXT:
+            pass
+        assert (closed.type, closed.data) == (aiohttp.WSMsgType.CLOSE, 1001)
+    assert await stage.services["janitor"].stop() == 0
+    assert await stage.services["inference"].stop() == 0
+
+
+@pytest.mark.parametrize(("grace_s", "status"), [("10", "completed"), ("0.3", "queued")])
+async def test_up_finishes_or_gives_back_and_tells_its_clients(tmp_path, http, grace_s, status):
+    async with embedded(tmp_path, PAINTER_STEP_DELAY="0.1", GRACE_PERIOD=grace_s) as house:
+        page = FrontEnd(http, house.url)
+        async with http.ws_connect(f"{house.url}/ws") as socket:
+            image = await page.order(steps=15 if status == "completed" else 100)
+            while "image.progress" not in (await socket.receive()).data:
+                pass
+
+            assert await house.services["up"].stop() == 0
+
+            while (closed := await socket.receive()).type is aiohttp.WSMsgType.TEXT:
+                pass
+            assert closed.data == 1001
+        await house.services["up"].start()
+        await house.services["up"].ready()
+        _, record = await page.get(f"/api/images/{image['id']}/")
+        assert record["attempts"] >= 1
+        assert (record["status"] == "completed") == (status == "completed")
+        assert "Traceback" not in house.services["up"].log
+
+
+async def test_a_second_signal_stops_at_once(stage, http):
+    page = await a_house(stage, http, paint_s=20, GRACE_PERIOD="60")
+    await page.order()
+    await at_work(stage)
+    generator = stage.services["generator"]
+    generator.signal(signal.SIGTERM)
+    await until(lambda: "finishing 1 images" in generator.log)
+    began = time.monotonic()
+
+    generator.signal(signal.SIGTERM)
+
+    assert await generator.wait() == 128 + signal.SIGTERM
+    assert time.monotonic() - began < 2
