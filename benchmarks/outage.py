@@ -24,9 +24,8 @@ async def run(folder: Path, broker: RabbitMQ, how: str, seconds: float) -> bool:
         away = await outage(stage, http, broker, how=how, seconds=seconds)
     answers = ", ".join(f"{count} × {status}" for status, count in sorted(away.statuses.items()))
     print(f"{how + ', ' + format(seconds, 'g') + ' s':<14} answered {answers} ({away.during} while it was away)")
-    print(
-        f"{'':<14} slowest answer {away.slowest_answer_s:.1f} s, all final {away.recovered_after_s:.1f} s after it was back"
-    )
+    print(f"{'':<14} slowest answer {away.slowest_answer_s:.1f} s")
+    print(f"{'':<14} all final {away.recovered_after_s:.1f} s after it was back")
     print(f"{'':<14} violations: {len(away.findings.violations)}")
     for violation in away.findings.violations[:20]:
         print(f"  {violation}")

@@ -48,7 +48,8 @@ a village in the hills, rainbow after rain
 a samurai under a maple tree, falling leaves
 fireflies over a pond at night, lotus flowers""".splitlines()
 SIZES: Final = [(1024, 1024), (1152, 864), (1280, 720), (864, 1152), (1280, 720)]
-SLOWLY: Final = {"PAINTER_STEP_DELAY": "0.25"}
+SLOWLY: Final = {"PAINTER_STEP_DELAY": "0.3"}
+PATIENCE_MS: Final = 120_000  # a picture takes some ten seconds then
 LOOKS: Final = {
     "desk-dark": {"viewport": {"width": 1440, "height": 900}, "color_scheme": "dark"},
     "desk-light": {"viewport": {"width": 1440, "height": 900}, "color_scheme": "light"},
@@ -117,14 +118,25 @@ async def take_page(browser: Browser, url: str, look: str, path: Path) -> None:
         await order(page, "16:9", "a lighthouse at dusk, stormy sea, dramatic clouds", seed="11")
         await page.locator(".card").first.wait_for()
         await order(page, "3:4", "a red fox in a snowy forest, first light")
-        await page.locator(".card.completed img").wait_for(timeout=60_000)
-        await page.locator(".card.running [role=progressbar][aria-valuenow^='6']").wait_for(timeout=60_000)
+        await page.locator(".card.completed img").wait_for()
+        bar = page.locator(".card.running [role=progressbar]")
+        # of 30 steps, two thirds: there may be none that is seen at exactly one number
+        await bar.and_(page.locator(", ".join(f"[aria-valuenow='{share}']" for share in (60, 63, 66, 70)))).wait_for()
         await page.mouse.move(0, 0)
         await page.evaluate("document.activeElement.blur(); scrollTo(0, 0)")
         await pictures_are_there(page)
         await page.screenshot(path=path)
         print(path)
-        await page.locator(".card.running").wait_for(state="detached", timeout=60_000)
+        await page.locator(".card.running").wait_for(state="detached")
+    await delete_newest(url, 2)
+
+
+async def delete_newest(url: str, number: int) -> None:
+    """Each look shows the same gallery."""
+    async with front_end(url) as client:
+        _, page = await client.get(f"/api/images/history/?perPage={number}")
+        for image in page["images"]:
+            await client.ask("DELETE", f"/api/images/{image['id']}/")
 
 
 async def take_picture(browser: Browser, url: str, look: str, path: Path) -> None:
@@ -182,6 +194,7 @@ async def browser_at(path: str) -> AsyncIterator[Browser]:
 @asynccontextmanager
 async def page_in(browser: Browser, look: str) -> AsyncIterator[Page]:
     context: BrowserContext = await browser.new_context(**LOOKS[look])  # type: ignore[arg-type]
+    context.set_default_timeout(PATIENCE_MS)
     try:
         yield await context.new_page()
     finally:

@@ -10,7 +10,7 @@ import aiohttp
 from tests.faults.checker import Findings, check, until_quiet
 from tests.faults.follower import following
 from tests.faults.scene import Scene
-from tests.faults.waiting import until
+from tests.faults.waiting import LIMIT_S, until
 from tests.house import ORDER, FrontEnd
 from tests.servers.rabbitmq import RabbitMQ
 
@@ -46,7 +46,7 @@ class Load:
     async def answered(self, count: int) -> None:
         """Wait for so many more answers."""
         enough = self.statuses.total() + count
-        await until(lambda: self.statuses.total() >= enough or self._task.done())
+        await until(lambda: self.statuses.total() >= enough or self._task.done(), limit_s=LIMIT_S + 3 * count * PACE_S)
         if self._task.done():
             self._task.result()
 

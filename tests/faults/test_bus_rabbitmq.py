@@ -67,6 +67,7 @@ async def is_well(bus: RabbitBus) -> None:
     await until(lambda: bus.trouble == "", limit_s=RECOVERY_S)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["stop", "kill"])
 async def test_01_02_53_a_broker_restart_loses_nothing_and_repeats_nothing(rabbitmq: RabbitMQ, how: str):
     events = [event(number) for number in range(10)]
@@ -156,6 +157,7 @@ async def test_04_no_more_than_the_concurrency_is_in_hand_after_a_reconnect(vhos
     assert (in_hand, worker.most_at_once) == (2, 2)
 
 
+@pytest.mark.slow
 async def test_05_a_half_open_link_is_found_and_events_are_late_but_not_lost(vhost: str):
     async with proxy_before(vhost) as (proxy, url), opened(url, heartbeat=1) as bus, opened(vhost) as other:
         worker = Recorder()
