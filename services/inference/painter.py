@@ -35,7 +35,7 @@ class PainterEngine:
     def __init__(self, *, step_delay_s: float = 0.0, pause: Callable[[float], None] = time.sleep) -> None:
         self._step_delay_s = step_delay_s
         self._pause = pause
-        names = {"sdxl": "SDXL's stand-in: the painter, not a model", "painter": "The painter, not a model"}
+        names = {"sdxl": "SDXL (stand-in)", "painter": "Painter"}
         models = tuple(ModelCard(id=model, name=name, samplers=SAMPLERS) for model, name in names.items())
         self._capabilities = Capabilities(engine=self.name, notice=NOTICE, models=models, samplers=SAMPLERS)
 
