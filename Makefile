@@ -27,7 +27,7 @@ run: .venv/.runtime-stamp
 	@exec $(BIN)/darkroom up
 
 test: check servers
-	@$(BIN)/pytest $(PYTEST_ARGS)
+	@$(BIN)/pytest --numprocesses 2 --dist loadfile $(PYTEST_ARGS)
 
 check: .venv/.dev-stamp
 	@$(BIN)/ruff check .

@@ -129,7 +129,7 @@ async def reconnecting(
     async with stage.bus() as bus, _all_following(http, urls, followers, seed) as crowd:
         speaker = Speaker(bus, seed=seed)
         killing = asyncio.create_task(_killing(stage, heard, dice, kill_every_s))
-        while sum(follower.reconnects for follower in crowd) < reconnects:
+        while sum(follower.reconnects for follower in crowd) < reconnects or not heard.kills:
             await speaker.speak(20)
         killing.cancel()
         await asyncio.wait([killing])

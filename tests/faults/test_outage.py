@@ -23,10 +23,10 @@ async def test_rows_1_and_2_a_broker_that_is_killed_under_load_costs_no_order(st
 
 @pytest.mark.timeout(90)
 async def test_row_41_a_store_that_is_away_refuses_orders_and_loses_no_work(tmp_path, vhost, database, http):
-    async with proxy_before(database) as (line, url), scene(tmp_path, vhost, STORE_URL=url, STORE_TIMEOUT="2") as stage:
+    async with proxy_before(database) as (line, url), scene(tmp_path, vhost, STORE_URL=database) as stage:
         await stage.add_painter(paint_s=1.0)
         for name in ("api", "generator", "janitor"):
-            await stage.add_service(name)
+            await stage.add_service(name, STORE_URL=url, STORE_TIMEOUT="2")  # the checker looks past the line
         await stage.start()
         page = FrontEnd(http, stage.urls["api"])
         accepted = [(await page.order())["id"] for _ in range(3)]
