@@ -19,7 +19,7 @@ from benchmarks import servers
 from benchmarks.filling import OWNER, fill_store
 from benchmarks.load import HEADERS, ORDER
 from benchmarks.measuring import Table, Watch, arguments, finish, percentile, say
-from common import images
+from common import images, moves
 from common.bus.connect import open_bus
 from common.bus.port import Bus
 from common.clock import SystemClock
@@ -173,7 +173,7 @@ def _steps(store: Store, bus: Bus, clock: SystemClock, limited: Settings, free: 
         if not recorded:
             recorded.append(fresh())
             await store.insert(recorded[0])
-        await change(store, recorded[0].id, partial(images.sent, attempts=0, now=clock.now()))
+        await change(store, recorded[0].id, partial(moves.sent, attempts=0, now=clock.now()))
 
     return {
         "validate": validate,

@@ -12,7 +12,7 @@ from datetime import timedelta
 from functools import partial
 from typing import cast
 
-from common import images
+from common import moves
 from common.bus.port import Bus
 from common.clock import Clock
 from common.errors import NotFound, Unavailable
@@ -57,7 +57,7 @@ class Outbox:
             id=image.id, source=self.source, subject=image.id, time=self.clock.now(), traceparent=image.traceparent
         )
         await self.bus.send(command, delay_s=delay_s)
-        move = partial(images.sent, attempts=image.attempts, now=self.clock.now())
+        move = partial(moves.sent, attempts=image.attempts, now=self.clock.now())
         return await change(self.store, image.id, move, known=image)
 
     async def try_order(self, image: Image, *, delay_s: float = 0) -> None:
@@ -77,7 +77,7 @@ class Outbox:
         if due is None:
             return
         await self.bus.publish(self._due_event(image, due))
-        await change(self.store, image.id, partial(images.event_published, due=due), known=image)
+        await change(self.store, image.id, partial(moves.event_published, due=due), known=image)
 
     async def try_announce(self, image: Image) -> None:
         """`announce`, where the caller has done its part once the record stands."""

@@ -9,7 +9,7 @@ from typing import Final
 
 from aiohttp import web
 
-from common import images
+from common import images, moves
 from common.errors import NotFound, Refused, ServiceError
 from common.images import Image, Status
 from common.messages import ImageView
@@ -54,11 +54,11 @@ async def get(call: Call) -> web.Response:
 
 async def delete(call: Call) -> web.Response:
     """Cancel if need be; remove file, thumbnail and record. What this process leaves, the janitor finishes."""
-    image = await _changed(call, partial(images.delete, now=call.context.clock.now()))
+    image = await _changed(call, partial(moves.delete, now=call.context.clock.now()))
     await call.context.outbox.try_announce(image)
     try:
         await call.context.media.remove(images.media_keys(image))
-        await change(call.context.store, image.id, partial(images.bury, now=call.context.clock.now()))
+        await change(call.context.store, image.id, partial(moves.bury, now=call.context.clock.now()))
     except ServiceError as error:
         log.warning("files of %s are left to the janitor: %s", image.id, error)
     return web.Response(status=204)
@@ -71,7 +71,7 @@ async def cancel(call: Call) -> web.Response:
     def move(image: Image) -> Image:
         nonlocal was
         was = image.status
-        return images.cancel(image, now=call.context.clock.now())
+        return moves.cancel(image, now=call.context.clock.now())
 
     image = await _changed(call, move)
     await call.context.outbox.try_announce(image)
@@ -81,7 +81,7 @@ async def cancel(call: Call) -> web.Response:
 async def pin(call: Call) -> web.Response:
     """Exempt an image from the purge, or no longer."""
     body: Change = call.body
-    return answer(call.context.view(await _changed(call, partial(images.pin, pinned=body.pinned))))
+    return answer(call.context.view(await _changed(call, partial(moves.pin, pinned=body.pinned))))
 
 
 # whatever an id is, `history` is none: its `Allow` would name methods that it does not have

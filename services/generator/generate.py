@@ -17,7 +17,7 @@ from datetime import timedelta
 from functools import partial
 from typing import TypeVar
 
-from common import images, metrics
+from common import images, metrics, moves
 from common.bus.port import Done, Outcome, Reject, Retry
 from common.clock import Clock
 from common.errors import (
@@ -118,12 +118,12 @@ async def _over(image: Image, studio: Studio) -> Outcome:
     error = image.error or Failure(code=image.status, detail="")
     log.warning("%s: %s", image.status, error.code)
     await studio.outbox.try_announce(image)
-    return Reject(f"{error.code}: {error.detail}") if error.code == images.WORKER_LOST else Done()
+    return Reject(f"{error.code}: {error.detail}") if error.code == moves.WORKER_LOST else Done()
 
 
 async def _claimed(command: GenerateImage, studio: Studio) -> Image:
     move = partial(
-        images.claim,
+        moves.claim,
         lease=studio.lease(),
         now=studio.clock.now(),
         deadline=timedelta(seconds=studio.settings.generation_deadline),
@@ -251,7 +251,7 @@ async def _keep_lease(image: Image, studio: Studio) -> None:
 
 async def _renew(image: Image, studio: Studio) -> None:
     try:
-        await change(studio.store, image.id, partial(images.renew, lease=studio.lease(), attempt=image.attempts))
+        await change(studio.store, image.id, partial(moves.renew, lease=studio.lease(), attempt=image.attempts))
     except (Refused, NotFound) as error:
         raise LeaseLost(error.detail) from error
     except Unavailable as error:
@@ -299,7 +299,7 @@ async def _paint(image: Image, studio: Studio, teller: ProgressTeller) -> Pictur
 async def _complete(image: Image, picture: Picture, studio: Studio) -> Image:
     """After the files, the record: it never points at nothing."""
     move = partial(
-        images.complete, lease=studio.lease(), attempt=image.attempts, picture=picture, now=studio.clock.now()
+        moves.complete, lease=studio.lease(), attempt=image.attempts, picture=picture, now=studio.clock.now()
     )
     completed = await _ours(studio.move(image.id, move, known=image))
     metrics.painting.observe(picture.generation_time)
@@ -328,7 +328,7 @@ async def _again(
     """Back to the queue; the command waits in the broker, no slot is held here."""
     now = studio.clock.now()
     move = partial(
-        images.retry,
+        moves.retry,
         lease=studio.lease(),
         attempt=image.attempts,
         error=Failure(code=error.code, detail=error.detail),
@@ -343,7 +343,7 @@ async def _again(
 
 async def _fail(image: Image, error: InferenceError, studio: Studio) -> Image:
     move = partial(
-        images.fail,
+        moves.fail,
         lease=studio.lease(),
         attempt=image.attempts,
         error=Failure(code=error.code, detail=error.detail),
@@ -370,7 +370,7 @@ async def _remove_files(image: Image, studio: Studio) -> None:
 
 async def _give_back(image: Image, studio: Studio) -> None:
     """This process stops: the image goes back to the queue with no failure counted, the message to the broker."""
-    move = partial(images.give_back, lease=studio.lease(), attempt=image.attempts, now=studio.clock.now())
+    move = partial(moves.give_back, lease=studio.lease(), attempt=image.attempts, now=studio.clock.now())
     try:
         async with asyncio.timeout(GIVE_BACK_S):
             await change(studio.store, image.id, move)

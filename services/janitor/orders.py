@@ -7,7 +7,7 @@ import logging
 from datetime import timedelta
 from functools import partial
 
-from common import images
+from common import images, moves
 from common.bus.port import DeadLetter, Done, Outcome, Reject, Retry
 from common.errors import Invalid, NotFound, Refused, Unavailable
 from common.images import Failure
@@ -29,7 +29,7 @@ async def cancel(command: Command | Tick | DeadLetter, *, tools: Tools) -> Outco
         again = Retry(tools.settings.retry_delays[0])
         try:
             image_id = images.image_id(command.subject)
-            cancelled = await change(tools.store, image_id, partial(images.cancel, now=tools.clock.now()))
+            cancelled = await change(tools.store, image_id, partial(moves.cancel, now=tools.clock.now()))
         except Invalid as error:
             return Reject(f"{error.code}: {error.detail}")
         except Refused as refused:
@@ -58,7 +58,7 @@ async def bury_letter(letter: Command | Tick | DeadLetter, *, tools: Tools) -> O
     failure = Failure(code=_code(letter.reason), detail=letter.reason[:300])
     with about(image_id):
         try:
-            failed = await change(tools.store, image_id, partial(images.fail, error=failure, now=tools.clock.now()))
+            failed = await change(tools.store, image_id, partial(moves.fail, error=failure, now=tools.clock.now()))
             await tools.outbox.announce(failed)
         except Refused as refused:
             log.info("its image is left as it is: %s", refused)

@@ -11,7 +11,7 @@ import asyncio
 import logging
 from datetime import datetime, timedelta
 
-from common import images, metrics
+from common import images, metrics, moves
 from common.errors import Unavailable
 from common.images import Image
 from common.messages import JanitorPurged, PurgeReport, Tick, TickData
@@ -67,7 +67,7 @@ async def _slice(cutoff: datetime, tools: Tools) -> tuple[int, bool]:
 async def _mark(batch: list[Image], tools: Tools) -> list[Image]:
     """Those that nobody else was faster with."""
     now = tools.clock.now()
-    marked = {image.id: images.delete(image, now=now) for image in batch}
+    marked = {image.id: moves.delete(image, now=now) for image in batch}
     won = await tools.store.replace_several(list(marked.values()))
     return [marked[image_id] for image_id in won]
 
@@ -76,7 +76,7 @@ async def _clear(marked: list[Image], tools: Tools) -> None:
     await tools.media.remove([key for image in marked for key in images.media_keys(image)])
     announced = await _announced(marked, tools)
     now = tools.clock.now()
-    buried = [images.bury(image, now=now, announced=image.id in announced) for image in marked]
+    buried = [moves.bury(image, now=now, announced=image.id in announced) for image in marked]
     await tools.store.replace_several(buried)
     metrics.purged.inc(len(marked))
 

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from functools import partial
 
-from common import images, metrics
+from common import images, metrics, moves
 from common.bus.port import WorkQueue
 from common.images import Image
 from common.messages import TickData
@@ -56,7 +56,7 @@ async def reconcile(_tick: TickData, *, tools: Tools) -> None:
 async def bury(image: Image, tools: Tools) -> None:
     """Remove the files of a deleted image, then shrink its record: in this order, or files would be left behind."""
     await tools.media.remove(images.media_keys(image))
-    await change(tools.store, image.id, partial(images.bury, now=tools.clock.now()))
+    await change(tools.store, image.id, partial(moves.bury, now=tools.clock.now()))
 
 
 async def _all(
@@ -76,12 +76,12 @@ async def _all(
 
 
 async def _past_deadline(image: Image, tools: Tools) -> None:
-    failed = await change(tools.store, image.id, partial(images.past_deadline, now=tools.clock.now()))
+    failed = await change(tools.store, image.id, partial(moves.past_deadline, now=tools.clock.now()))
     await tools.outbox.announce(failed)
 
 
 async def _lapse(image: Image, tools: Tools) -> None:
-    await tools.outbox.order(await change(tools.store, image.id, partial(images.lapse, now=tools.clock.now())))
+    await tools.outbox.order(await change(tools.store, image.id, partial(moves.lapse, now=tools.clock.now())))
 
 
 async def _send_lost(now: datetime, grace: datetime, tools: Tools) -> int:

@@ -11,7 +11,7 @@ import re
 from datetime import datetime, timedelta
 from functools import partial
 
-from common import images, metrics
+from common import images, metrics, moves
 from common.errors import MediaMissing
 from common.images import Image
 from common.media.port import Stored
@@ -35,7 +35,7 @@ async def sweep(tick: TickData, *, tools: Tools) -> None:
     pictures, thumbnails = await _records_without_files(tools)
     if not tick.dry_run:
         await each(pictures, lambda image: _delete(image, tools))
-        await each(thumbnails, lambda image: change(tools.store, image.id, images.forget_thumbnail))
+        await each(thumbnails, lambda image: change(tools.store, image.id, moves.forget_thumbnail))
     now = tools.clock.now()
     report = SweepReport(
         dry_run=tick.dry_run,
@@ -105,6 +105,6 @@ async def _delete(image: Image, tools: Tools) -> None:
     # read again, after the files: a user may have deleted it between the two looks, which is no drift
     if await tools.media.exists([key for key in [image.image_file] if key]):
         return
-    deleted = await change(tools.store, image.id, partial(images.delete, now=tools.clock.now()))
+    deleted = await change(tools.store, image.id, partial(moves.delete, now=tools.clock.now()))
     await tools.outbox.announce(deleted)
     await bury(deleted, tools)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from common import images
+from common import moves
 from common.errors import Duplicate, NotFound, Refused
 from common.images import EventDue, Failure, Format, Image, Lease, Parameters, Picture, Status
 from common.store.port import Entry, Position, change
@@ -62,17 +62,17 @@ async def test_get_finds_nothing_where_nothing_is(store):
 
 async def test_a_record_is_kept_through_all_its_moves(store):
     image = an_image(slot="local:0", idempotency="local:k", request_hash="h", traceparent="00-a-b-01")
-    moves = [
-        partial(images.sent, attempts=0, now=NOON),
-        partial(images.claim, lease=LEASE, now=NOON, deadline=timedelta(hours=1)),
-        partial(images.complete, lease=LEASE, attempt=1, picture=PICTURE, now=NOON + SECOND),
-        partial(images.pin, pinned=True),
-        partial(images.delete, now=NOON + 2 * SECOND),
-        partial(images.bury, now=NOON + 3 * SECOND),
+    life = [
+        partial(moves.sent, attempts=0, now=NOON),
+        partial(moves.claim, lease=LEASE, now=NOON, deadline=timedelta(hours=1)),
+        partial(moves.complete, lease=LEASE, attempt=1, picture=PICTURE, now=NOON + SECOND),
+        partial(moves.pin, pinned=True),
+        partial(moves.delete, now=NOON + 2 * SECOND),
+        partial(moves.bury, now=NOON + 3 * SECOND),
     ]
     await store.insert(image)
 
-    for move in moves:
+    for move in life:
         image = move(image)
         assert await store.replace(image)
 
@@ -147,7 +147,7 @@ async def test_a_slot_that_a_move_lets_go_of_is_free(store):
     image = an_image(slot="local:0")
     await store.insert(image)
 
-    assert await store.replace(images.cancel(image, now=NOON))
+    assert await store.replace(moves.cancel(image, now=NOON))
 
     await store.insert(an_image(slot="local:0"))
 
@@ -196,7 +196,7 @@ async def test_remove_takes_only_the_very_revision(store):
 async def test_find_gives_the_image_of_an_idempotency_even_deleted(store):
     image = an_image(idempotency="local:k")
     await keep(store, image, an_image())
-    deleted = images.delete(image, now=NOON)
+    deleted = moves.delete(image, now=NOON)
     await store.replace(deleted)
 
     assert await store.find("local:k") == deleted
@@ -240,13 +240,13 @@ async def test_change_writes_nothing_where_the_move_changes_nothing(store):
 
 
 async def test_change_lets_a_refusal_through(store):
-    image = images.cancel(an_image(), now=NOON)
+    image = moves.cancel(an_image(), now=NOON)
     await store.insert(image)
 
     with pytest.raises(Refused):
-        await change(store, image.id, partial(images.cancel, now=NOON))
+        await change(store, image.id, partial(moves.cancel, now=NOON))
     with pytest.raises(NotFound):
-        await change(store, an_image().id, partial(images.cancel, now=NOON))
+        await change(store, an_image().id, partial(moves.cancel, now=NOON))
 
 
 async def test_processes_share_the_store(store, store_url):
@@ -338,10 +338,10 @@ async def test_total_follows_every_change(store):
     image = an_image()
     steps = [
         (store.insert, image),
-        (store.replace, claimed := images.claim(image, lease=LEASE, now=NOON, deadline=timedelta(hours=1))),
-        (store.replace, done := images.complete(claimed, lease=LEASE, attempt=1, picture=PICTURE, now=NOON)),
-        (store.replace, pinned := images.pin(done, pinned=True)),
-        (store.replace, deleted := images.delete(pinned, now=NOON)),
+        (store.replace, claimed := moves.claim(image, lease=LEASE, now=NOON, deadline=timedelta(hours=1))),
+        (store.replace, done := moves.complete(claimed, lease=LEASE, attempt=1, picture=PICTURE, now=NOON)),
+        (store.replace, pinned := moves.pin(done, pinned=True)),
+        (store.replace, deleted := moves.delete(pinned, now=NOON)),
         (store.remove, deleted),
     ]
 
@@ -553,7 +553,7 @@ async def test_replace_several_names_those_it_replaced(store):
     records = [an_image(slot=f"local:{n}") for n in range(5)]
     await keep(store, *records)
     await store.replace(counted(records[0]))
-    cancelled = [images.cancel(image, now=NOON) for image in [*records, an_image()]]
+    cancelled = [moves.cancel(image, now=NOON) for image in [*records, an_image()]]
 
     replaced = await store.replace_several(cancelled)
 
@@ -579,7 +579,7 @@ async def test_replace_several_passes_over_a_key_that_is_taken(store):
 async def test_each_of_several_is_won_by_one_of_racing_callers(store, other):
     records = [an_image(status=Status.COMPLETED) for _ in range(100)]
     await keep(store, *records)
-    deleted = [images.delete(image, now=NOON) for image in records]
+    deleted = [moves.delete(image, now=NOON) for image in records]
 
     won = await asyncio.gather(*(each.replace_several(deleted) for each in (store, other, store)))
 
@@ -604,7 +604,7 @@ async def test_nothing_is_done_for_none(store):
 async def test_a_thousand_pass_in_one_call(store):
     records = [an_image(status=Status.COMPLETED) for _ in range(1000)]
     await keep(store, *records)
-    deleted = [images.delete(image, now=NOON) for image in records]
+    deleted = [moves.delete(image, now=NOON) for image in records]
 
     assert len(await store.replace_several(deleted)) == 1000
     assert len(await store.several(ids(records))) == 1000

@@ -22,8 +22,9 @@ from common.bus.connect import open_bus
 from common.bus.port import Since
 from common.bus.rabbitmq.topology import DEAD_QUEUE, Topology
 from common.clock import SystemClock
-from common.images import WORKER_LOST, Image, Status, new_image_id
+from common.images import Image, Status, new_image_id
 from common.messages import ApiJoined
+from common.moves import WORKER_LOST
 from common.settings import Settings
 from common.store.connect import open_store
 from tests.faults.waiting import until

@@ -6,7 +6,7 @@ from contextlib import aclosing, asynccontextmanager
 from datetime import timedelta
 from types import SimpleNamespace
 
-from common import images
+from common import moves
 from common.bus.memory import MemoryBus
 from common.bus.port import After
 from common.clock import SystemClock
@@ -96,7 +96,7 @@ def an_end(revision: int = 2):
         retention=timedelta(days=30),
     )
     image = an_image(created_at=CLOCK.now(), revision=revision - 1)
-    return outbox.event(images.cancel(image, now=CLOCK.now()), "image.cancelled")
+    return outbox.event(moves.cancel(image, now=CLOCK.now()), "image.cancelled")
 
 
 async def test_a_replica_that_lags_behind_the_cursor_shows_no_repeat_of_what_came_before_it():

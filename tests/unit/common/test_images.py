@@ -6,10 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common import images
+from common import images, moves
 from common.clock import ManualClock
 from common.errors import Invalid, Refused
-from common.images import FINAL, MAX_LOST, MAY_BECOME, Failure, Format, Image, Lease, Picture, Status
+from common.images import FINAL, MAY_BECOME, Failure, Format, Image, Lease, Picture, Status
+from common.moves import MAX_LOST
 from tests.making import an_image
 
 DEADLINE = timedelta(seconds=900)
@@ -21,7 +22,7 @@ def lease(clock, token="a", seconds=30):
 
 
 def claimed(clock, image=None, token="a"):
-    return images.claim(
+    return moves.claim(
         image or an_image(created_at=clock.now()), lease=lease(clock, token), now=clock.now(), deadline=DEADLINE
     )
 
@@ -39,7 +40,7 @@ def a_picture(image):
 
 
 def completed(clock, image):
-    return images.complete(image, lease=image.lease, attempt=image.attempts, picture=a_picture(image), now=clock.now())
+    return moves.complete(image, lease=image.lease, attempt=image.attempts, picture=a_picture(image), now=clock.now())
 
 
 def test_new_image_ids_sort_by_time_and_are_version_7():
@@ -92,7 +93,7 @@ def test_claim_takes_over_when_the_lease_has_run_out_and_the_first_worker_is_fen
 
     assert (second.attempts, second.lost) == (2, 1)
     with pytest.raises(Refused) as refused:
-        images.complete(second, lease=first.lease, attempt=1, picture=a_picture(first), now=clock.now())
+        moves.complete(second, lease=first.lease, attempt=1, picture=a_picture(first), now=clock.now())
     assert refused.value.code == "lease_lost"
 
 
@@ -109,7 +110,7 @@ def test_claim_fails_an_image_past_its_deadline():
 def test_claim_refuses_a_retry_that_is_not_due():
     clock = ManualClock()
     image = claimed(clock)
-    waiting = images.retry(
+    waiting = moves.retry(
         image,
         lease=image.lease,
         attempt=1,
@@ -131,7 +132,7 @@ def test_the_third_transient_error_fails_the_image():
     image = an_image(created_at=clock.now())
     for _ in range(3):
         image = claimed(clock, image)
-        image = images.retry(
+        image = moves.retry(
             image,
             lease=image.lease,
             attempt=image.attempts,
@@ -158,7 +159,7 @@ def test_giving_back_counts_neither_a_failure_nor_a_lost_worker():
     clock = ManualClock()
     image = claimed(clock)
 
-    given = images.give_back(image, lease=image.lease, attempt=1, now=clock.now())
+    given = moves.give_back(image, lease=image.lease, attempt=1, now=clock.now())
 
     assert (given.status, given.failures, given.lost, given.sent_at, given.lease) == ("queued", 0, 0, None, None)
 
@@ -177,7 +178,7 @@ def test_completing_twice_changes_nothing():
     image = claimed(clock)
     done = completed(clock, image)
 
-    again = images.complete(done, lease=image.lease, attempt=1, picture=a_picture(image), now=clock.now())
+    again = moves.complete(done, lease=image.lease, attempt=1, picture=a_picture(image), now=clock.now())
 
     assert again is done
 
@@ -187,7 +188,7 @@ def test_cancel_of_a_final_image_is_refused_with_its_state():
     done = completed(clock, claimed(clock))
 
     with pytest.raises(Refused) as refused:
-        images.cancel(done, now=clock.now())
+        moves.cancel(done, now=clock.now())
     assert refused.value.status == "completed"
 
 
@@ -195,7 +196,7 @@ def test_delete_of_a_running_image_cancels_it_in_the_same_move():
     clock = ManualClock()
     image = claimed(clock)
 
-    deleted = images.delete(image, now=clock.now())
+    deleted = moves.delete(image, now=clock.now())
 
     assert (deleted.status, deleted.event_due.type, deleted.revision) == ("cancelled", "image.deleted", 3)
     assert deleted.event_due.revision == deleted.revision
@@ -204,9 +205,9 @@ def test_delete_of_a_running_image_cancels_it_in_the_same_move():
 def test_an_event_that_was_published_is_not_due_even_after_a_pin_in_between():
     clock = ManualClock()
     done = completed(clock, claimed(clock))
-    pinned = images.pin(done, pinned=True)
+    pinned = moves.pin(done, pinned=True)
 
-    assert images.event_published(pinned, due=done.event_due).event_due is None
+    assert moves.event_published(pinned, due=done.event_due).event_due is None
 
 
 def test_sent_is_not_noted_once_another_claim_came_in_between():
@@ -214,7 +215,7 @@ def test_sent_is_not_noted_once_another_claim_came_in_between():
     image = an_image(created_at=clock.now())
     running = claimed(clock, image)
 
-    assert images.sent(running, attempts=0, now=clock.now()) is running
+    assert moves.sent(running, attempts=0, now=clock.now()) is running
 
 
 def test_the_name_of_a_file_carries_the_attempt():
@@ -274,14 +275,14 @@ def test_no_sequence_of_moves_by_several_workers_reaches_a_forbidden_state(steps
 def _apply(what, who, record, held, clock):
     now = clock.now()
     anyones = {
-        "claim": lambda: images.claim(record, lease=lease(clock, who), now=now, deadline=DEADLINE),
-        "lapse": lambda: images.lapse(record, now=now),
-        "cancel": lambda: images.cancel(record, now=now),
-        "delete": lambda: images.delete(record, now=now),
-        "bury": lambda: images.bury(record, now=now),
-        "pin": lambda: images.pin(record, pinned=not record.pinned),
-        "deadline": lambda: images.past_deadline(record, now=now),
-        "dead_letter": lambda: images.fail(record, error=BROKEN, now=now),
+        "claim": lambda: moves.claim(record, lease=lease(clock, who), now=now, deadline=DEADLINE),
+        "lapse": lambda: moves.lapse(record, now=now),
+        "cancel": lambda: moves.cancel(record, now=now),
+        "delete": lambda: moves.delete(record, now=now),
+        "bury": lambda: moves.bury(record, now=now),
+        "pin": lambda: moves.pin(record, pinned=not record.pinned),
+        "deadline": lambda: moves.past_deadline(record, now=now),
+        "dead_letter": lambda: moves.fail(record, error=BROKEN, now=now),
     }
     if what in anyones:
         return anyones[what]()
@@ -290,11 +291,11 @@ def _apply(what, who, record, held, clock):
     mine = {"lease": lease(clock, who), "attempt": held[who].attempts}
     later = now + timedelta(seconds=5)
     workers = {
-        "renew": lambda: images.renew(record, **mine),
-        "complete": lambda: images.complete(record, **mine, picture=a_picture(held[who]), now=now),
-        "retry": lambda: images.retry(record, **mine, error=BROKEN, not_before=later, counts=True, now=now),
-        "give_back": lambda: images.give_back(record, **mine, now=now),
-        "fail": lambda: images.fail(record, error=BROKEN, now=now, **mine),
+        "renew": lambda: moves.renew(record, **mine),
+        "complete": lambda: moves.complete(record, **mine, picture=a_picture(held[who]), now=now),
+        "retry": lambda: moves.retry(record, **mine, error=BROKEN, not_before=later, counts=True, now=now),
+        "give_back": lambda: moves.give_back(record, **mine, now=now),
+        "fail": lambda: moves.fail(record, error=BROKEN, now=now, **mine),
     }
     return workers[what]()
 
@@ -308,7 +309,7 @@ def _require_sound(before: Image, after: Image, clock):
     assert before.status not in FINAL or after.status is before.status
     assert (after.lease is not None) == (after.status is Status.RUNNING)
     assert after.attempts in {before.attempts, before.attempts + 1}
-    assert after.failures < images.MAX_FAILURES or after.status is Status.FAILED
+    assert after.failures < moves.MAX_FAILURES or after.status is Status.FAILED
     if after.status is Status.COMPLETED and after.buried_at is None:
         # the file that is shown is of the attempt that was the last to hold the lease
         assert after.image_file == images.image_key(after, Format.PNG)

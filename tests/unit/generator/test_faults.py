@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from common import images
+from common import images, moves
 from common.clock import ManualClock
 from common.errors import Misconfigured, Refused, Unavailable
 from common.images import Failure, Lease, Picture
@@ -152,14 +152,14 @@ def test_row_17_a_worker_whose_clock_is_an_hour_ahead_takes_over_at_most_once_an
     def lease(by: ManualClock, token: str) -> Lease:
         return Lease(token=token, worker=token, until=by.now() + timedelta(seconds=30))
 
-    first = images.claim(image, lease=lease(clock, "right"), now=clock.now(), deadline=deadline)
-    second = images.claim(first, lease=lease(ahead, "ahead"), now=ahead.now(), deadline=deadline)
+    first = moves.claim(image, lease=lease(clock, "right"), now=clock.now(), deadline=deadline)
+    second = moves.claim(first, lease=lease(ahead, "ahead"), now=ahead.now(), deadline=deadline)
 
     with pytest.raises(Refused, match="no longer"):
-        images.complete(second, lease=lease(clock, "right"), attempt=1, picture=a_picture(first), now=clock.now())
+        moves.complete(second, lease=lease(clock, "right"), attempt=1, picture=a_picture(first), now=clock.now())
     with pytest.raises(Refused, match="held by"):  # and it is not taken back: no going round
-        images.claim(second, lease=lease(clock, "right"), now=clock.now(), deadline=deadline)
-    done = images.complete(second, lease=lease(ahead, "ahead"), attempt=2, picture=a_picture(second), now=ahead.now())
+        moves.claim(second, lease=lease(clock, "right"), now=clock.now(), deadline=deadline)
+    done = moves.complete(second, lease=lease(ahead, "ahead"), attempt=2, picture=a_picture(second), now=ahead.now())
     assert (done.status, done.attempts, done.lost) == ("completed", 2, 1)
 
 

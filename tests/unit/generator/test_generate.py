@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from common import images
+from common import moves
 from common.bus.memory import MemoryBus
 from common.bus.port import Since, WorkQueue
 from common.clock import SystemClock
@@ -233,7 +233,7 @@ async def test_cancel_drops_the_call_and_discards_the_result(tmp_path):
         image_id = await made.order()
         await made.inference.held.wait()
 
-        cancelled = await change(made.store, image_id, lambda image: images.cancel(image, now=made.clock.now()))
+        cancelled = await change(made.store, image_id, lambda image: moves.cancel(image, now=made.clock.now()))
         await made.outbox.announce(cancelled)
         await asyncio.wait_for(made.inference.dropped.wait(), 5)
 
@@ -248,7 +248,7 @@ async def test_a_worker_that_missed_the_event_hears_of_a_cancel_at_its_next_rene
         image_id = await made.order()
         await made.inference.held.wait()
 
-        await change(made.store, image_id, lambda image: images.cancel(image, now=made.clock.now()))
+        await change(made.store, image_id, lambda image: moves.cancel(image, now=made.clock.now()))
 
         await asyncio.wait_for(made.inference.dropped.wait(), 5)
 

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from common import images
+from common import images, moves
 from common.bus.memory import MemoryBus
 from common.bus.port import DeadLetter, Done, Retry, Since, WorkQueue
 from common.clock import ManualClock
@@ -186,7 +186,7 @@ async def test_row_24_reconcile_publishes_the_event_that_is_due(tmp_path):
 async def test_reconcile_finishes_a_delete_that_broke_off(tmp_path):
     async with house(tmp_path) as tools:
         image = await a_completed_image(tools)
-        await tools.store.replace(images.delete(image, now=tools.clock.now()))
+        await tools.store.replace(moves.delete(image, now=tools.clock.now()))
         tools.clock.advance(11)
 
         await reconcile(NOTHING, tools=tools)

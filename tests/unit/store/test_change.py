@@ -4,7 +4,7 @@ from functools import partial
 
 import pytest
 
-from common import images
+from common import moves
 from common.errors import NotFound
 from common.store.port import change
 from common.store.sqlite import SqliteStore
@@ -31,7 +31,7 @@ async def test_a_known_record_spares_the_look(store):
     image = an_image()
     await store.insert(image)
 
-    changed = await change(store, image.id, partial(images.sent, attempts=0, now=NOON), known=image)
+    changed = await change(store, image.id, partial(moves.sent, attempts=0, now=NOON), known=image)
 
     assert (changed.revision, store.gets) == (2, 0)
     assert await store.get(image.id) == changed
@@ -40,13 +40,13 @@ async def test_a_known_record_spares_the_look(store):
 async def test_a_known_record_that_is_out_of_date_is_read(store):
     image = an_image()
     await store.insert(image)
-    await change(store, image.id, partial(images.pin, pinned=True))
+    await change(store, image.id, partial(moves.pin, pinned=True))
 
-    changed = await change(store, image.id, partial(images.sent, attempts=0, now=NOON), known=image)
+    changed = await change(store, image.id, partial(moves.sent, attempts=0, now=NOON), known=image)
 
     assert (changed.pinned, changed.sent_at, changed.revision) == (True, NOON, 3)
 
 
 async def test_a_known_record_that_is_gone_is_not_found(store):
     with pytest.raises(NotFound):
-        await change(store, an_image().id, partial(images.sent, attempts=0, now=NOON), known=an_image())
+        await change(store, an_image().id, partial(moves.sent, attempts=0, now=NOON), known=an_image())

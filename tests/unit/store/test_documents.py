@@ -6,7 +6,7 @@ import pytest
 from bson.codec_options import CodecOptions
 from hypothesis import given
 
-from common import images
+from common import moves
 from common.errors import Unavailable
 from common.images import EventDue, Failure, Format, Lease, Status
 from common.store.documents import (
@@ -137,7 +137,7 @@ def test_a_document_marks_what_a_worker_has_answered(fields, is_answered):
 
 
 def test_a_deleted_document_is_not_shown():
-    assert "shown" not in image_document(images.delete(an_image(), now=NOON))
+    assert "shown" not in image_document(moves.delete(an_image(), now=NOON))
 
 
 def test_times_are_in_utc_and_whole_milliseconds():

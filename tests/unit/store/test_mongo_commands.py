@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 from pymongo import monitoring
 
-from common import images
+from common import moves
 from common.images import Lease, Status
 from common.store.mongo import MongoStore
 from common.store.port import Entry, Position
@@ -101,7 +101,7 @@ async def test_an_insert_is_one_document_for_a_majority(store, sent):
 
 async def test_a_replace_names_the_revision_before(store, sent):
     image = an_image(slot="local:0")
-    cancelled = images.cancel(image, now=NOON)
+    cancelled = moves.cancel(image, now=NOON)
 
     await store.replace(cancelled)
 
@@ -116,8 +116,8 @@ async def test_a_replace_names_the_revision_before(store, sent):
 async def test_no_null_is_sent_in_a_document(store, sent):
     image = an_image_with_everything()
     await store.insert(image)
-    await store.replace(images.bury(images.delete(an_image(id=image.id), now=NOON), now=NOON))
-    await store.replace_several([images.cancel(an_image(), now=NOON)])
+    await store.replace(moves.bury(moves.delete(an_image(id=image.id), now=NOON), now=NOON))
+    await store.replace_several([moves.cancel(an_image(), now=NOON)])
     await store.put(Entry("quota", "a", 1, {"times": []}))
     await store.put(Entry("quota", "a", 2, {"times": []}))
 
@@ -261,6 +261,6 @@ async def test_a_lease_is_searched_where_it_is_kept(store, sent):
 async def test_several_are_replaced_one_by_one(store, sent):
     records = [an_image() for _ in range(30)]
 
-    await asyncio.wait_for(store.replace_several([images.cancel(image, now=NOON) for image in records]), 10)
+    await asyncio.wait_for(store.replace_several([moves.cancel(image, now=NOON) for image in records]), 10)
 
     assert sorted(command["updates"][0]["q"]["_id"] for command in sent) == sorted(image.id for image in records)
