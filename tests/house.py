@@ -54,7 +54,7 @@ class Service:
         assert self.ready_url
         deadline = time.monotonic() + READY_S
         async with aiohttp.ClientSession() as http:
-            while not await _answers(http, self.ready_url):
+            while not await answers(http, self.ready_url):
                 assert self.is_running, f"{self.name} ended with {self._process.returncode}:\n{self.log}"
                 assert time.monotonic() < deadline, f"{self.name} is not ready:\n{self.log}"
                 await asyncio.sleep(0.05)
@@ -84,7 +84,8 @@ class Service:
         return self.log_file.read_text()[-6000:]
 
 
-async def _answers(http: aiohttp.ClientSession, url: str) -> bool:
+async def answers(http: aiohttp.ClientSession, url: str) -> bool:
+    """Whether a GET is answered with 200."""
     try:
         async with http.get(url, timeout=aiohttp.ClientTimeout(total=2)) as response:
             return response.status == 200

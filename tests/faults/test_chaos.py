@@ -15,11 +15,11 @@ async def test_a_round_of_chaos_loses_nothing_doubles_nothing_and_leaves_nothing
     """`CHAOS_SEED` names a seed; without it, each run draws another. One that fails says which, and is run again."""
     seed = int(os.environ.get("CHAOS_SEED") or random.randrange(10**6))
 
-    report = await chaos.run(tmp_path, rabbitmq, jobs=160, seed=seed, restarts=1, pause_s=0.6)
+    report = await chaos.run(tmp_path, rabbitmq, jobs=150, seed=seed, minutes=0.15, restarts=1, pause_s=0.6)
 
     if report.findings.violations:
         again_in = tmp_path / "again"
         again_in.mkdir()
-        again = await chaos.run(again_in, rabbitmq, jobs=160, seed=seed, restarts=1, pause_s=0.6)
+        again = await chaos.run(again_in, rabbitmq, jobs=150, seed=seed, minutes=0.15, restarts=1, pause_s=0.6)
         kept = shutil.copytree(tmp_path, tmp_path.parent / f"chaos-{seed}", dirs_exist_ok=True)
         pytest.fail(f"CHAOS_SEED={seed} (logs in {kept})\n{report}\n\nreplayed:\n{again}")

@@ -1,20 +1,26 @@
 """The whole of Darkroom, in each of the two ways it runs."""
 
-import pytest
+import pytest_asyncio
 
 from tests.house import embedded, front_end, separate
 
 
-@pytest.fixture(params=["embedded", "separate"])
-async def house(request, tmp_path):
-    """Running services: all in one process, or each alone on a real RabbitMQ with two generators."""
-    is_embedded = request.param == "embedded"
-    opened = embedded(tmp_path) if is_embedded else separate(tmp_path, request.getfixturevalue("vhost"))
+@pytest_asyncio.fixture(params=["embedded", "separate"], scope="module", loop_scope="module")
+async def house(request, tmp_path_factory):
+    """Running services: all in one process, or each alone on a real RabbitMQ with two generators.
+
+    The scenarios of a module share it, as users of one installation do: starting it costs more than most of them.
+    """
+    folder = tmp_path_factory.mktemp(request.param)
+    if request.param == "embedded":
+        opened = embedded(folder)
+    else:
+        opened = separate(folder, request.getfixturevalue("rabbitmq_of_the_run").fresh_vhost())
     async with opened as house:
         yield house
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def page(house):
     async with front_end(house.url) as page:
         yield page

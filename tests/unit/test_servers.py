@@ -9,7 +9,6 @@ import time
 from typing import Any
 
 import aio_pika
-import pytest
 from pymongo import AsyncMongoClient
 
 from tests.servers.docker import answers
@@ -33,26 +32,6 @@ async def take(url, queue_name):
         queue = await channel.declare_queue(queue_name, durable=True)
         message = await queue.get(no_ack=True, fail=False)
         return message and message.body
-
-
-async def test_broker_keeps_durable_queue_over_a_restart(rabbitmq, vhost):
-    await publish(vhost, "letters", b"still here")
-
-    await asyncio.to_thread(rabbitmq.stop)
-    with pytest.raises(aio_pika.exceptions.CONNECTION_EXCEPTIONS):
-        await aio_pika.connect(vhost)
-    await asyncio.to_thread(rabbitmq.start)
-
-    assert await take(vhost, "letters") == b"still here"
-
-
-async def test_broker_keeps_durable_queue_when_killed(rabbitmq, vhost):
-    await publish(vhost, "letters", b"still here")
-
-    await asyncio.to_thread(rabbitmq.kill)
-    await asyncio.to_thread(rabbitmq.start)
-
-    assert await take(vhost, "letters") == b"still here"
 
 
 async def test_vhosts_do_not_see_each_other(rabbitmq):
