@@ -10,6 +10,7 @@ import sys
 from collections.abc import Awaitable, Callable
 
 from common.errors import ServiceError
+from common.watchdog import watched
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +45,8 @@ async def _until_stopped(serve: Callable[[asyncio.Event], Awaitable[None]]) -> N
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal, number)
-    await serve(stopping)
+    with watched(loop):
+        await serve(stopping)
 
 
 def _ours(error: BaseException) -> list[ServiceError]:

@@ -106,7 +106,8 @@ class MongoStore:
             await store._create_indexes()
             yield store
         finally:
-            client.close()
+            # in a thread: it says goodbye to a server that may be silent, and would hold up the event loop meanwhile
+            await asyncio.to_thread(client.close)
 
     async def insert(self, image: Image) -> None:
         for _ in range(INSERT_TRIES):

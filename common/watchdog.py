@@ -1,0 +1,53 @@
+"""Says so when the event loop stands still: what blocks it holds up leases, heartbeats and every client alike."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+import threading
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+log = logging.getLogger(__name__)
+
+LIMIT_S: Final = 5.0  # work in the loop takes milliseconds; a broker gives up a silent link after three heartbeats
+
+
+@contextmanager
+def watched(loop: asyncio.AbstractEventLoop, *, limit_s: float = LIMIT_S) -> Iterator[None]:
+    """Watch the loop of this thread from another one; logs where it stands, once for each time that it does."""
+    ended = threading.Event()
+    arguments = (loop, threading.get_ident(), limit_s, ended)
+    watching = threading.Thread(target=_watch, args=arguments, name="watchdog", daemon=True)
+    watching.start()
+    try:
+        yield
+    finally:
+        ended.set()
+
+
+def _watch(loop: asyncio.AbstractEventLoop, thread: int, limit_s: float, ended: threading.Event) -> None:
+    while not ended.wait(limit_s):
+        answered = threading.Event()
+        try:
+            loop.call_soon_threadsafe(answered.set)
+        except RuntimeError:  # the loop is closed
+            return
+        if answered.wait(limit_s) or ended.is_set():
+            continue
+        log.error("the event loop has stood still for %g s, at %s", limit_s, _place(thread))
+        while not answered.wait(limit_s):
+            if ended.is_set():
+                return
+        log.warning("the event loop goes on")
+
+
+def _place(thread: int) -> str:
+    frame = sys._current_frames().get(thread)  # noqa: SLF001  # documented, for debuggers and such as this
+    if frame is None:
+        return "a place unknown"
+    last = traceback.extract_stack(frame)[-1]
+    return f"{last.filename}:{last.lineno} {last.name}"
