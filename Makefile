@@ -3,6 +3,8 @@
 #   make run      everything in one process, at http://127.0.0.1:8000
 #   make test     all checks and all tests (RabbitMQ and Chromium are fetched if they are missing)
 #   make check    the static checks only
+#   make test-brokers   what touches the bus, on this system's RabbitMQ, on 4.0 and on 4.3, and the upgrades between them
+#                 (root on Debian; the newer ones are fetched into .tools/brokers; about 10 minutes)
 #   make fuzz     thousands of odd requests at a running server (FUZZ_ARGS="--cases 20000 --seed 7")
 #   make bench    everything measured, tables and plots in docs/performance.md (under half an hour); one part of it:
 #                 make bench-pipeline, bench-api, bench-live, bench-purge, bench-start, bench-growth, with SIZE= ROUNDS=
@@ -18,8 +20,10 @@ UV_PIP := VIRTUAL_ENV=.venv $(UV) pip
 INSTALL_DARKROOM := $(UV_PIP) install -q --no-deps --build-constraints requirements/build.txt --editable .
 COMPILE := $(UV) pip compile -q --universal --generate-hashes --no-emit-index-url --python-version 3.11 \
            --custom-compile-command "make lock" $(if $(UPGRADE),--upgrade)
+BROKERS := $(CURDIR)/.tools/brokers
+BROKER_TESTS := tests/contract/test_bus.py tests/flow tests/faults/test_bus_rabbitmq.py -k "not memory and not embedded"
 
-.PHONY: run test check servers fmt lock clean fuzz chaos chaos-stream chaos-purge chaos-outage \
+.PHONY: run test check test-brokers servers fmt lock clean fuzz chaos chaos-stream chaos-purge chaos-outage \
         bench bench-servers bench-pipeline bench-api bench-live bench-purge bench-start bench-growth
 .DELETE_ON_ERROR:
 
@@ -34,6 +38,14 @@ check: .venv/.dev-stamp
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+
+# The header of each run names the version that serves.
+test-brokers: servers
+	@sh scripts/get-brokers.sh
+	@unset TEST_BUS_URL; for root in / $(BROKERS)/trixie $(BROKERS)/sid; do \
+		TEST_RABBITMQ_ROOT=$$root $(BIN)/pytest --numprocesses 2 --dist loadfile $(BROKER_TESTS) || exit 1; \
+	done
+	@TEST_BROKERS=$(BROKERS) $(BIN)/pytest tests/faults/test_broker_upgrade.py
 
 fuzz: .venv/.dev-stamp
 	@$(BIN)/python -m tests.security.fuzz $(FUZZ_ARGS)

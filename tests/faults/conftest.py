@@ -1,11 +1,15 @@
 """A scene for each test: no services yet, an empty broker, nothing on disk."""
 
+import os
 from collections.abc import AsyncIterator
 
 import aiohttp
 import pytest
 
 from tests.faults.scene import Scene, scene
+
+# It needs brokers beside the one that all tests share, and minutes: `make test-brokers` has both.
+collect_ignore = [] if "TEST_BROKERS" in os.environ else ["test_broker_upgrade.py"]
 
 
 @pytest.fixture

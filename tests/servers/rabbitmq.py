@@ -5,7 +5,7 @@
 
 Environment: `TEST_BUS_URL` names a running broker (with its management API, at `TEST_BUS_MANAGEMENT_URL` unless that is
 port 15672 of the same host); `TEST_RABBITMQ_IMAGE` another image; `TEST_RABBITMQ_ROOT` a folder with another Debian in
-it (made by debootstrap, its /proc mounted), whose RabbitMQ is run by chroot.
+it (made by debootstrap, as in scripts/get-brokers.sh), whose RabbitMQ is run by chroot, though there is a Docker.
 """
 
 import itertools
@@ -17,6 +17,9 @@ from tests.servers import docker
 from tests.servers.rabbitmq_engines import POOL, Engine, Given, InDocker, Installed, vhost_name, vhost_names
 
 IMAGE = "rabbitmq:4.3"
+SYSTEM = Path("/")
+# The server's own script; Debian's wrapper in /usr/sbin would change to the user of the system's node.
+DEBIAN = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
 
 
 class RabbitMQ:
@@ -82,10 +85,10 @@ def source() -> str | None:
     """Where the broker would come from, in words; None if there is none to be had."""
     if os.environ.get("TEST_BUS_URL"):
         return "TEST_BUS_URL"
-    if docker.answers():
+    if _root() == SYSTEM and docker.answers():
         return f"Docker, {image()}"
-    if executable := _executable():
-        return f"installed, {_root() / executable.relative_to('/')}"
+    if script := executable(_root()):
+        return f"installed, {_version(script)}{_root() / script.relative_to('/')}"
     return None
 
 
@@ -93,21 +96,26 @@ def open_broker() -> RabbitMQ:
     """Start the broker that `source` names."""
     if given := os.environ.get("TEST_BUS_URL"):
         return RabbitMQ(Given(given))
-    if docker.answers():
+    if _root() == SYSTEM and docker.answers():
         return RabbitMQ(InDocker(image()))
-    if executable := _executable():
-        return RabbitMQ(Installed(executable, root=_root()))
+    if script := executable(_root()):
+        return RabbitMQ(Installed(script, root=_root()))
     raise LookupError("no RabbitMQ: set TEST_BUS_URL, start Docker, or install rabbitmq-server")
 
 
-def _root() -> Path:
-    return Path(os.environ.get("TEST_RABBITMQ_ROOT", "/"))
-
-
-def _executable() -> Path | None:
-    """The server's own script; Debian's wrapper in /usr/sbin would change to the user of the system's node."""
-    debian = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
-    if (_root() / debian.relative_to("/")).exists():
-        return debian
-    found = shutil.which("rabbitmq-server") if _root() == Path("/") else None
+def executable(root: Path) -> Path | None:
+    """Of the RabbitMQ installed below `root`, as a path inside it."""
+    if (root / DEBIAN.relative_to("/")).exists():
+        return DEBIAN
+    found = shutil.which("rabbitmq-server") if root == SYSTEM else None
     return Path(found) if found else None
+
+
+def _root() -> Path:
+    return Path(os.environ.get("TEST_RABBITMQ_ROOT", SYSTEM))
+
+
+def _version(script: Path) -> str:
+    """As Debian's package names its folder; nothing where another lays it out otherwise."""
+    library = (_root() / script.relative_to("/")).parent.parent / "lib"
+    return "".join(f"{folder.name.removeprefix('rabbitmq_server-')} " for folder in library.glob("rabbitmq_server-*"))

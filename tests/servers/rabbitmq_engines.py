@@ -67,14 +67,25 @@ log.console.level = info
 """
 
 
+# Runs a command in another root, which has the folder of temporary files in common with this one. What it mounts lies
+# in a namespace of the command's own, and is gone with it.
+_IN_ROOT = """
+root=$0 temporary=$1
+shift
+mkdir -p "$root$temporary" && mount --bind "$temporary" "$root$temporary" && mount -t proc proc "$root/proc" || exit
+exec chroot "$root" "$@"
+"""
+
+
 class Installed:
-    """A node of our own from an installed package: own ports, folder, cookie and name, beside any system broker."""
+    """A node of our own from an installed package: own ports, folder, cookie and name, beside any system broker.
+
+    `executable` is a path inside `root`.
+    """
 
     def __init__(self, executable: Path, *, root: Path) -> None:
-        self._bin = executable.parent
-        self._root = root
-        (root / "tmp").mkdir(exist_ok=True)
-        self._folder = Path(tempfile.mkdtemp(prefix="darkroom-rabbitmq-", dir=root / "tmp"))
+        self.use(executable, root=root)
+        self._folder = Path(tempfile.mkdtemp(prefix="darkroom-rabbitmq-"))
         self._log = self._folder / "log"
         self._port, distribution_port, epmd_port = free_ports(3)
         self._node = f"test-{secrets.token_hex(4)}@localhost"
@@ -82,24 +93,24 @@ class Installed:
         self._write(
             "rabbitmq.conf",
             f"listeners.tcp.1 = 127.0.0.1:{self._port}\n"
-            + CONFIGURATION.format(definitions=self._inside("definitions.json")),
+            + CONFIGURATION.format(definitions=self._folder / "definitions.json"),
         )
         self._write("enabled_plugins", "[].")
         self._env = {
             "PATH": os.environ["PATH"],
             "LANG": "C.UTF-8",
-            "HOME": self._inside(""),  # the cookie lies here
+            "HOME": str(self._folder),  # the cookie lies here
             "ERL_EPMD_PORT": str(epmd_port),
             "ERL_EPMD_ADDRESS": "127.0.0.1",
             "RABBITMQ_NODENAME": self._node,
             "RABBITMQ_NODE_PORT": str(self._port),
             "RABBITMQ_DIST_PORT": str(distribution_port),
-            "RABBITMQ_CONFIG_FILE": self._inside("rabbitmq.conf"),
-            "RABBITMQ_CONF_ENV_FILE": self._inside("none"),  # Debian's names the system's node
-            "RABBITMQ_ENABLED_PLUGINS_FILE": self._inside("enabled_plugins"),
-            "RABBITMQ_PID_FILE": self._inside("pid"),
-            "RABBITMQ_MNESIA_BASE": self._inside("data"),
-            "RABBITMQ_LOG_BASE": self._inside("logs"),
+            "RABBITMQ_CONFIG_FILE": str(self._folder / "rabbitmq.conf"),
+            "RABBITMQ_CONF_ENV_FILE": str(self._folder / "none"),  # Debian's names the system's node
+            "RABBITMQ_ENABLED_PLUGINS_FILE": str(self._folder / "enabled_plugins"),
+            "RABBITMQ_PID_FILE": str(self._folder / "pid"),
+            "RABBITMQ_MNESIA_BASE": str(self._folder / "data"),
+            "RABBITMQ_LOG_BASE": str(self._folder / "logs"),
             "RABBITMQ_LOGS": "-",
             # no busy waiting: the broker shares the cores with the tests
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": ("-start_epmd false +sbwt none +sbwtdcpu none +sbwtdio none"),
@@ -108,11 +119,17 @@ class Installed:
         self._epmd = self._spawn("epmd", "-port", str(epmd_port), "-address", "127.0.0.1")
         self._server: Process | None = None
 
+    def use(self, executable: Path, *, root: Path) -> None:
+        """Start from this installation the next time: on the same data, as an upgrade does."""
+        self._bin = executable.parent
+        self._root = root
+
     def start(self) -> str:
         self._server = self._spawn(str(self._bin / "rabbitmq-server"))
         try:
             _wait_until_it_answers("127.0.0.1", self._port, while_running=self._server)
         except TimeoutError as error:
+            self.stop()
             raise TimeoutError(f"{error}; its log:\n{self.log()}") from error
         return f"amqp://guest:guest@127.0.0.1:{self._port}"
 
@@ -131,7 +148,7 @@ class Installed:
 
     def add_vhosts(self, names: list[str]) -> None:
         self._write("more.json", definitions(names))
-        self.ctl("import_definitions", self._inside("more.json"))
+        self.ctl("import_definitions", str(self._folder / "more.json"))
 
     def ctl(self, *arguments: str) -> str:
         command = self._command(str(self._bin / "rabbitmqctl"), "--quiet", "--node", self._node, *arguments)
@@ -144,11 +161,9 @@ class Installed:
         return Process(self._command(*command), folder=self._folder, env=self._env, log=self._log)
 
     def _command(self, *command: str) -> list[str]:
-        return list(command) if self._root == Path("/") else ["chroot", str(self._root), *command]
-
-    def _inside(self, name: str) -> str:
-        """The path of a file of ours as the broker sees it."""
-        return f"/{(self._folder / name).relative_to(self._root)}"
+        if self._root == Path("/"):
+            return list(command)
+        return ["unshare", "--mount", "sh", "-c", _IN_ROOT, str(self._root), str(self._folder.parent), *command]
 
     def _write(self, name: str, text: str) -> None:
         (self._folder / name).write_text(text)
