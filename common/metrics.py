@@ -17,4 +17,5 @@ painting = Histogram("darkroom_painting_seconds", "From the claim to the stored 
 circuit_open = Gauge("darkroom_circuit_open", "1 while no work is taken because the inference service is down")
 reconciled = Counter("darkroom_reconciled_total", "Records that a fault had left behind, by what was done", ["what"])
 purged = Counter("darkroom_purged_total", "Images purged")
+clock_ahead = Gauge("darkroom_clock_ahead_seconds", "How far the janitor's clock is ahead of the bus's")
 drift = Gauge("darkroom_drift", "What the last sweep found", ["what"])

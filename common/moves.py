@@ -34,19 +34,18 @@ def sent(image: Image, *, attempts: int, now: datetime) -> Image:
 def claim(image: Image, *, lease: Lease, now: datetime, deadline: timedelta) -> Image:
     """Take the image for work: from the queue, or over from a worker whose lease ran out.
 
-    Returns a failed image where its time is over or it has outlived too many workers.
+    Returns a failed image where it has outlived too many workers. Whether it is past its deadline is not asked here:
+    that is for the janitor, which has two clocks to tell by. A `not_before` past it is of a clock that was wrong.
 
     Raises:
         Refused: it is final (`wrong_state`), another's (`leased`), or its retry is not due yet (`too_early`).
     """
     _require_open(image)
-    if now >= image.created_at + deadline:
-        return past_deadline(image, now=now)
     if image.status is Status.RUNNING:
         if image.lease is not None and image.lease.token == lease.token:
             return image
         image = _lapsed(image, now)
-    elif image.not_before is not None and image.not_before > now:
+    elif image.not_before is not None and now < image.not_before < image.created_at + deadline:
         raise Refused(f"image {image.id} is not due before {image.not_before}", status=image.status, code="too_early")
     if image.lost >= MAX_LOST:
         return _worker_lost(image, now)
@@ -98,16 +97,19 @@ def give_back(image: Image, *, lease: Lease, attempt: int, now: datetime) -> Ima
     return _queued_again(image, now)
 
 
-def lapse(image: Image, *, now: datetime) -> Image:
-    """Give back what a dead worker held. Whether it has outlived too many is for the next claim, which has the order.
+def lapse(image: Image, *, lease: Lease | None, now: datetime) -> Image:
+    """Give back what a dead worker held; `lease` is the one that was found over, whatever its `until` says.
+
+    Whether it has outlived too many is for the next claim, which has the order.
 
     Raises:
-        Refused: it is not running, or its lease still holds (`leased`).
+        Refused: it is not running, or its lease is another by now (`leased`).
     """
     if image.status is not Status.RUNNING:
         raise _refused(image)
-    image = _lapsed(image, now)
-    return _queued_again(image, now, lost=image.lost)
+    if image.lease != lease:
+        raise Refused(f"image {image.id} is held again", status=image.status, code="leased")
+    return _queued_again(image, now, lost=image.lost + 1)
 
 
 def fail(image: Image, *, error: Failure, now: datetime, lease: Lease | None = None, attempt: int = 0) -> Image:

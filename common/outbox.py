@@ -86,15 +86,15 @@ class Outbox:
         except (Unavailable, NotFound) as error:
             log.warning("not announced, the janitor will: %s", error)
 
-    def event(self, image: Image, event_type: Change, *, revision: int | None = None) -> ImageChanged:
-        """A fact about the image as it is; its id makes a repeat known."""
-        revision = revision or image.revision
+    def event(self, image: Image, event_type: Change, *, due: EventDue | None = None) -> ImageChanged:
+        """A fact about the image as it is; its id makes a repeat known, and one that is due keeps its time as well."""
+        revision = due.revision if due else image.revision
         return ImageChanged(
             id=f"{image.id}.{revision}",
             source=self.source,
             type=event_type,
             subject=image.id,
-            time=self.clock.now(),
+            time=due.since if due else self.clock.now(),
             owner=image.owner,
             revision=revision,
             attempt=image.attempts,
@@ -121,16 +121,17 @@ class Outbox:
     def _due_event(self, image: Image, due: EventDue) -> AnyImageEvent:
         if due.type == "image.deleted":
             return self.deleted(image)
-        return self.event(image, cast("Change", due.type), revision=due.revision)
+        return self.event(image, cast("Change", due.type), due=due)
 
     def deleted(self, image: Image) -> ImageDeleted:
         """The image is gone; only its id is still said."""
-        revision = image.event_due.revision if image.event_due else image.revision
+        due = image.event_due
+        revision = due.revision if due else image.revision
         return ImageDeleted(
             id=f"{image.id}.{revision}",
             source=self.source,
             subject=image.id,
-            time=self.clock.now(),
+            time=due.since if due else self.clock.now(),
             owner=image.owner,
             revision=revision,
             attempt=image.attempts,

@@ -98,11 +98,10 @@ class MemoryBus:
         queue = WorkQueue(timer)
         if queue in self._tokens:
             return False
-        body = body_of(tick_of(queue, source=self._name, now=self._clock.now()))
 
         def fire() -> None:
             del self._tokens[queue]
-            self._queues[queue].put(Parcel(body))
+            self._queues[queue].put(Parcel(body_of(tick_of(queue, source=self._name, now=self._clock.now()))))
 
         self._tokens[queue] = asyncio.get_running_loop().call_later(interval_s, fire)
         return True

@@ -124,13 +124,14 @@ class Bus(Protocol):
         """Tell everyone; returns once the event is in the log for good. Raises as `send` does."""
 
     async def tick(self, tick: Tick) -> None:
-        """Fire a timer now, beside its token. Raises as `send` does."""
+        """Fire a timer now, beside its token; its `time` comes as it is. Raises as `send` does."""
 
     async def arm(self, timer: str, *, interval_s: float) -> bool:
         """Have the timer's token wait its interval; False if one waits already, which is left as it is.
 
-        `timer` is the type of its tick (`timer.purge`). However many arm it, one token fires an interval later. Raises
-        as `send` does.
+        `timer` is the type of its tick (`timer.purge`). However many arm it, one token fires an interval later. The
+        `time` of its tick is when it fired, by the bus's own clock, cut to the second: not that of whoever armed it.
+        Raises as `send` does.
         """
 
     def work(self, queue: WorkQueue, handler: Handler, *, concurrency: int) -> AbstractAsyncContextManager[Taking]:

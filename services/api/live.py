@@ -3,8 +3,8 @@
     event log ──▶ reader ──▶ repeats dropped ──▶ buffer ──▶ sockets of the owner
                                                       └───▶ requests that wait for an image
 
-The reader begins a while back, so that it knows the events before a client's cursor; it has caught up when it reads
-back the mark that it wrote itself.
+The reader begins a while back, so that it knows the events before a client's cursor (`known.py`, which looks further
+back where it must); it has caught up when it reads back the mark that it wrote itself.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
 from itertools import islice
@@ -36,10 +36,10 @@ from common.messages import (
     iso,
 )
 from common.store.port import Store
+from services.api.known import Known
 
 log = logging.getLogger(__name__)
 
-KNOWN_IMAGES: Final = 100_000  # whose newest revision is remembered: about 20 MB
 RETRY_S: Final = 1.0
 
 
@@ -78,14 +78,6 @@ def plain(event: AnyImageEvent) -> object:
     return event.data.model_dump(mode="json", by_alias=True)
 
 
-@dataclass(slots=True)
-class Seen:
-    """The newest of one image that the log has shown."""
-
-    revision: int = -1
-    ids: dict[str, str] = field(default_factory=dict)  # event id to the cursor it first had
-
-
 class LiveEvents:
     """What this replica has read of the log; `run` is the task that reads."""
 
@@ -110,7 +102,7 @@ class LiveEvents:
         self._buffer: deque[tuple[str, Shown | None]] = deque(maxlen=backlog)
         self._place: dict[str, int] = {}
         self._count = 0
-        self._images: OrderedDict[str, Seen] = OrderedDict()
+        self._known = Known(bus)
         self._listeners: dict[str, set[Callable[[Shown], None]]] = {}
         self._waiting: dict[str, set[asyncio.Event]] = {}
         self._marks: dict[str, asyncio.Event] = {}
@@ -134,23 +126,30 @@ class LiveEvents:
 
     async def run(self) -> None:
         """Read the log for as long as the service lives; never returns."""
-        start: Start = Since(self._clock.now() - timedelta(seconds=self._lookback_s))
+        start = self._begin()
         async with asyncio.TaskGroup() as group:
             group.create_task(self._become_ready())
             while True:
                 try:
                     async with aclosing(self._bus.read(start)) as entries:
                         async for entry in entries:
+                            self._known.follow(entry.cursor)
+                            await self._known.reach(entry.event)
                             self._take(entry)
                 except CursorGone as error:
                     log.warning("the event log was cut under the reader: %s", error)
                     self._buffer.clear()  # what follows is read again, and has one place in it
                     self._place.clear()
-                    start = Since(self._clock.now() - timedelta(seconds=self._lookback_s))
+                    start = self._begin()
                 except ServiceError as error:
                     log.warning("the event log cannot be read: %s", error)
                     start = After(self.cursor) if self.cursor else start
                     await asyncio.sleep(RETRY_S)
+
+    def _begin(self) -> Start:
+        moment = self._clock.now() - timedelta(seconds=self._lookback_s)
+        self._known.begin(moment)
+        return Since(moment)
 
     async def _become_ready(self) -> None:
         await self.caught_up()
@@ -174,7 +173,7 @@ class LiveEvents:
     def _take(self, entry: Logged) -> None:
         event, shown, is_new = entry.event, None, False
         if isinstance(event, ImageChanged | ImageDeleted | ImageProgressed):
-            is_new = not self._is_repeat(event, entry.cursor)
+            is_new = not self._known.is_repeat(event, entry.cursor)
             # one that is read again after a cut was told, and is still there for who resumes
             shown = Shown(entry.cursor, event, self._data) if is_new else self._again(entry)
         self._keep(entry.cursor, shown)
@@ -190,19 +189,6 @@ class LiveEvents:
         self._place[cursor] = self._count
         self._count += 1
         self.cursor = cursor
-
-    def _is_repeat(self, event: AnyImageEvent, cursor: str) -> bool:
-        """True for what clients have seen, or what is older than what they have seen of this image."""
-        seen = self._images.setdefault(event.subject, Seen())
-        self._images.move_to_end(event.subject)
-        if len(self._images) > KNOWN_IMAGES:
-            self._images.popitem(last=False)
-        if event.revision < seen.revision or event.id in seen.ids:
-            return True
-        seen.revision = event.revision
-        if not isinstance(event, ImageProgressed):
-            seen.ids[event.id] = cursor
-        return False
 
     def _show(self, shown: Shown) -> None:
         metrics.events_shown.labels(shown.event.type).inc()
@@ -229,6 +215,7 @@ class LiveEvents:
         """
         async with aclosing(self._bus.read(After(cursor))) as entries:
             async for entry in entries:
+                await self._known.reach(entry.event)
                 yield entry.cursor, self._again(entry)
                 if entry.cursor in self._place:
                     return
@@ -238,8 +225,7 @@ class LiveEvents:
         event = entry.event
         if not isinstance(event, ImageChanged | ImageDeleted | ImageProgressed):
             return None
-        known = self._images.get(event.subject)
-        is_first = known is None or known.ids.get(event.id) == entry.cursor
+        is_first = self._known.is_first(event, entry.cursor)
         return Shown(entry.cursor, event, self._data) if is_first else None
 
     @asynccontextmanager

@@ -80,7 +80,7 @@ class Studio:
             stopped.set()
 
     def lease(self) -> Lease:
-        until = self.clock.now() + timedelta(seconds=self.settings.lease)
+        until = self.clock.settled() + timedelta(seconds=self.settings.lease)
         return Lease(token=self.token, worker=self.worker, until=until)
 
     async def move(self, image_id: str, move: Move, *, known: Image | None = None) -> Image:
@@ -125,7 +125,7 @@ async def _claimed(command: GenerateImage, studio: Studio) -> Image:
     move = partial(
         moves.claim,
         lease=studio.lease(),
-        now=studio.clock.now(),
+        now=studio.clock.settled(),
         deadline=timedelta(seconds=studio.settings.generation_deadline),
     )
     try:
@@ -172,7 +172,7 @@ async def _not_for_us(image_id: str, refused: Refused, studio: Studio) -> Outcom
     if image is None:
         return Done()
     if refused.code == "too_early" and image.not_before is not None:
-        return Retry((image.not_before - studio.clock.now()).total_seconds())
+        return Retry((image.not_before - studio.clock.settled()).total_seconds())
     log.info("nothing to do: it is %s", image.status)
     await studio.outbox.try_announce(image)
     return Done()
@@ -326,7 +326,7 @@ async def _again(
     image: Image, error: ServiceError, delay_s: float, *, counts: bool, studio: Studio
 ) -> tuple[Image, float]:
     """Back to the queue; the command waits in the broker, no slot is held here."""
-    now = studio.clock.now()
+    now = studio.clock.settled()
     move = partial(
         moves.retry,
         lease=studio.lease(),
@@ -370,7 +370,7 @@ async def _remove_files(image: Image, studio: Studio) -> None:
 
 async def _give_back(image: Image, studio: Studio) -> None:
     """This process stops: the image goes back to the queue with no failure counted, the message to the broker."""
-    move = partial(moves.give_back, lease=studio.lease(), attempt=image.attempts, now=studio.clock.now())
+    move = partial(moves.give_back, lease=studio.lease(), attempt=image.attempts, now=studio.clock.settled())
     try:
         async with asyncio.timeout(GIVE_BACK_S):
             await change(studio.store, image.id, move)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 
 from common import images, moves
@@ -37,7 +37,7 @@ async def cancel(command: Command | Tick | DeadLetter, *, tools: Tools) -> Outco
             return Done()
         except NotFound:
             patience = timedelta(seconds=tools.settings.generation_deadline)
-            return again if tools.clock.now() - command.time < patience else Done()
+            return again if tools.surely() - command.time < patience else Done()
         except Unavailable:
             return again
         log.info("cancelled")
@@ -56,14 +56,15 @@ async def bury_letter(letter: Command | Tick | DeadLetter, *, tools: Tools) -> O
     except Invalid:
         return Done()
     failure = Failure(code=_code(letter.reason), detail=letter.reason[:300])
+    now = tools.at(letter.died_at).surely() if letter.died_at else tools.surely()
     with about(image_id):
         try:
-            failed = await change(tools.store, image_id, partial(moves.fail, error=failure, now=tools.clock.now()))
+            failed = await change(tools.store, image_id, partial(moves.fail, error=failure, now=now))
             await tools.outbox.announce(failed)
         except Refused as refused:
             log.info("its image is left as it is: %s", refused)
         except NotFound:
-            await _tell_refused(image_id, order, failure, tools)
+            await _tell_refused(image_id, order, failure, letter.died_at or now, tools)
         except Unavailable:
             return Retry(tools.settings.retry_delays[0])
     return Done()
@@ -83,7 +84,9 @@ def _code(reason: str) -> str:
     return code if code.isidentifier() else CODE
 
 
-async def _tell_refused(image_id: str, order: dict[str, object], failure: Failure, tools: Tools) -> None:
+async def _tell_refused(
+    image_id: str, order: dict[str, object], failure: Failure, time: datetime, tools: Tools
+) -> None:
     """An order that never became a record is told to its owner all the same."""
     owner = order.get("owner")
     if not isinstance(owner, str) or not owner:
@@ -94,7 +97,7 @@ async def _tell_refused(image_id: str, order: dict[str, object], failure: Failur
             source=SOURCE,
             type="image.failed",
             subject=image_id,
-            time=tools.clock.now(),
+            time=time,
             owner=owner,
             revision=0,
             attempt=0,

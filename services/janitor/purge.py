@@ -26,17 +26,18 @@ SLICE = 20  # batches in one run; a longer purge sends itself a tick, so that no
 async def purge(tick: TickData, *, tools: Tools) -> None:
     """Purge what is older than the tick says, else than the retention; what a slice leaves, a next tick takes up."""
     age_s = tick.older_than if tick.older_than is not None else tools.settings.retention_days * 86400
-    now = tools.clock.now()
+    now = tools.surely()
     cutoff = now - timedelta(seconds=age_s)
     if tick.dry_run:
         await _report(await tools.store.count_purgeable(cutoff), cutoff, tools, dry_run=True)
         return
     purged, left = await _slice(cutoff, tools)
     if left:
-        data = TickData(older_than=(tools.clock.now() - cutoff).total_seconds())
-        await tools.bus.tick(
-            Tick(id=images.new_image_id(now), source=SOURCE, type="timer.purge", time=tools.clock.now(), data=data)
+        # of the same time: who goes on has the same cutoff
+        go_on = Tick(
+            id=images.new_image_id(now), source=SOURCE, type="timer.purge", time=now, data=TickData(older_than=age_s)
         )
+        await tools.bus.tick(go_on)
     if purged or tick.older_than is not None:
         await _report(purged, cutoff, tools, dry_run=False)
 
@@ -66,7 +67,7 @@ async def _slice(cutoff: datetime, tools: Tools) -> tuple[int, bool]:
 
 async def _mark(batch: list[Image], tools: Tools) -> list[Image]:
     """Those that nobody else was faster with."""
-    now = tools.clock.now()
+    now = tools.surely()
     marked = {image.id: moves.delete(image, now=now) for image in batch}
     won = await tools.store.replace_several(list(marked.values()))
     return [marked[image_id] for image_id in won]
@@ -75,7 +76,7 @@ async def _mark(batch: list[Image], tools: Tools) -> list[Image]:
 async def _clear(marked: list[Image], tools: Tools) -> None:
     await tools.media.remove([key for image in marked for key in images.media_keys(image)])
     announced = await _announced(marked, tools)
-    now = tools.clock.now()
+    now = tools.surely()
     buried = [moves.bury(image, now=now, announced=image.id in announced) for image in marked]
     await tools.store.replace_several(buried)
     metrics.purged.inc(len(marked))

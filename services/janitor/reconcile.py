@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 
 from common import images, metrics, moves
@@ -24,28 +24,31 @@ PAGE = 500
 MAX_PAGES = 40  # of one step in one run: the next tick goes on
 OVERTAKEN = timedelta(seconds=60)  # the broker is first in, first out: what a later one overtook so far is lost
 FORGOTTEN = timedelta(minutes=15)  # sent again whatever the broker says: a claim makes a repeat harmless
+EVER = datetime.max.replace(tzinfo=UTC)  # every lease has run out by then
 
 
 async def reconcile(_tick: TickData, *, tools: Tools) -> None:
     """One run over all records that owe something."""
-    now = tools.clock.now()
-    grace = now - timedelta(seconds=tools.settings.reconcile_grace)
-    deadline = now - timedelta(seconds=tools.settings.generation_deadline)
-    dropped = now - timedelta(seconds=tools.settings.tombstone_age)
+    surely, perhaps = tools.surely(), tools.perhaps()
+    grace = perhaps - timedelta(seconds=tools.settings.reconcile_grace)
+    deadline = surely - timedelta(seconds=tools.settings.generation_deadline)
+    dropped = surely - timedelta(seconds=tools.settings.tombstone_age)
     store = tools.store
     did = {
         "past the deadline": await _all(
             partial(store.overdue, deadline), lambda image: _past_deadline(image, tools), "overdue"
         ),
-        "held by a dead worker": await _all(partial(store.lapsed, now), lambda image: _lapse(image, tools), "lapsed"),
-        "never sent": await _all(partial(store.unsent, created_before=grace, now=now), tools.outbox.order, "unsent"),
-        "lost in the broker": await _send_lost(now, grace, tools),
+        "held by a dead worker": await each(await _abandoned(tools), lambda image: _lapse(image, tools)),
+        "never sent": await _all(
+            partial(store.unsent, created_before=grace, now=perhaps), tools.outbox.order, "unsent"
+        ),
+        "lost in the broker": await _send_lost(surely, tools),
         "events due": await _all(partial(store.owing, since_before=grace), tools.outbox.announce, "owing"),
         "buried": await _all(
             partial(store.unburied, deleted_before=grace), lambda image: bury(image, tools), "unburied"
         ),
         "tombstones dropped": await _all(partial(store.tombstones, buried_before=dropped), store.remove, "tombstones"),
-        "entries expired": await store.expire(now),
+        "entries expired": await store.expire(surely),
     }
     for what, count in did.items():
         metrics.reconciled.labels(what).inc(count)
@@ -56,7 +59,7 @@ async def reconcile(_tick: TickData, *, tools: Tools) -> None:
 async def bury(image: Image, tools: Tools) -> None:
     """Remove the files of a deleted image, then shrink its record: in this order, or files would be left behind."""
     await tools.media.remove(images.media_keys(image))
-    await change(tools.store, image.id, partial(moves.bury, now=tools.clock.now()))
+    await change(tools.store, image.id, partial(moves.bury, now=tools.surely()))
 
 
 async def _all(
@@ -76,18 +79,26 @@ async def _all(
 
 
 async def _past_deadline(image: Image, tools: Tools) -> None:
-    failed = await change(tools.store, image.id, partial(moves.past_deadline, now=tools.clock.now()))
+    failed = await change(tools.store, image.id, partial(moves.past_deadline, now=tools.surely()))
     await tools.outbox.announce(failed)
 
 
+async def _abandoned(tools: Tools) -> list[Image]:
+    running = await tools.store.lapsed(EVER, limit=PAGE * MAX_PAGES)
+    return tools.leases.over(running, lease_s=tools.settings.lease, now_s=tools.clock.monotonic())
+
+
 async def _lapse(image: Image, tools: Tools) -> None:
-    await tools.outbox.order(await change(tools.store, image.id, partial(moves.lapse, now=tools.clock.now())))
+    lapsed = await change(tools.store, image.id, partial(moves.lapse, lease=image.lease, now=tools.surely()))
+    await tools.outbox.order(lapsed)
 
 
-async def _send_lost(now: datetime, grace: datetime, tools: Tools) -> int:
+async def _send_lost(now: datetime, tools: Tools) -> int:
     """Send again what the broker must have lost; see the two constants above for why it must."""
+    grace = now - timedelta(seconds=tools.settings.reconcile_grace)
     moments = [now - FORGOTTEN]
-    if started := await tools.store.last_started():
+    # one that was sent in the future, by a clock that is ahead, would have the whole backlog sent at every tick
+    if (started := await tools.store.last_started()) and started - OVERTAKEN <= now:
         moments.append(min(started - OVERTAKEN, grace))
     if await tools.bus.waiting(WorkQueue.GENERATE) == 0:
         moments.append(grace)

@@ -58,7 +58,7 @@ async def sweep(tick: TickData, *, tools: Tools) -> None:
 
 
 async def _files_without_record(tools: Tools, *, remove: bool) -> list[str]:
-    written_before = tools.clock.now() - timedelta(seconds=tools.settings.sweep_grace)
+    written_before = tools.surely() - timedelta(seconds=tools.settings.sweep_grace)
     found: list[str] = []
     async for files in tools.media.walk():
         orphans = await _orphans(files, written_before, tools)
@@ -105,6 +105,6 @@ async def _delete(image: Image, tools: Tools) -> None:
     # read again, after the files: a user may have deleted it between the two looks, which is no drift
     if await tools.media.exists([key for key in [image.image_file] if key]):
         return
-    deleted = await change(tools.store, image.id, partial(moves.delete, now=tools.clock.now()))
+    deleted = await change(tools.store, image.id, partial(moves.delete, now=tools.surely()))
     await tools.outbox.announce(deleted)
     await bury(deleted, tools)

@@ -9,21 +9,28 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
+from typing import Protocol
 
-from common.bus.port import Bus, DeadLetter, Done, Outcome, WorkQueue
-from common.clock import Clock
+from common.bus.port import DeadLetter, Done, Outcome, WorkQueue
 from common.errors import ServiceError, Unavailable
 from common.messages import Command, Tick, TickData, iso
-from common.store.port import Entry, Store
+from common.store.port import Entry
+from services.janitor.agreement import Agreement
+from services.janitor.tools import Tools
 
 log = logging.getLogger(__name__)
 
-Job = Callable[[TickData], Awaitable[None]]
-_EARLY = 0.9  # of an interval: a token may come a little early by another janitor's clock
+_EARLY = 0.9  # of an interval: a token armed by hand or to heal may come a little early
+_WHOLE_S = 1.0  # the bus tells the time of a token's tick to the second
 _HEAL_INTERVALS = 3
+
+
+class Job(Protocol):
+    """What a timer is for; the tools are those of the tick."""
+
+    async def __call__(self, tick: TickData, /, *, tools: Tools) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +40,8 @@ class Timer:
     queue: WorkQueue
     interval_s: float
     job: Job
-    bus: Bus
-    store: Store
-    clock: Clock
+    tools: Tools
+    agreement: Agreement | None = None  # of the most frequent timer, whose ticks do not wait long for a janitor
 
     async def handle(self, tick: Command | Tick | DeadLetter) -> Outcome:
         """Do the job, unless another run of this interval has begun. What fails is done by the next tick."""
@@ -43,11 +49,13 @@ class Timer:
             return Done()
         try:
             if tick.token:
+                if self.agreement is not None:
+                    self.agreement.compare(own=self.tools.clock.now(), ticked_at=tick.time)
                 await self._arm()
-                if not await self._may_start(tick.id):
+                if not await self._may_start(tick):
                     log.info("%s: this interval's run has begun already", self.queue)
                     return Done()
-            await self.job(tick.data)
+            await self.job(tick.data, tools=self.tools.at(tick.time))
             if tick.token:
                 await self._finished(tick.id)
         except ServiceError as error:
@@ -62,27 +70,29 @@ class Timer:
 
     async def _arm(self) -> None:
         try:
-            await self.bus.arm(self.queue, interval_s=self.interval_s)
+            await self.tools.bus.arm(self.queue, interval_s=self.interval_s)
         except Unavailable as error:
             log.warning("%s not armed, a later round will: %s", self.queue, error)
 
-    async def _may_start(self, run: str) -> bool:
-        """True for the first token of an interval, and for the redelivery of a run that did not finish."""
-        entry = await self.store.entry("timer", self.queue)
-        now = self.clock.now()
+    async def _may_start(self, token: Tick) -> bool:
+        """True for the first token of an interval, and for the redelivery of a run that did not finish.
+
+        By the bus's clock alone, which all janitors share. A run of the future was noted by a clock that was wrong.
+        """
+        entry = await self.tools.store.entry("timer", self.queue)
         if entry is not None:
-            if entry.data["run"] == run:
+            if entry.data["run"] == token.id:
                 return not entry.data["finished"]
-            last_start = datetime.fromisoformat(entry.data["last_start"])
-            if last_start > now - timedelta(seconds=_EARLY * self.interval_s):
+            apart = token.time - datetime.fromisoformat(entry.data["last_start"])
+            if abs(apart.total_seconds()) < _EARLY * self.interval_s - _WHOLE_S:
                 return False
-        return await self.store.put(self._entry(entry, run, started_at=now, finished=False))
+        return await self.tools.store.put(self._entry(entry, token.id, started_at=token.time, finished=False))
 
     async def _finished(self, run: str) -> None:
-        entry = await self.store.entry("timer", self.queue)
+        entry = await self.tools.store.entry("timer", self.queue)
         if entry is not None and entry.data["run"] == run:
             started_at = datetime.fromisoformat(entry.data["last_start"])
-            await self.store.put(self._entry(entry, run, started_at=started_at, finished=True))
+            await self.tools.store.put(self._entry(entry, run, started_at=started_at, finished=True))
 
     def _entry(self, before: Entry | None, run: str, *, started_at: datetime, finished: bool) -> Entry:
         return Entry(

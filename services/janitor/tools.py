@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 
 from common.bus.port import Bus
 from common.clock import Clock
@@ -15,6 +16,7 @@ from common.media.port import Media
 from common.outbox import Outbox
 from common.settings import Settings
 from common.store.port import Store
+from services.janitor.leases import LeaseWatch
 
 log = logging.getLogger(__name__)
 
@@ -24,12 +26,30 @@ AT_ONCE = 50  # writes and confirms in flight: RabbitMQ took 5,700 a second so, 
 
 @dataclass(frozen=True, slots=True)
 class Tools:
+    """`ticked_at` is the time of the tick at work, by the clock of the bus or of who sent it: a second opinion."""
+
     bus: Bus
     store: Store
     media: Media
     outbox: Outbox
     settings: Settings
     clock: Clock
+    leases: LeaseWatch = field(default_factory=LeaseWatch)
+    ticked_at: datetime | None = None
+
+    def at(self, ticked_at: datetime) -> Tools:
+        """The same tools for the work of one tick."""
+        return replace(self, ticked_at=ticked_at)
+
+    def surely(self) -> datetime:
+        """The time that has come by both clocks: for what does harm when it is done too early."""
+        own = self.clock.settled()
+        return min(own, self.ticked_at) if self.ticked_at else own
+
+    def perhaps(self) -> datetime:
+        """The time that has come by either clock: for what is harmless too early, and harmful too late."""
+        own = self.clock.now()
+        return max(own, self.ticked_at) if self.ticked_at else own
 
 
 async def each(found: Iterable[Image], act: Callable[[Image], Awaitable[object]]) -> int:

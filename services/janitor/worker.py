@@ -14,11 +14,12 @@ from common.media.port import Media
 from common.outbox import Outbox
 from common.settings import Settings
 from common.store.port import Store
+from services.janitor.agreement import Agreement
 from services.janitor.orders import bury_letter, cancel
 from services.janitor.purge import purge
 from services.janitor.reconcile import reconcile
 from services.janitor.sweep import sweep
-from services.janitor.timers import Job, Timer
+from services.janitor.timers import Timer
 from services.janitor.tools import SOURCE, Tools
 
 log = logging.getLogger(__name__)
@@ -40,13 +41,10 @@ async def run_janitor(
     )
     tools = Tools(bus=bus, store=store, media=media, outbox=outbox, settings=settings, clock=clock)
 
-    def timer(queue: WorkQueue, interval_s: float, job: Job) -> Timer:
-        return Timer(queue=queue, interval_s=interval_s, job=job, bus=bus, store=store, clock=clock)
-
     timers = [
-        timer(WorkQueue.RECONCILE, settings.reconcile_interval, partial(reconcile, tools=tools)),
-        timer(WorkQueue.PURGE, settings.purge_interval, partial(purge, tools=tools)),
-        timer(WorkQueue.SWEEP, settings.sweep_interval, partial(sweep, tools=tools)),
+        Timer(WorkQueue.RECONCILE, settings.reconcile_interval, reconcile, tools, Agreement()),
+        Timer(WorkQueue.PURGE, settings.purge_interval, purge, tools),
+        Timer(WorkQueue.SWEEP, settings.sweep_interval, sweep, tools),
     ]
     work: list[tuple[WorkQueue, Handler, int]] = [
         *((each.queue, each.handle, 1) for each in timers),

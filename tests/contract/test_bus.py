@@ -572,6 +572,17 @@ async def test_several_janitors_tick_once_an_interval(system: System):
     assert len(set(ticked.ids)) == len(ticked.ids)
 
 
+async def test_row_17_a_tokens_tick_says_when_it_fired_and_not_when_it_was_armed(bus: Bus):
+    worker = Recorder()
+    async with bus.work(WorkQueue.PURGE, worker, concurrency=1):
+        armed_at = now()
+        await bus.arm("timer.purge", interval_s=1.3)
+        await worker.saw(1)
+
+    # a broker tells the second, and no more
+    assert armed_at + timedelta(seconds=0.3) <= worker.seen[0].time <= now()
+
+
 async def test_an_operators_tick_passes_beside_the_token(bus: Bus):
     worker = Recorder()
     mine = Tick(id="tick-1", source="test", type="timer.purge", time=now())

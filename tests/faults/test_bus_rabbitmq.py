@@ -16,6 +16,7 @@ from common.bus.port import After, Since, WorkQueue
 from common.bus.rabbitmq.bus import RabbitBus
 from common.bus.rabbitmq.topology import _AT_LEAST_ONCE, DEAD_QUEUE, EVENTS, LOG_QUEUE, ROUTES
 from common.bus.rabbitmq.working import Worker
+from common.clock import ManualClock
 from common.errors import CursorGone, Misconfigured, Unavailable, Unconfirmed
 from common.messages import ApiJoined, SweepReport, encode
 from common.messages import JanitorSwept as Swept
@@ -516,6 +517,20 @@ async def test_the_dead_letters_bear_being_looked_at_more_often_than_the_limit(v
             await channel.default_exchange.publish(aio_pika.Message(b"x"), DEAD_QUEUE)
         for _ in range(25):
             assert len(await bus.dead_letters(10)) == 1
+
+
+async def test_row_17_a_token_armed_by_a_clock_that_is_ahead_fires_by_the_brokers(vhost: str):
+    worker = Recorder()
+    async with (
+        opened(vhost, clock=ManualClock(now() + timedelta(hours=1))) as ahead,
+        opened(vhost) as bus,
+        bus.work(WorkQueue.PURGE, worker, concurrency=1),
+    ):
+        began = now()
+        await ahead.arm("timer.purge", interval_s=0.1)
+        await worker.saw(1)
+
+    assert began - timedelta(seconds=1) <= worker.seen[0].time <= now()
 
 
 # ---------------------------------------------------------------- the end

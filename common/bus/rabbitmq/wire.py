@@ -122,14 +122,23 @@ def letter_of(delivery: Delivery) -> DeadLetter:
         reason, queue = str(headers["reason"]), str(headers.get("queue", ""))
         died_at = _moment(headers.get("died-at"))
     else:
-        deaths = headers.get("x-death")
-        death = deaths[0] if isinstance(deaths, list) and deaths and isinstance(deaths[0], dict) else {}
+        death = _last_death(headers)
         reason, queue = str(death.get("reason", "unknown")), str(death.get("queue", ""))
         died_at = _moment(death.get("time"))
     queue = _WORK_QUEUES.get(queue, queue)
     # both copies of a letter have the same id, and keep it however often they are read
     told = f"{reason}\n{queue}\n{died_at}\n".encode()
     return DeadLetter(hashlib.sha256(told + delivery.body).hexdigest()[:16], delivery.body, reason, queue, died_at)
+
+
+def left_its_wait(delivery: Delivery) -> datetime | None:
+    """When the broker last took it out of a queue where it waited: by the broker's clock, in whole seconds."""
+    return _moment(_last_death(delivery.headers).get("time"))
+
+
+def _last_death(headers: Mapping[str, Any]) -> Mapping[str, Any]:
+    deaths = headers.get("x-death")
+    return deaths[0] if isinstance(deaths, list) and deaths and isinstance(deaths[0], dict) else {}
 
 
 def _moment(value: Any) -> datetime | None:

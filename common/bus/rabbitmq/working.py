@@ -24,7 +24,7 @@ from common.bus.port import DeadLetter, Done, Handler, Outcome, Reject, Retry, W
 from common.bus.rabbitmq.asking import Down, reason_of, text_of, within
 from common.bus.rabbitmq.link import Link, Session, Working
 from common.bus.rabbitmq.topology import ROUTES
-from common.bus.rabbitmq.wire import Delivery, letter_of
+from common.bus.rabbitmq.wire import Delivery, left_its_wait, letter_of
 from common.errors import Invalid, Misconfigured, Unavailable
 from common.messages import Command, Tick
 
@@ -192,9 +192,13 @@ class Worker:
 
     def _parsed(self, delivery: Delivery) -> Command | Tick | DeadLetter | Invalid:
         try:
-            return letter_of(delivery) if self._queue is WorkQueue.DEAD else order_in(self._queue, delivery.body)
+            if self._queue is WorkQueue.DEAD:
+                return letter_of(delivery)
+            message = order_in(self._queue, delivery.body)
         except Invalid as error:
             return error
+        fired_at = left_its_wait(delivery) if isinstance(message, Tick) and message.token else None
+        return message.model_copy(update={"time": fired_at}) if fired_at else message
 
     def _start(self) -> None:
         while self._is_taking and self._pending and len(self._mine) < self._concurrency:

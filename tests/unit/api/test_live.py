@@ -6,10 +6,12 @@ from contextlib import aclosing, asynccontextmanager
 from datetime import timedelta
 from types import SimpleNamespace
 
+import pytest
+
 from common import moves
 from common.bus.memory import MemoryBus
-from common.bus.port import After
-from common.clock import SystemClock
+from common.bus.port import After, Since
+from common.clock import ManualClock, SystemClock
 from common.errors import CursorGone
 from common.outbox import Outbox
 from services.api.live import LiveEvents
@@ -59,8 +61,8 @@ class Socket:
 
 
 @asynccontextmanager
-async def replica(bus):
-    live = LiveEvents(bus, SimpleNamespace(), CLOCK, backlog=1000, lookback_s=600, poll_s=1)
+async def replica(bus, *, clock=CLOCK):
+    live = LiveEvents(bus, SimpleNamespace(), clock, backlog=1000, lookback_s=600, poll_s=1)
     async with asyncio.TaskGroup() as group:
         reading = group.create_task(live.run())
         await live.ready()
@@ -86,17 +88,20 @@ async def resumed(live: LiveEvents, after: str):
         await asyncio.wait([showing])
 
 
-def an_end(revision: int = 2):
-    outbox = Outbox(
+def an_outbox(clock=CLOCK) -> Outbox:
+    return Outbox(
         bus=None,  # type: ignore[arg-type]
         store=None,  # type: ignore[arg-type]
-        clock=CLOCK,
+        clock=clock,
         source="test",
         media_url="/media/",
         retention=timedelta(days=30),
     )
-    image = an_image(created_at=CLOCK.now(), revision=revision - 1)
-    return outbox.event(moves.cancel(image, now=CLOCK.now()), "image.cancelled")
+
+
+def an_end(revision: int = 2, clock=CLOCK):
+    image = an_image(created_at=clock.now(), revision=revision - 1)
+    return an_outbox(clock).event(moves.cancel(image, now=clock.now()), "image.cancelled")
 
 
 async def test_a_replica_that_lags_behind_the_cursor_shows_no_repeat_of_what_came_before_it():
@@ -140,3 +145,90 @@ async def test_a_log_that_was_cut_under_the_reader_is_read_again_and_still_there
 
             assert told == [second.id, third.id]
             assert [frame.get("id") for frame in socket.frames] == [None, second.id, third.id]
+
+
+@pytest.mark.parametrize(
+    ("cursor_s", "repeat_s"), [(0, 300), (0, 900), (900, 900)], ids=["both before", "cursor before", "both after"]
+)
+async def test_a_repeat_of_what_came_before_a_replica_began_to_read_is_not_shown(cursor_s, repeat_s):
+    """The replica begins at 1000 s, and reads from 400 s on."""
+    clock = ManualClock()
+    async with MemoryBus(clock=clock) as bus:
+        first = an_end(clock=clock)
+        await bus.publish(first)
+        clock.advance(cursor_s)
+        async with replica(bus, clock=clock) as earlier:
+            cursor = earlier.cursor
+        clock.advance(repeat_s - cursor_s)
+        await bus.publish(first)
+        clock.advance(1000 - repeat_s)
+
+        async with replica(bus, clock=clock) as live, resumed(live, cursor) as socket:
+            second = an_end(clock=clock)
+            await bus.publish(second)
+            await socket.saw(second.id)
+
+        assert [frame.get("id") for frame in socket.frames] == [None, second.id]
+
+
+async def test_what_came_before_a_replica_began_to_read_is_shown_once_to_who_has_not_seen_it():
+    clock = ManualClock()
+    async with MemoryBus(clock=clock) as bus:
+        async with replica(bus, clock=clock) as earlier:
+            cursor = earlier.cursor
+        first = an_end(clock=clock)
+        await bus.publish(first)
+        await bus.publish(first)
+        clock.advance(1000)
+        await bus.publish(first)
+
+        async with replica(bus, clock=clock) as live, resumed(live, cursor) as socket:
+            second = an_end(clock=clock)
+            await bus.publish(second)
+            await socket.saw(second.id)
+
+        assert [frame.get("id") for frame in socket.frames] == [None, first.id, second.id]
+
+
+async def test_a_repeat_over_a_cut_of_the_log_is_not_shown():
+    clock = ManualClock()
+    async with MemoryBus(clock=clock) as bus:
+        held = HeldBack(bus)
+        async with replica(held, clock=clock) as live:
+            held.gate.clear()
+            first = an_end(clock=clock)
+            await bus.publish(first)
+            async with replica(bus, clock=clock) as other:
+                cursor = other.cursor
+            clock.advance(1000)
+            await bus.publish(first)
+            held.cut.set()
+            held.gate.set()
+
+            async with resumed(live, cursor) as socket:
+                second = an_end(clock=clock)
+                await bus.publish(second)
+                await socket.saw(second.id)
+
+        assert [frame.get("id") for frame in socket.frames] == [None, second.id]
+
+
+async def test_a_replica_looks_back_once_and_not_for_each_late_event():
+    clock = ManualClock()
+    looks: list = []
+
+    class Watched(HeldBack):
+        def read(self, start):
+            looks.append(start)
+            return super().read(start)
+
+    async with MemoryBus(clock=clock) as bus:
+        late = [an_end(clock=clock) for _ in range(20)]
+        clock.advance(1000)
+        async with replica(Watched(bus), clock=clock) as live:
+            for event in late:
+                await bus.publish(event)
+            await live.caught_up()
+
+            assert len(looks) == 2
+            assert all(isinstance(start, Since) for start in looks)

@@ -111,8 +111,11 @@ async def test_reconcile_leaves_a_retry_alone_until_it_is_due(tmp_path):
 async def test_row_18_reconcile_gives_back_what_a_dead_worker_held(tmp_path):
     async with house(tmp_path) as tools:
         held = await inserted(tools, **running(tools, 30))
-        dead = await inserted(tools, **running(tools, 5))
-        tools.clock.advance(6)
+        dead = await inserted(tools, **running(tools, 30))
+        await reconcile(NOTHING, tools=tools)
+        tools.clock.advance(31)
+        lease = held.lease.model_copy(update={"until": tools.clock.now()})
+        await tools.store.replace(moves.renew(held, lease=lease, attempt=1))
 
         await reconcile(NOTHING, tools=tools)
 
@@ -181,6 +184,22 @@ async def test_row_24_reconcile_publishes_the_event_that_is_due(tmp_path):
         await reconcile(NOTHING, tools=tools)
 
         assert await told(tools) == [("image.completed", image.id)]
+
+
+@pytest.mark.parametrize("event_type", ["image.completed", "image.deleted"])
+async def test_an_event_that_is_told_again_is_the_same_and_has_the_time_of_its_fact(tmp_path, event_type):
+    async with house(tmp_path) as tools:
+        due = EventDue(type=event_type, revision=4, since=tools.clock.now())
+        image = await a_completed_image(tools, event_due=due, revision=4)
+
+        await tools.outbox.announce(image)
+        tools.clock.advance(700)
+        await tools.outbox.announce(image)  # by one that was killed before it could note the first
+
+        async with aclosing(tools.bus.read(Since(due.since))) as entries:
+            first, again = [(await anext(entries)).event for _ in range(2)]
+        assert first == again
+        assert first.time == due.since
 
 
 async def test_reconcile_finishes_a_delete_that_broke_off(tmp_path):
@@ -300,12 +319,10 @@ async def test_rows_49_and_51_a_second_token_in_one_interval_does_nothing(tmp_pa
     async with house(tmp_path) as tools:
         runs = []
 
-        async def job(tick):
+        async def job(tick, *, tools):
             runs.append(tick)
 
-        timer = Timer(
-            queue=WorkQueue.PURGE, interval_s=60, job=job, bus=tools.bus, store=tools.store, clock=tools.clock
-        )
+        timer = Timer(queue=WorkQueue.PURGE, interval_s=60, job=job, tools=tools)
 
         def token(name, *, is_token=True):
             return Tick(id=name, source="timer", type="timer.purge", time=tools.clock.now(), token=is_token)
@@ -325,14 +342,12 @@ async def test_row_50_a_run_that_was_killed_is_resumed_by_its_redelivery(tmp_pat
     async with house(tmp_path) as tools:
         runs = []
 
-        async def job(_tick):
+        async def job(_tick, *, tools):
             runs.append("begun")
             if len(runs) == 1:
                 raise asyncio.CancelledError
 
-        timer = Timer(
-            queue=WorkQueue.PURGE, interval_s=60, job=job, bus=tools.bus, store=tools.store, clock=tools.clock
-        )
+        timer = Timer(queue=WorkQueue.PURGE, interval_s=60, job=job, tools=tools)
         tick = Tick(id="run", source="timer", type="timer.purge", time=tools.clock.now(), token=True)
 
         with pytest.raises(asyncio.CancelledError):
