@@ -123,6 +123,13 @@ class Image(Frozen):
     event_due: EventDue | None = None
     traceparent: str | None = None
 
+    @property
+    def waits_since(self) -> datetime | None:
+        """When it came into the queue, or comes back into it; None where it is not queued."""
+        if self.status is not Status.QUEUED:
+            return None
+        return self.not_before or self.created_at
+
 
 class Picture(Frozen):
     """What a worker has stored of one attempt; keys are the media's, sizes in bytes and pixels."""

@@ -87,6 +87,9 @@ class Settings(BaseModel):
     thumbnail_format: Annotated[str, Field(pattern="^(png|jpeg|webp)$")] | None = Field(
         None, description="`png`, `jpeg` or `webp`; unset, a thumbnail has the format of its picture"
     )
+    previews: bool = Field(
+        True, description="Shows what an image looks like while it is painted, where the inference service tells it"
+    )
     generator_concurrency: Annotated[int, Field(ge=1, le=64)] = Field(
         2, description="Images that one generator works on at once"
     )
@@ -124,6 +127,9 @@ class Settings(BaseModel):
         0, description="Orders by bus for one owner in any hour; 0 is no limit"
     )
     poll_interval: Positive = Field(2, description="A waiting request reads its record at least this often")
+    places_interval: Positive = Field(
+        1, description="Between two looks at the queue while a websocket waits for a place in it"
+    )
     body_timeout: Positive = Field(10, description="A request's body must arrive within this")
     max_body_size: Annotated[int, Field(ge=1024)] = Field(65536, description="Bytes of a request's body at most")
     websocket_buffer: Annotated[int, Field(ge=8)] = Field(

@@ -27,8 +27,9 @@ Document = dict[str, Any]
 def image_document(image: Image) -> Document:
     """The image as MongoDB keeps it.
 
-    Beside the fields of the image it holds `_id`, and two for its indexes, which know neither an absent field nor a
-    comparison of two: `shown`, unless the image is deleted, and `started_sent_at`, a `sent_at` that a worker answered.
+    Beside the fields of the image it holds `_id`, and three for its indexes, which know neither an absent field nor a
+    comparison of two: `shown`, unless the image is deleted, `started_sent_at`, a `sent_at` that a worker answered, and
+    `waits_since`, while it is queued.
     """
     document = _plain(image.model_dump(exclude_none=True))
     document["_id"] = image.id
@@ -36,6 +37,8 @@ def image_document(image: Image) -> Document:
         document["shown"] = True
     if image.sent_at is not None and image.started_at is not None and image.started_at >= image.sent_at:
         document["started_sent_at"] = document["sent_at"]
+    if image.waits_since is not None:
+        document["waits_since"] = _utc(image.waits_since)
     return document
 
 

@@ -46,6 +46,11 @@ IMAGE_INDEXES: Final = (
         name="queued",
         partialFilterExpression={"status": Status.QUEUED.value},
     ),
+    IndexModel(
+        [("waits_since", ASCENDING), ("id", ASCENDING)],
+        name="waiting",
+        partialFilterExpression={"waits_since": {"$exists": True}},
+    ),
     IndexModel([("started_sent_at", DESCENDING)], name="started", sparse=True),
     IndexModel([("lease.until", ASCENDING)], name="leased", sparse=True),
     IndexModel([("event_due.since", ASCENDING)], name="owing", sparse=True),
@@ -164,6 +169,21 @@ class MongoStore:
     async def total(self, owner: str, statuses: Collection[Status]) -> int:
         # from the index alone; linear, but an owner has at most what the retention leaves of the hourly limit
         return await self._answer(self._images.count_documents(_shown(owner, statuses)))
+
+    async def waiting(self, now: datetime, *, limit: int) -> list[str]:
+        longest_first = [("waits_since", ASCENDING), ("id", ASCENDING)]
+        # from the index alone
+        cursor = self._images.find(
+            {"waits_since": {"$lte": now}}, projection={"_id": False, "id": True}, sort=longest_first, limit=limit
+        )
+        return [document["id"] for document in await self._answer(cursor.to_list(None))]
+
+    async def waiting_before(self, moment: datetime, image_id: str, *, limit: int) -> int:
+        query = {
+            "waits_since": {"$lte": moment},
+            "$or": [{"waits_since": {"$lt": moment}}, {"id": {"$lt": image_id}}],
+        }
+        return await self._answer(self._images.count_documents(query, limit=limit))
 
     async def unsent(self, *, created_before: datetime, now: datetime, limit: int) -> list[Image]:
         query = {

@@ -75,6 +75,12 @@ class Store(Protocol):
     async def total(self, owner: str, statuses: Collection[Status]) -> int:
         """How many images `history` could show in all."""
 
+    async def waiting(self, now: datetime, *, limit: int) -> list[str]:
+        """Ids of the queued images whose `waits_since` has come: who waits longest first, then by id."""
+
+    async def waiting_before(self, moment: datetime, image_id: str, *, limit: int) -> int:
+        """How many stand before a queued image of this `waits_since` and id; counts no further than the limit."""
+
     async def unsent(self, *, created_before: datetime, now: datetime, limit: int) -> list[Image]:
         """Queued, no `sent_at`, older than that, `not_before` absent or come; oldest first."""
 

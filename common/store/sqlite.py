@@ -103,6 +103,16 @@ class SqliteStore:
         query = "SELECT coalesce(sum(n), 0) FROM totals WHERE owner = ? AND status IN (SELECT value FROM json_each(?))"
         return int(await self._value(query, owner, json.dumps(list(statuses))))
 
+    async def waiting(self, now: datetime, *, limit: int) -> list[str]:
+        query = "SELECT id FROM waiting WHERE waits_since <= ? ORDER BY waits_since, id LIMIT ?"
+        values = (time_text(now), limit)
+        rows = await self._readers.run(lambda connection: connection.execute(query, values).fetchall())
+        return [image_id for (image_id,) in rows]
+
+    async def waiting_before(self, moment: datetime, image_id: str, *, limit: int) -> int:
+        query = "SELECT count(*) FROM (SELECT 1 FROM waiting WHERE (waits_since, id) < (?, ?) LIMIT ?)"
+        return int(await self._value(query, time_text(moment), image_id, limit))
+
     async def unsent(self, *, created_before: datetime, now: datetime, limit: int) -> list[Image]:
         query = """
             SELECT document FROM unsent WHERE created_at < ? AND (not_before IS NULL OR not_before <= ?)

@@ -14,7 +14,7 @@ from typing import Final
 
 from common.errors import Misconfigured
 
-VERSION: Final = 1  # of the tables; a change of them adds one, and a step that takes the last version there
+VERSION: Final = 2  # of the tables; a change of them adds one, and a step that takes the last version there
 APPLICATION_ID: Final = 0x4472_6B72  # "Drkr": whose file this is
 
 _WRITING: Final = (
@@ -35,6 +35,7 @@ CREATE TABLE images (
     pinned INTEGER NOT NULL AS (document ->> '$.pinned'),
     created_at TEXT NOT NULL AS (document ->> '$.created_at'),
     not_before TEXT AS (document ->> '$.not_before'),
+    waits_since TEXT AS (coalesce(document ->> '$.not_before', document ->> '$.created_at')),
     sent_at TEXT AS (document ->> '$.sent_at'),
     started_at TEXT AS (document ->> '$.started_at'),
     lease_until TEXT AS (document ->> '$.lease.until'),
@@ -55,6 +56,7 @@ _UNIQUE: Final = (
 # repeats the index's condition, and reading through the view does.
 _VIEWS: Final = {
     "shown": ("owner, status, created_at, id", "deleted_at IS NULL"),
+    "waiting": ("waits_since, id", "status = 'queued'"),
     "unsent": ("created_at", "status = 'queued' AND sent_at IS NULL"),
     "sent": ("sent_at", "status = 'queued' AND sent_at IS NOT NULL"),
     "started": ("sent_at", "started_at >= sent_at"),
@@ -109,6 +111,19 @@ _ENTRIES: Final = (
 )
 
 
+# What takes the tables of a version to the next; spelt out, for what stands above will change.
+_STEPS: Final = {
+    1: (
+        """
+        ALTER TABLE images ADD COLUMN
+            waits_since TEXT AS (coalesce(document ->> '$.not_before', document ->> '$.created_at'))
+        """,
+        "CREATE VIEW waiting AS SELECT * FROM images WHERE status = 'queued'",
+        "CREATE INDEX waiting_index ON images (waits_since, id) WHERE status = 'queued'",
+    ),
+}
+
+
 def connect(path: Path, *, readers: int, timeout_s: float) -> list[sqlite3.Connection]:
     """One connection to write and some to read, each for a thread, to a file with our tables.
 
@@ -138,19 +153,21 @@ def _connection(path: Path, pragmas: tuple[str, ...], *, timeout_s: float) -> sq
 
 
 def _prepare(connection: sqlite3.Connection) -> None:
-    """Make the tables where there are none; several processes may do so at once."""
+    """Make the tables where there are none, and bring older ones up; several processes may do so at once."""
     connection.execute("BEGIN IMMEDIATE")
     try:
-        if _is_new(connection):
-            for statement in _statements():
-                connection.execute(statement)
+        version = _version(connection)
+        for statement in _statements() if version is None else _steps_from(version):
+            connection.execute(statement)
         connection.execute("COMMIT")
     finally:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
 
 
-def _is_new(connection: sqlite3.Connection) -> bool:
+def _version(connection: sqlite3.Connection) -> int | None:
+    """Of the tables that are there; None for a new file."""
+    version: int
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     (application_id,) = connection.execute("PRAGMA application_id").fetchone()
     (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
@@ -161,7 +178,13 @@ def _is_new(connection: sqlite3.Connection) -> bool:
             f"STORE_URL: its tables are of version {version}, this release knows {VERSION}: update it",
             code="store_too_new",
         )
-    return not tables
+    return version if tables else None
+
+
+def _steps_from(version: int) -> Iterator[str]:
+    for step in range(version, VERSION):
+        yield from _STEPS[step]
+    yield f"PRAGMA user_version = {VERSION}"
 
 
 def _statements() -> Iterator[str]:

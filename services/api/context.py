@@ -21,6 +21,8 @@ from common.store.port import Store
 from services.api.admission import Admission
 from services.api.identity import Caller, Identity
 from services.api.live import LiveEvents
+from services.api.places import Places
+from services.api.schema import ImageAnswer
 from services.api.signing import Signing
 
 
@@ -34,6 +36,7 @@ class Context:
     media: Media
     outbox: Outbox
     live: LiveEvents
+    places: Places
     capabilities: CapabilitiesOf | None
     clock: Clock
     identity: Identity
@@ -43,6 +46,10 @@ class Context:
     def view(self, image: Image) -> ImageView:
         """The image as its owner sees it, with URLs that its owner's browser can load."""
         return self.signing.view(self.outbox.view(image))
+
+    async def whole(self, image: Image) -> ImageAnswer:
+        """The image as REST answers with it."""
+        return ImageAnswer(**dict(self.view(image)), queue_place=await self.places.place(image))
 
 
 @dataclass(frozen=True, slots=True)

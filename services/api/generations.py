@@ -16,6 +16,7 @@ from common.owners import scoped
 from services.api import ratelimit
 from services.api.context import Call, Operation, answer
 from services.api.problems import of, problem
+from services.api.schema import ImageAnswer
 
 SOURCE: Final = "api"
 _KEY: Final = re.compile(r"[\x21-\x7e]{1,200}")
@@ -49,7 +50,7 @@ OPERATIONS: Final = [
         generate,
         "Order an image",
         body=GenerationRequest,
-        answers={201: ImageView, 202: ImageView},
+        answers={201: ImageAnswer, 202: ImageAnswer},
         problems=(400, 401, 403, 406, 408, 409, 410, 413, 415, 422, 429, 502, 503, 504),
         headers={
             "Prefer": "`respond-async` answers 202 at once, `wait=N` after at most N seconds",
@@ -128,9 +129,9 @@ async def _answer(call: Call, image: Image, wait_s: float) -> web.Response:
     if "Prefer" in call.request.headers:
         headers["Preference-Applied"] = "respond-async" if wait_s == 0 else f"wait={wait_s:g}"
     if not found.status.is_final:
-        return answer(context.view(found), status=202, headers=headers)
+        return answer(await context.whole(found), status=202, headers=headers)
     if found.status is Status.COMPLETED:
-        return answer(context.view(found), status=201, headers=headers)
+        return answer(await context.whole(found), status=201, headers=headers)
     return _without_picture(call, found)
 
 

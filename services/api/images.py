@@ -12,10 +12,9 @@ from aiohttp import web
 from common import images, moves
 from common.errors import NotFound, Refused, ServiceError
 from common.images import Image, Status
-from common.messages import ImageView
 from common.store.port import Move, Position, change
 from services.api.context import Call, Operation, answer
-from services.api.schema import Cancelled, Change, HistoryItem, HistoryPage, HistoryQuery
+from services.api.schema import Cancelled, Change, HistoryItem, HistoryPage, HistoryQuery, ImageAnswer
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +48,7 @@ async def history(call: Call) -> web.Response:
 
 async def get(call: Call) -> web.Response:
     """One image, in any state."""
-    return answer(call.context.view(await owned(call, call.image_id)))
+    return answer(await call.context.whole(await owned(call, call.image_id)))
 
 
 async def delete(call: Call) -> web.Response:
@@ -81,7 +80,7 @@ async def cancel(call: Call) -> web.Response:
 async def pin(call: Call) -> web.Response:
     """Exempt an image from the purge, or no longer."""
     body: Change = call.body
-    return answer(call.context.view(await _changed(call, partial(moves.pin, pinned=body.pinned))))
+    return answer(await call.context.whole(await _changed(call, partial(moves.pin, pinned=body.pinned))))
 
 
 # whatever an id is, `history` is none: its `Allow` would name methods that it does not have
@@ -98,7 +97,7 @@ OPERATIONS: Final = [
         answers={200: HistoryPage},
         problems=(400, 401, 406, 413, 503),
     ),
-    Operation("GET", f"/api/images/{_ID}/", get, "One image", answers={200: ImageView}, problems=(406, *_OWN)),
+    Operation("GET", f"/api/images/{_ID}/", get, "One image", answers={200: ImageAnswer}, problems=(406, *_OWN)),
     Operation("DELETE", f"/api/images/{_ID}/", delete, "Delete an image", answers={204: None}, problems=_CHANGES),
     Operation(
         "POST",
@@ -114,7 +113,7 @@ OPERATIONS: Final = [
         pin,
         "Pin an image, or unpin it",
         body=Change,
-        answers={200: ImageView},
+        answers={200: ImageAnswer},
         problems=(406, 408, 415, *_CHANGES),
     ),
 ]

@@ -9,6 +9,7 @@ from pydantic.alias_generators import to_camel
 
 from common.images import Status
 from common.messages import FailureView, ImageView, Outgoing, Time
+from services.api.places import BEYOND
 
 # milliseconds and an image's id; to a client it is opaque
 _CURSOR: Final = "^[0-9]{13}[.][0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"
@@ -33,6 +34,19 @@ class Change(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     pinned: bool
+
+
+class ImageAnswer(ImageView):
+    """The image, and its place in the queue of all owners, which no event says: it would be old when it is heard."""
+
+    queue_place: Annotated[
+        int | None,
+        Field(
+            ge=1,
+            le=BEYOND,
+            description=f"1 is next, {BEYOND} any place beyond; null where it is not queued, or waits for its retry",
+        ),
+    ]
 
 
 class HistoryItem(Outgoing):

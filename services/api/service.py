@@ -26,6 +26,7 @@ from services.api.generations import SOURCE
 from services.api.identity import Identity
 from services.api.jwks import Jwks
 from services.api.live import LiveEvents
+from services.api.places import Places
 from services.api.signing import Signing
 
 log = logging.getLogger(__name__)
@@ -52,6 +53,7 @@ async def api_running(
         poll_s=settings.poll_interval,
         data=signing.data,
     )
+    places = Places(store, live, clock, interval_s=settings.places_interval)
     outbox = Outbox(
         bus=bus,
         store=store,
@@ -74,13 +76,14 @@ async def api_running(
             media=media,
             outbox=outbox,
             live=live,
+            places=places,
             capabilities=capabilities,
             clock=clock,
             identity=Identity(settings, store=store, clock=clock, jwks=jwks),
             signing=signing,
             admission=Admission(settings, store=store, clock=clock),
         )
-        running = [group.create_task(live.run())]
+        running = [group.create_task(live.run()), group.create_task(places.run())]
         if jwks is not None:
             running.append(group.create_task(jwks.run()))
         async with serving(

@@ -2,7 +2,7 @@
 
 hello (or gap) ─▶ what came since the cursor ─▶ live
                                                  │ each socket: one writer, one bounded queue
-                                                 └ progress: the newest only; too slow: closed with 1013
+                                                 └ progress, places: the newest only; too slow: closed with 1013
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from common.errors import CursorGone, Invalid, LimitReached, Unavailable
 from common.images import Status
 from services.api.context import Call, Operation
 from services.api.live import Shown
+from services.api.places import Waiting
 from services.api.tickets import PROTOCOL
 
 log = logging.getLogger(__name__)
@@ -42,15 +43,22 @@ class Client:
         self.socket = socket
         self._transport = transport
         self._buffer = buffer
-        self._queue: OrderedDict[str, Shown] = OrderedDict()
+        self._queue: OrderedDict[str, Shown | str] = OrderedDict()
         self._news = asyncio.Event()
         self.too_slow = asyncio.Event()
+        self.waiting = Waiting(self.hear_places)
 
     def hear(self, shown: Shown) -> None:
         """Queue an event; of progress only the newest is kept. Never waits."""
-        key = f"progress {shown.event.subject}" if shown.is_progress else shown.cursor
+        self._put(f"progress {shown.event.subject}" if shown.is_progress else shown.cursor, shown)
+
+    def hear_places(self, frame: str) -> None:
+        """Queue a frame of places; only the newest is kept. Never waits."""
+        self._put("places", frame)
+
+    def _put(self, key: str, said: Shown | str) -> None:
         self._queue.pop(key, None)
-        self._queue[key] = shown
+        self._queue[key] = said
         if len(self._queue) > self._buffer:
             self.too_slow.set()
         self._news.set()
@@ -61,8 +69,8 @@ class Client:
             await self._news.wait()
             self._news.clear()
             while self._queue:
-                _, shown = self._queue.popitem(last=False)
-                await self.socket.send_str(shown.frame)
+                _, said = self._queue.popitem(last=False)
+                await self.socket.send_str(said if isinstance(said, str) else said.frame)
 
     async def close(self, code: int, reason: str) -> None:
         """Say why and close; a client that does not even read that is cut off."""
@@ -100,7 +108,8 @@ async def live(call: Call) -> web.StreamResponse:
     try:
         await context.live.ready()
         await socket.prepare(request)
-        await _converse(client, call, request.query.get("after"))
+        async with context.places.telling(call.owner, client.waiting):
+            await _converse(client, call, request.query.get("after"))
     except (ConnectionError, TimeoutError):
         log.debug("a websocket broke off")
     finally:
@@ -221,6 +230,7 @@ async def _snapshot(client: Client, call: Call, kind: str, cursor: str) -> None:
     found = await context.store.history(call.owner, IN_FLIGHT, limit=SNAPSHOT)
     images = [context.view(image).model_dump(mode="json", by_alias=True) for image in found]
     await client.socket.send_str(json.dumps({"type": kind, "cursor": cursor, "images": images}, ensure_ascii=False))
+    client.waiting.expect(found)
 
 
 async def _read(client: Client, clock: Clock) -> None:

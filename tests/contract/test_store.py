@@ -363,6 +363,53 @@ DUE = EventDue(type="image.failed", revision=1, since=NOON)
     ("fields", "is_found"),
     [
         ({}, True),
+        ({"sent_at": NOON}, True),
+        ({"not_before": NOON}, True),
+        ({"not_before": NOON + SECOND}, False),
+        ({"status": Status.RUNNING}, False),
+        ({"status": Status.CANCELLED, "deleted_at": NOON}, False),
+    ],
+)
+async def test_waiting(store, fields, is_found):
+    image = an_image(**fields)
+    await store.insert(image)
+
+    assert await store.waiting(NOON, limit=10) == [image.id] * is_found
+
+
+async def test_who_waits_longest_stands_first_and_a_retry_behind_those_who_came_meanwhile(store):
+    retried = an_image(not_before=NOON + 2 * SECOND)
+    at_once = sorted([an_image(), an_image(), an_image(owner="another")], key=lambda image: image.id)
+    order = ids([*at_once, an_image(created_at=NOON + SECOND), retried, an_image(created_at=NOON + 3 * SECOND)])
+    await keep(store, retried, *at_once[::-1])
+    await keep(store, an_image(id=order[5], created_at=NOON + 3 * SECOND))
+    await keep(store, an_image(id=order[3], created_at=NOON + SECOND))
+
+    assert await store.waiting(NOON + 3 * SECOND, limit=10) == order
+    assert await store.waiting(NOON + 3 * SECOND, limit=4) == order[:4]
+    assert await store.waiting(NOON + 2 * SECOND, limit=10) == order[:5]
+    before = [await store.waiting_before(image.waits_since, image.id, limit=10) for image in [*at_once, retried]]
+    assert before == [0, 1, 2, 4]
+    assert await store.waiting_before(retried.waits_since, retried.id, limit=3) == 3
+
+
+async def test_an_image_that_is_taken_waits_no_longer_and_one_that_is_given_back_waits_again(store):
+    image, other = an_image(), an_image(created_at=NOON + SECOND)
+    await keep(store, image, other)
+    claimed = moves.claim(image, lease=LEASE, now=NOON + SECOND, deadline=timedelta(hours=1))
+
+    await store.replace(claimed)
+    taken = await store.waiting(NOON + 5 * SECOND, limit=10)
+    await store.replace(moves.give_back(claimed, lease=LEASE, attempt=1, now=NOON + 2 * SECOND))
+
+    assert taken == [other.id]
+    assert await store.waiting(NOON + 5 * SECOND, limit=10) == [other.id, image.id]
+
+
+@pytest.mark.parametrize(
+    ("fields", "is_found"),
+    [
+        ({}, True),
         ({"created_at": NOON}, False),
         ({"sent_at": NOON - SECOND}, False),
         ({"status": Status.RUNNING}, False),

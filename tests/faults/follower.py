@@ -47,7 +47,7 @@ class Follower:
                     return
 
     def _hear(self, frame: dict) -> None:
-        self._cursor = frame["cursor"]
+        self._cursor = frame.get("cursor", self._cursor)  # a frame of places has none
         if frame["type"] == "hello":
             self.ready.set()
         elif frame["type"] == "gap":

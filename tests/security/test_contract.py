@@ -46,6 +46,18 @@ def test_openapi_names_every_route_with_its_statuses():
 def test_every_model_in_the_contract_describes_itself_once():
     schemas = describe_rest(ROUTES)["components"]["schemas"]
 
-    assert {"GenerationRequest", "ImageView", "HistoryPage", "Limits", "Ticket", "Problem"} <= set(schemas)
+    assert {"GenerationRequest", "ImageAnswer", "HistoryPage", "Limits", "Ticket", "Problem"} <= set(schemas)
     assert "negative_prompt" in schemas["GenerationRequest"]["properties"], "as the playground sends it"
-    assert "negativePrompt" in schemas["ImageView"]["properties"], "as the playground reads it"
+    assert "negativePrompt" in schemas["ImageAnswer"]["properties"], "as the playground reads it"
+
+
+def test_the_place_in_the_queue_is_said_by_rest_and_by_no_event():
+    answered = describe_rest(ROUTES)["components"]["schemas"]["ImageAnswer"]
+    told = describe_bus()["components"]["schemas"]["ImageView"]
+
+    assert answered["properties"].keys() - told["properties"].keys() == {"queuePlace"}
+    assert "queuePlace" in answered["required"]
+    assert answered["properties"]["queuePlace"]["anyOf"] == [
+        {"type": "integer", "minimum": 1, "maximum": 1001},
+        {"type": "null"},
+    ]

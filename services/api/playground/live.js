@@ -100,7 +100,8 @@ export class Live {
       } else {
         this.#handlers.event(frame);
       }
-      this.#cursor = frame.cursor;
+      // places in the queue are no event: they have none
+      if (frame.cursor !== undefined) this.#cursor = frame.cursor;
     };
     socket.onclose = () => {
       clearTimeout(impatience);

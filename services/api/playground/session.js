@@ -189,6 +189,11 @@ export class Session {
 
   #heard(frame) {
     const { type, subject: id, attempt, data } = frame;
+    if (type === "places") {
+      this.pictures.places = frame.places;
+      this.changed();
+      return;
+    }
     if (!this.pictures.isNews(frame)) return;
     if (type === "image.progress") {
       this.pictures.progress(id, data, attempt);

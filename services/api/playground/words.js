@@ -54,6 +54,17 @@ export function problem(error) {
 
 export const count = (number, one, many = `${one}s`) => `${number.toLocaleString("en")} ${number === 1 ? one : many}`;
 
+const ORDINALS = new Intl.PluralRules("en", { type: "ordinal" });
+const ENDINGS = { one: "st", two: "nd", few: "rd", other: "th" };
+const PLACES_TOLD_APART = 1000;
+
+/** Where an order stands in the queue; past the last place that is told apart it is not said how far. */
+export function place(number) {
+  if (number === 1) return "Next in line";
+  if (number > PLACES_TOLD_APART) return `Behind ${count(PLACES_TOLD_APART, "other")} or more`;
+  return `${number.toLocaleString("en")}${ENDINGS[ORDINALS.select(number)]} in the queue`;
+}
+
 /** `40 s`, `12 min`, `2 h`. */
 export function span(seconds) {
   if (seconds < 90) return `${Math.max(1, Math.round(seconds))} s`;

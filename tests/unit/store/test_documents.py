@@ -95,6 +95,7 @@ def test_a_document_is_the_image_and_what_the_indexes_of_mongodb_need():
         "pinned": False,
         "sent_at": NOON,
         "shown": True,
+        "waits_since": NOON,
     }
 
 

@@ -71,6 +71,10 @@ async def test_the_indexes_are_made_at_the_start(database):
             "idempotency": {"key": {"idempotency": 1}, "unique": True, "sparse": True},
             "history": {"key": {"owner": 1, "status": 1, "shown": 1, "created_at": -1, "id": -1}},
             "queued": {"key": {"sent_at": 1, "created_at": 1}, "partialFilterExpression": {"status": "queued"}},
+            "waiting": {
+                "key": {"waits_since": 1, "id": 1},
+                "partialFilterExpression": {"waits_since": {"$exists": True}},
+            },
             "started": {"key": {"started_sent_at": -1}, "sparse": True},
             "leased": {"key": {"lease.until": 1}, "sparse": True},
             "owing": {"key": {"event_due.since": 1}, "sparse": True},
@@ -176,6 +180,11 @@ FINDS = {
         {**SHOWN, "created_at": {"$lte": CUT}, "$or": [{"created_at": {"$lt": CUT}}, {"id": {"$lt": "the-id"}}]},
         NEWEST,
     ),
+    "waiting": (
+        partial(MongoStore.waiting, now=NOON, limit=5),
+        {"waits_since": {"$lte": NOON}},
+        {"waits_since": 1, "id": 1},
+    ),
     "unsent": (
         partial(MongoStore.unsent, created_before=CUT, now=NOON, limit=5),
         {"status": "queued", "sent_at": None, "created_at": {"$lt": CUT}, "$or": NOT_BEFORE},
@@ -242,6 +251,16 @@ async def test_a_count_reads_nothing_but_its_index(store, sent, call, query):
 
     [command] = sent
     assert command["pipeline"] == [{"$match": query}, {"$group": {"_id": 1, "n": {"$sum": 1}}}]
+
+
+async def test_a_place_in_the_queue_is_counted_no_further_than_the_limit(store, sent):
+    await store.waiting(NOON, limit=5)
+    await store.waiting_before(NOON, "the-id", limit=5)
+
+    listed, counted = sent
+    assert listed["projection"] == {"_id": False, "id": True}, "from the index alone"
+    before = {"waits_since": {"$lte": NOON}, "$or": [{"waits_since": {"$lt": NOON}}, {"id": {"$lt": "the-id"}}]}
+    assert counted["pipeline"] == [{"$match": before}, {"$limit": 5}, {"$group": {"_id": 1, "n": {"$sum": 1}}}]
 
 
 async def test_the_images_of_a_thousand_ids_are_one_question(store, sent):

@@ -1,0 +1,134 @@
+"""Who stands where in the queue of all owners: one look at the store for all websockets, and only while one waits.
+
+    store ──waiting──▶ Places ──{"type": "places", "places": {"<id>": 3}}──▶ each websocket, of its owner's images only
+                         ▲
+    hello, events ──▶ Waiting: which images of its owner one websocket waits for
+
+A place is no event of the bus: every image that is taken changes it, and what says it has no cursor.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
+from datetime import datetime
+from typing import Final
+
+from common.clock import Clock
+from common.errors import Unavailable
+from common.images import Image
+from common.messages import ImageChanged, ImageView
+from common.store.port import Store
+from services.api.live import LiveEvents, Shown
+
+log = logging.getLogger(__name__)
+
+TOLD_APART: Final = 1000  # places; a look at so many takes a store a millisecond or few, however long the queue is
+BEYOND: Final = TOLD_APART + 1  # told of all that stand further back
+
+
+class Waiting:
+    """What one websocket waits for, and which places it was told last. Knows of its own owner's images only."""
+
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        self.tell = tell
+        self.wake: Callable[[], None] = lambda: None
+        self.since: dict[str, datetime] = {}
+        self.told: dict[str, int] = {}
+
+    def expect(self, images: Iterable[Image]) -> None:
+        """Take up those of a snapshot that are queued."""
+        for image in images:
+            if image.waits_since is not None:
+                self._add(image.id, image.waits_since)
+
+    def hear(self, shown: Shown) -> None:
+        event = shown.event
+        if isinstance(event, ImageChanged) and event.type == "image.queued" and isinstance(event.data, ImageView):
+            self._add(event.subject, event.data.retry_at or event.data.created_at)
+        elif self.since.pop(event.subject, None):
+            self.wake()
+
+    def look(self, places: dict[str, int], now: datetime) -> None:
+        """Tell the places where they are not what was told last; each frame holds all of them."""
+        found = {}
+        for image_id, since in self.since.items():
+            place = places.get(image_id)
+            # one that had a place and has none was taken, and the event of it is under way
+            if place is None and len(places) == TOLD_APART and since <= now and self._stood_beyond(image_id):
+                place = BEYOND
+            if place is not None:
+                found[image_id] = place
+        if found != self.told:
+            self.told = found
+            self.tell(json.dumps({"type": "places", "places": found}, separators=(",", ":")))
+
+    def _stood_beyond(self, image_id: str) -> bool:
+        return self.told.get(image_id, BEYOND) == BEYOND
+
+    def _add(self, image_id: str, since: datetime) -> None:
+        if image_id in self.since or len(self.since) < TOLD_APART:  # limits keep an owner far below
+            self.since[image_id] = since
+            self.wake()
+
+
+class Places:
+    """Of one api replica; `run` is the task that looks."""
+
+    def __init__(self, store: Store, live: LiveEvents, clock: Clock, *, interval_s: float) -> None:
+        self._store = store
+        self._live = live
+        self._clock = clock
+        self._interval_s = interval_s
+        self._all: set[Waiting] = set()
+        self._news = asyncio.Event()
+
+    @asynccontextmanager
+    async def telling(self, owner: str, waiting: Waiting) -> AsyncIterator[None]:
+        """Tell it the places of what this owner waits for, from now on."""
+        waiting.wake = self._news.set
+        self._all.add(waiting)
+        try:
+            async with self._live.listening(owner, waiting.hear):
+                yield
+        finally:
+            self._all.discard(waiting)
+
+    async def run(self) -> None:
+        """Look again and again while somebody waits, else sleep until somebody does; never returns."""
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            try:
+                await self._look()
+            except Unavailable as error:
+                log.debug("places are not known: %s", error)
+            if any(waiting.since for waiting in self._all):
+                self._news.set()
+            await asyncio.sleep(self._interval_s)
+
+    async def place(self, image: Image) -> int | None:
+        """Of a queued image: 1 is next, `BEYOND` all behind the last that is told apart.
+
+        None where it does not wait, waits for its retry, or the store does not say: no answer fails for want of it.
+        """
+        since = image.waits_since
+        if since is None or since > self._clock.now():
+            return None
+        try:
+            return 1 + await self._store.waiting_before(since, image.id, limit=TOLD_APART)
+        except Unavailable as error:
+            log.debug("the place is not known: %s", error)
+            return None
+
+    async def _look(self) -> None:
+        places: dict[str, int] = {}
+        now = self._clock.now()
+        if any(waiting.since for waiting in self._all):
+            ids = await self._store.waiting(now, limit=TOLD_APART)
+            places = {image_id: place for place, image_id in enumerate(ids, 1)}
+        for waiting in list(self._all):
+            waiting.look(places, now)
