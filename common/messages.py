@@ -32,6 +32,8 @@ def iso(moment: AwareDatetime) -> str:
     return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
 
 
+# Pages show it as it is: nothing but a picture's bytes may pass. 16,000 of them make 21,336 characters of base64.
+Preview = Annotated[str, Field(max_length=22_000, pattern=r"^data:image/(webp|jpeg|png);base64,[A-Za-z0-9+/]+={0,2}$")]
 Time = Annotated[AwareDatetime, PlainSerializer(iso, return_type=str, when_used="json")]
 
 
@@ -117,10 +119,13 @@ class Nothing(BaseModel):
 
 
 class Progress(Outgoing):
+    """How far a painting is; `preview` is what it looks like, where that is new and was told."""
+
     id: str
     step: int
     steps: int
     seconds_left: float | None
+    preview: Preview | None = None
 
 
 class Deleted(Outgoing):

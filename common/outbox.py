@@ -102,7 +102,9 @@ class Outbox:
             data=self.view(image),
         )
 
-    def progress(self, image: Image, *, step: int, steps: int, seconds_left: float | None) -> ImageProgressed:
+    def progress(
+        self, image: Image, *, step: int, steps: int, seconds_left: float | None, preview: str | None = None
+    ) -> ImageProgressed:
         """How far the attempt is; carries the revision of its claim."""
         return ImageProgressed(
             id=f"{image.id}.{image.revision}.{step}",
@@ -112,7 +114,7 @@ class Outbox:
             owner=image.owner,
             revision=image.revision,
             attempt=image.attempts,
-            data=Progress(id=image.id, step=step, steps=steps, seconds_left=seconds_left),
+            data=Progress(id=image.id, step=step, steps=steps, seconds_left=seconds_left, preview=preview),
         )
 
     def view(self, image: Image) -> ImageView:

@@ -118,7 +118,7 @@ async def take_page(browser: Browser, url: str, look: str, path: Path) -> None:
         await order(page, "16:9", "a lighthouse at dusk, stormy sea, dramatic clouds", seed="11")
         await page.locator(".card").first.wait_for()
         await order(page, "3:4", "a red fox in a snowy forest, first light")
-        await page.locator(".card.completed img").wait_for()
+        await page.locator(".card.completed .picture img").wait_for()
         bar = page.locator(".card.running [role=progressbar]")
         # of 30 steps, two thirds: there may be none that is seen at exactly one number
         await bar.and_(page.locator(", ".join(f"[aria-valuenow='{share}']" for share in (60, 63, 66, 70)))).wait_for()

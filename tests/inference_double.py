@@ -51,6 +51,10 @@ def events(*events: tuple[str, dict]) -> Answer:
     return answer
 
 
+def preview(content: bytes, step: int = 1) -> tuple[str, dict]:
+    return "preview", {"b64_json": base64.b64encode(content).decode(), "format": "png", "step": step}
+
+
 def completed(content: bytes) -> tuple[str, dict]:
     return "completed", {"b64_json": base64.b64encode(content).decode(), "format": "png", "seed": 7}
 

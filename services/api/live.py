@@ -15,7 +15,7 @@ import logging
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import cached_property
 from itertools import islice
@@ -67,6 +67,15 @@ class Shown:
             ensure_ascii=False,
             separators=(",", ":"),
         )
+
+    @property
+    def as_kept(self) -> Shown:
+        """Without its preview, thousands of which would fill the buffer; who resumes gets the next one."""
+        event = self.event
+        if not isinstance(event, ImageProgressed) or event.data.preview is None:
+            return self
+        data = event.data.model_copy(update={"preview": None})
+        return replace(self, event=event.model_copy(update={"data": data}))
 
     @property
     def is_progress(self) -> bool:
@@ -176,7 +185,7 @@ class LiveEvents:
             is_new = not self._known.is_repeat(event, entry.cursor)
             # one that is read again after a cut was told, and is still there for who resumes
             shown = Shown(entry.cursor, event, self._data) if is_new else self._again(entry)
-        self._keep(entry.cursor, shown)
+        self._keep(entry.cursor, shown and shown.as_kept)
         if shown is not None and is_new:
             self._show(shown)
         elif mark := self._marks.get(event.id):
@@ -226,7 +235,7 @@ class LiveEvents:
         if not isinstance(event, ImageChanged | ImageDeleted | ImageProgressed):
             return None
         is_first = self._known.is_first(event, entry.cursor)
-        return Shown(entry.cursor, event, self._data) if is_first else None
+        return Shown(entry.cursor, event, self._data).as_kept if is_first else None
 
     @asynccontextmanager
     async def listening(self, owner: str, hear: Callable[[Shown], None]) -> AsyncIterator[None]:

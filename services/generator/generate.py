@@ -274,7 +274,7 @@ async def _paint(image: Image, studio: Studio, teller: ProgressTeller) -> Pictur
     """
     settings = studio.settings
     started_s = studio.clock.monotonic()
-    content = await studio.inference.paint(image, teller.step)
+    content = await studio.inference.paint(image, teller.step, teller.preview if settings.previews else None)
     checked = await asyncio.to_thread(
         check,
         content,

@@ -25,8 +25,12 @@ TRANSIENT_STATUSES: Final = frozenset({408, 425, 429})
 IMAGES: Final = "image/png, image/jpeg, image/webp"
 _MAX_ERROR_BYTES: Final = 20_000  # a page of HTML; the reader of a log wants its beginning
 _CONNECT_S: Final = 5.0
+_MAX_PREVIEW_BYTES: Final = 256 * 1024  # a PNG of 256 × 256 pixels of noise has 200 kB
+_MAX_PREVIEW_BLOCK: Final = _MAX_PREVIEW_BYTES * 4 // 3 + 1_000  # in base64, with what is around it
+_PREVIEW: Final = b"event: preview\n"
 
 OnProgress = Callable[[int, int], None]
+OnPreview = Callable[[bytes], None]
 
 
 class InferenceClient:
@@ -50,15 +54,17 @@ class InferenceClient:
         self._clock = clock
         self.capabilities = CapabilitiesOf(http, url=url, api_key=api_key, clock=clock)
 
-    async def paint(self, image: Image, on_progress: OnProgress) -> bytes:
+    async def paint(self, image: Image, on_progress: OnProgress, on_preview: OnPreview | None = None) -> bytes:
         """The bytes of a picture, not yet checked. Cancelling drops the connection, which stops the work there.
+
+        `on_preview` gets what the picture looks like on the way, not checked either.
 
         Raises:
             Unreachable, Transient, Rejected, BadImage: as the table of the design says.
         """
         try:
             async with asyncio.timeout(self._timeout_s):
-                return await self._paint(image, on_progress)
+                return await self._paint(image, on_progress, on_preview)
         except TimeoutError as error:
             raise Transient(f"no answer within {self._timeout_s:g} s") from error
         except aiohttp.ClientConnectorError as error:
@@ -66,7 +72,7 @@ class InferenceClient:
         except (aiohttp.ClientError, ConnectionError) as error:
             raise Transient(f"the answer broke off: {type(error).__name__}") from error
 
-    async def _paint(self, image: Image, on_progress: OnProgress) -> bytes:
+    async def _paint(self, image: Image, on_progress: OnProgress, on_preview: OnPreview | None) -> bytes:
         says_more = await self.capabilities.get() is not None
         headers = {
             **self._authorization,
@@ -81,18 +87,23 @@ class InferenceClient:
             if response.status != 200:
                 raise await _refusal(response, self._clock)
             if response.content_type == "text/event-stream":
-                return await self._follow(response, on_progress)
+                return await self._follow(response, on_progress, on_preview)
             try:
                 return await read_body(response, max_bytes=self._max_bytes)
             except TooLarge as error:
                 raise BadImage(f"the picture has {error}") from error
 
-    async def _follow(self, response: aiohttp.ClientResponse, on_progress: OnProgress) -> bytes:
+    async def _follow(
+        self, response: aiohttp.ClientResponse, on_progress: OnProgress, on_preview: OnPreview | None
+    ) -> bytes:
         # base64 makes 4 characters of 3 bytes; what else a stream says is small
         limit = self._max_bytes * 4 // 3 + 1_000_000
         async for event, data in _server_sent_events(response, max_bytes=limit):
             if event == "progress":
                 on_progress(*_step(data))
+            elif event == "preview":
+                if on_preview is not None and (shown := _preview(data)):
+                    on_preview(shown)
             elif event == "completed":
                 return _decoded(data, max_bytes=self._max_bytes)
             elif event == "error":
@@ -163,23 +174,39 @@ def _retry_after(response: aiohttp.ClientResponse, clock: Clock) -> float | None
 async def _server_sent_events(
     response: aiohttp.ClientResponse, *, max_bytes: int
 ) -> AsyncIterator[tuple[str, dict[str, object]]]:
-    """Events by name with their JSON (WHATWG HTML, section 9.2). Bounded as a whole, so no stream goes on for ever."""
+    """Events by name with their JSON (WHATWG HTML, section 9.2)."""
+    async for block in _blocks(response, max_bytes=max_bytes):
+        if event := _event(block):
+            yield event
+
+
+async def _blocks(response: aiohttp.ClientResponse, *, max_bytes: int) -> AsyncIterator[bytes]:
+    """What stands between empty lines. Bounded as a whole, so no stream goes on for ever, but for the previews: of
+    those each is bounded, and one that is too large is not even kept until its end."""
     buffer = bytearray()
-    searched = total = 0
+    searched = counted = 0
+    is_too_large = False
     async for piece in response.content.iter_any():
-        buffer += piece
-        total += len(piece)
-        if total > max_bytes:
-            raise BadImage(f"the stream has more than {max_bytes} bytes")
         if b"\r" in piece:
             raise BadImage("the stream's lines end in CR, which is not read")
+        buffer += piece
         while (end := buffer.find(b"\n\n", searched)) >= 0:
             block = bytes(buffer[:end])
             del buffer[: end + 2]
             searched = 0
-            if event := _event(block):
-                yield event
+            is_preview = is_too_large or block.startswith(_PREVIEW)
+            counted += 0 if is_preview else end + 2
+            if is_too_large or (is_preview and end > _MAX_PREVIEW_BLOCK):
+                log.debug("preview passed over: it has more than %d bytes", _MAX_PREVIEW_BYTES)
+            else:
+                yield block
+            is_too_large = False
+        if is_too_large or (len(buffer) > _MAX_PREVIEW_BLOCK and buffer.startswith(_PREVIEW)):
+            is_too_large = True
+            del buffer[:-1]  # the last may be the first half of an empty line
         searched = max(0, len(buffer) - 1)
+        if counted + len(buffer) > max_bytes:
+            raise BadImage(f"the stream has more than {max_bytes} bytes")
 
 
 def _event(block: bytes) -> tuple[str, dict[str, object]] | None:
@@ -195,8 +222,19 @@ def _event(block: bytes) -> tuple[str, dict[str, object]] | None:
     try:
         parsed = json.loads("\n".join(data))
     except (ValueError, RecursionError) as error:
+        if name == "preview":
+            log.debug("preview passed over: it is not JSON")
+            return None
         raise BadImage(f"the event {name[:30]!r} is not JSON") from error
     return (name, parsed) if isinstance(parsed, dict) else None
+
+
+def _preview(data: dict[str, object]) -> bytes | None:
+    try:
+        return base64.b64decode(str(data.get("b64_json")), validate=True)
+    except (binascii.Error, ValueError) as error:
+        log.debug("preview passed over: %s", error)
+        return None
 
 
 def _step(data: dict[str, object]) -> tuple[int, int]:

@@ -20,8 +20,8 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from common.clock import Clock
-from services.inference.engine import Engine, InferenceRequest, PictureFormat
-from services.inference.jobs import MAX_WAITING, Busy, Closing, EngineFailed, Job, Jobs, KeyReused
+from services.inference.engine import Engine, InferenceRequest, PictureFormat, Preview
+from services.inference.jobs import MAX_WAITING, PREVIEW_PACE_S, Busy, Closing, EngineFailed, Job, Jobs, KeyReused
 from services.inference.problems import Problem, as_json, parsed_json, understood
 
 # Two prompts of 10,000 characters, each escaped as a pair of \uXXXX, make 240 kB: what Python's json makes of emoji.
@@ -42,6 +42,7 @@ def build_app(
     concurrency: int,
     max_waiting: int = MAX_WAITING,
     keep_alive_s: float = KEEP_ALIVE_S,
+    preview_pace_s: float = PREVIEW_PACE_S,
     clock: Clock,
 ) -> web.Application:
     """The application. Run it with `handler_cancellation=True` (`web.AppRunner`, `web.run_app`).
@@ -52,7 +53,7 @@ def build_app(
     `api_key` None lets everybody in. `concurrency` is the number of paintings at once, each in a thread of its own;
     `max_waiting` more may wait, the next is told 429.
     """
-    jobs = Jobs(engine, concurrency=concurrency, max_waiting=max_waiting, clock=clock)
+    jobs = Jobs(engine, concurrency=concurrency, max_waiting=max_waiting, preview_pace_s=preview_pace_s, clock=clock)
     server = _Server(engine, jobs, keep_alive_s)
     app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[as_json, _guard(api_key)])
     for slash in ("", "/"):
@@ -124,13 +125,14 @@ class _Server:
         return web.Response(body=picture.content, content_type=f"image/{picture.format}", headers=headers)
 
     async def _stream(self, request: web.Request, job: Job) -> web.StreamResponse:
-        """Server-sent events (WHATWG HTML, 9.2): each step, then the picture or what went wrong."""
+        """Server-sent events (WHATWG HTML, 9.2): each step, some previews, then the picture or what went wrong."""
         # X-Accel-Buffering: nginx would otherwise hold events back until its buffer is full.
         headers = {"Content-Type": _EVENTS, "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
         response = web.StreamResponse(headers=headers)
         try:
             await response.prepare(request)
-            await self._send_progress(response, job)
+            with job.viewed():
+                await self._send_progress(response, job)
             await response.write(await _last_event(job))
             await response.write_eof()
         except ConnectionResetError:  # the client has gone: nobody to tell
@@ -138,17 +140,24 @@ class _Server:
         return response
 
     async def _send_progress(self, response: web.StreamResponse, job: Job) -> None:
-        seen = 0
+        seen, shown = 0, None
         while not job.is_over or seen < job.step:
             try:
                 async with asyncio.timeout(self._keep_alive_s):
                     await job.moves_on(seen)
             except TimeoutError:
                 await response.write(b": waiting\n\n")
-            reached = job.step
+            reached, preview = job.step, job.preview
+            if preview is not shown and preview is not None:
+                await response.write(_preview(*preview))
             for step in range(seen + 1, reached + 1):
                 await response.write(_event("progress", {"step": step, "steps": job.order.steps}))
-            seen = reached
+            seen, shown = reached, preview
+
+
+def _preview(step: int, preview: Preview) -> bytes:
+    encoded = base64.b64encode(preview.content).decode()
+    return _event("preview", {"b64_json": encoded, "format": preview.format, "step": step})
 
 
 async def _last_event(job: Job) -> bytes:

@@ -11,7 +11,6 @@ from typing import Annotated, Literal, Protocol
 from pydantic import BaseModel, ConfigDict, Field
 
 PictureFormat = Literal["png", "jpeg", "webp"]
-OnStep = Callable[[int, int], None]
 
 MIN_SIDE, MAX_SIDE, SIDE_STEP = 64, 2048, 8  # pixels; diffusion models work on blocks of 8×8
 MAX_STEPS, MAX_CFG_SCALE, MAX_PROMPT = 150, 30.0, 10_000  # as in AUTOMATIC1111's web UI, but for the prompt's length
@@ -92,6 +91,19 @@ class Picture(_Frozen):
     seed: int
 
 
+class Preview(_Frozen):
+    """What a picture looks like while it is painted; small."""
+
+    content: bytes
+    format: PictureFormat
+
+
+class OnStep(Protocol):
+    """Told after each step. `show` makes a preview of what is painted so far; it is called now, or never."""
+
+    def __call__(self, step: int, steps: int, show: Callable[[], Preview] | None = None, /) -> None: ...
+
+
 class Engine(Protocol):
     """Paints. Both methods are thread-safe."""
 
@@ -101,7 +113,7 @@ class Engine(Protocol):
         """What may be ordered; asked at each request, so it must be quick. The app refuses other models."""
 
     def paint(self, order: InferenceRequest, on_step: OnStep) -> Picture:
-        """Paint one picture, in the calling thread, with a call of `on_step(step, steps)` after each of its steps.
+        """Paint one picture, in the calling thread, with a call of `on_step` after each of its steps.
 
         Steps count from 1 to `steps`, each once. The picture has exactly the size and the format ordered. A seed of -1
         takes one at random, and says which.

@@ -15,16 +15,17 @@ import logging
 import math
 import threading
 from collections import OrderedDict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 
 from common.clock import Clock
-from services.inference.engine import Engine, InferenceRequest, Picture, Stopped
+from services.inference.engine import Engine, InferenceRequest, Picture, Preview, Stopped
 
 log = logging.getLogger(__name__)
 
 MAX_WAITING = 64  # at a second each, a minute: half of the 120 s that Darkroom's generator waits
+PREVIEW_PACE_S = 0.5  # what is painted sooner is not worth a look, and at 4 ms each they cost under 1 %
 MAX_KEPT, MAX_KEPT_BYTES = 64, 64 * 1024 * 1024  # a 2048×2048 PNG has about 8 MB
 
 
@@ -49,13 +50,15 @@ class EngineFailed(Exception):
 
 
 class Job:
-    """One painting. Everything but `stop` is touched on the event loop only."""
+    """One painting. Everything is touched on the event loop only, but that its thread looks at `stop` and `viewers`."""
 
     def __init__(self, order: InferenceRequest, key: str | None) -> None:
         self.order = order
         self.key = key
         self.step = 0
         self.callers = 0
+        self.viewers = 0  # callers that read on the way; without one no preview is made
+        self.preview: tuple[int, Preview] | None = None  # the newest, and the step that it shows
         self.stop = threading.Event()
         self.outcome: Picture | Exception | None = None
         self._moved = asyncio.Event()
@@ -80,12 +83,23 @@ class Job:
             return self.outcome
         raise self.outcome or EngineFailed("no outcome")
 
-    def reach(self, step: int) -> None:
+    @contextmanager
+    def viewed(self) -> Iterator[None]:
+        self.viewers += 1
+        try:
+            yield
+        finally:
+            self.viewers -= 1
+
+    def reach(self, step: int, preview: Preview | None) -> None:
         self.step = max(self.step, step)
+        if preview is not None:
+            self.preview = (step, preview)
         self._wake()
 
     def end(self, outcome: Picture | Exception) -> None:
         self.outcome = outcome
+        self.preview = None  # the picture is there: a job that is kept keeps nothing else
         self._wake()
 
     def _wake(self) -> None:
@@ -102,11 +116,13 @@ class Jobs:
         *,
         concurrency: int,
         max_waiting: int = MAX_WAITING,
+        preview_pace_s: float = PREVIEW_PACE_S,
         clock: Clock,
     ) -> None:
         self._engine = engine
         self._concurrency = concurrency
         self._most = concurrency + max_waiting
+        self._preview_pace_s = preview_pace_s
         self._clock = clock
         self._pool = ThreadPoolExecutor(concurrency, thread_name_prefix="paint")
         self._running: dict[Job, Future[Picture]] = {}
@@ -177,12 +193,18 @@ class Jobs:
     def _paint(self, job: Job, loop: asyncio.AbstractEventLoop) -> Picture:
         """In a worker thread."""
 
-        def on_step(step: int, _steps: int) -> None:
+        started = shown = self._clock.monotonic()
+
+        def on_step(step: int, steps: int, show: Callable[[], Preview] | None = None) -> None:
+            nonlocal shown
             if job.stop.is_set():
                 raise Stopped
-            loop.call_soon_threadsafe(job.reach, step)
+            preview = None
+            is_due = step < steps and self._clock.monotonic() - shown >= self._preview_pace_s
+            if show and job.viewers and is_due:
+                preview, shown = show(), self._clock.monotonic()
+            loop.call_soon_threadsafe(job.reach, step, preview)
 
-        started = self._clock.monotonic()
         picture = self._engine.paint(job.order, on_step)
         took_s = self._clock.monotonic() - started
         loop.call_soon_threadsafe(self._learn, took_s)

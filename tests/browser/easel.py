@@ -6,7 +6,7 @@ import json
 
 from aiohttp import web
 
-from tests.inference_double import picture
+from tests.inference_double import picture, preview
 
 CAPABILITIES = {
     "engine": "easel",
@@ -37,6 +37,10 @@ class Easel:
 
     def step(self, step: int, steps: int) -> None:
         self._words.put_nowait(("progress", {"step": step, "steps": steps}))
+
+    def preview(self, content: bytes, step: int, steps: int) -> None:
+        self._words.put_nowait(preview(content, step))
+        self.step(step, steps)
 
     def finish(self) -> None:
         self._words.put_nowait(None)

@@ -23,7 +23,7 @@ async def test_a_picture_is_ordered_painted_and_hung_in_the_gallery(browser, tmp
         await visit.prompt.fill("a lighthouse at dusk, stormy sea")
         await visit.press("Control+Enter")
 
-        picture = visit.card("a lighthouse").locator("img")
+        picture = visit.card("a lighthouse").locator(".picture img")
         await expect(picture).to_be_visible()
         assert await is_painted(picture)
         assert await is_painted(visit.tile("a lighthouse").locator("img"))
@@ -72,7 +72,7 @@ async def test_progress_is_shown_step_by_step(visit, inference):
     await expect(visit.page).to_have_title("Darkroom")
 
 
-async def test_several_orders_have_a_card_each_and_know_who_comes_before(visit, inference):
+async def test_several_orders_have_a_card_each_and_know_their_places(visit, inference):
     easels = [Easel(), Easel()]  # as many as are painted at once
     inference.will(*easels)
 
@@ -81,11 +81,34 @@ async def test_several_orders_have_a_card_each_and_know_who_comes_before(visit, 
 
     await expect(visit.cards).to_have_count(4)
     await expect(visit.card("picture three")).to_contain_text("Waiting for a free painter")
-    await expect(visit.card("picture four")).to_contain_text("after one of your own")
+    await expect(visit.card("picture three")).to_contain_text("Next in line")
+    await expect(visit.card("picture four")).to_contain_text("2nd in the queue")
     for easel in easels:
         easel.finish()
     for prompt in ("one", "two", "three", "four"):
         await expect(visit.tile(f"picture {prompt}")).to_be_visible()
+
+
+async def test_a_place_in_the_queue_falls_before_ones_eyes_and_is_not_read_out(visit, inference, api):
+    easels = [Easel() for _ in range(3)]
+    inference.will(*easels)
+    for number in range(3):
+        await api.order(prompt=f"a picture before it, {number}")
+    for easel in easels[:2]:
+        await easel.begun.wait()
+
+    card = await visit.order("a picture in line")
+    await expect(card).to_contain_text("2nd in the queue")
+    await visit.page.reload()
+    await expect(card).to_contain_text("2nd in the queue")
+    easels[0].finish()
+
+    await expect(card).to_contain_text("Next in line")
+    assert await card.locator("[aria-live], [role=status], [role=alert]").count() == 0
+    await expect(visit.page.locator("body > [role=status].unseen")).not_to_contain_text("line")
+    for easel in easels[1:]:
+        easel.finish()
+    await expect(visit.tile("a picture in line")).to_be_visible()
 
 
 async def test_cancelling_stops_the_painting_and_offers_a_way_back(visit, inference):

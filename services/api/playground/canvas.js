@@ -1,7 +1,7 @@
 // The canvas: a card for each order that is under way, and for the pictures and failures that have just come of them.
 
 import { icon } from "./icons.js";
-import { isFinal, isWaiting } from "./pictures.js";
+import { isFinal } from "./pictures.js";
 import { html, useEffect, useReducer, useRef } from "./vendor/htm-preact.js";
 import * as words from "./words.js";
 
@@ -31,7 +31,6 @@ export function Canvas({ session, open, reuse }) {
               key=${image.id}
               session=${session}
               image=${image}
-              before=${ownBefore(cards, image)}
               open=${open}
               reuse=${reuse}
             />
@@ -42,19 +41,19 @@ export function Canvas({ session, open, reuse }) {
   `;
 }
 
-const ownBefore = (cards, image) =>
-  cards.filter((other) => isWaiting(other) && !isDelayed(other) && other.createdAt < image.createdAt).length;
-
-const isDelayed = (image) => Boolean(image.retryAt) && words.until(image.retryAt) > 0;
-
-function Card({ session, image, before, open, reuse }) {
+function Card({ session, image, open, reuse }) {
   // a picture that comes into being before one's eyes is developed; one that was there is just shown
   const wasSeen = useRef(!isFinal(image));
+  const [isCovered, cover] = useReducer(() => true, false);
   const parts = {
     queued: () =>
-      image.retryAt && image.error ? html`<${Delayed} image=${image} />` : html`<${Waiting} before=${before} />`,
+      image.retryAt && image.error
+        ? html`<${Delayed} image=${image} />`
+        : html`<${Waiting} place=${session.pictures.placeOf(image)} />`,
     running: () => html`<${Painting} image=${image} />`,
-    completed: () => html`<${Done} session=${session} image=${image} isFresh=${wasSeen.current} open=${open} />`,
+    completed: () => html`
+      <${Done} session=${session} image=${image} isFresh=${wasSeen.current} open=${open} cover=${cover} />
+    `,
     failed: () => html`<${Failed} image=${image} />`,
   };
   // words need some width
@@ -66,7 +65,10 @@ function Card({ session, image, before, open, reuse }) {
       style=${{ "--ratio": ratio }}
       aria-label=${`${STATES[image.status]}: ${words.brief(image.prompt)}`}
     >
-      <div class="frame">${parts[image.status]()}</div>
+      <div class="frame">
+        ${image.preview && !isCovered && html`<img class="preview" src=${image.preview} alt="" />`}
+        ${parts[image.status]()}
+      </div>
       <div class="caption">
         <p class="prompt" title=${image.prompt}>${image.prompt}</p>
         <p class="making">${making(image)}</p>
@@ -113,12 +115,13 @@ function Actions({ session, image, reuse }) {
   `;
 }
 
-function Waiting({ before }) {
+/** The place changes often, and is no live region: a screen reader reads it where it is looked for. */
+function Waiting({ place }) {
   return html`
     <div class="state">
       <span class="dots" aria-hidden="true"><i></i><i></i><i></i></span>
       <p>Waiting for a free painter</p>
-      ${before > 0 && html`<small>after ${before === 1 ? "one" : before} of your own</small>`}
+      ${place && html`<small>${words.place(place)}</small>`}
     </div>
   `;
 }
@@ -162,11 +165,21 @@ function Delayed({ image }) {
   `;
 }
 
-function Done({ session, image, isFresh, open }) {
+function Done({ session, image, isFresh, open, cover }) {
+  const [isLoaded, load] = useReducer(() => true, false);
   const renew = () => session.renew(image.id, image.imageUrl);
+  // over a preview it only fades in, once it is there: the preview is what one sees until then
+  const developing = image.preview ? "fading" : "developing";
   return html`
     <button class="picture" onClick=${() => open(image.id)} aria-label=${`Open: ${words.brief(image.prompt)}`}>
-      <img class=${isFresh ? "developing" : ""} src=${image.imageUrl} alt="" onError=${renew} />
+      <img
+        class=${isFresh ? (isLoaded ? developing : "undeveloped") : ""}
+        src=${image.imageUrl}
+        alt=""
+        onLoad=${load}
+        onError=${renew}
+        onAnimationEnd=${cover}
+      />
     </button>
   `;
 }

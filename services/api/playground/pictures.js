@@ -4,10 +4,10 @@
 // laid beside what is known: older news is dropped, and what was deleted never comes back.
 
 const FINAL = new Set(["completed", "failed", "cancelled"]);
+const SHOWN_SO_FAR = new Set(["running", "completed"]);
 const FINISHED_SHOWN = 3; // on the canvas, beside what is in work
 
 export const isFinal = (image) => FINAL.has(image.status);
-export const isWaiting = (image) => image.status === "queued";
 
 /** Claims count up, and an image waits before its first claim and after each: so this grows with every move. */
 const age = (image) => (isFinal(image) ? Infinity : 2 * image.attempts - (image.status === "running" ? 1 : 0));
@@ -21,6 +21,7 @@ export class Pictures {
   gallery = []; // ids of completed images, newest first
   total = 0; // completed images there are, loaded or not
   hasMore = false; // of the history, below what is loaded
+  places = {}; // in the queue of all owners, by id, as last heard
   hidden = new Set(); // deleted here, as long as that can be undone
   #gone = new Set();
   #revisions = new Map();
@@ -42,6 +43,11 @@ export class Pictures {
     return this.onCanvas().filter((image) => !isFinal(image));
   }
 
+  /** In the queue: 1 is next, null is not known. What is heard is newer than the answer to the order. */
+  placeOf(image) {
+    return this.places[image.id] ?? image.queuePlace ?? null;
+  }
+
   isGone(id) {
     return this.#gone.has(id);
   }
@@ -59,16 +65,25 @@ export class Pictures {
     if (this.#gone.has(image.id) || (known && age(image) < age(known))) return undefined;
     const isSameAttempt = known?.status === image.status && known.attempts === image.attempts;
     this.#changed?.add(image.id);
-    this.byId.set(image.id, { ...known, ...image, progress: isSameAttempt ? known.progress : null });
+    this.byId.set(image.id, {
+      ...known,
+      ...image,
+      progress: isSameAttempt ? known.progress : null,
+      queuePlace: image.queuePlace ?? (isSameAttempt ? known.queuePlace : null), // an event does not say it
+      // it lies below the picture until that is there
+      preview: known?.attempts === image.attempts && SHOWN_SO_FAR.has(image.status) ? known.preview : null,
+    });
     this.#place(image, known);
     return known ?? null;
   }
 
-  /** How far a painting is: says as well that it has begun. */
+  /** How far a painting is, and now and then what it looks like: says as well that it has begun. */
   progress(id, progress, attempt) {
     const known = this.byId.get(id);
     if (!known || isFinal(known) || attempt < known.attempts) return;
-    this.byId.set(id, { ...known, status: "running", attempts: attempt, progress });
+    const before = attempt === known.attempts ? known.preview : null;
+    const preview = progress.preview ?? before;
+    this.byId.set(id, { ...known, status: "running", attempts: attempt, progress, preview });
   }
 
   /** For good: whatever still comes of it is dropped. */

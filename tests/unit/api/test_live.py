@@ -124,6 +124,25 @@ async def test_a_replica_that_lags_behind_the_cursor_shows_no_repeat_of_what_cam
             assert [frame.get("id") for frame in socket.frames] == [None, second.id]
 
 
+async def test_a_preview_is_shown_to_who_listens_and_not_kept_for_who_resumes():
+    async with MemoryBus() as bus, replica(bus) as live:
+        cursor = live.cursor
+        told: list[dict] = []
+        async with live.listening("local", lambda shown: told.append(json.loads(shown.frame))):
+            progress = an_outbox().progress(
+                an_image(), step=1, steps=4, seconds_left=2, preview="data:image/webp;base64,UklGRg=="
+            )
+            await bus.publish(progress)
+            await live.caught_up()
+
+        async with resumed(live, cursor) as socket:
+            await socket.saw(progress.id)
+
+        assert [frame["data"]["preview"] for frame in told] == ["data:image/webp;base64,UklGRg=="]
+        (kept,) = [frame for frame in socket.frames if frame.get("id") == progress.id]
+        assert kept == {**told[0], "data": {**told[0]["data"], "preview": None}}
+
+
 async def test_a_log_that_was_cut_under_the_reader_is_read_again_and_still_there_to_resume():
     async with MemoryBus() as bus:
         held = HeldBack(bus)

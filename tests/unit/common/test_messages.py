@@ -9,11 +9,12 @@ from cloudevents.core.v1.event import CloudEvent
 
 from common.clock import ManualClock
 from common.errors import Invalid
-from common.messages import GenerateImage, ImageChanged, Tick, decode, encode, view
+from common.messages import GenerateImage, ImageChanged, ImageProgressed, Progress, Tick, decode, encode, view
 from common.orders import GenerationRequest
 from tests.making import NOON, an_image
 
 MEDIA_URL, RETENTION = "/media/", timedelta(days=30)
+A_PREVIEW = "data:image/webp;base64,UklGRg=="
 
 
 def an_event(image):
@@ -87,6 +88,43 @@ def test_what_is_no_message_is_refused(body):
 def test_a_tick_takes_no_field_that_it_does_not_know():
     tick = Tick(id="1", source="cli", type="timer.purge", time=NOON)
     body = json.loads(encode(tick)) | {"data": {"olderThen": 3}}
+
+    with pytest.raises(Invalid):
+        decode(json.dumps(body).encode())
+
+
+def a_progress(**fields):
+    data = Progress(id="an id", step=1, steps=4, seconds_left=None, **fields)
+    return ImageProgressed(
+        id="1", source="generator", subject=data.id, time=NOON, owner="local", revision=2, attempt=1, data=data
+    )
+
+
+def test_progress_may_hold_a_preview_and_comes_from_a_service_that_knows_none():
+    body = json.loads(encode(a_progress(preview=A_PREVIEW)))
+    assert body["data"] == {"id": "an id", "step": 1, "steps": 4, "secondsLeft": None, "preview": A_PREVIEW}
+    assert decode(json.dumps(body).encode()) == a_progress(preview=A_PREVIEW)
+
+    del body["data"]["preview"]
+    assert decode(json.dumps(body).encode()) == a_progress()
+
+
+@pytest.mark.parametrize(
+    "preview",
+    [
+        "",
+        "https://example.org/tracker.png",
+        "javascript:alert(1)",
+        "data:text/html;base64,PHNjcmlwdD4=",
+        "data:image/svg+xml;base64,PHN2Zz4=",
+        A_PREVIEW + '" onload="alert(1)',
+        A_PREVIEW + "\n",
+        A_PREVIEW[:-2] + "A" * 22_000,
+    ],
+)
+def test_a_preview_is_a_small_picture_in_a_data_url_and_nothing_else(preview):
+    body = json.loads(encode(a_progress(preview=A_PREVIEW)))
+    body["data"]["preview"] = preview
 
     with pytest.raises(Invalid):
         decode(json.dumps(body).encode())

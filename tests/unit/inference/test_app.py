@@ -4,14 +4,16 @@ import json
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from io import BytesIO
 
 import aiohttp
 import pytest
 from aiohttp import web
+from PIL import Image, ImageChops, ImageStat
 
 from common.clock import SystemClock
 from services.inference.app import build_app
-from services.inference.engine import Capabilities, InferenceRequest, ModelCard, OnStep, Picture
+from services.inference.engine import Capabilities, InferenceRequest, ModelCard, OnStep, Picture, Preview
 from services.inference.jobs import MAX_KEPT
 from services.inference.painter import PainterEngine
 
@@ -77,11 +79,13 @@ async def health(client: aiohttp.ClientSession) -> dict:
 
 
 async def events(answer: aiohttp.ClientResponse) -> list[tuple[str, dict]]:
-    blocks = [block for block in (await answer.text()).split("\n\n") if block and not block.startswith(":")]
-    return [
-        (name.removeprefix("event: "), json.loads(data.removeprefix("data: ")))
-        for name, data in (block.split("\n") for block in blocks)
-    ]
+    blocks = (await answer.read()).split(b"\n\n")
+    return [parsed(block) for block in blocks if block and not block.startswith(b":")]
+
+
+def parsed(block: bytes) -> tuple[str, dict]:
+    name, data = block.decode().strip().split("\n")
+    return name.removeprefix("event: "), json.loads(data.removeprefix("data: "))
 
 
 # --- answers
@@ -141,6 +145,65 @@ async def test_generations_streams_while_it_paints_and_keeps_a_silent_line_alive
         assert not engine.left.is_set()
         engine.go.release()
         assert [name for name, _ in await events(answer)] == ["progress", "completed"]
+
+
+async def test_generations_streams_previews_of_what_is_painted_so_far():
+    order = {"prompt": "a red boat on the sea", "width": 512, "height": 256, "steps": 4, "seed": 7}
+    go = threading.Semaphore(0)
+
+    def wait_for_the_test(_s: float) -> None:
+        assert go.acquire(timeout=20)
+
+    engine, previews = PainterEngine(step_delay_s=1, pause=wait_for_the_test), []
+    async with (
+        served(engine, preview_pace_s=0) as client,
+        client.post(PATH, json=order, headers={"Accept": "text/event-stream"}) as answer,
+    ):
+        for step in range(1, 4):
+            go.release()
+            name, data = parsed(await answer.content.readuntil(b"\n\n"))
+            assert (name, data["step"], data["format"]) == ("preview", step, "jpeg")
+            previews.append(decoded(data))
+            assert parsed(await answer.content.readuntil(b"\n\n")) == ("progress", {"step": step, "steps": 4})
+        go.release()
+        (progress, _), (_, finished) = await events(answer)
+
+    assert progress == "progress"  # the last step shows no more than the picture
+    assert {each.size for each in previews} == {(256, 128)}
+    away = [difference(each, decoded(finished).resize((256, 128))) for each in previews]
+    assert away[-1] < away[0] / 2
+
+
+def decoded(data: dict) -> Image.Image:
+    return Image.open(BytesIO(base64.b64decode(data["b64_json"]))).convert("RGB")
+
+
+def difference(one: Image.Image, other: Image.Image) -> float:
+    return sum(ImageStat.Stat(ImageChops.difference(one, other)).mean)
+
+
+async def test_previews_are_made_at_their_pace_and_for_those_alone_who_read_on_the_way():
+    looks = []
+
+    class Watched(FakeEngine):
+        def paint(self, order, on_step):
+            def show():
+                looks.append(order.prompt)
+                return Preview(content=b"so far", format="png")
+
+            for step in range(1, order.steps + 1):
+                on_step(step, order.steps, show)
+            return super().paint(order, lambda *_: None)
+
+    async with served(Watched(), preview_pace_s=0) as client, client.post(PATH, json={"prompt": "unseen"}) as answer:
+        assert answer.status == 200
+    streamed = {"Accept": "text/event-stream"}
+    async with (
+        served(Watched(), preview_pace_s=60) as client,
+        client.post(PATH, json={"prompt": "quick"}, headers=streamed) as answer,
+    ):
+        assert "preview" not in {name for name, _ in await events(answer)}
+    assert looks == []
 
 
 async def test_generations_says_that_the_engine_failed(caplog):

@@ -17,7 +17,7 @@ def ordered(prompt: str = "a red boat on the sea", **fields) -> InferenceRequest
 
 
 def paint(order: InferenceRequest) -> Picture:
-    return PainterEngine().paint(order, lambda step, steps: None)
+    return PainterEngine().paint(order, lambda *_: None)
 
 
 def opened(picture: Picture) -> Image.Image:
@@ -36,7 +36,7 @@ def test_paint_gives_the_same_bytes_in_every_process():
         "from services.inference.engine import InferenceRequest\n"
         "from services.inference.painter import PainterEngine\n"
         "order = InferenceRequest.model_validate_json(sys.argv[1])\n"
-        "picture = PainterEngine().paint(order, lambda step, steps: None)\n"
+        "picture = PainterEngine().paint(order, lambda *_: None)\n"
         "print(hashlib.sha256(picture.content).hexdigest())\n"
     )
 
@@ -83,7 +83,7 @@ def test_paint_is_true_to_size_and_format(kind, size):
 def test_paint_tells_each_step_once(steps):
     told = []
 
-    PainterEngine().paint(ordered(width=64, height=64, steps=steps), lambda step, of: told.append((step, of)))
+    PainterEngine().paint(ordered(width=64, height=64, steps=steps), lambda step, of, *_: told.append((step, of)))
 
     assert told == [(step, steps) for step in range(1, steps + 1)]
 
@@ -91,7 +91,7 @@ def test_paint_tells_each_step_once(steps):
 def test_paint_stops_where_on_step_says_so():
     told = []
 
-    def on_step(step: int, steps: int) -> None:
+    def on_step(step: int, steps: int, *_) -> None:
         told.append(step)
         if step == 2:
             raise Stopped
@@ -104,7 +104,7 @@ def test_paint_stops_where_on_step_says_so():
 def test_paint_pauses_at_each_step_when_told_to():
     pauses: list[float] = []
 
-    PainterEngine(step_delay_s=0.5, pause=pauses.append).paint(ordered(steps=3), lambda step, steps: None)
+    PainterEngine(step_delay_s=0.5, pause=pauses.append).paint(ordered(steps=3), lambda *_: None)
 
     assert pauses == [0.5, 0.5, 0.5]
 
