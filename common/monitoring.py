@@ -19,7 +19,7 @@ def build_health_app(*, bus: Bus, store: Store) -> web.Application:
         return _answer({})
 
     async def ready(_request: web.Request) -> web.Response:
-        return _answer(await trouble_of(bus=bus, store=store))
+        return _answer(await _trouble_of(bus, store))
 
     app = web.Application()
     app.router.add_get("/healthz", alive)
@@ -28,7 +28,7 @@ def build_health_app(*, bus: Bus, store: Store) -> web.Application:
     return app
 
 
-async def trouble_of(*, bus: Bus, store: Store) -> dict[str, str]:
+async def _trouble_of(bus: Bus, store: Store) -> dict[str, str]:
     """What keeps this process from working, by name; empty when it is ready."""
     found = {"bus": bus.trouble} if bus.trouble else {}
     try:

@@ -6,31 +6,18 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
 
 from common.bus.connect import open_bus
-from common.bus.port import Bus
-from common.clock import Clock, SystemClock
+from common.clock import SystemClock
 from common.errors import Misconfigured
 from common.media.connect import open_media
-from common.media.port import Media
 from common.monitoring import build_health_app
+from common.parts import Parts
 from common.serving import serving
 from common.settings import Settings
 from common.store.connect import open_store
-from common.store.port import Store
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """What the services stand on, opened."""
-
-    bus: Bus
-    store: Store
-    media: Media
-    clock: Clock
 
 
 @asynccontextmanager
@@ -50,15 +37,7 @@ async def api(settings: Settings, stopping: asyncio.Event) -> None:
 
     _require_shared_bus(settings)
     async with opened(settings, name="api") as parts:
-        await run_api(
-            settings,
-            bus=parts.bus,
-            store=parts.store,
-            media=parts.media,
-            clock=parts.clock,
-            inference_url=settings.inference_service_url,
-            stopping=stopping,
-        )
+        await run_api(settings, parts, inference_url=settings.inference_service_url, stopping=stopping)
 
 
 async def generator(settings: Settings, stopping: asyncio.Event) -> None:
@@ -68,15 +47,7 @@ async def generator(settings: Settings, stopping: asyncio.Event) -> None:
     if settings.inference_service_url is None:
         raise Misconfigured("INFERENCE_SERVICE_URL: where the inference service is; not set", code="bad_setting")
     async with opened(settings, name="generator") as parts, _health(settings, parts):
-        await run_generator(
-            settings,
-            bus=parts.bus,
-            store=parts.store,
-            media=parts.media,
-            clock=parts.clock,
-            inference_url=settings.inference_service_url,
-            stopping=stopping,
-        )
+        await run_generator(settings, parts, inference_url=settings.inference_service_url, stopping=stopping)
 
 
 async def janitor(settings: Settings, stopping: asyncio.Event) -> None:
@@ -84,9 +55,7 @@ async def janitor(settings: Settings, stopping: asyncio.Event) -> None:
 
     _require_shared_bus(settings)
     async with opened(settings, name="janitor") as parts, _health(settings, parts):
-        await run_janitor(
-            settings, bus=parts.bus, store=parts.store, media=parts.media, clock=parts.clock, stopping=stopping
-        )
+        await run_janitor(settings, parts, stopping=stopping)
 
 
 async def inference(settings: Settings, stopping: asyncio.Event) -> None:

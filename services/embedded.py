@@ -11,8 +11,9 @@ from contextlib import asynccontextmanager
 
 from common.images import new_image_id
 from common.messages import Tick
+from common.parts import Parts
 from common.settings import Settings
-from services.alone import Parts, inference_running, opened
+from services.alone import inference_running, opened
 from services.api.service import api_running
 from services.generator.worker import run_generator
 from services.janitor.worker import run_janitor
@@ -26,32 +27,11 @@ async def up(settings: Settings, stopping: asyncio.Event, on_ready: Callable[[st
     async with (
         opened(settings, name="up") as parts,
         _inference(settings) as inference_url,
-        api_running(
-            settings,
-            bus=parts.bus,
-            store=parts.store,
-            media=parts.media,
-            clock=parts.clock,
-            inference_url=inference_url,
-        ) as port,
+        api_running(settings, parts, inference_url=inference_url) as port,
         asyncio.TaskGroup() as group,
     ):
-        group.create_task(
-            run_generator(
-                settings,
-                bus=parts.bus,
-                store=parts.store,
-                media=parts.media,
-                clock=parts.clock,
-                inference_url=inference_url,
-                stopping=stopping,
-            )
-        )
-        group.create_task(
-            run_janitor(
-                settings, bus=parts.bus, store=parts.store, media=parts.media, clock=parts.clock, stopping=stopping
-            )
-        )
+        group.create_task(run_generator(settings, parts, inference_url=inference_url, stopping=stopping))
+        group.create_task(run_janitor(settings, parts, stopping=stopping))
         await _take_up_what_was_left(parts)
         on_ready(f"http://{settings.api_host}:{port}")
 

@@ -6,18 +6,13 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import timedelta
 
 import aiohttp
 
-from common.bus.port import Bus
 from common.capabilities import CapabilitiesOf
-from common.clock import Clock
-from common.media.port import Media
-from common.outbox import Outbox
+from common.parts import Parts
 from common.serving import serving
 from common.settings import Settings
-from common.store.port import Store
 from services.api import identity
 from services.api.admission import Admission
 from services.api.app import build_app
@@ -33,9 +28,7 @@ log = logging.getLogger(__name__)
 
 
 @asynccontextmanager
-async def api_running(
-    settings: Settings, *, bus: Bus, store: Store, media: Media, clock: Clock, inference_url: str | None
-) -> AsyncIterator[int]:
+async def api_running(settings: Settings, parts: Parts, *, inference_url: str | None) -> AsyncIterator[int]:
     """Serve; yields the port. Inside, requests are answered; after, the websockets were told and all is closed.
 
     Raises:
@@ -43,9 +36,10 @@ async def api_running(
     """
     identity.require_sound(settings)
     _warn_of_what_is_open(settings)
+    store, clock = parts.store, parts.clock
     signing = Signing(settings, clock)
     live = LiveEvents(
-        bus,
+        parts.bus,
         store,
         clock,
         backlog=settings.event_backlog,
@@ -54,14 +48,6 @@ async def api_running(
         data=signing.data,
     )
     places = Places(store, live, clock, interval_s=settings.places_interval)
-    outbox = Outbox(
-        bus=bus,
-        store=store,
-        clock=clock,
-        source=SOURCE,
-        media_url=settings.media_prefix,
-        retention=timedelta(days=settings.retention_days),
-    )
     async with aiohttp.ClientSession() as http, asyncio.TaskGroup() as group:
         capabilities = (
             CapabilitiesOf(http, url=inference_url, api_key=settings.inference_service_api_key, clock=clock)
@@ -71,10 +57,10 @@ async def api_running(
         jwks = Jwks(http, url=settings.jwt_jwks_url, clock=clock) if settings.jwt_jwks_url else None
         context = Context(
             settings=settings,
-            bus=bus,
+            bus=parts.bus,
             store=store,
-            media=media,
-            outbox=outbox,
+            media=parts.media,
+            outbox=parts.outbox(settings, source=SOURCE),
             live=live,
             places=places,
             capabilities=capabilities,
@@ -98,20 +84,9 @@ async def api_running(
             task.cancel()
 
 
-async def run_api(
-    settings: Settings,
-    *,
-    bus: Bus,
-    store: Store,
-    media: Media,
-    clock: Clock,
-    inference_url: str | None,
-    stopping: asyncio.Event,
-) -> None:
+async def run_api(settings: Settings, parts: Parts, *, inference_url: str | None, stopping: asyncio.Event) -> None:
     """Serve until `stopping` is set."""
-    async with api_running(
-        settings, bus=bus, store=store, media=media, clock=clock, inference_url=inference_url
-    ) as port:
+    async with api_running(settings, parts, inference_url=inference_url) as port:
         log.info("listening on http://%s:%d", settings.api_host, port)
         await stopping.wait()
 

@@ -11,90 +11,25 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
-from typing import TypeVar
 
 from common import images, metrics, moves
 from common.bus.port import Done, Outcome, Reject, Retry
-from common.clock import Clock
-from common.errors import (
-    BadImage,
-    Duplicate,
-    InferenceError,
-    Invalid,
-    LimitReached,
-    NotFound,
-    Refused,
-    ServiceError,
-    Transient,
-    Unavailable,
-    Unreachable,
-)
-from common.images import Failure, Format, Image, Lease, Picture
+from common.errors import Duplicate, InferenceError, Invalid, LimitReached, NotFound, Refused, Unavailable
+from common.images import Failure, Format, Image, Picture
 from common.logs import about
-from common.media.port import Media
 from common.messages import GenerateImage
 from common.orders import GenerationRequest, new_image
-from common.outbox import Outbox
 from common.owners import owner_name, scoped
 from common.quota_book import QuotaBook
-from common.settings import Settings
-from common.store.port import Move, Store, change
-from services.generator.circuit import Circuit
-from services.generator.inference import InferenceClient
+from common.store.port import change
 from services.generator.pictures import check
 from services.generator.progress import ProgressTeller
+from services.generator.settling import LeaseLost, complete, fail_or_retry, give_back, remove_files, retry
+from services.generator.studio import Studio, persist
 
 log = logging.getLogger(__name__)
-
-T = TypeVar("T")
-STORE_PAUSE_S = 1.0  # between two tries while the store is away; the delivery is kept meanwhile
-GIVE_BACK_S = 5.0  # a stopping worker does not wait longer for the store; the lease runs out by itself
-
-
-class LeaseLost(Exception):
-    """The image is no longer this worker's: cancelled, deleted, or taken over."""
-
-
-@dataclass(slots=True)
-class Studio:
-    """All that painting needs; one for each process."""
-
-    store: Store
-    outbox: Outbox
-    media: Media
-    inference: InferenceClient
-    circuit: Circuit
-    settings: Settings
-    clock: Clock
-    token: str
-    worker: str
-    at_work: dict[str, asyncio.Event] = field(default_factory=dict)
-
-    def stop_work(self, image_id: str) -> None:
-        """Heard that this image is cancelled or deleted: drop it, if it is here."""
-        if stopped := self.at_work.get(image_id):
-            stopped.set()
-
-    def lease(self) -> Lease:
-        until = self.clock.settled() + timedelta(seconds=self.settings.lease)
-        return Lease(token=self.token, worker=self.worker, until=until)
-
-    async def move(self, image_id: str, move: Move, *, known: Image | None = None) -> Image:
-        """Apply a move, however long the store is away."""
-        return await persist(lambda: change(self.store, image_id, move, known=known))
-
-
-async def persist(write: Callable[[], Awaitable[T]]) -> T:
-    while True:
-        try:
-            return await write()
-        except Unavailable as error:
-            log.warning("waiting for the store: %s", error)
-            await asyncio.sleep(STORE_PAUSE_S)
 
 
 async def generate(command: GenerateImage, studio: Studio) -> Outcome:
@@ -186,10 +121,10 @@ async def _work(image: Image, studio: Studio) -> Outcome:
     except LeaseLost as lost:
         log.info("dropped: %s", lost)
         metrics.attempts.labels("lost").inc()
-        await _remove_files(image, studio)
+        await remove_files(image, studio)
         return Done()
     except asyncio.CancelledError:
-        await _give_back(image, studio)
+        await give_back(image, studio)
         raise
     metrics.attempts.labels(after.status if after.status.is_final else "retried").inc()
     if after.status.is_final:
@@ -208,12 +143,12 @@ async def _settled(image: Image, studio: Studio) -> tuple[Image, float]:
         picture = await _under_lease(image, studio)
     except InferenceError as error:
         studio.circuit.failed(error)
-        return await _failed(image, error, studio)
+        return await fail_or_retry(image, error, studio)
     except Unavailable as error:  # of the media: a full disk is not the image's failure
-        await _remove_files(image, studio)
-        return await _again(image, error, studio.settings.retry_delays[0], counts=False, studio=studio)
+        await remove_files(image, studio)
+        return await retry(image, error, studio.settings.retry_delays[0], counts=False, studio=studio)
     studio.circuit.succeeded()
-    return await _complete(image, picture, studio), 0
+    return await complete(image, picture, studio), 0
 
 
 async def _under_lease(image: Image, studio: Studio) -> Picture:
@@ -294,87 +229,3 @@ async def _paint(image: Image, studio: Studio, teller: ProgressTeller) -> Pictur
     await studio.media.put(picture.image_file, content)
     await studio.media.put(picture.thumbnail, checked.thumbnail)
     return picture
-
-
-async def _complete(image: Image, picture: Picture, studio: Studio) -> Image:
-    """After the files, the record: it never points at nothing."""
-    move = partial(
-        moves.complete, lease=studio.lease(), attempt=image.attempts, picture=picture, now=studio.clock.now()
-    )
-    completed = await _ours(studio.move(image.id, move, known=image))
-    metrics.painting.observe(picture.generation_time)
-    log.info("completed in %.2f s, %d bytes", picture.generation_time, picture.file_size)
-    return completed
-
-
-async def _failed(image: Image, error: InferenceError, studio: Studio) -> tuple[Image, float]:
-    """What the inference service's failure means for the image: the table of the design, section 2."""
-    delays = studio.settings.retry_delays
-    match error:
-        case Unreachable():
-            return await _again(image, error, delays[0], counts=False, studio=studio)
-        case Transient(retry_after_s=asked):
-            delay_s = asked if asked is not None else delays[min(image.failures, len(delays) - 1)]
-            return await _again(image, error, delay_s, counts=True, studio=studio)
-        case BadImage() if image.error is None or image.error.code != BadImage.code:
-            return await _again(image, error, delays[0], counts=False, studio=studio)
-        case _:
-            return await _fail(image, error, studio), 0
-
-
-async def _again(
-    image: Image, error: ServiceError, delay_s: float, *, counts: bool, studio: Studio
-) -> tuple[Image, float]:
-    """Back to the queue; the command waits in the broker, no slot is held here."""
-    now = studio.clock.settled()
-    move = partial(
-        moves.retry,
-        lease=studio.lease(),
-        attempt=image.attempts,
-        error=Failure(code=error.code, detail=error.detail),
-        not_before=now + timedelta(seconds=delay_s),
-        counts=counts,
-        now=now,
-    )
-    after = await _ours(studio.move(image.id, move))
-    log.info("%s, again in %g s: %s", after.status, delay_s, error.detail)
-    return after, delay_s
-
-
-async def _fail(image: Image, error: InferenceError, studio: Studio) -> Image:
-    move = partial(
-        moves.fail,
-        lease=studio.lease(),
-        attempt=image.attempts,
-        error=Failure(code=error.code, detail=error.detail),
-        now=studio.clock.now(),
-    )
-    log.warning("failed: %s", error.detail)
-    return await _ours(studio.move(image.id, move))
-
-
-async def _ours(moved: Awaitable[Image]) -> Image:
-    try:
-        return await moved
-    except (Refused, NotFound) as error:
-        raise LeaseLost(error.detail) from error
-
-
-async def _remove_files(image: Image, studio: Studio) -> None:
-    """What this attempt may have written; no other attempt writes under its names."""
-    try:
-        await studio.media.remove(images.attempt_keys(image))
-    except Unavailable as error:
-        log.warning("files left for the sweep: %s", error)
-
-
-async def _give_back(image: Image, studio: Studio) -> None:
-    """This process stops: the image goes back to the queue with no failure counted, the message to the broker."""
-    move = partial(moves.give_back, lease=studio.lease(), attempt=image.attempts, now=studio.clock.settled())
-    try:
-        async with asyncio.timeout(GIVE_BACK_S):
-            await change(studio.store, image.id, move)
-            await _remove_files(image, studio)
-        log.info("given back")
-    except (TimeoutError, ServiceError) as error:
-        log.info("not given back: %s", error)

@@ -7,20 +7,17 @@ import logging
 import os
 import secrets
 import socket
-from datetime import timedelta
 
 import aiohttp
 
 from common.bus.port import Bus, DeadLetter, Done, Outcome, Taking, WorkQueue
-from common.clock import Clock
-from common.media.port import Media
 from common.messages import CancelImage, Event, GenerateImage, Tick
-from common.outbox import Outbox
+from common.parts import Parts
 from common.settings import Settings
-from common.store.port import Store
 from services.generator.circuit import Circuit
-from services.generator.generate import Studio, generate
+from services.generator.generate import generate
 from services.generator.inference import InferenceClient
+from services.generator.studio import Studio
 
 log = logging.getLogger(__name__)
 
@@ -28,16 +25,7 @@ SOURCE = "generator"
 STOPS_WORK = frozenset({"image.cancelled", "image.deleted"})
 
 
-async def run_generator(
-    settings: Settings,
-    *,
-    bus: Bus,
-    store: Store,
-    media: Media,
-    clock: Clock,
-    inference_url: str,
-    stopping: asyncio.Event,
-) -> None:
+async def run_generator(settings: Settings, parts: Parts, *, inference_url: str, stopping: asyncio.Event) -> None:
     """Work until `stopping` is set and what is in hand has ended, or the grace period is over."""
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
         inference = InferenceClient(
@@ -46,7 +34,7 @@ async def run_generator(
             api_key=settings.inference_service_api_key,
             timeout_s=settings.inference_timeout,
             max_bytes=settings.max_image_file_size,
-            clock=clock,
+            clock=parts.clock,
         )
         circuit = Circuit(
             failures=settings.circuit_failures,
@@ -54,24 +42,17 @@ async def run_generator(
             reachable=inference.capabilities.reachable,
         )
         studio = Studio(
-            store=store,
-            outbox=Outbox(
-                bus=bus,
-                store=store,
-                clock=clock,
-                source=SOURCE,
-                media_url=settings.media_prefix,
-                retention=timedelta(days=settings.retention_days),
-            ),
-            media=media,
+            store=parts.store,
+            outbox=parts.outbox(settings, source=SOURCE),
+            media=parts.media,
             inference=inference,
             circuit=circuit,
             settings=settings,
-            clock=clock,
+            clock=parts.clock,
             token=secrets.token_hex(8),
             worker=f"{socket.gethostname()}:{os.getpid()}",
         )
-        await _take_work(studio, bus, settings, stopping)
+        await _take_work(studio, parts.bus, settings, stopping)
 
 
 async def _take_work(studio: Studio, bus: Bus, settings: Settings, stopping: asyncio.Event) -> None:

@@ -5,15 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import AsyncExitStack
-from datetime import timedelta
 from functools import partial
 
-from common.bus.port import Bus, Handler, WorkQueue
-from common.clock import Clock
-from common.media.port import Media
-from common.outbox import Outbox
+from common.bus.port import Handler, WorkQueue
+from common.parts import Parts
 from common.settings import Settings
-from common.store.port import Store
 from services.janitor.agreement import Agreement
 from services.janitor.orders import bury_letter, cancel
 from services.janitor.purge import purge
@@ -27,20 +23,16 @@ log = logging.getLogger(__name__)
 CANCELS_AT_ONCE = 10
 
 
-async def run_janitor(
-    settings: Settings, *, bus: Bus, store: Store, media: Media, clock: Clock, stopping: asyncio.Event
-) -> None:
+async def run_janitor(settings: Settings, parts: Parts, *, stopping: asyncio.Event) -> None:
     """Work until `stopping` is set; a run that is cut short is taken up by another janitor, or by the next tick."""
-    outbox = Outbox(
-        bus=bus,
-        store=store,
-        clock=clock,
-        source=SOURCE,
-        media_url=settings.media_prefix,
-        retention=timedelta(days=settings.retention_days),
+    tools = Tools(
+        bus=parts.bus,
+        store=parts.store,
+        media=parts.media,
+        outbox=parts.outbox(settings, source=SOURCE),
+        settings=settings,
+        clock=parts.clock,
     )
-    tools = Tools(bus=bus, store=store, media=media, outbox=outbox, settings=settings, clock=clock)
-
     timers = [
         Timer(WorkQueue.RECONCILE, settings.reconcile_interval, reconcile, tools, Agreement()),
         Timer(WorkQueue.PURGE, settings.purge_interval, purge, tools),
@@ -53,7 +45,7 @@ async def run_janitor(
     ]
     async with AsyncExitStack() as stack:
         takings = [
-            await stack.enter_async_context(bus.work(queue, handler, concurrency=concurrency))
+            await stack.enter_async_context(parts.bus.work(queue, handler, concurrency=concurrency))
             for queue, handler, concurrency in work
         ]
         async with asyncio.TaskGroup() as group:

@@ -1,32 +1,31 @@
 """A round of chaos: orders, cancels, deletes on one side, kills, stops and cuts on the other; then the checker.
 
     Owner ── orders with a key each, asks again until answered, cancels some, deletes some, follows two websockets
-    Trouble ─ picks by chance what breaks next; each process also dies by chance at any point of an image's way
-    Keepers ─ start again what has died, as an orchestrator does
+    Trouble ─ picks by chance what breaks next
+    Keepers ─ start again what has died, as an orchestrator does; each process also dies by chance, at any point of
+              an image's way
 
 The seed fixes what is drawn (what breaks, when, what is ordered); how the processes interleave stays the machine's.
 """
 
 import asyncio
-import json
 import random
-import signal
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
 import aiohttp
 
 from tests.faults.checker import Findings, check, files_in, until_quiet
-from tests.faults.follower import Follower
+from tests.faults.owner import Owner
 from tests.faults.scene import Scene, scene
+from tests.faults.trouble import Trouble
 from tests.faults.waiting import until
-from tests.house import ORDER, answers
+from tests.house import answers
 from tests.servers.rabbitmq import RabbitMQ
 
 GENERATORS, JANITORS, APIS = 3, 2, 2
@@ -87,154 +86,6 @@ class Report:
         lines = [f"{'seed':<{width}}  {self.seed}", *(f"{name:<{width}}  {value}" for name, value in self.rows)]
         violations = [f"  {violation}" for violation in self.findings.violations[:50]]
         return "\n".join([*lines, *(["violations:", *violations] if violations else [])])
-
-
-class Owner:
-    """Orders pictures as a page does, and keeps what it was promised."""
-
-    def __init__(self, http: aiohttp.ClientSession, urls: list[str], dice: random.Random) -> None:
-        self.accepted: dict[str, str] = {}  # key to image id
-        self.deleted: set[str] = set()
-        self.refused: Counter[str] = Counter()
-        self.double: list[str] = []
-        self.follower = Follower(http, urls, random.Random(dice.random()), leaves=0.01)
-        self.watcher = Follower(http, urls, random.Random(dice.random()), leaves=0.0)
-        self._http = http
-        self._urls = urls
-        self._dice = dice
-
-    async def order(self, number: int) -> None:
-        """One order and what becomes of it; asks again with the same key until it is answered."""
-        key, whim = f"order-{number}", self._dice.random()
-        answer = await self._ask("POST", "/v1/images/generations", number, key=key)
-        self._accept(key, answer["id"])
-        if whim < 0.05:  # the same click once more
-            again = await self._ask("POST", "/v1/images/generations", number, key=key)
-            self._accept(key, again["id"])
-        elif whim < 0.10:
-            await self._ask("POST", f"/api/images/{answer['id']}/cancel/")
-        elif whim < 0.13:
-            await self._delete(answer["id"])
-        await self.watcher.until_final(answer["id"]).wait()
-        if 0.13 <= whim < 0.20:
-            await self._delete(answer["id"])
-
-    def _accept(self, key: str, image_id: str) -> None:
-        if self.accepted.setdefault(key, image_id) != image_id:
-            self.double.append(f"the key {key} gave {self.accepted[key]} and {image_id}")
-
-    async def _delete(self, image_id: str) -> None:
-        await self._ask("DELETE", f"/api/images/{image_id}/")
-        self.deleted.add(image_id)
-
-    async def _ask(self, method: str, path: str, number: int = 0, *, key: str = "") -> dict:
-        """Until the api has answered for it: 503 and a broken line are asked again, on any replica."""
-        body = {**ORDER, "prompt": f"number {number}", "steps": 2} if key else None
-        headers = {"Prefer": "respond-async", "Idempotency-Key": key} if key else {}
-        while True:
-            url = self._dice.choice(self._urls) + path
-            try:
-                async with self._http.request(
-                    method, url, headers=headers, timeout=aiohttp.ClientTimeout(total=15), json=body
-                ) as response:
-                    text = await response.text()
-                    if response.status not in {502, 503, 504}:
-                        assert response.status in {200, 201, 202, 204, 404, 409, 410}, (response.status, text)
-                        return json.loads(text) if text else {}
-                    self.refused[str(response.status)] += 1
-            except (aiohttp.ClientError, OSError, TimeoutError) as error:
-                self.refused[type(error).__name__] += 1
-            await asyncio.sleep(0.1)
-
-
-class Trouble:
-    """Breaks one thing after another until it is cancelled, then mends all."""
-
-    def __init__(self, made: Scene, broker: RabbitMQ, dice: random.Random, report: Report, *, pause_s: float) -> None:
-        self.times: list[datetime] = []
-        self._scene = made
-        self._broker = broker
-        self._dice = dice
-        self._report = report
-        self._pause_s = pause_s
-
-    async def run(self, *, restarts: int, within_s: float) -> None:
-        """`restarts` of the broker are spread over about `within_s`; the rest comes as it is drawn."""
-        began = time.monotonic()
-        due = [within_s * (number + 0.5) / restarts for number in range(restarts)]
-        acts: list[tuple[int, str, Callable[[], Awaitable[None]]]] = [
-            (6, "kill", self._kill),
-            (1, "term", self._term),
-            (2, "freeze", self._freeze),
-            (4, "cut", self._cut),
-            (2, "silence", self._silence),
-            (2, "refuse", self._refuse),
-        ]
-        weights = [weight for weight, _, _ in acts]
-        while True:
-            await asyncio.sleep(self._dice.uniform(0.5, 1.5) * self._pause_s)
-            if due and time.monotonic() - began > due[0]:
-                due.pop(0)
-                name = self._dice.choice(["restart", "crash"])
-                act: Callable[[], Awaitable[None]] = self._restart if name == "restart" else self._crash
-            else:
-                [(_, name, act)] = self._dice.choices(acts, weights)
-            self._report.faults[name] += 1
-            self.times.append(datetime.now(UTC))
-            await act()
-
-    def mend(self) -> None:
-        for line in [*self._scene.lines.values(), *self._scene.inference_lines.values()]:
-            line.resume()
-        for service in self._scene.services.values():
-            if service.is_running:
-                service.signal(signal.SIGCONT)
-
-    async def _kill(self) -> None:
-        self._signal(signal.SIGKILL, self._anyone())
-
-    async def _term(self) -> None:
-        self._signal(signal.SIGTERM, self._anyone())
-
-    async def _freeze(self) -> None:
-        """Longer than a lease: its work is taken over, and it wakes up as a zombie."""
-        alias = self._anyone()
-        self._signal(signal.SIGSTOP, alias)
-        await asyncio.sleep(float(self._scene.settings["LEASE"]) * 1.7)
-        self._signal(signal.SIGCONT, alias)
-
-    async def _cut(self) -> None:
-        self._scene.lines[self._anyone()].cut()
-
-    async def _silence(self) -> None:
-        line = self._scene.lines[self._anyone()]
-        line.silence()
-        await asyncio.sleep(self._dice.uniform(1, 6))
-        line.resume()
-
-    async def _refuse(self) -> None:
-        line = self._dice.choice(list(self._scene.inference_lines.values()))
-        line.refuse()
-        await asyncio.sleep(self._dice.uniform(0.5, 2))
-        await line.listen()
-
-    async def _restart(self) -> None:
-        await asyncio.to_thread(self._broker.stop)
-        await asyncio.to_thread(self._broker.start)
-
-    async def _crash(self) -> None:
-        await asyncio.to_thread(self._broker.kill)
-        await asyncio.to_thread(self._broker.start)
-
-    def _anyone(self) -> str:
-        """A generator as often as any other."""
-        aliases = list(self._scene.lines)
-        return self._dice.choice([*aliases, *(alias for alias in aliases if alias.startswith("generator"))])
-
-    def _signal(self, number: signal.Signals, alias: str) -> None:
-        service = self._scene.services[alias]
-        if service.is_running:
-            service.signal(number)
 
 
 async def keep(made: Scene, alias: str, dice: random.Random, odds: list[float]) -> None:
@@ -302,7 +153,7 @@ async def run(
                 await made.add_service(name, alias=f"{name}-{number}")
         async with running(made, dice) as odds, aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
             owner = Owner(http, list(made.urls.values()), random.Random(dice.random()))
-            trouble = Trouble(made, broker, random.Random(dice.random()), report, pause_s=pause_s)
+            trouble = Trouble(made, broker, random.Random(dice.random()), pause_s=pause_s)
             async with asyncio.TaskGroup() as group:
                 followers = [group.create_task(each.run()) for each in (owner.follower, owner.watcher)]
                 await asyncio.wait_for(asyncio.gather(owner.follower.ready.wait(), owner.watcher.ready.wait()), 30)
@@ -372,6 +223,7 @@ async def _report(made: Scene, owner: Owner, report: Report, trouble: Trouble) -
     found = report.findings
     found.duplicates += owner.double
     found.others += [f"the second websocket: {line}" for line in _watched(owner)]
+    report.faults = trouble.faults
     report.points = made.faults
     report.outcomes = found.by_status()
     delivered = made.delivered

@@ -19,7 +19,7 @@ import random
 import signal
 import sys
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from common.bus.port import WorkQueue
@@ -129,11 +129,11 @@ def watch(plan: Plan) -> None:
     @asynccontextmanager
     async def watched(*arguments: Any, **named: Any) -> Any:
         async with opened(*arguments, **named) as parts:
-            yield alone.Parts(
+            yield replace(
+                parts,
                 bus=plan.watched("bus", parts.bus),
                 store=plan.watched("store", parts.store),
                 media=plan.watched("media", parts.media),
-                clock=parts.clock,
             )
 
     def inference(*arguments: Any, **named: Any) -> Any:
@@ -151,13 +151,13 @@ def watch(plan: Plan) -> None:
         plan.reach("after", "ack")
 
     client = worker.InferenceClient  # type: ignore[attr-defined] # where it is looked up, not where it lives
-    replace: list[tuple[Any, str, Any]] = [
+    replaced: list[tuple[Any, str, Any]] = [
         (alone, "opened", watched),
         (embedded, "opened", watched),
         (worker, "InferenceClient", inference),
         (Delivery, "ack", watched_ack),
     ]
-    for place, name, value in replace:
+    for place, name, value in replaced:
         setattr(place, name, value)
 
 

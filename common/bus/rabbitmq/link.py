@@ -32,6 +32,8 @@ LONGEST_PAUSE_S: Final = 3.0  # a broker that restarts takes 6 s and more
 # broker needs 40 ms to tell them (3.10.8, idle).
 REPAIR_PAUSE_S: Final = 0.25
 REMIND_EVERY: Final = 20  # attempts that fail alike: a line a minute
+# Methods of aiormq 7.2.4 that log as an error, at each attempt and each close, what the link tells once it has ended.
+_TOLD_BY_LINK: Final = frozenset({"connect", "__handle_close"})
 
 
 class Session:
@@ -89,6 +91,7 @@ class Link:
         Raises:
             Misconfigured: it has never been up, and an operator has to act. Once it was up, it is tried again.
         """
+        logging.getLogger("aiormq.connection").addFilter(_is_told_by_library)
         await _keep_trying(self._live, self._failed)
 
     async def up(self) -> None:
@@ -202,6 +205,10 @@ class Link:
         if changed or attempt % REMIND_EVERY == 0:
             level = logging.ERROR if isinstance(error, Misconfigured) else logging.WARNING
             log.log(level, "%s: %s; trying again", self._name, reason)
+
+
+def _is_told_by_library(record: logging.LogRecord) -> bool:
+    return record.funcName not in _TOLD_BY_LINK
 
 
 async def _keep_trying(live: Callable[[Working], Awaitable[None]], failed: Failed) -> None:

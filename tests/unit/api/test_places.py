@@ -17,6 +17,7 @@ from common.images import Failure, Lease
 from common.media.connect import open_media
 from common.messages import Deleted, ImageDeleted
 from common.outbox import Outbox
+from common.parts import Parts
 from common.settings import read_settings
 from common.store.port import change
 from common.store.sqlite import SqliteStore
@@ -112,7 +113,7 @@ async def shop(tmp_path, interval):
         store = await opened.enter_async_context(CountingStore.open(tmp_path / "darkroom.db", timeout_s=LIMIT_S))
         media = await opened.enter_async_context(open_media(str(tmp_path / "media")))
         port = await opened.enter_async_context(
-            api_running(settings, bus=bus, store=store, media=media, clock=CLOCK, inference_url=None)
+            api_running(settings, Parts(bus, store, media, CLOCK), inference_url=None)
         )
         http = await opened.enter_async_context(aiohttp.ClientSession())
         yield Shop(http, f"http://127.0.0.1:{port}", bus, store)

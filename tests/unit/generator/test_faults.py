@@ -11,7 +11,8 @@ from common.errors import Misconfigured, Refused, Unavailable
 from common.images import Failure, Lease, Picture
 from common.media.files import FileMedia
 from common.messages import GenerateImage
-from services.generator import generate
+from common.parts import Parts
+from services.generator import studio
 from services.generator.inference import _idempotency_key
 from services.generator.worker import run_generator
 from tests.inference_double import paint
@@ -21,7 +22,7 @@ from tests.unit.generator.test_generate import bench
 
 @pytest.fixture(autouse=True)
 def _short_pauses(monkeypatch):
-    monkeypatch.setattr(generate, "STORE_PAUSE_S", 0.01)
+    monkeypatch.setattr(studio, "STORE_PAUSE_S", 0.01)
 
 
 class Failing:
@@ -119,10 +120,7 @@ async def test_row_26_one_order_delivered_to_two_generators_at_once_is_painted_b
         group.create_task(
             run_generator(
                 made.settings,
-                bus=made.bus,
-                store=made.store,
-                media=made.media,
-                clock=made.clock,
+                Parts(made.bus, made.store, made.media, made.clock),
                 inference_url=made.inference.url,
                 stopping=stopping,
             )

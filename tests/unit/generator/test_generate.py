@@ -15,6 +15,7 @@ from common.media.files import FileMedia
 from common.messages import GenerateImage
 from common.orders import GenerationRequest
 from common.outbox import Outbox
+from common.parts import Parts
 from common.settings import read_settings
 from common.store.port import change
 from common.store.sqlite import SqliteStore
@@ -78,10 +79,7 @@ async def bench(tmp_path, *, seen_by_worker=lambda port: port, **more):
         made.task = group.create_task(
             run_generator(
                 settings,
-                bus=bus,
-                store=seen_by_worker(store),
-                media=seen_by_worker(media),
-                clock=clock,
+                Parts(bus, seen_by_worker(store), seen_by_worker(media), clock),
                 inference_url=inference.url,
                 stopping=made.stopping,
             )
@@ -343,9 +341,7 @@ async def test_row_30_a_service_that_is_down_costs_no_attempts_worth_counting(tm
     ):
         made = Bench(tmp_path, bus=bus, store=store, media=media, inference=None, settings=settings, clock=clock)
         group.create_task(
-            run_generator(
-                settings, bus=bus, store=store, media=media, clock=clock, inference_url=dead_url, stopping=stopping
-            )
+            run_generator(settings, Parts(bus, store, media, clock), inference_url=dead_url, stopping=stopping)
         )
         image_id = await made.order()
         [*_, again] = [event async for event in _upto(made, image_id, "image.queued", 2)]

@@ -1,0 +1,107 @@
+"""What an attempt comes to: its record settled, by moves that are fenced by its lease."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable
+from datetime import timedelta
+from functools import partial
+
+from common import images, metrics, moves
+from common.errors import BadImage, InferenceError, NotFound, Refused, ServiceError, Transient, Unavailable, Unreachable
+from common.images import Failure, Image, Picture
+from common.store.port import change
+from services.generator.studio import Studio
+
+log = logging.getLogger(__name__)
+
+GIVE_BACK_S = 5.0  # a stopping worker does not wait longer for the store; the lease runs out by itself
+
+
+class LeaseLost(Exception):
+    """The image is no longer this worker's: cancelled, deleted, or taken over."""
+
+
+async def complete(image: Image, picture: Picture, studio: Studio) -> Image:
+    """After the files, the record: it never points at nothing."""
+    move = partial(
+        moves.complete, lease=studio.lease(), attempt=image.attempts, picture=picture, now=studio.clock.now()
+    )
+    completed = await _ours(studio.move(image.id, move, known=image))
+    metrics.painting.observe(picture.generation_time)
+    log.info("completed in %.2f s, %d bytes", picture.generation_time, picture.file_size)
+    return completed
+
+
+async def fail_or_retry(image: Image, error: InferenceError, studio: Studio) -> tuple[Image, float]:
+    """What the inference service's failure means for the image: the table of the design, section 2."""
+    delays = studio.settings.retry_delays
+    match error:
+        case Unreachable():
+            return await retry(image, error, delays[0], counts=False, studio=studio)
+        case Transient(retry_after_s=asked):
+            delay_s = asked if asked is not None else delays[min(image.failures, len(delays) - 1)]
+            return await retry(image, error, delay_s, counts=True, studio=studio)
+        case BadImage() if image.error is None or image.error.code != BadImage.code:
+            return await retry(image, error, delays[0], counts=False, studio=studio)
+        case _:
+            return await _fail(image, error, studio), 0
+
+
+async def retry(
+    image: Image, error: ServiceError, delay_s: float, *, counts: bool, studio: Studio
+) -> tuple[Image, float]:
+    """Back to the queue; the command waits in the broker, no slot is held here."""
+    now = studio.clock.settled()
+    move = partial(
+        moves.retry,
+        lease=studio.lease(),
+        attempt=image.attempts,
+        error=Failure(code=error.code, detail=error.detail),
+        not_before=now + timedelta(seconds=delay_s),
+        counts=counts,
+        now=now,
+    )
+    after = await _ours(studio.move(image.id, move))
+    log.info("%s, again in %g s: %s", after.status, delay_s, error.detail)
+    return after, delay_s
+
+
+async def _fail(image: Image, error: InferenceError, studio: Studio) -> Image:
+    move = partial(
+        moves.fail,
+        lease=studio.lease(),
+        attempt=image.attempts,
+        error=Failure(code=error.code, detail=error.detail),
+        now=studio.clock.now(),
+    )
+    log.warning("failed: %s", error.detail)
+    return await _ours(studio.move(image.id, move))
+
+
+async def give_back(image: Image, studio: Studio) -> None:
+    """This process stops: the image goes back to the queue with no failure counted, the message to the broker."""
+    move = partial(moves.give_back, lease=studio.lease(), attempt=image.attempts, now=studio.clock.settled())
+    try:
+        async with asyncio.timeout(GIVE_BACK_S):
+            await change(studio.store, image.id, move)
+            await remove_files(image, studio)
+        log.info("given back")
+    except (TimeoutError, ServiceError) as error:
+        log.info("not given back: %s", error)
+
+
+async def remove_files(image: Image, studio: Studio) -> None:
+    """What this attempt may have written; no other attempt writes under its names."""
+    try:
+        await studio.media.remove(images.attempt_keys(image))
+    except Unavailable as error:
+        log.warning("files left for the sweep: %s", error)
+
+
+async def _ours(moved: Awaitable[Image]) -> Image:
+    try:
+        return await moved
+    except (Refused, NotFound) as error:
+        raise LeaseLost(error.detail) from error

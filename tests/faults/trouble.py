@@ -1,0 +1,102 @@
+"""Trouble in a round of chaos: picks by chance what breaks next, among the processes, their lines and the broker."""
+
+import asyncio
+import random
+import signal
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+
+from tests.faults.scene import Scene
+from tests.servers.rabbitmq import RabbitMQ
+
+
+class Trouble:
+    """Breaks one thing after another until it is cancelled, then mends all."""
+
+    def __init__(self, made: Scene, broker: RabbitMQ, dice: random.Random, *, pause_s: float) -> None:
+        self.faults: Counter[str] = Counter()
+        self.times: list[datetime] = []
+        self._scene = made
+        self._broker = broker
+        self._dice = dice
+        self._pause_s = pause_s
+
+    async def run(self, *, restarts: int, within_s: float) -> None:
+        """`restarts` of the broker are spread over about `within_s`; the rest comes as it is drawn."""
+        began = time.monotonic()
+        due = [within_s * (number + 0.5) / restarts for number in range(restarts)]
+        acts: list[tuple[int, str, Callable[[], Awaitable[None]]]] = [
+            (6, "kill", self._kill),
+            (1, "term", self._term),
+            (2, "freeze", self._freeze),
+            (4, "cut", self._cut),
+            (2, "silence", self._silence),
+            (2, "refuse", self._refuse),
+        ]
+        weights = [weight for weight, _, _ in acts]
+        while True:
+            await asyncio.sleep(self._dice.uniform(0.5, 1.5) * self._pause_s)
+            if due and time.monotonic() - began > due[0]:
+                due.pop(0)
+                name = self._dice.choice(["restart", "crash"])
+                act: Callable[[], Awaitable[None]] = self._restart if name == "restart" else self._crash
+            else:
+                [(_, name, act)] = self._dice.choices(acts, weights)
+            self.faults[name] += 1
+            self.times.append(datetime.now(UTC))
+            await act()
+
+    def mend(self) -> None:
+        for line in [*self._scene.lines.values(), *self._scene.inference_lines.values()]:
+            line.resume()
+        for service in self._scene.services.values():
+            if service.is_running:
+                service.signal(signal.SIGCONT)
+
+    async def _kill(self) -> None:
+        self._signal(signal.SIGKILL, self._anyone())
+
+    async def _term(self) -> None:
+        self._signal(signal.SIGTERM, self._anyone())
+
+    async def _freeze(self) -> None:
+        """Longer than a lease: its work is taken over, and it wakes up as a zombie."""
+        alias = self._anyone()
+        self._signal(signal.SIGSTOP, alias)
+        await asyncio.sleep(float(self._scene.settings["LEASE"]) * 1.7)
+        self._signal(signal.SIGCONT, alias)
+
+    async def _cut(self) -> None:
+        self._scene.lines[self._anyone()].cut()
+
+    async def _silence(self) -> None:
+        line = self._scene.lines[self._anyone()]
+        line.silence()
+        await asyncio.sleep(self._dice.uniform(1, 6))
+        line.resume()
+
+    async def _refuse(self) -> None:
+        line = self._dice.choice(list(self._scene.inference_lines.values()))
+        line.refuse()
+        await asyncio.sleep(self._dice.uniform(0.5, 2))
+        await line.listen()
+
+    async def _restart(self) -> None:
+        await asyncio.to_thread(self._broker.stop)
+        await asyncio.to_thread(self._broker.start)
+
+    async def _crash(self) -> None:
+        await asyncio.to_thread(self._broker.kill)
+        await asyncio.to_thread(self._broker.start)
+
+    def _anyone(self) -> str:
+        """A generator as often as any other."""
+        aliases = list(self._scene.lines)
+        return self._dice.choice([*aliases, *(alias for alias in aliases if alias.startswith("generator"))])
+
+    def _signal(self, number: signal.Signals, alias: str) -> None:
+        service = self._scene.services[alias]
+        if service.is_running:
+            service.signal(number)
