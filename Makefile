@@ -20,8 +20,10 @@ UV_PIP := VIRTUAL_ENV=.venv $(UV) pip
 INSTALL_DARKROOM := $(UV_PIP) install -q --no-deps --build-constraints requirements/build.txt --editable .
 COMPILE := $(UV) pip compile -q --universal --generate-hashes --no-emit-index-url --python-version 3.11 \
            --custom-compile-command "make lock" $(if $(UPGRADE),--upgrade)
+# Whole files to each worker, in the order of tests/conftest.py: xdist's own ends with the files of one long test.
+IN_TWO := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 BROKERS := $(CURDIR)/.tools/brokers
-BROKER_TESTS := tests/contract/test_bus.py tests/flow tests/faults/test_bus_rabbitmq.py -k "not memory and not embedded"
+BROKER_TESTS := tests/contract/bus tests/flow tests/faults/bus -k "not memory and not embedded"
 
 .PHONY: run test check test-brokers servers fmt lock clean fuzz chaos chaos-stream chaos-purge chaos-outage \
         bench bench-servers bench-pipeline bench-api bench-live bench-purge bench-start bench-growth
@@ -31,7 +33,7 @@ run: .venv/.runtime-stamp
 	@exec $(BIN)/darkroom up
 
 test: check servers
-	@$(BIN)/pytest --numprocesses 2 --dist loadfile $(PYTEST_ARGS)
+	@$(BIN)/pytest $(IN_TWO) $(PYTEST_ARGS)
 
 check: .venv/.dev-stamp
 	@$(BIN)/ruff check .
@@ -43,7 +45,7 @@ check: .venv/.dev-stamp
 test-brokers: servers
 	@sh scripts/get-brokers.sh
 	@unset TEST_BUS_URL; for root in / $(BROKERS)/trixie $(BROKERS)/sid; do \
-		TEST_RABBITMQ_ROOT=$$root $(BIN)/pytest --numprocesses 2 --dist loadfile $(BROKER_TESTS) || exit 1; \
+		TEST_RABBITMQ_ROOT=$$root $(BIN)/pytest $(IN_TWO) $(BROKER_TESTS) || exit 1; \
 	done
 	@TEST_BROKERS=$(BROKERS) $(BIN)/pytest tests/faults/test_broker_upgrade.py
 
@@ -111,8 +113,9 @@ clean:
 	@touch $@
 
 # dev.txt holds all of runtime.txt, at the same versions: with it, runtime is set up too.
+# Compiled at once: where PYTHONDONTWRITEBYTECODE is set, each process that a test starts would do it again, for 0.8 s.
 .venv/.dev-stamp: requirements/dev.txt requirements/build.txt pyproject.toml | $(UV) .venv/bin/python
 	@echo "setting up .venv for development ..."
-	@$(UV_PIP) sync -q --require-hashes requirements/dev.txt
+	@$(UV_PIP) sync -q --compile-bytecode --require-hashes requirements/dev.txt
 	@$(INSTALL_DARKROOM)
 	@touch $@ .venv/.runtime-stamp

@@ -22,18 +22,11 @@ for suite in $suites; do
 done
 [ -n "$missing" ] || exit 0
 
-if ! command -v apt-get >/dev/null 2>&1; then
+. scripts/debian.sh
+if ! is_root_on_debian; then
     echo "get-brokers: this takes Debian or Ubuntu" >&2
     exit 1
 fi
-
-log=$(mktemp)
-trap 'rm -f "$log"' EXIT
-trap 'exit 1' HUP INT TERM
-
-quietly() {
-    "$@" >"$log" 2>&1 || { tail -n 40 "$log" >&2; exit 1; }
-}
 
 # A mirror that apt uses already: of Debian itself, not of its security updates.
 mirror() {
@@ -42,10 +35,8 @@ mirror() {
 }
 
 if ! command -v debootstrap >/dev/null 2>&1 || [ -z "${DEBIAN_MIRROR:-$(mirror)}" ]; then
-    echo "get-brokers: installing debootstrap ..."
-    quietly apt-get update
-    quietly env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends debootstrap \
-        debian-archive-keyring
+    read_package_lists
+    install debootstrap debian-archive-keyring
 fi
 from=${DEBIAN_MIRROR:-$(mirror)}
 if [ -z "$from" ]; then

@@ -1,4 +1,4 @@
-"""What a message bus does for Darkroom. The docstrings are the contract that `tests/contract/test_bus.py` runs.
+"""What a message bus does for Darkroom. The docstrings are the contract that `tests/contract/bus/` runs.
 
 send(command) ──▶ work queue ──▶ ONE worker's handler ──▶ done │ retry │ reject
                       ▲                                           │        │

@@ -1,4 +1,4 @@
-"""What a record store does for Darkroom. The docstrings are the contract that `tests/contract/test_store.py` runs.
+"""What a record store does for Darkroom. The docstrings are the contract that `tests/contract/store/` runs.
 
 It keeps two kinds of document: images, and small named entries (quotas, timers, keys). Both change by
 compare-and-swap on `revision` and in no other way, so two writers can never both win. The rules live in the moves.

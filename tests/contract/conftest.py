@@ -5,10 +5,24 @@ from pathlib import Path
 
 import pytest
 
+from common.bus.port import Bus
 from common.media.connect import open_media
 from common.media.port import Media
 from common.store.connect import open_store
 from common.store.port import Store
+from tests.contract.bus.support import System, memory_system, rabbit_system
+
+
+@pytest.fixture(params=["memory", pytest.param("rabbitmq", marks=pytest.mark.rabbitmq)])
+async def system(request: pytest.FixtureRequest) -> AsyncIterator[System]:
+    opened = memory_system() if request.param == "memory" else rabbit_system(request.getfixturevalue("vhost"))
+    async with opened as system:
+        yield system
+
+
+@pytest.fixture
+async def bus(system: System) -> Bus:
+    return await system.process()
 
 
 @pytest.fixture(params=["sqlite", pytest.param("mongodb", marks=pytest.mark.mongodb)])

@@ -1,17 +1,22 @@
 """Starts services in 20 ms each: a process that has imported everything once, and forks for each of them.
 
-    test ── {"name", "env", "log"} ──▶ nursery ── fork ──▶ a service, a process of its own
-         ◀── {"pid"}, later {"pid", "status"} ──┘
+    test run ── a socket for each scene ──▶ mother ── fork ──▶ nursery
+    scene    ── {"name", "env", "log"} ──▶ nursery ── fork ──▶ a service, a process of its own
+             ◀── {"pid"}, later {"pid", "status"} ──┘
 
-Importing takes a second of a core, and a test that kills thirty processes starts thirty.
+Importing takes a second of a core, and a test that kills thirty processes starts thirty. So it is done once in a run.
 """
 
 import asyncio
+import atexit
 import contextlib
+import functools
 import json
 import os
 import selectors
 import signal
+import socket
+import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -46,22 +51,21 @@ class Child:
 class Nursery:
     """The test's end; made by `nursery`."""
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
-        self._process = process
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
         self._children: dict[int, Child] = {}
         self._born: asyncio.Queue[Child] = asyncio.Queue()
         self._one_at_a_time = asyncio.Lock()
 
     async def start(self, name: str, env: dict[str, str], log: Path) -> Child:
         async with self._one_at_a_time:
-            assert self._process.stdin
-            self._process.stdin.write(json.dumps({"name": name, "env": env, "log": str(log)}).encode() + b"\n")
-            await self._process.stdin.drain()
+            self._writer.write(json.dumps({"name": name, "env": env, "log": str(log)}).encode() + b"\n")
+            await self._writer.drain()
             return await self._born.get()
 
     async def listen(self) -> None:
-        assert self._process.stdout
-        while line := await self._process.stdout.readline():
+        while line := await self._reader.readline():
             said = json.loads(line)
             if "status" not in said:
                 child = self._children[said["pid"]] = Child(said["pid"])
@@ -75,25 +79,59 @@ class Nursery:
 @asynccontextmanager
 async def nursery() -> AsyncIterator[Nursery]:
     """All its processes end with it."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tests.faults.nursery", stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
-    )
-    made = Nursery(process)
+    ours, theirs = socket.socketpair()
+    with theirs:
+        socket.send_fds(_mother(), [b"one more"], [theirs.fileno()])
+    reader, writer = await asyncio.open_connection(sock=ours)
+    made = Nursery(reader, writer)
     listening = asyncio.create_task(made.listen())
     try:
         yield made
     finally:
-        assert process.stdin
-        process.stdin.close()
-        await process.wait()
+        writer.write_eof()
         await listening
+        writer.close()
+        await writer.wait_closed()
+
+
+@functools.cache
+def _mother() -> socket.socket:
+    """The line to her; she ends when it is closed, as it is where the test run is killed."""
+    ours, theirs = socket.socketpair()
+    with theirs:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tests.faults.nursery"], stdin=theirs.fileno(), stdout=subprocess.DEVNULL
+        )
+
+    @atexit.register
+    def end() -> None:
+        ours.close()
+        process.wait()
+
+    return ours
 
 
 def run() -> None:
-    """The nursery's end: fork what is asked for, tell what has ended, until the test closes the pipe."""
+    """The mother: a nursery for each socket that comes, until the test run ends."""
     from tests.faults import launcher
 
     end_with_parent()
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # a nursery tells the test of its end, nobody else asks
+    with socket.socket(fileno=os.dup(0)) as line:
+        while (files := socket.recv_fds(line, 100, 1)[1]) != []:
+            if os.fork() == 0:
+                line.close()
+                _tend(files[0], launcher)
+                return
+            os.close(files[0])
+
+
+def _tend(test: int, launcher: Any) -> None:
+    """A nursery: fork what is asked for, tell what has ended, until the test closes the line."""
+    end_with_parent()
+    os.dup2(test, 0)
+    os.dup2(test, 1)
+    os.close(test)
     children: set[int] = set()
     reading, writing = os.pipe()
     os.set_blocking(writing, False)

@@ -22,7 +22,7 @@ from common.bus.rabbitmq.bus import RabbitBus
 from common.bus.rabbitmq.topology import ROUTES
 from common.errors import CursorGone
 from common.messages import Command
-from tests.contract.bus_support import Recorder, event, now, order, some, until
+from tests.contract.bus.support import Recorder, event, now, order, some, until
 from tests.servers.rabbitmq import SYSTEM, RabbitMQ, executable
 from tests.servers.rabbitmq_engines import Installed
 

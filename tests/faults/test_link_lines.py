@@ -6,7 +6,7 @@ import pytest
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS
 
 from common.bus.rabbitmq.bus import RabbitBus
-from tests.contract.bus_support import until
+from tests.contract.bus.support import until
 from tests.servers.process import free_ports
 
 LINK = "common.bus.rabbitmq.link"

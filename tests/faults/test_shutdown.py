@@ -44,7 +44,7 @@ async def test_row_20_a_generator_finishes_what_it_has_and_takes_nothing_new(sta
 
 
 async def test_row_20_what_takes_longer_than_the_grace_is_given_back_with_no_failure_counted(stage, http):
-    page = await a_house(stage, http, paint_s=3, GRACE_PERIOD="0.3")
+    page = await a_house(stage, http, paint_s=1.5, GRACE_PERIOD="0.1")
     accepted = [(await page.order())["id"] for _ in range(2)]
     await at_work(stage)
 

@@ -20,7 +20,7 @@ from common.store.documents import (
     time_text,
 )
 from common.store.port import Entry
-from tests.contract.test_store import records
+from tests.contract.store.values import records
 from tests.making import NOON, an_image
 
 SECOND = timedelta(seconds=1)

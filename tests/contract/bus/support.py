@@ -4,7 +4,7 @@ import asyncio
 import itertools
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 import aio_pika
@@ -17,6 +17,8 @@ from common.messages import CancelImage, Deleted, Event, GenerateImage, ImageDel
 
 RETRY_DELAYS = (0.1, 0.6)
 LIMIT_S = 15.0  # for what takes some 10 ms: a busy machine shall not fail a test
+
+EPOCH = datetime.now(UTC) - timedelta(minutes=1)  # before anything that a test has published
 
 _numbers = itertools.count(1)
 
@@ -114,6 +116,14 @@ async def until(is_so: Callable, *, limit_s: float = LIMIT_S) -> None:
             if answer:
                 return
             await asyncio.sleep(0.01)
+
+
+async def has_letters(bus: Bus, count: int = 1) -> bool:
+    return len(await bus.dead_letters(10)) >= count
+
+
+async def is_waiting(bus: Bus, count: int) -> bool:
+    return await bus.waiting(WorkQueue.GENERATE) == count
 
 
 async def some(bus: Bus, start: Start, count: int, *, limit_s: float = LIMIT_S) -> list[Logged]:

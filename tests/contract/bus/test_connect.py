@@ -1,0 +1,28 @@
+"""The scheme of the URL chooses the adapter."""
+
+import pytest
+
+from common.bus.connect import open_bus
+from common.bus.memory import MemoryBus
+from common.clock import SystemClock
+from common.errors import Misconfigured
+from common.settings import Settings
+
+
+async def test_the_scheme_of_the_url_chooses_the_adapter():
+    async with open_bus(Settings(bus_url="memory://"), name="test", clock=SystemClock()) as bus:
+        assert isinstance(bus, MemoryBus)
+
+
+@pytest.mark.parametrize("url", ["", "http://localhost", "kafka://localhost"])
+async def test_another_scheme_is_refused_by_name(url: str):
+    with pytest.raises(Misconfigured, match=r"BUS_URL: .* is no bus"):
+        open_bus(Settings(bus_url=url), name="test", clock=SystemClock())
+
+
+@pytest.mark.parametrize("url", ["amqp://", "amqp:///vhost", "amqp://guest:secret@host:port/", "amqp://a:secret@b:0/"])
+async def test_a_url_without_an_address_is_refused_and_not_shown(url: str):
+    with pytest.raises(Misconfigured, match="BUS_URL") as raised:
+        async with open_bus(Settings(bus_url=url), name="test", clock=SystemClock()):
+            pytest.fail("it opened")
+    assert "secret" not in raised.value.detail

@@ -1,0 +1,85 @@
+"""The history of an owner, and how many images it has."""
+
+from datetime import timedelta
+
+import pytest
+
+from common import moves
+from common.images import Status
+from common.store.port import Position
+from tests.contract.store.records import LEASE, MS, PICTURE, SECOND, keep
+from tests.making import NOON, an_image
+
+
+async def test_history_is_newest_first_and_by_id_where_the_moment_is_the_same(store):
+    moments = [NOON, NOON, NOON + MS, NOON - SECOND, NOON, NOON + SECOND]
+    records = [an_image(created_at=moment) for moment in moments]
+    await keep(store, *records)
+
+    found = await store.history("local", [Status.QUEUED], limit=10)
+
+    assert found == sorted(records, key=lambda image: (image.created_at, image.id), reverse=True)
+
+
+async def test_history_shows_only_the_owners_in_these_states_and_none_deleted(store):
+    shown = an_image(status=Status.COMPLETED)
+    await keep(
+        store,
+        shown,
+        an_image(status=Status.FAILED),
+        an_image(status=Status.COMPLETED, deleted_at=NOON),
+        an_image(status=Status.COMPLETED, owner="another"),
+    )
+
+    assert await store.history("local", [Status.COMPLETED], limit=10) == [shown]
+    assert await store.total("local", [Status.COMPLETED]) == 1
+    assert await store.total("local", [Status.COMPLETED, Status.FAILED]) == 2
+    assert await store.history("nobody", list(Status), limit=10) == []
+    assert await store.total("nobody", list(Status)) == 0
+    assert await store.history("local", [], limit=10) == []
+    assert await store.total("local", []) == 0
+
+
+@pytest.mark.parametrize("statuses", [[Status.COMPLETED], list(Status)])
+async def test_history_pages_by_offset_and_by_position_alike(store, statuses):
+    records = [an_image(created_at=NOON + SECOND * (n // 4), status=statuses[n % len(statuses)]) for n in range(23)]
+    await keep(store, *records)
+    whole = sorted(records, key=lambda image: (image.created_at, image.id), reverse=True)
+
+    by_offset = [await store.history("local", statuses, limit=5, offset=offset) for offset in range(0, 30, 5)]
+    by_position, after = [], None
+    while page := await store.history("local", statuses, limit=5, after=after):
+        by_position.append(page)
+        after = Position(page[-1].created_at, page[-1].id)
+
+    assert [image for page in by_offset for image in page] == whole
+    assert by_position == by_offset[:5]
+
+
+async def test_history_from_a_position_bears_an_image_that_has_gone(store):
+    records = [an_image(created_at=NOON - SECOND * n) for n in range(4)]
+    await keep(store, *records)
+    after = Position(records[1].created_at, records[1].id)
+    await store.remove(records[1])
+
+    assert await store.history("local", [Status.QUEUED], limit=10, after=after) == records[2:]
+
+
+async def test_total_follows_every_change(store):
+    states = [[Status.QUEUED], [Status.RUNNING], [Status.COMPLETED], list(Status)]
+    image = an_image()
+    steps = [
+        (store.insert, image),
+        (store.replace, claimed := moves.claim(image, lease=LEASE, now=NOON, deadline=timedelta(hours=1))),
+        (store.replace, done := moves.complete(claimed, lease=LEASE, attempt=1, picture=PICTURE, now=NOON)),
+        (store.replace, pinned := moves.pin(done, pinned=True)),
+        (store.replace, deleted := moves.delete(pinned, now=NOON)),
+        (store.remove, deleted),
+    ]
+
+    seen = []
+    for write, record in steps:
+        await write(record)
+        seen.append([await store.total("local", some) for some in states])
+
+    assert seen == [[1, 0, 0, 1], [0, 1, 0, 1], [0, 0, 1, 1], [0, 0, 1, 1], [0, 0, 0, 0], [0, 0, 0, 0]]

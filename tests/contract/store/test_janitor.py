@@ -1,0 +1,245 @@
+"""What the janitor asks."""
+
+from datetime import timedelta
+
+import pytest
+
+from common import moves
+from common.images import EventDue, Lease, Status
+from common.store.port import Position
+from tests.contract.store.records import DUE, LEASE, MS, SECOND, ids, keep
+from tests.making import NOON, an_image
+
+
+@pytest.mark.parametrize(
+    ("fields", "is_found"),
+    [
+        ({}, True),
+        ({"sent_at": NOON}, True),
+        ({"not_before": NOON}, True),
+        ({"not_before": NOON + SECOND}, False),
+        ({"status": Status.RUNNING}, False),
+        ({"status": Status.CANCELLED, "deleted_at": NOON}, False),
+    ],
+)
+async def test_waiting(store, fields, is_found):
+    image = an_image(**fields)
+    await store.insert(image)
+
+    assert await store.waiting(NOON, limit=10) == [image.id] * is_found
+
+
+async def test_who_waits_longest_stands_first_and_a_retry_behind_those_who_came_meanwhile(store):
+    retried = an_image(not_before=NOON + 2 * SECOND)
+    at_once = sorted([an_image(), an_image(), an_image(owner="another")], key=lambda image: image.id)
+    order = ids([*at_once, an_image(created_at=NOON + SECOND), retried, an_image(created_at=NOON + 3 * SECOND)])
+    await keep(store, retried, *at_once[::-1])
+    await keep(store, an_image(id=order[5], created_at=NOON + 3 * SECOND))
+    await keep(store, an_image(id=order[3], created_at=NOON + SECOND))
+
+    assert await store.waiting(NOON + 3 * SECOND, limit=10) == order
+    assert await store.waiting(NOON + 3 * SECOND, limit=4) == order[:4]
+    assert await store.waiting(NOON + 2 * SECOND, limit=10) == order[:5]
+    before = [await store.waiting_before(image.waits_since, image.id, limit=10) for image in [*at_once, retried]]
+    assert before == [0, 1, 2, 4]
+    assert await store.waiting_before(retried.waits_since, retried.id, limit=3) == 3
+
+
+async def test_an_image_that_is_taken_waits_no_longer_and_one_that_is_given_back_waits_again(store):
+    image, other = an_image(), an_image(created_at=NOON + SECOND)
+    await keep(store, image, other)
+    claimed = moves.claim(image, lease=LEASE, now=NOON + SECOND, deadline=timedelta(hours=1))
+
+    await store.replace(claimed)
+    taken = await store.waiting(NOON + 5 * SECOND, limit=10)
+    await store.replace(moves.give_back(claimed, lease=LEASE, attempt=1, now=NOON + 2 * SECOND))
+
+    assert taken == [other.id]
+    assert await store.waiting(NOON + 5 * SECOND, limit=10) == [other.id, image.id]
+
+
+@pytest.mark.parametrize(
+    ("fields", "is_found"),
+    [
+        ({}, True),
+        ({"created_at": NOON}, False),
+        ({"sent_at": NOON - SECOND}, False),
+        ({"status": Status.RUNNING}, False),
+        ({"status": Status.FAILED}, False),
+        ({"not_before": NOON + SECOND}, True),
+        ({"not_before": NOON + 2 * SECOND}, False),
+    ],
+)
+async def test_unsent(store, fields, is_found):
+    image = an_image(**{"created_at": NOON - SECOND, **fields})
+    await store.insert(image)
+
+    found = await store.unsent(created_before=NOON, now=NOON + SECOND, limit=10)
+
+    assert found == [image] * is_found
+
+
+@pytest.mark.parametrize(
+    ("fields", "is_found"),
+    [
+        ({}, True),
+        ({"sent_at": NOON}, False),
+        ({"sent_at": None}, False),
+        ({"status": Status.RUNNING}, False),
+        ({"not_before": NOON - SECOND}, True),
+        ({"not_before": NOON}, False),
+    ],
+)
+async def test_sent_before(store, fields, is_found):
+    image = an_image(**{"sent_at": NOON - SECOND, **fields})
+    await store.insert(image)
+
+    assert await store.sent_before(NOON, limit=10) == [image] * is_found
+
+
+async def test_last_started_is_the_latest_that_a_worker_answered(store):
+    assert await store.last_started() is None
+    await keep(
+        store,
+        an_image(status=Status.COMPLETED, sent_at=NOON, started_at=NOON),
+        an_image(status=Status.RUNNING, sent_at=NOON + SECOND, started_at=NOON + 2 * SECOND),
+        an_image(sent_at=NOON + 5 * SECOND),
+        an_image(sent_at=NOON + 4 * SECOND, started_at=NOON + 3 * SECOND),
+        an_image(status=Status.CANCELLED, sent_at=NOON + 6 * SECOND),
+        an_image(status=Status.RUNNING, started_at=NOON + 7 * SECOND),
+    )
+
+    assert await store.last_started() == NOON + SECOND
+
+
+@pytest.mark.parametrize(("until", "is_found"), [(NOON - SECOND, True), (NOON, True), (NOON + SECOND, False)])
+async def test_lapsed(store, until, is_found):
+    image = an_image(status=Status.RUNNING, lease=Lease(token="t", worker="w", until=until))
+    await keep(store, image, an_image())
+
+    assert await store.lapsed(NOON, limit=10) == [image] * is_found
+
+
+@pytest.mark.parametrize("deleted_at", [None, NOON])
+async def test_owing(store, deleted_at):
+    image = an_image(status=Status.FAILED, event_due=DUE, deleted_at=deleted_at)
+    await keep(store, image, an_image(status=Status.FAILED))
+
+    assert await store.owing(since_before=NOON, limit=10) == []
+    assert await store.owing(since_before=NOON + SECOND, limit=10) == [image]
+
+
+async def test_overdue(store):
+    old = [an_image(created_at=NOON - SECOND, status=status) for status in Status]
+    await keep(store, *old, an_image(created_at=NOON))
+
+    found = await store.overdue(NOON, limit=10)
+
+    assert {image.status for image in found} == {Status.QUEUED, Status.RUNNING}
+    assert len(found) == 2
+
+
+@pytest.mark.parametrize(
+    ("fields", "is_found"),
+    [
+        ({}, True),
+        ({"status": Status.FAILED}, True),
+        ({"status": Status.CANCELLED}, True),
+        ({"status": Status.QUEUED}, False),
+        ({"status": Status.RUNNING}, False),
+        ({"created_at": NOON}, False),
+        ({"pinned": True}, False),
+        ({"deleted_at": NOON}, False),
+    ],
+)
+async def test_purgeable(store, fields, is_found):
+    image = an_image(**{"created_at": NOON - SECOND, "status": Status.COMPLETED, **fields})
+    await store.insert(image)
+
+    assert await store.purgeable(NOON, limit=10) == [image] * is_found
+    assert await store.count_purgeable(NOON) == is_found
+
+
+async def test_unburied_and_tombstones(store):
+    deleted = an_image(status=Status.COMPLETED, deleted_at=NOON)
+    buried = an_image(status=Status.COMPLETED, deleted_at=NOON, buried_at=NOON)
+    owing = an_image(status=Status.COMPLETED, deleted_at=NOON, buried_at=NOON, event_due=DUE)
+    await keep(store, deleted, buried, owing, an_image(status=Status.COMPLETED))
+
+    assert await store.unburied(deleted_before=NOON, limit=10) == []
+    assert await store.unburied(deleted_before=NOON + SECOND, limit=10) == [deleted]
+    assert await store.tombstones(buried_before=NOON, limit=10) == []
+    assert await store.tombstones(buried_before=NOON + SECOND, limit=10) == [buried]
+
+
+async def test_the_janitor_is_given_the_oldest_first_and_no_more_than_it_asked_for(store):
+    times = [NOON + SECOND * n for n in (2, 0, 3, 1)]
+    later = NOON + 60 * SECOND
+    queued = [an_image(created_at=moment) for moment in times]
+    sent = [an_image(created_at=later, sent_at=moment) for moment in times]
+    lapsed = [
+        an_image(created_at=later, status=Status.RUNNING, lease=Lease(token="t", worker="w", until=moment))
+        for moment in times
+    ]
+    owing = [
+        an_image(status=Status.FAILED, pinned=True, event_due=EventDue(type="x", revision=1, since=moment))
+        for moment in times
+    ]
+    final = [an_image(created_at=moment, status=Status.COMPLETED) for moment in times]
+    deleted = [an_image(status=Status.COMPLETED, deleted_at=moment) for moment in times]
+    buried = [an_image(status=Status.COMPLETED, deleted_at=NOON, buried_at=moment) for moment in times]
+    await keep(store, *queued, *sent, *lapsed, *owing, *final, *deleted, *buried)
+
+    answers = [
+        (queued, await store.unsent(created_before=later, now=later, limit=2)),
+        (sent, await store.sent_before(later, limit=2)),
+        (lapsed, await store.lapsed(later, limit=2)),
+        (owing, await store.owing(since_before=later, limit=2)),
+        (queued, await store.overdue(later, limit=2)),
+        (final, await store.purgeable(later, limit=2)),
+        (deleted, await store.unburied(deleted_before=later, limit=2)),
+        (buried, await store.tombstones(buried_before=later, limit=2)),
+    ]
+
+    assert [answer for _, answer in answers] == [[records[1], records[3]] for records, _ in answers]
+
+
+async def test_several_gives_those_on_record_and_tombstones_too(store):
+    records = [an_image(), an_image(deleted_at=NOON, buried_at=NOON)]
+    await keep(store, *records, an_image())
+
+    found = await store.several([*ids(records), an_image().id])
+
+    assert found == {image.id: image for image in records}
+    assert await store.several([]) == {}
+
+
+async def test_completed_walks_by_id(store):
+    records = [an_image(status=Status.COMPLETED) for _ in range(5)]
+    await keep(store, *records, an_image(status=Status.FAILED), an_image(status=Status.COMPLETED, deleted_at=NOON))
+    records.sort(key=lambda image: image.id)
+
+    assert await store.completed(after_id="", limit=3) == records[:3]
+    assert await store.completed(after_id=records[2].id, limit=3) == records[3:]
+    assert await store.completed(after_id=records[4].id, limit=3) == []
+
+
+async def test_times_are_compared_to_the_millisecond(store, wrong_on_stand_in):
+    wrong_on_stand_in("compares times by the second")
+    now = NOON + 500 * MS
+    running = {"status": Status.RUNNING, "created_at": now}
+    lapsed, leased = (
+        an_image(**running, lease=Lease(token="t", worker="w", until=moment)) for moment in (now, now + MS)
+    )
+    old, new = (an_image(status=Status.COMPLETED, created_at=moment) for moment in (now - MS, now))
+    due, early = (an_image(created_at=NOON, not_before=moment) for moment in (now, now + MS))
+    await keep(store, lapsed, leased, old, new, due, early)
+
+    found = [
+        await store.lapsed(now, limit=10),
+        await store.purgeable(now, limit=10),
+        await store.unsent(created_before=now, now=now, limit=10),
+        await store.history("local", [Status.COMPLETED], limit=10, after=Position(now, "")),
+    ]
+
+    assert found == [[lapsed], [old], [due], [old]]

@@ -1,0 +1,100 @@
+"""An event log that was trimmed or deleted, or holds what cannot be read."""
+
+import aio_pika
+import aiormq
+import pamqp.encode
+import pytest
+
+from common.bus.port import After, Since
+from common.bus.rabbitmq.topology import EVENTS, LOG_QUEUE
+from common.errors import CursorGone
+from common.messages import JanitorSwept as Swept
+from common.messages import SweepReport, encode
+from tests.contract.bus.support import EPOCH, event, now, order, some, until
+from tests.faults.bus.support import Reading, opened, raw_channel
+
+
+async def test_a_trimmed_log_says_that_the_cursor_is_gone(vhost: str):
+    data = SweepReport(
+        dry_run=True,
+        files_without_record=0,
+        records_without_file=0,
+        records_without_thumbnail=0,
+        examples=["x" * 30_000],
+    )
+    async with opened(vhost, log_bytes=1_000_000, log_segment=100_000, timeout_s=5) as bus:
+        await bus.publish(event(1))
+        (first,) = await some(bus, Since(EPOCH), 1)
+
+        async def is_trimmed() -> bool:
+            for number in range(20):
+                await bus.publish(Swept(id=f"swept-{number}", source="test", time=now(), data=data))
+            try:
+                await some(bus, After(first.cursor), 1)
+            except CursorGone:
+                return True
+            return False
+
+        await until(is_trimmed)
+
+
+async def test_a_cursor_past_the_end_is_gone(vhost: str):
+    async with opened(vhost, timeout_s=0.5) as bus:
+        for number in range(3):
+            await bus.publish(event(number))
+        with pytest.raises(CursorGone):
+            await some(bus, After("1000.event"), 1)
+
+
+async def test_a_log_that_was_deleted_says_so_to_who_reads_it(vhost: str):
+    async with opened(vhost, timeout_s=0.5) as bus, raw_channel(vhost) as channel:
+        await bus.publish(event(1))
+        reading = Reading(bus)
+        await reading.saw(1)
+        await channel.queue_delete(LOG_QUEUE)
+
+        with pytest.raises(CursorGone):
+            await reading.saw(2)
+        await bus.publish(event(2))
+        assert len(await some(bus, Since(EPOCH), 1)) == 1
+
+
+async def test_an_event_that_cannot_be_read_is_passed_over(vhost: str):
+    newer = b'{"specversion":"1.0","id":"1","source":"x","type":"image.framed","time":"2025-01-15T12:00:00Z","data":{}}'
+    async with opened(vhost) as bus, raw_channel(vhost) as channel:
+        exchange = await channel.get_exchange(EVENTS)
+        events = [event(1), event(2)]
+        await bus.publish(events[0])
+        for body in (b"\xff", newer, encode(order())):
+            await exchange.publish(aio_pika.Message(body), "image.deleted")
+        await bus.publish(events[1])
+
+        found = await some(bus, Since(EPOCH), 2)
+        assert [logged.event.id for logged in found] == [each.id for each in events]
+        assert await some(bus, After(found[0].cursor), 1) == found[1:]
+
+
+async def test_an_event_whose_frame_breaks_the_client_is_passed_over(vhost: str, monkeypatch: pytest.MonkeyPatch):
+    """A timestamp in microseconds is a year that Python does not have: the client library gives the link up."""
+    events = [event(1), event(2)]
+    async with opened(vhost) as bus:
+        await bus.publish(events[0])
+        await _publish_with_timestamp(vhost, EVENTS, "image.deleted", encode(event(99)), 1_736_942_400_000_000)
+        await bus.publish(events[1])
+        reading = Reading(bus)
+        await reading.saw(2)
+        await reading.stop()
+
+    assert reading.ids == [each.id for each in events]
+
+
+async def _publish_with_timestamp(url: str, exchange: str, key: str, body: bytes, timestamp: int) -> None:
+    """As a stranger may whose clock counts microseconds: no client library of Python lets one write it."""
+    connection = await aiormq.connect(url)
+    channel = await connection.channel()
+    properties = aiormq.spec.Basic.Properties(delivery_mode=2)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(pamqp.encode.METHODS, "timestamp", lambda value: int(value).to_bytes(8, "big"))
+        properties.timestamp = timestamp  # type: ignore[assignment]  # what it would not take
+        await channel.basic_publish(body, exchange=exchange, routing_key=key, properties=properties)
+    await connection.close()
