@@ -10,7 +10,6 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
-from functools import partial
 from pathlib import Path
 
 import aiohttp
@@ -19,7 +18,7 @@ from benchmarks import servers
 from benchmarks.filling import OWNER, fill_store
 from benchmarks.load import HEADERS, ORDER
 from benchmarks.measuring import Table, Watch, arguments, finish, percentile, say
-from common import images, moves
+from common import images
 from common.bus.connect import open_bus
 from common.bus.port import Bus
 from common.clock import SystemClock
@@ -29,9 +28,10 @@ from common.orders import GenerationRequest, new_image
 from common.outbox import Outbox
 from common.settings import Settings
 from common.store.connect import open_store
-from common.store.port import Store, change
+from common.store.port import Store
 from services.api.admission import Admission
 from services.api.images import _cursor
+from services.api.places import TOLD_APART
 from services.api.requests import parse
 
 AT_ONCE = 32
@@ -167,13 +167,8 @@ def _steps(store: Store, bus: Bus, clock: SystemClock, limited: Settings, free: 
         image = fresh()
         await bus.send(GenerateImage(id=image.id, source="api", subject=image.id, time=clock.now()))
 
-    recorded: list[images.Image] = []
-
-    async def note() -> None:
-        if not recorded:
-            recorded.append(fresh())
-            await store.insert(recorded[0])
-        await change(store, recorded[0].id, partial(moves.sent, attempts=0, now=clock.now()))
+    async def place() -> None:
+        await store.waiting_before(clock.now(), "", limit=TOLD_APART)
 
     return {
         "validate": validate,
@@ -181,7 +176,7 @@ def _steps(store: Store, bus: Bus, clock: SystemClock, limited: Settings, free: 
         "insert, with both limits": admit,
         "publish the queued event (stream)": queued,
         "send the command (quorum queue)": command,
-        "note that it was sent": note,
+        "its place in the queue": place,
     }
 
 

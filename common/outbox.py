@@ -29,7 +29,8 @@ from common.messages import (
     Progress,
     view,
 )
-from common.store.port import Store, change
+from common.notes import Notes
+from common.store.port import Move, Store, change
 
 log = logging.getLogger(__name__)
 
@@ -44,8 +45,9 @@ class Outbox:
     source: str
     media_url: str
     retention: timedelta
+    notes: Notes | None = None  # without, each note is written at once
 
-    async def order(self, image: Image, *, delay_s: float = 0) -> Image:
+    async def order(self, image: Image, *, delay_s: float = 0) -> None:
         """Tell that the image is queued, then send its command, then note that it was sent.
 
         Raises:
@@ -57,8 +59,7 @@ class Outbox:
             id=image.id, source=self.source, subject=image.id, time=self.clock.now(), traceparent=image.traceparent
         )
         await self.bus.send(command, delay_s=delay_s)
-        move = partial(moves.sent, attempts=image.attempts, now=self.clock.now())
-        return await change(self.store, image.id, move, known=image)
+        await self._note(image, partial(moves.sent, attempts=image.attempts, now=self.clock.now()))
 
     async def try_order(self, image: Image, *, delay_s: float = 0) -> None:
         """`order`, where the caller has done its part once the record stands."""
@@ -77,7 +78,7 @@ class Outbox:
         if due is None:
             return
         await self.bus.publish(self._due_event(image, due))
-        await change(self.store, image.id, partial(moves.event_published, due=due), known=image)
+        await self._note(image, partial(moves.event_published, due=due))
 
     async def try_announce(self, image: Image) -> None:
         """`announce`, where the caller has done its part once the record stands."""
@@ -85,6 +86,12 @@ class Outbox:
             await self.announce(image)
         except (Unavailable, NotFound) as error:
             log.warning("not announced, the janitor will: %s", error)
+
+    async def _note(self, image: Image, move: Move) -> None:
+        if self.notes is not None:
+            await self.notes.take(image.id, move)
+        else:
+            await change(self.store, image.id, move, known=image)
 
     def event(self, image: Image, event_type: Change, *, due: EventDue | None = None) -> ImageChanged:
         """A fact about the image as it is; its id makes a repeat known, and one that is due keeps its time as well."""

@@ -8,6 +8,7 @@ from datetime import timedelta
 from common.bus.port import Bus
 from common.clock import Clock
 from common.media.port import Media
+from common.notes import Notes
 from common.outbox import Outbox
 from common.settings import Settings
 from common.store.port import Store
@@ -22,8 +23,8 @@ class Parts:
     media: Media
     clock: Clock
 
-    def outbox(self, settings: Settings, *, source: str) -> Outbox:
-        """By which the service of this name speaks of images."""
+    def outbox(self, settings: Settings, *, source: str, notes: Notes | None = None) -> Outbox:
+        """By which the service of this name speaks of images; without `notes` it writes each of them at once."""
         return Outbox(
             bus=self.bus,
             store=self.store,
@@ -31,4 +32,5 @@ class Parts:
             source=source,
             media_url=settings.media_prefix,
             retention=timedelta(days=settings.retention_days),
+            notes=notes,
         )

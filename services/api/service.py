@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 import aiohttp
 
 from common.capabilities import CapabilitiesOf
+from common.notes import Notes
 from common.parts import Parts
 from common.serving import serving
 from common.settings import Settings
@@ -48,6 +49,7 @@ async def api_running(settings: Settings, parts: Parts, *, inference_url: str | 
         data=signing.data,
     )
     places = Places(store, live, clock, interval_s=settings.places_interval)
+    notes = Notes(store)
     async with aiohttp.ClientSession() as http, asyncio.TaskGroup() as group:
         capabilities = (
             CapabilitiesOf(http, url=inference_url, api_key=settings.inference_service_api_key, clock=clock)
@@ -60,7 +62,7 @@ async def api_running(settings: Settings, parts: Parts, *, inference_url: str | 
             bus=parts.bus,
             store=store,
             media=parts.media,
-            outbox=parts.outbox(settings, source=SOURCE),
+            outbox=parts.outbox(settings, source=SOURCE, notes=notes),
             live=live,
             places=places,
             capabilities=capabilities,
@@ -69,6 +71,7 @@ async def api_running(settings: Settings, parts: Parts, *, inference_url: str | 
             signing=signing,
             admission=Admission(settings, store=store, clock=clock),
         )
+        group.create_task(notes.run())
         running = [group.create_task(live.run()), group.create_task(places.run())]
         if jwks is not None:
             running.append(group.create_task(jwks.run()))
@@ -82,6 +85,7 @@ async def api_running(settings: Settings, parts: Parts, *, inference_url: str | 
             yield port
         for task in running:
             task.cancel()
+        notes.close()
 
 
 async def run_api(settings: Settings, parts: Parts, *, inference_url: str | None, stopping: asyncio.Event) -> None:

@@ -12,6 +12,7 @@ import aiohttp
 
 from common.bus.port import Bus, DeadLetter, Done, Outcome, Taking, WorkQueue
 from common.messages import CancelImage, Event, GenerateImage, Tick
+from common.notes import Notes
 from common.parts import Parts
 from common.settings import Settings
 from services.generator.circuit import Circuit
@@ -41,9 +42,10 @@ async def run_generator(settings: Settings, parts: Parts, *, inference_url: str,
             pause_s=settings.circuit_pause,
             reachable=inference.capabilities.reachable,
         )
+        notes = Notes(parts.store)
         studio = Studio(
             store=parts.store,
-            outbox=parts.outbox(settings, source=SOURCE),
+            outbox=parts.outbox(settings, source=SOURCE, notes=notes),
             media=parts.media,
             inference=inference,
             circuit=circuit,
@@ -52,7 +54,10 @@ async def run_generator(settings: Settings, parts: Parts, *, inference_url: str,
             token=secrets.token_hex(8),
             worker=f"{socket.gethostname()}:{os.getpid()}",
         )
-        await _take_work(studio, parts.bus, settings, stopping)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(notes.run())
+            await _take_work(studio, parts.bus, settings, stopping)
+            notes.close()
 
 
 async def _take_work(studio: Studio, bus: Bus, settings: Settings, stopping: asyncio.Event) -> None:

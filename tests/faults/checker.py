@@ -27,6 +27,7 @@ from common.messages import ApiJoined
 from common.moves import WORKER_LOST
 from common.settings import Settings
 from common.store.connect import open_store
+from common.store.port import Store
 from tests.faults.waiting import until
 
 TERMINAL = {"image.completed", "image.failed", "image.cancelled"}
@@ -88,19 +89,29 @@ async def check(
 
 
 async def until_quiet(settings: Settings, limit_s: float = 30) -> None:
-    """Wait until nothing is under way: no image open, no event due, no queue but empty. TimeoutError past the limit."""
-    ever = datetime(2100, 1, 1, tzinfo=UTC)
+    """Wait until nothing is under way: the records settled, and no queue but empty. TimeoutError past the limit."""
     async with open_store(settings.store_url, timeout_s=10) as store:
 
         async def is_quiet() -> bool:
-            return not (
-                await store.total(OWNER, {Status.QUEUED, Status.RUNNING})
-                or await store.owing(since_before=ever, limit=1)
-                or await store.unburied(deleted_before=ever, limit=1)
-                or any((await queue_lengths(settings)).values())
-            )
+            return await _is_settled(store) and not any((await queue_lengths(settings)).values())
 
         await until(is_quiet, limit_s=limit_s, pause_s=0.2)
+
+
+async def until_settled(settings: Settings) -> None:
+    """Wait until the records owe nothing, whatever the queues hold."""
+    async with open_store(settings.store_url, timeout_s=10) as store:
+        await until(lambda: _is_settled(store))
+
+
+async def _is_settled(store: Store) -> bool:
+    """No image open, no event due, and what is deleted is buried."""
+    ever = datetime(2100, 1, 1, tzinfo=UTC)
+    return not (
+        await store.total(OWNER, {Status.QUEUED, Status.RUNNING})
+        or await store.owing(since_before=ever, limit=1)
+        or await store.unburied(deleted_before=ever, limit=1)
+    )
 
 
 async def records_in(settings: Settings, accepted: Collection[str]) -> dict[str, Image]:

@@ -13,7 +13,7 @@ from common.images import Failure, new_image_id
 from common.messages import GenerateImage, encode
 from common.store.connect import open_store
 from services.cli import main
-from tests.faults.checker import check, files_in, queue_lengths, until_quiet
+from tests.faults.checker import check, files_in, queue_lengths, until_quiet, until_settled
 from tests.faults.scene import Scene
 from tests.faults.waiting import until
 from tests.house import FrontEnd
@@ -167,6 +167,7 @@ async def test_row_22_an_order_that_kills_its_workers_fails_and_ends_as_a_dead_l
     await until_letters(stage, 1)
     [line] = (await operator.types("dead-letters", "list")).splitlines()
     assert "image.generate  worker_lost: 6 workers" in line
+    await until_settled(stage.known)
     await stage.sweep()
     found = await check(stage.known, accepted=[image_id], painted=stage.painted())
     assert found.violations == []
