@@ -1,6 +1,6 @@
 """The story of one command, top to bottom: claim, paint, check, keep, tell.
 
-    claim ─▶ started ─▶ paint ─▶ check ─▶ file + thumbnail ─▶ record ─▶ completed ─▶ done
+    claim ─▶ started ∥ paint ─▶ check ─▶ file ∥ thumbnail ─▶ record ─▶ completed ─▶ done
                          │                                     │
                          └─ fails: back to the queue, or failed└─ no longer ours: its files are removed
 
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Mapping
 from datetime import timedelta
 from functools import partial
 
@@ -157,8 +158,9 @@ async def _under_lease(image: Image, studio: Studio) -> Picture:
             keeper = group.create_task(_keep_lease(image, studio))
             teller = ProgressTeller(image, studio.outbox, studio.clock)
             telling = group.create_task(teller.run())
+            # beside the painting, and waited for at the end of the group: it stands in the log before what follows
+            group.create_task(_tell_started(image, studio))
             try:
-                await _tell_started(image, studio)
                 return await _paint(image, studio, teller)
             finally:
                 keeper.cancel()
@@ -226,6 +228,13 @@ async def _paint(image: Image, studio: Studio, teller: ProgressTeller) -> Pictur
         height=checked.height,
         generation_time=round(studio.clock.monotonic() - started_s, 3),
     )
-    await studio.media.put(picture.image_file, content)
-    await studio.media.put(picture.thumbnail, checked.thumbnail)
+    await _keep({picture.image_file: content, picture.thumbnail: checked.thumbnail}, studio)
     return picture
+
+
+async def _keep(files: Mapping[str, bytes], studio: Studio) -> None:
+    """All at once, for each waits for the disk; where one is not taken, the others are waited for all the same."""
+    puts = (studio.media.put(key, content) for key, content in files.items())
+    for outcome in await asyncio.gather(*puts, return_exceptions=True):
+        if isinstance(outcome, BaseException):
+            raise outcome

@@ -96,7 +96,7 @@ async def test_row_43_a_worker_cancelled_in_the_middle_of_a_write_reads_the_reco
 
 
 async def test_row_45_a_full_disk_is_nobodys_failure_and_leaves_no_half_file(tmp_path):
-    full = [False, False]
+    full = [False, False, False]  # both files of one attempt, then one of the next
 
     async with bench(tmp_path, seen_by_worker=lambda port: Failing(port, "put", applied=full)) as made:
         image = await made.final(await made.order())
