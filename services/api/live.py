@@ -112,7 +112,7 @@ class LiveEvents:
         self._place: dict[str, int] = {}
         self._count = 0
         self._known = Known(bus)
-        self._listeners: dict[str, set[Callable[[Shown], None]]] = {}
+        self._listeners: dict[str | None, set[Callable[[Shown], None]]] = {}
         self._waiting: dict[str, set[asyncio.Event]] = {}
         self._marks: dict[str, asyncio.Event] = {}
         self._caught_up = asyncio.Event()
@@ -201,7 +201,7 @@ class LiveEvents:
 
     def _show(self, shown: Shown) -> None:
         metrics.events_shown.labels(shown.event.type).inc()
-        for hear in list(self._listeners.get(shown.event.owner, ())):
+        for hear in [*self._listeners.get(shown.event.owner, ()), *self._listeners.get(None, ())]:
             hear(shown)
         if shown.event.type in FINAL_EVENTS:
             for waiting in self._waiting.get(shown.event.subject, ()):
@@ -238,8 +238,8 @@ class LiveEvents:
         return Shown(entry.cursor, event, self._data).as_kept if is_first else None
 
     @asynccontextmanager
-    async def listening(self, owner: str, hear: Callable[[Shown], None]) -> AsyncIterator[None]:
-        """Call `hear` with each event of this owner from now on."""
+    async def listening(self, owner: str | None, hear: Callable[[Shown], None]) -> AsyncIterator[None]:
+        """Call `hear` with each event of this owner from now on; None is all of them."""
         listeners = self._listeners.setdefault(owner, set())
         listeners.add(hear)
         try:

@@ -2,7 +2,7 @@
 
     store ──waiting──▶ Places ──{"type": "places", "places": {"<id>": 3}}──▶ each websocket, of its owner's images only
                          ▲
-    hello, events ──▶ Waiting: which images of its owner one websocket waits for
+    hello, events ──▶ Waiting: which images an owner waits for
 
 A place is no event of the bus: every image that is taken changes it, and what says it has no cursor.
 """
@@ -12,15 +12,15 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Final
 
 from common.clock import Clock
 from common.errors import Unavailable
 from common.images import Image
-from common.messages import ImageChanged, ImageView
+from common.messages import AnyImageEvent, ImageChanged, ImageView
 from common.store.port import Store
 from services.api.live import LiveEvents, Shown
 
@@ -28,16 +28,17 @@ log = logging.getLogger(__name__)
 
 TOLD_APART: Final = 1000  # places; a look at so many takes a store a millisecond or few, however long the queue is
 BEYOND: Final = TOLD_APART + 1  # told of all that stand further back
+Tell = Callable[[str], None]
 
 
 class Waiting:
-    """What one websocket waits for, and which places it was told last. Knows of its own owner's images only."""
+    """What one owner waits for, and which places each of its websockets was told last."""
 
-    def __init__(self, tell: Callable[[str], None]) -> None:
-        self.tell = tell
-        self.wake: Callable[[], None] = lambda: None
+    def __init__(self, wake: Callable[[], None]) -> None:
+        self.told: dict[Tell, dict[str, int]] = {}
         self.since: dict[str, datetime] = {}
-        self.told: dict[str, int] = {}
+        self._wake = wake
+        self._found: dict[str, int] = {}
 
     def expect(self, images: Iterable[Image]) -> None:
         """Take up those of a snapshot that are queued."""
@@ -45,12 +46,11 @@ class Waiting:
             if image.waits_since is not None:
                 self._add(image.id, image.waits_since)
 
-    def hear(self, shown: Shown) -> None:
-        event = shown.event
+    def hear(self, event: AnyImageEvent) -> None:
         if isinstance(event, ImageChanged) and event.type == "image.queued" and isinstance(event.data, ImageView):
             self._add(event.subject, event.data.retry_at or event.data.created_at)
         elif self.since.pop(event.subject, None):
-            self.wake()
+            self._wake()
 
     def look(self, places: dict[str, int], now: datetime) -> None:
         """Tell the places where they are not what was told last; each frame holds all of them."""
@@ -62,53 +62,62 @@ class Waiting:
                 place = BEYOND
             if place is not None:
                 found[image_id] = place
-        if found != self.told:
-            self.told = found
-            self.tell(json.dumps({"type": "places", "places": found}, separators=(",", ":")))
+        self._found = found
+        frame = json.dumps({"type": "places", "places": found}, separators=(",", ":"))
+        for tell in [tell for tell, told in self.told.items() if told != found]:
+            self.told[tell] = found
+            tell(frame)
 
     def _stood_beyond(self, image_id: str) -> bool:
-        return self.told.get(image_id, BEYOND) == BEYOND
+        return self._found.get(image_id, BEYOND) == BEYOND
 
     def _add(self, image_id: str, since: datetime) -> None:
         if image_id in self.since or len(self.since) < TOLD_APART:  # limits keep an owner far below
             self.since[image_id] = since
-            self.wake()
+            self._wake()
 
 
 class Places:
-    """Of one api replica; `run` is the task that looks."""
+    """Of one api replica; `run` is the task that hears and looks."""
 
     def __init__(self, store: Store, live: LiveEvents, clock: Clock, *, interval_s: float) -> None:
         self._store = store
         self._live = live
         self._clock = clock
         self._interval_s = interval_s
-        self._all: set[Waiting] = set()
+        self._owners: dict[str, Waiting] = {}
         self._news = asyncio.Event()
 
-    @asynccontextmanager
-    async def telling(self, owner: str, waiting: Waiting) -> AsyncIterator[None]:
-        """Tell it the places of what this owner waits for, from now on."""
-        waiting.wake = self._news.set
-        self._all.add(waiting)
+    @contextmanager
+    def telling(self, owner: str, tell: Tell) -> Iterator[None]:
+        """Tell a websocket the places of what its owner waits for, from now on."""
+        waiting = self._owners.setdefault(owner, Waiting(self._news.set))
+        waiting.told[tell] = {}
         try:
-            async with self._live.listening(owner, waiting.hear):
-                yield
+            yield
         finally:
-            self._all.discard(waiting)
+            del waiting.told[tell]
+            if not waiting.told:
+                self._owners.pop(owner, None)
+
+    def expect(self, owner: str, images: Iterable[Image]) -> None:
+        """What a websocket was shown as in flight."""
+        if waiting := self._owners.get(owner):
+            waiting.expect(images)
 
     async def run(self) -> None:
         """Look again and again while somebody waits, else sleep until somebody does; never returns."""
-        while True:
-            await self._news.wait()
-            self._news.clear()
-            try:
-                await self._look()
-            except Unavailable as error:
-                log.debug("places are not known: %s", error)
-            if any(waiting.since for waiting in self._all):
-                self._news.set()
-            await asyncio.sleep(self._interval_s)
+        async with self._live.listening(None, self._hear):
+            while True:
+                await self._news.wait()
+                self._news.clear()
+                try:
+                    await self._look()
+                except Unavailable as error:
+                    log.debug("places are not known: %s", error)
+                if self._is_awaited:
+                    self._news.set()
+                await asyncio.sleep(self._interval_s)
 
     async def place(self, image: Image) -> int | None:
         """Of a queued image: 1 is next, `BEYOND` all behind the last that is told apart.
@@ -124,11 +133,19 @@ class Places:
             log.debug("the place is not known: %s", error)
             return None
 
+    def _hear(self, shown: Shown) -> None:
+        if waiting := self._owners.get(shown.event.owner):
+            waiting.hear(shown.event)
+
+    @property
+    def _is_awaited(self) -> bool:
+        return any(waiting.since for waiting in self._owners.values())
+
     async def _look(self) -> None:
         places: dict[str, int] = {}
         now = self._clock.now()
-        if any(waiting.since for waiting in self._all):
+        if self._is_awaited:
             ids = await self._store.waiting(now, limit=TOLD_APART)
             places = {image_id: place for place, image_id in enumerate(ids, 1)}
-        for waiting in list(self._all):
+        for waiting in list(self._owners.values()):
             waiting.look(places, now)

@@ -21,7 +21,6 @@ from common.errors import CursorGone, Invalid, LimitReached, Unavailable
 from common.images import Status
 from services.api.context import Call, Operation
 from services.api.live import Shown
-from services.api.places import Waiting
 from services.api.tickets import PROTOCOL
 
 log = logging.getLogger(__name__)
@@ -46,7 +45,6 @@ class Client:
         self._queue: OrderedDict[str, Shown | str] = OrderedDict()
         self._news = asyncio.Event()
         self.too_slow = asyncio.Event()
-        self.waiting = Waiting(self.hear_places)
 
     def hear(self, shown: Shown) -> None:
         """Queue an event; of progress only the newest is kept. Never waits."""
@@ -108,7 +106,7 @@ async def live(call: Call) -> web.StreamResponse:
     try:
         await context.live.ready()
         await socket.prepare(request)
-        async with context.places.telling(call.owner, client.waiting):
+        with context.places.telling(call.owner, client.hear_places):
             await _converse(client, call, request.query.get("after"))
     except (ConnectionError, TimeoutError):
         log.debug("a websocket broke off")
@@ -230,7 +228,7 @@ async def _snapshot(client: Client, call: Call, kind: str, cursor: str) -> None:
     found = await context.store.history(call.owner, IN_FLIGHT, limit=SNAPSHOT)
     images = [context.view(image).model_dump(mode="json", by_alias=True) for image in found]
     await client.socket.send_str(json.dumps({"type": kind, "cursor": cursor, "images": images}, ensure_ascii=False))
-    client.waiting.expect(found)
+    context.places.expect(call.owner, found)
 
 
 async def _read(client: Client, clock: Clock) -> None:

@@ -15,6 +15,7 @@ from common.clock import ManualClock, SystemClock
 from common.errors import CursorGone
 from common.outbox import Outbox
 from services.api.live import LiveEvents
+from services.api.places import Places
 from services.api.websocket import Client, _catch_up
 from tests.making import an_image
 
@@ -77,7 +78,9 @@ async def resumed(live: LiveEvents, after: str):
     async def history(*_arguments, **_named):
         return []
 
-    call = SimpleNamespace(owner="local", context=SimpleNamespace(live=live, store=SimpleNamespace(history=history)))
+    store = SimpleNamespace(history=history)
+    places = Places(store, live, CLOCK, interval_s=1)
+    call = SimpleNamespace(owner="local", context=SimpleNamespace(live=live, store=store, places=places))
     socket = Socket()
     client = Client(socket, None, buffer=100)  # type: ignore[arg-type]
     showing = asyncio.create_task(_catch_up(client, call, after))  # type: ignore[arg-type]

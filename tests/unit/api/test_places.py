@@ -225,18 +225,23 @@ def a_live():
     return LiveEvents(MemoryBus(), SimpleNamespace(), CLOCK, backlog=10, lookback_s=1, poll_s=1)
 
 
+def a_waiting(*images):
+    waiting = Waiting(lambda: None)
+    waiting.expect(images)
+    return waiting
+
+
 def looked(waiting, places, now=NOON):
-    """What one look tells, or None."""
+    """What one look tells a websocket that was there at the look before, or None."""
     heard: list[str] = []
-    waiting.tell = heard.append
+    waiting.told = {heard.append: next(iter(waiting.told.values()), {})}
     waiting.look(places, now)
     return json.loads(heard[0])["places"] if heard else None
 
 
 def test_what_has_not_changed_is_not_told_again():
     image = an_image()
-    waiting = Waiting(print)
-    waiting.expect([image])
+    waiting = a_waiting(image)
 
     found = [looked(waiting, {image.id: place}) for place in (3, 3, 2)]
 
@@ -247,8 +252,7 @@ def test_beyond_what_is_told_apart_one_place_stands_for_all():
     image, delayed = an_image(), an_image(not_before=NOON + HOUR)
     others = {f"other {number}": number for number in range(1, TOLD_APART + 1)}
     moved_up = {**dict(list(others.items())[:-1]), image.id: TOLD_APART}
-    waiting = Waiting(print)
-    waiting.expect([image, delayed])
+    waiting = a_waiting(image, delayed)
 
     found = [looked(waiting, places) for places in (others, moved_up, others)]
 
@@ -277,17 +281,17 @@ async def test_the_queue_is_looked_at_for_as_long_as_somebody_waits():
             await asyncio.sleep(0)
         return looks - before
 
-    places = Places(SimpleNamespace(waiting=waiting_ids), a_live(), ManualClock(), interval_s=0)
+    live = a_live()
+    places = Places(SimpleNamespace(waiting=waiting_ids), live, ManualClock(), interval_s=0)
     running = asyncio.create_task(places.run())
-    waiting = Waiting(print)
-    async with places.telling("local", waiting):
+    with places.telling("local", print):
         nobody_waits = await looks_in(20)
-        waiting.expect([image])
+        places.expect("local", [image])
         one_waits = await looks_in(20)
-        waiting.hear(Shown("cursor", a_deletion(image), plain))
+        live._show(Shown("cursor", a_deletion(image), plain))
         await looks_in(3)
         it_was_taken = await looks_in(20)
-        waiting.expect([image])
+        places.expect("local", [image])
     await looks_in(3)
     it_has_gone = await looks_in(20)
     running.cancel()
