@@ -279,7 +279,7 @@ def _replace(connection: sqlite3.Connection, image: Image, text: str) -> bool:
 
 
 def _rows(images: list[Image]) -> str:
-    return json.dumps([(image.id, image.revision - 1, image_text(image)) for image in images])
+    return json.dumps([(image.id, image.revision - 1, image_text(image)) for image in images], ensure_ascii=False)
 
 
 def _replace_several(connection: sqlite3.Connection, *, images: list[Image], rows: str) -> set[str]:
