@@ -63,8 +63,9 @@ class Waiting:
             if place is not None:
                 found[image_id] = place
         self._found = found
-        frame = json.dumps({"type": "places", "places": found}, separators=(",", ":"))
-        for tell in [tell for tell, told in self.told.items() if told != found]:
+        news = [tell for tell, told in self.told.items() if told != found]
+        frame = json.dumps({"type": "places", "places": found}, separators=(",", ":")) if news else ""
+        for tell in news:
             self.told[tell] = found
             tell(frame)
 

@@ -227,8 +227,8 @@ async def _snapshot(client: Client, call: Call, kind: str, cursor: str) -> None:
     context = call.context
     found = await context.store.history(call.owner, IN_FLIGHT, limit=SNAPSHOT)
     images = [context.view(image).model_dump(mode="json", by_alias=True) for image in found]
+    context.places.expect(call.owner, found)  # before what may take long, or an end in between would be forgotten
     await client.socket.send_str(json.dumps({"type": kind, "cursor": cursor, "images": images}, ensure_ascii=False))
-    context.places.expect(call.owner, found)
 
 
 async def _read(client: Client, clock: Clock) -> None:

@@ -44,15 +44,14 @@ export function Canvas({ session, open, reuse }) {
 function Card({ session, image, open, reuse }) {
   // a picture that comes into being before one's eyes is developed; one that was there is just shown
   const wasSeen = useRef(!isFinal(image));
-  const [isCovered, cover] = useReducer(() => true, false);
   const parts = {
     queued: () =>
       image.retryAt && image.error
-        ? html`<${Delayed} image=${image} />`
+        ? html`<${Delayed} image=${image} place=${session.pictures.placeOf(image)} />`
         : html`<${Waiting} place=${session.pictures.placeOf(image)} />`,
     running: () => html`<${Painting} image=${image} />`,
     completed: () => html`
-      <${Done} session=${session} image=${image} isFresh=${wasSeen.current} open=${open} cover=${cover} />
+      <${Done} session=${session} image=${image} isFresh=${wasSeen.current} open=${open} />
     `,
     failed: () => html`<${Failed} image=${image} />`,
   };
@@ -66,7 +65,7 @@ function Card({ session, image, open, reuse }) {
       aria-label=${`${STATES[image.status]}: ${words.brief(image.prompt)}`}
     >
       <div class="frame">
-        ${image.preview && !isCovered && html`<img class="preview" src=${image.preview} alt="" />`}
+        ${image.preview && wasSeen.current && html`<img class="preview" src=${image.preview} alt="" />`}
         ${parts[image.status]()}
       </div>
       <div class="caption">
@@ -149,7 +148,7 @@ function Painting({ image: { progress } }) {
   `;
 }
 
-function Delayed({ image }) {
+function Delayed({ image, place }) {
   const [, tick] = useReducer((count) => count + 1, 0);
   useEffect(() => {
     const timer = setInterval(tick, 1000);
@@ -160,16 +159,20 @@ function Delayed({ image }) {
     <div class="state">
       ${icon("alert")}
       <p>${seconds > 0 ? `Trying again in ${words.span(seconds)}` : "Trying again"}</p>
+      ${seconds <= 0 && place && html`<small>${words.place(place)}</small>`}
       <small title=${image.error.detail}>${words.hitch(image.error)}</small>
     </div>
   `;
 }
 
-function Done({ session, image, isFresh, open, cover }) {
+function Done({ session, image, isFresh, open }) {
   const [isLoaded, load] = useReducer(() => true, false);
-  const renew = () => session.renew(image.id, image.imageUrl);
-  // over a preview it only fades in, once it is there: the preview is what one sees until then
-  const developing = image.preview ? "fading" : "developing";
+  const renew = () => {
+    load(); // what stays away is an empty frame, not the preview for ever
+    session.renew(image.id, image.imageUrl);
+  };
+  // over a preview it only fades in, once it is there: the preview is what one sees until then, and goes after it
+  const developing = useRef(image.preview ? "fading" : "developing").current;
   return html`
     <button class="picture" onClick=${() => open(image.id)} aria-label=${`Open: ${words.brief(image.prompt)}`}>
       <img
@@ -178,7 +181,7 @@ function Done({ session, image, isFresh, open, cover }) {
         alt=""
         onLoad=${load}
         onError=${renew}
-        onAnimationEnd=${cover}
+        onAnimationEnd=${() => session.covered(image.id)}
       />
     </button>
   `;

@@ -43,9 +43,24 @@ export class Pictures {
     return this.onCanvas().filter((image) => !isFinal(image));
   }
 
-  /** In the queue: 1 is next, null is not known. What is heard is newer than the answer to the order. */
+  /** In the queue: 1 is next, null is not known. */
   placeOf(image) {
     return this.places[image.id] ?? image.queuePlace ?? null;
+  }
+
+  /** All places as heard. That is newer than what the answer to an order said, also of one that is named no more. */
+  hearPlaces(places) {
+    for (const id of Object.keys(places)) {
+      const known = this.byId.get(id);
+      if (known?.queuePlace) this.byId.set(id, { ...known, queuePlace: null });
+    }
+    this.places = places;
+  }
+
+  /** The picture has taken its place. */
+  forgetPreview(id) {
+    const known = this.byId.get(id);
+    if (known?.preview) this.byId.set(id, { ...known, preview: null });
   }
 
   isGone(id) {
@@ -69,7 +84,8 @@ export class Pictures {
       ...known,
       ...image,
       progress: isSameAttempt ? known.progress : null,
-      queuePlace: image.queuePlace ?? (isSameAttempt ? known.queuePlace : null), // an event does not say it
+      // an event does not say it, and what the websocket said is newer
+      queuePlace: image.id in this.places ? null : (image.queuePlace ?? (isSameAttempt ? known.queuePlace : null)),
       // it lies below the picture until that is there
       preview: known?.attempts === image.attempts && SHOWN_SO_FAR.has(image.status) ? known.preview : null,
     });
@@ -165,7 +181,10 @@ export class Pictures {
 
   #trim() {
     const finished = this.canvas.filter((id) => this.byId.get(id).status === "completed");
-    for (const id of finished.slice(FINISHED_SHOWN)) this.canvas = without(this.canvas, id);
+    for (const id of finished.slice(FINISHED_SHOWN)) {
+      this.canvas = without(this.canvas, id);
+      this.forgetPreview(id);
+    }
   }
 
   #forget(id) {

@@ -137,6 +137,12 @@ export class Session {
     }
   }
 
+  /** Its picture lies over the preview in full. */
+  covered(id) {
+    this.pictures.forgetPreview(id);
+    this.changed();
+  }
+
   /** A file of the image could not be shown: its URL may have run out while the page lay open. Asked once for each. */
   renew(id, url) {
     if (this.#renewed.has(url)) return;
@@ -174,6 +180,7 @@ export class Session {
   }
 
   #greeted({ images, isFresh }) {
+    this.pictures.places = {}; // those of before the connection was lost
     const shown = this.history.isLoaded
       ? this.pictures.inWork().map(({ id }) => id)
       : recall(sessionStorage, ON_CANVAS) ?? [];
@@ -190,10 +197,11 @@ export class Session {
   #heard(frame) {
     const { type, subject: id, attempt, data } = frame;
     if (type === "places") {
-      this.pictures.places = frame.places;
+      this.pictures.hearPlaces(frame.places);
       this.changed();
       return;
     }
+    if (id === undefined || data === undefined) return; // of a newer server
     if (!this.pictures.isNews(frame)) return;
     if (type === "image.progress") {
       this.pictures.progress(id, data, attempt);
