@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import binascii
 import json
 import logging
 from collections.abc import AsyncIterator, Callable
@@ -60,7 +59,7 @@ class InferenceClient:
         `on_preview` gets what the picture looks like on the way, not checked either.
 
         Raises:
-            Unreachable, Transient, Rejected, BadImage: as the table of the design says.
+            Unreachable, Transient, Rejected, BadImage: as the table of docs/inference-http.md says.
         """
         try:
             async with asyncio.timeout(self._timeout_s):
@@ -232,7 +231,7 @@ def _event(block: bytes) -> tuple[str, dict[str, object]] | None:
 def _preview(data: dict[str, object]) -> bytes | None:
     try:
         return base64.b64decode(str(data.get("b64_json")), validate=True)
-    except (binascii.Error, ValueError) as error:
+    except ValueError as error:  # binascii.Error is one; text beyond ASCII raises it bare
         log.debug("preview passed over: %s", error)
         return None
 
@@ -245,7 +244,7 @@ def _step(data: dict[str, object]) -> tuple[int, int]:
 def _decoded(data: dict[str, object], *, max_bytes: int) -> bytes:
     try:
         content = base64.b64decode(str(data.get("b64_json")), validate=True)
-    except binascii.Error as error:
+    except ValueError as error:  # binascii.Error is one; text beyond ASCII raises it bare
         raise BadImage("the picture in the stream is not base64") from error
     if len(content) > max_bytes:
         raise BadImage(f"the picture has more than {max_bytes} bytes")

@@ -23,7 +23,7 @@ _READ: Final = tuple(each.name for each in Format)
 _QUALITY: Final = 85
 _PREVIEW_SIDES: Final = (256, 128)  # pixels; the second for what is too noisy to be small in the first
 _PREVIEW_QUALITY: Final = 50  # shown soft, for a second: 3-8 kB, and 4 ms to make
-_MAX_PREVIEW_PIXELS: Final = 2048 * 2048  # 12 MB decoded; services show a picture in work at its size or below
+_MAX_PREVIEW_PIXELS: Final = 2048 * 2048  # 17 MB decoded, twice; services show a picture at its size at most
 # what a thumbnail can be saved from in each format; other modes are brought to RGB or RGBA first
 _MODES: Final = {
     Format.PNG: frozenset({"1", "L", "LA", "RGB", "RGBA"}),

@@ -17,6 +17,7 @@ from services.generator.pictures import preview_of
 
 log = logging.getLogger(__name__)
 
+MAX_STEPS = 1_000_000  # beyond any order, and few enough to reckon with
 PACE_S = 0.25  # what an eye follows; a 1,000-step job must not flood the log
 PREVIEW_PACE_S = 1.0  # a preview is some ten times as large as all else that progress says
 MAX_PREVIEW_BYTES = 16_000  # twice what a busy picture takes; docs/messages.md says what that adds up to
@@ -37,17 +38,13 @@ class ProgressTeller:
 
     def step(self, step: int, steps: int) -> None:
         """Steps done of steps in all; what makes no sense is passed over."""
-        if 0 < step <= steps:
+        if 0 < step <= steps <= MAX_STEPS:
             self._newest = (step, steps)
             self._news.set()
 
     def preview(self, content: bytes) -> None:
         """What the picture looks like so far, unchecked; told with the next step for which it is time."""
         self._unseen = content
-
-    def close(self) -> None:
-        """The picture is there: what is not told by now is old."""
-        self._newest = None
 
     async def run(self) -> None:
         while True:

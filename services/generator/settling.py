@@ -35,7 +35,7 @@ async def complete(image: Image, picture: Picture, studio: Studio) -> Image:
 
 
 async def fail_or_retry(image: Image, error: InferenceError, studio: Studio) -> tuple[Image, float]:
-    """What the inference service's failure means for the image: the table of the design, section 2."""
+    """What the inference service's failure means for the image: the table of docs/inference-http.md."""
     delays = studio.settings.retry_delays
     match error:
         case Unreachable():
@@ -54,6 +54,7 @@ async def retry(
 ) -> tuple[Image, float]:
     """Back to the queue; the command waits in the broker, no slot is held here."""
     now = studio.clock.settled()
+    delay_s = min(delay_s, studio.settings.generation_deadline)  # a service may ask for more, of any size
     move = partial(
         moves.retry,
         lease=studio.lease(),

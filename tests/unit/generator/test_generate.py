@@ -113,6 +113,17 @@ async def test_progress_is_relayed_where_the_service_tells_it(tmp_path):
         assert image.status == "completed"
 
 
+async def test_progress_that_makes_no_sense_is_passed_over(tmp_path):
+    async with bench(tmp_path) as made:
+        made.inference.capabilities = {"models": []}
+        beyond_any = [("progress", {"step": step, "steps": 10**400}) for step in (1, 2)]
+        made.inference.will(events(*beyond_any, completed(picture())))
+
+        image = await made.final(await made.order())
+
+        assert (image.status, len(made.inference.orders)) == ("completed", 1)
+
+
 @pytest.mark.parametrize("code", [408, 425, 429, 500, 503])
 async def test_row_28_a_busy_service_is_asked_again(tmp_path, code):
     async with bench(tmp_path) as made:
@@ -141,6 +152,15 @@ async def test_row_28_retry_after_is_honoured(tmp_path):
         told = [event async for event in _upto(made, image_id, "image.queued", 2)]
 
         assert told[-1].data.retry_at - told[-1].time > timedelta(seconds=290)
+
+
+async def test_a_retry_after_beyond_any_date_is_cut(tmp_path):
+    async with bench(tmp_path) as made:
+        made.inference.will(status(429, headers={"Retry-After": "1763800000000"}))
+
+        told = [event async for event in _upto(made, await made.order(), "image.queued", 2)]
+
+        assert told[-1].data.retry_at - told[-1].time <= timedelta(days=1)
 
 
 async def _upto(made, image_id, event_type, count):
@@ -181,6 +201,15 @@ async def test_row_33_a_bad_picture_is_tried_once_more_then_fails(tmp_path, cont
         assert (image.status, image.attempts, image.error.code) == ("failed", 2, "bad_image")
         assert made.inference.keys == [image.id, f"{image.id}-2"]
         assert made.files() == []
+
+
+async def test_row_33_a_stream_whose_picture_is_no_base64_is_a_bad_picture(tmp_path):
+    async with bench(tmp_path) as made:
+        made.inference.capabilities = {"models": []}
+        made.inference.always(events(("completed", {"b64_json": "caf\u00e9", "format": "png"})))
+        image = await made.final(await made.order())
+
+        assert (image.status, image.attempts, image.error.code) == ("failed", 2, "bad_image")
 
 
 async def test_row_35_a_body_without_end_is_cut_at_the_limit(tmp_path):
