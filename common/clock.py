@@ -38,17 +38,19 @@ class _Pace:
 
     def __init__(self, wall: datetime, monotonic_s: float) -> None:
         self._start = wall - timedelta(seconds=monotonic_s)
-        self._stepped_s: float | None = None
+        self._stepped: tuple[datetime, float] | None = None  # to where, and when
 
     def at(self, wall: datetime, monotonic_s: float) -> datetime:
         start = wall - timedelta(seconds=monotonic_s)
         step = start - self._start
-        has_stood = self._stepped_s is not None and monotonic_s - self._stepped_s >= BELIEVED_AFTER_S
+        if self._stepped is not None and abs(start - self._stepped[0]) > STEP:
+            self._stepped = None  # it has stepped once more
+        has_stood = self._stepped is not None and monotonic_s - self._stepped[1] >= BELIEVED_AFTER_S
         if abs(step) <= STEP or has_stood:
-            self._start, self._stepped_s = start, None
+            self._start, self._stepped = start, None
             return wall
-        if self._stepped_s is None:
-            self._stepped_s = monotonic_s
+        if self._stepped is None:
+            self._stepped = (start, monotonic_s)
             log.warning(
                 "the clock of this host has stepped by %+.0f s: not believed for %d s; is NTP at work?",
                 step.total_seconds(),
@@ -59,7 +61,7 @@ class _Pace:
 
 class SystemClock:
     def __init__(self) -> None:
-        self._pace = _Pace(self.now(), self.monotonic())
+        self._pace = _Pace(self.now(), _since_boot_s())
 
     def now(self) -> datetime:
         return whole_ms(datetime.now(UTC))
@@ -68,7 +70,12 @@ class SystemClock:
         return time.monotonic()
 
     def settled(self) -> datetime:
-        return whole_ms(self._pace.at(self.now(), self.monotonic()))
+        return whole_ms(self._pace.at(self.now(), _since_boot_s()))
+
+
+def _since_boot_s() -> float:
+    """With the time that the host was suspended, which the monotonic clock leaves out: waking up is no step."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
 
 
 class ManualClock:

@@ -68,6 +68,7 @@ class Lease(Frozen):
     token: str
     worker: str
     until: AwareDatetime
+    length_s: float | None = None  # by which the worker lives: renewed each third of it
 
 
 class Failure(Frozen):

@@ -35,7 +35,7 @@ def claim(image: Image, *, lease: Lease, now: datetime, deadline: timedelta) -> 
     """Take the image for work: from the queue, or over from a worker whose lease ran out.
 
     Returns a failed image where it has outlived too many workers. Whether it is past its deadline is not asked here:
-    that is for the janitor, which has two clocks to tell by. A `not_before` past it is of a clock that was wrong.
+    that is for the janitor, which has two clocks to tell by. A `not_before` further ahead is of a wrong clock.
 
     Raises:
         Refused: it is final (`wrong_state`), another's (`leased`), or its retry is not due yet (`too_early`).
@@ -45,7 +45,7 @@ def claim(image: Image, *, lease: Lease, now: datetime, deadline: timedelta) -> 
         if image.lease is not None and image.lease.token == lease.token:
             return image
         image = _lapsed(image, now)
-    elif image.not_before is not None and now < image.not_before < image.created_at + deadline:
+    elif image.not_before is not None and now < image.not_before <= now + deadline:
         raise Refused(f"image {image.id} is not due before {image.not_before}", status=image.status, code="too_early")
     if image.lost >= MAX_LOST:
         return _worker_lost(image, now)

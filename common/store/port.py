@@ -91,7 +91,7 @@ class Store(Protocol):
         """The latest `sent_at` of an image that a worker has taken since it was sent."""
 
     async def lapsed(self, now: datetime, *, limit: int) -> list[Image]:
-        """Running under a lease that has run out."""
+        """Running under a lease whose `until` has come; the one that has been over for longest first."""
 
     async def owing(self, *, since_before: datetime, limit: int) -> list[Image]:
         """With an event due since before that."""

@@ -184,7 +184,7 @@ def _version(connection: sqlite3.Connection) -> int | None:
 def _steps_from(version: int) -> Iterator[str]:
     for step in range(version, VERSION):
         yield from _STEPS[step]
-    yield f"PRAGMA user_version = {VERSION}"
+        yield f"PRAGMA user_version = {step + 1}"
 
 
 def _statements() -> Iterator[str]:

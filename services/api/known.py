@@ -76,7 +76,7 @@ class Known:
         stays unknown, and its repeat is shown.
         """
         told = _first_told(event)
-        if told is None or self._reaches(told):
+        if told is None or self._reaches(told) or not self._first:  # without a border there is no end to a look
             return
         async with self._reaching:
             if not self._reaches(told):

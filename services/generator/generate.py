@@ -50,11 +50,11 @@ async def generate(command: GenerateImage, studio: Studio) -> Outcome:
 
 
 async def _over(image: Image, studio: Studio) -> Outcome:
-    """The claim itself has failed the image. An order that kills its workers is kept for people to look at."""
-    error = image.error or Failure(code=image.status, detail="")
+    """The claim itself has failed the image, which kills its workers: its order is kept for people to look at."""
+    error = image.error or Failure(code=moves.WORKER_LOST, detail="")
     log.warning("%s: %s", image.status, error.code)
     await studio.outbox.try_announce(image)
-    return Reject(f"{error.code}: {error.detail}") if error.code == moves.WORKER_LOST else Done()
+    return Reject(f"{error.code}: {error.detail}")
 
 
 async def _claimed(command: GenerateImage, studio: Studio) -> Image:
@@ -158,7 +158,7 @@ async def _under_lease(image: Image, studio: Studio) -> Picture:
             keeper = group.create_task(_keep_lease(image, studio))
             teller = ProgressTeller(image, studio.outbox, studio.clock)
             telling = group.create_task(teller.run())
-            # beside the painting, and waited for at the end of the group: it stands in the log before what follows
+            # beside the painting; before an end is told the group waits for it, so that it stands first in the log
             group.create_task(_tell_started(image, studio))
             try:
                 return await _paint(image, studio, teller)

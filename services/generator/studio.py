@@ -46,8 +46,9 @@ class Studio:
             stopped.set()
 
     def lease(self) -> Lease:
-        until = self.clock.settled() + timedelta(seconds=self.settings.lease)
-        return Lease(token=self.token, worker=self.worker, until=until)
+        length_s = self.settings.lease
+        until = self.clock.settled() + timedelta(seconds=length_s)
+        return Lease(token=self.token, worker=self.worker, until=until, length_s=length_s)
 
     async def move(self, image_id: str, move: Move, *, known: Image | None = None) -> Image:
         """Apply a move, however long the store is away."""

@@ -11,6 +11,7 @@ from common import metrics
 
 log = logging.getLogger(__name__)
 
+AT_ONCE_S: Final = 1.0  # a tick that waited comes within milliseconds of the ack before it
 TOLERATED_S: Final = 10.0  # a tick is told to the second, and may wait for the run before it
 
 
@@ -20,9 +21,19 @@ class Agreement:
 
     _last_s: float = 0.0
     _told_s: float = 0.0
+    _ran_until_s: float = float("-inf")
 
-    def compare(self, *, own: datetime, ticked_at: datetime) -> None:
-        """Two ticks in a row must differ alike: one alone may have waited for a janitor."""
+    def ran(self, now_s: float) -> None:
+        """A run has ended, by the monotonic clock."""
+        self._ran_until_s = now_s
+
+    def compare(self, *, own: datetime, now_s: float, ticked_at: datetime) -> None:
+        """Two ticks in a row must differ alike: one alone may have waited for a janitor.
+
+        One that comes upon the end of a run is not looked at: where runs are long, each waits for the one before.
+        """
+        if now_s - self._ran_until_s < AT_ONCE_S:
+            return
         ahead_s = (own - ticked_at).total_seconds()
         is_steady = abs(ahead_s - self._last_s) < TOLERATED_S
         self._last_s = ahead_s

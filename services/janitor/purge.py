@@ -33,11 +33,9 @@ async def purge(tick: TickData, *, tools: Tools) -> None:
         return
     purged, left = await _slice(cutoff, tools)
     if left:
-        # of the same time: who goes on has the same cutoff
-        go_on = Tick(
-            id=images.new_image_id(now), source=SOURCE, type="timer.purge", time=now, data=TickData(older_than=age_s)
-        )
-        await tools.bus.tick(go_on)
+        now = tools.surely()
+        data = TickData(older_than=(now - cutoff).total_seconds())  # who goes on has the same cutoff
+        await tools.bus.tick(Tick(id=images.new_image_id(now), source=SOURCE, type="timer.purge", time=now, data=data))
     if purged or tick.older_than is not None:
         await _report(purged, cutoff, tools, dry_run=False)
 

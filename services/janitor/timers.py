@@ -50,7 +50,8 @@ class Timer:
         try:
             if tick.token:
                 if self.agreement is not None:
-                    self.agreement.compare(own=self.tools.clock.now(), ticked_at=tick.time)
+                    clock = self.tools.clock
+                    self.agreement.compare(own=clock.now(), now_s=clock.monotonic(), ticked_at=tick.time)
                 await self._arm()
                 if not await self._may_start(tick):
                     log.info("%s: this interval's run has begun already", self.queue)
@@ -60,6 +61,8 @@ class Timer:
                 await self._finished(tick.id)
         except ServiceError as error:
             log.warning("%s broke off, the next tick goes on: %s", self.queue, error)
+        if self.agreement is not None:
+            self.agreement.ran(self.tools.clock.monotonic())
         return Done()
 
     async def keep_armed(self) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from common.bus.port import Bus
 from common.clock import Clock
@@ -36,20 +36,25 @@ class Tools:
     clock: Clock
     leases: LeaseWatch = field(default_factory=LeaseWatch)
     ticked_at: datetime | None = None
+    taken_s: float = 0.0  # when the tick was taken, by the monotonic clock
 
     def at(self, ticked_at: datetime) -> Tools:
         """The same tools for the work of one tick."""
-        return replace(self, ticked_at=ticked_at)
+        return replace(self, ticked_at=ticked_at, taken_s=self.clock.monotonic())
 
     def surely(self) -> datetime:
         """The time that has come by both clocks: for what does harm when it is done too early."""
-        own = self.clock.settled()
-        return min(own, self.ticked_at) if self.ticked_at else own
+        return min([self.clock.settled(), *self._other()])
 
     def perhaps(self) -> datetime:
         """The time that has come by either clock: for what is harmless too early, and harmful too late."""
-        own = self.clock.now()
-        return max(own, self.ticked_at) if self.ticked_at else own
+        return max([self.clock.now(), *self._other()])
+
+    def _other(self) -> list[datetime]:
+        """The other clock, as it has gone on since the tick."""
+        if self.ticked_at is None:
+            return []
+        return [self.ticked_at + timedelta(seconds=self.clock.monotonic() - self.taken_s)]
 
 
 async def each(found: Iterable[Image], act: Callable[[Image], Awaitable[object]]) -> int:

@@ -1,6 +1,6 @@
 """The one checker of the promises: reads store, media, broker and event log after a round, and says what is wrong.
 
-Each violation is a line that names the image. What it asks for, in the words of the design, section 5:
+Each violation is a line that names the image. What it asks for, the promises of docs/reliability.md:
 
     every accepted order is on record and final, within its deadline
     one record, one file, one thumbnail, one terminal event for each image

@@ -1,7 +1,7 @@
 """The points of an image's way at which a process can be made to die, by the call that a service makes there.
 
     api         record ─▶ queued ─▶ send ─▶ sent
-    generator   claim ─▶ started ─▶ answer ─▶ file ─▶ thumbnail ─▶ complete ─▶ event ─▶ noted ─▶ ack
+    generator   claim ─▶ started ∥ answer ─▶ file ∥ thumbnail ─▶ complete ─▶ event ─▶ ack, and noted
                 └──────────────── requeue, give up: `again`, `failed` ────────────────┘
     janitor     mark ─▶ unlink ─▶ event ─▶ bury ─▶ drop          (a delete of the api takes the first four as well)
 

@@ -1,6 +1,7 @@
 """The clock: what a step of it does to what is judged by it."""
 
 import logging
+from datetime import timedelta
 
 import pytest
 
@@ -38,6 +39,19 @@ def test_row_17_a_step_that_is_mended_in_time_is_never_believed():
     clock.advance(BELIEVED_AFTER_S)
 
     assert clock.settled() == clock.now()
+
+
+def test_row_17_a_step_that_follows_another_has_to_stand_as_long():
+    clock = ManualClock()
+    clock.step(3600)
+    clock.settled()
+    clock.advance(BELIEVED_AFTER_S - 1)
+    before = clock.settled()
+    clock.step(-86400)
+    clock.settled()
+    clock.advance(2)
+
+    assert clock.settled() == before + timedelta(seconds=2)
 
 
 def test_small_differences_are_slewed_along():

@@ -155,7 +155,7 @@ def test_row_17_clocks_that_disagree_are_told_once_and_so_is_their_mending(caplo
     def tick():
         for clock in (bus, own):
             clock.advance(15)
-        agreement.compare(own=own.now(), ticked_at=bus.now())
+        agreement.compare(own=own.now(), now_s=own.monotonic(), ticked_at=bus.now())
 
     with caplog.at_level(logging.INFO):
         tick()
@@ -179,7 +179,42 @@ def test_a_tick_that_waited_for_a_janitor_is_no_disagreement(caplog):
     old = clock.now()
     clock.advance(600)
 
-    agreement.compare(own=clock.now(), ticked_at=old)
-    agreement.compare(own=clock.now(), ticked_at=clock.now())
+    agreement.compare(own=clock.now(), now_s=clock.monotonic(), ticked_at=old)
+    agreement.compare(own=clock.now(), now_s=clock.monotonic(), ticked_at=clock.now())
 
     assert caplog.records == []
+
+
+def test_ticks_that_each_wait_for_the_run_before_are_no_disagreement(caplog):
+    agreement, clock = Agreement(), ManualClock()
+    for _ in range(5):
+        ticked_at = clock.now()
+        clock.advance(15)  # it waits for so long, steadily
+        agreement.ran(clock.monotonic())
+        agreement.compare(own=clock.now(), now_s=clock.monotonic(), ticked_at=ticked_at)
+
+    assert caplog.records == []
+
+
+async def test_a_lease_lasts_as_long_as_its_worker_says_where_that_is_longer(tmp_path):
+    """A janitor and a generator whose LEASE is not the same, as while a change of it is rolled out."""
+    async with house(tmp_path) as tools:
+        lease = Lease(token="t", worker="w", until=tools.clock.now(), length_s=4 * tools.settings.lease)
+        held = await inserted(tools, **{**running(tools, 30), "lease": lease})
+
+        found = []
+        for _ in range(6):
+            await reconcile(NOTHING, tools=tools)
+            found.append((await tools.store.get(held.id)).status)
+            tools.clock.advance(tools.settings.lease)
+
+        assert found == [Status.RUNNING] * 4 + [Status.QUEUED] * 2
+
+
+async def test_what_a_long_purge_marks_bears_the_time_of_its_mark(tmp_path):
+    """Or a reconcile meanwhile would take it for something left behind."""
+    async with house(tmp_path) as tools:
+        working = tools.at(tools.clock.now())
+        tools.clock.advance(60)
+
+        assert working.surely() == working.perhaps() == tools.clock.now()
