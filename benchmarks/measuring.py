@@ -135,7 +135,7 @@ def machine() -> dict[str, object]:
         "cores": os.cpu_count(),
         "memory_gib": round(memory_kib / 2**20),
         "system": system,
-        "kernel": platform.release(),
+        "kernel": platform.release().partition("-")[0],
     }
 
 
