@@ -181,7 +181,9 @@ class Link:
         place = f"{self._url.host}:{self._url.port or DEFAULT_PORTS[self._url.scheme]}"
         async with within(self.timeout_s, doing=f"connecting to {place}"):
             try:
-                return await aio_pika.connect(self._url, client_properties={"connection_name": self._name})
+                return await aio_pika.connect(
+                    self._url, client_properties={"connection_name": self._name}, connection_class=_Connection
+                )
             except ProbableAuthenticationError as error:
                 detail = f"BUS_URL: the broker at {place} refuses the user {self._url.user!r} or its password"
                 raise Misconfigured(detail, code="bad_broker") from error
@@ -205,6 +207,17 @@ class Link:
         if changed or attempt % REMIND_EVERY == 0:
             level = logging.ERROR if isinstance(error, Misconfigured) else logging.WARNING
             log.log(level, "%s: %s; trying again", self._name, reason)
+
+
+class _Connection(aio_pika.Connection):
+    """Closed also where it never came up: its finalizer would do so, in a task that nobody owns (aio-pika 10.2.1)."""
+
+    async def connect(self, timeout: float | None = None) -> None:  # noqa: ASYNC109 - the library's own
+        try:
+            await super().connect(timeout)
+        except BaseException:
+            await closed(self.close())
+            raise
 
 
 def _is_told_by_library(record: logging.LogRecord) -> bool:
