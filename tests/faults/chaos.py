@@ -24,9 +24,9 @@ from tests.faults.checker import Findings, check, files_in, until_quiet
 from tests.faults.owner import Owner
 from tests.faults.scene import Scene, scene
 from tests.faults.trouble import Trouble
-from tests.faults.waiting import until
 from tests.house import answers
 from tests.servers.rabbitmq import RabbitMQ
+from tests.waiting import until
 
 GENERATORS, JANITORS, APIS = 3, 2, 2
 BACKLOG = 40  # orders that are open at once at most: enough to keep every generator busy

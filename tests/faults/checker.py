@@ -28,7 +28,7 @@ from common.moves import WORKER_LOST
 from common.settings import Settings
 from common.store.connect import open_store
 from common.store.port import Store
-from tests.faults.waiting import until
+from tests.waiting import until
 
 TERMINAL = {"image.completed", "image.failed", "image.cancelled"}
 OWNER = "local"

@@ -15,8 +15,8 @@ from common.messages import Tick, TickData
 from common.store.connect import open_store
 from tests.faults.checker import until_quiet
 from tests.faults.scene import Scene
-from tests.faults.waiting import until
 from tests.making import an_image
+from tests.waiting import until
 
 DAY = timedelta(days=1)
 AT_ONCE = 200

@@ -10,9 +10,9 @@ import aiohttp
 from tests.faults.checker import Findings, check, until_quiet
 from tests.faults.follower import following
 from tests.faults.scene import Scene
-from tests.faults.waiting import LIMIT_S, until
 from tests.house import ORDER, FrontEnd
 from tests.servers.rabbitmq import RabbitMQ
+from tests.waiting import LIMIT_S, until
 
 PACE_S = 0.1
 

@@ -8,8 +8,8 @@ from common.messages import CancelImage
 from tests.faults.checker import check, files_in, until_quiet
 from tests.faults.follower import following
 from tests.faults.painter import LONG_S
-from tests.faults.waiting import until
 from tests.house import FrontEnd
+from tests.waiting import until
 
 
 async def test_cancel_by_rest_and_by_command_in_every_state(stage, http):

@@ -15,9 +15,9 @@ from common.store.connect import open_store
 from services.cli import main
 from tests.faults.checker import check, files_in, queue_lengths, until_quiet, until_settled
 from tests.faults.scene import Scene
-from tests.faults.waiting import until
 from tests.house import FrontEnd
 from tests.making import an_image
+from tests.waiting import until
 
 
 class Operator:

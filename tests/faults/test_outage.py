@@ -7,9 +7,9 @@ import pytest
 from tests.faults.checker import check, until_quiet
 from tests.faults.outage import outage
 from tests.faults.scene import scene
-from tests.faults.waiting import until
 from tests.house import ORDER, FrontEnd
 from tests.proxy import proxy_before
+from tests.waiting import until
 
 
 @pytest.mark.slow

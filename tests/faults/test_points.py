@@ -17,8 +17,8 @@ from common.messages import Tick, TickData
 from tests.faults.checker import check, until_quiet
 from tests.faults.follower import following
 from tests.faults.scene import Scene
-from tests.faults.waiting import until
 from tests.house import FrontEnd
+from tests.waiting import until
 
 PAINTING = ("claim", "started", "answer", "file", "thumbnail", "complete", "event", "noted", "ack", "again", "failed")
 ORDERING = ("record", "queued", "send", "sent")

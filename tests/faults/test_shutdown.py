@@ -8,8 +8,8 @@ import aiohttp
 import pytest
 
 from tests.faults.checker import check, until_quiet
-from tests.faults.waiting import until
 from tests.house import ORDER, FrontEnd, embedded
+from tests.waiting import until
 
 
 async def a_house(stage, http, *, paint_s: float, **generator: str) -> FrontEnd:

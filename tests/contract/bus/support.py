@@ -2,9 +2,10 @@
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Protocol
 
 import aio_pika
@@ -14,9 +15,11 @@ from common.bus.port import Bus, Done, Logged, Outcome, Start, WorkQueue
 from common.bus.rabbitmq.bus import RabbitBus
 from common.bus.rabbitmq.topology import ROUTES
 from common.messages import CancelImage, Deleted, Event, GenerateImage, ImageDeleted, JanitorPurged, PurgeReport
+from tests import waiting
 
 RETRY_DELAYS = (0.1, 0.6)
 LIMIT_S = 15.0  # for what takes some 10 ms: a busy machine shall not fail a test
+until = partial(waiting.until, limit_s=LIMIT_S, pause_s=0.01)
 
 EPOCH = datetime.now(UTC) - timedelta(minutes=1)  # before anything that a test has published
 
@@ -104,18 +107,6 @@ class Recorder:
         """Wait until so many messages have come."""
         async with asyncio.timeout(limit_s), self._news:
             await self._news.wait_for(lambda: len(self.seen) >= count)
-
-
-async def until(is_so: Callable, *, limit_s: float = LIMIT_S) -> None:
-    """Wait for what no event tells: ask again and again. `is_so` may be a coroutine function."""
-    async with asyncio.timeout(limit_s):
-        while True:
-            answer = is_so()
-            if asyncio.iscoroutine(answer):
-                answer = await answer
-            if answer:
-                return
-            await asyncio.sleep(0.01)
 
 
 async def has_letters(bus: Bus, count: int = 1) -> bool:

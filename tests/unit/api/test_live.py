@@ -107,6 +107,14 @@ def an_end(revision: int = 2, clock=CLOCK):
     return an_outbox(clock).event(moves.cancel(image, now=clock.now()), "image.cancelled")
 
 
+async def next_end(bus, socket: Socket, clock):
+    """An image's end that comes now; once a client has seen it, all that is before it has come."""
+    end = an_end(clock=clock)
+    await bus.publish(end)
+    await socket.saw(end.id)
+    return end
+
+
 async def test_a_replica_that_lags_behind_the_cursor_shows_no_repeat_of_what_came_before_it():
     async with MemoryBus() as bus:
         held = HeldBack(bus)
@@ -186,9 +194,7 @@ async def test_a_repeat_of_what_came_before_a_replica_began_to_read_is_not_shown
         clock.advance(1000 - repeat_s)
 
         async with replica(bus, clock=clock) as live, resumed(live, cursor) as socket:
-            second = an_end(clock=clock)
-            await bus.publish(second)
-            await socket.saw(second.id)
+            second = await next_end(bus, socket, clock)
 
         assert [frame.get("id") for frame in socket.frames] == [None, second.id]
 
@@ -205,9 +211,7 @@ async def test_what_came_before_a_replica_began_to_read_is_shown_once_to_who_has
         await bus.publish(first)
 
         async with replica(bus, clock=clock) as live, resumed(live, cursor) as socket:
-            second = an_end(clock=clock)
-            await bus.publish(second)
-            await socket.saw(second.id)
+            second = await next_end(bus, socket, clock)
 
         assert [frame.get("id") for frame in socket.frames] == [None, first.id, second.id]
 
@@ -228,9 +232,7 @@ async def test_a_repeat_over_a_cut_of_the_log_is_not_shown():
             held.gate.set()
 
             async with resumed(live, cursor) as socket:
-                second = an_end(clock=clock)
-                await bus.publish(second)
-                await socket.saw(second.id)
+                second = await next_end(bus, socket, clock)
 
         assert [frame.get("id") for frame in socket.frames] == [None, second.id]
 
