@@ -207,8 +207,8 @@ class MongoStore:
         latest = await self._answer(self._images.find_one(query, sort=[("started_sent_at", DESCENDING)]))
         return None if latest is None else latest["started_sent_at"]
 
-    async def lapsed(self, now: datetime, *, limit: int) -> list[Image]:
-        query = {"status": Status.RUNNING.value, "lease.until": {"$lte": now}}
+    async def running(self, *, limit: int) -> list[Image]:
+        query = {"status": Status.RUNNING.value, "lease.until": {"$exists": True}}
         return await self._oldest(query, "lease.until", limit)
 
     async def owing(self, *, since_before: datetime, limit: int) -> list[Image]:

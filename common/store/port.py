@@ -90,8 +90,8 @@ class Store(Protocol):
     async def last_started(self) -> datetime | None:
         """The latest `sent_at` of an image that a worker has taken since it was sent."""
 
-    async def lapsed(self, now: datetime, *, limit: int) -> list[Image]:
-        """Running under a lease whose `until` has come; the one that has been over for longest first."""
+    async def running(self, *, limit: int) -> list[Image]:
+        """Running under a lease, whether it has run out or not; by its `until`."""
 
     async def owing(self, *, since_before: datetime, limit: int) -> list[Image]:
         """With an event due since before that."""

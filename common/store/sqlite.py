@@ -135,9 +135,8 @@ class SqliteStore:
         text = await self._value("SELECT max(sent_at) FROM started")
         return None if text is None else parse_time(text)
 
-    async def lapsed(self, now: datetime, *, limit: int) -> list[Image]:
-        query = "SELECT document FROM leased WHERE lease_until <= ? ORDER BY lease_until LIMIT ?"
-        return await self._many(query, time_text(now), limit)
+    async def running(self, *, limit: int) -> list[Image]:
+        return await self._many("SELECT document FROM leased ORDER BY lease_until LIMIT ?", limit)
 
     async def owing(self, *, since_before: datetime, limit: int) -> list[Image]:
         query = "SELECT document FROM owing WHERE event_since < ? ORDER BY event_since LIMIT ?"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import partial
 
 from common import images, metrics, moves
@@ -24,7 +24,6 @@ PAGE = 500
 MAX_PAGES = 40  # of one step in one run: the next tick goes on
 OVERTAKEN = timedelta(seconds=60)  # the broker is first in, first out: what a later one overtook so far is lost
 FORGOTTEN = timedelta(minutes=15)  # sent again whatever the broker says: a claim makes a repeat harmless
-EVER = datetime.max.replace(tzinfo=UTC)  # every lease has run out by then
 
 
 async def reconcile(_tick: TickData, *, tools: Tools) -> None:
@@ -84,7 +83,7 @@ async def _past_deadline(image: Image, tools: Tools) -> None:
 
 
 async def _abandoned(tools: Tools) -> list[Image]:
-    running = await tools.store.lapsed(EVER, limit=PAGE * MAX_PAGES)
+    running = await tools.store.running(limit=PAGE * MAX_PAGES)
     return tools.leases.over(running, lease_s=tools.settings.lease, now_s=tools.clock.monotonic())
 
 

@@ -112,12 +112,13 @@ async def test_last_started_is_the_latest_that_a_worker_answered(store):
     assert await store.last_started() == NOON + SECOND
 
 
-@pytest.mark.parametrize(("until", "is_found"), [(NOON - SECOND, True), (NOON, True), (NOON + SECOND, False)])
-async def test_lapsed(store, until, is_found):
-    image = an_image(status=Status.RUNNING, lease=Lease(token="t", worker="w", until=until))
+@pytest.mark.parametrize(("status", "is_found"), [(Status.RUNNING, True), (Status.QUEUED, False)])
+async def test_running(store, status, is_found):
+    lease = Lease(token="t", worker="w", until=NOON)
+    image = an_image(status=status, lease=lease if is_found else None)
     await keep(store, image, an_image())
 
-    assert await store.lapsed(NOON, limit=10) == [image] * is_found
+    assert await store.running(limit=10) == [image] * is_found
 
 
 @pytest.mark.parametrize("deleted_at", [None, NOON])
@@ -177,7 +178,7 @@ async def test_the_janitor_is_given_the_oldest_first_and_no_more_than_it_asked_f
     later = NOON + 60 * SECOND
     queued = [an_image(created_at=moment) for moment in times]
     sent = [an_image(created_at=later, sent_at=moment) for moment in times]
-    lapsed = [
+    running = [
         an_image(created_at=later, status=Status.RUNNING, lease=Lease(token="t", worker="w", until=moment))
         for moment in times
     ]
@@ -188,12 +189,12 @@ async def test_the_janitor_is_given_the_oldest_first_and_no_more_than_it_asked_f
     final = [an_image(created_at=moment, status=Status.COMPLETED) for moment in times]
     deleted = [an_image(status=Status.COMPLETED, deleted_at=moment) for moment in times]
     buried = [an_image(status=Status.COMPLETED, deleted_at=NOON, buried_at=moment) for moment in times]
-    await keep(store, *queued, *sent, *lapsed, *owing, *final, *deleted, *buried)
+    await keep(store, *queued, *sent, *running, *owing, *final, *deleted, *buried)
 
     answers = [
         (queued, await store.unsent(created_before=later, now=later, limit=2)),
         (sent, await store.sent_before(later, limit=2)),
-        (lapsed, await store.lapsed(later, limit=2)),
+        (running, await store.running(limit=2)),
         (owing, await store.owing(since_before=later, limit=2)),
         (queued, await store.overdue(later, limit=2)),
         (final, await store.purgeable(later, limit=2)),
@@ -227,19 +228,14 @@ async def test_completed_walks_by_id(store):
 async def test_times_are_compared_to_the_millisecond(store, wrong_on_stand_in):
     wrong_on_stand_in("compares times by the second")
     now = NOON + 500 * MS
-    running = {"status": Status.RUNNING, "created_at": now}
-    lapsed, leased = (
-        an_image(**running, lease=Lease(token="t", worker="w", until=moment)) for moment in (now, now + MS)
-    )
     old, new = (an_image(status=Status.COMPLETED, created_at=moment) for moment in (now - MS, now))
     due, early = (an_image(created_at=NOON, not_before=moment) for moment in (now, now + MS))
-    await keep(store, lapsed, leased, old, new, due, early)
+    await keep(store, old, new, due, early)
 
     found = [
-        await store.lapsed(now, limit=10),
         await store.purgeable(now, limit=10),
         await store.unsent(created_before=now, now=now, limit=10),
         await store.history("local", [Status.COMPLETED], limit=10, after=Position(now, "")),
     ]
 
-    assert found == [[lapsed], [old], [due], [old]]
+    assert found == [[old], [due], [old]]

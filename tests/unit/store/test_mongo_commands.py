@@ -196,9 +196,9 @@ FINDS = {
         {"sent_at": 1},
     ),
     "last_started": (MongoStore.last_started, {"started_sent_at": {"$exists": True}}, {"started_sent_at": -1}),
-    "lapsed": (
-        partial(MongoStore.lapsed, now=NOON, limit=5),
-        {"status": "running", "lease.until": {"$lte": NOON}},
+    "running": (
+        partial(MongoStore.running, limit=5),
+        {"status": "running", "lease.until": {"$exists": True}},
         {"lease.until": 1},
     ),
     "owing": (

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from common.errors import Misconfigured, Unavailable
-from common.images import Lease, Status
+from common.images import Status
 from common.store import sqlite as adapter
 from common.store import sqlite_threads
 from common.store.port import Entry, Position
@@ -298,7 +298,6 @@ async def test_a_closed_store_is_unavailable(path):
 async def test_every_query_is_answered_from_an_index(path, monkeypatch):
     monkeypatch.setattr(adapter, "READERS", 1)
     asked: list[str] = []
-    lease = Lease(token="t", worker="w", until=NOON)
     image = an_image()
     async with SqliteStore.open(path, timeout_s=5) as store:
         await store._readers.run(lambda connection: connection.set_trace_callback(asked.append))
@@ -314,7 +313,7 @@ async def test_every_query_is_answered_from_an_index(path, monkeypatch):
             partial(store.unsent, created_before=NOON, now=NOON, limit=5),
             partial(store.sent_before, NOON, limit=5),
             store.last_started,
-            partial(store.lapsed, lease.until, limit=5),
+            partial(store.running, limit=5),
             partial(store.owing, since_before=NOON, limit=5),
             partial(store.overdue, NOON, limit=5),
             partial(store.purgeable, NOON, limit=5),
