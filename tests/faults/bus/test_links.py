@@ -4,9 +4,11 @@ Each test is named after its row in the list of faults.
 """
 
 import asyncio
+import gc
 import time
 
 import pytest
+from aio_pika import Connection
 
 from common.bus.port import WorkQueue
 from common.bus.rabbitmq.bus import RabbitBus
@@ -15,6 +17,7 @@ from common.errors import Unavailable, Unconfirmed
 from tests.contract.bus.support import Recorder, event, order, until
 from tests.faults.bus.support import RECOVERY_S, Reading, is_refused, is_well, opened
 from tests.proxy import proxy_before
+from tests.servers.process import free_ports
 
 
 async def test_04_no_more_than_the_concurrency_is_in_hand_after_a_reconnect(vhost: str):
@@ -136,3 +139,15 @@ async def test_closing_takes_no_longer_when_the_link_is_dead(vhost: str):
 
 def _pending(bus: RabbitBus) -> int:
     return sum(len(taker._pending) for taker in bus._takers if isinstance(taker, Worker))
+
+
+async def test_a_connection_that_never_came_up_is_closed(monkeypatch):
+    """Its finalizer would close it, in a task of nobody, or after the end of the loop."""
+    finalized = []
+    monkeypatch.setattr(Connection, "__del__", lambda self: finalized.append(self.is_closed))
+
+    async with RabbitBus.open(f"amqp://127.0.0.1:{free_ports(1)[0]}", name="test"):
+        pass
+    gc.collect()
+
+    assert set(finalized) == {True}

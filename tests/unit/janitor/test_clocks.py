@@ -17,7 +17,7 @@ from services.janitor.orders import bury_letter
 from services.janitor.purge import purge
 from services.janitor.reconcile import reconcile
 from services.janitor.timers import Timer
-from tests.unit.janitor.test_jobs import NOTHING, a_completed_image, house, inserted, running
+from tests.unit.janitor.support import NOTHING, a_completed_image, house, inserted, running
 
 HOUR_S = 3600
 YEARS_S = 5 * 365 * 86400

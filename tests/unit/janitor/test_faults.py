@@ -9,7 +9,7 @@ from common.errors import NotFound, Refused
 from common.messages import TickData
 from common.store.port import change
 from services.janitor.purge import purge
-from tests.unit.janitor.test_jobs import a_completed_image, house, told
+from tests.unit.janitor.support import a_completed_image, house, told
 
 NOTHING = TickData()
 

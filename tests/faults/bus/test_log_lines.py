@@ -1,10 +1,8 @@
 """What is logged of a broker that is away: our line, which says that it is tried again, and no ERROR of the library."""
 
-import gc
 import logging
 
 import pytest
-from aio_pika import Connection
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS
 
 from common.bus.rabbitmq.bus import RabbitBus
@@ -23,18 +21,6 @@ def told(caplog) -> tuple[set[str], list[str]]:
 async def test_a_broker_that_cannot_be_reached_is_told_by_our_line_alone(caplog):
     async with RabbitBus.open(f"amqp://127.0.0.1:{free_ports(1)[0]}", name="test"):
         assert told(caplog) == ({LINK}, [])
-
-
-async def test_a_connection_that_never_came_up_is_closed(monkeypatch):
-    """Its finalizer would close it, in a task of nobody, or after the end of the loop."""
-    finalized = []
-    monkeypatch.setattr(Connection, "__del__", lambda self: finalized.append(self.is_closed))
-
-    async with RabbitBus.open(f"amqp://127.0.0.1:{free_ports(1)[0]}", name="test"):
-        pass
-    gc.collect()
-
-    assert set(finalized) == {True}
 
 
 async def test_a_link_that_the_broker_closes_is_told_by_our_lines_alone(vhost, caplog):

@@ -1,0 +1,73 @@
+"""What the tests of the janitor's jobs share: a real store, real files and a bus in memory, and images in them."""
+
+from contextlib import aclosing, asynccontextmanager
+from datetime import timedelta
+
+from common import images
+from common.bus.memory import MemoryBus
+from common.bus.port import Since
+from common.clock import ManualClock
+from common.images import Format, Lease, Status
+from common.media.files import FileMedia
+from common.messages import ApiJoined, TickData
+from common.outbox import Outbox
+from common.settings import read_settings
+from common.store.sqlite import SqliteStore
+from services.janitor.tools import Tools
+from tests.making import an_image
+
+NOTHING = TickData()
+
+
+@asynccontextmanager
+async def house(tmp_path, **more):
+    clock = ManualClock()
+    settings = read_settings({"PURGE_BATCH": "10", **more})
+    async with (
+        SqliteStore.open(tmp_path / "darkroom.db", timeout_s=5) as store,
+        MemoryBus(name="test", clock=clock, log_size=10_000, retry_delays=settings.retry_delays) as bus,
+        FileMedia.open(tmp_path / "media") as media,
+    ):
+        outbox = Outbox(
+            bus=bus, store=store, clock=clock, source="janitor", media_url="/media/", retention=timedelta(days=30)
+        )
+        yield Tools(bus=bus, store=store, media=media, outbox=outbox, settings=settings, clock=clock)
+
+
+async def told(tools):
+    """The events so far: type and subject, in order."""
+    mark = ApiJoined(id="mark", source="test", time=tools.clock.now())
+    await tools.bus.publish(mark)
+    found = []
+    async with aclosing(tools.bus.read(Since(tools.clock.now() - timedelta(days=100)))) as entries:
+        async for entry in entries:
+            if entry.event.id == "mark":
+                break
+            found.append((entry.event.type, entry.event.subject))
+    return found
+
+
+async def a_completed_image(tools, **fields):
+    image = an_image(created_at=tools.clock.now(), attempts=1, status=Status.COMPLETED, format=Format.PNG, **fields)
+    image = image.model_copy(
+        update={
+            "image_file": images.image_key(image, Format.PNG),
+            "thumbnail": images.thumbnail_key(image, Format.PNG),
+            "file_size": 3,
+        }
+    )
+    await tools.store.insert(image)
+    await tools.media.put(image.image_file, b"big")
+    await tools.media.put(image.thumbnail, b"s")
+    return image
+
+
+async def inserted(tools, **fields):
+    image = an_image(**{"created_at": tools.clock.now(), **fields})
+    await tools.store.insert(image)
+    return image
+
+
+def running(tools, until_s, **fields):
+    lease = Lease(token="dead", worker="w", until=tools.clock.now() + timedelta(seconds=until_s))
+    return {"status": Status.RUNNING, "attempts": 1, "lease": lease, "started_at": tools.clock.now(), **fields}

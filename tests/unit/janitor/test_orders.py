@@ -1,0 +1,54 @@
+"""Cancels by command, and the images of dead letters."""
+
+from common.bus.port import DeadLetter, Done, Retry
+from common.messages import CancelImage
+from services.janitor.orders import bury_letter, cancel
+from tests.making import an_image
+from tests.unit.janitor.support import house, inserted, running, told
+
+
+async def test_a_cancel_by_command_is_one_move_and_waits_for_an_order_that_is_late(tmp_path):
+    async with house(tmp_path) as tools:
+        image = await inserted(tools)
+        unheard = an_image(created_at=tools.clock.now())
+
+        def command(image_id):
+            return CancelImage(id="1", source="shop", subject=image_id, time=tools.clock.now())
+
+        assert await cancel(command(image.id), tools=tools) == Done()
+        assert await cancel(command(image.id), tools=tools) == Done()
+        assert isinstance(await cancel(command(unheard.id), tools=tools), Retry)
+
+        assert (await tools.store.get(image.id)).status == "cancelled"
+        assert await told(tools) == [("image.cancelled", image.id)]
+
+
+async def test_a_dead_letter_fails_its_image_unless_a_live_lease_holds_it(tmp_path):
+    async with house(tmp_path) as tools:
+        waiting = await inserted(tools)
+        held = await inserted(tools, **running(tools, 30))
+
+        def letter(body):
+            return DeadLetter(id="1", body=body, reason="delivery_limit", queue="image.generate", died_at=None)
+
+        for image in (waiting, held):
+            body = f'{{"type": "image.generate", "id": "{image.id}"}}'.encode()
+            assert await bury_letter(letter(body), tools=tools) == Done()
+        assert await bury_letter(letter(b"\xff not json"), tools=tools) == Done()
+
+        failed = await tools.store.get(waiting.id)
+        assert (failed.status, failed.error.code) == ("failed", "delivery_limit")
+        assert (await tools.store.get(held.id)).status == "running"
+
+
+async def test_an_order_that_never_became_a_record_is_told_to_its_owner(tmp_path):
+    async with house(tmp_path) as tools:
+        order = an_image()
+        body = f'{{"type": "image.generate", "id": "{order.id}", "owner": "ada", "data": {{"width": "wide"}}}}'
+        letter = DeadLetter(
+            id="1", body=body.encode(), reason="invalid_request: width", queue="image.generate", died_at=None
+        )
+
+        await bury_letter(letter, tools=tools)
+
+        assert await told(tools) == [("image.failed", order.id)]
