@@ -18,15 +18,15 @@ from benchmarks import servers
 from benchmarks.filling import OWNER, fill_store
 from benchmarks.load import HEADERS, ORDER
 from benchmarks.measuring import Table, Watch, arguments, finish, percentile, say
-from common import images
+from common.application.outbox import Outbox
 from common.bus.connect import open_bus
 from common.bus.port import Bus
-from common.clock import SystemClock
-from common.images import Status, new_image_id
+from common.domain import images
+from common.domain.images import Status, new_image_id
+from common.domain.requests import GenerationRequest, new_image
 from common.messages import GenerateImage
-from common.orders import GenerationRequest, new_image
-from common.outbox import Outbox
-from common.settings import Settings
+from common.runtime.clock import SystemClock
+from common.runtime.settings import Settings
 from common.store.connect import open_store
 from common.store.port import Store
 from services.api.admission import Admission

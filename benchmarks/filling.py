@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import islice
 from pathlib import Path
 
-from common.images import Format, Image, Parameters, Status, image_key, new_image_id, thumbnail_key
+from common.domain.images import Format, Image, Parameters, Status, image_key, new_image_id, thumbnail_key
 from common.store import sqlite_schema
 from common.store.documents import image_text, time_text
 

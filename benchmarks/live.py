@@ -20,10 +20,10 @@ from benchmarks.filling import OWNER, an_image
 from benchmarks.measuring import Table, Watch, arguments, finish, memory_mib, percentile, say
 from common.bus.connect import open_bus
 from common.bus.port import Bus
-from common.clock import SystemClock
-from common.images import Status
+from common.domain.images import Status
 from common.messages import ImageChanged, view
-from common.settings import Settings
+from common.runtime.clock import SystemClock
+from common.runtime.settings import Settings
 from tests.house import House
 
 PER_S = 30  # events a second: 1,000 sockets then have 30,000 deliveries

@@ -21,12 +21,12 @@ from typing import Any
 from benchmarks import servers
 from benchmarks.filling import fill_media, fill_store
 from benchmarks.measuring import Table, arguments, cpu_s, finish, say
+from common.application.outbox import Outbox
 from common.bus.connect import open_bus
-from common.clock import SystemClock
 from common.media.connect import open_media
 from common.messages import TickData
-from common.outbox import Outbox
-from common.settings import Settings
+from common.runtime.clock import SystemClock
+from common.runtime.settings import Settings
 from common.store import sqlite as sqlite_store
 from common.store.connect import open_store
 from services.janitor.purge import SLICE, purge

@@ -20,9 +20,9 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_camel
 
-from common.errors import Invalid
-from common.images import Image, Status
-from common.orders import GenerationRequest, invalid
+from common.domain.errors import Invalid
+from common.domain.images import Image, Status
+from common.domain.requests import GenerationRequest, invalid
 
 CONTENT_TYPE: Final = "application/cloudevents+json"
 

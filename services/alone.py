@@ -7,14 +7,14 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
+from common.application.health import build_health_app
+from common.application.resources import Parts
 from common.bus.connect import open_bus
-from common.clock import SystemClock
-from common.errors import Misconfigured
+from common.domain.errors import Misconfigured
 from common.media.connect import open_media
-from common.monitoring import build_health_app
-from common.parts import Parts
-from common.serving import serving
-from common.settings import Settings
+from common.runtime.clock import SystemClock
+from common.runtime.serving import serving
+from common.runtime.settings import Settings
 from common.store.connect import open_store
 
 log = logging.getLogger(__name__)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import asyncio
 
     from common.messages import TickData
-    from common.settings import Settings
+    from common.runtime.settings import Settings
 
 SERVICES = {
     "api": "the HTTP and websocket edge",
@@ -111,8 +111,8 @@ def _service(arguments: argparse.Namespace) -> int:
 
 
 def _run(name: str, serve: Callable[[Settings, asyncio.Event], Any]) -> int:
-    from common import lifetime
-    from common.logs import set_up_logs
+    from common.runtime import lifetime
+    from common.runtime.logs import set_up_logs
 
     settings = _settings()
     if settings is None:
@@ -139,7 +139,7 @@ def _generate(arguments: argparse.Namespace) -> int:
 
 def _purge(arguments: argparse.Namespace) -> int:
     from common.messages import TickData
-    from common.settings import seconds
+    from common.runtime.settings import seconds
 
     try:
         older_than = seconds(arguments.older_than)
@@ -181,7 +181,7 @@ def _dead_letters(arguments: argparse.Namespace) -> int:
 
 
 def _keys(arguments: argparse.Namespace) -> int:
-    from common.settings import seconds
+    from common.runtime.settings import seconds
     from services import keys
 
     try:
@@ -203,15 +203,15 @@ def _keys(arguments: argparse.Namespace) -> int:
 
 
 def _settings_table(_arguments: argparse.Namespace) -> int:
-    from common.settings import table
+    from common.runtime.settings import table
 
     print(table(), end="")
     return 0
 
 
 def _settings() -> Settings | None:
-    from common.errors import Misconfigured
-    from common.settings import settings_of_this_process
+    from common.domain.errors import Misconfigured
+    from common.runtime.settings import settings_of_this_process
 
     try:
         return settings_of_this_process()

@@ -9,10 +9,10 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-from common.images import new_image_id
+from common.application.resources import Parts
+from common.domain.images import new_image_id
 from common.messages import Tick
-from common.parts import Parts
-from common.settings import Settings
+from common.runtime.settings import Settings
 from services.alone import inference_running, opened
 from services.api.service import api_running
 from services.generator.worker import run_generator

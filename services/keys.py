@@ -8,10 +8,10 @@ from collections.abc import Callable, Coroutine
 from datetime import datetime, timedelta
 from typing import Any
 
-from common.clock import SystemClock
-from common.errors import ServiceError
-from common.keys import Keys
-from common.settings import Settings
+from common.application.api_keys import Keys
+from common.domain.errors import ServiceError
+from common.runtime.clock import SystemClock
+from common.runtime.settings import Settings
 from common.store.connect import open_store
 
 

@@ -11,12 +11,12 @@ from typing import Any, Final
 
 from common.bus.connect import open_bus
 from common.bus.port import Bus, DeadLetter, Since
-from common.clock import SystemClock
-from common.errors import Invalid, Misconfigured, ServiceError, Unavailable
-from common.images import image_id, new_image_id
+from common.domain.errors import Invalid, Misconfigured, ServiceError, Unavailable
+from common.domain.images import image_id, new_image_id
+from common.domain.requests import GenerationRequest
 from common.messages import GenerateImage, JanitorPurged, JanitorSwept, Tick, TickData, decode
-from common.orders import GenerationRequest
-from common.settings import Settings
+from common.runtime.clock import SystemClock
+from common.runtime.settings import Settings
 from common.store.connect import open_store
 
 SOURCE: Final = "operator"

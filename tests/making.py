@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 
-from common.images import Image, Parameters, Status, new_image_id
+from common.domain.images import Image, Parameters, Status, new_image_id
 
 NOON = datetime(2025, 1, 15, 12, tzinfo=UTC)
 

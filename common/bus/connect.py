@@ -5,9 +5,9 @@ from __future__ import annotations
 from contextlib import AbstractAsyncContextManager
 
 from common.bus.port import Bus
-from common.clock import Clock
-from common.errors import Misconfigured
-from common.settings import Settings
+from common.domain.errors import Misconfigured
+from common.runtime.clock import Clock
+from common.runtime.settings import Settings
 
 
 def open_bus(settings: Settings, *, name: str, clock: Clock) -> AbstractAsyncContextManager[Bus]:

@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import Final, get_args
 
 from common.bus.port import DeadLetter, Handler, Outcome, Reject, Retry, WorkQueue
-from common.errors import Invalid
+from common.domain.errors import Invalid
 from common.messages import CancelImage, Command, Event, GenerateImage, Message, Tick, decode, encode
 
 log = logging.getLogger(__name__)

@@ -20,9 +20,9 @@ from typing import Final, Self
 from common.bus.handling import body_of, tick_of
 from common.bus.memory_queue import Parcel, Queue, Worker
 from common.bus.port import After, DeadLetter, Handler, Logged, Start, WorkQueue
-from common.clock import Clock, SystemClock, whole_ms
-from common.errors import CursorGone, Unavailable
+from common.domain.errors import CursorGone, Unavailable
 from common.messages import Command, Event, Tick, decode
+from common.runtime.clock import Clock, SystemClock, whole_ms
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from functools import partial
 
 from common.bus.handling import handle, key_of, order_in
 from common.bus.port import DeadLetter, Done, Handler, Outcome, Reject, Retry, WorkQueue
-from common.errors import Invalid
+from common.domain.errors import Invalid
 
 
 @dataclass(slots=True, eq=False)

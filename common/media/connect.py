@@ -7,7 +7,7 @@ from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from common.errors import Misconfigured
+from common.domain.errors import Misconfigured
 from common.media.files import FileMedia
 from common.media.port import Media
 

@@ -22,9 +22,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Final, TypeVar
 
-from common.clock import whole_ms
-from common.errors import Invalid, Misconfigured, Unavailable
+from common.domain.errors import Invalid, Misconfigured, Unavailable
 from common.media.port import Stored
+from common.runtime.clock import whole_ms
 
 T = TypeVar("T")
 

@@ -7,7 +7,7 @@ from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from urllib.parse import unquote
 
-from common.errors import Misconfigured
+from common.domain.errors import Misconfigured
 from common.store.port import Store
 
 

@@ -16,9 +16,9 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
-from common.clock import whole_ms
-from common.errors import Unavailable
-from common.images import Image
+from common.domain.errors import Unavailable
+from common.domain.images import Image
+from common.runtime.clock import whole_ms
 from common.store.port import Entry
 
 Document = dict[str, Any]

@@ -20,8 +20,8 @@ from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorCursor, AsyncIOM
 from pymongo import ASCENDING, DESCENDING, DeleteOne, IndexModel
 from pymongo.errors import ConfigurationError, DuplicateKeyError, OperationFailure, PyMongoError
 
-from common.errors import Duplicate, Misconfigured, Unavailable
-from common.images import FINAL, Image, Status
+from common.domain.errors import Duplicate, Misconfigured, Unavailable
+from common.domain.images import FINAL, Image, Status
 from common.store.documents import Document, entry_document, entry_id, image_document, read_entry, read_image
 from common.store.port import Entry, Position
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
-from common.errors import NotFound
-from common.images import Image, Status
+from common.domain.errors import NotFound
+from common.domain.images import Image, Status
 
 Move = Callable[[Image], Image]
 

@@ -16,8 +16,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from common.errors import Duplicate, Misconfigured
-from common.images import Image, Status
+from common.domain.errors import Duplicate, Misconfigured
+from common.domain.images import Image, Status
 from common.store import sqlite_schema as schema
 from common.store.documents import data_text, image_text, parse_data, parse_image, parse_time, time_text
 from common.store.port import Entry, Position

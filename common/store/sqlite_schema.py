@@ -12,7 +12,7 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Final
 
-from common.errors import Misconfigured
+from common.domain.errors import Misconfigured
 
 VERSION: Final = 2  # of the tables; a change of them adds one, and a step that takes the last version there
 APPLICATION_ID: Final = 0x4472_6B72  # "Drkr": whose file this is

@@ -21,7 +21,7 @@ from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any, Final, TypeVar
 
-from common.errors import Unavailable
+from common.domain.errors import Unavailable
 
 T = TypeVar("T")
 

@@ -11,13 +11,13 @@ from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Final
 from weakref import WeakValueDictionary
 
-from common import quotas
-from common.clock import Clock
-from common.errors import Duplicate, LimitReached
-from common.images import Image, Status
-from common.quota_book import QuotaBook
-from common.quotas import Window
-from common.settings import Settings
+from common.application.quota_store import QuotaBook
+from common.domain import quotas
+from common.domain.errors import Duplicate, LimitReached
+from common.domain.images import Image, Status
+from common.domain.quotas import Window
+from common.runtime.clock import Clock
+from common.runtime.settings import Settings
 from common.store.port import Store
 from services.api.schema import Limit, Limits
 

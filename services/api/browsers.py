@@ -13,8 +13,8 @@ from typing import Final
 from aiohttp import hdrs, web
 from yarl import URL
 
-from common.errors import Forbidden
-from common.settings import Settings
+from common.domain.errors import Forbidden
+from common.runtime.settings import Settings
 from services.api.context import CONTEXT
 from services.api.identity import LOOPBACK
 

@@ -9,14 +9,14 @@ from typing import Any, Final, Literal
 from aiohttp import web
 from pydantic import BaseModel
 
+from common.application.capabilities import CapabilitiesOf
+from common.application.outbox import Outbox
 from common.bus.port import Bus
-from common.capabilities import CapabilitiesOf
-from common.clock import Clock
-from common.images import Image
+from common.domain.images import Image
 from common.media.port import Media
 from common.messages import ImageView
-from common.outbox import Outbox
-from common.settings import Settings
+from common.runtime.clock import Clock
+from common.runtime.settings import Settings
 from common.store.port import Store
 from services.api.admission import Admission
 from services.api.identity import Caller, Identity

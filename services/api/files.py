@@ -8,8 +8,8 @@ from typing import Final
 
 from aiohttp import web
 
-from common.errors import NotFound
-from common.images import Format, Image
+from common.domain.errors import NotFound
+from common.domain.images import Format, Image
 from services.api.context import Call, Operation
 
 log = logging.getLogger(__name__)

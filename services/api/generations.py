@@ -8,11 +8,11 @@ from typing import Final
 
 from aiohttp import web
 
-from common.capabilities import Capabilities
-from common.errors import Duplicate, Gone, Invalid, LimitReached
-from common.images import Image, Status, new_image_id
-from common.orders import GenerationRequest, new_image
-from common.owners import scoped
+from common.application.capabilities import Capabilities
+from common.domain.errors import Duplicate, Gone, Invalid, LimitReached
+from common.domain.images import Image, Status, new_image_id
+from common.domain.owners import scoped
+from common.domain.requests import GenerationRequest, new_image
 from services.api import ratelimit
 from services.api.context import Call, Operation, answer
 from services.api.problems import of, problem

@@ -7,7 +7,7 @@ from typing import Final
 from aiohttp import web
 from prometheus_client.aiohttp import make_aiohttp_handler
 
-from common.errors import Unavailable
+from common.domain.errors import Unavailable
 from services.api.context import Call, Operation, answer
 from services.api.schema import Health
 

@@ -12,10 +12,10 @@ from typing import Final
 
 from aiohttp import web
 
-from common.clock import Clock
-from common.errors import Misconfigured, Unauthorized
-from common.keys import Keys, looks_like_key
-from common.settings import Settings
+from common.application.api_keys import Keys, looks_like_key
+from common.domain.errors import Misconfigured, Unauthorized
+from common.runtime.clock import Clock
+from common.runtime.settings import Settings
 from common.store.port import Store
 from services.api.jwks import Jwks
 from services.api.tokens import Tokens

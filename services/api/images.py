@@ -9,9 +9,9 @@ from typing import Final
 
 from aiohttp import web
 
-from common import images, moves
-from common.errors import NotFound, Refused, ServiceError
-from common.images import Image, Status
+from common.domain import images, transitions
+from common.domain.errors import NotFound, Refused, ServiceError
+from common.domain.images import Image, Status
 from common.store.port import Move, Position, change
 from services.api.context import Call, Operation, answer
 from services.api.schema import Cancelled, Change, HistoryItem, HistoryPage, HistoryQuery, ImageAnswer
@@ -53,11 +53,11 @@ async def get(call: Call) -> web.Response:
 
 async def delete(call: Call) -> web.Response:
     """Cancel if need be; remove file, thumbnail and record. What this process leaves, the janitor finishes."""
-    image = await _changed(call, partial(moves.delete, now=call.context.clock.now()))
+    image = await _changed(call, partial(transitions.delete, now=call.context.clock.now()))
     await call.context.outbox.try_announce(image)
     try:
         await call.context.media.remove(images.media_keys(image))
-        await change(call.context.store, image.id, partial(moves.bury, now=call.context.clock.now()))
+        await change(call.context.store, image.id, partial(transitions.bury, now=call.context.clock.now()))
     except ServiceError as error:
         log.warning("files of %s are left to the janitor: %s", image.id, error)
     return web.Response(status=204)
@@ -70,7 +70,7 @@ async def cancel(call: Call) -> web.Response:
     def move(image: Image) -> Image:
         nonlocal was
         was = image.status
-        return moves.cancel(image, now=call.context.clock.now())
+        return transitions.cancel(image, now=call.context.clock.now())
 
     image = await _changed(call, move)
     await call.context.outbox.try_announce(image)
@@ -80,7 +80,7 @@ async def cancel(call: Call) -> web.Response:
 async def pin(call: Call) -> web.Response:
     """Exempt an image from the purge, or no longer."""
     body: Change = call.body
-    return answer(await call.context.whole(await _changed(call, partial(moves.pin, pinned=body.pinned))))
+    return answer(await call.context.whole(await _changed(call, partial(transitions.pin, pinned=body.pinned))))
 
 
 # whatever an id is, `history` is none: its `Allow` would name methods that it does not have

@@ -17,9 +17,9 @@ import aiohttp
 import jwt
 from jwt import PyJWK
 
-from common.bodies import TooLarge, read_body
-from common.clock import Clock
-from common.errors import Unavailable
+from common.domain.errors import Unavailable
+from common.runtime.bounded_read import TooLarge, read_body
+from common.runtime.clock import Clock
 
 log = logging.getLogger(__name__)
 

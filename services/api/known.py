@@ -16,7 +16,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from common.bus.port import Bus, Logged, Since
-from common.errors import ServiceError
+from common.domain.errors import ServiceError
 from common.messages import AnyImageEvent, Event, ImageChanged, ImageDeleted, ImageProgressed, ImageView
 
 log = logging.getLogger(__name__)

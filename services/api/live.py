@@ -21,11 +21,9 @@ from functools import cached_property
 from itertools import islice
 from typing import Final
 
-from common import metrics
 from common.bus.port import After, Bus, Logged, Since, Start
-from common.clock import Clock
-from common.errors import CursorGone, ServiceError, Unavailable
-from common.images import Image, new_image_id
+from common.domain.errors import CursorGone, ServiceError, Unavailable
+from common.domain.images import Image, new_image_id
 from common.messages import (
     FINAL_EVENTS,
     AnyImageEvent,
@@ -35,6 +33,8 @@ from common.messages import (
     ImageProgressed,
     iso,
 )
+from common.runtime import metrics
+from common.runtime.clock import Clock
 from common.store.port import Store
 from services.api.known import Known
 

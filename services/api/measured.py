@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import hdrs, web
 
-from common import metrics
+from common.runtime import metrics
 from services.api.context import CONTEXT
 
 

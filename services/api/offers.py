@@ -6,8 +6,8 @@ from typing import Final
 
 from aiohttp import web
 
-from common.capabilities import Capabilities
-from common.orders import GenerationRequest
+from common.application.capabilities import Capabilities
+from common.domain.requests import GenerationRequest
 from services.api import ratelimit
 from services.api.context import Call, Operation, answer
 from services.api.schema import Limits, ModelOffer, Offers

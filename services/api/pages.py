@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from aiohttp import web
 from aiohttp.hdrs import ACCEPT_ENCODING, IF_NONE_MATCH
 
-from common.errors import NotFound
+from common.domain.errors import NotFound
 from services.api.context import Call, Operation
 
 FOLDER: Final = Path(__file__).parent / "playground"

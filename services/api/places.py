@@ -17,10 +17,10 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import Final
 
-from common.clock import Clock
-from common.errors import Unavailable
-from common.images import Image
+from common.domain.errors import Unavailable
+from common.domain.images import Image
 from common.messages import AnyImageEvent, ImageChanged, ImageView
+from common.runtime.clock import Clock
 from common.store.port import Store
 from services.api.live import LiveEvents, Shown
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from common.errors import (
+from common.domain.errors import (
     BadRequest,
     Duplicate,
     Forbidden,

@@ -12,9 +12,9 @@ import math
 from datetime import datetime
 from typing import Final
 
-from common.errors import LimitReached
-from common.quotas import HOUR, Window
-from common.settings import Settings
+from common.domain.errors import LimitReached
+from common.domain.quotas import HOUR, Window
+from common.runtime.settings import Settings
 
 POLICY: Final = "RateLimit-Policy"
 LEFT: Final = "RateLimit"

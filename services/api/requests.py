@@ -10,8 +10,8 @@ from typing import Any, Final, NoReturn, TypeVar
 from aiohttp import web
 from pydantic import BaseModel, ValidationError
 
-from common.errors import Invalid
-from common.orders import invalid
+from common.domain.errors import Invalid
+from common.domain.requests import invalid
 
 M = TypeVar("M", bound=BaseModel)
 

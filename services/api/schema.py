@@ -7,7 +7,7 @@ from typing import Annotated, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
-from common.images import Status
+from common.domain.images import Status
 from common.messages import FailureView, ImageView, Outgoing, Time
 from services.api.places import BEYOND
 

@@ -9,11 +9,11 @@ from contextlib import asynccontextmanager
 
 import aiohttp
 
-from common.capabilities import CapabilitiesOf
-from common.notes import Notes
-from common.parts import Parts
-from common.serving import serving
-from common.settings import Settings
+from common.application.capabilities import CapabilitiesOf
+from common.application.resources import Parts
+from common.application.write_behind import Notes
+from common.runtime.serving import serving
+from common.runtime.settings import Settings
 from services.api import identity
 from services.api.admission import Admission
 from services.api.app import build_app

@@ -16,9 +16,9 @@ from zlib import crc32
 from aiohttp import web
 from itsdangerous import BadSignature, Signer
 
-from common.clock import Clock
 from common.messages import AnyImageEvent, ImageView
-from common.settings import Settings
+from common.runtime.clock import Clock
+from common.runtime.settings import Settings
 
 _SALT: Final = "darkroom.media.v1"  # a key that signs something else as well does not sign this
 

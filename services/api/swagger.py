@@ -7,7 +7,7 @@ from typing import Final
 
 from aiohttp import web
 
-from common.errors import NotFound
+from common.domain.errors import NotFound
 from services.api.context import Call, Operation
 
 _FOLDER: Final = Path(__file__).parent / "docs_page"

@@ -15,7 +15,7 @@ from typing import Final
 
 from aiohttp import web
 
-from common.errors import Unauthorized
+from common.domain.errors import Unauthorized
 from common.messages import iso
 from common.store.port import Entry
 from services.api.context import Call, Context, Operation, answer

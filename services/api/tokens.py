@@ -15,10 +15,10 @@ import jwt
 from jwt import PyJWK
 from jwt.types import Options
 
-from common.clock import Clock
-from common.errors import Invalid, Unauthorized
-from common.owners import owner_name
-from common.settings import Settings
+from common.domain.errors import Invalid, Unauthorized
+from common.domain.owners import owner_name
+from common.runtime.clock import Clock
+from common.runtime.settings import Settings
 from services.api.jwks import ALGORITHMS, Jwks
 
 MAX_CHARS: Final = 4096  # a token of a provider has 1 to 2 kB

@@ -15,10 +15,10 @@ from typing import Final
 
 from aiohttp import WSCloseCode, WSMessage, WSMsgType, web
 
-from common import metrics
-from common.clock import Clock
-from common.errors import CursorGone, Invalid, LimitReached, Unavailable
-from common.images import Status
+from common.domain.errors import CursorGone, Invalid, LimitReached, Unavailable
+from common.domain.images import Status
+from common.runtime import metrics
+from common.runtime.clock import Clock
 from services.api.context import Call, Operation
 from services.api.live import Shown
 from services.api.tickets import PROTOCOL

@@ -9,9 +9,9 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
-from common import metrics
 from common.bus.port import Taking
-from common.errors import InferenceError, Transient, Unreachable
+from common.domain.errors import InferenceError, Transient, Unreachable
+from common.runtime import metrics
 
 log = logging.getLogger(__name__)
 

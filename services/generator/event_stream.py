@@ -9,7 +9,7 @@ from typing import Final
 
 import aiohttp
 
-from common.errors import BadImage
+from common.domain.errors import BadImage
 
 log = logging.getLogger(__name__)
 

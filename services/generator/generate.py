@@ -15,15 +15,16 @@ from collections.abc import Mapping
 from datetime import timedelta
 from functools import partial
 
-from common import images, metrics, moves
+from common.application.quota_store import QuotaBook
 from common.bus.port import Done, Outcome, Reject, Retry
-from common.errors import Duplicate, InferenceError, Invalid, LimitReached, NotFound, Refused, Unavailable
-from common.images import Failure, Format, Image, Picture
-from common.logs import about
+from common.domain import images, transitions
+from common.domain.errors import Duplicate, InferenceError, Invalid, LimitReached, NotFound, Refused, Unavailable
+from common.domain.images import Failure, Format, Image, Picture
+from common.domain.owners import owner_name, scoped
+from common.domain.requests import GenerationRequest, new_image
 from common.messages import GenerateImage
-from common.orders import GenerationRequest, new_image
-from common.owners import owner_name, scoped
-from common.quota_book import QuotaBook
+from common.runtime import metrics
+from common.runtime.logs import about
 from common.store.port import change
 from services.generator.pictures import check
 from services.generator.progress import ProgressTeller
@@ -51,7 +52,7 @@ async def generate(command: GenerateImage, studio: Studio) -> Outcome:
 
 async def _over(image: Image, studio: Studio) -> Outcome:
     """The claim itself has failed the image, which kills its workers: its order is kept for people to look at."""
-    error = image.error or Failure(code=moves.WORKER_LOST, detail="")
+    error = image.error or Failure(code=transitions.WORKER_LOST, detail="")
     log.warning("%s: %s", image.status, error.code)
     await studio.outbox.try_announce(image)
     return Reject(f"{error.code}: {error.detail}")
@@ -59,7 +60,7 @@ async def _over(image: Image, studio: Studio) -> Outcome:
 
 async def _claimed(command: GenerateImage, studio: Studio) -> Image:
     move = partial(
-        moves.claim,
+        transitions.claim,
         lease=studio.lease(),
         now=studio.clock.settled(),
         deadline=timedelta(seconds=studio.settings.generation_deadline),
@@ -188,7 +189,7 @@ async def _keep_lease(image: Image, studio: Studio) -> None:
 
 async def _renew(image: Image, studio: Studio) -> None:
     try:
-        await change(studio.store, image.id, partial(moves.renew, lease=studio.lease(), attempt=image.attempts))
+        await change(studio.store, image.id, partial(transitions.renew, lease=studio.lease(), attempt=image.attempts))
     except (Refused, NotFound) as error:
         raise LeaseLost(error.detail) from error
     except Unavailable as error:

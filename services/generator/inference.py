@@ -12,11 +12,11 @@ from typing import Final
 
 import aiohttp
 
-from common.bodies import TooLarge, read_body
-from common.capabilities import CapabilitiesOf
-from common.clock import Clock
-from common.errors import BadImage, InferenceError, Rejected, Transient, Unreachable
-from common.images import Image
+from common.application.capabilities import CapabilitiesOf
+from common.domain.errors import BadImage, InferenceError, Rejected, Transient, Unreachable
+from common.domain.images import Image
+from common.runtime.bounded_read import TooLarge, read_body
+from common.runtime.clock import Clock
 from services.generator.event_stream import server_sent_events
 
 log = logging.getLogger(__name__)

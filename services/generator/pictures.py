@@ -11,8 +11,8 @@ from typing import Final
 from PIL import Image as Pillow
 from PIL import ImageOps, UnidentifiedImageError
 
-from common.errors import BadImage
-from common.images import Format
+from common.domain.errors import BadImage
+from common.domain.images import Format
 
 Pillow.MAX_IMAGE_PIXELS = None  # its warning comes late and its limit is global; ours is checked before decoding
 # Memory of pictures done is used again (Pillow's "block allocator"): fresh pages cost 2 of the 12 ms of a JPEG of a

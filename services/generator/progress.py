@@ -9,10 +9,10 @@ import asyncio
 import logging
 from base64 import b64encode
 
-from common.clock import Clock
-from common.errors import BadImage, Unavailable
-from common.images import Image
-from common.outbox import Outbox
+from common.application.outbox import Outbox
+from common.domain.errors import BadImage, Unavailable
+from common.domain.images import Image
+from common.runtime.clock import Clock
 from services.generator.pictures import preview_of
 
 log = logging.getLogger(__name__)

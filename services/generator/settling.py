@@ -8,9 +8,19 @@ from collections.abc import Awaitable
 from datetime import timedelta
 from functools import partial
 
-from common import images, metrics, moves
-from common.errors import BadImage, InferenceError, NotFound, Refused, ServiceError, Transient, Unavailable, Unreachable
-from common.images import Failure, Image, Picture
+from common.domain import images, transitions
+from common.domain.errors import (
+    BadImage,
+    InferenceError,
+    NotFound,
+    Refused,
+    ServiceError,
+    Transient,
+    Unavailable,
+    Unreachable,
+)
+from common.domain.images import Failure, Image, Picture
+from common.runtime import metrics
 from common.store.port import change
 from services.generator.studio import Studio
 
@@ -26,7 +36,7 @@ class LeaseLost(Exception):
 async def complete(image: Image, picture: Picture, studio: Studio) -> Image:
     """After the files, the record: it never points at nothing."""
     move = partial(
-        moves.complete, lease=studio.lease(), attempt=image.attempts, picture=picture, now=studio.clock.now()
+        transitions.complete, lease=studio.lease(), attempt=image.attempts, picture=picture, now=studio.clock.now()
     )
     completed = await _ours(studio.move(image.id, move, known=image))
     metrics.painting.observe(picture.generation_time)
@@ -56,7 +66,7 @@ async def retry(
     now = studio.clock.settled()
     delay_s = min(delay_s, studio.settings.generation_deadline)  # a service may ask for more, of any size
     move = partial(
-        moves.retry,
+        transitions.retry,
         lease=studio.lease(),
         attempt=image.attempts,
         error=Failure(code=error.code, detail=error.detail),
@@ -71,7 +81,7 @@ async def retry(
 
 async def _fail(image: Image, error: InferenceError, studio: Studio) -> Image:
     move = partial(
-        moves.fail,
+        transitions.fail,
         lease=studio.lease(),
         attempt=image.attempts,
         error=Failure(code=error.code, detail=error.detail),
@@ -83,7 +93,7 @@ async def _fail(image: Image, error: InferenceError, studio: Studio) -> Image:
 
 async def give_back(image: Image, studio: Studio) -> None:
     """This process stops: the image goes back to the queue with no failure counted, the message to the broker."""
-    move = partial(moves.give_back, lease=studio.lease(), attempt=image.attempts, now=studio.clock.settled())
+    move = partial(transitions.give_back, lease=studio.lease(), attempt=image.attempts, now=studio.clock.settled())
     try:
         async with asyncio.timeout(GIVE_BACK_S):
             await change(studio.store, image.id, move)

@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TypeVar
 
-from common.clock import Clock
-from common.errors import Unavailable
-from common.images import Image, Lease
+from common.application.outbox import Outbox
+from common.domain.errors import Unavailable
+from common.domain.images import Image, Lease
 from common.media.port import Media
-from common.outbox import Outbox
-from common.settings import Settings
+from common.runtime.clock import Clock
+from common.runtime.settings import Settings
 from common.store.port import Move, Store, change
 from services.generator.circuit import Circuit
 from services.generator.inference import InferenceClient

@@ -10,11 +10,11 @@ import socket
 
 import aiohttp
 
+from common.application.resources import Parts
+from common.application.write_behind import Notes
 from common.bus.port import Bus, DeadLetter, Done, Outcome, Taking, WorkQueue
 from common.messages import CancelImage, Event, GenerateImage, Tick
-from common.notes import Notes
-from common.parts import Parts
-from common.settings import Settings
+from common.runtime.settings import Settings
 from services.generator.circuit import Circuit
 from services.generator.generate import generate
 from services.generator.inference import InferenceClient

@@ -19,7 +19,7 @@ from http import HTTPStatus
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-from common.clock import Clock
+from common.runtime.clock import Clock
 from services.inference.engine import Engine, InferenceRequest, PictureFormat, Preview
 from services.inference.jobs import MAX_WAITING, PREVIEW_PACE_S, Busy, Closing, EngineFailed, Job, Jobs, KeyReused
 from services.inference.problems import Problem, as_json, parsed_json, understood

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from common import metrics
+from common.runtime import metrics
 
 log = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from common.images import Image, Lease
+from common.domain.images import Image, Lease
 
 
 @dataclass(frozen=True, slots=True)

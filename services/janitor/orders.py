@@ -7,12 +7,12 @@ import logging
 from datetime import datetime, timedelta
 from functools import partial
 
-from common import images, moves
 from common.bus.port import DeadLetter, Done, Outcome, Reject, Retry
-from common.errors import Invalid, NotFound, Refused, Unavailable
-from common.images import Failure
-from common.logs import about
+from common.domain import images, transitions
+from common.domain.errors import Invalid, NotFound, Refused, Unavailable
+from common.domain.images import Failure
 from common.messages import CancelImage, Command, FailureView, ImageChanged, OrderRefused, Tick
+from common.runtime.logs import about
 from common.store.port import change
 from services.janitor.tools import SOURCE, Tools
 
@@ -29,7 +29,7 @@ async def cancel(command: Command | Tick | DeadLetter, *, tools: Tools) -> Outco
         again = Retry(tools.settings.retry_delays[0])
         try:
             image_id = images.image_id(command.subject)
-            cancelled = await change(tools.store, image_id, partial(moves.cancel, now=tools.clock.now()))
+            cancelled = await change(tools.store, image_id, partial(transitions.cancel, now=tools.clock.now()))
         except Invalid as error:
             return Reject(f"{error.code}: {error.detail}")
         except Refused as refused:
@@ -59,7 +59,7 @@ async def bury_letter(letter: Command | Tick | DeadLetter, *, tools: Tools) -> O
     now = tools.at(letter.died_at).surely() if letter.died_at else tools.surely()
     with about(image_id):
         try:
-            failed = await change(tools.store, image_id, partial(moves.fail, error=failure, now=now))
+            failed = await change(tools.store, image_id, partial(transitions.fail, error=failure, now=now))
             await tools.outbox.announce(failed)
         except Refused as refused:
             log.info("its image is left as it is: %s", refused)

@@ -11,10 +11,11 @@ import asyncio
 import logging
 from datetime import datetime, timedelta
 
-from common import images, metrics, moves
-from common.errors import Unavailable
-from common.images import Image
+from common.domain import images, transitions
+from common.domain.errors import Unavailable
+from common.domain.images import Image
 from common.messages import JanitorPurged, PurgeReport, Tick, TickData
+from common.runtime import metrics
 from services.janitor.tools import SOURCE, Tools, each
 
 log = logging.getLogger(__name__)
@@ -66,7 +67,7 @@ async def _slice(cutoff: datetime, tools: Tools) -> tuple[int, bool]:
 async def _mark(batch: list[Image], tools: Tools) -> list[Image]:
     """Those that nobody else was faster with."""
     now = tools.surely()
-    marked = {image.id: moves.delete(image, now=now) for image in batch}
+    marked = {image.id: transitions.delete(image, now=now) for image in batch}
     won = await tools.store.replace_several(list(marked.values()))
     return [marked[image_id] for image_id in won]
 
@@ -75,7 +76,7 @@ async def _clear(marked: list[Image], tools: Tools) -> None:
     await tools.media.remove([key for image in marked for key in images.media_keys(image)])
     announced = await _announced(marked, tools)
     now = tools.surely()
-    buried = [moves.bury(image, now=now, announced=image.id in announced) for image in marked]
+    buried = [transitions.bury(image, now=now, announced=image.id in announced) for image in marked]
     await tools.store.replace_several(buried)
     metrics.purged.inc(len(marked))
 

@@ -11,10 +11,11 @@ from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from functools import partial
 
-from common import images, metrics, moves
 from common.bus.port import WorkQueue
-from common.images import Image
+from common.domain import images, transitions
+from common.domain.images import Image
 from common.messages import TickData
+from common.runtime import metrics
 from common.store.port import change
 from services.janitor.tools import Tools, each
 
@@ -58,7 +59,7 @@ async def reconcile(_tick: TickData, *, tools: Tools) -> None:
 async def bury(image: Image, tools: Tools) -> None:
     """Remove the files of a deleted image, then shrink its record: in this order, or files would be left behind."""
     await tools.media.remove(images.media_keys(image))
-    await change(tools.store, image.id, partial(moves.bury, now=tools.surely()))
+    await change(tools.store, image.id, partial(transitions.bury, now=tools.surely()))
 
 
 async def _all(
@@ -78,7 +79,7 @@ async def _all(
 
 
 async def _past_deadline(image: Image, tools: Tools) -> None:
-    failed = await change(tools.store, image.id, partial(moves.past_deadline, now=tools.surely()))
+    failed = await change(tools.store, image.id, partial(transitions.past_deadline, now=tools.surely()))
     await tools.outbox.announce(failed)
 
 
@@ -88,7 +89,7 @@ async def _abandoned(tools: Tools) -> list[Image]:
 
 
 async def _lapse(image: Image, tools: Tools) -> None:
-    lapsed = await change(tools.store, image.id, partial(moves.lapse, lease=image.lease, now=tools.surely()))
+    lapsed = await change(tools.store, image.id, partial(transitions.lapse, lease=image.lease, now=tools.surely()))
     await tools.outbox.order(lapsed)
 
 

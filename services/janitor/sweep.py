@@ -11,11 +11,12 @@ import re
 from datetime import datetime, timedelta
 from functools import partial
 
-from common import images, metrics, moves
-from common.errors import MediaMissing
-from common.images import Image
+from common.domain import images, transitions
+from common.domain.errors import MediaMissing
+from common.domain.images import Image
 from common.media.port import Stored
 from common.messages import JanitorSwept, SweepReport, TickData
+from common.runtime import metrics
 from common.store.port import change
 from services.janitor.reconcile import bury
 from services.janitor.tools import SOURCE, Tools, each
@@ -35,7 +36,7 @@ async def sweep(tick: TickData, *, tools: Tools) -> None:
     pictures, thumbnails = await _records_without_files(tools)
     if not tick.dry_run:
         await each(pictures, lambda image: _delete(image, tools))
-        await each(thumbnails, lambda image: change(tools.store, image.id, moves.forget_thumbnail))
+        await each(thumbnails, lambda image: change(tools.store, image.id, transitions.forget_thumbnail))
     now = tools.clock.now()
     report = SweepReport(
         dry_run=tick.dry_run,
@@ -105,6 +106,6 @@ async def _delete(image: Image, tools: Tools) -> None:
     # read again, after the files: a user may have deleted it between the two looks, which is no drift
     if await tools.media.exists([key for key in [image.image_file] if key]):
         return
-    deleted = await change(tools.store, image.id, partial(moves.delete, now=tools.surely()))
+    deleted = await change(tools.store, image.id, partial(transitions.delete, now=tools.surely()))
     await tools.outbox.announce(deleted)
     await bury(deleted, tools)

@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import Protocol
 
 from common.bus.port import DeadLetter, Done, Outcome, WorkQueue
-from common.errors import ServiceError, Unavailable
+from common.domain.errors import ServiceError, Unavailable
 from common.messages import Command, Tick, TickData, iso
 from common.store.port import Entry
 from services.janitor.agreement import Agreement

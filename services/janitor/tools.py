@@ -8,13 +8,13 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
+from common.application.outbox import Outbox
 from common.bus.port import Bus
-from common.clock import Clock
-from common.errors import NotFound, Refused
-from common.images import Image
+from common.domain.errors import NotFound, Refused
+from common.domain.images import Image
 from common.media.port import Media
-from common.outbox import Outbox
-from common.settings import Settings
+from common.runtime.clock import Clock
+from common.runtime.settings import Settings
 from common.store.port import Store
 from services.janitor.leases import LeaseWatch
 

@@ -7,9 +7,9 @@ import logging
 from contextlib import AsyncExitStack
 from functools import partial
 
+from common.application.resources import Parts
 from common.bus.port import Handler, WorkQueue
-from common.parts import Parts
-from common.settings import Settings
+from common.runtime.settings import Settings
 from services.janitor.agreement import Agreement
 from services.janitor.orders import bury_letter, cancel
 from services.janitor.purge import purge

@@ -45,11 +45,11 @@ def imports() -> Iterator[tuple[str, str]]:
 
 
 def test_the_time_is_read_by_the_clock_only():
-    assert where(READS_TIME, but={"common/clock.py"}) == []
+    assert where(READS_TIME, but={"common/runtime/clock.py"}) == []
 
 
 def test_the_environment_is_read_by_the_settings_only():
-    assert where(READS_ENVIRONMENT, but={"common/settings.py"}) == []
+    assert where(READS_ENVIRONMENT, but={"common/runtime/settings.py"}) == []
 
 
 def test_sqlite_is_imported_by_its_adapter_only():

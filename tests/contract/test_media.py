@@ -2,7 +2,7 @@ import asyncio
 
 import pytest
 
-from common.errors import Invalid
+from common.domain.errors import Invalid
 from tests.making import NOON
 
 ID = "019469d5-ae18-75ea-918b-6782d8deb53d"

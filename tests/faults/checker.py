@@ -21,11 +21,11 @@ import aio_pika
 from common.bus.connect import open_bus
 from common.bus.port import Since
 from common.bus.rabbitmq.topology import DEAD_QUEUE, Topology
-from common.clock import SystemClock
-from common.images import Image, Status, new_image_id
+from common.domain.images import Image, Status, new_image_id
+from common.domain.transitions import WORKER_LOST
 from common.messages import ApiJoined
-from common.moves import WORKER_LOST
-from common.settings import Settings
+from common.runtime.clock import SystemClock
+from common.runtime.settings import Settings
 from common.store.connect import open_store
 from common.store.port import Store
 from tests.waiting import until

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
-from common import images
-from common.clock import SystemClock
-from common.images import Format, Image, Status
+from common.domain import images
+from common.domain.images import Format, Image, Status
 from common.messages import Tick, TickData
+from common.runtime.clock import SystemClock
 from common.store.connect import open_store
 from tests.faults.checker import until_quiet
 from tests.faults.scene import Scene

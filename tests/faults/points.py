@@ -11,7 +11,7 @@ Pure: told what is called with what, it names the point. Nothing in the services
 from collections.abc import Sequence
 from typing import Any
 
-from common.images import Image, Status
+from common.domain.images import Image, Status
 
 POINTS = (
     "record",

@@ -16,10 +16,10 @@ from typing import Any
 
 from common.bus.connect import open_bus
 from common.bus.port import Bus, Since
-from common.clock import SystemClock
-from common.images import new_image_id
+from common.domain.images import new_image_id
 from common.messages import JanitorSwept, SweepReport, Tick
-from common.settings import Settings, read_settings
+from common.runtime.clock import SystemClock
+from common.runtime.settings import Settings, read_settings
 from tests.faults.nursery import Nursery, nursery
 from tests.house import House, Service
 from tests.proxy import Proxy, proxy_before, proxy_to

@@ -19,12 +19,12 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
-from common import images, moves
+from common.application.outbox import Outbox
 from common.bus.port import Bus
-from common.clock import SystemClock
-from common.errors import Unavailable
-from common.images import Lease, Picture
-from common.outbox import Outbox
+from common.domain import images, transitions
+from common.domain.errors import Unavailable
+from common.domain.images import Lease, Picture
+from common.runtime.clock import SystemClock
 from tests.faults.follower import Follower, following
 from tests.faults.scene import Scene
 from tests.making import an_image
@@ -65,11 +65,11 @@ class Speaker:
         now = self._clock.now()
         image = an_image(created_at=now, prompt=self._prompt)
         lease = Lease(token="t", worker="w", until=now + timedelta(seconds=30))
-        running = moves.claim(image, lease=lease, now=now, deadline=timedelta(minutes=5))
+        running = transitions.claim(image, lease=lease, now=now, deadline=timedelta(minutes=5))
         picture = Picture(
             image_file="f", thumbnail="t", format=images.Format.PNG, file_size=1, width=1, height=1, generation_time=1
         )
-        done = moves.complete(running, lease=lease, attempt=1, picture=picture, now=now)
+        done = transitions.complete(running, lease=lease, attempt=1, picture=picture, now=now)
         await self._publish(self._outbox.event(image, "image.queued"))
         await self._publish(self._outbox.event(running, "image.started"))
         await self._publish(self._outbox.progress(running, step=1, steps=2, seconds_left=None))

@@ -20,7 +20,7 @@ import pytest
 from common.bus.port import After, Logged, Reject, Since, WorkQueue
 from common.bus.rabbitmq.bus import RabbitBus
 from common.bus.rabbitmq.topology import ROUTES
-from common.errors import CursorGone
+from common.domain.errors import CursorGone
 from common.messages import Command
 from tests.contract.bus.support import Recorder, event, now, order, some, until
 from tests.servers.rabbitmq import SYSTEM, RabbitMQ, executable

@@ -2,9 +2,9 @@
 
 import time
 
-from common.clock import SystemClock
-from common.images import new_image_id
+from common.domain.images import new_image_id
 from common.messages import CancelImage
+from common.runtime.clock import SystemClock
 from tests.faults.checker import check, files_in, until_quiet
 from tests.faults.follower import following
 from tests.faults.painter import LONG_S

@@ -6,11 +6,11 @@ import json
 import aio_pika
 import pytest
 
-from common import moves
 from common.bus.rabbitmq.topology import DEAD
-from common.clock import SystemClock
-from common.images import Failure, new_image_id
+from common.domain import transitions
+from common.domain.images import Failure, new_image_id
 from common.messages import GenerateImage, encode
+from common.runtime.clock import SystemClock
 from common.store.connect import open_store
 from services.cli import main
 from tests.faults.checker import check, files_in, queue_lengths, until_quiet, until_settled
@@ -126,7 +126,7 @@ async def test_dead_letters_are_listed_shown_dropped_and_redriven(stage, page, o
 async def test_a_redrive_of_a_failed_image_is_a_new_order_that_names_the_old_one(stage, page, operator):
     clock = SystemClock()
     old = an_image(created_at=clock.now(), prompt="a lighthouse at noon")
-    failed = moves.fail(old, error=Failure(code="worker_lost", detail="six"), now=clock.now())
+    failed = transitions.fail(old, error=Failure(code="worker_lost", detail="six"), now=clock.now())
     async with open_store(stage.known.store_url, timeout_s=10) as store:
         await store.insert(failed.model_copy(update={"event_due": None}))
     order = GenerateImage(id=old.id, source="api", subject=old.id, time=clock.now())
@@ -157,13 +157,17 @@ async def test_row_22_an_order_that_kills_its_workers_fails_and_ends_as_a_dead_l
     await stage.start()
     page = FrontEnd(http, stage.urls["api"])
     image_id = (await page.order())["id"]
-    for _ in range(moves.MAX_LOST):
+    for _ in range(transitions.MAX_LOST):
         await stage.died("generator")
         await stage.services["generator"].start()
 
     image = await page.final(image_id)
 
-    assert (image["status"], image["error"]["code"], image["attempts"]) == ("failed", "worker_lost", moves.MAX_LOST)
+    assert (image["status"], image["error"]["code"], image["attempts"]) == (
+        "failed",
+        "worker_lost",
+        transitions.MAX_LOST,
+    )
     await until_letters(stage, 1)
     [line] = (await operator.types("dead-letters", "list")).splitlines()
     assert "image.generate  worker_lost: 6 workers" in line

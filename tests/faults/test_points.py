@@ -11,9 +11,9 @@ from contextlib import suppress
 import aiohttp
 import pytest
 
-from common.clock import SystemClock
-from common.images import new_image_id
+from common.domain.images import new_image_id
 from common.messages import Tick, TickData
+from common.runtime.clock import SystemClock
 from tests.faults.checker import check, until_quiet
 from tests.faults.follower import following
 from tests.faults.scene import Scene

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
+from common.application.outbox import Outbox
 from common.bus.memory import MemoryBus
-from common.clock import SystemClock
-from common.images import new_image_id
+from common.domain.images import new_image_id
 from common.messages import Deleted, ImageDeleted, ImageProgressed, Progress
-from common.outbox import Outbox
-from common.settings import Settings
+from common.runtime.clock import SystemClock
+from common.runtime.settings import Settings
 from services.api.live import LiveEvents
 from services.api.signing import Signing
 from tests.making import an_image

@@ -10,9 +10,9 @@ from aiohttp import web
 from PIL import Image, ImageCms
 
 from common.bus.port import WorkQueue
-from common.images import new_image_id
+from common.domain.images import new_image_id
+from common.domain.requests import GenerationRequest
 from common.messages import GenerateImage
-from common.orders import GenerationRequest
 from tests.inference_double import body, completed, events, picture
 from tests.unit.generator.test_generate import bench
 

@@ -9,8 +9,8 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
-from common.clock import SystemClock
-from common.keys import Keys
+from common.application.api_keys import Keys
+from common.runtime.clock import SystemClock
 from common.store.sqlite import SqliteStore
 from tests.house import ORDER, embedded
 from tests.inference_double import inference_double

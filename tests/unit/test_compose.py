@@ -8,7 +8,7 @@ import jsonschema
 import pytest
 import yaml
 
-from common.settings import Settings
+from common.runtime.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 SCHEMA = ROOT / "tests/schemas/compose-spec.json"  # from the Compose Specification, see the licence beside it

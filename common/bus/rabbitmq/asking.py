@@ -11,7 +11,7 @@ from typing import Final
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS
 
 from common.bus.handling import cancel_requests
-from common.errors import Misconfigured, Unavailable
+from common.domain.errors import Misconfigured, Unavailable
 
 log = logging.getLogger(__name__)
 

@@ -36,9 +36,9 @@ from common.bus.rabbitmq.topology import (
 )
 from common.bus.rabbitmq.wire import Delivery, again, amqp, dead_headers, letter_of
 from common.bus.rabbitmq.working import Job, Worker
-from common.clock import Clock, SystemClock
-from common.errors import Misconfigured
+from common.domain.errors import Misconfigured
 from common.messages import Command, Event, Tick
+from common.runtime.clock import Clock, SystemClock
 
 log = logging.getLogger(__name__)
 

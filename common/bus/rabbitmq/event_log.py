@@ -24,7 +24,7 @@ from common.bus.rabbitmq.asking import Down, reason_of, within
 from common.bus.rabbitmq.link import FIRST_PAUSE_S, LONGEST_PAUSE_S, Link, Session
 from common.bus.rabbitmq.topology import LOG_QUEUE
 from common.bus.rabbitmq.wire import Delivery
-from common.errors import CursorGone, Misconfigured
+from common.domain.errors import CursorGone, Misconfigured
 from common.messages import Event
 
 log = logging.getLogger(__name__)

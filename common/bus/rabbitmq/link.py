@@ -22,7 +22,7 @@ from aiormq.connection import DEFAULT_PORTS
 from yarl import URL
 
 from common.bus.rabbitmq.asking import Down, closed, reason_of, text_of, within
-from common.errors import Misconfigured
+from common.domain.errors import Misconfigured
 
 log = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from common.bus.rabbitmq.asking import Down, reason_of, within
 from common.bus.rabbitmq.link import Link, Session, Working
 from common.bus.rabbitmq.topology import Queue, declare_queue
 from common.bus.rabbitmq.wire import Delivery
-from common.errors import Misconfigured
+from common.domain.errors import Misconfigured
 from common.messages import Event
 
 log = logging.getLogger(__name__)

@@ -22,7 +22,7 @@ from aio_pika.exceptions import ChannelClosed, ChannelNotFoundEntity, ChannelPre
 from aiormq.exceptions import ChannelAccessRefused
 
 from common.bus.port import WorkQueue
-from common.errors import Misconfigured
+from common.domain.errors import Misconfigured
 
 log = logging.getLogger(__name__)
 

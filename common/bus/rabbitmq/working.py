@@ -25,7 +25,7 @@ from common.bus.rabbitmq.asking import Down, reason_of, text_of, within
 from common.bus.rabbitmq.link import Link, Session, Working
 from common.bus.rabbitmq.topology import ROUTES
 from common.bus.rabbitmq.wire import Delivery, left_its_wait, letter_of
-from common.errors import Invalid, Misconfigured, Unavailable
+from common.domain.errors import Invalid, Misconfigured, Unavailable
 from common.messages import Command, Tick
 
 log = logging.getLogger(__name__)

@@ -4,9 +4,9 @@ import pytest
 
 from common.bus.connect import open_bus
 from common.bus.memory import MemoryBus
-from common.clock import SystemClock
-from common.errors import Misconfigured
-from common.settings import Settings
+from common.domain.errors import Misconfigured
+from common.runtime.clock import SystemClock
+from common.runtime.settings import Settings
 
 
 async def test_the_scheme_of_the_url_chooses_the_adapter():

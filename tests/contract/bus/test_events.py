@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from common.bus.port import After, Bus, Since
-from common.errors import CursorGone
+from common.domain.errors import CursorGone
 from tests.contract.bus.support import EPOCH, System, event, now, report, some, until
 
 

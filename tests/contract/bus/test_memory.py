@@ -6,7 +6,7 @@ import pytest
 
 from common.bus.memory import MemoryBus
 from common.bus.port import After, Since
-from common.errors import CursorGone, Unavailable
+from common.domain.errors import CursorGone, Unavailable
 from tests.contract.bus.support import EPOCH, event, order, some
 
 

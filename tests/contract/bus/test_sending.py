@@ -6,7 +6,7 @@ import time
 import pytest
 
 from common.bus.port import Bus, WorkQueue
-from common.errors import Invalid
+from common.domain.errors import Invalid
 from common.messages import GenerateImage
 from tests.contract.bus.support import RETRY_DELAYS, Recorder, System, is_waiting, now, order, until
 

@@ -3,7 +3,7 @@
 import asyncio
 from datetime import timedelta
 
-from common.images import EventDue, Format, Image, Lease, Picture
+from common.domain.images import EventDue, Format, Image, Lease, Picture
 from common.store.port import Entry
 from tests.making import NOON
 

@@ -4,8 +4,8 @@ from datetime import timedelta
 
 import pytest
 
-from common import moves
-from common.images import Status
+from common.domain import transitions
+from common.domain.images import Status
 from common.store.port import Position
 from tests.contract.store.records import LEASE, MS, PICTURE, SECOND, keep
 from tests.making import NOON, an_image
@@ -70,10 +70,10 @@ async def test_total_follows_every_change(store):
     image = an_image()
     steps = [
         (store.insert, image),
-        (store.replace, claimed := moves.claim(image, lease=LEASE, now=NOON, deadline=timedelta(hours=1))),
-        (store.replace, done := moves.complete(claimed, lease=LEASE, attempt=1, picture=PICTURE, now=NOON)),
-        (store.replace, pinned := moves.pin(done, pinned=True)),
-        (store.replace, deleted := moves.delete(pinned, now=NOON)),
+        (store.replace, claimed := transitions.claim(image, lease=LEASE, now=NOON, deadline=timedelta(hours=1))),
+        (store.replace, done := transitions.complete(claimed, lease=LEASE, attempt=1, picture=PICTURE, now=NOON)),
+        (store.replace, pinned := transitions.pin(done, pinned=True)),
+        (store.replace, deleted := transitions.delete(pinned, now=NOON)),
         (store.remove, deleted),
     ]
 

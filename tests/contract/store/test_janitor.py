@@ -4,8 +4,8 @@ from datetime import timedelta
 
 import pytest
 
-from common import moves
-from common.images import EventDue, Lease, Status
+from common.domain import transitions
+from common.domain.images import EventDue, Lease, Status
 from common.store.port import Position
 from tests.contract.store.records import DUE, LEASE, MS, SECOND, ids, keep
 from tests.making import NOON, an_image
@@ -48,11 +48,11 @@ async def test_who_waits_longest_stands_first_and_a_retry_behind_those_who_came_
 async def test_an_image_that_is_taken_waits_no_longer_and_one_that_is_given_back_waits_again(store):
     image, other = an_image(), an_image(created_at=NOON + SECOND)
     await keep(store, image, other)
-    claimed = moves.claim(image, lease=LEASE, now=NOON + SECOND, deadline=timedelta(hours=1))
+    claimed = transitions.claim(image, lease=LEASE, now=NOON + SECOND, deadline=timedelta(hours=1))
 
     await store.replace(claimed)
     taken = await store.waiting(NOON + 5 * SECOND, limit=10)
-    await store.replace(moves.give_back(claimed, lease=LEASE, attempt=1, now=NOON + 2 * SECOND))
+    await store.replace(transitions.give_back(claimed, lease=LEASE, attempt=1, now=NOON + 2 * SECOND))
 
     assert taken == [other.id]
     assert await store.waiting(NOON + 5 * SECOND, limit=10) == [other.id, image.id]

@@ -6,9 +6,9 @@ from functools import partial
 
 import pytest
 
-from common import moves
-from common.errors import Duplicate
-from common.images import Status
+from common.domain import transitions
+from common.domain.errors import Duplicate
+from common.domain.images import Status
 from tests.contract.store.records import LEASE, PICTURE, SECOND, keep, next_of
 from tests.making import NOON, an_image
 
@@ -28,12 +28,12 @@ async def test_get_finds_nothing_where_nothing_is(store):
 async def test_a_record_is_kept_through_all_its_moves(store):
     image = an_image(slot="local:0", idempotency="local:k", request_hash="h", traceparent="00-a-b-01")
     life = [
-        partial(moves.sent, attempts=0, now=NOON),
-        partial(moves.claim, lease=LEASE, now=NOON, deadline=timedelta(hours=1)),
-        partial(moves.complete, lease=LEASE, attempt=1, picture=PICTURE, now=NOON + SECOND),
-        partial(moves.pin, pinned=True),
-        partial(moves.delete, now=NOON + 2 * SECOND),
-        partial(moves.bury, now=NOON + 3 * SECOND),
+        partial(transitions.sent, attempts=0, now=NOON),
+        partial(transitions.claim, lease=LEASE, now=NOON, deadline=timedelta(hours=1)),
+        partial(transitions.complete, lease=LEASE, attempt=1, picture=PICTURE, now=NOON + SECOND),
+        partial(transitions.pin, pinned=True),
+        partial(transitions.delete, now=NOON + 2 * SECOND),
+        partial(transitions.bury, now=NOON + 3 * SECOND),
     ]
     await store.insert(image)
 
@@ -112,7 +112,7 @@ async def test_a_slot_that_a_move_lets_go_of_is_free(store):
     image = an_image(slot="local:0")
     await store.insert(image)
 
-    assert await store.replace(moves.cancel(image, now=NOON))
+    assert await store.replace(transitions.cancel(image, now=NOON))
 
     await store.insert(an_image(slot="local:0"))
 
@@ -161,7 +161,7 @@ async def test_remove_takes_only_the_very_revision(store):
 async def test_find_gives_the_image_of_an_idempotency_even_deleted(store):
     image = an_image(idempotency="local:k")
     await keep(store, image, an_image())
-    deleted = moves.delete(image, now=NOON)
+    deleted = transitions.delete(image, now=NOON)
     await store.replace(deleted)
 
     assert await store.find("local:k") == deleted

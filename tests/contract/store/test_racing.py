@@ -6,8 +6,8 @@ from functools import partial
 
 import pytest
 
-from common import moves
-from common.errors import NotFound, Refused
+from common.domain import transitions
+from common.domain.errors import NotFound, Refused
 from common.store.port import change
 from tests.contract.store.records import counted, next_of
 from tests.making import NOON, an_image
@@ -47,13 +47,13 @@ async def test_change_writes_nothing_where_the_move_changes_nothing(store):
 
 
 async def test_change_lets_a_refusal_through(store):
-    image = moves.cancel(an_image(), now=NOON)
+    image = transitions.cancel(an_image(), now=NOON)
     await store.insert(image)
 
     with pytest.raises(Refused):
-        await change(store, image.id, partial(moves.cancel, now=NOON))
+        await change(store, image.id, partial(transitions.cancel, now=NOON))
     with pytest.raises(NotFound):
-        await change(store, an_image().id, partial(moves.cancel, now=NOON))
+        await change(store, an_image().id, partial(transitions.cancel, now=NOON))
 
 
 async def test_processes_share_the_store(store, store_url):

@@ -2,8 +2,8 @@
 
 import asyncio
 
-from common import moves
-from common.images import Status
+from common.domain import transitions
+from common.domain.images import Status
 from tests.contract.store.records import counted, ids, keep, next_of
 from tests.making import NOON, an_image
 
@@ -12,7 +12,7 @@ async def test_replace_several_names_those_it_replaced(store):
     records = [an_image(slot=f"local:{n}") for n in range(5)]
     await keep(store, *records)
     await store.replace(counted(records[0]))
-    cancelled = [moves.cancel(image, now=NOON) for image in [*records, an_image()]]
+    cancelled = [transitions.cancel(image, now=NOON) for image in [*records, an_image()]]
 
     replaced = await store.replace_several(cancelled)
 
@@ -38,7 +38,7 @@ async def test_replace_several_passes_over_a_key_that_is_taken(store):
 async def test_each_of_several_is_won_by_one_of_racing_callers(store, other):
     records = [an_image(status=Status.COMPLETED) for _ in range(100)]
     await keep(store, *records)
-    deleted = [moves.delete(image, now=NOON) for image in records]
+    deleted = [transitions.delete(image, now=NOON) for image in records]
 
     won = await asyncio.gather(*(each.replace_several(deleted) for each in (store, other, store)))
 
@@ -63,7 +63,7 @@ async def test_nothing_is_done_for_none(store):
 async def test_a_thousand_pass_in_one_call(store):
     records = [an_image(status=Status.COMPLETED) for _ in range(1000)]
     await keep(store, *records)
-    deleted = [moves.delete(image, now=NOON) for image in records]
+    deleted = [transitions.delete(image, now=NOON) for image in records]
 
     assert len(await store.replace_several(deleted)) == 1000
     assert len(await store.several(ids(records))) == 1000

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 from hypothesis import HealthCheck, given, settings
 
-from common.images import Status
+from common.domain.images import Status
 from tests.contract.store.records import an_entry
 from tests.contract.store.values import data, records
 

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta, timezone
 
 from hypothesis import strategies as st
 
-from common.images import EventDue, Failure, Format, Lease, Parameters, Status
+from common.domain.images import EventDue, Failure, Format, Lease, Parameters, Status
 from tests.contract.store.records import MS
 from tests.making import an_image
 

@@ -7,7 +7,7 @@ import aio_pika
 
 from common.bus.port import Since
 from common.bus.rabbitmq.bus import RabbitBus
-from common.errors import Unavailable, Unconfirmed
+from common.domain.errors import Unavailable, Unconfirmed
 from tests.contract.bus.support import EPOCH, until
 
 RECOVERY_S = 30.0  # a broker needs 6 s to start, a half-open link 6 s to be found

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from common.bus.port import WorkQueue
-from common.errors import Unavailable, Unconfirmed
+from common.domain.errors import Unavailable, Unconfirmed
 from tests.contract.bus.support import Recorder, event, order, until
 from tests.faults.bus.support import RECOVERY_S, Reading, is_refused, is_well, opened
 from tests.servers.rabbitmq import RabbitMQ

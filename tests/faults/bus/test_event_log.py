@@ -7,7 +7,7 @@ import pytest
 
 from common.bus.port import After, Since
 from common.bus.rabbitmq.topology import EVENTS, LOG_QUEUE
-from common.errors import CursorGone
+from common.domain.errors import CursorGone
 from common.messages import JanitorSwept as Swept
 from common.messages import SweepReport, encode
 from tests.contract.bus.support import EPOCH, event, now, order, some, until

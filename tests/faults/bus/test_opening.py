@@ -9,7 +9,7 @@ from urllib.parse import urlsplit, urlunsplit
 import pytest
 
 from common.bus.port import Since, WorkQueue
-from common.errors import Misconfigured, Unavailable
+from common.domain.errors import Misconfigured, Unavailable
 from common.messages import ApiJoined
 from tests.contract.bus.support import EPOCH, Recorder, now, order, until
 from tests.faults.bus.support import is_refused, is_well, opened

@@ -12,8 +12,8 @@ import pytest
 from common.bus.port import Since, WorkQueue
 from common.bus.rabbitmq.bus import RabbitBus
 from common.bus.rabbitmq.topology import _AT_LEAST_ONCE, EVENTS, ROUTES
-from common.clock import ManualClock
-from common.errors import Misconfigured, Unavailable
+from common.domain.errors import Misconfigured, Unavailable
+from common.runtime.clock import ManualClock
 from tests.contract.bus.support import EPOCH, Recorder, event, is_waiting, now, order, some, until
 from tests.faults.bus.support import is_refused, opened, raw_channel
 

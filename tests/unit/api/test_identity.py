@@ -2,8 +2,8 @@
 
 import pytest
 
-from common.errors import Misconfigured
-from common.settings import read_settings
+from common.domain.errors import Misconfigured
+from common.runtime.settings import read_settings
 from services.api.identity import require_sound
 from tests.security.callers import AUDIENCE, ISSUER, SECRET, SIGNING
 

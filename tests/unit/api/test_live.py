@@ -8,12 +8,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from common import moves
+from common.application.outbox import Outbox
 from common.bus.memory import MemoryBus
 from common.bus.port import After, Since
-from common.clock import ManualClock, SystemClock
-from common.errors import CursorGone
-from common.outbox import Outbox
+from common.domain import transitions
+from common.domain.errors import CursorGone
+from common.runtime.clock import ManualClock, SystemClock
 from services.api.live import LiveEvents
 from services.api.places import Places
 from services.api.websocket import Client, _catch_up
@@ -104,7 +104,7 @@ def an_outbox(clock=CLOCK) -> Outbox:
 
 def an_end(revision: int = 2, clock=CLOCK):
     image = an_image(created_at=clock.now(), revision=revision - 1)
-    return an_outbox(clock).event(moves.cancel(image, now=clock.now()), "image.cancelled")
+    return an_outbox(clock).event(transitions.cancel(image, now=clock.now()), "image.cancelled")
 
 
 async def next_end(bus, socket: Socket, clock):

@@ -10,15 +10,15 @@ from types import SimpleNamespace
 import aiohttp
 import pytest
 
-from common import moves
+from common.application.outbox import Outbox
+from common.application.resources import Parts
 from common.bus.memory import MemoryBus
-from common.clock import ManualClock, SystemClock
-from common.images import Failure, Lease
+from common.domain import transitions
+from common.domain.images import Failure, Lease
 from common.media.connect import open_media
 from common.messages import Deleted, ImageDeleted
-from common.outbox import Outbox
-from common.parts import Parts
-from common.settings import read_settings
+from common.runtime.clock import ManualClock, SystemClock
+from common.runtime.settings import read_settings
 from common.store.port import change
 from common.store.sqlite import SqliteStore
 from services.api.live import LiveEvents, Shown, plain
@@ -68,7 +68,7 @@ class Shop:
 
     async def take(self, image_id):
         """As a generator does."""
-        move = partial(moves.claim, lease=self.lease, now=CLOCK.now(), deadline=HOUR)
+        move = partial(transitions.claim, lease=self.lease, now=CLOCK.now(), deadline=HOUR)
         image = await change(self.store, image_id, move)
         await self.outbox.bus.publish(self.outbox.event(image, "image.started"))
         return image
@@ -76,7 +76,7 @@ class Shop:
     async def retry(self, image, *, not_before):
         error = Failure(code="inference_failed", detail="no")
         more = {"error": error, "not_before": not_before, "counts": True, "now": CLOCK.now()}
-        image = await change(self.store, image.id, partial(moves.retry, lease=self.lease, attempt=1, **more))
+        image = await change(self.store, image.id, partial(transitions.retry, lease=self.lease, attempt=1, **more))
         await self.outbox.bus.publish(self.outbox.event(image, "image.queued"))
 
     @asynccontextmanager

@@ -6,8 +6,8 @@ from itertools import pairwise
 from aiohttp.test_utils import make_mocked_request
 from yarl import URL
 
-from common.clock import ManualClock
-from common.settings import read_settings
+from common.runtime.clock import ManualClock
+from common.runtime.settings import read_settings
 from services.api.signing import Signing
 from tests.security.callers import SIGNING, settings_of
 

@@ -9,9 +9,9 @@ from aiohttp import web
 from cryptography.hazmat.primitives.asymmetric import rsa
 from jwt.algorithms import RSAAlgorithm
 
-from common.clock import ManualClock
-from common.errors import Unauthorized, Unavailable
-from common.settings import read_settings
+from common.domain.errors import Unauthorized, Unavailable
+from common.runtime.clock import ManualClock
+from common.runtime.settings import read_settings
 from services.api.jwks import COOLDOWN_S, STALE_S, Jwks, usable
 from services.api.tokens import Tokens
 from tests.security import callers

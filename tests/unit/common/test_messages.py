@@ -7,10 +7,10 @@ import pytest
 from cloudevents.core.formats.json import JSONFormat
 from cloudevents.core.v1.event import CloudEvent
 
-from common.clock import ManualClock
-from common.errors import Invalid
+from common.domain.errors import Invalid
+from common.domain.requests import GenerationRequest
 from common.messages import GenerateImage, ImageChanged, ImageProgressed, Progress, Tick, decode, encode, view
-from common.orders import GenerationRequest
+from common.runtime.clock import ManualClock
 from tests.making import NOON, an_image
 
 MEDIA_URL, RETENTION = "/media/", timedelta(days=30)

@@ -5,13 +5,13 @@ from datetime import timedelta
 
 import pytest
 
-from common import images, moves
-from common.clock import ManualClock
-from common.errors import Misconfigured, Refused, Unavailable
-from common.images import Failure, Lease, Picture
+from common.application.resources import Parts
+from common.domain import images, transitions
+from common.domain.errors import Misconfigured, Refused, Unavailable
+from common.domain.images import Failure, Lease, Picture
 from common.media.files import FileMedia
 from common.messages import GenerateImage
-from common.parts import Parts
+from common.runtime.clock import ManualClock
 from services.generator import studio
 from services.generator.inference import _idempotency_key
 from services.generator.worker import run_generator
@@ -150,14 +150,16 @@ def test_row_17_a_worker_whose_clock_is_an_hour_ahead_takes_over_at_most_once_an
     def lease(by: ManualClock, token: str) -> Lease:
         return Lease(token=token, worker=token, until=by.now() + timedelta(seconds=30))
 
-    first = moves.claim(image, lease=lease(clock, "right"), now=clock.now(), deadline=deadline)
-    second = moves.claim(first, lease=lease(ahead, "ahead"), now=ahead.now(), deadline=deadline)
+    first = transitions.claim(image, lease=lease(clock, "right"), now=clock.now(), deadline=deadline)
+    second = transitions.claim(first, lease=lease(ahead, "ahead"), now=ahead.now(), deadline=deadline)
 
     with pytest.raises(Refused, match="no longer"):
-        moves.complete(second, lease=lease(clock, "right"), attempt=1, picture=a_picture(first), now=clock.now())
+        transitions.complete(second, lease=lease(clock, "right"), attempt=1, picture=a_picture(first), now=clock.now())
     with pytest.raises(Refused, match="held by"):  # and it is not taken back: no going round
-        moves.claim(second, lease=lease(clock, "right"), now=clock.now(), deadline=deadline)
-    done = moves.complete(second, lease=lease(ahead, "ahead"), attempt=2, picture=a_picture(second), now=ahead.now())
+        transitions.claim(second, lease=lease(clock, "right"), now=clock.now(), deadline=deadline)
+    done = transitions.complete(
+        second, lease=lease(ahead, "ahead"), attempt=2, picture=a_picture(second), now=ahead.now()
+    )
     assert (done.status, done.attempts, done.lost) == ("completed", 2, 1)
 
 

@@ -6,17 +6,17 @@ from datetime import timedelta
 
 import pytest
 
-from common import moves
+from common.application.outbox import Outbox
+from common.application.resources import Parts
 from common.bus.memory import MemoryBus
 from common.bus.port import Since, WorkQueue
-from common.clock import SystemClock
-from common.images import Status, new_image_id
+from common.domain import transitions
+from common.domain.images import Status, new_image_id
+from common.domain.requests import GenerationRequest
 from common.media.files import FileMedia
 from common.messages import GenerateImage
-from common.orders import GenerationRequest
-from common.outbox import Outbox
-from common.parts import Parts
-from common.settings import read_settings
+from common.runtime.clock import SystemClock
+from common.runtime.settings import read_settings
 from common.store.port import change
 from common.store.sqlite import SqliteStore
 from services.generator.worker import run_generator
@@ -260,7 +260,7 @@ async def test_cancel_drops_the_call_and_discards_the_result(tmp_path):
         image_id = await made.order()
         await made.inference.held.wait()
 
-        cancelled = await change(made.store, image_id, lambda image: moves.cancel(image, now=made.clock.now()))
+        cancelled = await change(made.store, image_id, lambda image: transitions.cancel(image, now=made.clock.now()))
         await made.outbox.announce(cancelled)
         await asyncio.wait_for(made.inference.dropped.wait(), 5)
 
@@ -275,7 +275,7 @@ async def test_a_worker_that_missed_the_event_hears_of_a_cancel_at_its_next_rene
         image_id = await made.order()
         await made.inference.held.wait()
 
-        await change(made.store, image_id, lambda image: moves.cancel(image, now=made.clock.now()))
+        await change(made.store, image_id, lambda image: transitions.cancel(image, now=made.clock.now()))
 
         await asyncio.wait_for(made.inference.dropped.wait(), 5)
 

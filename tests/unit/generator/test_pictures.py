@@ -7,8 +7,8 @@ from io import BytesIO
 import pytest
 from PIL import Image
 
-from common.errors import BadImage
-from common.images import Format
+from common.domain.errors import BadImage
+from common.domain.images import Format
 from services.generator.pictures import check
 
 MAX_PIXELS = 4_000_000

@@ -11,11 +11,11 @@ import pytest
 from aiohttp import web
 from PIL import Image
 
+from common.application.outbox import Outbox
 from common.bus.memory import MemoryBus
 from common.bus.port import Since
-from common.clock import ManualClock
-from common.errors import BadImage
-from common.outbox import Outbox
+from common.domain.errors import BadImage
+from common.runtime.clock import ManualClock
 from services.generator import progress
 from services.generator.pictures import preview_of
 from services.generator.progress import ProgressTeller

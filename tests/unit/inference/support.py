@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import aiohttp
 from aiohttp import web
 
-from common.clock import SystemClock
+from common.runtime.clock import SystemClock
 from services.inference.app import build_app
 from services.inference.engine import Capabilities, InferenceRequest, ModelCard, OnStep, Picture
 

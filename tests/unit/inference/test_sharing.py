@@ -6,7 +6,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from common.clock import SystemClock
+from common.runtime.clock import SystemClock
 from services.inference.app import build_app
 from services.inference.jobs import MAX_KEPT
 from tests.unit.inference.support import PATH, FakeEngine, events, happened, health, served

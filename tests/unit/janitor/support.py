@@ -3,15 +3,15 @@
 from contextlib import aclosing, asynccontextmanager
 from datetime import timedelta
 
-from common import images
+from common.application.outbox import Outbox
 from common.bus.memory import MemoryBus
 from common.bus.port import Since
-from common.clock import ManualClock
-from common.images import Format, Lease, Status
+from common.domain import images
+from common.domain.images import Format, Lease, Status
 from common.media.files import FileMedia
 from common.messages import ApiJoined, TickData
-from common.outbox import Outbox
-from common.settings import read_settings
+from common.runtime.clock import ManualClock
+from common.runtime.settings import read_settings
 from common.store.sqlite import SqliteStore
 from services.janitor.tools import Tools
 from tests.making import an_image

@@ -6,11 +6,11 @@ from datetime import timedelta
 
 import pytest
 
-from common import moves
 from common.bus.port import DeadLetter, WorkQueue
-from common.clock import ManualClock
-from common.images import Lease, Status
+from common.domain import transitions
+from common.domain.images import Lease, Status
 from common.messages import Tick, TickData
+from common.runtime.clock import ManualClock
 from services.janitor.agreement import Agreement
 from services.janitor.leases import LeaseWatch
 from services.janitor.orders import bury_letter
@@ -114,7 +114,7 @@ async def test_row_17_a_lease_is_over_when_it_is_not_renewed_whatever_the_clock_
             await reconcile(NOTHING, tools=tools)
             tools.clock.advance(10)
             until = tools.clock.now() + timedelta(seconds=wrong_s + 30)
-            renewed = moves.renew(alive, lease=Lease(token="dead", worker="w", until=until), attempt=1)
+            renewed = transitions.renew(alive, lease=Lease(token="dead", worker="w", until=until), attempt=1)
             assert await tools.store.replace(renewed)
             alive = renewed
 

@@ -4,8 +4,8 @@ import asyncio
 from collections import Counter
 from functools import partial
 
-from common import images, moves
-from common.errors import NotFound, Refused
+from common.domain import images, transitions
+from common.domain.errors import NotFound, Refused
 from common.messages import TickData
 from common.store.port import change
 from services.janitor.purge import purge
@@ -22,12 +22,12 @@ async def test_row_55_a_purge_and_a_users_delete_of_the_same_images_are_each_don
         async def deleted_by_its_owner(image):
             """As the api does it; a 404 where the purge was first."""
             try:
-                deleted = await change(tools.store, image.id, partial(moves.delete, now=tools.clock.now()))
+                deleted = await change(tools.store, image.id, partial(transitions.delete, now=tools.clock.now()))
             except (NotFound, Refused):
                 return
             await tools.outbox.try_announce(deleted)
             await tools.media.remove(images.media_keys(deleted))
-            await change(tools.store, image.id, partial(moves.bury, now=tools.clock.now()))
+            await change(tools.store, image.id, partial(transitions.bury, now=tools.clock.now()))
 
         await asyncio.gather(
             purge(NOTHING, tools=tools),

@@ -3,7 +3,7 @@
 import asyncio
 
 from common.bus.port import Done, WorkQueue
-from common.images import Status
+from common.domain.images import Status
 from common.messages import TickData
 from services.janitor.purge import purge
 from tests.unit.janitor.support import NOTHING, a_completed_image, house, told

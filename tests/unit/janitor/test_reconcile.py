@@ -5,9 +5,9 @@ from datetime import timedelta
 
 import pytest
 
-from common import moves
 from common.bus.port import Since, WorkQueue
-from common.images import EventDue
+from common.domain import transitions
+from common.domain.images import EventDue
 from services.janitor.reconcile import reconcile
 from tests.unit.janitor.support import NOTHING, a_completed_image, house, inserted, running, told
 
@@ -45,7 +45,7 @@ async def test_row_18_reconcile_gives_back_what_a_dead_worker_held(tmp_path):
         await reconcile(NOTHING, tools=tools)
         tools.clock.advance(31)
         lease = held.lease.model_copy(update={"until": tools.clock.now()})
-        await tools.store.replace(moves.renew(held, lease=lease, attempt=1))
+        await tools.store.replace(transitions.renew(held, lease=lease, attempt=1))
 
         await reconcile(NOTHING, tools=tools)
 
@@ -135,7 +135,7 @@ async def test_an_event_that_is_told_again_is_the_same_and_has_the_time_of_its_f
 async def test_reconcile_finishes_a_delete_that_broke_off(tmp_path):
     async with house(tmp_path) as tools:
         image = await a_completed_image(tools)
-        await tools.store.replace(moves.delete(image, now=tools.clock.now()))
+        await tools.store.replace(transitions.delete(image, now=tools.clock.now()))
         tools.clock.advance(11)
 
         await reconcile(NOTHING, tools=tools)

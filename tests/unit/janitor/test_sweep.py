@@ -2,9 +2,9 @@
 
 import pytest
 
-from common import images
-from common.errors import MediaMissing
-from common.images import Format, Status
+from common.domain import images
+from common.domain.errors import MediaMissing
+from common.domain.images import Format, Status
 from common.messages import TickData
 from services.janitor.sweep import sweep
 from tests.making import an_image

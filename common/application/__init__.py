@@ -1,0 +1,1 @@
+"""What is built on several ports: the outbox, quotas, API keys, health."""

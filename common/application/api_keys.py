@@ -1,0 +1,105 @@
+"""API keys: made once, shown once, kept as a hash in an entry of the store.
+
+    darkroom_<id>_<secret>      the id finds the entry and names the key in lists; the secret is 192 random bits
+
+A plain SHA-256 is enough to keep of it: there is nothing to guess in 192 random bits, so nothing to slow down.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+import secrets
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from common.domain.owners import owner_name
+from common.messages import iso
+from common.runtime.clock import Clock
+from common.store.port import Entry, Store
+
+KIND: Final = "key"
+PREFIX: Final = "darkroom_"  # recognisable, so that scanners of leaked secrets can find it
+_FORM: Final = re.compile(rf"{PREFIX}([0-9a-f]{{12}})_([0-9a-f]{{48}})")
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """What is known of a key once it was shown."""
+
+    id: str
+    owner: str
+    name: str
+    created_at: datetime
+    expires_at: datetime | None = None
+
+    def has_expired(self, now: datetime) -> bool:
+        return self.expires_at is not None and self.expires_at <= now
+
+
+def looks_like_key(text: str) -> bool:
+    return text.startswith(PREFIX)
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """The keys in the store; nothing is cached, so that a revoked one is refused by the next request."""
+
+    store: Store
+    clock: Clock
+
+    async def create(self, owner: str, *, name: str = "", expires_at: datetime | None = None) -> str:
+        """A new key, in the only moment in which it can be read.
+
+        Raises:
+            Invalid: the owner's name cannot be taken.
+        """
+        owner_name(owner)
+        key_id, secret = secrets.token_hex(6), secrets.token_hex(24)
+        data = {"owner": owner, "name": name, "hash": _hash(secret), "created_at": iso(self.clock.now())}
+        if expires_at is not None:
+            data["expires_at"] = iso(expires_at)
+        # not Entry.expires_at: an expired key is still listed
+        if not await self.store.put(Entry(KIND, key_id, 1, data)):
+            return await self.create(owner, name=name, expires_at=expires_at)  # the id is taken: one in 2^48
+        return f"{PREFIX}{key_id}_{secret}"
+
+    async def find(self, text: str) -> ApiKey | None:
+        """The key that this text is; None for a wrong, a revoked and an expired one alike."""
+        found = _FORM.fullmatch(text)
+        entry = await self.store.entry(KIND, found[1]) if found else None
+        if found is None or entry is None or not hmac.compare_digest(entry.data["hash"], _hash(found[2])):
+            return None
+        key = _key(entry)
+        return None if key.has_expired(self.clock.now()) else key
+
+    async def holds(self, key_id: str) -> bool:
+        """Whether a key that was found before is still good."""
+        entry = await self.store.entry(KIND, key_id)
+        return entry is not None and not _key(entry).has_expired(self.clock.now())
+
+    async def all(self) -> list[ApiKey]:
+        """Oldest first, the expired ones too."""
+        return sorted((_key(entry) for entry in await self.store.entries(KIND)), key=lambda key: key.created_at)
+
+    async def revoke(self, key_id: str) -> bool:
+        """False if there is none of this id."""
+        return await self.store.discard(KIND, key_id)
+
+
+def _hash(secret: str) -> str:
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+def _key(entry: Entry) -> ApiKey:
+    data = entry.data
+    expires_at = data.get("expires_at")
+    return ApiKey(
+        id=entry.key,
+        owner=data["owner"],
+        name=data["name"],
+        created_at=datetime.fromisoformat(data["created_at"]),
+        expires_at=datetime.fromisoformat(expires_at) if expires_at else None,
+    )

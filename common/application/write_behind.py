@@ -1,0 +1,72 @@
+"""What the broker has confirmed is noted on the records a moment later: many in one write, and nobody waits for it.
+
+    sent, told ──▶ wait a moment, for more ──▶ read ──▶ one write of those that still want it
+
+Often nothing is left to write: a record whose command was taken meanwhile need not say that it was sent. A note that
+dies with its process is no loss: the janitor sends again what is not noted, and a repeat is known as one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import suppress
+from typing import Final
+
+from common.domain.errors import NotFound, Refused, Unavailable
+from common.store.port import Move, Store, change
+
+log = logging.getLogger(__name__)
+
+PAUSE_S: Final = 0.2  # far below the grace after which the janitor sends again (10 s)
+MOST: Final = 1000  # that wait; who comes then writes at once
+
+
+class Notes:
+    """`run` is the task that writes; it ends after `close`, once all is written that the store takes."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._waiting: dict[str, Move] = {}
+        self._news = asyncio.Event()
+        self._closing = asyncio.Event()
+
+    async def run(self) -> None:
+        while self._waiting or not self._closing.is_set():
+            await self._news.wait()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(PAUSE_S):
+                    await self._closing.wait()
+            await self._write()
+
+    def close(self) -> None:
+        """Nothing more is taken."""
+        self._closing.set()
+        self._news.set()
+
+    async def take(self, image_id: str, move: Move) -> None:
+        """Apply the move to the record soon. A later note of the same image stands for an earlier one.
+
+        Raises:
+            NotFound, Unavailable: only where so much waits that this one is written at once.
+        """
+        if len(self._waiting) >= MOST:
+            await change(self._store, image_id, move)
+            return
+        self._waiting[image_id] = move
+        self._news.set()
+
+    async def _write(self) -> None:
+        moves, self._waiting = self._waiting, {}
+        if not self._closing.is_set():
+            self._news.clear()
+        try:
+            records = await self._store.several(moves)
+            wanted = [after for id_, before in records.items() if (after := moves[id_](before)) is not before]
+            written = await self._store.replace_several(wanted)
+            for image in wanted:
+                if image.id not in written:  # another writer was faster
+                    with suppress(NotFound, Refused):
+                        await change(self._store, image.id, moves[image.id])
+        except Unavailable as error:
+            log.warning("%d notes are lost, the janitor sends again what they were of: %s", len(moves), error)

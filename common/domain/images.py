@@ -1,0 +1,205 @@
+"""The record of one image: its fields, its states, its id, and the keys of its files.
+
+What may happen to it stands in `common/domain/transitions.py`.
+"""
+
+from __future__ import annotations
+
+import secrets
+from datetime import datetime
+from enum import StrEnum
+from typing import Final
+from uuid import UUID
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict
+
+from common.domain.errors import Invalid
+
+
+class Status(StrEnum):
+    QUEUED = "queued"
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_final(self) -> bool:
+        return self in FINAL
+
+
+FINAL: Final = frozenset({Status.COMPLETED, Status.FAILED, Status.CANCELLED})
+MAY_BECOME: Final[dict[Status, frozenset[Status]]] = {
+    Status.QUEUED: frozenset({Status.RUNNING, Status.FAILED, Status.CANCELLED}),
+    Status.RUNNING: frozenset(Status),
+    Status.COMPLETED: frozenset(),
+    Status.FAILED: frozenset(),
+    Status.CANCELLED: frozenset(),
+}
+
+
+class Format(StrEnum):
+    """What a picture may be; the value is Pillow's name in lower case."""
+
+    PNG = "png"
+    JPEG = "jpeg"
+    WEBP = "webp"
+
+    @property
+    def extension(self) -> str:
+        return "jpg" if self is Format.JPEG else self.value
+
+
+class Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Parameters(Frozen):
+    steps: int
+    cfg_scale: float
+    sampler: str
+    seed: int
+    hires_fix: bool
+
+
+class Lease(Frozen):
+    """Who works on the image: a token random for each process, and until when it is believed."""
+
+    token: str
+    worker: str
+    until: AwareDatetime
+    length_s: float | None = None  # by which the worker lives: renewed each third of it
+
+
+class Failure(Frozen):
+    """Why an image failed, or why its last attempt did; `code` is stable."""
+
+    code: str
+    detail: str
+
+
+class EventDue(Frozen):
+    """An event that a move owes to the listeners; kept on the record until the broker has confirmed it."""
+
+    type: str
+    revision: int
+    since: AwareDatetime
+
+
+class Image(Frozen):
+    """One image, from the order to the tombstone. A field without a value is absent from the document."""
+
+    id: str
+    owner: str
+    prompt: str
+    negative_prompt: str
+    model: str
+    width: int
+    height: int
+    parameters: Parameters
+    status: Status
+    created_at: AwareDatetime
+    source: str
+    revision: int = 1
+    attempts: int = 0  # claims: it fences, and names the file
+    failures: int = 0  # transient errors of the inference service
+    lost: int = 0  # claims whose lease ran out
+    pinned: bool = False
+    not_before: AwareDatetime | None = None
+    lease: Lease | None = None
+    error: Failure | None = None
+    image_file: str | None = None
+    thumbnail: str | None = None
+    format: Format | None = None
+    file_size: int | None = None  # bytes
+    generation_time: float | None = None  # seconds
+    started_at: AwareDatetime | None = None
+    finished_at: AwareDatetime | None = None
+    deleted_at: AwareDatetime | None = None
+    buried_at: AwareDatetime | None = None
+    slot: str | None = None
+    idempotency: str | None = None
+    request_hash: str | None = None
+    sent_at: AwareDatetime | None = None
+    event_due: EventDue | None = None
+    traceparent: str | None = None
+
+    @property
+    def waits_since(self) -> datetime | None:
+        """When it came into the queue, or comes back into it; None where it is not queued."""
+        if self.status is not Status.QUEUED:
+            return None
+        return self.not_before or self.created_at
+
+
+class Picture(Frozen):
+    """What a worker has stored of one attempt; keys are the media's, sizes in bytes and pixels."""
+
+    image_file: str
+    thumbnail: str
+    format: Format
+    file_size: int
+    width: int
+    height: int
+    generation_time: float
+
+
+def new_image_id(now: datetime) -> str:
+    """A UUIDv7 (RFC 9562, section 5.7): sorts by the millisecond it was made in."""
+    milliseconds = int(now.timestamp() * 1000)
+    value = (milliseconds & (1 << 48) - 1) << 80 | secrets.randbits(80)
+    value = value & ~(0xF << 76) | 0x7 << 76
+    value = value & ~(0x3 << 62) | 0x2 << 62
+    return str(UUID(int=value))
+
+
+def image_id(text: str) -> str:
+    """The canonical form of an image's id.
+
+    Raises:
+        Invalid: the text is not a UUID.
+    """
+    try:
+        value = UUID(text)
+    except ValueError:
+        value = None
+    if value is None or str(value) != text.lower():
+        raise Invalid(f"an image id is a UUID, not {text[:50]!r}", code="invalid_id")
+    return str(value)
+
+
+def image_key(image: Image, image_format: Format) -> str:
+    """Where this attempt's picture lies. Made from the record only, never from input."""
+    return f"generated_images/{_file_name(image, image.attempts, image_format)}"
+
+
+def thumbnail_key(image: Image, image_format: Format) -> str:
+    return f"thumbnails/{_file_name(image, image.attempts, image_format)}"
+
+
+def media_keys(image: Image) -> list[str]:
+    """Every key that may hold something of this image: the recorded ones, and those of its other attempts."""
+    recorded = [key for key in (image.image_file, image.thumbnail) if key]
+    if image.status is Status.COMPLETED and image.attempts == 1:
+        return recorded
+    possible = (key for attempt in range(1, image.attempts + 1) for key in _keys_of(image, attempt))
+    return list(dict.fromkeys([*recorded, *possible]))
+
+
+def attempt_keys(image: Image) -> list[str]:
+    """Every key that the attempt at hand may have written."""
+    return _keys_of(image, image.attempts)
+
+
+def _keys_of(image: Image, attempt: int) -> list[str]:
+    return [
+        f"{folder}/{_file_name(image, attempt, image_format)}"
+        for folder in ("generated_images", "thumbnails")
+        for image_format in Format
+    ]
+
+
+def _file_name(image: Image, attempt: int, image_format: Format) -> str:
+    # the attempt is in the name, so that a late first attempt cannot touch what a second one wrote
+    suffix = f"-{attempt}" if attempt > 1 else ""
+    return f"{image.created_at:%Y/%m}/{image.id}{suffix}.{image_format.extension}"

@@ -1,0 +1,242 @@
+"""The moves of an image's record: what may happen to it, and what then is owed. Pure: no clock, no store, no bus.
+
+    queued ──claim──▶ running ──complete──▶ completed
+      ▲  │               │ │
+      │  │               │ ├──fail────────▶ failed        (from queued too)
+      │  └──cancel───────┼─┴──cancel──────▶ cancelled
+      └──retry, give_back, lapse
+
+A move takes the record as it is and returns the record as it should become, one revision later, or raises `Refused`.
+It returns the very same object where nothing has to change, so that a move may safely be applied twice.
+What fences work is the lease (token and attempt): a worker whose lease is no longer on the record is refused.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from common.domain.errors import Refused
+from common.domain.images import EventDue, Failure, Image, Lease, Picture, Status
+
+MAX_FAILURES: Final = 3  # the third transient error of the inference service fails the image
+MAX_LOST: Final = 6  # an image that outlives six workers is what kills them
+WORKER_LOST: Final = "worker_lost"
+
+
+def sent(image: Image, *, attempts: int, now: datetime) -> Image:
+    """The broker has the command for good. Nothing to note once another claim has come in between."""
+    if image.status.is_final or image.attempts != attempts:
+        return image
+    return _next(image, sent_at=now)
+
+
+def claim(image: Image, *, lease: Lease, now: datetime, deadline: timedelta) -> Image:
+    """Take the image for work: from the queue, or over from a worker whose lease ran out.
+
+    Returns a failed image where it has outlived too many workers. Whether it is past its deadline is not asked here:
+    that is for the janitor, which has two clocks to tell by. A `not_before` further ahead is of a wrong clock.
+
+    Raises:
+        Refused: it is final (`wrong_state`), another's (`leased`), or its retry is not due yet (`too_early`).
+    """
+    _require_open(image)
+    if image.status is Status.RUNNING:
+        if image.lease is not None and image.lease.token == lease.token:
+            return image
+        image = _lapsed(image, now)
+    elif image.not_before is not None and now < image.not_before <= now + deadline:
+        raise Refused(f"image {image.id} is not due before {image.not_before}", status=image.status, code="too_early")
+    if image.lost >= MAX_LOST:
+        return _worker_lost(image, now)
+    return _next(
+        image,
+        status=Status.RUNNING,
+        lease=lease,
+        attempts=image.attempts + 1,
+        started_at=now,
+        not_before=None,
+    )
+
+
+def renew(image: Image, *, lease: Lease, attempt: int) -> Image:
+    """Believe the worker for longer: `lease.until` replaces the old one."""
+    _require_lease(image, lease, attempt)
+    return _next(image, lease=lease)
+
+
+def complete(image: Image, *, lease: Lease, attempt: int, picture: Picture, now: datetime) -> Image:
+    """The picture lies in the media: the record may point at it."""
+    if image.status is Status.COMPLETED and image.image_file == picture.image_file:
+        return image
+    _require_lease(image, lease, attempt)
+    return _final(image, Status.COMPLETED, now, error=None, **dict(picture))
+
+
+def retry(
+    image: Image,
+    *,
+    lease: Lease,
+    attempt: int,
+    error: Failure,
+    not_before: datetime,
+    counts: bool,
+    now: datetime,
+) -> Image:
+    """Back to the queue after a transient error; the third that counts fails the image."""
+    _require_lease(image, lease, attempt)
+    failures = image.failures + counts
+    if failures >= MAX_FAILURES:
+        return _final(image, Status.FAILED, now, error=error, failures=failures)
+    return _queued_again(image, not_before, error=error, failures=failures)
+
+
+def give_back(image: Image, *, lease: Lease, attempt: int, now: datetime) -> Image:
+    """A worker that must stop lets go of it: no failure counted."""
+    _require_lease(image, lease, attempt)
+    return _queued_again(image, now)
+
+
+def lapse(image: Image, *, lease: Lease | None, now: datetime) -> Image:
+    """Give back what a dead worker held; `lease` is the one that was found over, whatever its `until` says.
+
+    Whether it has outlived too many is for the next claim, which has the order.
+
+    Raises:
+        Refused: it is not running, or its lease is another by now (`leased`).
+    """
+    if image.status is not Status.RUNNING:
+        raise _refused(image)
+    if image.lease != lease:
+        raise Refused(f"image {image.id} is held again", status=image.status, code="leased")
+    return _queued_again(image, now, lost=image.lost + 1)
+
+
+def fail(image: Image, *, error: Failure, now: datetime, lease: Lease | None = None, attempt: int = 0) -> Image:
+    """Fail it for good: by its worker with the lease, or from outside only where no live lease holds it."""
+    _require_open(image)
+    if lease is not None:
+        _require_lease(image, lease, attempt)
+    elif image.lease is not None and image.lease.until > now:
+        raise Refused(f"image {image.id} is held by a live lease", status=image.status, code="leased")
+    return _final(image, Status.FAILED, now, error=error)
+
+
+def past_deadline(image: Image, *, now: datetime) -> Image:
+    """Fail what was not delivered in time, whoever holds it."""
+    _require_open(image)
+    error = Failure(code="deadline", detail="it was not painted in time; order it again")
+    return _final(image, Status.FAILED, now, error=error)
+
+
+def cancel(image: Image, *, now: datetime) -> Image:
+    """Final at once; the worker hears of it by event, or at its next renewal.
+
+    Raises:
+        Refused: it is final already.
+    """
+    _require_open(image)
+    return _final(image, Status.CANCELLED, now)
+
+
+def delete(image: Image, *, now: datetime) -> Image:
+    """Gone for every reader at once, cancelled first if need be. Its event stands for a final one still due."""
+    if image.deleted_at is not None:
+        return image
+    if not image.status.is_final:
+        image = _final(image, Status.CANCELLED, now)
+        image = image.model_copy(update={"revision": image.revision - 1})
+    due = EventDue(type="image.deleted", revision=image.revision + 1, since=now)
+    return _next(image, deleted_at=now, event_due=due, slot=None)
+
+
+def bury(image: Image, *, now: datetime, announced: bool = False) -> Image:
+    """Its files are gone: shrink the record to a tombstone, which keeps a repeat from bringing it back.
+
+    `announced` says that the broker has confirmed the event that was due.
+    """
+    if image.deleted_at is None:
+        raise _refused(image)
+    if image.buried_at is not None:
+        return image
+    return _next(
+        image,
+        buried_at=now,
+        event_due=None if announced else image.event_due,
+        prompt="",
+        negative_prompt="",
+        image_file=None,
+        thumbnail=None,
+    )
+
+
+def pin(image: Image, *, pinned: bool) -> Image:
+    """Exempt from the purge, or no longer."""
+    if image.pinned == pinned:
+        return image
+    return _next(image, pinned=pinned)
+
+
+def forget_thumbnail(image: Image) -> Image:
+    """Its thumbnail was lost: readers are shown the picture itself."""
+    if image.thumbnail is None:
+        return image
+    return _next(image, thumbnail=None)
+
+
+def event_published(image: Image, *, due: EventDue) -> Image:
+    """The broker has confirmed the event that was due."""
+    if image.event_due is None or image.event_due.revision != due.revision:
+        return image
+    return _next(image, event_due=None)
+
+
+def _next(image: Image, **changes: Any) -> Image:
+    return image.model_copy(update={**changes, "revision": image.revision + 1})
+
+
+def _final(image: Image, status: Status, now: datetime, **changes: Any) -> Image:
+    due = EventDue(type=f"image.{status}", revision=image.revision + 1, since=now)
+    return _next(
+        image,
+        **{
+            "status": status,
+            "finished_at": now,
+            "event_due": due,
+            "lease": None,
+            "slot": None,
+            "not_before": None,
+        }
+        | changes,
+    )
+
+
+def _queued_again(image: Image, not_before: datetime, **changes: Any) -> Image:
+    # sent_at is absent until a broker has confirmed the command of the coming attempt
+    return _next(image, status=Status.QUEUED, lease=None, sent_at=None, not_before=not_before, **changes)
+
+
+def _lapsed(image: Image, now: datetime) -> Image:
+    if image.lease is not None and image.lease.until > now:
+        raise Refused(f"image {image.id} is held by {image.lease.worker}", status=image.status, code="leased")
+    return image.model_copy(update={"lost": image.lost + 1})
+
+
+def _worker_lost(image: Image, now: datetime) -> Image:
+    error = Failure(code=WORKER_LOST, detail=f"{image.lost} workers were lost while they painted it")
+    return _final(image, Status.FAILED, now, error=error, lost=image.lost)
+
+
+def _require_open(image: Image) -> None:
+    if image.status.is_final:
+        raise _refused(image)
+
+
+def _require_lease(image: Image, lease: Lease, attempt: int) -> None:
+    held = image.lease is not None and image.lease.token == lease.token and image.attempts == attempt
+    if image.status is not Status.RUNNING or not held:
+        raise Refused(f"image {image.id} is no longer this worker's", status=image.status, code="lease_lost")
+
+
+def _refused(image: Image) -> Refused:
+    return Refused(f"image {image.id} is {image.status}", status=image.status)

@@ -1,0 +1,59 @@
+"""Run until a signal, then stop in order: the one place that knows of signals and exit statuses."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+
+from common.domain.errors import ServiceError
+from common.runtime.watchdog import watched
+
+log = logging.getLogger(__name__)
+
+
+def run(serve: Callable[[asyncio.Event], Awaitable[None]]) -> int:
+    """Run `serve(stopping)` and return the exit status: 0 after an orderly stop, 1 after a failure.
+
+    SIGTERM or SIGINT sets `stopping`; `serve` finishes what is in hand and returns. A second signal ends the process
+    at once, with 128 + the signal's number as shells count it.
+    """
+    try:
+        asyncio.run(_until_stopped(serve))
+    except (ServiceError, BaseExceptionGroup) as error:
+        ours = _ours(error)
+        if not ours:
+            raise
+        for found in ours:
+            sys.stderr.write(f"darkroom: {found.code}: {found.detail}\n")
+        return 1
+    return 0
+
+
+async def _until_stopped(serve: Callable[[asyncio.Event], Awaitable[None]]) -> None:
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def on_signal(number: int) -> None:
+        if stopping.is_set():
+            os._exit(128 + number)
+        log.info("stopping on %s; once more stops at once", signal.Signals(number).name)
+        stopping.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal, number)
+    with watched(loop):
+        await serve(stopping)
+
+
+def _ours(error: BaseException) -> list[ServiceError]:
+    """The errors made on purpose in a group; none if there is any other, which wants its trace."""
+    if isinstance(error, ServiceError):
+        return [error]
+    if not isinstance(error, BaseExceptionGroup):
+        return []
+    found = [_ours(part) for part in error.exceptions]
+    return [each for part in found for each in part] if all(found) else []

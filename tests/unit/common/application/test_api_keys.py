@@ -1,0 +1,96 @@
+"""API keys: shown once, kept as a hash, refused from the moment they are revoked or have expired."""
+
+import re
+from datetime import timedelta
+
+import pytest
+
+from common.application.api_keys import KIND, Keys
+from common.domain.errors import Invalid
+from common.domain.owners import owner_name, scoped
+from common.runtime.clock import ManualClock
+from common.store.sqlite import SqliteStore
+from services import keys as command
+
+
+@pytest.fixture
+def clock():
+    return ManualClock()
+
+
+@pytest.fixture
+async def keys(tmp_path, clock):
+    async with SqliteStore.open(tmp_path / "darkroom.db", timeout_s=5) as store:
+        yield Keys(store, clock)
+
+
+async def test_a_key_is_found_by_its_text_and_by_nothing_less(keys):
+    text = await keys.create("ada", name="a script")
+
+    found = await keys.find(text)
+
+    assert re.fullmatch("darkroom_[0-9a-f]{12}_[0-9a-f]{48}", text)
+    assert (found.owner, found.name) == ("ada", "a script")
+    for wrong in ("", text[:-1], text + "0", text[:-1] + "x", text.upper(), f" {text}", text.rpartition("_")[0]):
+        assert await keys.find(wrong) is None
+
+
+async def test_what_is_kept_of_a_key_is_not_the_key(keys, tmp_path):
+    text = await keys.create("ada")
+
+    secret = text.rpartition("_")[2]
+    [entry] = await keys.store.entries(KIND)
+    assert secret not in repr(entry)
+    assert all(secret.encode() not in path.read_bytes() for path in tmp_path.iterdir())
+
+
+async def test_a_revoked_key_is_refused_by_the_next_request(keys):
+    text = await keys.create("ada")
+    key = await keys.find(text)
+
+    assert await keys.revoke(key.id)
+
+    assert await keys.find(text) is None
+    assert not await keys.holds(key.id)
+    assert not await keys.revoke(key.id)
+
+
+async def test_an_expired_key_is_refused_and_still_listed(keys, clock):
+    text = await keys.create("ada", expires_at=clock.now() + timedelta(hours=1))
+    assert await keys.find(text)
+
+    clock.advance(3600)
+
+    assert await keys.find(text) is None
+    assert [key.owner for key in await keys.all()] == ["ada"]
+
+
+async def test_the_command_prints_the_key_alone(keys, clock, capsys):
+    assert await command.create(keys, "ada", name="laptop", holds_s=3600, is_on=False) == 0
+    printed = capsys.readouterr()
+    assert await command.list_keys(keys) == 0
+    listed = capsys.readouterr()
+    [key] = await keys.all()
+    assert await command.revoke(keys, key.id) == 0
+    assert await command.revoke(keys, key.id) == 1
+
+    assert (await keys.find(printed.out.strip())) is None
+    assert re.fullmatch("darkroom_[0-9a-f]{12}_[0-9a-f]{48}\n", printed.out)
+    assert "API_KEYS=true" in printed.err
+    assert listed.out == f"{key.id}  2025-01-15  expires 2025-01-15  ada  laptop\n"
+    assert printed.out.strip() not in listed.out
+
+
+@pytest.mark.parametrize("name", ["", "  ", "a\x00", "a\nb", "\ud800", "x" * 256, None, 7, ["ada"], "a\u2028b"])
+def test_what_is_no_owners_name_is_refused(name):
+    with pytest.raises(Invalid) as error:
+        owner_name(name)
+    assert error.value.code == "invalid_owner"
+
+
+def test_two_owners_never_share_a_scoped_key():
+    parts = ["a", "b", ":", "%", "3A", "%3A", "a:b", "%25"]
+
+    made = {scoped(one + other, rest) for one in parts for other in parts for rest in parts}
+
+    assert len(made) == len({(one + other, rest) for one in parts for other in parts for rest in parts})

@@ -1,0 +1,72 @@
+"""The names, kinds and arguments that a broker out there already holds."""
+
+from common.bus.port import WorkQueue
+from common.bus.rabbitmq.topology import Topology, listener_queue, wait_queue
+from common.runtime.settings import Settings
+
+RELIABLY = {"x-dead-letter-strategy": "at-least-once", "x-overflow": "reject-publish"}
+COMMAND = {"x-queue-type": "quorum", "x-delivery-limit": 20, "x-dead-letter-exchange": "image.dead", **RELIABLY}
+TIMER = {"x-queue-type": "classic", "x-single-active-consumer": True}
+
+
+def retry(ttl):
+    return {"x-queue-type": "quorum", "x-message-ttl": ttl, "x-dead-letter-exchange": "image.commands", **RELIABLY}
+
+
+EXCHANGES = {
+    "image.commands": "direct",
+    "image.events": "topic",
+    "image.timers": "direct",
+    "image.dead": "fanout",
+    "image.retry.5000": "fanout",
+    "image.retry.30000": "fanout",
+    "image.retry.120000": "fanout",
+}
+QUEUES = {
+    "image.commands.generate.v1": COMMAND,
+    "image.commands.cancel.v1": COMMAND,
+    "image.retry.5000.v1": retry(5000),
+    "image.retry.30000.v1": retry(30000),
+    "image.retry.120000.v1": retry(120000),
+    "image.timer.reconcile.v1": TIMER,
+    "image.timer.purge.v1": TIMER,
+    "image.timer.sweep.v1": TIMER,
+    "image.dead.v1": {"x-queue-type": "quorum", "x-delivery-limit": 1_000_000},
+    "image.dead.work.v1": {"x-queue-type": "quorum", "x-delivery-limit": 20},
+    "image.events.log.v1": {
+        "x-queue-type": "stream",
+        "x-max-age": "3600s",
+        "x-max-length-bytes": 500_000_000,
+        "x-stream-max-segment-size-bytes": 20_000_000,
+    },
+    "image.timer.purge.wait.3600000.v1": {
+        "x-queue-type": "classic",
+        "x-message-ttl": 3_600_000,
+        "x-max-length": 1,
+        "x-overflow": "reject-publish",
+        "x-dead-letter-exchange": "image.timers",
+        "x-dead-letter-routing-key": "purge",
+    },
+    "image.events.a-process": {"x-queue-type": "classic", "x-expires": 600_000, "x-max-length": 10_000},
+}
+
+
+def test_row_16_what_a_broker_already_holds_is_declared_alike():
+    """A queue keeps the arguments it was made with, and another process that declares others does not start.
+
+    So an argument changes under a new name only: the next version at its end, a row here, and a line in the CHANGELOG
+    that says what becomes of the old queue.
+    """
+    settings = Settings()
+
+    topology = Topology(
+        settings.retry_delays, settings.event_log_age, settings.event_log_bytes, settings.event_log_segment
+    )
+    queues = [
+        *topology.queues,
+        wait_queue(WorkQueue.PURGE, settings.purge_interval),
+        listener_queue("a-process", frozenset({"image.cancelled"})),
+    ]
+
+    assert topology.exchanges == EXCHANGES
+    assert {queue.name: queue.arguments for queue in queues} == QUEUES

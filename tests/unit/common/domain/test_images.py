@@ -1,0 +1,332 @@
+"""The moves of the record: what they change, what they refuse, and that no sequence of them breaks it."""
+
+from datetime import timedelta
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from common.domain import images, transitions
+from common.domain.errors import Invalid, Refused
+from common.domain.images import FINAL, MAY_BECOME, Failure, Format, Image, Lease, Picture, Status
+from common.domain.transitions import MAX_LOST
+from common.runtime.clock import ManualClock
+from tests.making import an_image
+
+DEADLINE = timedelta(seconds=900)
+BROKEN = Failure(code="inference_failed", detail="it answered 503")
+
+
+def lease(clock, token="a", seconds=30):
+    return Lease(token=token, worker=f"worker-{token}", until=clock.now() + timedelta(seconds=seconds))
+
+
+def claimed(clock, image=None, token="a"):
+    return transitions.claim(
+        image or an_image(created_at=clock.now()), lease=lease(clock, token), now=clock.now(), deadline=DEADLINE
+    )
+
+
+def a_picture(image):
+    return Picture(
+        image_file=images.image_key(image, Format.PNG),
+        thumbnail=images.thumbnail_key(image, Format.PNG),
+        format=Format.PNG,
+        file_size=1000,
+        width=64,
+        height=64,
+        generation_time=1.5,
+    )
+
+
+def completed(clock, image):
+    return transitions.complete(
+        image, lease=image.lease, attempt=image.attempts, picture=a_picture(image), now=clock.now()
+    )
+
+
+def test_new_image_ids_sort_by_time_and_are_version_7():
+    clock = ManualClock()
+    first = images.new_image_id(clock.now())
+    clock.advance(0.001)
+    second = images.new_image_id(clock.now())
+
+    assert first < second
+    assert first[14] == "7"
+    assert first[19] in "89ab"
+
+
+@pytest.mark.parametrize("text", ["", "x", "../../etc/passwd", "01890000-0000-7000-8000-00000000000", "0" * 32])
+def test_image_id_refuses_what_is_not_a_canonical_uuid(text):
+    with pytest.raises(Invalid):
+        images.image_id(text)
+
+
+def test_claim_takes_a_queued_image():
+    clock = ManualClock()
+
+    image = claimed(clock)
+
+    assert (image.status, image.attempts, image.started_at, image.revision) == ("running", 1, clock.now(), 2)
+
+
+def test_claim_twice_by_the_same_worker_changes_nothing():
+    clock = ManualClock()
+    image = claimed(clock)
+
+    assert claimed(clock, image) is image
+
+
+def test_claim_refuses_an_image_under_a_live_lease():
+    clock = ManualClock()
+    image = claimed(clock)
+
+    with pytest.raises(Refused) as refused:
+        claimed(clock, image, token="b")
+    assert refused.value.code == "leased"
+
+
+def test_claim_takes_over_when_the_lease_has_run_out_and_the_first_worker_is_fenced():
+    clock = ManualClock()
+    first = claimed(clock)
+    clock.advance(31)
+
+    second = claimed(clock, first, token="b")
+
+    assert (second.attempts, second.lost) == (2, 1)
+    with pytest.raises(Refused) as refused:
+        transitions.complete(second, lease=first.lease, attempt=1, picture=a_picture(first), now=clock.now())
+    assert refused.value.code == "lease_lost"
+
+
+def test_claim_leaves_the_deadline_to_the_janitor_which_has_two_clocks_to_tell_by():
+    clock = ManualClock()
+    image = an_image(created_at=clock.now())
+    clock.advance(900)
+
+    assert claimed(clock, image).status == "running"
+
+
+def test_row_17_a_retry_dated_past_the_deadline_is_of_a_wrong_clock_and_not_waited_for():
+    clock, ahead = ManualClock(), ManualClock()
+    ahead.advance(3600)
+    image = claimed(clock)
+
+    given = transitions.give_back(image, lease=image.lease, attempt=1, now=ahead.now())
+
+    assert claimed(clock, given).status == "running"
+
+
+def test_claim_refuses_a_retry_that_is_not_due():
+    clock = ManualClock()
+    image = claimed(clock)
+    waiting = transitions.retry(
+        image,
+        lease=image.lease,
+        attempt=1,
+        error=BROKEN,
+        not_before=clock.now() + timedelta(seconds=5),
+        counts=True,
+        now=clock.now(),
+    )
+
+    with pytest.raises(Refused) as refused:
+        claimed(clock, waiting)
+    assert refused.value.code == "too_early"
+    clock.advance(5)
+    assert claimed(clock, waiting).attempts == 2
+
+
+def test_the_third_transient_error_fails_the_image():
+    clock = ManualClock()
+    image = an_image(created_at=clock.now())
+    for _ in range(3):
+        image = claimed(clock, image)
+        image = transitions.retry(
+            image,
+            lease=image.lease,
+            attempt=image.attempts,
+            error=BROKEN,
+            not_before=clock.now(),
+            counts=True,
+            now=clock.now(),
+        )
+
+    assert (image.status, image.failures, image.error) == ("failed", 3, BROKEN)
+
+
+def test_an_image_that_outlives_six_workers_fails():
+    clock = ManualClock()
+    image = claimed(clock)
+    for number in range(MAX_LOST):
+        clock.advance(31)
+        image = claimed(clock, image, token=str(number))
+
+    assert (image.status, image.error.code, image.attempts) == ("failed", "worker_lost", MAX_LOST)
+
+
+def test_giving_back_counts_neither_a_failure_nor_a_lost_worker():
+    clock = ManualClock()
+    image = claimed(clock)
+
+    given = transitions.give_back(image, lease=image.lease, attempt=1, now=clock.now())
+
+    assert (given.status, given.failures, given.lost, given.sent_at, given.lease) == ("queued", 0, 0, None, None)
+
+
+def test_a_final_move_owes_its_event_and_frees_the_slot():
+    clock = ManualClock()
+    image = claimed(clock, an_image(created_at=clock.now(), slot="local:0"))
+
+    done = completed(clock, image)
+
+    assert (done.event_due.type, done.event_due.revision, done.slot) == ("image.completed", done.revision, None)
+
+
+def test_completing_twice_changes_nothing():
+    clock = ManualClock()
+    image = claimed(clock)
+    done = completed(clock, image)
+
+    again = transitions.complete(done, lease=image.lease, attempt=1, picture=a_picture(image), now=clock.now())
+
+    assert again is done
+
+
+def test_cancel_of_a_final_image_is_refused_with_its_state():
+    clock = ManualClock()
+    done = completed(clock, claimed(clock))
+
+    with pytest.raises(Refused) as refused:
+        transitions.cancel(done, now=clock.now())
+    assert refused.value.status == "completed"
+
+
+def test_delete_of_a_running_image_cancels_it_in_the_same_move():
+    clock = ManualClock()
+    image = claimed(clock)
+
+    deleted = transitions.delete(image, now=clock.now())
+
+    assert (deleted.status, deleted.event_due.type, deleted.revision) == ("cancelled", "image.deleted", 3)
+    assert deleted.event_due.revision == deleted.revision
+
+
+def test_an_event_that_was_published_is_not_due_even_after_a_pin_in_between():
+    clock = ManualClock()
+    done = completed(clock, claimed(clock))
+    pinned = transitions.pin(done, pinned=True)
+
+    assert transitions.event_published(pinned, due=done.event_due).event_due is None
+
+
+def test_sent_is_not_noted_once_another_claim_came_in_between():
+    clock = ManualClock()
+    image = an_image(created_at=clock.now())
+    running = claimed(clock, image)
+
+    assert transitions.sent(running, attempts=0, now=clock.now()) is running
+
+
+def test_the_name_of_a_file_carries_the_attempt():
+    clock = ManualClock()
+    image = an_image(created_at=clock.now())
+    first = claimed(clock, image)
+    clock.advance(31)
+    second = claimed(clock, first, token="b")
+
+    assert images.image_key(first, Format.PNG) == f"generated_images/2025/01/{image.id}.png"
+    assert images.thumbnail_key(second, Format.JPEG) == f"thumbnails/2025/01/{image.id}-2.jpg"
+
+
+WORKERS = ["a", "b", "c"]
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("claim"), st.sampled_from(WORKERS)),
+        st.tuples(st.just("renew"), st.sampled_from(WORKERS)),
+        st.tuples(st.just("complete"), st.sampled_from(WORKERS)),
+        st.tuples(st.just("retry"), st.sampled_from(WORKERS)),
+        st.tuples(st.just("give_back"), st.sampled_from(WORKERS)),
+        st.tuples(st.just("fail"), st.sampled_from(WORKERS)),
+        st.tuples(
+            st.sampled_from(["lapse", "cancel", "delete", "bury", "pin", "deadline", "dead_letter"]), st.just("")
+        ),
+        st.tuples(st.just("wait"), st.sampled_from([1, 10, 31, 300])),
+    ),
+    max_size=40,
+)
+
+
+@given(steps=STEPS)
+@settings(max_examples=400, deadline=None)
+def test_no_sequence_of_moves_by_several_workers_reaches_a_forbidden_state(steps):
+    """Each worker acts on what it last saw of its claim, however old; the record must stay sound after each move."""
+    clock = ManualClock()
+    record = an_image(created_at=clock.now(), slot="local:0")
+    held: dict[str, Image] = {}
+    finals: list[str] = []
+    for what, who in steps:
+        if what == "wait":
+            clock.advance(who)
+            continue
+        before = record
+        try:
+            record = _apply(what, who, record, held, clock)
+        except Refused:
+            continue
+        if what == "claim" and record.status is Status.RUNNING:
+            held[who] = record
+        _require_sound(before, record, clock)
+        if record.status in FINAL and before.status not in FINAL:
+            finals.append(record.status)
+    assert len(finals) <= 1
+
+
+def _apply(what, who, record, held, clock):
+    now = clock.now()
+    anyones = {
+        "claim": lambda: transitions.claim(record, lease=lease(clock, who), now=now, deadline=DEADLINE),
+        "lapse": lambda: transitions.lapse(record, lease=record.lease, now=now),
+        "cancel": lambda: transitions.cancel(record, now=now),
+        "delete": lambda: transitions.delete(record, now=now),
+        "bury": lambda: transitions.bury(record, now=now),
+        "pin": lambda: transitions.pin(record, pinned=not record.pinned),
+        "deadline": lambda: transitions.past_deadline(record, now=now),
+        "dead_letter": lambda: transitions.fail(record, error=BROKEN, now=now),
+    }
+    if what in anyones:
+        return anyones[what]()
+    if who not in held:
+        return record
+    mine = {"lease": lease(clock, who), "attempt": held[who].attempts}
+    later = now + timedelta(seconds=5)
+    workers = {
+        "renew": lambda: transitions.renew(record, **mine),
+        "complete": lambda: transitions.complete(record, **mine, picture=a_picture(held[who]), now=now),
+        "retry": lambda: transitions.retry(record, **mine, error=BROKEN, not_before=later, counts=True, now=now),
+        "give_back": lambda: transitions.give_back(record, **mine, now=now),
+        "fail": lambda: transitions.fail(record, error=BROKEN, now=now, **mine),
+    }
+    return workers[what]()
+
+
+def _require_sound(before: Image, after: Image, clock):
+    if after is before:
+        return
+    assert after.revision == before.revision + 1
+    if after.status is not before.status:
+        assert after.status in MAY_BECOME[before.status]
+    assert before.status not in FINAL or after.status is before.status
+    assert (after.lease is not None) == (after.status is Status.RUNNING)
+    assert after.attempts in {before.attempts, before.attempts + 1}
+    assert after.failures < transitions.MAX_FAILURES or after.status is Status.FAILED
+    if after.status is Status.COMPLETED and after.buried_at is None:
+        # the file that is shown is of the attempt that was the last to hold the lease
+        assert after.image_file == images.image_key(after, Format.PNG)
+    if after.status in FINAL:
+        assert after.slot is None
+        assert after.event_due is not None
+    if before.deleted_at is not None:
+        assert after.deleted_at == before.deleted_at
+    if before.status is Status.RUNNING and after.attempts > before.attempts:
+        assert before.lease.until <= clock.now()

@@ -1,0 +1,68 @@
+"""The clock: what a step of it does to what is judged by it."""
+
+import logging
+from datetime import timedelta
+
+import pytest
+
+from common.runtime.clock import BELIEVED_AFTER_S, ManualClock, SystemClock
+
+
+@pytest.mark.parametrize("step_s", [3600, -3600])
+def test_row_17_a_step_is_believed_only_once_it_has_stood_for_a_while(step_s, caplog):
+    clock, right = ManualClock(), ManualClock()
+
+    def advance(seconds):
+        clock.advance(seconds)
+        right.advance(seconds)
+
+    clock.settled()
+    clock.step(step_s)
+    with caplog.at_level(logging.WARNING):
+        assert clock.settled() == right.now()
+        advance(BELIEVED_AFTER_S - 1)
+        assert clock.settled() == right.now()
+    advance(1)
+
+    assert clock.settled() == clock.now() != right.now()
+    assert len(caplog.records) == 1
+    assert f"{step_s:+d} s" in caplog.text
+
+
+def test_row_17_a_step_that_is_mended_in_time_is_never_believed():
+    clock = ManualClock()
+    clock.step(3600)
+    clock.settled()
+    clock.advance(60)
+    clock.step(-3600)
+    clock.settled()
+    clock.advance(BELIEVED_AFTER_S)
+
+    assert clock.settled() == clock.now()
+
+
+def test_row_17_a_step_that_follows_another_has_to_stand_as_long():
+    clock = ManualClock()
+    clock.step(3600)
+    clock.settled()
+    clock.advance(BELIEVED_AFTER_S - 1)
+    before = clock.settled()
+    clock.step(-86400)
+    clock.settled()
+    clock.advance(2)
+
+    assert clock.settled() == before + timedelta(seconds=2)
+
+
+def test_small_differences_are_slewed_along():
+    clock = ManualClock()
+    for _ in range(10):
+        clock.step(1)
+
+        assert clock.settled() == clock.now()
+
+
+def test_the_systems_clock_is_settled_from_its_start():
+    clock = SystemClock()
+
+    assert clock.now() <= clock.settled() <= clock.now()

@@ -1,0 +1,122 @@
+import asyncio
+
+import pytest
+from pymongo.errors import DuplicateKeyError, OperationFailure
+
+from common.domain.errors import Misconfigured, Unavailable
+from common.domain.images import Status
+from common.store.mongo import MongoStore
+from common.store.port import Entry
+from tests.making import NOON, an_image
+from tests.proxy import proxy_before
+from tests.servers.process import free_ports
+
+LIMIT_S = 1.0  # far beyond what an answer takes, on a busy machine too
+
+
+@pytest.fixture
+async def proxied(database):
+    """The store through a proxy, and the proxy."""
+    async with proxy_before(database) as (proxy, url), MongoStore.open(url, timeout_s=LIMIT_S) as store:
+        yield store, proxy
+
+
+@pytest.fixture
+async def direct(database):
+    async with MongoStore.open(database, timeout_s=10) as store:
+        yield store
+
+
+def every_kind_of_call(store):
+    image = an_image()
+    return [
+        store.insert(image),
+        store.get(image.id),
+        store.replace(image),
+        store.replace_several([image] * 30),
+        store.remove_several([image]),
+        store.history("local", [Status.QUEUED], limit=5),
+        store.total("local", [Status.QUEUED]),
+        store.put(Entry("quota", "a", 1, {})),
+        store.entries("quota"),
+        store.expire(NOON),
+        store.check(),
+    ]
+
+
+async def test_where_nobody_listens_the_store_is_unavailable():
+    with pytest.raises(Unavailable, match="store"):
+        async with MongoStore.open(f"mongodb://127.0.0.1:{free_ports(1)[0]}/db", timeout_s=0.2):
+            pass
+
+
+@pytest.mark.parametrize("fault", ["refuse", "silence"])
+async def test_a_server_that_has_gone_is_unavailable_until_it_is_back(proxied, fault):
+    store, proxy = proxied
+    getattr(proxy, fault)()
+
+    async with asyncio.timeout(10 * LIMIT_S):
+        outcomes = await asyncio.gather(*every_kind_of_call(store), return_exceptions=True)
+
+    assert {type(outcome) for outcome in outcomes} == {Unavailable}
+    await proxy.listen()
+    proxy.resume()
+    proxy.cut()
+    image = an_image()
+    async with asyncio.timeout(10):
+        while True:
+            try:
+                await store.insert(image)
+                break
+            except Unavailable:
+                continue  # the driver's threads are still busy with what nobody waits for
+    assert await store.get(image.id) == image
+
+
+async def test_an_insert_whose_answer_was_lost_may_be_sent_again(proxied, direct):
+    store, proxy = proxied
+    image = an_image(slot="local:0", idempotency="local:k")
+    proxy.delay_s = LIMIT_S * 0.7  # it arrives in time, and its answer does not
+
+    with pytest.raises(Unavailable):
+        await store.insert(image)
+    proxy.delay_s = 0
+    proxy.cut()
+    await direct.insert(image)
+
+    assert await direct.total("local", [Status.QUEUED]) == 1
+
+
+class Failing:
+    """A collection whose every answer is the same error, or nothing."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    async def create_indexes(self, _indexes):
+        raise self.error
+
+    async def insert_one(self, _document):
+        raise self.error
+
+    async def find_one(self, _query):
+        return None
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"), [(18, Misconfigured), (13, Misconfigured), (85, Misconfigured), (189, Unavailable)]
+)
+async def test_a_refusal_at_the_start_is_the_operators_business(code, expected):
+    collection = Failing(OperationFailure("no", code=code))
+    store = MongoStore({"images": collection, "entries": collection}, timeout_s=1)  # type: ignore[arg-type]  # a fake
+
+    with pytest.raises(expected):
+        await store._create_indexes()
+
+
+async def test_an_insert_whose_rival_is_never_there_gives_up():
+    collection = Failing(DuplicateKeyError("no"))
+    store = MongoStore({"images": collection, "entries": collection}, timeout_s=1)  # type: ignore[arg-type]  # a fake
+
+    with pytest.raises(Unavailable, match="changing hands"):
+        await store.insert(an_image(slot="local:0"))

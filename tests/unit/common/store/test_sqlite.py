@@ -1,0 +1,336 @@
+import asyncio
+import contextlib
+import re
+import resource
+import sqlite3
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from common.domain.errors import Misconfigured, Unavailable
+from common.domain.images import Status
+from common.store import sqlite as adapter
+from common.store import sqlite_threads
+from common.store.port import Entry, Position
+from common.store.sqlite import SqliteStore
+from common.store.sqlite_schema import VERSION
+from tests.making import NOON, an_image
+
+ROOT = Path(__file__).parents[4]
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "darkroom.db"
+
+
+@contextlib.contextmanager
+def locked(path):
+    """Another process holds the lock for writing."""
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("BEGIN IMMEDIATE")
+        yield
+
+
+async def test_open_makes_the_folder_and_keeps_what_is_there(tmp_path):
+    path = tmp_path / "a" / "b" / "darkroom.db"
+    image = an_image()
+    async with SqliteStore.open(path, timeout_s=5) as store:
+        await store.insert(image)
+
+    async with SqliteStore.open(path, timeout_s=5) as store:
+        assert await store.get(image.id) == image
+
+    assert [file.name for file in path.parent.iterdir()] == ["darkroom.db"]  # the log was taken in
+
+
+async def test_what_was_accepted_outlives_the_process(path):
+    child = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", INSERTING, str(path)), cwd=ROOT, stdout=asyncio.subprocess.PIPE, limit=1_000_000
+    )
+    accepted = [(await child.stdout.readline()).decode().strip() for _ in range(100)]
+    child.kill()
+    rest, _ = await child.communicate()
+    accepted += rest.decode().split("\n")[:-1]
+
+    async with SqliteStore.open(path, timeout_s=5) as store:
+        assert (await store.several(accepted)).keys() == set(accepted)
+        assert await store.total("local", [Status.QUEUED]) >= len(accepted)
+
+
+INSERTING = """
+import asyncio, sys
+from pathlib import Path
+from common.store.sqlite import SqliteStore
+from tests.making import an_image
+async def insert(store):
+    while True:
+        image = an_image()
+        await store.insert(image)
+        print(image.id, flush=True)
+async def main(path):
+    async with SqliteStore.open(Path(path), timeout_s=5) as store:
+        await asyncio.gather(*(insert(store) for _ in range(10)))
+asyncio.run(main(*sys.argv[1:]))
+"""
+
+
+async def test_tables_of_a_newer_release_are_refused(path):
+    async with SqliteStore.open(path, timeout_s=5):
+        pass
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute(f"PRAGMA user_version = {VERSION + 1}")
+
+    with pytest.raises(Misconfigured, match=f"version {VERSION + 1}") as refused:
+        async with SqliteStore.open(path, timeout_s=5):
+            pass
+
+    assert refused.value.code == "store_too_new"
+
+
+async def test_tables_of_the_first_version_are_brought_up_by_who_opens_them(path):
+    image = an_image()
+    async with SqliteStore.open(path, timeout_s=5) as store:
+        await store.insert(image)
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        tables = schema_of(connection)
+        connection.executescript("""
+            DROP VIEW waiting;
+            DROP INDEX waiting_index;
+            ALTER TABLE images DROP COLUMN waits_since;
+            PRAGMA user_version = 1;
+        """)
+
+    async with SqliteStore.open(path, timeout_s=5) as one, SqliteStore.open(path, timeout_s=5) as other:
+        found = [await store.waiting(NOON, limit=5) for store in (one, other)]
+
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        brought_up = schema_of(connection)
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+    assert found == [[image.id]] * 2
+    assert (brought_up, version) == (tables, VERSION)
+
+
+def schema_of(connection: sqlite3.Connection) -> dict[str, object]:
+    """Views and indexes as they were written; of a table the names of its columns, whose order may differ."""
+    written = connection.execute("SELECT name, type, sql FROM sqlite_schema WHERE sql IS NOT NULL").fetchall()
+    return {
+        name: {column[1] for column in connection.execute(f"PRAGMA table_xinfo({name})")} if kind == "table" else sql
+        for name, kind, sql in written
+    }
+
+
+async def test_the_database_of_another_program_is_refused(path):
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE books (title TEXT)")
+
+    with pytest.raises(Misconfigured, match="another program") as refused:
+        async with SqliteStore.open(path, timeout_s=5):
+            pass
+
+    assert refused.value.code == "store_foreign"
+
+
+async def test_a_folder_that_cannot_be_made_is_refused(tmp_path):
+    (tmp_path / "file").touch()
+
+    with pytest.raises(Misconfigured, match="STORE_URL"):
+        async with SqliteStore.open(tmp_path / "file" / "darkroom.db", timeout_s=5):
+            pass
+
+
+async def test_an_old_sqlite_is_refused(path, monkeypatch):
+    monkeypatch.setattr(adapter, "OLDEST_SQLITE", (99, 0, 0))
+
+    with pytest.raises(Misconfigured, match="SQLite is"):
+        async with SqliteStore.open(path, timeout_s=5):
+            pass
+
+
+async def test_a_file_that_is_no_database_is_unavailable(path):
+    path.write_bytes(b"not a database, but long enough to be taken for one" * 100)
+
+    with pytest.raises(Unavailable, match="SQLITE_NOTADB"):
+        async with SqliteStore.open(path, timeout_s=5):
+            pass
+
+
+async def test_a_path_that_cannot_be_opened_is_unavailable(path):
+    path.mkdir()
+
+    with pytest.raises(Unavailable, match="SQLITE_CANTOPEN"):
+        async with SqliteStore.open(path, timeout_s=5):
+            pass
+
+
+async def test_a_locked_file_is_unavailable_to_who_opens_it(path):
+    async with SqliteStore.open(path, timeout_s=5):
+        pass
+
+    with locked(path), pytest.raises(Unavailable, match="SQLITE_BUSY"):
+        async with SqliteStore.open(path, timeout_s=0.2):
+            pass
+
+
+async def test_a_locked_file_is_unavailable_to_writers_and_not_to_readers(path):
+    image = an_image()
+    async with SqliteStore.open(path, timeout_s=0.5) as store:
+        with locked(path):
+            for write in (store.insert(image), store.put(Entry("quota", "a", 1, {})), store.remove_several([image])):
+                with pytest.raises(Unavailable, match="no answer within"):
+                    await write
+            assert await store.get(image.id) is None
+            await store.check()
+
+        await store.insert(image)
+
+
+async def test_a_writer_waits_for_another_process(path):
+    image = an_image()
+    async with SqliteStore.open(path, timeout_s=5) as store:
+        with locked(path):
+            writing = asyncio.create_task(store.insert(image))
+            await store.check()
+            assert not writing.done()
+        await writing
+
+        assert await store.get(image.id) == image
+
+
+async def test_a_damaged_file_is_unavailable(path):
+    image = an_image()
+    async with SqliteStore.open(path, timeout_s=5) as store:
+        await store.insert(image)
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        (page,) = connection.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'images'").fetchone()
+        (page_bytes,) = connection.execute("PRAGMA page_size").fetchone()
+    with path.open("r+b") as file:
+        file.seek((page - 1) * page_bytes)
+        file.write(b"\xff" * page_bytes)
+
+    async with SqliteStore.open(path, timeout_s=5) as store:
+        with pytest.raises(Unavailable, match="SQLITE_CORRUPT"):
+            await store.get(image.id)
+        with pytest.raises(Unavailable, match="SQLITE_CORRUPT"):
+            await store.insert(an_image())
+
+
+async def test_a_full_disk_is_unavailable_and_spoils_nothing(path):
+    first, second = an_image(), an_image(prompt="x" * 200_000)
+    async with SqliteStore.open(path, timeout_s=5) as store:
+        await store.insert(first)
+        limits = resource.getrlimit(resource.RLIMIT_FSIZE)  # beyond it a write fails, as on a full disk
+        log_bytes = path.with_name("darkroom.db-wal").stat().st_size
+        resource.setrlimit(resource.RLIMIT_FSIZE, (log_bytes + 50_000, limits[1]))
+        try:
+            with pytest.raises(Unavailable):
+                await store.insert(second)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+        assert await store.get(second.id) is None
+        assert await store.total("local", [Status.QUEUED]) == 1
+        await store.insert(second)
+        assert await store.get(second.id) == second
+
+
+async def test_a_read_that_nobody_waits_for_is_broken_off(path):
+    endless = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n"
+    async with SqliteStore.open(path, timeout_s=0.5) as store:
+        calls = [store._value(endless) for _ in range(adapter.READERS)]
+        outcomes = await asyncio.gather(*calls, return_exceptions=True)
+
+        assert {type(outcome) for outcome in outcomes} == {Unavailable}
+        await store.check()
+
+
+async def test_a_cancelled_write_happens_as_a_whole_or_not(path):
+    async with SqliteStore.open(path, timeout_s=5) as store:
+        images = [an_image() for _ in range(200)]
+        tasks = [asyncio.create_task(store.insert(image)) for image in images]
+        await asyncio.sleep(0)  # all have begun
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+        await store.insert(an_image())
+        found = await store.several([image.id for image in images])
+        assert await store.total("local", [Status.QUEUED]) == len(found) + 1
+        assert all(found[image.id] == image for image in images if image.id in found)
+
+
+async def test_a_fault_in_one_write_harms_nobody_else(path):
+    async with SqliteStore.open(path, timeout_s=5) as store:
+        outcomes = await asyncio.gather(
+            store.insert(an_image()),
+            store.insert(an_image(slot="\ud800")),  # cannot be encoded
+            store.insert(an_image()),
+            return_exceptions=True,
+        )
+
+        assert [type(outcome) for outcome in outcomes] == [type(None), UnicodeEncodeError, type(None)]
+
+
+async def test_more_than_the_queue_holds_is_refused_at_once(path, monkeypatch):
+    monkeypatch.setattr(sqlite_threads, "MAX_WAITING", 3)
+    async with SqliteStore.open(path, timeout_s=5) as store:
+        with locked(path):
+            waiting = [asyncio.create_task(store.insert(an_image())) for _ in range(3)]
+            await asyncio.sleep(0)
+            with pytest.raises(Unavailable, match="3 calls wait already"):
+                await store.insert(an_image())
+        await asyncio.gather(*waiting)
+
+
+async def test_a_closed_store_is_unavailable(path):
+    async with SqliteStore.open(path, timeout_s=5) as store:
+        writing = asyncio.create_task(store.insert(an_image()))
+        await asyncio.sleep(0)
+    await writing  # it was accepted, so it was done
+
+    with pytest.raises(Unavailable, match="closed"):
+        await store.check()
+
+
+async def test_every_query_is_answered_from_an_index(path, monkeypatch):
+    monkeypatch.setattr(adapter, "READERS", 1)
+    asked: list[str] = []
+    image = an_image()
+    async with SqliteStore.open(path, timeout_s=5) as store:
+        await store._readers.run(lambda connection: connection.set_trace_callback(asked.append))
+        calls: list[Callable] = [
+            partial(store.get, image.id),
+            partial(store.find, "local:k"),
+            partial(store.history, "local", [Status.COMPLETED], limit=5),
+            partial(store.history, "local", list(Status), limit=5, offset=5),
+            partial(store.history, "local", list(Status), limit=5, after=Position(NOON, image.id)),
+            partial(store.total, "local", list(Status)),
+            partial(store.waiting, NOON, limit=5),
+            partial(store.waiting_before, NOON, image.id, limit=5),
+            partial(store.unsent, created_before=NOON, now=NOON, limit=5),
+            partial(store.sent_before, NOON, limit=5),
+            store.last_started,
+            partial(store.running, limit=5),
+            partial(store.owing, since_before=NOON, limit=5),
+            partial(store.overdue, NOON, limit=5),
+            partial(store.purgeable, NOON, limit=5),
+            partial(store.count_purgeable, NOON),
+            partial(store.unburied, deleted_before=NOON, limit=5),
+            partial(store.tombstones, buried_before=NOON, limit=5),
+            partial(store.several, [image.id]),
+            partial(store.completed, after_id=image.id, limit=5),
+            partial(store.entry, "quota", "local"),
+            partial(store.entries, "quota"),
+        ]
+        for call in calls:
+            await call()
+    assert len(asked) == len(calls)
+
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        plans = {query: [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {query}")] for query in asked}
+
+    linear = re.compile(r"SCAN (?!json_each|\(subquery)|TEMP B-TREE")
+    assert {query: plan for query, plan in plans.items() if linear.search(" ".join(plan))} == {}
