@@ -23,7 +23,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from common.bus.port import WorkQueue
-from common.bus.rabbitmq.wire import Delivery
+from common.bus.rabbitmq.codec import Delivery
 from services import alone, embedded
 from services.cli import main
 from services.generator import worker

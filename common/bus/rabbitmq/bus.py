@@ -18,12 +18,14 @@ from yarl import URL
 
 from common.bus.handling import body_of, tick_of
 from common.bus.port import DeadLetter, Handler, Logged, Reject, Retry, Start, Taking, WorkQueue
-from common.bus.rabbitmq.asking import set_within, within
+from common.bus.rabbitmq.codec import Delivery, again, amqp, dead_headers, letter_of
+from common.bus.rabbitmq.connection import Link
+from common.bus.rabbitmq.consumer import Job, Worker
+from common.bus.rabbitmq.dead_letters import Letters
+from common.bus.rabbitmq.deadlines import set_within, within
 from common.bus.rabbitmq.event_log import EventLog
-from common.bus.rabbitmq.letters import Letters
-from common.bus.rabbitmq.link import Link
-from common.bus.rabbitmq.listening import Listener
-from common.bus.rabbitmq.publishing import Publisher, Refused
+from common.bus.rabbitmq.publisher import Publisher, Refused
+from common.bus.rabbitmq.subscriber import Listener
 from common.bus.rabbitmq.tasks import Begin, running
 from common.bus.rabbitmq.topology import (
     DEAD,
@@ -34,8 +36,6 @@ from common.bus.rabbitmq.topology import (
     listener_queue,
     wait_queue,
 )
-from common.bus.rabbitmq.wire import Delivery, again, amqp, dead_headers, letter_of
-from common.bus.rabbitmq.working import Job, Worker
 from common.domain.errors import Misconfigured
 from common.messages import Command, Event, Tick
 from common.runtime.clock import Clock, SystemClock

@@ -20,10 +20,10 @@ from aiormq.abc import DeliveredMessage
 
 from common.bus.handling import event_in
 from common.bus.port import After, Logged, Since, Start
-from common.bus.rabbitmq.asking import Down, reason_of, within
-from common.bus.rabbitmq.link import FIRST_PAUSE_S, LONGEST_PAUSE_S, Link, Session
+from common.bus.rabbitmq.codec import Delivery
+from common.bus.rabbitmq.connection import FIRST_PAUSE_S, LONGEST_PAUSE_S, Link, Session
+from common.bus.rabbitmq.deadlines import Down, reason_of, within
 from common.bus.rabbitmq.topology import LOG_QUEUE
-from common.bus.rabbitmq.wire import Delivery
 from common.domain.errors import CursorGone, Misconfigured
 from common.messages import Event
 

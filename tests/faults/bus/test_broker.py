@@ -57,7 +57,7 @@ async def test_01_02_53_a_broker_restart_loses_nothing_and_repeats_nothing(rabbi
 
 
 async def test_04_work_goes_on_when_every_connection_is_closed(rabbitmq: RabbitMQ, caplog: pytest.LogCaptureFixture):
-    caplog.set_level(logging.DEBUG, "common.bus.rabbitmq.working")
+    caplog.set_level(logging.DEBUG, "common.bus.rabbitmq.consumer")
     worker = Recorder()
     worker.gate.clear()
     first, second = order(), order()
@@ -103,7 +103,7 @@ async def test_08_under_an_alarm_publishing_stops_and_acks_go_on(rabbitmq: Rabbi
 
 async def test_12_a_channel_that_the_broker_closes_is_opened_again(vhost: str, caplog: pytest.LogCaptureFixture):
     """As the consumer timeout does, which takes a minute to be noticed by the broker: the same close, made at once."""
-    caplog.set_level(logging.DEBUG, "common.bus.rabbitmq.working")
+    caplog.set_level(logging.DEBUG, "common.bus.rabbitmq.consumer")
     worker = Recorder()
     worker.gate.clear()
     async with opened(vhost) as bus, bus.work(WorkQueue.GENERATE, worker, concurrency=1) as taking:

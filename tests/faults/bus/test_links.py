@@ -12,7 +12,7 @@ from aio_pika import Connection
 
 from common.bus.port import WorkQueue
 from common.bus.rabbitmq.bus import RabbitBus
-from common.bus.rabbitmq.working import Worker
+from common.bus.rabbitmq.consumer import Worker
 from common.domain.errors import Unavailable, Unconfirmed
 from tests.contract.bus.support import Recorder, event, order, until
 from tests.faults.bus.support import RECOVERY_S, Reading, is_refused, is_well, opened

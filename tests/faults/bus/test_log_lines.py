@@ -9,7 +9,7 @@ from common.bus.rabbitmq.bus import RabbitBus
 from tests.contract.bus.support import until
 from tests.servers.process import free_ports
 
-LINK = "common.bus.rabbitmq.link"
+LINK = "common.bus.rabbitmq.connection"
 
 
 def told(caplog) -> tuple[set[str], list[str]]:

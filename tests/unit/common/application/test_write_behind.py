@@ -8,6 +8,7 @@ from functools import partial
 
 import pytest
 
+from common.application import write_behind
 from common.application.write_behind import Notes
 from common.domain import transitions
 from common.domain.errors import Unavailable

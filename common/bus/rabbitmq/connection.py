@@ -21,7 +21,7 @@ from aiormq.abc import AbstractChannel as RawChannel
 from aiormq.connection import DEFAULT_PORTS
 from yarl import URL
 
-from common.bus.rabbitmq.asking import Down, closed, reason_of, text_of, within
+from common.bus.rabbitmq.deadlines import Down, closed, reason_of, text_of, within
 from common.domain.errors import Misconfigured
 
 log = logging.getLogger(__name__)

@@ -11,10 +11,10 @@ from typing import Final
 from aio_pika.abc import AbstractIncomingMessage
 
 from common.bus.handling import event_in
-from common.bus.rabbitmq.asking import Down, reason_of, within
-from common.bus.rabbitmq.link import Link, Session, Working
+from common.bus.rabbitmq.codec import Delivery
+from common.bus.rabbitmq.connection import Link, Session, Working
+from common.bus.rabbitmq.deadlines import Down, reason_of, within
 from common.bus.rabbitmq.topology import Queue, declare_queue
-from common.bus.rabbitmq.wire import Delivery
 from common.domain.errors import Misconfigured
 from common.messages import Event
 

@@ -16,7 +16,7 @@ from aio_pika.abc import AbstractIncomingMessage
 from aiormq.abc import AbstractChannel as RawChannel
 
 from common.bus.port import DeadLetter
-from common.bus.rabbitmq.asking import Down, within
+from common.bus.rabbitmq.deadlines import Down, within
 from common.bus.rabbitmq.topology import ROUTES
 from common.messages import CONTENT_TYPE, Message, iso
 

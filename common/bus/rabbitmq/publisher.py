@@ -14,8 +14,8 @@ from aio_pika.exceptions import CONNECTION_EXCEPTIONS, ChannelInvalidStateError,
 from aio_pika.message import Message as AmqpMessage
 
 from common.bus.handling import cancel_requests
-from common.bus.rabbitmq.asking import Down, reason_of, set_within, text_of
-from common.bus.rabbitmq.link import Link, Session, Working
+from common.bus.rabbitmq.connection import Link, Session, Working
+from common.bus.rabbitmq.deadlines import Down, reason_of, set_within, text_of
 from common.domain.errors import Misconfigured, Unavailable, Unconfirmed
 
 log = logging.getLogger(__name__)

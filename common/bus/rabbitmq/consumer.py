@@ -21,10 +21,10 @@ from aio_pika.abc import AbstractIncomingMessage
 
 from common.bus.handling import handle, key_of, order_in
 from common.bus.port import DeadLetter, Done, Handler, Outcome, Reject, Retry, WorkQueue
-from common.bus.rabbitmq.asking import Down, reason_of, text_of, within
-from common.bus.rabbitmq.link import Link, Session, Working
+from common.bus.rabbitmq.codec import Delivery, left_its_wait, letter_of
+from common.bus.rabbitmq.connection import Link, Session, Working
+from common.bus.rabbitmq.deadlines import Down, reason_of, text_of, within
 from common.bus.rabbitmq.topology import ROUTES
-from common.bus.rabbitmq.wire import Delivery, left_its_wait, letter_of
 from common.domain.errors import Invalid, Misconfigured, Unavailable
 from common.messages import Command, Tick
 

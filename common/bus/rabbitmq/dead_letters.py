@@ -12,11 +12,11 @@ from aio_pika import IncomingMessage
 from pamqp.commands import Basic
 
 from common.bus.port import DeadLetter, WorkQueue
-from common.bus.rabbitmq.asking import within
-from common.bus.rabbitmq.link import Link
-from common.bus.rabbitmq.publishing import Publisher
+from common.bus.rabbitmq.codec import Delivery, again, letter_of
+from common.bus.rabbitmq.connection import Link
+from common.bus.rabbitmq.deadlines import within
+from common.bus.rabbitmq.publisher import Publisher
 from common.bus.rabbitmq.topology import DEAD_QUEUE, ROUTES
-from common.bus.rabbitmq.wire import Delivery, again, letter_of
 
 log = logging.getLogger(__name__)
 
