@@ -29,10 +29,10 @@ from common.runtime.clock import SystemClock
 from common.runtime.settings import Settings
 from common.store.connect import open_store
 from common.store.port import Store
-from services.api.admission import Admission
-from services.api.images import _cursor
-from services.api.places import TOLD_APART
-from services.api.requests import parse
+from services.api.events.queue_positions import TOLD_APART
+from services.api.limits.admission import Admission
+from services.api.routes.images import _cursor
+from services.api.routes.parsing import parse
 
 AT_ONCE = 32
 PAGE = 20

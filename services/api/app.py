@@ -8,26 +8,37 @@ from typing import Final
 
 from aiohttp import web
 
-from services.api import contract, files, generations, health, images, offers, pages, swagger, tickets, websocket
-from services.api.browsers import browsers, protect
+from services.api.auth.identity import Caller
 from services.api.context import CONTEXT, Call, Context, Operation
-from services.api.identity import Caller
-from services.api.measured import measured
-from services.api.problems import problems
-from services.api.requests import drain, read_body, read_query, require_json_wanted
+from services.api.middleware.browser_security import browsers, protect
+from services.api.middleware.problems import problems
+from services.api.middleware.request_metrics import measured
+from services.api.routes import (
+    contract,
+    docs_page,
+    generations,
+    health,
+    images,
+    media,
+    models,
+    static,
+    tickets,
+    websocket,
+)
+from services.api.routes.parsing import drain, read_body, read_query, require_json_wanted
 
 log = logging.getLogger(__name__)
 
 ROUTES: Final[list[Operation]] = [
     *generations.OPERATIONS,
     *images.OPERATIONS,
-    *files.OPERATIONS,
+    *media.OPERATIONS,
     *websocket.OPERATIONS,
     *tickets.OPERATIONS,
-    *offers.OPERATIONS,
+    *models.OPERATIONS,
     *health.OPERATIONS,
 ]
-OPERATIONS: Final = [*ROUTES, *contract.operations(ROUTES), *pages.OPERATIONS, *swagger.OPERATIONS]
+OPERATIONS: Final = [*ROUTES, *contract.operations(ROUTES), *static.OPERATIONS, *docs_page.OPERATIONS]
 NOBODY: Final = Caller("")  # owns nothing: an owner's name is never empty
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -37,7 +48,7 @@ def build_app(context: Context) -> web.Application:
     app = web.Application(middlewares=[measured, problems, browsers], client_max_size=context.settings.max_body_size)
     app[CONTEXT] = context
     app[websocket.SOCKETS] = {}
-    app[pages.PAGES] = pages.read_pages(context.settings.media_prefix)
+    app[static.PAGES] = static.read_pages(context.settings.media_prefix)
     app.on_response_prepare.append(protect)
     app.on_shutdown.append(_release)
     app.on_shutdown.append(websocket.close_all)

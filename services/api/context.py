@@ -18,12 +18,12 @@ from common.messages import ImageView
 from common.runtime.clock import Clock
 from common.runtime.settings import Settings
 from common.store.port import Store
-from services.api.admission import Admission
-from services.api.identity import Caller, Identity
-from services.api.live import LiveEvents
-from services.api.places import Places
-from services.api.schema import ImageAnswer
-from services.api.signing import Signing
+from services.api.auth.identity import Caller, Identity
+from services.api.auth.signing import Signing
+from services.api.events.live import LiveEvents
+from services.api.events.queue_positions import Places
+from services.api.limits.admission import Admission
+from services.api.routes.schema import ImageAnswer
 
 
 @dataclass(frozen=True, slots=True)

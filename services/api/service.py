@@ -14,16 +14,16 @@ from common.application.resources import Parts
 from common.application.write_behind import Notes
 from common.runtime.serving import serving
 from common.runtime.settings import Settings
-from services.api import identity
-from services.api.admission import Admission
 from services.api.app import build_app
+from services.api.auth import identity
+from services.api.auth.identity import Identity
+from services.api.auth.jwks import Jwks
+from services.api.auth.signing import Signing
 from services.api.context import Context
-from services.api.generations import SOURCE
-from services.api.identity import Identity
-from services.api.jwks import Jwks
-from services.api.live import LiveEvents
-from services.api.places import Places
-from services.api.signing import Signing
+from services.api.events.live import LiveEvents
+from services.api.events.queue_positions import Places
+from services.api.limits.admission import Admission
+from services.api.routes.generations import SOURCE
 
 log = logging.getLogger(__name__)
 

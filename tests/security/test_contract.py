@@ -6,7 +6,7 @@ from pathlib import Path
 import jsonschema
 
 from services.api.app import OPERATIONS, ROUTES
-from services.api.contract import describe_bus, describe_rest
+from services.api.routes.contract import describe_bus, describe_rest
 from tests.security.fuzz import fuzz
 
 SCHEMAS = Path(__file__).parents[1] / "schemas"

@@ -16,8 +16,8 @@ from common.domain.images import new_image_id
 from common.messages import Deleted, ImageDeleted, ImageProgressed, Progress
 from common.runtime.clock import SystemClock
 from common.runtime.settings import Settings
-from services.api.live import LiveEvents
-from services.api.signing import Signing
+from services.api.auth.signing import Signing
+from services.api.events.live import LiveEvents
 from tests.making import an_image
 from tests.security.callers import SIGNING
 

@@ -14,7 +14,7 @@ from common.domain.errors import NotFound, Refused, ServiceError
 from common.domain.images import Image, Status
 from common.store.port import Move, Position, change
 from services.api.context import Call, Operation, answer
-from services.api.schema import Cancelled, Change, HistoryItem, HistoryPage, HistoryQuery, ImageAnswer
+from services.api.routes.schema import Cancelled, Change, HistoryItem, HistoryPage, HistoryQuery, ImageAnswer
 
 log = logging.getLogger(__name__)
 

@@ -4,7 +4,7 @@ import pytest
 
 from common.domain.errors import Misconfigured
 from common.runtime.settings import read_settings
-from services.api.identity import require_sound
+from services.api.auth.identity import require_sound
 from tests.security.callers import AUDIENCE, ISSUER, SECRET, SIGNING
 
 WHOLE = {"JWT_SECRET": SECRET, "JWT_ISSUER": ISSUER, "JWT_AUDIENCE": AUDIENCE, "MEDIA_SIGNING_KEYS": SIGNING}

@@ -14,9 +14,9 @@ from common.bus.port import After, Since
 from common.domain import transitions
 from common.domain.errors import CursorGone
 from common.runtime.clock import ManualClock, SystemClock
-from services.api.live import LiveEvents
-from services.api.places import Places
-from services.api.websocket import Client, _catch_up
+from services.api.events.live import LiveEvents
+from services.api.events.queue_positions import Places
+from services.api.routes.websocket import Client, _catch_up
 from tests.making import an_image
 
 CLOCK = SystemClock()

@@ -17,8 +17,8 @@ from common.domain.errors import Misconfigured, Unauthorized
 from common.runtime.clock import Clock
 from common.runtime.settings import Settings
 from common.store.port import Store
-from services.api.jwks import Jwks
-from services.api.tokens import Tokens
+from services.api.auth.jwks import Jwks
+from services.api.auth.tokens import Tokens
 
 LOCAL: Final = "local"
 LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})

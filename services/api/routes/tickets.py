@@ -18,9 +18,9 @@ from aiohttp import web
 from common.domain.errors import Unauthorized
 from common.messages import iso
 from common.store.port import Entry
+from services.api.auth.identity import Caller
 from services.api.context import Call, Context, Operation, answer
-from services.api.identity import Caller
-from services.api.schema import Ticket
+from services.api.routes.schema import Ticket
 
 KIND: Final = "ticket"
 PROTOCOL: Final = "darkroom.v1"

@@ -9,7 +9,7 @@ from pydantic.alias_generators import to_camel
 
 from common.domain.images import Status
 from common.messages import FailureView, ImageView, Outgoing, Time
-from services.api.places import BEYOND
+from services.api.events.queue_positions import BEYOND
 
 # milliseconds and an image's id; to a client it is opaque
 _CURSOR: Final = "^[0-9]{13}[.][0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"

@@ -16,7 +16,7 @@ from aiohttp.hdrs import ACCEPT_ENCODING, IF_NONE_MATCH
 from common.domain.errors import NotFound
 from services.api.context import Call, Operation
 
-FOLDER: Final = Path(__file__).parent / "playground"
+FOLDER: Final = Path(__file__).parents[1] / "playground"
 _INDEX: Final = "index.html"
 _TYPES: Final = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 _SAME_FOR_ALL: Final = {

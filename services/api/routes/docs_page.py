@@ -10,7 +10,7 @@ from aiohttp import web
 from common.domain.errors import NotFound
 from services.api.context import Call, Operation
 
-_FOLDER: Final = Path(__file__).parent / "docs_page"
+_FOLDER: Final = Path(__file__).parents[1] / "docs_page"
 _INDEX: Final = _FOLDER / "index.html"
 # the only names there are: none is made into a path
 _FILES: Final = {

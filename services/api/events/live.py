@@ -36,7 +36,7 @@ from common.messages import (
 from common.runtime import metrics
 from common.runtime.clock import Clock
 from common.store.port import Store
-from services.api.known import Known
+from services.api.events.deduplication import Known
 
 log = logging.getLogger(__name__)
 

@@ -19,7 +19,7 @@ from common.domain.quotas import Window
 from common.runtime.clock import Clock
 from common.runtime.settings import Settings
 from common.store.port import Store
-from services.api.schema import Limit, Limits
+from services.api.routes.schema import Limit, Limits
 
 KIND: Final = "quota"
 _BUSY_RETRY_S: Final = 5.0  # an image takes seconds; there is no telling which

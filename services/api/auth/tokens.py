@@ -19,7 +19,7 @@ from common.domain.errors import Invalid, Unauthorized
 from common.domain.owners import owner_name
 from common.runtime.clock import Clock
 from common.runtime.settings import Settings
-from services.api.jwks import ALGORITHMS, Jwks
+from services.api.auth.jwks import ALGORITHMS, Jwks
 
 MAX_CHARS: Final = 4096  # a token of a provider has 1 to 2 kB
 _OPTIONS: Final[Options] = {

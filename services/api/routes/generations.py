@@ -13,10 +13,10 @@ from common.domain.errors import Duplicate, Gone, Invalid, LimitReached
 from common.domain.images import Image, Status, new_image_id
 from common.domain.owners import scoped
 from common.domain.requests import GenerationRequest, new_image
-from services.api import ratelimit
 from services.api.context import Call, Operation, answer
-from services.api.problems import of, problem
-from services.api.schema import ImageAnswer
+from services.api.limits import ratelimit
+from services.api.middleware.problems import of, problem
+from services.api.routes.schema import ImageAnswer
 
 SOURCE: Final = "api"
 _KEY: Final = re.compile(r"[\x21-\x7e]{1,200}")

@@ -22,7 +22,7 @@ from common.domain.images import Image
 from common.messages import AnyImageEvent, ImageChanged, ImageView
 from common.runtime.clock import Clock
 from common.store.port import Store
-from services.api.live import LiveEvents, Shown
+from services.api.events.live import LiveEvents, Shown
 
 log = logging.getLogger(__name__)
 

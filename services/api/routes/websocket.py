@@ -20,8 +20,8 @@ from common.domain.images import Status
 from common.runtime import metrics
 from common.runtime.clock import Clock
 from services.api.context import Call, Operation
-from services.api.live import Shown
-from services.api.tickets import PROTOCOL
+from services.api.events.live import Shown
+from services.api.routes.tickets import PROTOCOL
 
 log = logging.getLogger(__name__)
 

@@ -12,8 +12,8 @@ from jwt.algorithms import RSAAlgorithm
 from common.domain.errors import Unauthorized, Unavailable
 from common.runtime.clock import ManualClock
 from common.runtime.settings import read_settings
-from services.api.jwks import COOLDOWN_S, STALE_S, Jwks, usable
-from services.api.tokens import Tokens
+from services.api.auth.jwks import COOLDOWN_S, STALE_S, Jwks, usable
+from services.api.auth.tokens import Tokens
 from tests.security import callers
 
 NOW = datetime.now(UTC).replace(microsecond=0)

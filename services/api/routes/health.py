@@ -9,7 +9,7 @@ from prometheus_client.aiohttp import make_aiohttp_handler
 
 from common.domain.errors import Unavailable
 from services.api.context import Call, Operation, answer
-from services.api.schema import Health
+from services.api.routes.schema import Health
 
 
 async def alive(_call: Call) -> web.Response:

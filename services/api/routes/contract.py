@@ -26,9 +26,9 @@ from common.messages import (
     Message,
     Tick,
 )
-from services.api import problems
 from services.api.context import Call, Operation
-from services.api.schema import Problem
+from services.api.middleware import problems
+from services.api.routes.schema import Problem
 
 _REF: Final = "#/components/schemas/{model}"
 _ID: Final = {"type": "string", "format": "uuid"}

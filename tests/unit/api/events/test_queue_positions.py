@@ -21,10 +21,10 @@ from common.runtime.clock import ManualClock, SystemClock
 from common.runtime.settings import read_settings
 from common.store.port import change
 from common.store.sqlite import SqliteStore
-from services.api.live import LiveEvents, Shown, plain
-from services.api.places import BEYOND, TOLD_APART, Places, Waiting
+from services.api.events.live import LiveEvents, Shown, plain
+from services.api.events.queue_positions import BEYOND, TOLD_APART, Places, Waiting
+from services.api.routes.websocket import Client
 from services.api.service import api_running
-from services.api.websocket import Client
 from tests.house import ORDER
 from tests.making import NOON, an_image
 from tests.security import callers

@@ -8,9 +8,9 @@ from aiohttp import web
 
 from common.application.capabilities import Capabilities
 from common.domain.requests import GenerationRequest
-from services.api import ratelimit
 from services.api.context import Call, Operation, answer
-from services.api.schema import Limits, ModelOffer, Offers
+from services.api.limits import ratelimit
+from services.api.routes.schema import Limits, ModelOffer, Offers
 
 _DEFAULTS: Final = GenerationRequest(prompt="-").model_dump(by_alias=True, exclude={"prompt"})
 

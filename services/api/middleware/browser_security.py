@@ -15,8 +15,8 @@ from yarl import URL
 
 from common.domain.errors import Forbidden
 from common.runtime.settings import Settings
+from services.api.auth.identity import LOOPBACK
 from services.api.context import CONTEXT
-from services.api.identity import LOOPBACK
 
 _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 _METHODS: Final = "GET, HEAD, POST, PATCH, DELETE"

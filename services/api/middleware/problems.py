@@ -22,7 +22,7 @@ from common.domain.errors import (
     Unauthorized,
     Unavailable,
 )
-from services.api import ratelimit
+from services.api.limits import ratelimit
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from yarl import URL
 
 from common.runtime.clock import ManualClock
 from common.runtime.settings import read_settings
-from services.api.signing import Signing
+from services.api.auth.signing import Signing
 from tests.security.callers import SIGNING, settings_of
 
 OTHER = "another-signing-secret-of-the-tests-0123456789"

@@ -1,0 +1,1 @@
+"""Who calls: tokens, API keys, signed URLs."""

@@ -1,0 +1,1 @@
+"""Live events: the reader of the event log and what it feeds."""
