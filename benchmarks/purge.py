@@ -29,9 +29,9 @@ from common.runtime.clock import SystemClock
 from common.runtime.settings import Settings
 from common.store import sqlite as sqlite_store
 from common.store.connect import open_store
+from services.janitor.context import Tools
 from services.janitor.purge import SLICE, purge
 from services.janitor.sweep import sweep
-from services.janitor.tools import Tools
 
 UNLINK = "os.unlink of the files, nothing else"
 ROW_BY_ROW = "row by row: read, unlink two, delete"

@@ -13,10 +13,10 @@ from common.application.resources import Parts
 from common.domain.images import new_image_id
 from common.messages import Tick
 from common.runtime.settings import Settings
-from services.alone import inference_running, opened
 from services.api.service import api_running
 from services.generator.worker import run_generator
 from services.janitor.worker import run_janitor
+from services.standalone import inference_running, opened
 
 
 async def up(settings: Settings, stopping: asyncio.Event, on_ready: Callable[[str], None]) -> None:

@@ -26,10 +26,10 @@ from common.messages import GenerateImage
 from common.runtime import metrics
 from common.runtime.logs import about
 from common.store.port import change
+from services.generator.context import Studio, persist
+from services.generator.outcomes import LeaseLost, complete, fail_or_retry, give_back, remove_files, retry
 from services.generator.pictures import check
 from services.generator.progress import ProgressTeller
-from services.generator.settling import LeaseLost, complete, fail_or_retry, give_back, remove_files, retry
-from services.generator.studio import Studio, persist
 
 log = logging.getLogger(__name__)
 

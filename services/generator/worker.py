@@ -16,9 +16,9 @@ from common.bus.port import Bus, DeadLetter, Done, Outcome, Taking, WorkQueue
 from common.messages import CancelImage, Event, GenerateImage, Tick
 from common.runtime.settings import Settings
 from services.generator.circuit import Circuit
+from services.generator.context import Studio
 from services.generator.generate import generate
-from services.generator.inference import InferenceClient
-from services.generator.studio import Studio
+from services.generator.inference.native import InferenceClient
 
 log = logging.getLogger(__name__)
 

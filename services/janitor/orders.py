@@ -14,7 +14,7 @@ from common.domain.images import Failure
 from common.messages import CancelImage, Command, FailureView, ImageChanged, OrderRefused, Tick
 from common.runtime.logs import about
 from common.store.port import change
-from services.janitor.tools import SOURCE, Tools
+from services.janitor.context import SOURCE, Tools
 
 log = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from common.domain.errors import Unavailable
 from common.domain.images import Image
 from common.messages import JanitorPurged, PurgeReport, Tick, TickData
 from common.runtime import metrics
-from services.janitor.tools import SOURCE, Tools, each
+from services.janitor.context import SOURCE, Tools, each
 
 log = logging.getLogger(__name__)
 

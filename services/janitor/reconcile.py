@@ -17,7 +17,7 @@ from common.domain.images import Image
 from common.messages import TickData
 from common.runtime import metrics
 from common.store.port import change
-from services.janitor.tools import Tools, each
+from services.janitor.context import Tools, each
 
 log = logging.getLogger(__name__)
 

@@ -18,8 +18,8 @@ from common.media.port import Stored
 from common.messages import JanitorSwept, SweepReport, TickData
 from common.runtime import metrics
 from common.store.port import change
+from services.janitor.context import SOURCE, Tools, each
 from services.janitor.reconcile import bury
-from services.janitor.tools import SOURCE, Tools, each
 
 log = logging.getLogger(__name__)
 

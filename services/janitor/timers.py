@@ -18,7 +18,7 @@ from common.domain.errors import ServiceError, Unavailable
 from common.messages import Command, Tick, TickData, iso
 from common.store.port import Entry
 from services.janitor.agreement import Agreement
-from services.janitor.tools import Tools
+from services.janitor.context import Tools
 
 log = logging.getLogger(__name__)
 

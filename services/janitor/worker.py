@@ -11,12 +11,12 @@ from common.application.resources import Parts
 from common.bus.port import Handler, WorkQueue
 from common.runtime.settings import Settings
 from services.janitor.agreement import Agreement
+from services.janitor.context import SOURCE, Tools
 from services.janitor.orders import bury_letter, cancel
 from services.janitor.purge import purge
 from services.janitor.reconcile import reconcile
 from services.janitor.sweep import sweep
 from services.janitor.timers import Timer
-from services.janitor.tools import SOURCE, Tools
 
 log = logging.getLogger(__name__)
 

@@ -24,8 +24,8 @@ from typing import Any
 
 from common.bus.port import WorkQueue
 from common.bus.rabbitmq.codec import Delivery
-from services import alone, embedded
-from services.cli import main
+from services import embedded, standalone
+from services.cli.main import main
 from services.generator import worker
 from tests.faults.lifeline import end_with_parent
 from tests.faults.points import Points
@@ -124,7 +124,7 @@ class Watched:
 
 def watch(plan: Plan) -> None:
     """From here on everything that a service opens is watched."""
-    opened = alone.opened
+    opened = standalone.opened
 
     @asynccontextmanager
     async def watched(*arguments: Any, **named: Any) -> Any:
@@ -152,7 +152,7 @@ def watch(plan: Plan) -> None:
 
     client = worker.InferenceClient  # type: ignore[attr-defined] # where it is looked up, not where it lives
     replaced: list[tuple[Any, str, Any]] = [
-        (alone, "opened", watched),
+        (standalone, "opened", watched),
         (embedded, "opened", watched),
         (worker, "InferenceClient", inference),
         (Delivery, "ack", watched_ack),

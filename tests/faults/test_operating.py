@@ -12,7 +12,7 @@ from common.domain.images import Failure, new_image_id
 from common.messages import GenerateImage, encode
 from common.runtime.clock import SystemClock
 from common.store.connect import open_store
-from services.cli import main
+from services.cli.main import main
 from tests.faults.checker import check, files_in, queue_lengths, until_quiet, until_settled
 from tests.faults.scene import Scene
 from tests.house import FrontEnd

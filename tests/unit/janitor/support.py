@@ -13,7 +13,7 @@ from common.messages import ApiJoined, TickData
 from common.runtime.clock import ManualClock
 from common.runtime.settings import read_settings
 from common.store.sqlite import SqliteStore
-from services.janitor.tools import Tools
+from services.janitor.context import Tools
 from tests.making import an_image
 
 NOTHING = TickData()

@@ -10,7 +10,7 @@ from common.domain.errors import Invalid
 from common.domain.owners import owner_name, scoped
 from common.runtime.clock import ManualClock
 from common.store.sqlite import SqliteStore
-from services import keys as command
+from services.cli import keys as command
 
 
 @pytest.fixture

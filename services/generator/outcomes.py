@@ -22,7 +22,7 @@ from common.domain.errors import (
 from common.domain.images import Failure, Image, Picture
 from common.runtime import metrics
 from common.store.port import change
-from services.generator.studio import Studio
+from services.generator.context import Studio
 
 log = logging.getLogger(__name__)
 

@@ -104,9 +104,14 @@ def _up(_arguments: argparse.Namespace) -> int:
 
 
 def _service(arguments: argparse.Namespace) -> int:
-    from services import alone
+    from services import standalone
 
-    serve = {"api": alone.api, "generator": alone.generator, "janitor": alone.janitor, "inference": alone.inference}
+    serve = {
+        "api": standalone.api,
+        "generator": standalone.generator,
+        "janitor": standalone.janitor,
+        "inference": standalone.inference,
+    }
     return _run(arguments.service, serve[arguments.service])
 
 
@@ -122,14 +127,14 @@ def _run(name: str, serve: Callable[[Settings, asyncio.Event], Any]) -> int:
 
 
 def _generate(arguments: argparse.Namespace) -> int:
-    from services import client
+    from services.cli import generate
 
     settings = _settings()
     if settings is None:
         return 2
     wanted = ("negative_prompt", "model", "sampler", "width", "height", "steps", "cfg_scale", "seed")
     order = {"prompt": arguments.prompt, **{name: getattr(arguments, name) for name in wanted}}
-    return client.run(
+    return generate.run(
         url=arguments.url or f"http://{settings.api_host}:{settings.api_port}",
         order={name: value for name, value in order.items() if value is not None},
         output=arguments.output,
@@ -156,14 +161,14 @@ def _sweep(arguments: argparse.Namespace) -> int:
 
 
 def _fire(timer: str, data: TickData) -> int:
-    from services import operating
+    from services.cli import operator
 
     settings = _settings()
-    return 2 if settings is None else operating.run(settings, lambda bus: operating.fire(bus, timer, data))
+    return 2 if settings is None else operator.run(settings, lambda bus: operator.fire(bus, timer, data))
 
 
 def _dead_letters(arguments: argparse.Namespace) -> int:
-    from services import operating
+    from services.cli import operator
 
     if (arguments.id is None) != (arguments.do == "list"):
         print(f"darkroom: dead-letters {arguments.do}: takes the id of a letter, or none for list", file=sys.stderr)
@@ -172,17 +177,17 @@ def _dead_letters(arguments: argparse.Namespace) -> int:
     if settings is None:
         return 2
     acts = {
-        "list": operating.list_letters,
-        "show": lambda bus: operating.show_letter(bus, arguments.id),
-        "redrive": lambda bus: operating.redrive_letter(bus, arguments.id, settings),
-        "drop": lambda bus: operating.drop_letter(bus, arguments.id),
+        "list": operator.list_letters,
+        "show": lambda bus: operator.show_letter(bus, arguments.id),
+        "redrive": lambda bus: operator.redrive_letter(bus, arguments.id, settings),
+        "drop": lambda bus: operator.drop_letter(bus, arguments.id),
     }
-    return operating.run(settings, acts[arguments.do])
+    return operator.run(settings, acts[arguments.do])
 
 
 def _keys(arguments: argparse.Namespace) -> int:
     from common.runtime.settings import seconds
-    from services import keys
+    from services.cli import keys
 
     try:
         holds_s = seconds(getattr(arguments, "expires", None))

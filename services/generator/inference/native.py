@@ -17,7 +17,7 @@ from common.domain.errors import BadImage, InferenceError, Rejected, Transient, 
 from common.domain.images import Image
 from common.runtime.bounded_read import TooLarge, read_body
 from common.runtime.clock import Clock
-from services.generator.event_stream import server_sent_events
+from services.generator.inference.event_stream import server_sent_events
 
 log = logging.getLogger(__name__)
 

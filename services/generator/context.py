@@ -17,7 +17,7 @@ from common.runtime.clock import Clock
 from common.runtime.settings import Settings
 from common.store.port import Move, Store, change
 from services.generator.circuit import Circuit
-from services.generator.inference import InferenceClient
+from services.generator.inference.native import InferenceClient
 
 log = logging.getLogger(__name__)
 

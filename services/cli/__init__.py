@@ -1,0 +1,1 @@
+"""The `darkroom` command: one module for each group of subcommands."""

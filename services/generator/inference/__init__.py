@@ -1,0 +1,1 @@
+"""Inference back ends: the clients of the servers that paint."""
