@@ -30,7 +30,7 @@ from common.messages import (
     view,
 )
 from common.runtime.clock import Clock
-from common.store.port import Move, Store, change
+from common.store.port import Store, Transition, change
 
 log = logging.getLogger(__name__)
 
@@ -87,11 +87,11 @@ class Outbox:
         except (Unavailable, NotFound) as error:
             log.warning("not announced, the janitor will: %s", error)
 
-    async def _note(self, image: Image, move: Move) -> None:
+    async def _note(self, image: Image, transition: Transition) -> None:
         if self.notes is not None:
-            await self.notes.take(image.id, move)
+            await self.notes.take(image.id, transition)
         else:
-            await change(self.store, image.id, move, known=image)
+            await change(self.store, image.id, transition, known=image)
 
     def event(self, image: Image, event_type: Change, *, due: EventDue | None = None) -> ImageChanged:
         """A fact about the image as it is; its id makes a repeat known, and one that is due keeps its time as well."""

@@ -58,11 +58,11 @@ class QuotaBook:
         window = _window(await self.store.entry(self.kind, key)).since(self.clock.now() - quotas.HOUR)
         return window.without(await self._ours(window))
 
-    async def _change(self, key: str, move: Callable[[Window], Window]) -> Window:
+    async def _change(self, key: str, transition: Callable[[Window], Window]) -> Window:
         while True:
             before = await self.store.entry(self.kind, key)
             window = _window(before)
-            changed = move(window)
+            changed = transition(window)
             if changed == window or await self.store.put(self._entry(key, changed, before)):
                 return changed
 

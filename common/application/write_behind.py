@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import Final
 
 from common.domain.errors import NotFound, Refused, Unavailable
-from common.store.port import Move, Store, change
+from common.store.port import Store, Transition, change
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ class Notes:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._waiting: dict[str, Move] = {}
+        self._waiting: dict[str, Transition] = {}
         self._news = asyncio.Event()
         self._closing = asyncio.Event()
 
@@ -44,29 +44,29 @@ class Notes:
         self._closing.set()
         self._news.set()
 
-    async def take(self, image_id: str, move: Move) -> None:
+    async def take(self, image_id: str, transition: Transition) -> None:
         """Apply the move to the record soon. A later note of the same image stands for an earlier one.
 
         Raises:
             NotFound, Unavailable: only where so much waits that this one is written at once.
         """
         if len(self._waiting) >= MOST:
-            await change(self._store, image_id, move)
+            await change(self._store, image_id, transition)
             return
-        self._waiting[image_id] = move
+        self._waiting[image_id] = transition
         self._news.set()
 
     async def _write(self) -> None:
-        moves, self._waiting = self._waiting, {}
+        transitions, self._waiting = self._waiting, {}
         if not self._closing.is_set():
             self._news.clear()
         try:
-            records = await self._store.several(moves)
-            wanted = [after for id_, before in records.items() if (after := moves[id_](before)) is not before]
+            records = await self._store.several(transitions)
+            wanted = [after for id_, before in records.items() if (after := transitions[id_](before)) is not before]
             written = await self._store.replace_several(wanted)
             for image in wanted:
                 if image.id not in written:  # another writer was faster
                     with suppress(NotFound, Refused):
-                        await change(self._store, image.id, moves[image.id])
+                        await change(self._store, image.id, transitions[image.id])
         except Unavailable as error:
-            log.warning("%d notes are lost, the janitor sends again what they were of: %s", len(moves), error)
+            log.warning("%d notes are lost, the janitor sends again what they were of: %s", len(transitions), error)

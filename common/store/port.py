@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from common.domain.errors import NotFound
 from common.domain.images import Image, Status
 
-Move = Callable[[Image], Image]
+Transition = Callable[[Image], Image]
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +139,7 @@ class Store(Protocol):
         """Answer a trivial question. Raises Unavailable."""
 
 
-async def change(store: Store, image_id: str, move: Move, *, known: Image | None = None) -> Image:
+async def change(store: Store, image_id: str, transition: Transition, *, known: Image | None = None) -> Image:
     """Apply a move to the record as it is now, again for as long as another writer was faster.
 
     `known` is the record as the caller last saw it, and spares the first look: where it is out of date its revision
@@ -151,7 +151,7 @@ async def change(store: Store, image_id: str, move: Move, *, known: Image | None
     """
     image = known or await store.get(image_id)
     while image is not None:
-        changed = move(image)
+        changed = transition(image)
         if changed is image or await store.replace(changed):
             return changed
         image = await store.get(image_id)

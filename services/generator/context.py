@@ -15,7 +15,7 @@ from common.domain.images import Image, Lease
 from common.media.port import Media
 from common.runtime.clock import Clock
 from common.runtime.settings import Settings
-from common.store.port import Move, Store, change
+from common.store.port import Store, Transition, change
 from services.generator.circuit import Circuit
 from services.generator.inference.native import InferenceClient
 
@@ -50,9 +50,9 @@ class Studio:
         until = self.clock.settled() + timedelta(seconds=length_s)
         return Lease(token=self.token, worker=self.worker, until=until, length_s=length_s)
 
-    async def move(self, image_id: str, move: Move, *, known: Image | None = None) -> Image:
+    async def transition(self, image_id: str, transition: Transition, *, known: Image | None = None) -> Image:
         """Apply a move, however long the store is away."""
-        return await persist(lambda: change(self.store, image_id, move, known=known))
+        return await persist(lambda: change(self.store, image_id, transition, known=known))
 
 
 async def persist(write: Callable[[], Awaitable[T]]) -> T:

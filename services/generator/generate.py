@@ -59,19 +59,19 @@ async def _over(image: Image, studio: Studio) -> Outcome:
 
 
 async def _claimed(command: GenerateImage, studio: Studio) -> Image:
-    move = partial(
+    transition = partial(
         transitions.claim,
         lease=studio.lease(),
         now=studio.clock.settled(),
         deadline=timedelta(seconds=studio.settings.generation_deadline),
     )
     try:
-        return await studio.move(images.image_id(command.id), move)
+        return await studio.transition(images.image_id(command.id), transition)
     except NotFound:
         if not isinstance(command.data, GenerationRequest):
             raise
         await _record(command, command.data, studio)
-        return await studio.move(command.id, move)
+        return await studio.transition(command.id, transition)
 
 
 async def _record(command: GenerateImage, request: GenerationRequest, studio: Studio) -> None:

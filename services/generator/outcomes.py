@@ -35,10 +35,10 @@ class LeaseLost(Exception):
 
 async def complete(image: Image, picture: Picture, studio: Studio) -> Image:
     """After the files, the record: it never points at nothing."""
-    move = partial(
+    transition = partial(
         transitions.complete, lease=studio.lease(), attempt=image.attempts, picture=picture, now=studio.clock.now()
     )
-    completed = await _ours(studio.move(image.id, move, known=image))
+    completed = await _ours(studio.transition(image.id, transition, known=image))
     metrics.painting.observe(picture.generation_time)
     log.info("completed in %.2f s, %d bytes", picture.generation_time, picture.file_size)
     return completed
@@ -65,7 +65,7 @@ async def retry(
     """Back to the queue; the command waits in the broker, no slot is held here."""
     now = studio.clock.settled()
     delay_s = min(delay_s, studio.settings.generation_deadline)  # a service may ask for more, of any size
-    move = partial(
+    transition = partial(
         transitions.retry,
         lease=studio.lease(),
         attempt=image.attempts,
@@ -74,13 +74,13 @@ async def retry(
         counts=counts,
         now=now,
     )
-    after = await _ours(studio.move(image.id, move))
+    after = await _ours(studio.transition(image.id, transition))
     log.info("%s, again in %g s: %s", after.status, delay_s, error.detail)
     return after, delay_s
 
 
 async def _fail(image: Image, error: InferenceError, studio: Studio) -> Image:
-    move = partial(
+    transition = partial(
         transitions.fail,
         lease=studio.lease(),
         attempt=image.attempts,
@@ -88,15 +88,17 @@ async def _fail(image: Image, error: InferenceError, studio: Studio) -> Image:
         now=studio.clock.now(),
     )
     log.warning("failed: %s", error.detail)
-    return await _ours(studio.move(image.id, move))
+    return await _ours(studio.transition(image.id, transition))
 
 
 async def give_back(image: Image, studio: Studio) -> None:
     """This process stops: the image goes back to the queue with no failure counted, the message to the broker."""
-    move = partial(transitions.give_back, lease=studio.lease(), attempt=image.attempts, now=studio.clock.settled())
+    transition = partial(
+        transitions.give_back, lease=studio.lease(), attempt=image.attempts, now=studio.clock.settled()
+    )
     try:
         async with asyncio.timeout(GIVE_BACK_S):
-            await change(studio.store, image.id, move)
+            await change(studio.store, image.id, transition)
             await remove_files(image, studio)
         log.info("given back")
     except (TimeoutError, ServiceError) as error:

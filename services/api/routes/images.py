@@ -12,7 +12,7 @@ from aiohttp import web
 from common.domain import images, transitions
 from common.domain.errors import NotFound, Refused, ServiceError
 from common.domain.images import Image, Status
-from common.store.port import Move, Position, change
+from common.store.port import Position, Transition, change
 from services.api.context import Call, Operation, answer
 from services.api.routes.schema import Cancelled, Change, HistoryItem, HistoryPage, HistoryQuery, ImageAnswer
 
@@ -67,12 +67,12 @@ async def cancel(call: Call) -> web.Response:
     """Final at once; says what the image was. 409 where it is final already."""
     was = Status.QUEUED
 
-    def move(image: Image) -> Image:
+    def transition(image: Image) -> Image:
         nonlocal was
         was = image.status
         return transitions.cancel(image, now=call.context.clock.now())
 
-    image = await _changed(call, move)
+    image = await _changed(call, transition)
     await call.context.outbox.try_announce(image)
     return answer(Cancelled(id=image.id, was=was))
 
@@ -124,15 +124,15 @@ async def owned(call: Call, image_id: str) -> Image:
     return _owned(await call.context.store.get(images.image_id(image_id)), call.owner, image_id)
 
 
-async def _changed(call: Call, move: Move) -> Image:
+async def _changed(call: Call, transition: Transition) -> Image:
     """Apply a move, within it the check that the image is this owner's."""
     image_id = images.image_id(call.image_id)
 
-    def owned_move(image: Image) -> Image:
-        return move(_owned(image, call.owner, image_id))
+    def owned_transition(image: Image) -> Image:
+        return transition(_owned(image, call.owner, image_id))
 
     try:
-        return await change(call.context.store, image_id, owned_move)
+        return await change(call.context.store, image_id, owned_transition)
     except Refused as refused:
         raise Refused(
             f"image {image_id} is {refused.status} already", status=refused.status, code="already_final"

@@ -37,8 +37,8 @@ async def test_a_record_is_kept_through_all_its_moves(store):
     ]
     await store.insert(image)
 
-    for move in life:
-        image = move(image)
+    for transition in life:
+        image = transition(image)
         assert await store.replace(image)
 
         assert await store.get(image.id) == image

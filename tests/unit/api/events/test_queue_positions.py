@@ -68,8 +68,8 @@ class Shop:
 
     async def take(self, image_id):
         """As a generator does."""
-        move = partial(transitions.claim, lease=self.lease, now=CLOCK.now(), deadline=HOUR)
-        image = await change(self.store, image_id, move)
+        transition = partial(transitions.claim, lease=self.lease, now=CLOCK.now(), deadline=HOUR)
+        image = await change(self.store, image_id, transition)
         await self.outbox.bus.publish(self.outbox.event(image, "image.started"))
         return image
 

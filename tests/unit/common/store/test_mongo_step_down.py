@@ -47,8 +47,8 @@ def a_lease(worker):
 
 
 def claim(store, image, worker):
-    move = partial(transitions.claim, lease=a_lease(worker), now=NOON, deadline=timedelta(minutes=15))
-    return change(store, image.id, move)
+    transition = partial(transitions.claim, lease=a_lease(worker), now=NOON, deadline=timedelta(minutes=15))
+    return change(store, image.id, transition)
 
 
 async def an_order(store, members):
