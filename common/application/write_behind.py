@@ -13,7 +13,7 @@ import logging
 from contextlib import suppress
 from typing import Final
 
-from common.domain.errors import NotFound, Refused, Unavailable
+from common.domain.errors import InvalidTransition, NotFound, Unavailable
 from common.store.port import Store, Transition, change
 
 log = logging.getLogger(__name__)
@@ -66,7 +66,7 @@ class Notes:
             written = await self._store.replace_several(wanted)
             for image in wanted:
                 if image.id not in written:  # another writer was faster
-                    with suppress(NotFound, Refused):
+                    with suppress(NotFound, InvalidTransition):
                         await change(self._store, image.id, transitions[image.id])
         except Unavailable as error:
             log.warning("%d notes are lost, the janitor sends again what they were of: %s", len(transitions), error)

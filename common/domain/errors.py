@@ -7,7 +7,7 @@
     │   ├── Forbidden       known or not, this may not be done from there
     │   ├── NotFound        nothing there that this caller may see
     │   ├── Gone            it was there, and was deleted
-    │   ├── Refused         the record's state does not allow the move
+    │   ├── InvalidTransition  the record's state does not allow the move
     │   ├── Duplicate       a unique key of the record is taken
     │   └── LimitReached    too many for now; says when to ask again
     ├── Unavailable         ask again later: something we stand on does not answer
@@ -73,7 +73,7 @@ class Gone(BadRequest):
     code = "gone"
 
 
-class Refused(BadRequest):
+class InvalidTransition(BadRequest):
     """The image's state does not allow the move; `status` is the state it is in."""
 
     code = "wrong_state"

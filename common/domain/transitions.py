@@ -6,7 +6,7 @@
       │  └──cancel───────┼─┴──cancel──────▶ cancelled
       └──retry, give_back, lapse
 
-A move takes the record as it is and returns the record as it should become, one revision later, or raises `Refused`.
+A move takes the record as it is and returns the record as it should become, one revision later, or raises `InvalidTransition`.
 It returns the very same object where nothing has to change, so that a move may safely be applied twice.
 What fences work is the lease (token and attempt): a worker whose lease is no longer on the record is refused.
 """
@@ -16,7 +16,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from common.domain.errors import Refused
+from common.domain.errors import InvalidTransition
 from common.domain.images import EventDue, Failure, Image, Lease, Picture, Status
 
 MAX_FAILURES: Final = 3  # the third transient error of the inference service fails the image
@@ -38,7 +38,7 @@ def claim(image: Image, *, lease: Lease, now: datetime, deadline: timedelta) -> 
     that is for the janitor, which has two clocks to tell by. A `not_before` further ahead is of a wrong clock.
 
     Raises:
-        Refused: it is final (`wrong_state`), another's (`leased`), or its retry is not due yet (`too_early`).
+        InvalidTransition: it is final (`wrong_state`), another's (`leased`), or its retry is not due yet (`too_early`).
     """
     _require_open(image)
     if image.status is Status.RUNNING:
@@ -46,7 +46,9 @@ def claim(image: Image, *, lease: Lease, now: datetime, deadline: timedelta) -> 
             return image
         image = _lapsed(image, now)
     elif image.not_before is not None and now < image.not_before <= now + deadline:
-        raise Refused(f"image {image.id} is not due before {image.not_before}", status=image.status, code="too_early")
+        raise InvalidTransition(
+            f"image {image.id} is not due before {image.not_before}", status=image.status, code="too_early"
+        )
     if image.lost >= MAX_LOST:
         return _worker_lost(image, now)
     return _next(
@@ -103,12 +105,12 @@ def lapse(image: Image, *, lease: Lease | None, now: datetime) -> Image:
     Whether it has outlived too many is for the next claim, which has the order.
 
     Raises:
-        Refused: it is not running, or its lease is another by now (`leased`).
+        InvalidTransition: it is not running, or its lease is another by now (`leased`).
     """
     if image.status is not Status.RUNNING:
         raise _refused(image)
     if image.lease != lease:
-        raise Refused(f"image {image.id} is held again", status=image.status, code="leased")
+        raise InvalidTransition(f"image {image.id} is held again", status=image.status, code="leased")
     return _queued_again(image, now, lost=image.lost + 1)
 
 
@@ -118,7 +120,7 @@ def fail(image: Image, *, error: Failure, now: datetime, lease: Lease | None = N
     if lease is not None:
         _require_lease(image, lease, attempt)
     elif image.lease is not None and image.lease.until > now:
-        raise Refused(f"image {image.id} is held by a live lease", status=image.status, code="leased")
+        raise InvalidTransition(f"image {image.id} is held by a live lease", status=image.status, code="leased")
     return _final(image, Status.FAILED, now, error=error)
 
 
@@ -133,7 +135,7 @@ def cancel(image: Image, *, now: datetime) -> Image:
     """Final at once; the worker hears of it by event, or at its next renewal.
 
     Raises:
-        Refused: it is final already.
+        InvalidTransition: it is final already.
     """
     _require_open(image)
     return _final(image, Status.CANCELLED, now)
@@ -218,7 +220,7 @@ def _queued_again(image: Image, not_before: datetime, **changes: Any) -> Image:
 
 def _lapsed(image: Image, now: datetime) -> Image:
     if image.lease is not None and image.lease.until > now:
-        raise Refused(f"image {image.id} is held by {image.lease.worker}", status=image.status, code="leased")
+        raise InvalidTransition(f"image {image.id} is held by {image.lease.worker}", status=image.status, code="leased")
     return image.model_copy(update={"lost": image.lost + 1})
 
 
@@ -235,8 +237,8 @@ def _require_open(image: Image) -> None:
 def _require_lease(image: Image, lease: Lease, attempt: int) -> None:
     held = image.lease is not None and image.lease.token == lease.token and image.attempts == attempt
     if image.status is not Status.RUNNING or not held:
-        raise Refused(f"image {image.id} is no longer this worker's", status=image.status, code="lease_lost")
+        raise InvalidTransition(f"image {image.id} is no longer this worker's", status=image.status, code="lease_lost")
 
 
-def _refused(image: Image) -> Refused:
-    return Refused(f"image {image.id} is {image.status}", status=image.status)
+def _refused(image: Image) -> InvalidTransition:
+    return InvalidTransition(f"image {image.id} is {image.status}", status=image.status)

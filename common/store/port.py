@@ -147,7 +147,7 @@ async def change(store: Store, image_id: str, transition: Transition, *, known: 
 
     Raises:
         NotFound: there is no such record.
-        Refused: by the move; nothing has changed.
+        InvalidTransition: by the move; nothing has changed.
     """
     image = known or await store.get(image_id)
     while image is not None:

@@ -18,7 +18,15 @@ from functools import partial
 from common.application.quota_store import QuotaBook
 from common.bus.port import Done, Outcome, Reject, Retry
 from common.domain import images, transitions
-from common.domain.errors import Duplicate, InferenceError, Invalid, LimitReached, NotFound, Refused, Unavailable
+from common.domain.errors import (
+    Duplicate,
+    InferenceError,
+    Invalid,
+    InvalidTransition,
+    LimitReached,
+    NotFound,
+    Unavailable,
+)
 from common.domain.images import Failure, Format, Image, Picture
 from common.domain.owners import owner_name, scoped
 from common.domain.requests import GenerationRequest, new_image
@@ -43,8 +51,8 @@ async def generate(command: GenerateImage, studio: Studio) -> Outcome:
             return Reject("unknown_image: no record of it, and the order is not complete")
         except (Invalid, LimitReached) as error:
             return Reject(f"{error.code}: {error.detail}")
-        except Refused as refused:
-            return await _not_for_us(command.id, refused, studio)
+        except InvalidTransition as invalid:
+            return await _not_for_us(command.id, invalid, studio)
         if image.status.is_final:
             return await _over(image, studio)
         return await _work(image, studio)
@@ -100,15 +108,15 @@ async def _record(command: GenerateImage, request: GenerationRequest, studio: St
         log.info("the order came twice; it is on record")
 
 
-async def _not_for_us(image_id: str, refused: Refused, studio: Studio) -> Outcome:
-    if refused.code == "leased":
+async def _not_for_us(image_id: str, invalid: InvalidTransition, studio: Studio) -> Outcome:
+    if invalid.code == "leased":
         # giving it back would make it go round and round: reconcile looks after it
         log.info("another worker has it; dropped")
         return Done()
     image = await persist(lambda: studio.store.get(image_id))
     if image is None:
         return Done()
-    if refused.code == "too_early" and image.not_before is not None:
+    if invalid.code == "too_early" and image.not_before is not None:
         return Retry((image.not_before - studio.clock.settled()).total_seconds())
     log.info("nothing to do: it is %s", image.status)
     await studio.outbox.try_announce(image)
@@ -190,7 +198,7 @@ async def _keep_lease(image: Image, studio: Studio) -> None:
 async def _renew(image: Image, studio: Studio) -> None:
     try:
         await change(studio.store, image.id, partial(transitions.renew, lease=studio.lease(), attempt=image.attempts))
-    except (Refused, NotFound) as error:
+    except (InvalidTransition, NotFound) as error:
         raise LeaseLost(error.detail) from error
     except Unavailable as error:
         log.warning("lease not renewed: %s", error)

@@ -12,8 +12,8 @@ from common.domain import images, transitions
 from common.domain.errors import (
     BadImage,
     InferenceError,
+    InvalidTransition,
     NotFound,
-    Refused,
     ServiceError,
     Transient,
     Unavailable,
@@ -116,5 +116,5 @@ async def remove_files(image: Image, studio: Studio) -> None:
 async def _ours(moved: Awaitable[Image]) -> Image:
     try:
         return await moved
-    except (Refused, NotFound) as error:
+    except (InvalidTransition, NotFound) as error:
         raise LeaseLost(error.detail) from error

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 
 from common.application.outbox import Outbox
 from common.bus.port import Bus
-from common.domain.errors import NotFound, Refused
+from common.domain.errors import InvalidTransition, NotFound
 from common.domain.images import Image
 from common.media.port import Media
 from common.runtime.clock import Clock
@@ -72,7 +72,7 @@ async def each(found: Iterable[Image], act: Callable[[Image], Awaitable[object]]
             try:
                 await act(image)
                 done += 1
-            except (Refused, NotFound) as error:
+            except (InvalidTransition, NotFound) as error:
                 log.debug("passed over: %s", error)
 
     try:

@@ -9,7 +9,7 @@ from functools import partial
 
 from common.bus.port import DeadLetter, Done, Outcome, Reject, Retry
 from common.domain import images, transitions
-from common.domain.errors import Invalid, NotFound, Refused, Unavailable
+from common.domain.errors import Invalid, InvalidTransition, NotFound, Unavailable
 from common.domain.images import Failure
 from common.messages import CancelImage, Command, FailureView, ImageChanged, OrderRefused, Tick
 from common.runtime.logs import about
@@ -32,8 +32,8 @@ async def cancel(command: Command | Tick | DeadLetter, *, tools: Tools) -> Outco
             cancelled = await change(tools.store, image_id, partial(transitions.cancel, now=tools.clock.now()))
         except Invalid as error:
             return Reject(f"{error.code}: {error.detail}")
-        except Refused as refused:
-            log.info("not cancelled: %s", refused)
+        except InvalidTransition as invalid:
+            log.info("not cancelled: %s", invalid)
             return Done()
         except NotFound:
             patience = timedelta(seconds=tools.settings.generation_deadline)
@@ -61,8 +61,8 @@ async def bury_letter(letter: Command | Tick | DeadLetter, *, tools: Tools) -> O
         try:
             failed = await change(tools.store, image_id, partial(transitions.fail, error=failure, now=now))
             await tools.outbox.announce(failed)
-        except Refused as refused:
-            log.info("its image is left as it is: %s", refused)
+        except InvalidTransition as invalid:
+            log.info("its image is left as it is: %s", invalid)
         except NotFound:
             await _tell_refused(image_id, order, failure, letter.died_at or now, tools)
         except Unavailable:

@@ -24,7 +24,7 @@ from common.bus.rabbitmq.consumer import Job, Worker
 from common.bus.rabbitmq.dead_letters import Letters
 from common.bus.rabbitmq.deadlines import set_within, within
 from common.bus.rabbitmq.event_log import EventLog
-from common.bus.rabbitmq.publisher import Publisher, Refused
+from common.bus.rabbitmq.publisher import Publisher, QueueFull
 from common.bus.rabbitmq.subscriber import Listener
 from common.bus.rabbitmq.tasks import Begin, running
 from common.bus.rabbitmq.topology import (
@@ -150,7 +150,7 @@ class RabbitBus:
             await declare_queue(session.channel, queue)
         try:
             await self._publisher.publish("", queue.name, amqp(token, body_of(token)))
-        except Refused:
+        except QueueFull:
             return False
         return True
 

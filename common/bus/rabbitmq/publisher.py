@@ -89,7 +89,7 @@ class Publisher:
             await self._repair()
             raise Down(f"no queue is bound to {exchange} for {key!r}") from error
         except DeliveryError as error:
-            raise Refused(f"a queue behind {exchange or key} refuses the message, it may be full") from error
+            raise QueueFull(f"a queue behind {exchange or key} refuses the message, it may be full") from error
         except CONNECTION_EXCEPTIONS as error:
             raise Unconfirmed("bus", text_of(error)) from error
         self._silent_at = None
@@ -145,5 +145,5 @@ class Publisher:
             log.warning("what is missing cannot be declared: %s", reason_of(error))
 
 
-class Refused(Down):
+class QueueFull(Down):
     """A queue was full and says so: of the timers' waiting queues that is no failure."""

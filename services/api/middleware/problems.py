@@ -15,9 +15,9 @@ from common.domain.errors import (
     Forbidden,
     Gone,
     Invalid,
+    InvalidTransition,
     LimitReached,
     NotFound,
-    Refused,
     ServiceError,
     Unauthorized,
     Unavailable,
@@ -33,7 +33,7 @@ _STATUS: Final[list[tuple[type[ServiceError], int]]] = [
     (Forbidden, 403),
     (NotFound, 404),
     (Gone, 410),
-    (Refused, 409),
+    (InvalidTransition, 409),
     (Duplicate, 409),
     (LimitReached, 429),
     (BadRequest, 400),
@@ -72,7 +72,7 @@ def of(error: ServiceError) -> web.Response:
     match error:
         case Invalid(fields=fields) if fields:
             more["fields"] = fields
-        case Refused(status=state):
+        case InvalidTransition(status=state):
             more["imageStatus"] = state
         case LimitReached():
             headers.update(ratelimit.none_left(error))

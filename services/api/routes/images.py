@@ -10,7 +10,7 @@ from typing import Final
 from aiohttp import web
 
 from common.domain import images, transitions
-from common.domain.errors import NotFound, Refused, ServiceError
+from common.domain.errors import InvalidTransition, NotFound, ServiceError
 from common.domain.images import Image, Status
 from common.store.port import Position, Transition, change
 from services.api.context import Call, Operation, answer
@@ -133,10 +133,10 @@ async def _changed(call: Call, transition: Transition) -> Image:
 
     try:
         return await change(call.context.store, image_id, owned_transition)
-    except Refused as refused:
-        raise Refused(
-            f"image {image_id} is {refused.status} already", status=refused.status, code="already_final"
-        ) from refused
+    except InvalidTransition as invalid:
+        raise InvalidTransition(
+            f"image {image_id} is {invalid.status} already", status=invalid.status, code="already_final"
+        ) from invalid
 
 
 def _owned(image: Image | None, owner: str, image_id: str) -> Image:

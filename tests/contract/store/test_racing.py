@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 
 from common.domain import transitions
-from common.domain.errors import NotFound, Refused
+from common.domain.errors import InvalidTransition, NotFound
 from common.store.port import change
 from tests.contract.store.records import counted, next_of
 from tests.making import NOON, an_image
@@ -50,7 +50,7 @@ async def test_change_lets_a_refusal_through(store):
     image = transitions.cancel(an_image(), now=NOON)
     await store.insert(image)
 
-    with pytest.raises(Refused):
+    with pytest.raises(InvalidTransition):
         await change(store, image.id, partial(transitions.cancel, now=NOON))
     with pytest.raises(NotFound):
         await change(store, an_image().id, partial(transitions.cancel, now=NOON))

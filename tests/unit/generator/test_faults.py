@@ -7,7 +7,7 @@ import pytest
 
 from common.application.resources import Parts
 from common.domain import images, transitions
-from common.domain.errors import Misconfigured, Refused, Unavailable
+from common.domain.errors import InvalidTransition, Misconfigured, Unavailable
 from common.domain.images import Failure, Lease, Picture
 from common.media.files import FileMedia
 from common.messages import GenerateImage
@@ -153,9 +153,9 @@ def test_row_17_a_worker_whose_clock_is_an_hour_ahead_takes_over_at_most_once_an
     first = transitions.claim(image, lease=lease(clock, "right"), now=clock.now(), deadline=deadline)
     second = transitions.claim(first, lease=lease(ahead, "ahead"), now=ahead.now(), deadline=deadline)
 
-    with pytest.raises(Refused, match="no longer"):
+    with pytest.raises(InvalidTransition, match="no longer"):
         transitions.complete(second, lease=lease(clock, "right"), attempt=1, picture=a_picture(first), now=clock.now())
-    with pytest.raises(Refused, match="held by"):  # and it is not taken back: no going round
+    with pytest.raises(InvalidTransition, match="held by"):  # and it is not taken back: no going round
         transitions.claim(second, lease=lease(clock, "right"), now=clock.now(), deadline=deadline)
     done = transitions.complete(
         second, lease=lease(ahead, "ahead"), attempt=2, picture=a_picture(second), now=ahead.now()

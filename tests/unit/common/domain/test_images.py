@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.domain import images, transitions
-from common.domain.errors import Invalid, Refused
+from common.domain.errors import Invalid, InvalidTransition
 from common.domain.images import FINAL, MAY_BECOME, Failure, Format, Image, Lease, Picture, Status
 from common.domain.transitions import MAX_LOST
 from common.runtime.clock import ManualClock
@@ -81,7 +81,7 @@ def test_claim_refuses_an_image_under_a_live_lease():
     clock = ManualClock()
     image = claimed(clock)
 
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(InvalidTransition) as refused:
         claimed(clock, image, token="b")
     assert refused.value.code == "leased"
 
@@ -94,7 +94,7 @@ def test_claim_takes_over_when_the_lease_has_run_out_and_the_first_worker_is_fen
     second = claimed(clock, first, token="b")
 
     assert (second.attempts, second.lost) == (2, 1)
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(InvalidTransition) as refused:
         transitions.complete(second, lease=first.lease, attempt=1, picture=a_picture(first), now=clock.now())
     assert refused.value.code == "lease_lost"
 
@@ -130,7 +130,7 @@ def test_claim_refuses_a_retry_that_is_not_due():
         now=clock.now(),
     )
 
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(InvalidTransition) as refused:
         claimed(clock, waiting)
     assert refused.value.code == "too_early"
     clock.advance(5)
@@ -197,7 +197,7 @@ def test_cancel_of_a_final_image_is_refused_with_its_state():
     clock = ManualClock()
     done = completed(clock, claimed(clock))
 
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(InvalidTransition) as refused:
         transitions.cancel(done, now=clock.now())
     assert refused.value.status == "completed"
 
@@ -272,7 +272,7 @@ def test_no_sequence_of_moves_by_several_workers_reaches_a_forbidden_state(steps
         before = record
         try:
             record = _apply(what, who, record, held, clock)
-        except Refused:
+        except InvalidTransition:
             continue
         if what == "claim" and record.status is Status.RUNNING:
             held[who] = record

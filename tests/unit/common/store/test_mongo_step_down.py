@@ -11,7 +11,7 @@ from functools import partial
 import pytest
 
 from common.domain import transitions
-from common.domain.errors import Refused, Unavailable
+from common.domain.errors import InvalidTransition, Unavailable
 from common.domain.images import Lease
 from common.store.mongo import MongoStore
 from common.store.port import change
@@ -84,7 +84,7 @@ async def test_row_44_of_two_claims_through_a_step_down_one_wins(members, store,
 
         outcomes = await asyncio.gather(claim(store, image, "a"), claim(other, image, "b"), return_exceptions=True)
 
-        [loss] = [outcome for outcome in outcomes if isinstance(outcome, Refused)]
+        [loss] = [outcome for outcome in outcomes if isinstance(outcome, InvalidTransition)]
         [won] = [outcome for outcome in outcomes if outcome is not loss]
         assert loss.code == "leased"
         assert (won.status, won.attempts, won.lease) == ("running", 1, a_lease("a" if won is outcomes[0] else "b"))
@@ -107,6 +107,6 @@ async def test_row_44_without_a_new_primary_the_store_is_unavailable_in_time(mem
     claimed = await claim(store, image, "a")  # the same worker asks again, and cannot know whether it has it
 
     assert (claimed.status, claimed.attempts, claimed.lease, claimed.revision) == ("running", 1, a_lease("a"), 2)
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(InvalidTransition) as refused:
         await claim(store, image, "b")
     assert refused.value.code == "leased"
