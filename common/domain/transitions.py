@@ -6,8 +6,8 @@
       │  └──cancel───────┼─┴──cancel──────▶ cancelled
       └──retry, give_back, lapse
 
-A move takes the record as it is and returns the record as it should become, one revision later, or raises `InvalidTransition`.
-It returns the very same object where nothing has to change, so that a move may safely be applied twice.
+A transition takes the record as it is and returns the record as it should become, one revision later, or raises
+`InvalidTransition`. It returns the very same object where nothing has to change, so that a move may safely be applied twice.
 What fences work is the lease (token and attempt): a worker whose lease is no longer on the record is refused.
 """
 
