@@ -16,7 +16,7 @@ from common.application.write_behind import Notes
 from common.bus.port import Bus
 from common.domain import transitions
 from common.domain.errors import NotFound, Unavailable
-from common.domain.images import EventDue, Image
+from common.domain.images import Image, PendingEvent
 from common.messages import (
     AnyImageEvent,
     Change,
@@ -74,11 +74,11 @@ class Outbox:
         Raises:
             Unavailable: the record still owes it; the janitor publishes it later.
         """
-        due = image.event_due
-        if due is None:
+        pending = image.pending_event
+        if pending is None:
             return
-        await self.bus.publish(self._due_event(image, due))
-        await self._note(image, partial(transitions.event_published, due=due))
+        await self.bus.publish(self._pending_event(image, pending))
+        await self._note(image, partial(transitions.event_published, pending=pending))
 
     async def try_announce(self, image: Image) -> None:
         """`announce`, where the caller has done its part once the record stands."""
@@ -93,15 +93,15 @@ class Outbox:
         else:
             await change(self.store, image.id, transition, known=image)
 
-    def event(self, image: Image, event_type: Change, *, due: EventDue | None = None) -> ImageChanged:
+    def event(self, image: Image, event_type: Change, *, pending: PendingEvent | None = None) -> ImageChanged:
         """A fact about the image as it is; its id makes a repeat known, and one that is due keeps its time as well."""
-        revision = due.revision if due else image.revision
+        revision = pending.revision if pending else image.revision
         return ImageChanged(
             id=f"{image.id}.{revision}",
             source=self.source,
             type=event_type,
             subject=image.id,
-            time=due.since if due else self.clock.now(),
+            time=pending.since if pending else self.clock.now(),
             owner=image.owner,
             revision=revision,
             attempt=image.attempts,
@@ -127,20 +127,20 @@ class Outbox:
     def view(self, image: Image) -> ImageView:
         return view(image, media_url=self.media_url, retention=self.retention)
 
-    def _due_event(self, image: Image, due: EventDue) -> AnyImageEvent:
-        if due.type == "image.deleted":
+    def _pending_event(self, image: Image, pending: PendingEvent) -> AnyImageEvent:
+        if pending.type == "image.deleted":
             return self.deleted(image)
-        return self.event(image, cast("Change", due.type), due=due)
+        return self.event(image, cast("Change", pending.type), pending=pending)
 
     def deleted(self, image: Image) -> ImageDeleted:
         """The image is gone; only its id is still said."""
-        due = image.event_due
-        revision = due.revision if due else image.revision
+        pending = image.pending_event
+        revision = pending.revision if pending else image.revision
         return ImageDeleted(
             id=f"{image.id}.{revision}",
             source=self.source,
             subject=image.id,
-            time=due.since if due else self.clock.now(),
+            time=pending.since if pending else self.clock.now(),
             owner=image.owner,
             revision=revision,
             attempt=image.attempts,

@@ -50,7 +50,9 @@ class MemoryBus:
     ) -> None:
         self._name = name
         self._clock = clock or SystemClock()
-        self._queues = {queue: Queue(queue, bury=self._bury, retry_delays=retry_delays) for queue in WorkQueue}
+        self._queues = {
+            queue: Queue(queue, dead_letter=self._dead_letter, retry_delays=retry_delays) for queue in WorkQueue
+        }
         self._tokens: dict[WorkQueue, asyncio.TimerHandle] = {}
         self._dead: deque[DeadLetter] = deque(maxlen=MAX_DEAD)
         self._listeners: list[tuple[frozenset[str], Callable[[Event], None]]] = []
@@ -184,7 +186,7 @@ class MemoryBus:
 
     # -- dead letters
 
-    def _bury(self, queue: WorkQueue, parcel: Parcel, reason: str) -> None:
+    def _dead_letter(self, queue: WorkQueue, parcel: Parcel, reason: str) -> None:
         if queue is WorkQueue.DEAD:
             log.warning("a dead letter cannot be handled either and is only kept: %s", reason)
             return

@@ -70,11 +70,11 @@ class Queue:
     """First in, first out, to whichever worker has the least to do."""
 
     def __init__(
-        self, name: WorkQueue, *, bury: Callable[[WorkQueue, Parcel, str], None], retry_delays: Sequence[float]
+        self, name: WorkQueue, *, dead_letter: Callable[[WorkQueue, Parcel, str], None], retry_delays: Sequence[float]
     ) -> None:
         self.workers: list[Worker] = []
         self._name = name
-        self._bury = bury
+        self._dead_letter = dead_letter
         self._retry_delays = retry_delays
         self._ready: deque[Parcel] = deque()
         self._delayed: set[asyncio.TimerHandle] = set()
@@ -115,7 +115,7 @@ class Queue:
             try:
                 message = parcel.letter or order_in(self._name, parcel.body)
             except Invalid as error:
-                self._bury(self._name, parcel, error.detail)
+                self._dead_letter(self._name, parcel, error.detail)
                 continue
             key = key_of(message)
             if key in self._in_hand:
@@ -146,5 +146,5 @@ class Queue:
                 case Retry(after_s):
                     self.put(parcel, after_s)
                 case Reject(reason):
-                    self._bury(self._name, parcel, reason)
+                    self._dead_letter(self._name, parcel, reason)
         self.dispatch()

@@ -8,10 +8,10 @@ from __future__ import annotations
 import secrets
 from datetime import datetime
 from enum import StrEnum
-from typing import Final
+from typing import Annotated, Final
 from uuid import UUID
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from common.domain.errors import Invalid
 
@@ -78,7 +78,7 @@ class Failure(Frozen):
     detail: str
 
 
-class EventDue(Frozen):
+class PendingEvent(Frozen):
     """An event that a move owes to the listeners; kept on the record until the broker has confirmed it."""
 
     type: str
@@ -87,7 +87,12 @@ class EventDue(Frozen):
 
 
 class Image(Frozen):
-    """One image, from the order to the tombstone. A field without a value is absent from the document."""
+    """One image, from the request to the tombstone. A field without a value is absent from the document.
+
+    An alias is the name of the field in the stored document, where it differs.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, serialize_by_alias=True)
 
     id: str
     owner: str
@@ -116,12 +121,12 @@ class Image(Frozen):
     started_at: AwareDatetime | None = None
     finished_at: AwareDatetime | None = None
     deleted_at: AwareDatetime | None = None
-    buried_at: AwareDatetime | None = None
+    tombstoned_at: Annotated[AwareDatetime | None, Field(alias="buried_at")] = None
     slot: str | None = None
     idempotency: str | None = None
     request_hash: str | None = None
     sent_at: AwareDatetime | None = None
-    event_due: EventDue | None = None
+    pending_event: Annotated[PendingEvent | None, Field(alias="event_due")] = None
     traceparent: str | None = None
 
     @property

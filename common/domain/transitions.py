@@ -7,8 +7,8 @@
       └──retry, give_back, lapse
 
 A transition takes the record as it is and returns the record as it should become, one revision later, or raises
-`InvalidTransition`. It returns the very same object where nothing has to change, so that a move may safely be applied twice.
-What fences work is the lease (token and attempt): a worker whose lease is no longer on the record is refused.
+`InvalidTransition`. It returns the very same object where nothing has to change, so that a transition may be
+applied twice. What fences work is the lease (token and attempt): a worker whose lease is no longer on the record is refused.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from common.domain.errors import InvalidTransition
-from common.domain.images import EventDue, Failure, Image, Lease, Picture, Status
+from common.domain.images import Failure, Image, Lease, PendingEvent, Picture, Status
 
 MAX_FAILURES: Final = 3  # the third transient error of the inference service fails the image
 MAX_LOST: Final = 6  # an image that outlives six workers is what kills them
@@ -148,23 +148,23 @@ def delete(image: Image, *, now: datetime) -> Image:
     if not image.status.is_final:
         image = _final(image, Status.CANCELLED, now)
         image = image.model_copy(update={"revision": image.revision - 1})
-    due = EventDue(type="image.deleted", revision=image.revision + 1, since=now)
-    return _next(image, deleted_at=now, event_due=due, slot=None)
+    pending = PendingEvent(type="image.deleted", revision=image.revision + 1, since=now)
+    return _next(image, deleted_at=now, pending_event=pending, slot=None)
 
 
-def bury(image: Image, *, now: datetime, announced: bool = False) -> Image:
+def tombstone(image: Image, *, now: datetime, announced: bool = False) -> Image:
     """Its files are gone: shrink the record to a tombstone, which keeps a repeat from bringing it back.
 
     `announced` says that the broker has confirmed the event that was due.
     """
     if image.deleted_at is None:
         raise _refused(image)
-    if image.buried_at is not None:
+    if image.tombstoned_at is not None:
         return image
     return _next(
         image,
-        buried_at=now,
-        event_due=None if announced else image.event_due,
+        tombstoned_at=now,
+        pending_event=None if announced else image.pending_event,
         prompt="",
         negative_prompt="",
         image_file=None,
@@ -186,11 +186,11 @@ def forget_thumbnail(image: Image) -> Image:
     return _next(image, thumbnail=None)
 
 
-def event_published(image: Image, *, due: EventDue) -> Image:
+def event_published(image: Image, *, pending: PendingEvent) -> Image:
     """The broker has confirmed the event that was due."""
-    if image.event_due is None or image.event_due.revision != due.revision:
+    if image.pending_event is None or image.pending_event.revision != pending.revision:
         return image
-    return _next(image, event_due=None)
+    return _next(image, pending_event=None)
 
 
 def _next(image: Image, **changes: Any) -> Image:
@@ -198,13 +198,13 @@ def _next(image: Image, **changes: Any) -> Image:
 
 
 def _final(image: Image, status: Status, now: datetime, **changes: Any) -> Image:
-    due = EventDue(type=f"image.{status}", revision=image.revision + 1, since=now)
+    pending = PendingEvent(type=f"image.{status}", revision=image.revision + 1, since=now)
     return _next(
         image,
         **{
             "status": status,
             "finished_at": now,
-            "event_due": due,
+            "pending_event": pending,
             "lease": None,
             "slot": None,
             "not_before": None,

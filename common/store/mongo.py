@@ -211,7 +211,7 @@ class MongoStore:
         query = {"status": Status.RUNNING.value, "lease.until": {"$exists": True}}
         return await self._oldest(query, "lease.until", limit)
 
-    async def owing(self, *, since_before: datetime, limit: int) -> list[Image]:
+    async def pending_events(self, *, since_before: datetime, limit: int) -> list[Image]:
         return await self._oldest({"event_due.since": {"$lt": since_before}}, "event_due.since", limit)
 
     async def overdue(self, created_before: datetime, *, limit: int) -> list[Image]:
@@ -224,11 +224,11 @@ class MongoStore:
     async def count_purgeable(self, created_before: datetime) -> int:
         return await self._answer(self._images.count_documents(_purgeable(created_before)))
 
-    async def unburied(self, *, deleted_before: datetime, limit: int) -> list[Image]:
+    async def awaiting_tombstone(self, *, deleted_before: datetime, limit: int) -> list[Image]:
         return await self._oldest({"buried_at": None, "deleted_at": {"$lt": deleted_before}}, "deleted_at", limit)
 
-    async def tombstones(self, *, buried_before: datetime, limit: int) -> list[Image]:
-        query = {"buried_at": {"$lt": buried_before}, "deleted_at": {"$exists": True}, "event_due": None}
+    async def tombstones(self, *, tombstoned_before: datetime, limit: int) -> list[Image]:
+        query = {"buried_at": {"$lt": tombstoned_before}, "deleted_at": {"$exists": True}, "event_due": None}
         return await self._oldest(query, "buried_at", limit)
 
     async def several(self, ids: Collection[str]) -> dict[str, Image]:

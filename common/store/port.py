@@ -93,7 +93,7 @@ class Store(Protocol):
     async def running(self, *, limit: int) -> list[Image]:
         """Running under a lease, whether it has run out or not; by its `until`."""
 
-    async def owing(self, *, since_before: datetime, limit: int) -> list[Image]:
+    async def pending_events(self, *, since_before: datetime, limit: int) -> list[Image]:
         """With an event due since before that."""
 
     async def overdue(self, created_before: datetime, *, limit: int) -> list[Image]:
@@ -104,10 +104,10 @@ class Store(Protocol):
 
     async def count_purgeable(self, created_before: datetime) -> int: ...
 
-    async def unburied(self, *, deleted_before: datetime, limit: int) -> list[Image]:
+    async def awaiting_tombstone(self, *, deleted_before: datetime, limit: int) -> list[Image]:
         """Deleted before that, and not yet a tombstone."""
 
-    async def tombstones(self, *, buried_before: datetime, limit: int) -> list[Image]:
+    async def tombstones(self, *, tombstoned_before: datetime, limit: int) -> list[Image]:
         """Tombstones older than that, of which no event is due."""
 
     async def several(self, ids: Collection[str]) -> dict[str, Image]:

@@ -138,7 +138,7 @@ class SqliteStore:
     async def running(self, *, limit: int) -> list[Image]:
         return await self._many("SELECT document FROM leased ORDER BY lease_until LIMIT ?", limit)
 
-    async def owing(self, *, since_before: datetime, limit: int) -> list[Image]:
+    async def pending_events(self, *, since_before: datetime, limit: int) -> list[Image]:
         query = "SELECT document FROM owing WHERE event_since < ? ORDER BY event_since LIMIT ?"
         return await self._many(query, time_text(since_before), limit)
 
@@ -154,13 +154,13 @@ class SqliteStore:
         query = "SELECT count(*) FROM purgeable WHERE created_at < ?"
         return int(await self._value(query, time_text(created_before)))
 
-    async def unburied(self, *, deleted_before: datetime, limit: int) -> list[Image]:
+    async def awaiting_tombstone(self, *, deleted_before: datetime, limit: int) -> list[Image]:
         query = "SELECT document FROM unburied WHERE deleted_at < ? ORDER BY deleted_at LIMIT ?"
         return await self._many(query, time_text(deleted_before), limit)
 
-    async def tombstones(self, *, buried_before: datetime, limit: int) -> list[Image]:
+    async def tombstones(self, *, tombstoned_before: datetime, limit: int) -> list[Image]:
         query = "SELECT document FROM tombstones WHERE buried_at < ? ORDER BY buried_at LIMIT ?"
-        return await self._many(query, time_text(buried_before), limit)
+        return await self._many(query, time_text(tombstoned_before), limit)
 
     async def several(self, ids: Collection[str]) -> dict[str, Image]:
         query = "SELECT document FROM images WHERE id IN (SELECT value FROM json_each(?))"

@@ -45,7 +45,7 @@ async def cancel(command: Command | Tick | DeadLetter, *, tools: Tools) -> Outco
         return Done()
 
 
-async def bury_letter(letter: Command | Tick | DeadLetter, *, tools: Tools) -> Outcome:
+async def fail_dead_letter(letter: Command | Tick | DeadLetter, *, tools: Tools) -> Outcome:
     """Fail the image of a dead letter, unless a live lease holds it: that worker has the last word."""
     if not isinstance(letter, DeadLetter):
         return Done()

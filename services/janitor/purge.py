@@ -76,8 +76,8 @@ async def _clear(marked: list[Image], tools: Tools) -> None:
     await tools.media.remove([key for image in marked for key in images.media_keys(image)])
     announced = await _announced(marked, tools)
     now = tools.surely()
-    buried = [transitions.bury(image, now=now, announced=image.id in announced) for image in marked]
-    await tools.store.replace_several(buried)
+    tombstones = [transitions.tombstone(image, now=now, announced=image.id in announced) for image in marked]
+    await tools.store.replace_several(tombstones)
     metrics.purged.inc(len(marked))
 
 

@@ -43,11 +43,15 @@ async def reconcile(_tick: TickData, *, tools: Tools) -> None:
             partial(store.unsent, created_before=grace, now=perhaps), tools.outbox.order, "unsent"
         ),
         "lost in the broker": await _send_lost(surely, tools),
-        "events due": await _all(partial(store.owing, since_before=grace), tools.outbox.announce, "owing"),
+        "events due": await _all(partial(store.pending_events, since_before=grace), tools.outbox.announce, "owing"),
         "buried": await _all(
-            partial(store.unburied, deleted_before=grace), lambda image: bury(image, tools), "unburied"
+            partial(store.awaiting_tombstone, deleted_before=grace),
+            lambda image: remove_deleted(image, tools),
+            "unburied",
         ),
-        "tombstones dropped": await _all(partial(store.tombstones, buried_before=dropped), store.remove, "tombstones"),
+        "tombstones dropped": await _all(
+            partial(store.tombstones, tombstoned_before=dropped), store.remove, "tombstones"
+        ),
         "entries expired": await store.expire(surely),
     }
     for what, count in did.items():
@@ -56,10 +60,10 @@ async def reconcile(_tick: TickData, *, tools: Tools) -> None:
         log.info("reconciled: %s", ", ".join(f"{count} {what}" for what, count in did.items() if count))
 
 
-async def bury(image: Image, tools: Tools) -> None:
+async def remove_deleted(image: Image, tools: Tools) -> None:
     """Remove the files of a deleted image, then shrink its record: in this order, or files would be left behind."""
     await tools.media.remove(images.media_keys(image))
-    await change(tools.store, image.id, partial(transitions.bury, now=tools.surely()))
+    await change(tools.store, image.id, partial(transitions.tombstone, now=tools.surely()))
 
 
 async def _all(

@@ -19,7 +19,7 @@ from common.messages import JanitorSwept, SweepReport, TickData
 from common.runtime import metrics
 from common.store.port import change
 from services.janitor.context import SOURCE, Tools, each
-from services.janitor.reconcile import bury
+from services.janitor.reconcile import remove_deleted
 
 log = logging.getLogger(__name__)
 
@@ -108,4 +108,4 @@ async def _delete(image: Image, tools: Tools) -> None:
         return
     deleted = await change(tools.store, image.id, partial(transitions.delete, now=tools.surely()))
     await tools.outbox.announce(deleted)
-    await bury(deleted, tools)
+    await remove_deleted(deleted, tools)

@@ -12,7 +12,7 @@ from common.bus.port import Handler, WorkQueue
 from common.runtime.settings import Settings
 from services.janitor.agreement import Agreement
 from services.janitor.context import SOURCE, Tools
-from services.janitor.orders import bury_letter, cancel
+from services.janitor.orders import cancel, fail_dead_letter
 from services.janitor.purge import purge
 from services.janitor.reconcile import reconcile
 from services.janitor.sweep import sweep
@@ -41,7 +41,7 @@ async def run_janitor(settings: Settings, parts: Parts, *, stopping: asyncio.Eve
     work: list[tuple[WorkQueue, Handler, int]] = [
         *((each.queue, each.handle, 1) for each in timers),
         (WorkQueue.CANCEL, partial(cancel, tools=tools), CANCELS_AT_ONCE),
-        (WorkQueue.DEAD, partial(bury_letter, tools=tools), 1),
+        (WorkQueue.DEAD, partial(fail_dead_letter, tools=tools), 1),
     ]
     async with AsyncExitStack() as stack:
         takings = [

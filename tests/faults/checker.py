@@ -109,8 +109,8 @@ async def _is_settled(store: Store) -> bool:
     ever = datetime(2100, 1, 1, tzinfo=UTC)
     return not (
         await store.total(OWNER, {Status.QUEUED, Status.RUNNING})
-        or await store.owing(since_before=ever, limit=1)
-        or await store.unburied(deleted_before=ever, limit=1)
+        or await store.pending_events(since_before=ever, limit=1)
+        or await store.awaiting_tombstone(deleted_before=ever, limit=1)
     )
 
 
@@ -138,9 +138,9 @@ def _check_records(found: Findings, accepted: Collection[str], deleted: Collecti
             found.lost.append(f"{image.id} is {image.status} still, attempt {image.attempts}: {_held(image)}")
         elif image.finished_at is None or image.finished_at > image.created_at + deadline + timedelta(seconds=10):
             found.lost.append(f"{image.id} was final only at {image.finished_at}, ordered at {image.created_at}")
-        if image.event_due is not None:
-            found.others.append(f"{image.id} still owes {image.event_due.type}")
-        if image.deleted_at is not None and image.buried_at is None:
+        if image.pending_event is not None:
+            found.others.append(f"{image.id} still owes {image.pending_event.type}")
+        if image.deleted_at is not None and image.tombstoned_at is None:
             found.others.append(f"{image.id} is deleted and not buried")
         if image.id in deleted and image.deleted_at is None:
             found.others.append(f"{image.id} was deleted and is back, {image.status}")

@@ -94,7 +94,7 @@ async def purge_with_kills(stage: Scene, *, old: int, kills: int, batch: int) ->
     async with open_store(stage.known.store_url, timeout_s=60) as store:
         shown = await store.history("local", set(Status), limit=1000)
         ever = SystemClock().now() + 365 * DAY
-        tombstones = await store.tombstones(buried_before=ever, limit=old + 1)
+        tombstones = await store.tombstones(tombstoned_before=ever, limit=old + 1)
     await stage.sweep()
     files = {str(path.relative_to(stage.media)) for path in stage.media.rglob("*") if path.is_file()}
     expected = {str(key) for image in kept for key in (image.image_file, image.thumbnail)}

@@ -72,12 +72,12 @@ class Points:
         return None
 
     def _of_record(self, image: Image) -> str:
-        if image.buried_at is not None:
+        if image.tombstoned_at is not None:
             return "bury"
         if image.deleted_at is not None:
-            return "mark" if image.event_due is not None else "noted"
+            return "mark" if image.pending_event is not None else "noted"
         if image.status.is_final:
-            return _FINAL[image.status] if image.event_due is not None else "noted"
+            return _FINAL[image.status] if image.pending_event is not None else "noted"
         if image.status is Status.QUEUED:
             return "sent" if image.sent_at is not None else "again"
         if self._attempts.get(image.id) != image.attempts:

@@ -128,7 +128,7 @@ async def test_a_redrive_of_a_failed_image_is_a_new_order_that_names_the_old_one
     old = an_image(created_at=clock.now(), prompt="a lighthouse at noon")
     failed = transitions.fail(old, error=Failure(code="worker_lost", detail="six"), now=clock.now())
     async with open_store(stage.known.store_url, timeout_s=10) as store:
-        await store.insert(failed.model_copy(update={"event_due": None}))
+        await store.insert(failed.model_copy(update={"pending_event": None}))
     order = GenerateImage(id=old.id, source="api", subject=old.id, time=clock.now())
     headers = {"reason": "worker_lost: six workers", "queue": "image.generate", "died-at": clock.now().isoformat()}
     await publish(stage, DEAD, "generate", encode(order), headers)

@@ -1,6 +1,6 @@
 """A worker on a work queue: a channel that is reopened, and the jobs that outlive it.
 
-    broker ──▶ take ──▶ job (a task of its own) ──▶ handler ──▶ settle: retry or bury, confirmed, then ack
+    broker ──▶ take ──▶ job (a task of its own) ──▶ handler ──▶ settle: retry or dead-letter, confirmed, then ack
 
 The callback that the library runs only hands over: it is cancelled when the link drops, a job is not. When the link
 is back the broker delivers again what was not acked, and the delivery joins the job that is still at work.

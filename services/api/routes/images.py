@@ -57,7 +57,7 @@ async def delete(call: Call) -> web.Response:
     await call.context.outbox.try_announce(image)
     try:
         await call.context.media.remove(images.media_keys(image))
-        await change(call.context.store, image.id, partial(transitions.bury, now=call.context.clock.now()))
+        await change(call.context.store, image.id, partial(transitions.tombstone, now=call.context.clock.now()))
     except ServiceError as error:
         log.warning("files of %s are left to the janitor: %s", image.id, error)
     return web.Response(status=204)

@@ -3,7 +3,7 @@
 import asyncio
 from datetime import timedelta
 
-from common.domain.images import EventDue, Format, Image, Lease, Picture
+from common.domain.images import Format, Image, Lease, PendingEvent, Picture
 from common.store.port import Entry
 from tests.making import NOON
 
@@ -19,7 +19,7 @@ PICTURE = Picture(
     height=64,
     generation_time=1.5,
 )
-DUE = EventDue(type="image.failed", revision=1, since=NOON)
+DUE = PendingEvent(type="image.failed", revision=1, since=NOON)
 
 
 def next_of(image: Image, **changes) -> Image:

@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from common.domain import transitions
-from common.domain.images import EventDue, Lease, Status
+from common.domain.images import Lease, PendingEvent, Status
 from common.store.port import Position
 from tests.contract.store.records import DUE, LEASE, MS, SECOND, ids, keep
 from tests.making import NOON, an_image
@@ -123,11 +123,11 @@ async def test_running(store, status, is_found):
 
 @pytest.mark.parametrize("deleted_at", [None, NOON])
 async def test_owing(store, deleted_at):
-    image = an_image(status=Status.FAILED, event_due=DUE, deleted_at=deleted_at)
+    image = an_image(status=Status.FAILED, pending_event=DUE, deleted_at=deleted_at)
     await keep(store, image, an_image(status=Status.FAILED))
 
-    assert await store.owing(since_before=NOON, limit=10) == []
-    assert await store.owing(since_before=NOON + SECOND, limit=10) == [image]
+    assert await store.pending_events(since_before=NOON, limit=10) == []
+    assert await store.pending_events(since_before=NOON + SECOND, limit=10) == [image]
 
 
 async def test_overdue(store):
@@ -163,14 +163,14 @@ async def test_purgeable(store, fields, is_found):
 
 async def test_unburied_and_tombstones(store):
     deleted = an_image(status=Status.COMPLETED, deleted_at=NOON)
-    buried = an_image(status=Status.COMPLETED, deleted_at=NOON, buried_at=NOON)
-    owing = an_image(status=Status.COMPLETED, deleted_at=NOON, buried_at=NOON, event_due=DUE)
-    await keep(store, deleted, buried, owing, an_image(status=Status.COMPLETED))
+    tombstones = an_image(status=Status.COMPLETED, deleted_at=NOON, tombstoned_at=NOON)
+    pending_events = an_image(status=Status.COMPLETED, deleted_at=NOON, tombstoned_at=NOON, pending_event=DUE)
+    await keep(store, deleted, tombstones, pending_events, an_image(status=Status.COMPLETED))
 
-    assert await store.unburied(deleted_before=NOON, limit=10) == []
-    assert await store.unburied(deleted_before=NOON + SECOND, limit=10) == [deleted]
-    assert await store.tombstones(buried_before=NOON, limit=10) == []
-    assert await store.tombstones(buried_before=NOON + SECOND, limit=10) == [buried]
+    assert await store.awaiting_tombstone(deleted_before=NOON, limit=10) == []
+    assert await store.awaiting_tombstone(deleted_before=NOON + SECOND, limit=10) == [deleted]
+    assert await store.tombstones(tombstoned_before=NOON, limit=10) == []
+    assert await store.tombstones(tombstoned_before=NOON + SECOND, limit=10) == [tombstones]
 
 
 async def test_the_janitor_is_given_the_oldest_first_and_no_more_than_it_asked_for(store):
@@ -182,31 +182,31 @@ async def test_the_janitor_is_given_the_oldest_first_and_no_more_than_it_asked_f
         an_image(created_at=later, status=Status.RUNNING, lease=Lease(token="t", worker="w", until=moment))
         for moment in times
     ]
-    owing = [
-        an_image(status=Status.FAILED, pinned=True, event_due=EventDue(type="x", revision=1, since=moment))
+    pending_events = [
+        an_image(status=Status.FAILED, pinned=True, pending_event=PendingEvent(type="x", revision=1, since=moment))
         for moment in times
     ]
     final = [an_image(created_at=moment, status=Status.COMPLETED) for moment in times]
     deleted = [an_image(status=Status.COMPLETED, deleted_at=moment) for moment in times]
-    buried = [an_image(status=Status.COMPLETED, deleted_at=NOON, buried_at=moment) for moment in times]
-    await keep(store, *queued, *sent, *running, *owing, *final, *deleted, *buried)
+    tombstones = [an_image(status=Status.COMPLETED, deleted_at=NOON, tombstoned_at=moment) for moment in times]
+    await keep(store, *queued, *sent, *running, *pending_events, *final, *deleted, *tombstones)
 
     answers = [
         (queued, await store.unsent(created_before=later, now=later, limit=2)),
         (sent, await store.sent_before(later, limit=2)),
         (running, await store.running(limit=2)),
-        (owing, await store.owing(since_before=later, limit=2)),
+        (pending_events, await store.pending_events(since_before=later, limit=2)),
         (queued, await store.overdue(later, limit=2)),
         (final, await store.purgeable(later, limit=2)),
-        (deleted, await store.unburied(deleted_before=later, limit=2)),
-        (buried, await store.tombstones(buried_before=later, limit=2)),
+        (deleted, await store.awaiting_tombstone(deleted_before=later, limit=2)),
+        (tombstones, await store.tombstones(tombstoned_before=later, limit=2)),
     ]
 
     assert [answer for _, answer in answers] == [[records[1], records[3]] for records, _ in answers]
 
 
 async def test_several_gives_those_on_record_and_tombstones_too(store):
-    records = [an_image(), an_image(deleted_at=NOON, buried_at=NOON)]
+    records = [an_image(), an_image(deleted_at=NOON, tombstoned_at=NOON)]
     await keep(store, *records, an_image())
 
     found = await store.several([*ids(records), an_image().id])

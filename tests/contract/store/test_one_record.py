@@ -33,7 +33,7 @@ async def test_a_record_is_kept_through_all_its_moves(store):
         partial(transitions.complete, lease=LEASE, attempt=1, picture=PICTURE, now=NOON + SECOND),
         partial(transitions.pin, pinned=True),
         partial(transitions.delete, now=NOON + 2 * SECOND),
-        partial(transitions.bury, now=NOON + 3 * SECOND),
+        partial(transitions.tombstone, now=NOON + 3 * SECOND),
     ]
     await store.insert(image)
 

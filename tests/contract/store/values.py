@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta, timezone
 
 from hypothesis import strategies as st
 
-from common.domain.images import EventDue, Failure, Format, Lease, Parameters, Status
+from common.domain.images import Failure, Format, Lease, Parameters, PendingEvent, Status
 from tests.contract.store.records import MS
 from tests.making import an_image
 
@@ -39,7 +39,7 @@ records = st.builds(
     started_at=st.none() | moments,
     sent_at=st.none() | moments,
     deleted_at=st.none() | moments,
-    event_due=st.none() | st.builds(EventDue, type=texts, revision=integers, since=moments),
+    pending_event=st.none() | st.builds(PendingEvent, type=texts, revision=integers, since=moments),
 )
 scalars = st.booleans() | integers | floats | texts
 data = st.dictionaries(

@@ -72,7 +72,7 @@ async def test_row_43_a_worker_cancelled_in_the_middle_of_a_write_reads_the_reco
 
             async def call(image):
                 writing = asyncio.ensure_future(found(image))
-                if image.status == "completed" and image.event_due:
+                if image.status == "completed" and image.pending_event:
                     begun.set()
                     await asyncio.shield(writing)
                     await asyncio.Event().wait()  # the answer never comes
@@ -91,7 +91,7 @@ async def test_row_43_a_worker_cancelled_in_the_middle_of_a_write_reads_the_reco
         await made.task
 
         image = await made.store.get(image_id)
-        assert (image.status, image.attempts, image.event_due.type) == ("completed", 1, "image.completed")
+        assert (image.status, image.attempts, image.pending_event.type) == ("completed", 1, "image.completed")
         assert made.files() == [image.image_file, image.thumbnail]
 
 

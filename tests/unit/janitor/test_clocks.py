@@ -13,7 +13,7 @@ from common.messages import Tick, TickData
 from common.runtime.clock import ManualClock
 from services.janitor.agreement import Agreement
 from services.janitor.leases import LeaseWatch
-from services.janitor.orders import bury_letter
+from services.janitor.orders import fail_dead_letter
 from services.janitor.purge import purge
 from services.janitor.reconcile import reconcile
 from services.janitor.timers import Timer
@@ -144,7 +144,7 @@ async def test_row_17_a_dead_letter_is_judged_by_when_it_died(tmp_path):
             id="1", body=body, reason="delivery_limit", queue="image.generate", died_at=tools.clock.now()
         )
 
-        await bury_letter(letter, tools=ahead)
+        await fail_dead_letter(letter, tools=ahead)
 
         assert (await tools.store.get(held.id)).status == "running"
 

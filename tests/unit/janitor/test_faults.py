@@ -27,7 +27,7 @@ async def test_row_55_a_purge_and_a_users_delete_of_the_same_images_are_each_don
                 return
             await tools.outbox.try_announce(deleted)
             await tools.media.remove(images.media_keys(deleted))
-            await change(tools.store, image.id, partial(transitions.bury, now=tools.clock.now()))
+            await change(tools.store, image.id, partial(transitions.tombstone, now=tools.clock.now()))
 
         await asyncio.gather(
             purge(NOTHING, tools=tools),
@@ -36,7 +36,7 @@ async def test_row_55_a_purge_and_a_users_delete_of_the_same_images_are_each_don
         )
 
         records = await tools.store.several([image.id for image in old])
-        assert all(record.buried_at and record.event_due is None for record in records.values())
+        assert all(record.tombstoned_at and record.pending_event is None for record in records.values())
         assert await tools.media.exists([image.image_file for image in old]) == set()
         heard = Counter(await told(tools))
         assert {subject for kind, subject in heard if kind == "image.deleted"} == {image.id for image in old}

@@ -2,7 +2,7 @@
 
 from common.bus.port import DeadLetter, Done, Retry
 from common.messages import CancelImage
-from services.janitor.orders import bury_letter, cancel
+from services.janitor.orders import cancel, fail_dead_letter
 from tests.making import an_image
 from tests.unit.janitor.support import house, inserted, running, told
 
@@ -33,8 +33,8 @@ async def test_a_dead_letter_fails_its_image_unless_a_live_lease_holds_it(tmp_pa
 
         for image in (waiting, held):
             body = f'{{"type": "image.generate", "id": "{image.id}"}}'.encode()
-            assert await bury_letter(letter(body), tools=tools) == Done()
-        assert await bury_letter(letter(b"\xff not json"), tools=tools) == Done()
+            assert await fail_dead_letter(letter(body), tools=tools) == Done()
+        assert await fail_dead_letter(letter(b"\xff not json"), tools=tools) == Done()
 
         failed = await tools.store.get(waiting.id)
         assert (failed.status, failed.error.code) == ("failed", "delivery_limit")
@@ -49,6 +49,6 @@ async def test_an_order_that_never_became_a_record_is_told_to_its_owner(tmp_path
             id="1", body=body.encode(), reason="invalid_request: width", queue="image.generate", died_at=None
         )
 
-        await bury_letter(letter, tools=tools)
+        await fail_dead_letter(letter, tools=tools)
 
         assert await told(tools) == [("image.failed", order.id)]

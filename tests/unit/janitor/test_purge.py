@@ -27,7 +27,7 @@ async def test_purge_clears_the_old_and_nothing_else(tmp_path):
         assert sorted(events[:-1]) == sorted(("image.deleted", image.id) for image in old)
         assert events[-1] == ("janitor.purged", "")
         records = await tools.store.several([image.id for image in old])
-        assert all(record.buried_at for record in records.values())
+        assert all(record.tombstoned_at for record in records.values())
 
 
 async def test_a_dry_purge_says_how_many_and_touches_nothing(tmp_path):

@@ -7,7 +7,7 @@ import pytest
 
 from common.bus.port import Since, WorkQueue
 from common.domain import transitions
-from common.domain.images import EventDue
+from common.domain.images import PendingEvent
 from services.janitor.reconcile import reconcile
 from tests.unit.janitor.support import NOTHING, a_completed_image, house, inserted, running, told
 
@@ -62,7 +62,7 @@ async def test_reconcile_fails_what_is_past_its_deadline_and_tells_it(tmp_path):
         await reconcile(NOTHING, tools=tools)
 
         found = await tools.store.get(image.id)
-        assert (found.status, found.error.code, found.slot, found.event_due) == ("failed", "deadline", None, None)
+        assert (found.status, found.error.code, found.slot, found.pending_event) == ("failed", "deadline", None, None)
         assert await told(tools) == [("image.failed", image.id)]
 
 
@@ -106,8 +106,8 @@ async def test_what_a_later_one_overtook_is_sent_again(tmp_path):
 
 async def test_row_24_reconcile_publishes_the_event_that_is_due(tmp_path):
     async with house(tmp_path) as tools:
-        due = EventDue(type="image.completed", revision=4, since=tools.clock.now())
-        image = await a_completed_image(tools, event_due=due, revision=4)
+        due = PendingEvent(type="image.completed", revision=4, since=tools.clock.now())
+        image = await a_completed_image(tools, pending_event=due, revision=4)
         tools.clock.advance(11)
 
         await reconcile(NOTHING, tools=tools)
@@ -119,8 +119,8 @@ async def test_row_24_reconcile_publishes_the_event_that_is_due(tmp_path):
 @pytest.mark.parametrize("event_type", ["image.completed", "image.deleted"])
 async def test_an_event_that_is_told_again_is_the_same_and_has_the_time_of_its_fact(tmp_path, event_type):
     async with house(tmp_path) as tools:
-        due = EventDue(type=event_type, revision=4, since=tools.clock.now())
-        image = await a_completed_image(tools, event_due=due, revision=4)
+        due = PendingEvent(type=event_type, revision=4, since=tools.clock.now())
+        image = await a_completed_image(tools, pending_event=due, revision=4)
 
         await tools.outbox.announce(image)
         tools.clock.advance(700)
@@ -141,7 +141,7 @@ async def test_reconcile_finishes_a_delete_that_broke_off(tmp_path):
         await reconcile(NOTHING, tools=tools)
 
         tombstone = await tools.store.get(image.id)
-        assert (tombstone.buried_at, tombstone.prompt, tombstone.event_due) == (tools.clock.now(), "", None)
+        assert (tombstone.tombstoned_at, tombstone.prompt, tombstone.pending_event) == (tools.clock.now(), "", None)
         assert await tools.media.exists([image.image_file, image.thumbnail]) == set()
         tools.clock.advance(86401)
         await reconcile(NOTHING, tools=tools)

@@ -70,7 +70,7 @@ async def test_failures_of_ours_are_forgiven_when_the_hour_is_full(book, store, 
     """A tombstone too: who deletes a failed image does not lose its order."""
     ids = [new_image_id(clock.now() + timedelta(milliseconds=number)) for number in range(5)]
     codes = ["inference_failed", "deadline", "inference_refused", "bad_image", "worker_lost"]
-    gone = {"deleted_at": clock.now(), "buried_at": clock.now()} if is_tombstone else {}
+    gone = {"deleted_at": clock.now(), "tombstoned_at": clock.now()} if is_tombstone else {}
     for image_id, code in zip(ids, codes, strict=True):
         error = Failure(code=code, detail="")
         await store.insert(an_image(id=image_id, status=Status.FAILED, error=error, **gone))

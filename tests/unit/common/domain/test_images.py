@@ -180,7 +180,7 @@ def test_a_final_move_owes_its_event_and_frees_the_slot():
 
     done = completed(clock, image)
 
-    assert (done.event_due.type, done.event_due.revision, done.slot) == ("image.completed", done.revision, None)
+    assert (done.pending_event.type, done.pending_event.revision, done.slot) == ("image.completed", done.revision, None)
 
 
 def test_completing_twice_changes_nothing():
@@ -208,8 +208,8 @@ def test_delete_of_a_running_image_cancels_it_in_the_same_move():
 
     deleted = transitions.delete(image, now=clock.now())
 
-    assert (deleted.status, deleted.event_due.type, deleted.revision) == ("cancelled", "image.deleted", 3)
-    assert deleted.event_due.revision == deleted.revision
+    assert (deleted.status, deleted.pending_event.type, deleted.revision) == ("cancelled", "image.deleted", 3)
+    assert deleted.pending_event.revision == deleted.revision
 
 
 def test_an_event_that_was_published_is_not_due_even_after_a_pin_in_between():
@@ -217,7 +217,7 @@ def test_an_event_that_was_published_is_not_due_even_after_a_pin_in_between():
     done = completed(clock, claimed(clock))
     pinned = transitions.pin(done, pinned=True)
 
-    assert transitions.event_published(pinned, due=done.event_due).event_due is None
+    assert transitions.event_published(pinned, pending=done.pending_event).pending_event is None
 
 
 def test_sent_is_not_noted_once_another_claim_came_in_between():
@@ -289,7 +289,7 @@ def _apply(what, who, record, held, clock):
         "lapse": lambda: transitions.lapse(record, lease=record.lease, now=now),
         "cancel": lambda: transitions.cancel(record, now=now),
         "delete": lambda: transitions.delete(record, now=now),
-        "bury": lambda: transitions.bury(record, now=now),
+        "bury": lambda: transitions.tombstone(record, now=now),
         "pin": lambda: transitions.pin(record, pinned=not record.pinned),
         "deadline": lambda: transitions.past_deadline(record, now=now),
         "dead_letter": lambda: transitions.fail(record, error=BROKEN, now=now),
@@ -320,12 +320,12 @@ def _require_sound(before: Image, after: Image, clock):
     assert (after.lease is not None) == (after.status is Status.RUNNING)
     assert after.attempts in {before.attempts, before.attempts + 1}
     assert after.failures < transitions.MAX_FAILURES or after.status is Status.FAILED
-    if after.status is Status.COMPLETED and after.buried_at is None:
+    if after.status is Status.COMPLETED and after.tombstoned_at is None:
         # the file that is shown is of the attempt that was the last to hold the lease
         assert after.image_file == images.image_key(after, Format.PNG)
     if after.status in FINAL:
         assert after.slot is None
-        assert after.event_due is not None
+        assert after.pending_event is not None
     if before.deleted_at is not None:
         assert after.deleted_at == before.deleted_at
     if before.status is Status.RUNNING and after.attempts > before.attempts:

@@ -8,7 +8,7 @@ from hypothesis import given
 
 from common.domain import transitions
 from common.domain.errors import Unavailable
-from common.domain.images import EventDue, Failure, Format, Lease, Status
+from common.domain.images import Failure, Format, Lease, PendingEvent, Status
 from common.store.documents import (
     entry_document,
     image_document,
@@ -50,12 +50,12 @@ def an_image_with_everything():
         started_at=NOON,
         finished_at=NOON,
         deleted_at=NOON,
-        buried_at=NOON,
+        tombstoned_at=NOON,
         slot="local:0",
         idempotency="local:k",
         request_hash="h",
         sent_at=NOON,
-        event_due=EventDue(type="image.failed", revision=2, since=NOON),
+        pending_event=PendingEvent(type="image.failed", revision=2, since=NOON),
         traceparent="00-a-b-01",
     )
 

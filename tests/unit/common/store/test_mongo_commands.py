@@ -120,7 +120,7 @@ async def test_a_replace_names_the_revision_before(store, sent):
 async def test_no_null_is_sent_in_a_document(store, sent):
     image = an_image_with_everything()
     await store.insert(image)
-    await store.replace(transitions.bury(transitions.delete(an_image(id=image.id), now=NOON), now=NOON))
+    await store.replace(transitions.tombstone(transitions.delete(an_image(id=image.id), now=NOON), now=NOON))
     await store.replace_several([transitions.cancel(an_image(), now=NOON)])
     await store.put(Entry("quota", "a", 1, {"times": []}))
     await store.put(Entry("quota", "a", 2, {"times": []}))
@@ -202,7 +202,7 @@ FINDS = {
         {"lease.until": 1},
     ),
     "owing": (
-        partial(MongoStore.owing, since_before=CUT, limit=5),
+        partial(MongoStore.pending_events, since_before=CUT, limit=5),
         {"event_due.since": {"$lt": CUT}},
         {"event_due.since": 1},
     ),
@@ -213,12 +213,12 @@ FINDS = {
     ),
     "purgeable": (partial(MongoStore.purgeable, created_before=CUT, limit=5), PURGEABLE, {"created_at": 1}),
     "unburied": (
-        partial(MongoStore.unburied, deleted_before=CUT, limit=5),
+        partial(MongoStore.awaiting_tombstone, deleted_before=CUT, limit=5),
         {"buried_at": None, "deleted_at": {"$lt": CUT}},
         {"deleted_at": 1},
     ),
     "tombstones": (
-        partial(MongoStore.tombstones, buried_before=CUT, limit=5),
+        partial(MongoStore.tombstones, tombstoned_before=CUT, limit=5),
         {"buried_at": {"$lt": CUT}, "deleted_at": {"$exists": True}, "event_due": None},
         {"buried_at": 1},
     ),
