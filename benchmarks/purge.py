@@ -29,7 +29,7 @@ from common.runtime.clock import SystemClock
 from common.runtime.settings import Settings
 from common.store import sqlite as sqlite_store
 from common.store.connect import open_store
-from services.janitor.context import Tools
+from services.janitor.context import JanitorContext
 from services.janitor.purge import SLICE, purge
 from services.janitor.sweep import sweep
 
@@ -86,7 +86,7 @@ def row_by_row(path: Path, files: list[Path]) -> None:
             connection.execute("DELETE FROM images WHERE id = ?", (image_id,))
 
 
-async def with_janitor(path: Path, bus_url: str, work: Callable[[Tools], Any]) -> None:
+async def with_janitor(path: Path, bus_url: str, work: Callable[[JanitorContext], Any]) -> None:
     settings = Settings(store_url=f"sqlite:///{path}/darkroom.db", media_root=str(path / "media"), bus_url=bus_url)
     clock = SystemClock()
     async with (
@@ -95,14 +95,14 @@ async def with_janitor(path: Path, bus_url: str, work: Callable[[Tools], Any]) -
         open_bus(settings, name="janitor", clock=clock) as bus,
     ):
         outbox = Outbox(bus, store, clock, "janitor", "/media/", timedelta(days=settings.retention_days))
-        await work(Tools(bus=bus, store=store, media=media, outbox=outbox, settings=settings, clock=clock))
+        await work(JanitorContext(bus=bus, store=store, media=media, outbox=outbox, settings=settings, clock=clock))
 
 
-async def purge_all(tools: Tools) -> None:
+async def purge_all(context: JanitorContext) -> None:
     """Slice after slice, as its ticks would do."""
     data = TickData(older_than=1)
-    while await tools.store.count_purgeable(tools.clock.now()):
-        await purge(data, tools=tools)
+    while await context.store.count_purgeable(context.clock.now()):
+        await purge(data, context=context)
 
 
 async def purges(folder: Path, broker: servers.RabbitMQ, *, size: int, rounds: int) -> Table:
@@ -147,8 +147,8 @@ async def sweeps(folder: Path, *, size: int, rounds: int) -> Table:
     table = Table(f"Sweep: {size:,} files", ("seconds", "files/s"), head="how")
     path, _ = await asyncio.to_thread(prepare, folder, "sweep", size // 2)
 
-    async def run(tools: Tools) -> None:
-        await sweep(TickData(), tools=tools)
+    async def run(context: JanitorContext) -> None:
+        await sweep(TickData(), context=context)
 
     for number in range(rounds):
         began = time.perf_counter()

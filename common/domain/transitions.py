@@ -44,7 +44,7 @@ def claim(image: Image, *, lease: Lease, now: datetime, deadline: timedelta) -> 
     if image.status is Status.RUNNING:
         if image.lease is not None and image.lease.token == lease.token:
             return image
-        image = _lapsed(image, now)
+        image = _with_expired_lease(image, now)
     elif image.not_before is not None and now < image.not_before <= now + deadline:
         raise InvalidTransition(
             f"image {image.id} is not due before {image.not_before}", status=image.status, code="too_early"
@@ -99,7 +99,7 @@ def give_back(image: Image, *, lease: Lease, attempt: int, now: datetime) -> Ima
     return _queued_again(image, now)
 
 
-def lapse(image: Image, *, lease: Lease | None, now: datetime) -> Image:
+def expire_lease(image: Image, *, lease: Lease | None, now: datetime) -> Image:
     """Give back what a dead worker held; `lease` is the one that was found over, whatever its `until` says.
 
     Whether it has outlived too many is for the next claim, which has the order.
@@ -218,7 +218,7 @@ def _queued_again(image: Image, not_before: datetime, **changes: Any) -> Image:
     return _next(image, status=Status.QUEUED, lease=None, sent_at=None, not_before=not_before, **changes)
 
 
-def _lapsed(image: Image, now: datetime) -> Image:
+def _with_expired_lease(image: Image, now: datetime) -> Image:
     if image.lease is not None and image.lease.until > now:
         raise InvalidTransition(f"image {image.id} is held by {image.lease.worker}", status=image.status, code="leased")
     return image.model_copy(update={"lost": image.lost + 1})

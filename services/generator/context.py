@@ -26,7 +26,7 @@ STORE_PAUSE_S = 1.0  # between two tries while the store is away; the delivery i
 
 
 @dataclass(slots=True)
-class Studio:
+class GenerationContext:
     """All that painting needs; one for each process."""
 
     store: Store

@@ -22,7 +22,7 @@ from common.domain.errors import (
 from common.domain.images import Failure, Image, Picture
 from common.runtime import metrics
 from common.store.port import change
-from services.generator.context import Studio
+from services.generator.context import GenerationContext
 
 log = logging.getLogger(__name__)
 
@@ -33,82 +33,82 @@ class LeaseLost(Exception):
     """The image is no longer this worker's: cancelled, deleted, or taken over."""
 
 
-async def complete(image: Image, picture: Picture, studio: Studio) -> Image:
+async def complete(image: Image, picture: Picture, context: GenerationContext) -> Image:
     """After the files, the record: it never points at nothing."""
     transition = partial(
-        transitions.complete, lease=studio.lease(), attempt=image.attempts, picture=picture, now=studio.clock.now()
+        transitions.complete, lease=context.lease(), attempt=image.attempts, picture=picture, now=context.clock.now()
     )
-    completed = await _ours(studio.transition(image.id, transition, known=image))
+    completed = await _ours(context.transition(image.id, transition, known=image))
     metrics.painting.observe(picture.generation_time)
     log.info("completed in %.2f s, %d bytes", picture.generation_time, picture.file_size)
     return completed
 
 
-async def fail_or_retry(image: Image, error: InferenceError, studio: Studio) -> tuple[Image, float]:
+async def fail_or_retry(image: Image, error: InferenceError, context: GenerationContext) -> tuple[Image, float]:
     """What the inference service's failure means for the image: the table of docs/inference-http.md."""
-    delays = studio.settings.retry_delays
+    delays = context.settings.retry_delays
     match error:
         case Unreachable():
-            return await retry(image, error, delays[0], counts=False, studio=studio)
+            return await retry(image, error, delays[0], counts=False, context=context)
         case Transient(retry_after_s=asked):
             delay_s = asked if asked is not None else delays[min(image.failures, len(delays) - 1)]
-            return await retry(image, error, delay_s, counts=True, studio=studio)
+            return await retry(image, error, delay_s, counts=True, context=context)
         case BadImage() if image.error is None or image.error.code != BadImage.code:
-            return await retry(image, error, delays[0], counts=False, studio=studio)
+            return await retry(image, error, delays[0], counts=False, context=context)
         case _:
-            return await _fail(image, error, studio), 0
+            return await _fail(image, error, context), 0
 
 
 async def retry(
-    image: Image, error: ServiceError, delay_s: float, *, counts: bool, studio: Studio
+    image: Image, error: ServiceError, delay_s: float, *, counts: bool, context: GenerationContext
 ) -> tuple[Image, float]:
     """Back to the queue; the command waits in the broker, no slot is held here."""
-    now = studio.clock.settled()
-    delay_s = min(delay_s, studio.settings.generation_deadline)  # a service may ask for more, of any size
+    now = context.clock.settled()
+    delay_s = min(delay_s, context.settings.generation_deadline)  # a service may ask for more, of any size
     transition = partial(
         transitions.retry,
-        lease=studio.lease(),
+        lease=context.lease(),
         attempt=image.attempts,
         error=Failure(code=error.code, detail=error.detail),
         not_before=now + timedelta(seconds=delay_s),
         counts=counts,
         now=now,
     )
-    after = await _ours(studio.transition(image.id, transition))
+    after = await _ours(context.transition(image.id, transition))
     log.info("%s, again in %g s: %s", after.status, delay_s, error.detail)
     return after, delay_s
 
 
-async def _fail(image: Image, error: InferenceError, studio: Studio) -> Image:
+async def _fail(image: Image, error: InferenceError, context: GenerationContext) -> Image:
     transition = partial(
         transitions.fail,
-        lease=studio.lease(),
+        lease=context.lease(),
         attempt=image.attempts,
         error=Failure(code=error.code, detail=error.detail),
-        now=studio.clock.now(),
+        now=context.clock.now(),
     )
     log.warning("failed: %s", error.detail)
-    return await _ours(studio.transition(image.id, transition))
+    return await _ours(context.transition(image.id, transition))
 
 
-async def give_back(image: Image, studio: Studio) -> None:
+async def give_back(image: Image, context: GenerationContext) -> None:
     """This process stops: the image goes back to the queue with no failure counted, the message to the broker."""
     transition = partial(
-        transitions.give_back, lease=studio.lease(), attempt=image.attempts, now=studio.clock.settled()
+        transitions.give_back, lease=context.lease(), attempt=image.attempts, now=context.clock.settled()
     )
     try:
         async with asyncio.timeout(GIVE_BACK_S):
-            await change(studio.store, image.id, transition)
-            await remove_files(image, studio)
+            await change(context.store, image.id, transition)
+            await remove_files(image, context)
         log.info("given back")
     except (TimeoutError, ServiceError) as error:
         log.info("not given back: %s", error)
 
 
-async def remove_files(image: Image, studio: Studio) -> None:
+async def remove_files(image: Image, context: GenerationContext) -> None:
     """What this attempt may have written; no other attempt writes under its names."""
     try:
-        await studio.media.remove(images.attempt_keys(image))
+        await context.media.remove(images.attempt_keys(image))
     except Unavailable as error:
         log.warning("files left for the sweep: %s", error)
 

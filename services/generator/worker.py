@@ -16,7 +16,7 @@ from common.bus.port import Bus, DeadLetter, Done, Outcome, Taking, WorkQueue
 from common.messages import CancelImage, Event, GenerateImage, Tick
 from common.runtime.settings import Settings
 from services.generator.circuit import Circuit
-from services.generator.context import Studio
+from services.generator.context import GenerationContext
 from services.generator.generate import generate
 from services.generator.inference.native import InferenceClient
 
@@ -43,7 +43,7 @@ async def run_generator(settings: Settings, parts: Parts, *, inference_url: str,
             reachable=inference.capabilities.reachable,
         )
         notes = Notes(parts.store)
-        studio = Studio(
+        context = GenerationContext(
             store=parts.store,
             outbox=parts.outbox(settings, source=SOURCE, notes=notes),
             media=parts.media,
@@ -56,25 +56,25 @@ async def run_generator(settings: Settings, parts: Parts, *, inference_url: str,
         )
         async with asyncio.TaskGroup() as group:
             group.create_task(notes.run())
-            await _take_work(studio, parts.bus, settings, stopping)
+            await _take_work(context, parts.bus, settings, stopping)
             notes.close()
 
 
-async def _take_work(studio: Studio, bus: Bus, settings: Settings, stopping: asyncio.Event) -> None:
+async def _take_work(context: GenerationContext, bus: Bus, settings: Settings, stopping: asyncio.Event) -> None:
     async def handle(message: GenerateImage | CancelImage | Tick | DeadLetter) -> Outcome:
         if not isinstance(message, GenerateImage):
             return Done()  # the queue holds nothing else
-        return await generate(message, studio)
+        return await generate(message, context)
 
     def hear(event: Event) -> None:
-        studio.stop_work(event.subject)
+        context.stop_work(event.subject)
 
     async with (
         bus.listen(STOPS_WORK, hear),
         bus.work(WorkQueue.GENERATE, handle, concurrency=settings.generator_concurrency) as taking,
         asyncio.TaskGroup() as group,
     ):
-        watching = group.create_task(studio.circuit.run(taking))
+        watching = group.create_task(context.circuit.run(taking))
         log.info("taking work, %d at once", settings.generator_concurrency)
         await stopping.wait()
         await _finish(taking, settings.grace_period)

@@ -25,7 +25,7 @@ AT_ONCE = 50  # writes and confirms in flight: RabbitMQ took 5,700 a second so, 
 
 
 @dataclass(frozen=True, slots=True)
-class Tools:
+class JanitorContext:
     """`ticked_at` is the time of the tick at work, by the clock of the bus or of who sent it: a second opinion."""
 
     bus: Bus
@@ -38,15 +38,15 @@ class Tools:
     ticked_at: datetime | None = None
     taken_s: float = 0.0  # when the tick was taken, by the monotonic clock
 
-    def at(self, ticked_at: datetime) -> Tools:
+    def at(self, ticked_at: datetime) -> JanitorContext:
         """The same tools for the work of one tick."""
         return replace(self, ticked_at=ticked_at, taken_s=self.clock.monotonic())
 
-    def surely(self) -> datetime:
+    def earliest(self) -> datetime:
         """The time that has come by both clocks: for what does harm when it is done too early."""
         return min([self.clock.settled(), *self._other()])
 
-    def perhaps(self) -> datetime:
+    def latest(self) -> datetime:
         """The time that has come by either clock: for what is harmless too early, and harmful too late."""
         return max([self.clock.now(), *self._other()])
 

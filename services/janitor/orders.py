@@ -14,38 +14,38 @@ from common.domain.images import Failure
 from common.messages import CancelImage, Command, FailureView, ImageChanged, OrderRefused, Tick
 from common.runtime.logs import about
 from common.store.port import change
-from services.janitor.context import SOURCE, Tools
+from services.janitor.context import SOURCE, JanitorContext
 
 log = logging.getLogger(__name__)
 
 CODE = "undeliverable"
 
 
-async def cancel(command: Command | Tick | DeadLetter, *, tools: Tools) -> Outcome:
+async def cancel(command: Command | Tick | DeadLetter, *, context: JanitorContext) -> Outcome:
     """Cancel the image that the command names; an order that has not arrived yet is waited for."""
     if not isinstance(command, CancelImage):
         return Done()
     with about(command.subject):
-        again = Retry(tools.settings.retry_delays[0])
+        again = Retry(context.settings.retry_delays[0])
         try:
             image_id = images.image_id(command.subject)
-            cancelled = await change(tools.store, image_id, partial(transitions.cancel, now=tools.clock.now()))
+            cancelled = await change(context.store, image_id, partial(transitions.cancel, now=context.clock.now()))
         except Invalid as error:
             return Reject(f"{error.code}: {error.detail}")
         except InvalidTransition as invalid:
             log.info("not cancelled: %s", invalid)
             return Done()
         except NotFound:
-            patience = timedelta(seconds=tools.settings.generation_deadline)
-            return again if tools.surely() - command.time < patience else Done()
+            patience = timedelta(seconds=context.settings.generation_deadline)
+            return again if context.earliest() - command.time < patience else Done()
         except Unavailable:
             return again
         log.info("cancelled")
-        await tools.outbox.try_announce(cancelled)
+        await context.outbox.try_announce(cancelled)
         return Done()
 
 
-async def fail_dead_letter(letter: Command | Tick | DeadLetter, *, tools: Tools) -> Outcome:
+async def fail_dead_letter(letter: Command | Tick | DeadLetter, *, context: JanitorContext) -> Outcome:
     """Fail the image of a dead letter, unless a live lease holds it: that worker has the last word."""
     if not isinstance(letter, DeadLetter):
         return Done()
@@ -56,17 +56,17 @@ async def fail_dead_letter(letter: Command | Tick | DeadLetter, *, tools: Tools)
     except Invalid:
         return Done()
     failure = Failure(code=_code(letter.reason), detail=letter.reason[:300])
-    now = tools.at(letter.died_at).surely() if letter.died_at else tools.surely()
+    now = context.at(letter.died_at).earliest() if letter.died_at else context.earliest()
     with about(image_id):
         try:
-            failed = await change(tools.store, image_id, partial(transitions.fail, error=failure, now=now))
-            await tools.outbox.announce(failed)
+            failed = await change(context.store, image_id, partial(transitions.fail, error=failure, now=now))
+            await context.outbox.announce(failed)
         except InvalidTransition as invalid:
             log.info("its image is left as it is: %s", invalid)
         except NotFound:
-            await _tell_refused(image_id, order, failure, letter.died_at or now, tools)
+            await _tell_refused(image_id, order, failure, letter.died_at or now, context)
         except Unavailable:
-            return Retry(tools.settings.retry_delays[0])
+            return Retry(context.settings.retry_delays[0])
     return Done()
 
 
@@ -85,13 +85,13 @@ def _code(reason: str) -> str:
 
 
 async def _tell_refused(
-    image_id: str, order: dict[str, object], failure: Failure, time: datetime, tools: Tools
+    image_id: str, order: dict[str, object], failure: Failure, time: datetime, context: JanitorContext
 ) -> None:
     """An order that never became a record is told to its owner all the same."""
     owner = order.get("owner")
     if not isinstance(owner, str) or not owner:
         return
-    await tools.bus.publish(
+    await context.bus.publish(
         ImageChanged(
             id=f"{image_id}.0",
             source=SOURCE,

@@ -17,7 +17,7 @@ from common.domain.images import Image
 from common.messages import TickData
 from common.runtime import metrics
 from common.store.port import change
-from services.janitor.context import Tools, each
+from services.janitor.context import JanitorContext, each
 
 log = logging.getLogger(__name__)
 
@@ -27,32 +27,32 @@ OVERTAKEN = timedelta(seconds=60)  # the broker is first in, first out: what a l
 FORGOTTEN = timedelta(minutes=15)  # sent again whatever the broker says: a claim makes a repeat harmless
 
 
-async def reconcile(_tick: TickData, *, tools: Tools) -> None:
+async def reconcile(_tick: TickData, *, context: JanitorContext) -> None:
     """One run over all records that owe something."""
-    surely, perhaps = tools.surely(), tools.perhaps()
-    grace = perhaps - timedelta(seconds=tools.settings.reconcile_grace)
-    deadline = surely - timedelta(seconds=tools.settings.generation_deadline)
-    dropped = surely - timedelta(seconds=tools.settings.tombstone_age)
-    store = tools.store
+    earliest, latest = context.earliest(), context.latest()
+    grace = latest - timedelta(seconds=context.settings.reconcile_grace)
+    deadline = earliest - timedelta(seconds=context.settings.generation_deadline)
+    dropped = earliest - timedelta(seconds=context.settings.tombstone_age)
+    store = context.store
     did = {
         "past the deadline": await _all(
-            partial(store.overdue, deadline), lambda image: _past_deadline(image, tools), "overdue"
+            partial(store.overdue, deadline), lambda image: _past_deadline(image, context), "overdue"
         ),
-        "held by a dead worker": await each(await _abandoned(tools), lambda image: _lapse(image, tools)),
+        "held by a dead worker": await each(await _abandoned(context), lambda image: _expire_lease(image, context)),
         "never sent": await _all(
-            partial(store.unsent, created_before=grace, now=perhaps), tools.outbox.order, "unsent"
+            partial(store.unsent, created_before=grace, now=latest), context.outbox.order, "unsent"
         ),
-        "lost in the broker": await _send_lost(surely, tools),
-        "events due": await _all(partial(store.pending_events, since_before=grace), tools.outbox.announce, "owing"),
+        "lost in the broker": await _send_lost(earliest, context),
+        "events due": await _all(partial(store.pending_events, since_before=grace), context.outbox.announce, "owing"),
         "buried": await _all(
             partial(store.awaiting_tombstone, deleted_before=grace),
-            lambda image: remove_deleted(image, tools),
+            lambda image: remove_deleted(image, context),
             "unburied",
         ),
         "tombstones dropped": await _all(
             partial(store.tombstones, tombstoned_before=dropped), store.remove, "tombstones"
         ),
-        "entries expired": await store.expire(surely),
+        "entries expired": await store.expire(earliest),
     }
     for what, count in did.items():
         metrics.reconciled.labels(what).inc(count)
@@ -60,10 +60,10 @@ async def reconcile(_tick: TickData, *, tools: Tools) -> None:
         log.info("reconciled: %s", ", ".join(f"{count} {what}" for what, count in did.items() if count))
 
 
-async def remove_deleted(image: Image, tools: Tools) -> None:
+async def remove_deleted(image: Image, context: JanitorContext) -> None:
     """Remove the files of a deleted image, then shrink its record: in this order, or files would be left behind."""
-    await tools.media.remove(images.media_keys(image))
-    await change(tools.store, image.id, partial(transitions.tombstone, now=tools.surely()))
+    await context.media.remove(images.media_keys(image))
+    await change(context.store, image.id, partial(transitions.tombstone, now=context.earliest()))
 
 
 async def _all(
@@ -82,28 +82,30 @@ async def _all(
     return done
 
 
-async def _past_deadline(image: Image, tools: Tools) -> None:
-    failed = await change(tools.store, image.id, partial(transitions.past_deadline, now=tools.surely()))
-    await tools.outbox.announce(failed)
+async def _past_deadline(image: Image, context: JanitorContext) -> None:
+    failed = await change(context.store, image.id, partial(transitions.past_deadline, now=context.earliest()))
+    await context.outbox.announce(failed)
 
 
-async def _abandoned(tools: Tools) -> list[Image]:
-    running = await tools.store.running(limit=PAGE * MAX_PAGES)
-    return tools.leases.over(running, lease_s=tools.settings.lease, now_s=tools.clock.monotonic())
+async def _abandoned(context: JanitorContext) -> list[Image]:
+    running = await context.store.running(limit=PAGE * MAX_PAGES)
+    return context.leases.over(running, lease_s=context.settings.lease, now_s=context.clock.monotonic())
 
 
-async def _lapse(image: Image, tools: Tools) -> None:
-    lapsed = await change(tools.store, image.id, partial(transitions.lapse, lease=image.lease, now=tools.surely()))
-    await tools.outbox.order(lapsed)
+async def _expire_lease(image: Image, context: JanitorContext) -> None:
+    lapsed = await change(
+        context.store, image.id, partial(transitions.expire_lease, lease=image.lease, now=context.earliest())
+    )
+    await context.outbox.order(lapsed)
 
 
-async def _send_lost(now: datetime, tools: Tools) -> int:
+async def _send_lost(now: datetime, context: JanitorContext) -> int:
     """Send again what the broker must have lost; see the two constants above for why it must."""
-    grace = now - timedelta(seconds=tools.settings.reconcile_grace)
+    grace = now - timedelta(seconds=context.settings.reconcile_grace)
     moments = [now - FORGOTTEN]
     # one that was sent in the future, by a clock that is ahead, would have the whole backlog sent at every tick
-    if (started := await tools.store.last_started()) and started - OVERTAKEN <= now:
+    if (started := await context.store.last_started()) and started - OVERTAKEN <= now:
         moments.append(min(started - OVERTAKEN, grace))
-    if await tools.bus.waiting(WorkQueue.GENERATE) == 0:
+    if await context.bus.waiting(WorkQueue.GENERATE) == 0:
         moments.append(grace)
-    return await _all(partial(tools.store.sent_before, max(moments)), tools.outbox.order, "lost")
+    return await _all(partial(context.store.sent_before, max(moments)), context.outbox.order, "lost")

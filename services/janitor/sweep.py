@@ -18,7 +18,7 @@ from common.media.port import Stored
 from common.messages import JanitorSwept, SweepReport, TickData
 from common.runtime import metrics
 from common.store.port import change
-from services.janitor.context import SOURCE, Tools, each
+from services.janitor.context import SOURCE, JanitorContext, each
 from services.janitor.reconcile import remove_deleted
 
 log = logging.getLogger(__name__)
@@ -30,14 +30,14 @@ FEW = 20
 _ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
-async def sweep(tick: TickData, *, tools: Tools) -> None:
+async def sweep(tick: TickData, *, context: JanitorContext) -> None:
     """One comparison of everything, in pages; with `dry_run` it reports only."""
-    files = await _files_without_record(tools, remove=not tick.dry_run)
-    pictures, thumbnails = await _records_without_files(tools)
+    files = await _files_without_record(context, remove=not tick.dry_run)
+    pictures, thumbnails = await _records_without_files(context)
     if not tick.dry_run:
-        await each(pictures, lambda image: _delete(image, tools))
-        await each(thumbnails, lambda image: change(tools.store, image.id, transitions.forget_thumbnail))
-    now = tools.clock.now()
+        await each(pictures, lambda image: _delete(image, context))
+        await each(thumbnails, lambda image: change(context.store, image.id, transitions.forget_thumbnail))
+    now = context.clock.now()
     report = SweepReport(
         dry_run=tick.dry_run,
         files_without_record=len(files),
@@ -55,24 +55,24 @@ async def sweep(tick: TickData, *, tools: Tools) -> None:
         len(pictures),
         len(thumbnails),
     )
-    await tools.bus.publish(JanitorSwept(id=images.new_image_id(now), source=SOURCE, time=now, data=report))
+    await context.bus.publish(JanitorSwept(id=images.new_image_id(now), source=SOURCE, time=now, data=report))
 
 
-async def _files_without_record(tools: Tools, *, remove: bool) -> list[str]:
-    written_before = tools.surely() - timedelta(seconds=tools.settings.sweep_grace)
+async def _files_without_record(context: JanitorContext, *, remove: bool) -> list[str]:
+    written_before = context.earliest() - timedelta(seconds=context.settings.sweep_grace)
     found: list[str] = []
-    async for files in tools.media.walk():
-        orphans = await _orphans(files, written_before, tools)
+    async for files in context.media.walk():
+        orphans = await _orphans(files, written_before, context)
         if remove:
-            await tools.media.remove(orphans)
+            await context.media.remove(orphans)
         found.extend(orphans)
     return found
 
 
-async def _orphans(files: list[Stored], written_before: datetime, tools: Tools) -> list[str]:
+async def _orphans(files: list[Stored], written_before: datetime, context: JanitorContext) -> list[str]:
     old = [file.key for file in files if file.changed_at < written_before]
     ids = {key: match[0] for key in old if (match := _ID.search(key))}
-    records = await tools.store.several(set(ids.values()))
+    records = await context.store.several(set(ids.values()))
     return [key for key in old if not _belongs(key, records.get(ids.get(key, "")))]
 
 
@@ -80,7 +80,7 @@ def _belongs(key: str, image: Image | None) -> bool:
     return image is not None and key in {image.image_file, image.thumbnail}
 
 
-async def _records_without_files(tools: Tools) -> tuple[list[Image], list[Image]]:
+async def _records_without_files(context: JanitorContext) -> tuple[list[Image], list[Image]]:
     """Records whose picture is missing, and those of which only the thumbnail is.
 
     Raises:
@@ -89,8 +89,10 @@ async def _records_without_files(tools: Tools) -> tuple[list[Image], list[Image]
     pictures: list[Image] = []
     thumbnails: list[Image] = []
     seen, after_id = 0, ""
-    while page := await tools.store.completed(after_id=after_id, limit=PAGE):
-        there = await tools.media.exists([key for image in page for key in (image.image_file, image.thumbnail) if key])
+    while page := await context.store.completed(after_id=after_id, limit=PAGE):
+        there = await context.media.exists(
+            [key for image in page for key in (image.image_file, image.thumbnail) if key]
+        )
         for image in page:
             if image.image_file not in there:
                 pictures.append(image)
@@ -102,10 +104,10 @@ async def _records_without_files(tools: Tools) -> tuple[list[Image], list[Image]
     return pictures, thumbnails
 
 
-async def _delete(image: Image, tools: Tools) -> None:
+async def _delete(image: Image, context: JanitorContext) -> None:
     # read again, after the files: a user may have deleted it between the two looks, which is no drift
-    if await tools.media.exists([key for key in [image.image_file] if key]):
+    if await context.media.exists([key for key in [image.image_file] if key]):
         return
-    deleted = await change(tools.store, image.id, partial(transitions.delete, now=tools.surely()))
-    await tools.outbox.announce(deleted)
-    await remove_deleted(deleted, tools)
+    deleted = await change(context.store, image.id, partial(transitions.delete, now=context.earliest()))
+    await context.outbox.announce(deleted)
+    await remove_deleted(deleted, context)

@@ -18,7 +18,7 @@ from common.domain.errors import ServiceError, Unavailable
 from common.messages import Command, Tick, TickData, iso
 from common.store.port import Entry
 from services.janitor.agreement import Agreement
-from services.janitor.context import Tools
+from services.janitor.context import JanitorContext
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ _HEAL_INTERVALS = 3
 class Job(Protocol):
     """What a timer is for; the tools are those of the tick."""
 
-    async def __call__(self, tick: TickData, /, *, tools: Tools) -> None: ...
+    async def __call__(self, tick: TickData, /, *, context: JanitorContext) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class Timer:
     queue: WorkQueue
     interval_s: float
     job: Job
-    tools: Tools
+    context: JanitorContext
     agreement: Agreement | None = None  # of the most frequent timer, whose ticks do not wait long for a janitor
 
     async def handle(self, tick: Command | Tick | DeadLetter) -> Outcome:
@@ -50,19 +50,19 @@ class Timer:
         try:
             if tick.token:
                 if self.agreement is not None:
-                    clock = self.tools.clock
+                    clock = self.context.clock
                     self.agreement.compare(own=clock.now(), now_s=clock.monotonic(), ticked_at=tick.time)
                 await self._arm()
                 if not await self._may_start(tick):
                     log.info("%s: this interval's run has begun already", self.queue)
                     return Done()
-            await self.job(tick.data, tools=self.tools.at(tick.time))
+            await self.job(tick.data, context=self.context.at(tick.time))
             if tick.token:
                 await self._finished(tick.id)
         except ServiceError as error:
             log.warning("%s broke off, the next tick goes on: %s", self.queue, error)
         if self.agreement is not None:
-            self.agreement.ran(self.tools.clock.monotonic())
+            self.agreement.ran(self.context.clock.monotonic())
         return Done()
 
     async def keep_armed(self) -> None:
@@ -73,7 +73,7 @@ class Timer:
 
     async def _arm(self) -> None:
         try:
-            await self.tools.bus.arm(self.queue, interval_s=self.interval_s)
+            await self.context.bus.arm(self.queue, interval_s=self.interval_s)
         except Unavailable as error:
             log.warning("%s not armed, a later round will: %s", self.queue, error)
 
@@ -82,20 +82,20 @@ class Timer:
 
         By the bus's clock alone, which all janitors share. A run of the future was noted by a clock that was wrong.
         """
-        entry = await self.tools.store.entry("timer", self.queue)
+        entry = await self.context.store.entry("timer", self.queue)
         if entry is not None:
             if entry.data["run"] == token.id:
                 return not entry.data["finished"]
             apart = token.time - datetime.fromisoformat(entry.data["last_start"])
             if abs(apart.total_seconds()) < _EARLY * self.interval_s - _WHOLE_S:
                 return False
-        return await self.tools.store.put(self._entry(entry, token.id, started_at=token.time, finished=False))
+        return await self.context.store.put(self._entry(entry, token.id, started_at=token.time, finished=False))
 
     async def _finished(self, run: str) -> None:
-        entry = await self.tools.store.entry("timer", self.queue)
+        entry = await self.context.store.entry("timer", self.queue)
         if entry is not None and entry.data["run"] == run:
             started_at = datetime.fromisoformat(entry.data["last_start"])
-            await self.tools.store.put(self._entry(entry, run, started_at=started_at, finished=True))
+            await self.context.store.put(self._entry(entry, run, started_at=started_at, finished=True))
 
     def _entry(self, before: Entry | None, run: str, *, started_at: datetime, finished: bool) -> Entry:
         return Entry(

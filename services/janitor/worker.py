@@ -11,7 +11,7 @@ from common.application.resources import Parts
 from common.bus.port import Handler, WorkQueue
 from common.runtime.settings import Settings
 from services.janitor.agreement import Agreement
-from services.janitor.context import SOURCE, Tools
+from services.janitor.context import SOURCE, JanitorContext
 from services.janitor.orders import cancel, fail_dead_letter
 from services.janitor.purge import purge
 from services.janitor.reconcile import reconcile
@@ -25,7 +25,7 @@ CANCELS_AT_ONCE = 10
 
 async def run_janitor(settings: Settings, parts: Parts, *, stopping: asyncio.Event) -> None:
     """Work until `stopping` is set; a run that is cut short is taken up by another janitor, or by the next tick."""
-    tools = Tools(
+    context = JanitorContext(
         bus=parts.bus,
         store=parts.store,
         media=parts.media,
@@ -34,14 +34,14 @@ async def run_janitor(settings: Settings, parts: Parts, *, stopping: asyncio.Eve
         clock=parts.clock,
     )
     timers = [
-        Timer(WorkQueue.RECONCILE, settings.reconcile_interval, reconcile, tools, Agreement()),
-        Timer(WorkQueue.PURGE, settings.purge_interval, purge, tools),
-        Timer(WorkQueue.SWEEP, settings.sweep_interval, sweep, tools),
+        Timer(WorkQueue.RECONCILE, settings.reconcile_interval, reconcile, context, Agreement()),
+        Timer(WorkQueue.PURGE, settings.purge_interval, purge, context),
+        Timer(WorkQueue.SWEEP, settings.sweep_interval, sweep, context),
     ]
     work: list[tuple[WorkQueue, Handler, int]] = [
         *((each.queue, each.handle, 1) for each in timers),
-        (WorkQueue.CANCEL, partial(cancel, tools=tools), CANCELS_AT_ONCE),
-        (WorkQueue.DEAD, partial(fail_dead_letter, tools=tools), 1),
+        (WorkQueue.CANCEL, partial(cancel, context=context), CANCELS_AT_ONCE),
+        (WorkQueue.DEAD, partial(fail_dead_letter, context=context), 1),
     ]
     async with AsyncExitStack() as stack:
         takings = [

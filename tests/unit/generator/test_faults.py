@@ -12,7 +12,7 @@ from common.domain.images import Failure, Lease, Picture
 from common.media.files import FileMedia
 from common.messages import GenerateImage
 from common.runtime.clock import ManualClock
-from services.generator import context
+from services.generator import context as generation_context
 from services.generator.inference.native import _idempotency_key
 from services.generator.worker import run_generator
 from tests.inference_double import paint
@@ -22,7 +22,7 @@ from tests.unit.generator.test_generate import bench
 
 @pytest.fixture(autouse=True)
 def _short_pauses(monkeypatch):
-    monkeypatch.setattr(context, "STORE_PAUSE_S", 0.01)
+    monkeypatch.setattr(generation_context, "STORE_PAUSE_S", 0.01)
 
 
 class Failing:

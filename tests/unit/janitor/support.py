@@ -13,7 +13,7 @@ from common.messages import ApiJoined, TickData
 from common.runtime.clock import ManualClock
 from common.runtime.settings import read_settings
 from common.store.sqlite import SqliteStore
-from services.janitor.context import Tools
+from services.janitor.context import JanitorContext
 from tests.making import an_image
 
 NOTHING = TickData()
@@ -31,15 +31,15 @@ async def house(tmp_path, **more):
         outbox = Outbox(
             bus=bus, store=store, clock=clock, source="janitor", media_url="/media/", retention=timedelta(days=30)
         )
-        yield Tools(bus=bus, store=store, media=media, outbox=outbox, settings=settings, clock=clock)
+        yield JanitorContext(bus=bus, store=store, media=media, outbox=outbox, settings=settings, clock=clock)
 
 
-async def told(tools):
+async def told(context):
     """The events so far: type and subject, in order."""
-    mark = ApiJoined(id="mark", source="test", time=tools.clock.now())
-    await tools.bus.publish(mark)
+    mark = ApiJoined(id="mark", source="test", time=context.clock.now())
+    await context.bus.publish(mark)
     found = []
-    async with aclosing(tools.bus.read(Since(tools.clock.now() - timedelta(days=100)))) as entries:
+    async with aclosing(context.bus.read(Since(context.clock.now() - timedelta(days=100)))) as entries:
         async for entry in entries:
             if entry.event.id == "mark":
                 break
@@ -47,8 +47,8 @@ async def told(tools):
     return found
 
 
-async def a_completed_image(tools, **fields):
-    image = an_image(created_at=tools.clock.now(), attempts=1, status=Status.COMPLETED, format=Format.PNG, **fields)
+async def a_completed_image(context, **fields):
+    image = an_image(created_at=context.clock.now(), attempts=1, status=Status.COMPLETED, format=Format.PNG, **fields)
     image = image.model_copy(
         update={
             "image_file": images.image_key(image, Format.PNG),
@@ -56,18 +56,18 @@ async def a_completed_image(tools, **fields):
             "file_size": 3,
         }
     )
-    await tools.store.insert(image)
-    await tools.media.put(image.image_file, b"big")
-    await tools.media.put(image.thumbnail, b"s")
+    await context.store.insert(image)
+    await context.media.put(image.image_file, b"big")
+    await context.media.put(image.thumbnail, b"s")
     return image
 
 
-async def inserted(tools, **fields):
-    image = an_image(**{"created_at": tools.clock.now(), **fields})
-    await tools.store.insert(image)
+async def inserted(context, **fields):
+    image = an_image(**{"created_at": context.clock.now(), **fields})
+    await context.store.insert(image)
     return image
 
 
-def running(tools, until_s, **fields):
-    lease = Lease(token="dead", worker="w", until=tools.clock.now() + timedelta(seconds=until_s))
-    return {"status": Status.RUNNING, "attempts": 1, "lease": lease, "started_at": tools.clock.now(), **fields}
+def running(context, until_s, **fields):
+    lease = Lease(token="dead", worker="w", until=context.clock.now() + timedelta(seconds=until_s))
+    return {"status": Status.RUNNING, "attempts": 1, "lease": lease, "started_at": context.clock.now(), **fields}

@@ -15,28 +15,28 @@ NOTHING = TickData()
 
 
 async def test_row_55_a_purge_and_a_users_delete_of_the_same_images_are_each_done_once(tmp_path):
-    async with house(tmp_path) as tools:
-        old = [await a_completed_image(tools) for _ in range(40)]
-        tools.clock.advance(31 * 86400)
+    async with house(tmp_path) as context:
+        old = [await a_completed_image(context) for _ in range(40)]
+        context.clock.advance(31 * 86400)
 
         async def deleted_by_its_owner(image):
             """As the api does it; a 404 where the purge was first."""
             try:
-                deleted = await change(tools.store, image.id, partial(transitions.delete, now=tools.clock.now()))
+                deleted = await change(context.store, image.id, partial(transitions.delete, now=context.clock.now()))
             except (NotFound, InvalidTransition):
                 return
-            await tools.outbox.try_announce(deleted)
-            await tools.media.remove(images.media_keys(deleted))
-            await change(tools.store, image.id, partial(transitions.tombstone, now=tools.clock.now()))
+            await context.outbox.try_announce(deleted)
+            await context.media.remove(images.media_keys(deleted))
+            await change(context.store, image.id, partial(transitions.tombstone, now=context.clock.now()))
 
         await asyncio.gather(
-            purge(NOTHING, tools=tools),
+            purge(NOTHING, context=context),
             *(deleted_by_its_owner(image) for image in old[::2]),
-            purge(NOTHING, tools=tools),
+            purge(NOTHING, context=context),
         )
 
-        records = await tools.store.several([image.id for image in old])
+        records = await context.store.several([image.id for image in old])
         assert all(record.tombstoned_at and record.pending_event is None for record in records.values())
-        assert await tools.media.exists([image.image_file for image in old]) == set()
-        heard = Counter(await told(tools))
+        assert await context.media.exists([image.image_file for image in old]) == set()
+        heard = Counter(await told(context))
         assert {subject for kind, subject in heard if kind == "image.deleted"} == {image.id for image in old}

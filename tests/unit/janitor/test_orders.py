@@ -8,47 +8,47 @@ from tests.unit.janitor.support import house, inserted, running, told
 
 
 async def test_a_cancel_by_command_is_one_move_and_waits_for_an_order_that_is_late(tmp_path):
-    async with house(tmp_path) as tools:
-        image = await inserted(tools)
-        unheard = an_image(created_at=tools.clock.now())
+    async with house(tmp_path) as context:
+        image = await inserted(context)
+        unheard = an_image(created_at=context.clock.now())
 
         def command(image_id):
-            return CancelImage(id="1", source="shop", subject=image_id, time=tools.clock.now())
+            return CancelImage(id="1", source="shop", subject=image_id, time=context.clock.now())
 
-        assert await cancel(command(image.id), tools=tools) == Done()
-        assert await cancel(command(image.id), tools=tools) == Done()
-        assert isinstance(await cancel(command(unheard.id), tools=tools), Retry)
+        assert await cancel(command(image.id), context=context) == Done()
+        assert await cancel(command(image.id), context=context) == Done()
+        assert isinstance(await cancel(command(unheard.id), context=context), Retry)
 
-        assert (await tools.store.get(image.id)).status == "cancelled"
-        assert await told(tools) == [("image.cancelled", image.id)]
+        assert (await context.store.get(image.id)).status == "cancelled"
+        assert await told(context) == [("image.cancelled", image.id)]
 
 
 async def test_a_dead_letter_fails_its_image_unless_a_live_lease_holds_it(tmp_path):
-    async with house(tmp_path) as tools:
-        waiting = await inserted(tools)
-        held = await inserted(tools, **running(tools, 30))
+    async with house(tmp_path) as context:
+        waiting = await inserted(context)
+        held = await inserted(context, **running(context, 30))
 
         def letter(body):
             return DeadLetter(id="1", body=body, reason="delivery_limit", queue="image.generate", died_at=None)
 
         for image in (waiting, held):
             body = f'{{"type": "image.generate", "id": "{image.id}"}}'.encode()
-            assert await fail_dead_letter(letter(body), tools=tools) == Done()
-        assert await fail_dead_letter(letter(b"\xff not json"), tools=tools) == Done()
+            assert await fail_dead_letter(letter(body), context=context) == Done()
+        assert await fail_dead_letter(letter(b"\xff not json"), context=context) == Done()
 
-        failed = await tools.store.get(waiting.id)
+        failed = await context.store.get(waiting.id)
         assert (failed.status, failed.error.code) == ("failed", "delivery_limit")
-        assert (await tools.store.get(held.id)).status == "running"
+        assert (await context.store.get(held.id)).status == "running"
 
 
 async def test_an_order_that_never_became_a_record_is_told_to_its_owner(tmp_path):
-    async with house(tmp_path) as tools:
+    async with house(tmp_path) as context:
         order = an_image()
         body = f'{{"type": "image.generate", "id": "{order.id}", "owner": "ada", "data": {{"width": "wide"}}}}'
         letter = DeadLetter(
             id="1", body=body.encode(), reason="invalid_request: width", queue="image.generate", died_at=None
         )
 
-        await fail_dead_letter(letter, tools=tools)
+        await fail_dead_letter(letter, context=context)
 
-        assert await told(tools) == [("image.failed", order.id)]
+        assert await told(context) == [("image.failed", order.id)]

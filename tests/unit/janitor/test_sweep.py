@@ -12,46 +12,46 @@ from tests.unit.janitor.support import NOTHING, a_completed_image, house, told
 
 
 async def test_sweep_removes_files_without_a_record_once_they_are_old(tmp_path):
-    async with house(tmp_path, SWEEP_GRACE="60") as tools:
-        image = await a_completed_image(tools)
+    async with house(tmp_path, SWEEP_GRACE="60") as context:
+        image = await a_completed_image(context)
         stray = an_image(attempts=1)
         late = image.model_copy(update={"attempts": 2})
         for key in (images.image_key(stray, Format.PNG), images.thumbnail_key(late, Format.JPEG)):
-            await tools.media.put(key, b"stray")
+            await context.media.put(key, b"stray")
         files = tmp_path / "media"
 
-        await sweep(NOTHING, tools=tools)
+        await sweep(NOTHING, context=context)
         assert len([path for path in files.rglob("*.*") if path.is_file()]) == 4
-        tools.clock.advance(10 * 365 * 86400)  # the files are of today, the clock stands in 2025
-        await sweep(TickData(dry_run=True), tools=tools)
+        context.clock.advance(10 * 365 * 86400)  # the files are of today, the clock stands in 2025
+        await sweep(TickData(dry_run=True), context=context)
         assert len([path for path in files.rglob("*.*") if path.is_file()]) == 4
-        await sweep(NOTHING, tools=tools)
+        await sweep(NOTHING, context=context)
 
         left = {str(path.relative_to(files)) for path in files.rglob("*.*") if path.is_file()}
         assert left == {image.image_file, image.thumbnail}
 
 
 async def test_row_47_sweep_mends_records_whose_files_are_gone(tmp_path):
-    async with house(tmp_path) as tools:
-        whole = await a_completed_image(tools)
-        lost = await a_completed_image(tools)
-        bare = await a_completed_image(tools)
-        await tools.media.remove([lost.image_file, bare.thumbnail])
+    async with house(tmp_path) as context:
+        whole = await a_completed_image(context)
+        lost = await a_completed_image(context)
+        bare = await a_completed_image(context)
+        await context.media.remove([lost.image_file, bare.thumbnail])
 
-        await sweep(NOTHING, tools=tools)
+        await sweep(NOTHING, context=context)
 
-        assert (await tools.store.get(lost.id)).deleted_at is not None
-        assert (await tools.store.get(bare.id)).thumbnail is None
-        assert await tools.store.get(whole.id) == whole
-        assert ("image.deleted", lost.id) in await told(tools)
+        assert (await context.store.get(lost.id)).deleted_at is not None
+        assert (await context.store.get(bare.id)).thumbnail is None
+        assert await context.store.get(whole.id) == whole
+        assert ("image.deleted", lost.id) in await told(context)
 
 
 async def test_sweep_mends_nothing_where_the_media_are_not_there_at_all(tmp_path):
-    async with house(tmp_path) as tools:
-        kept = [await a_completed_image(tools) for _ in range(30)]
-        await tools.media.remove([image.image_file for image in kept])
+    async with house(tmp_path) as context:
+        kept = [await a_completed_image(context) for _ in range(30)]
+        await context.media.remove([image.image_file for image in kept])
 
         with pytest.raises(MediaMissing):
-            await sweep(NOTHING, tools=tools)
+            await sweep(NOTHING, context=context)
 
-        assert await tools.store.total("local", {Status.COMPLETED}) == 30
+        assert await context.store.total("local", {Status.COMPLETED}) == 30

@@ -11,16 +11,16 @@ from tests.unit.janitor.support import house
 
 
 async def test_rows_49_and_51_a_second_token_in_one_interval_does_nothing(tmp_path):
-    async with house(tmp_path) as tools:
+    async with house(tmp_path) as context:
         runs = []
 
-        async def job(tick, *, tools):
+        async def job(tick, *, context):
             runs.append(tick)
 
-        timer = Timer(queue=WorkQueue.PURGE, interval_s=60, job=job, tools=tools)
+        timer = Timer(queue=WorkQueue.PURGE, interval_s=60, job=job, context=context)
 
         def token(name, *, is_token=True):
-            return Tick(id=name, source="timer", type="timer.purge", time=tools.clock.now(), token=is_token)
+            return Tick(id=name, source="timer", type="timer.purge", time=context.clock.now(), token=is_token)
 
         await timer.handle(token("first"))
         await timer.handle(token("first"))
@@ -28,22 +28,22 @@ async def test_rows_49_and_51_a_second_token_in_one_interval_does_nothing(tmp_pa
         assert len(runs) == 1
         await timer.handle(token("by hand", is_token=False))
         assert len(runs) == 2
-        tools.clock.advance(55)
+        context.clock.advance(55)
         await timer.handle(token("third"))
         assert len(runs) == 3
 
 
 async def test_row_50_a_run_that_was_killed_is_resumed_by_its_redelivery(tmp_path):
-    async with house(tmp_path) as tools:
+    async with house(tmp_path) as context:
         runs = []
 
-        async def job(_tick, *, tools):
+        async def job(_tick, *, context):
             runs.append("begun")
             if len(runs) == 1:
                 raise asyncio.CancelledError
 
-        timer = Timer(queue=WorkQueue.PURGE, interval_s=60, job=job, tools=tools)
-        tick = Tick(id="run", source="timer", type="timer.purge", time=tools.clock.now(), token=True)
+        timer = Timer(queue=WorkQueue.PURGE, interval_s=60, job=job, context=context)
+        tick = Tick(id="run", source="timer", type="timer.purge", time=context.clock.now(), token=True)
 
         with pytest.raises(asyncio.CancelledError):
             await timer.handle(tick)

@@ -286,7 +286,7 @@ def _apply(what, who, record, held, clock):
     now = clock.now()
     anyones = {
         "claim": lambda: transitions.claim(record, lease=lease(clock, who), now=now, deadline=DEADLINE),
-        "lapse": lambda: transitions.lapse(record, lease=record.lease, now=now),
+        "lapse": lambda: transitions.expire_lease(record, lease=record.lease, now=now),
         "cancel": lambda: transitions.cancel(record, now=now),
         "delete": lambda: transitions.delete(record, now=now),
         "bury": lambda: transitions.tombstone(record, now=now),
