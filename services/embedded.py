@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-from common.application.resources import Parts
+from common.application.resources import Resources
 from common.domain.images import new_image_id
 from common.messages import Tick
 from common.runtime.settings import Settings
@@ -25,21 +25,21 @@ async def up(settings: Settings, stopping: asyncio.Event, on_ready: Callable[[st
     Stops in order: no new work, what is in hand finished or given back, clients told, bus and store closed.
     """
     async with (
-        opened(settings, name="up") as parts,
+        opened(settings, name="up") as resources,
         _inference(settings) as inference_url,
-        api_running(settings, parts, inference_url=inference_url) as port,
+        api_running(settings, resources, inference_url=inference_url) as port,
         asyncio.TaskGroup() as group,
     ):
-        group.create_task(run_generator(settings, parts, inference_url=inference_url, stopping=stopping))
-        group.create_task(run_janitor(settings, parts, stopping=stopping))
-        await _take_up_what_was_left(parts)
+        group.create_task(run_generator(settings, resources, inference_url=inference_url, stopping=stopping))
+        group.create_task(run_janitor(settings, resources, stopping=stopping))
+        await _take_up_what_was_left(resources)
         on_ready(f"http://{settings.api_host}:{port}")
 
 
-async def _take_up_what_was_left(parts: Parts) -> None:
+async def _take_up_what_was_left(resources: Resources) -> None:
     # a bus in memory starts empty: what an earlier process accepted is sent again now, not at the first timer
-    now = parts.clock.now()
-    await parts.bus.tick(Tick(id=new_image_id(now), source="up", type="timer.reconcile", time=now))
+    now = resources.clock.now()
+    await resources.bus.tick(Tick(id=new_image_id(now), source="up", type="timer.reconcile", time=now))
 
 
 @asynccontextmanager

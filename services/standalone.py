@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from common.application.health import build_health_app
-from common.application.resources import Parts
+from common.application.resources import Resources
 from common.bus.connect import open_bus
 from common.domain.errors import Misconfigured
 from common.media.connect import open_media
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 
 @asynccontextmanager
-async def opened(settings: Settings, *, name: str) -> AsyncIterator[Parts]:
+async def opened(settings: Settings, *, name: str) -> AsyncIterator[Resources]:
     """Open store, media and bus; they are closed in the other order, the store last."""
     clock = SystemClock()
     async with (
@@ -29,15 +29,15 @@ async def opened(settings: Settings, *, name: str) -> AsyncIterator[Parts]:
         open_media(settings.media_root) as media,
         open_bus(settings, name=name, clock=clock) as bus,
     ):
-        yield Parts(bus, store, media, clock)
+        yield Resources(bus, store, media, clock)
 
 
 async def api(settings: Settings, stopping: asyncio.Event) -> None:
     from services.api.service import run_api
 
     _require_shared_bus(settings)
-    async with opened(settings, name="api") as parts:
-        await run_api(settings, parts, inference_url=settings.inference_service_url, stopping=stopping)
+    async with opened(settings, name="api") as resources:
+        await run_api(settings, resources, inference_url=settings.inference_service_url, stopping=stopping)
 
 
 async def generator(settings: Settings, stopping: asyncio.Event) -> None:
@@ -46,16 +46,16 @@ async def generator(settings: Settings, stopping: asyncio.Event) -> None:
     _require_shared_bus(settings)
     if settings.inference_service_url is None:
         raise Misconfigured("INFERENCE_SERVICE_URL: where the inference service is; not set", code="bad_setting")
-    async with opened(settings, name="generator") as parts, _health(settings, parts):
-        await run_generator(settings, parts, inference_url=settings.inference_service_url, stopping=stopping)
+    async with opened(settings, name="generator") as resources, _health(settings, resources):
+        await run_generator(settings, resources, inference_url=settings.inference_service_url, stopping=stopping)
 
 
 async def janitor(settings: Settings, stopping: asyncio.Event) -> None:
     from services.janitor.worker import run_janitor
 
     _require_shared_bus(settings)
-    async with opened(settings, name="janitor") as parts, _health(settings, parts):
-        await run_janitor(settings, parts, stopping=stopping)
+    async with opened(settings, name="janitor") as resources, _health(settings, resources):
+        await run_janitor(settings, resources, stopping=stopping)
 
 
 async def inference(settings: Settings, stopping: asyncio.Event) -> None:
@@ -84,10 +84,10 @@ async def inference_running(settings: Settings, *, host: str) -> AsyncIterator[s
 
 
 @asynccontextmanager
-async def _health(settings: Settings, parts: Parts) -> AsyncIterator[None]:
+async def _health(settings: Settings, resources: Resources) -> AsyncIterator[None]:
     async with AsyncExitStack() as stack:
         if settings.health_port:
-            app = build_health_app(bus=parts.bus, store=parts.store)
+            app = build_health_app(bus=resources.bus, store=resources.store)
             await stack.enter_async_context(
                 serving(app, host=settings.health_host, port=settings.health_port, stop_timeout_s=1)
             )

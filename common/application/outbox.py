@@ -12,7 +12,7 @@ from datetime import timedelta
 from functools import partial
 from typing import cast
 
-from common.application.write_behind import Notes
+from common.application.write_behind import WriteBehind
 from common.bus.port import Bus
 from common.domain import transitions
 from common.domain.errors import NotFound, Unavailable
@@ -45,7 +45,7 @@ class Outbox:
     source: str
     media_url: str
     retention: timedelta
-    notes: Notes | None = None  # without, each note is written at once
+    write_behind: WriteBehind | None = None  # without, each note is written at once
 
     async def order(self, image: Image, *, delay_s: float = 0) -> None:
         """Tell that the image is queued, then send its command, then note that it was sent.
@@ -88,8 +88,8 @@ class Outbox:
             log.warning("not announced, the janitor will: %s", error)
 
     async def _note(self, image: Image, transition: Transition) -> None:
-        if self.notes is not None:
-            await self.notes.take(image.id, transition)
+        if self.write_behind is not None:
+            await self.write_behind.take(image.id, transition)
         else:
             await change(self.store, image.id, transition, known=image)
 

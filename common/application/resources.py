@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from common.application.outbox import Outbox
-from common.application.write_behind import Notes
+from common.application.write_behind import WriteBehind
 from common.bus.port import Bus
 from common.media.port import Media
 from common.runtime.clock import Clock
@@ -15,7 +15,7 @@ from common.store.port import Store
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
+class Resources:
     """All of it open; who opened it closes it."""
 
     bus: Bus
@@ -23,8 +23,8 @@ class Parts:
     media: Media
     clock: Clock
 
-    def outbox(self, settings: Settings, *, source: str, notes: Notes | None = None) -> Outbox:
-        """By which the service of this name speaks of images; without `notes` it writes each of them at once."""
+    def outbox(self, settings: Settings, *, source: str, write_behind: WriteBehind | None = None) -> Outbox:
+        """By which the service of this name speaks of images; without `write_behind` it writes each of them at once."""
         return Outbox(
             bus=self.bus,
             store=self.store,
@@ -32,5 +32,5 @@ class Parts:
             source=source,
             media_url=settings.media_prefix,
             retention=timedelta(days=settings.retention_days),
-            notes=notes,
+            write_behind=write_behind,
         )

@@ -22,7 +22,7 @@ PAUSE_S: Final = 0.2  # far below the grace after which the janitor sends again 
 MOST: Final = 1000  # that wait; who comes then writes at once
 
 
-class Notes:
+class WriteBehind:
     """`run` is the task that writes; it ends after `close`, once all is written that the store takes."""
 
     def __init__(self, store: Store) -> None:

@@ -20,7 +20,7 @@ class Clock(Protocol):
     def monotonic(self) -> float:
         """Seconds from an arbitrary start that never go back: for durations only."""
 
-    def settled(self) -> datetime:
+    def stable_now(self) -> datetime:
         """The wall clock without a step of the last quarter of an hour: for leases, and whether something is over.
 
         A step is noticed when it is asked for, and believed once it has stood so long: neither a clock set wrong nor
@@ -69,7 +69,7 @@ class SystemClock:
     def monotonic(self) -> float:
         return time.monotonic()
 
-    def settled(self) -> datetime:
+    def stable_now(self) -> datetime:
         return whole_ms(self._pace.at(self.now(), _since_boot_s()))
 
 
@@ -92,7 +92,7 @@ class ManualClock:
     def monotonic(self) -> float:
         return self._elapsed_s
 
-    def settled(self) -> datetime:
+    def stable_now(self) -> datetime:
         return whole_ms(self._pace.at(self._now, self._elapsed_s))
 
     def step(self, seconds: float) -> None:

@@ -10,8 +10,8 @@ from contextlib import asynccontextmanager
 import aiohttp
 
 from common.application.capabilities import CapabilitiesOf
-from common.application.resources import Parts
-from common.application.write_behind import Notes
+from common.application.resources import Resources
+from common.application.write_behind import WriteBehind
 from common.runtime.serving import serving
 from common.runtime.settings import Settings
 from services.api.app import build_app
@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 
 @asynccontextmanager
-async def api_running(settings: Settings, parts: Parts, *, inference_url: str | None) -> AsyncIterator[int]:
+async def api_running(settings: Settings, resources: Resources, *, inference_url: str | None) -> AsyncIterator[int]:
     """Serve; yields the port. Inside, requests are answered; after, the websockets were told and all is closed.
 
     Raises:
@@ -37,10 +37,10 @@ async def api_running(settings: Settings, parts: Parts, *, inference_url: str | 
     """
     identity.require_sound(settings)
     _warn_of_what_is_open(settings)
-    store, clock = parts.store, parts.clock
+    store, clock = resources.store, resources.clock
     signing = Signing(settings, clock)
     live = LiveEvents(
-        parts.bus,
+        resources.bus,
         store,
         clock,
         backlog=settings.event_backlog,
@@ -49,7 +49,7 @@ async def api_running(settings: Settings, parts: Parts, *, inference_url: str | 
         data=signing.data,
     )
     places = Places(store, live, clock, interval_s=settings.places_interval)
-    notes = Notes(store)
+    write_behind = WriteBehind(store)
     async with aiohttp.ClientSession() as http, asyncio.TaskGroup() as group:
         capabilities = (
             CapabilitiesOf(http, url=inference_url, api_key=settings.inference_service_api_key, clock=clock)
@@ -59,10 +59,10 @@ async def api_running(settings: Settings, parts: Parts, *, inference_url: str | 
         jwks = Jwks(http, url=settings.jwt_jwks_url, clock=clock) if settings.jwt_jwks_url else None
         context = Context(
             settings=settings,
-            bus=parts.bus,
+            bus=resources.bus,
             store=store,
-            media=parts.media,
-            outbox=parts.outbox(settings, source=SOURCE, notes=notes),
+            media=resources.media,
+            outbox=resources.outbox(settings, source=SOURCE, write_behind=write_behind),
             live=live,
             places=places,
             capabilities=capabilities,
@@ -71,7 +71,7 @@ async def api_running(settings: Settings, parts: Parts, *, inference_url: str | 
             signing=signing,
             admission=Admission(settings, store=store, clock=clock),
         )
-        group.create_task(notes.run())
+        group.create_task(write_behind.run())
         running = [group.create_task(live.run()), group.create_task(places.run())]
         if jwks is not None:
             running.append(group.create_task(jwks.run()))
@@ -85,12 +85,14 @@ async def api_running(settings: Settings, parts: Parts, *, inference_url: str | 
             yield port
         for task in running:
             task.cancel()
-        notes.close()
+        write_behind.close()
 
 
-async def run_api(settings: Settings, parts: Parts, *, inference_url: str | None, stopping: asyncio.Event) -> None:
+async def run_api(
+    settings: Settings, resources: Resources, *, inference_url: str | None, stopping: asyncio.Event
+) -> None:
     """Serve until `stopping` is set."""
-    async with api_running(settings, parts, inference_url=inference_url) as port:
+    async with api_running(settings, resources, inference_url=inference_url) as port:
         log.info("listening on http://%s:%d", settings.api_host, port)
         await stopping.wait()
 

@@ -47,7 +47,7 @@ class GenerationContext:
 
     def lease(self) -> Lease:
         length_s = self.settings.lease
-        until = self.clock.settled() + timedelta(seconds=length_s)
+        until = self.clock.stable_now() + timedelta(seconds=length_s)
         return Lease(token=self.token, worker=self.worker, until=until, length_s=length_s)
 
     async def transition(self, image_id: str, transition: Transition, *, known: Image | None = None) -> Image:

@@ -70,7 +70,7 @@ async def _claimed(command: GenerateImage, context: GenerationContext) -> Image:
     transition = partial(
         transitions.claim,
         lease=context.lease(),
-        now=context.clock.settled(),
+        now=context.clock.stable_now(),
         deadline=timedelta(seconds=context.settings.generation_deadline),
     )
     try:
@@ -117,7 +117,7 @@ async def _not_for_us(image_id: str, invalid: InvalidTransition, context: Genera
     if image is None:
         return Done()
     if invalid.code == "too_early" and image.not_before is not None:
-        return Retry((image.not_before - context.clock.settled()).total_seconds())
+        return Retry((image.not_before - context.clock.stable_now()).total_seconds())
     log.info("nothing to do: it is %s", image.status)
     await context.outbox.try_announce(image)
     return Done()

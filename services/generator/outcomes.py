@@ -63,7 +63,7 @@ async def retry(
     image: Image, error: ServiceError, delay_s: float, *, counts: bool, context: GenerationContext
 ) -> tuple[Image, float]:
     """Back to the queue; the command waits in the broker, no slot is held here."""
-    now = context.clock.settled()
+    now = context.clock.stable_now()
     delay_s = min(delay_s, context.settings.generation_deadline)  # a service may ask for more, of any size
     transition = partial(
         transitions.retry,
@@ -94,7 +94,7 @@ async def _fail(image: Image, error: InferenceError, context: GenerationContext)
 async def give_back(image: Image, context: GenerationContext) -> None:
     """This process stops: the image goes back to the queue with no failure counted, the message to the broker."""
     transition = partial(
-        transitions.give_back, lease=context.lease(), attempt=image.attempts, now=context.clock.settled()
+        transitions.give_back, lease=context.lease(), attempt=image.attempts, now=context.clock.stable_now()
     )
     try:
         async with asyncio.timeout(GIVE_BACK_S):

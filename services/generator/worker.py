@@ -10,8 +10,8 @@ import socket
 
 import aiohttp
 
-from common.application.resources import Parts
-from common.application.write_behind import Notes
+from common.application.resources import Resources
+from common.application.write_behind import WriteBehind
 from common.bus.port import Bus, DeadLetter, Done, Outcome, Taking, WorkQueue
 from common.messages import CancelImage, Event, GenerateImage, Tick
 from common.runtime.settings import Settings
@@ -26,7 +26,9 @@ SOURCE = "generator"
 STOPS_WORK = frozenset({"image.cancelled", "image.deleted"})
 
 
-async def run_generator(settings: Settings, parts: Parts, *, inference_url: str, stopping: asyncio.Event) -> None:
+async def run_generator(
+    settings: Settings, resources: Resources, *, inference_url: str, stopping: asyncio.Event
+) -> None:
     """Work until `stopping` is set and what is in hand has ended, or the grace period is over."""
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
         inference = InferenceClient(
@@ -35,29 +37,29 @@ async def run_generator(settings: Settings, parts: Parts, *, inference_url: str,
             api_key=settings.inference_service_api_key,
             timeout_s=settings.inference_timeout,
             max_bytes=settings.max_image_file_size,
-            clock=parts.clock,
+            clock=resources.clock,
         )
         circuit = Circuit(
             failures=settings.circuit_failures,
             pause_s=settings.circuit_pause,
             reachable=inference.capabilities.reachable,
         )
-        notes = Notes(parts.store)
+        write_behind = WriteBehind(resources.store)
         context = GenerationContext(
-            store=parts.store,
-            outbox=parts.outbox(settings, source=SOURCE, notes=notes),
-            media=parts.media,
+            store=resources.store,
+            outbox=resources.outbox(settings, source=SOURCE, write_behind=write_behind),
+            media=resources.media,
             inference=inference,
             circuit=circuit,
             settings=settings,
-            clock=parts.clock,
+            clock=resources.clock,
             token=secrets.token_hex(8),
             worker=f"{socket.gethostname()}:{os.getpid()}",
         )
         async with asyncio.TaskGroup() as group:
-            group.create_task(notes.run())
-            await _take_work(context, parts.bus, settings, stopping)
-            notes.close()
+            group.create_task(write_behind.run())
+            await _take_work(context, resources.bus, settings, stopping)
+            write_behind.close()
 
 
 async def _take_work(context: GenerationContext, bus: Bus, settings: Settings, stopping: asyncio.Event) -> None:

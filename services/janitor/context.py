@@ -44,7 +44,7 @@ class JanitorContext:
 
     def earliest(self) -> datetime:
         """The time that has come by both clocks: for what does harm when it is done too early."""
-        return min([self.clock.settled(), *self._other()])
+        return min([self.clock.stable_now(), *self._other()])
 
     def latest(self) -> datetime:
         """The time that has come by either clock: for what is harmless too early, and harmful too late."""

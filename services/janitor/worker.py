@@ -7,7 +7,7 @@ import logging
 from contextlib import AsyncExitStack
 from functools import partial
 
-from common.application.resources import Parts
+from common.application.resources import Resources
 from common.bus.port import Handler, WorkQueue
 from common.runtime.settings import Settings
 from services.janitor.agreement import Agreement
@@ -23,15 +23,15 @@ log = logging.getLogger(__name__)
 CANCELS_AT_ONCE = 10
 
 
-async def run_janitor(settings: Settings, parts: Parts, *, stopping: asyncio.Event) -> None:
+async def run_janitor(settings: Settings, resources: Resources, *, stopping: asyncio.Event) -> None:
     """Work until `stopping` is set; a run that is cut short is taken up by another janitor, or by the next tick."""
     context = JanitorContext(
-        bus=parts.bus,
-        store=parts.store,
-        media=parts.media,
-        outbox=parts.outbox(settings, source=SOURCE),
+        bus=resources.bus,
+        store=resources.store,
+        media=resources.media,
+        outbox=resources.outbox(settings, source=SOURCE),
         settings=settings,
-        clock=parts.clock,
+        clock=resources.clock,
     )
     timers = [
         Timer(WorkQueue.RECONCILE, settings.reconcile_interval, reconcile, context, Agreement()),
@@ -45,7 +45,7 @@ async def run_janitor(settings: Settings, parts: Parts, *, stopping: asyncio.Eve
     ]
     async with AsyncExitStack() as stack:
         takings = [
-            await stack.enter_async_context(parts.bus.work(queue, handler, concurrency=concurrency))
+            await stack.enter_async_context(resources.bus.work(queue, handler, concurrency=concurrency))
             for queue, handler, concurrency in work
         ]
         async with asyncio.TaskGroup() as group:

@@ -29,7 +29,7 @@ async def test_a_server_that_is_restarted_takes_up_the_work_without_a_reload(vis
     await expect(visit.tile("a picture ordered in the dark")).to_be_visible(timeout=20_000)
     await expect(visit.tiles).to_have_count(2)
     await visit.page.reload()
-    await visit.settled()
+    await visit.stable_now()
     await expect(visit.tiles).to_have_count(2)
 
 

@@ -35,7 +35,7 @@ async def test_who_signs_in_sees_their_own_pictures_only(new_visit, new_profile,
     await sign_in(ada, token("ada"))
 
     await expect(ada.viewer).to_have_count(0)
-    await ada.settled()
+    await ada.stable_now()
     await ada.order("a picture of Ada's")
     await expect(ada.tile("a picture of Ada's")).to_be_visible()
     await expect(ada.tile("a picture of Ada's").locator("img")).to_have_attribute("src", re.compile("signature="))
@@ -46,7 +46,7 @@ async def test_who_signs_in_sees_their_own_pictures_only(new_visit, new_profile,
     second.expect_refusals()
     await second.page.goto(second.url)
     await sign_in(second, token("ada"))
-    await second.settled()
+    await second.stable_now()
     await second.order("one more of Ada's")
     await expect(ada.tile("one more of Ada's")).to_be_visible()
 
@@ -54,7 +54,7 @@ async def test_who_signs_in_sees_their_own_pictures_only(new_visit, new_profile,
     bob.expect_refusals()
     await bob.page.goto(bob.url)
     await sign_in(bob, token("bob"))
-    await bob.settled()
+    await bob.stable_now()
     await expect(bob.page.get_by_text("Nothing here yet")).to_be_visible()
     await bob.page.get_by_role("button", name="Sign out").click()
     await expect(bob.viewer).to_contain_text("This Darkroom asks who you are")
@@ -66,7 +66,7 @@ async def test_a_token_that_runs_out_is_asked_for_again_and_nothing_is_lost(new_
     visit.expect_refusals()
     await visit.page.goto(visit.url)
     await sign_in(visit, token("ada", lasts_s=3))
-    await visit.settled()
+    await visit.stable_now()
     await visit.prompt.fill("a long thought")
 
     await expect(visit.viewer).to_contain_text("This token was not accepted")

@@ -20,9 +20,9 @@ class Visit:
     async def open(self) -> "Visit":
         """The page, with its websocket open and the history read."""
         await self.page.goto(self.url)
-        return await self.settled()
+        return await self.stable_now()
 
-    async def settled(self) -> "Visit":
+    async def stable_now(self) -> "Visit":
         await expect(self.page.locator("#gallery")).to_have_attribute("aria-busy", "false")
         return self
 

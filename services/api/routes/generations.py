@@ -79,7 +79,7 @@ async def _order(call: Call, request: GenerationRequest) -> tuple[Image, dict[st
     if context.capabilities is not None and (offered := await context.capabilities.get()):
         _require_offered(request, offered)
     # an order dated back by a clock that was set back would be past its deadline at once
-    now = max(context.clock.now(), context.clock.settled())
+    now = max(context.clock.now(), context.clock.stable_now())
     key = _idempotency(call)
     image = new_image(
         request,

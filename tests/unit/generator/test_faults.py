@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from common.application.resources import Parts
+from common.application.resources import Resources
 from common.domain import images, transitions
 from common.domain.errors import InvalidTransition, Misconfigured, Unavailable
 from common.domain.images import Failure, Lease, Picture
@@ -120,7 +120,7 @@ async def test_row_26_one_order_delivered_to_two_generators_at_once_is_painted_b
         group.create_task(
             run_generator(
                 made.settings,
-                Parts(made.bus, made.store, made.media, made.clock),
+                Resources(made.bus, made.store, made.media, made.clock),
                 inference_url=made.inference.url,
                 stopping=stopping,
             )

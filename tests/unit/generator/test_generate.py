@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from common.application.outbox import Outbox
-from common.application.resources import Parts
+from common.application.resources import Resources
 from common.bus.memory import MemoryBus
 from common.bus.port import Since, WorkQueue
 from common.domain import transitions
@@ -79,7 +79,7 @@ async def bench(tmp_path, *, seen_by_worker=lambda port: port, **more):
         made.task = group.create_task(
             run_generator(
                 settings,
-                Parts(bus, seen_by_worker(store), seen_by_worker(media), clock),
+                Resources(bus, seen_by_worker(store), seen_by_worker(media), clock),
                 inference_url=inference.url,
                 stopping=made.stopping,
             )
@@ -370,7 +370,7 @@ async def test_row_30_a_service_that_is_down_costs_no_attempts_worth_counting(tm
     ):
         made = Bench(tmp_path, bus=bus, store=store, media=media, inference=None, settings=settings, clock=clock)
         group.create_task(
-            run_generator(settings, Parts(bus, store, media, clock), inference_url=dead_url, stopping=stopping)
+            run_generator(settings, Resources(bus, store, media, clock), inference_url=dead_url, stopping=stopping)
         )
         image_id = await made.order()
         [*_, again] = [event async for event in _upto(made, image_id, "image.queued", 2)]

@@ -11,7 +11,7 @@ import aiohttp
 import pytest
 
 from common.application.outbox import Outbox
-from common.application.resources import Parts
+from common.application.resources import Resources
 from common.bus.memory import MemoryBus
 from common.domain import transitions
 from common.domain.images import Failure, Lease
@@ -113,7 +113,7 @@ async def shop(tmp_path, interval):
         store = await opened.enter_async_context(CountingStore.open(tmp_path / "darkroom.db", timeout_s=LIMIT_S))
         media = await opened.enter_async_context(open_media(str(tmp_path / "media")))
         port = await opened.enter_async_context(
-            api_running(settings, Parts(bus, store, media, CLOCK), inference_url=None)
+            api_running(settings, Resources(bus, store, media, CLOCK), inference_url=None)
         )
         http = await opened.enter_async_context(aiohttp.ClientSession())
         yield Shop(http, f"http://127.0.0.1:{port}", bus, store)

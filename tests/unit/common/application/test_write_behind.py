@@ -9,7 +9,7 @@ from functools import partial
 import pytest
 
 from common.application import write_behind
-from common.application.write_behind import Notes
+from common.application.write_behind import WriteBehind
 from common.domain import transitions
 from common.domain.errors import Unavailable
 from common.domain.images import Lease
@@ -48,7 +48,7 @@ async def store(tmp_path):
 
 @asynccontextmanager
 async def at_work(store):
-    found = Notes(store)
+    found = WriteBehind(store)
     async with asyncio.TaskGroup() as group:
         group.create_task(found.run())
         try:
@@ -130,7 +130,7 @@ async def test_notes_that_the_store_does_not_take_are_left_to_the_janitor(store,
 async def test_beyond_what_may_wait_a_note_is_written_at_once(store, monkeypatch):
     monkeypatch.setattr(write_behind, "MOST", 1)
     first, second = await inserted(store, 2)
-    taking = Notes(store)
+    taking = WriteBehind(store)
 
     await taking.take(first.id, SENT)
     await taking.take(second.id, SENT)

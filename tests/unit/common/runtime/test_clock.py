@@ -16,15 +16,15 @@ def test_row_17_a_step_is_believed_only_once_it_has_stood_for_a_while(step_s, ca
         clock.advance(seconds)
         right.advance(seconds)
 
-    clock.settled()
+    clock.stable_now()
     clock.step(step_s)
     with caplog.at_level(logging.WARNING):
-        assert clock.settled() == right.now()
+        assert clock.stable_now() == right.now()
         advance(BELIEVED_AFTER_S - 1)
-        assert clock.settled() == right.now()
+        assert clock.stable_now() == right.now()
     advance(1)
 
-    assert clock.settled() == clock.now() != right.now()
+    assert clock.stable_now() == clock.now() != right.now()
     assert len(caplog.records) == 1
     assert f"{step_s:+d} s" in caplog.text
 
@@ -32,26 +32,26 @@ def test_row_17_a_step_is_believed_only_once_it_has_stood_for_a_while(step_s, ca
 def test_row_17_a_step_that_is_mended_in_time_is_never_believed():
     clock = ManualClock()
     clock.step(3600)
-    clock.settled()
+    clock.stable_now()
     clock.advance(60)
     clock.step(-3600)
-    clock.settled()
+    clock.stable_now()
     clock.advance(BELIEVED_AFTER_S)
 
-    assert clock.settled() == clock.now()
+    assert clock.stable_now() == clock.now()
 
 
 def test_row_17_a_step_that_follows_another_has_to_stand_as_long():
     clock = ManualClock()
     clock.step(3600)
-    clock.settled()
+    clock.stable_now()
     clock.advance(BELIEVED_AFTER_S - 1)
-    before = clock.settled()
+    before = clock.stable_now()
     clock.step(-86400)
-    clock.settled()
+    clock.stable_now()
     clock.advance(2)
 
-    assert clock.settled() == before + timedelta(seconds=2)
+    assert clock.stable_now() == before + timedelta(seconds=2)
 
 
 def test_small_differences_are_slewed_along():
@@ -59,10 +59,10 @@ def test_small_differences_are_slewed_along():
     for _ in range(10):
         clock.step(1)
 
-        assert clock.settled() == clock.now()
+        assert clock.stable_now() == clock.now()
 
 
 def test_the_systems_clock_is_settled_from_its_start():
     clock = SystemClock()
 
-    assert clock.now() <= clock.settled() <= clock.now()
+    assert clock.now() <= clock.stable_now() <= clock.now()
