@@ -10,9 +10,9 @@ from aiohttp import web
 
 from services.api.auth.identity import Caller
 from services.api.context import CONTEXT, Call, Context, Operation
-from services.api.middleware.browser_security import browsers, protect
+from services.api.middleware.browser_security import browser_security, protect
 from services.api.middleware.problems import problems
-from services.api.middleware.request_metrics import measured
+from services.api.middleware.request_metrics import request_metrics
 from services.api.routes import (
     contract,
     docs_page,
@@ -45,7 +45,9 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 def build_app(context: Context) -> web.Application:
     """Both `/path` and `/path/` are served, without a redirect."""
-    app = web.Application(middlewares=[measured, problems, browsers], client_max_size=context.settings.max_body_size)
+    app = web.Application(
+        middlewares=[request_metrics, problems, browser_security], client_max_size=context.settings.max_body_size
+    )
     app[CONTEXT] = context
     app[websocket.SOCKETS] = {}
     app[static.PAGES] = static.read_pages(context.settings.media_prefix)

@@ -22,7 +22,7 @@ from common.bus.rabbitmq.codec import Delivery, again, amqp, dead_headers, lette
 from common.bus.rabbitmq.connection import Link
 from common.bus.rabbitmq.consumer import Job, Worker
 from common.bus.rabbitmq.dead_letters import Letters
-from common.bus.rabbitmq.deadlines import set_within, within
+from common.bus.rabbitmq.deadlines import deadline, set_within
 from common.bus.rabbitmq.event_log import EventLog
 from common.bus.rabbitmq.publisher import Publisher, QueueFull
 from common.bus.rabbitmq.subscriber import Listener
@@ -146,7 +146,7 @@ class RabbitBus:
     async def arm(self, timer: str, *, interval_s: float) -> bool:
         token = tick_of(WorkQueue(timer), source=self._name, now=self._clock.now())
         queue = wait_queue(WorkQueue(timer), interval_s)
-        async with self._publish_link.session() as session, within(self._timeout_s):
+        async with self._publish_link.session() as session, deadline(self._timeout_s):
             await declare_queue(session.channel, queue)
         try:
             await self._publisher.publish("", queue.name, amqp(token, body_of(token)))
@@ -224,7 +224,7 @@ class RabbitBus:
     async def waiting(self, queue: WorkQueue) -> int:
         """The retry queues are shared by all work, and are counted with the images, of which they hold most."""
         names = [ROUTES[queue].queue, *(self._topology.retry_queues() if queue is WorkQueue.GENERATE else ())]
-        async with self._consume_link.session() as session, within(self._timeout_s):
+        async with self._consume_link.session() as session, deadline(self._timeout_s):
             declared = [await session.raw.queue_declare(name, passive=True) for name in names]
         return sum(each.message_count or 0 for each in declared)
 

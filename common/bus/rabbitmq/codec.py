@@ -16,7 +16,7 @@ from aio_pika.abc import AbstractIncomingMessage
 from aiormq.abc import AbstractChannel as RawChannel
 
 from common.bus.port import DeadLetter
-from common.bus.rabbitmq.deadlines import Down, within
+from common.bus.rabbitmq.deadlines import BrokerUnavailable, deadline
 from common.bus.rabbitmq.topology import ROUTES
 from common.messages import CONTENT_TYPE, Message, iso
 
@@ -61,9 +61,9 @@ class Delivery:
 
     async def _settle(self, what: str, sending: Awaitable[None]) -> None:
         try:
-            async with within(ACK_LIMIT_S):
+            async with deadline(ACK_LIMIT_S):
                 await sending
-        except Down as error:
+        except BrokerUnavailable as error:
             log.debug("the %s of %s is void, it will come again: %s", what, self._tag, error.reason)
 
     @property

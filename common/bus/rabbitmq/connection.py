@@ -21,7 +21,7 @@ from aiormq.abc import AbstractChannel as RawChannel
 from aiormq.connection import DEFAULT_PORTS
 from yarl import URL
 
-from common.bus.rabbitmq.deadlines import Down, closed, reason_of, text_of, within
+from common.bus.rabbitmq.deadlines import BrokerUnavailable, closed, deadline, reason_of, text_of
 from common.domain.errors import Misconfigured
 
 log = logging.getLogger(__name__)
@@ -57,7 +57,7 @@ class Session:
 
 Working = Callable[[], None]
 Use = Callable[[Session, Working], Awaitable[None]]
-Failed = Callable[[Down | Misconfigured, int], None]  # with how many attempts have failed before
+Failed = Callable[[BrokerUnavailable | Misconfigured, int], None]  # with how many attempts have failed before
 
 
 class Link:
@@ -106,13 +106,13 @@ class Link:
                     await self._up.wait()
                 return self._connection
         except TimeoutError:
-            raise Down(self.trouble) from None
+            raise BrokerUnavailable(self.trouble) from None
 
     @asynccontextmanager
     async def session(self, *, confirms: bool = False) -> AsyncIterator[Session]:
         """A channel of one's own. Raises Down."""
         connection = await self.connection()
-        async with within(self.timeout_s):
+        async with deadline(self.timeout_s):
             channel = await connection.channel(publisher_confirms=confirms, on_return_raises=confirms)
             session = Session(channel, await channel.get_underlay_channel())
         try:
@@ -171,7 +171,7 @@ class Link:
             working()
             log.info("%s: connected", self._name)
             error = await lost.get()
-            raise Down("the connection was lost" + (f": {text_of(error)}" if error else ""))
+            raise BrokerUnavailable("the connection was lost" + (f": {text_of(error)}" if error else ""))
         finally:
             self._up.clear()
             self._connection = None
@@ -179,7 +179,7 @@ class Link:
 
     async def _connected(self) -> AbstractConnection:
         place = f"{self._url.host}:{self._url.port or DEFAULT_PORTS[self._url.scheme]}"
-        async with within(self.timeout_s, doing=f"connecting to {place}"):
+        async with deadline(self.timeout_s, doing=f"connecting to {place}"):
             try:
                 return await aio_pika.connect(
                     self._url, client_properties={"connection_name": self._name}, connection_class=_Connection
@@ -195,10 +195,10 @@ class Link:
 
     async def _prepared(self, connection: AbstractConnection) -> None:
         self.preparations += 1
-        async with within(2 * self.timeout_s):  # some forty questions, and queues to make on the first time
+        async with deadline(2 * self.timeout_s):  # some forty questions, and queues to make on the first time
             await self._prepare(connection)
 
-    def _failed(self, error: Down | Misconfigured, attempt: int) -> None:
+    def _failed(self, error: BrokerUnavailable | Misconfigured, attempt: int) -> None:
         if isinstance(error, Misconfigured) and self._ends_when_misconfigured:
             raise error
         reason = reason_of(error)
@@ -235,11 +235,11 @@ async def _keep_trying(live: Callable[[Working], Awaitable[None]], failed: Faile
     while True:
         try:
             await live(working)
-        except (Down, Misconfigured) as error:
+        except (BrokerUnavailable, Misconfigured) as error:
             failed(error, failures)
         except Exception as error:  # the top of a unit of work: the process would live on without its link
             log.exception("an error that was not foreseen; trying again")
-            failed(Down(text_of(error)), failures)
+            failed(BrokerUnavailable(text_of(error)), failures)
         pause_s = min(FIRST_PAUSE_S * 2**failures, LONGEST_PAUSE_S)
         failures += 1
         await asyncio.sleep(pause_s * random.uniform(0.75, 1))  # not all processes at the same moment

@@ -23,7 +23,7 @@ from common.bus.handling import handle, key_of, order_in
 from common.bus.port import DeadLetter, Done, Handler, Outcome, Reject, Retry, WorkQueue
 from common.bus.rabbitmq.codec import Delivery, left_its_wait, letter_of
 from common.bus.rabbitmq.connection import Link, Session, Working
-from common.bus.rabbitmq.deadlines import Down, reason_of, text_of, within
+from common.bus.rabbitmq.deadlines import BrokerUnavailable, deadline, reason_of, text_of
 from common.bus.rabbitmq.topology import ROUTES
 from common.domain.errors import Invalid, Misconfigured, Unavailable
 from common.messages import Command, Tick
@@ -123,7 +123,7 @@ class Worker:
     # -- the channel
 
     async def _use(self, session: Session, working: Working) -> None:
-        async with within(self._link.timeout_s):
+        async with deadline(self._link.timeout_s):
             await session.raw.basic_qos(prefetch_count=self._concurrency)
         self._session, self._tag = session, None
         try:
@@ -138,7 +138,7 @@ class Worker:
         if session.reason is not None:
             log.debug("%s: the channel was closed: %s", self._queue, text_of(session.reason))
 
-    def _failed(self, error: Down | Misconfigured, _: int) -> None:
+    def _failed(self, error: BrokerUnavailable | Misconfigured, _: int) -> None:
         self.trouble = reason_of(error)
         self.tried.set()
         log.warning("%s cannot be consumed, trying again: %s", self._queue, self.trouble)
@@ -153,7 +153,7 @@ class Worker:
             session = self._session
             if session is None or session.lost.is_set():
                 return
-            async with within(self._link.timeout_s):
+            async with deadline(self._link.timeout_s):
                 if self._is_taking and self._tag is None:
                     queue = await session.channel.get_queue(ROUTES[self._queue].queue, ensure=False)
                     self._tag = await queue.consume(partial(self._take, session))
@@ -164,7 +164,9 @@ class Worker:
     async def _switch(self) -> None:
         try:
             await self._adjust()
-        except Down as error:  # the channel is gone, and with it the consumer: the next one will be as it should
+        except (
+            BrokerUnavailable
+        ) as error:  # the channel is gone, and with it the consumer: the next one will be as it should
             log.debug("%s: the consumer could not be switched: %s", self._queue, error.reason)
         while self._pending and not self._is_taking:
             for delivery in self._pending.popleft().deliveries:

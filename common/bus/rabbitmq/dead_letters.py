@@ -14,7 +14,7 @@ from pamqp.commands import Basic
 from common.bus.port import DeadLetter, WorkQueue
 from common.bus.rabbitmq.codec import Delivery, again, letter_of
 from common.bus.rabbitmq.connection import Link
-from common.bus.rabbitmq.deadlines import within
+from common.bus.rabbitmq.deadlines import deadline
 from common.bus.rabbitmq.publisher import Publisher
 from common.bus.rabbitmq.topology import DEAD_QUEUE, ROUTES
 
@@ -62,7 +62,7 @@ class Letters:
         async with self._link.session() as session:
             found: list[tuple[DeadLetter, Delivery]] = []
             while len(found) < FETCH_LIMIT:
-                async with within(self._link.timeout_s):
+                async with deadline(self._link.timeout_s):
                     raw = await session.raw.basic_get(DEAD_QUEUE)
                 if isinstance(raw.delivery, Basic.GetEmpty):
                     break

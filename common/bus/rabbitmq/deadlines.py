@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 CLOSE_LIMIT_S: Final = 2.5  # aiormq waits 2 s for the broker's answer
 
 
-class Down(Unavailable):
+class BrokerUnavailable(Unavailable):
     """The broker does not do what it was asked; `reason` says why, without saying that it is the bus."""
 
     def __init__(self, reason: str) -> None:
@@ -27,10 +27,10 @@ class Down(Unavailable):
 
 
 @asynccontextmanager
-async def within(timeout_s: float, *, doing: str = "") -> AsyncIterator[None]:
-    """Whatever is asked of the broker inside is answered in time, or ends in `Down`.
+async def deadline(timeout_s: float, *, doing: str = "") -> AsyncIterator[None]:
+    """Whatever is asked of the broker inside is answered in time, or ends in `BrokerUnavailable`.
 
-    aiormq raises a CancelledError where a link dies: one that is not meant for this task is `Down` too.
+    aiormq raises a CancelledError where a link dies: one that is not meant for this task is `BrokerUnavailable` too.
     """
     before = cancel_requests()
     prefix = f"{doing}: " if doing else ""
@@ -40,15 +40,15 @@ async def within(timeout_s: float, *, doing: str = "") -> AsyncIterator[None]:
     except asyncio.CancelledError:
         if cancel_requests() > before:
             raise
-        raise Down(f"{prefix}the link was lost") from None
+        raise BrokerUnavailable(f"{prefix}the link was lost") from None
     except TimeoutError as error:
-        raise Down(f"{prefix}the broker did not answer within {timeout_s:g} s") from error
+        raise BrokerUnavailable(f"{prefix}the broker did not answer within {timeout_s:g} s") from error
     except CONNECTION_EXCEPTIONS as error:
-        raise Down(prefix + text_of(error)) from error
+        raise BrokerUnavailable(prefix + text_of(error)) from error
 
 
-def reason_of(error: Down | Misconfigured) -> str:
-    return error.reason if isinstance(error, Down) else error.detail
+def reason_of(error: BrokerUnavailable | Misconfigured) -> str:
+    return error.reason if isinstance(error, BrokerUnavailable) else error.detail
 
 
 def text_of(error: BaseException) -> str:
@@ -68,7 +68,7 @@ async def set_within(event: asyncio.Event, timeout_s: float) -> bool:
 async def closed(closing: Awaitable[None]) -> None:
     """Close what may be gone already, or may never answer."""
     try:
-        async with within(CLOSE_LIMIT_S):
+        async with deadline(CLOSE_LIMIT_S):
             await closing
-    except Down as error:
+    except BrokerUnavailable as error:
         log.debug("closed without the broker's answer: %s", error.reason)

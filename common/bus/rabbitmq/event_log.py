@@ -22,7 +22,7 @@ from common.bus.handling import event_in
 from common.bus.port import After, Logged, Since, Start
 from common.bus.rabbitmq.codec import Delivery
 from common.bus.rabbitmq.connection import FIRST_PAUSE_S, LONGEST_PAUSE_S, Link, Session
-from common.bus.rabbitmq.deadlines import Down, reason_of, within
+from common.bus.rabbitmq.deadlines import BrokerUnavailable, deadline, reason_of
 from common.bus.rabbitmq.topology import LOG_QUEUE
 from common.domain.errors import CursorGone, Misconfigured
 from common.messages import Event
@@ -84,7 +84,7 @@ class EventLog:
                         place = _Place(entry.offset, entry.mark)
                         if entry.event is not None:
                             yield Logged(f"{entry.offset}.{entry.mark}", entry.event)
-            except (Down, Misconfigured) as error:
+            except (BrokerUnavailable, Misconfigured) as error:
                 place = _past_unreadable(place, error)
                 self._failure = reason_of(error)
                 log.warning("the event log cannot be read, trying again: %s", self._failure)
@@ -125,7 +125,7 @@ class _Arrivals:
 
     async def consume(self, offset: Any) -> None:
         self._session.on_lost = lambda: self._waiting.put_nowait(None)
-        async with within(self._timeout_s):
+        async with deadline(self._timeout_s):
             await self._session.raw.basic_qos(prefetch_count=PREFETCH)
             await self._session.raw.basic_consume(LOG_QUEUE, self._take, arguments={"x-stream-offset": offset})
 
@@ -149,7 +149,7 @@ class _Arrivals:
     async def _next(self) -> _Entry:
         delivery = await self._waiting.get()
         if delivery is None:
-            raise Down("the link to the event log was lost") from self._session.reason
+            raise BrokerUnavailable("the link to the event log was lost") from self._session.reason
         self._unacked += 1
         if self._unacked == ACK_EVERY:
             self._unacked = 0
@@ -159,7 +159,7 @@ class _Arrivals:
         return _Entry(int(delivery.headers["x-stream-offset"]), mark, event)
 
     async def _check(self) -> None:
-        async with within(self._timeout_s):
+        async with deadline(self._timeout_s):
             await self._session.raw.queue_declare(LOG_QUEUE, passive=True)
 
     async def _take(self, raw: DeliveredMessage) -> None:
@@ -181,7 +181,7 @@ def _offset(start: Start, place: _Place | None) -> Any:
     return start.moment - MARGIN
 
 
-def _past_unreadable(place: _Place | None, error: Down | Misconfigured) -> _Place | None:
+def _past_unreadable(place: _Place | None, error: BrokerUnavailable | Misconfigured) -> _Place | None:
     """An event whose frame cannot be decoded breaks the link each time it is read: pass over it."""
     if place is None or not isinstance(error.__cause__, InvalidFrameError):
         return place

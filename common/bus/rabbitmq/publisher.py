@@ -15,7 +15,7 @@ from aio_pika.message import Message as AmqpMessage
 
 from common.bus.handling import cancel_requests
 from common.bus.rabbitmq.connection import Link, Session, Working
-from common.bus.rabbitmq.deadlines import Down, reason_of, set_within, text_of
+from common.bus.rabbitmq.deadlines import BrokerUnavailable, reason_of, set_within, text_of
 from common.domain.errors import Misconfigured, Unavailable, Unconfirmed
 
 log = logging.getLogger(__name__)
@@ -87,7 +87,7 @@ class Publisher:
             raise Unconfirmed("bus", "the link was lost") from None
         except PublishError as error:
             await self._repair()
-            raise Down(f"no queue is bound to {exchange} for {key!r}") from error
+            raise BrokerUnavailable(f"no queue is bound to {exchange} for {key!r}") from error
         except DeliveryError as error:
             raise QueueFull(f"a queue behind {exchange or key} refuses the message, it may be full") from error
         except CONNECTION_EXCEPTIONS as error:
@@ -96,7 +96,7 @@ class Publisher:
 
     def _late(self, *, sent: bool, what: str) -> Unavailable:
         if not sent:
-            return Down(self._link.trouble or "no channel to publish on")
+            return BrokerUnavailable(self._link.trouble or "no channel to publish on")
         self._silent_at = asyncio.get_running_loop().time()
         return Unconfirmed("bus", f"the broker did not confirm within {self._link.timeout_s:g} s ({what})")
 
@@ -125,7 +125,7 @@ class Publisher:
         if session.reason is not None:  # of what was under way the outcome is unknown
             log.warning("the channel to publish on was closed: %s", text_of(session.reason))
 
-    def _failed(self, error: Down | Misconfigured, _: int) -> None:
+    def _failed(self, error: BrokerUnavailable | Misconfigured, _: int) -> None:
         log.warning("there is no channel to publish on: %s", reason_of(error))
 
     async def _look_for_alarm(self) -> None:
@@ -141,9 +141,9 @@ class Publisher:
     async def _repair(self) -> None:
         try:
             await self._link.repair()
-        except (Down, Misconfigured) as error:
+        except (BrokerUnavailable, Misconfigured) as error:
             log.warning("what is missing cannot be declared: %s", reason_of(error))
 
 
-class QueueFull(Down):
+class QueueFull(BrokerUnavailable):
     """A queue was full and says so: of the timers' waiting queues that is no failure."""

@@ -13,7 +13,7 @@ from aio_pika.abc import AbstractIncomingMessage
 from common.bus.handling import event_in
 from common.bus.rabbitmq.codec import Delivery
 from common.bus.rabbitmq.connection import Link, Session, Working
-from common.bus.rabbitmq.deadlines import Down, reason_of, within
+from common.bus.rabbitmq.deadlines import BrokerUnavailable, deadline, reason_of
 from common.bus.rabbitmq.topology import Queue, declare_queue
 from common.domain.errors import Misconfigured
 from common.messages import Event
@@ -42,9 +42,9 @@ class Listener:
         if self._link.trouble:
             return
         try:
-            async with self._link.session() as session, within(self._link.timeout_s):
+            async with self._link.session() as session, deadline(self._link.timeout_s):
                 await session.raw.queue_delete(self._queue.name)
-        except Down as error:
+        except BrokerUnavailable as error:
             log.debug("%s is left to expire: %s", self._queue.name, error.reason)
 
     async def _use(self, session: Session, working: Working) -> None:
@@ -56,13 +56,13 @@ class Listener:
         self.trouble = "the listener was lost"
 
     async def _consume(self, session: Session) -> None:
-        async with within(self._link.timeout_s):
+        async with deadline(self._link.timeout_s):
             await declare_queue(session.channel, self._queue)
             await session.raw.basic_qos(prefetch_count=PREFETCH)
             queue = await session.channel.get_queue(self._queue.name, ensure=False)
             await queue.consume(partial(self._take, session))
 
-    def _failed(self, error: Down | Misconfigured, _: int) -> None:
+    def _failed(self, error: BrokerUnavailable | Misconfigured, _: int) -> None:
         self.trouble = reason_of(error)
         self.tried.set()
         log.warning("%s cannot be consumed, trying again: %s", self._queue.name, self.trouble)

@@ -44,7 +44,7 @@ RETRY_S: Final = 1.0
 
 
 @dataclass(frozen=True)
-class Shown:
+class ClientEvent:
     """An event as clients see it: the frame is made once, however many sockets it goes to."""
 
     cursor: str
@@ -69,7 +69,7 @@ class Shown:
         )
 
     @property
-    def as_kept(self) -> Shown:
+    def as_kept(self) -> ClientEvent:
         """Without its preview, thousands of which would fill the buffer; who resumes gets the next one."""
         event = self.event
         if not isinstance(event, ImageProgressed) or event.data.preview is None:
@@ -108,11 +108,11 @@ class LiveEvents:
         self._poll_s = poll_s
         self._data = data
         # every entry read has its place, shown or not: a client's cursor may be of one that was not
-        self._buffer: deque[tuple[str, Shown | None]] = deque(maxlen=backlog)
+        self._buffer: deque[tuple[str, ClientEvent | None]] = deque(maxlen=backlog)
         self._place: dict[str, int] = {}
         self._count = 0
         self._known = Known(bus)
-        self._listeners: dict[str | None, set[Callable[[Shown], None]]] = {}
+        self._listeners: dict[str | None, set[Callable[[ClientEvent], None]]] = {}
         self._waiting: dict[str, set[asyncio.Event]] = {}
         self._marks: dict[str, asyncio.Event] = {}
         self._caught_up = asyncio.Event()
@@ -184,14 +184,14 @@ class LiveEvents:
         if isinstance(event, ImageChanged | ImageDeleted | ImageProgressed):
             is_new = not self._known.is_repeat(event, entry.cursor)
             # one that is read again after a cut was told, and is still there for who resumes
-            shown = Shown(entry.cursor, event, self._data) if is_new else self._again(entry)
+            shown = ClientEvent(entry.cursor, event, self._data) if is_new else self._again(entry)
         self._keep(entry.cursor, shown and shown.as_kept)
         if shown is not None and is_new:
             self._show(shown)
         elif mark := self._marks.get(event.id):
             mark.set()
 
-    def _keep(self, cursor: str, shown: Shown | None) -> None:
+    def _keep(self, cursor: str, shown: ClientEvent | None) -> None:
         if len(self._buffer) == self._buffer.maxlen:
             self._place.pop(self._buffer[0][0], None)
         self._buffer.append((cursor, shown))
@@ -199,7 +199,7 @@ class LiveEvents:
         self._count += 1
         self.cursor = cursor
 
-    def _show(self, shown: Shown) -> None:
+    def _show(self, shown: ClientEvent) -> None:
         metrics.events_shown.labels(shown.event.type).inc()
         for hear in [*self._listeners.get(shown.event.owner, ()), *self._listeners.get(None, ())]:
             hear(shown)
@@ -207,7 +207,7 @@ class LiveEvents:
             for waiting in self._waiting.get(shown.event.subject, ()):
                 waiting.set()
 
-    def since(self, cursor: str) -> list[Shown] | None:
+    def since(self, cursor: str) -> list[ClientEvent] | None:
         """What the buffer holds after the cursor; None where the cursor is older than the buffer."""
         place = self._place.get(cursor)
         if place is None:
@@ -216,7 +216,7 @@ class LiveEvents:
         after = islice(self._buffer, place + 1 - first, None)
         return [shown for _, shown in after if shown is not None]
 
-    async def older(self, cursor: str) -> AsyncIterator[tuple[str, Shown | None]]:
+    async def older(self, cursor: str) -> AsyncIterator[tuple[str, ClientEvent | None]]:
         """What the log itself holds after the cursor, up to where `since` can take over; None for what is not shown.
 
         Raises:
@@ -229,16 +229,16 @@ class LiveEvents:
                 if entry.cursor in self._place:
                     return
 
-    def _again(self, entry: Logged) -> Shown | None:
+    def _again(self, entry: Logged) -> ClientEvent | None:
         """An entry read a second time: shown where it was the first of its event."""
         event = entry.event
         if not isinstance(event, ImageChanged | ImageDeleted | ImageProgressed):
             return None
         is_first = self._known.is_first(event, entry.cursor)
-        return Shown(entry.cursor, event, self._data).as_kept if is_first else None
+        return ClientEvent(entry.cursor, event, self._data).as_kept if is_first else None
 
     @asynccontextmanager
-    async def listening(self, owner: str | None, hear: Callable[[Shown], None]) -> AsyncIterator[None]:
+    async def listening(self, owner: str | None, hear: Callable[[ClientEvent], None]) -> AsyncIterator[None]:
         """Call `hear` with each event of this owner from now on; None is all of them."""
         listeners = self._listeners.setdefault(owner, set())
         listeners.add(hear)

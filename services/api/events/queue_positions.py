@@ -22,7 +22,7 @@ from common.domain.images import Image
 from common.messages import AnyImageEvent, ImageChanged, ImageView
 from common.runtime.clock import Clock
 from common.store.port import Store
-from services.api.events.live import LiveEvents, Shown
+from services.api.events.live import ClientEvent, LiveEvents
 
 log = logging.getLogger(__name__)
 
@@ -134,7 +134,7 @@ class Places:
             log.debug("the place is not known: %s", error)
             return None
 
-    def _hear(self, shown: Shown) -> None:
+    def _hear(self, shown: ClientEvent) -> None:
         if waiting := self._owners.get(shown.event.owner):
             waiting.hear(shown.event)
 

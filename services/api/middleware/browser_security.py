@@ -35,7 +35,7 @@ _ALWAYS: Final = {
 
 
 @web.middleware
-async def browsers(
+async def browser_security(
     request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
 ) -> web.StreamResponse:
     """Refuse what a foreign page must not do; answer the question (preflight) of one that may."""

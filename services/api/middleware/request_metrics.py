@@ -11,7 +11,7 @@ from services.api.context import CONTEXT
 
 
 @web.middleware
-async def measured(
+async def request_metrics(
     request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
 ) -> web.StreamResponse:
     """Outermost, so that problems count as the status they are answered with."""

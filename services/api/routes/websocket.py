@@ -20,7 +20,7 @@ from common.domain.images import Status
 from common.runtime import metrics
 from common.runtime.clock import Clock
 from services.api.context import Call, Operation
-from services.api.events.live import Shown
+from services.api.events.live import ClientEvent
 from services.api.routes.tickets import PROTOCOL
 
 log = logging.getLogger(__name__)
@@ -42,11 +42,11 @@ class Client:
         self.socket = socket
         self._transport = transport
         self._buffer = buffer
-        self._queue: OrderedDict[str, Shown | str] = OrderedDict()
+        self._queue: OrderedDict[str, ClientEvent | str] = OrderedDict()
         self._news = asyncio.Event()
         self.too_slow = asyncio.Event()
 
-    def hear(self, shown: Shown) -> None:
+    def hear(self, shown: ClientEvent) -> None:
         """Queue an event; of progress only the newest is kept. Never waits."""
         self._put(f"progress {shown.event.subject}" if shown.is_progress else shown.cursor, shown)
 
@@ -54,7 +54,7 @@ class Client:
         """Queue a frame of places; only the newest is kept. Never waits."""
         self._put("places", frame)
 
-    def _put(self, key: str, said: Shown | str) -> None:
+    def _put(self, key: str, said: ClientEvent | str) -> None:
         self._queue.pop(key, None)
         self._queue[key] = said
         if len(self._queue) > self._buffer:

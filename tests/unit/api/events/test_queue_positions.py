@@ -21,7 +21,7 @@ from common.runtime.clock import ManualClock, SystemClock
 from common.runtime.settings import read_settings
 from common.store.port import change
 from common.store.sqlite import SqliteStore
-from services.api.events.live import LiveEvents, Shown, plain
+from services.api.events.live import ClientEvent, LiveEvents, plain
 from services.api.events.queue_positions import BEYOND, TOLD_APART, Places, Waiting
 from services.api.routes.websocket import Client
 from services.api.service import api_running
@@ -288,7 +288,7 @@ async def test_the_queue_is_looked_at_for_as_long_as_somebody_waits():
         nobody_waits = await looks_in(20)
         places.expect("local", [image])
         one_waits = await looks_in(20)
-        live._show(Shown("cursor", a_deletion(image), plain))
+        live._show(ClientEvent("cursor", a_deletion(image), plain))
         await looks_in(3)
         it_was_taken = await looks_in(20)
         places.expect("local", [image])
