@@ -146,8 +146,8 @@ class MemoryBus:
             log.exception("a listener failed on %s", event.type)
 
     @asynccontextmanager
-    async def listen(self, types: frozenset[str], hear: Callable[[Event], None]) -> AsyncIterator[None]:
-        listener = (types, hear)
+    async def listen(self, types: frozenset[str], on_event: Callable[[Event], None]) -> AsyncIterator[None]:
+        listener = (types, on_event)
         self._listeners.append(listener)
         try:
             yield

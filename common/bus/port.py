@@ -95,7 +95,7 @@ class Since:
 Start = After | Since
 
 
-class Taking(Protocol):
+class Consumer(Protocol):
     """A consumer at work."""
 
     @property
@@ -134,7 +134,7 @@ class Bus(Protocol):
         Raises as `send` does.
         """
 
-    def work(self, queue: WorkQueue, handler: Handler, *, concurrency: int) -> AbstractAsyncContextManager[Taking]:
+    def work(self, queue: WorkQueue, handler: Handler, *, concurrency: int) -> AbstractAsyncContextManager[Consumer]:
         """Hand each message of the queue to one handler of one process, at most `concurrency` at once here.
 
         A handler must bear being run twice: a message whose worker dies, or whose outcome is lost, comes again. One
@@ -146,8 +146,8 @@ class Bus(Protocol):
         Messages are handled in the order they came, as far as retries and several workers allow.
         """
 
-    def listen(self, types: frozenset[str], hear: Callable[[Event], None]) -> AbstractAsyncContextManager[None]:
-        """Call `hear` with each event of these types published from now on. What is published while the link is
+    def listen(self, types: frozenset[str], on_event: Callable[[Event], None]) -> AbstractAsyncContextManager[None]:
+        """Call `on_event` with each event of these types published from now on. What is published while the link is
         down may come late or, after long, not at all: a hint, not a record."""
 
     def read(self, start: Start) -> AsyncGenerator[Logged]:

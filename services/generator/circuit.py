@@ -9,7 +9,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
-from common.bus.port import Taking
+from common.bus.port import Consumer
 from common.domain.errors import InferenceError, Transient, Unreachable
 from common.runtime import metrics
 
@@ -46,19 +46,19 @@ class Circuit:
         if self._in_a_row >= self._limit:
             self._opened.set()
 
-    async def run(self, taking: Taking) -> None:
+    async def run(self, consumer: Consumer) -> None:
         """Open and close for as long as the consumer works; never returns."""
         while True:
             await self._opened.wait()
             metrics.circuit_open.set(1)
             log.warning("the inference service is down: no work is taken until it answers")
-            await taking.pause()
+            await consumer.pause()
             await self._wait_until_reachable()
             self._in_a_row = 0
             self._opened.clear()
             metrics.circuit_open.set(0)
             log.info("the inference service answers: taking work again")
-            await taking.resume()
+            await consumer.resume()
 
     async def _wait_until_reachable(self) -> None:
         pause_s = self._pause_s

@@ -12,7 +12,7 @@ import aiohttp
 
 from common.application.resources import Resources
 from common.application.write_behind import WriteBehind
-from common.bus.port import Bus, DeadLetter, Done, Outcome, Taking, WorkQueue
+from common.bus.port import Bus, Consumer, DeadLetter, Done, Outcome, WorkQueue
 from common.messages import CancelImage, Event, GenerateImage, Tick
 from common.runtime.settings import Settings
 from services.generator.circuit import Circuit
@@ -58,33 +58,33 @@ async def run_generator(
         )
         async with asyncio.TaskGroup() as group:
             group.create_task(write_behind.run())
-            await _take_work(context, resources.bus, settings, stopping)
+            await _consume(context, resources.bus, settings, stopping)
             write_behind.close()
 
 
-async def _take_work(context: GenerationContext, bus: Bus, settings: Settings, stopping: asyncio.Event) -> None:
+async def _consume(context: GenerationContext, bus: Bus, settings: Settings, stopping: asyncio.Event) -> None:
     async def handle(message: GenerateImage | CancelImage | Tick | DeadLetter) -> Outcome:
         if not isinstance(message, GenerateImage):
             return Done()  # the queue holds nothing else
         return await generate(message, context)
 
-    def hear(event: Event) -> None:
+    def on_event(event: Event) -> None:
         context.stop_work(event.subject)
 
     async with (
-        bus.listen(STOPS_WORK, hear),
-        bus.work(WorkQueue.GENERATE, handle, concurrency=settings.generator_concurrency) as taking,
+        bus.listen(STOPS_WORK, on_event),
+        bus.work(WorkQueue.GENERATE, handle, concurrency=settings.generator_concurrency) as consumer,
         asyncio.TaskGroup() as group,
     ):
-        watching = group.create_task(context.circuit.run(taking))
+        watching = group.create_task(context.circuit.run(consumer))
         log.info("taking work, %d at once", settings.generator_concurrency)
         await stopping.wait()
-        await _finish(taking, settings.grace_period)
+        await _finish(consumer, settings.grace_period)
         watching.cancel()
 
 
-async def _finish(taking: Taking, grace_s: float) -> None:
-    if taking.in_hand:
-        log.info("finishing %d images", taking.in_hand)
-    if not await taking.drain(grace_s):
-        log.warning("giving back %d images", taking.in_hand)
+async def _finish(consumer: Consumer, grace_s: float) -> None:
+    if consumer.in_hand:
+        log.info("finishing %d images", consumer.in_hand)
+    if not await consumer.drain(grace_s):
+        log.warning("giving back %d images", consumer.in_hand)

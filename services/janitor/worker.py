@@ -44,7 +44,7 @@ async def run_janitor(settings: Settings, resources: Resources, *, stopping: asy
         (WorkQueue.DEAD, partial(fail_dead_letter, context=context), 1),
     ]
     async with AsyncExitStack() as stack:
-        takings = [
+        consumers = [
             await stack.enter_async_context(resources.bus.work(queue, handler, concurrency=concurrency))
             for queue, handler, concurrency in work
         ]
@@ -54,4 +54,4 @@ async def run_janitor(settings: Settings, resources: Resources, *, stopping: asy
             await stopping.wait()
             for task in arming:
                 task.cancel()
-        await asyncio.gather(*(taking.drain(settings.grace_period) for taking in takings))
+        await asyncio.gather(*(consumer.drain(settings.grace_period) for consumer in consumers))

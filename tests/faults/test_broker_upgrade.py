@@ -79,10 +79,10 @@ async def leave_something_of_each_kind(url: str) -> Left:
     async with opened(url) as bus:
         for number in range(4):
             await bus.publish(event(number))
-        async with bus.work(WorkQueue.GENERATE, Recorder(Reject("a test")), concurrency=1) as taking:
+        async with bus.work(WorkQueue.GENERATE, Recorder(Reject("a test")), concurrency=1) as consumer:
             await bus.send(rejected)
             await until(lambda: bus.dead_letters(1))
-            assert await taking.drain(10)
+            assert await consumer.drain(10)
         await bus.send(waiting)
         await bus.send(delayed, delay_s=RETRY_DELAY_S)
         assert await bus.arm("timer.purge", interval_s=INTERVAL_S)

@@ -17,7 +17,7 @@ from typing import Any
 from yarl import URL
 
 from common.bus.handling import body_of, tick_of
-from common.bus.port import DeadLetter, Handler, Logged, Reject, Retry, Start, Taking, WorkQueue
+from common.bus.port import Consumer, DeadLetter, Handler, Logged, Reject, Retry, Start, WorkQueue
 from common.bus.rabbitmq.codec import Delivery, again, amqp, dead_headers, letter_of
 from common.bus.rabbitmq.connection import Link
 from common.bus.rabbitmq.consumer import Job, Worker
@@ -173,7 +173,7 @@ class RabbitBus:
     # -- consuming
 
     @asynccontextmanager
-    async def work(self, queue: WorkQueue, handler: Handler, *, concurrency: int) -> AsyncIterator[Taking]:
+    async def work(self, queue: WorkQueue, handler: Handler, *, concurrency: int) -> AsyncIterator[Consumer]:
         async def forward(delivery: Delivery, outcome: Retry | Reject, failures: int) -> None:
             await self._forward(queue, delivery, outcome, failures)
 
@@ -186,7 +186,7 @@ class RabbitBus:
             forward=forward,
             retry_delays=self._topology.retry_delays,
         )
-        async with self._taking(worker):
+        async with self._consuming(worker):
             try:
                 yield worker
             finally:
@@ -194,15 +194,15 @@ class RabbitBus:
         await worker.give_back()
 
     @asynccontextmanager
-    async def listen(self, types: frozenset[str], hear: Callable[[Event], None]) -> AsyncIterator[None]:
+    async def listen(self, types: frozenset[str], on_event: Callable[[Event], None]) -> AsyncIterator[None]:
         queue = listener_queue(f"{self._name}-{secrets.token_hex(4)}", types)
-        listener = Listener(queue, hear, link=self._consume_link)
-        async with self._taking(listener):
+        listener = Listener(queue, on_event, link=self._consume_link)
+        async with self._consuming(listener):
             yield
         await listener.leave()
 
     @asynccontextmanager
-    async def _taking(self, taker: Worker | Listener) -> AsyncIterator[None]:
+    async def _consuming(self, taker: Worker | Listener) -> AsyncIterator[None]:
         """Keep it consuming inside, at work from the start if the broker can be reached."""
         task = self._start(taker.keep())
         self._takers.append(taker)

@@ -24,13 +24,13 @@ PREFETCH: Final = 100
 
 
 class Listener:
-    """`hear` is called in the order of the events; one that raises has heard it."""
+    """`on_event` is called in the order of the events; one that raises has heard it."""
 
-    def __init__(self, queue: Queue, hear: Callable[[Event], None], *, link: Link) -> None:
+    def __init__(self, queue: Queue, on_event: Callable[[Event], None], *, link: Link) -> None:
         self.trouble = "not listening yet"
         self.tried = asyncio.Event()
         self._queue = queue
-        self._hear = hear
+        self._hear = on_event
         self._link = link
 
     async def keep(self) -> None:

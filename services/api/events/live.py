@@ -201,8 +201,8 @@ class LiveEvents:
 
     def _show(self, shown: ClientEvent) -> None:
         metrics.events_shown.labels(shown.event.type).inc()
-        for hear in [*self._listeners.get(shown.event.owner, ()), *self._listeners.get(None, ())]:
-            hear(shown)
+        for on_event in [*self._listeners.get(shown.event.owner, ()), *self._listeners.get(None, ())]:
+            on_event(shown)
         if shown.event.type in FINAL_EVENTS:
             for waiting in self._waiting.get(shown.event.subject, ()):
                 waiting.set()
@@ -238,14 +238,14 @@ class LiveEvents:
         return ClientEvent(entry.cursor, event, self._data).as_kept if is_first else None
 
     @asynccontextmanager
-    async def listening(self, owner: str | None, hear: Callable[[ClientEvent], None]) -> AsyncIterator[None]:
-        """Call `hear` with each event of this owner from now on; None is all of them."""
+    async def listening(self, owner: str | None, on_event: Callable[[ClientEvent], None]) -> AsyncIterator[None]:
+        """Call `on_event` with each event of this owner from now on; None is all of them."""
         listeners = self._listeners.setdefault(owner, set())
-        listeners.add(hear)
+        listeners.add(on_event)
         try:
             yield
         finally:
-            listeners.discard(hear)
+            listeners.discard(on_event)
             if not listeners:
                 self._listeners.pop(owner, None)
 

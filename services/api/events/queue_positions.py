@@ -46,7 +46,7 @@ class Waiting:
             if image.waits_since is not None:
                 self._add(image.id, image.waits_since)
 
-    def hear(self, event: AnyImageEvent) -> None:
+    def on_event(self, event: AnyImageEvent) -> None:
         if isinstance(event, ImageChanged) and event.type == "image.queued" and isinstance(event.data, ImageView):
             self._add(event.subject, event.data.retry_at or event.data.created_at)
         elif self.since.pop(event.subject, None):
@@ -136,7 +136,7 @@ class Places:
 
     def _hear(self, shown: ClientEvent) -> None:
         if waiting := self._owners.get(shown.event.owner):
-            waiting.hear(shown.event)
+            waiting.on_event(shown.event)
 
     @property
     def _is_awaited(self) -> bool:

@@ -46,11 +46,11 @@ class Client:
         self._news = asyncio.Event()
         self.too_slow = asyncio.Event()
 
-    def hear(self, shown: ClientEvent) -> None:
+    def on_event(self, shown: ClientEvent) -> None:
         """Queue an event; of progress only the newest is kept. Never waits."""
         self._put(f"progress {shown.event.subject}" if shown.is_progress else shown.cursor, shown)
 
-    def hear_places(self, frame: str) -> None:
+    def on_queue_positions(self, frame: str) -> None:
         """Queue a frame of places; only the newest is kept. Never waits."""
         self._put("places", frame)
 
@@ -106,7 +106,7 @@ async def live(call: Call) -> web.StreamResponse:
     try:
         await context.live.ready()
         await socket.prepare(request)
-        with context.places.telling(call.owner, client.hear_places):
+        with context.places.telling(call.owner, client.on_queue_positions):
             await _converse(client, call, request.query.get("after"))
     except (ConnectionError, TimeoutError):
         log.debug("a websocket broke off")
@@ -166,14 +166,14 @@ async def _converse(client: Client, call: Call, after: str | None) -> None:
 async def _show(client: Client, call: Call, after: str | None) -> None:
     live_events = call.context.live
     if after is None:
-        async with live_events.listening(call.owner, client.hear):
+        async with live_events.listening(call.owner, client.on_event):
             await _snapshot(client, call, "hello", live_events.cursor)
             await client.write()
         return
     try:
         await _catch_up(client, call, after)
     except CursorGone:
-        async with live_events.listening(call.owner, client.hear):
+        async with live_events.listening(call.owner, client.on_event):
             await _snapshot(client, call, "gap", live_events.cursor)
             await client.write()
 
@@ -202,7 +202,7 @@ async def _catch_up(client: Client, call: Call, after: str) -> None:
             if shown is not None and shown.event.owner == owner:
                 await client.socket.send_str(shown.frame)
     # between the look above and `listening` nothing is awaited: what was missed and what is live meet without a seam
-    async with live_events.listening(owner, client.hear):
+    async with live_events.listening(owner, client.on_event):
         for shown in missed:
             if shown.event.owner == owner:
                 await client.socket.send_str(shown.frame)

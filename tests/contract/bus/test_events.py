@@ -84,12 +84,12 @@ async def test_a_listener_hears_its_types_from_now_on(system: System):
 async def test_a_listener_that_raises_hears_the_next(bus: Bus):
     heard: list = []
 
-    def hear(each) -> None:
+    def on_event(each) -> None:
         heard.append(each)
         if len(heard) == 1:
             raise ValueError("broken")
 
-    async with bus.listen(frozenset({"image.deleted"}), hear):
+    async with bus.listen(frozenset({"image.deleted"}), on_event):
         await bus.publish(event(1))
         await bus.publish(event(2))
         await until(lambda: len(heard) == 2)

@@ -82,10 +82,10 @@ async def test_a_cancellation_out_of_a_library_is_a_failure_as_any(bus: Bus):
             raise asyncio.CancelledError
         return Done()
 
-    async with bus.work(WorkQueue.GENERATE, handler, concurrency=1) as taking:
+    async with bus.work(WorkQueue.GENERATE, handler, concurrency=1) as consumer:
         await bus.send(order())
         await tried.saw(2)
-        assert await taking.drain(LIMIT_S)
+        assert await consumer.drain(LIMIT_S)
 
     assert len(tried.seen) == 2
 

@@ -10,10 +10,10 @@ async def test_a_worker_handles_as_many_at_once_as_it_may(bus: Bus):
     worker = Recorder()
     worker.gate.clear()
 
-    async with bus.work(WorkQueue.GENERATE, worker, concurrency=3) as taking:
+    async with bus.work(WorkQueue.GENERATE, worker, concurrency=3) as consumer:
         await asyncio.gather(*(bus.send(order()) for _ in range(6)))
         await worker.saw(3)
-        in_hand = taking.in_hand
+        in_hand = consumer.in_hand
         worker.gate.set()
         await worker.saw(6)
 
@@ -22,10 +22,10 @@ async def test_a_worker_handles_as_many_at_once_as_it_may(bus: Bus):
 
 async def test_done_forgets_the_message(bus: Bus):
     worker = Recorder(Done())
-    async with bus.work(WorkQueue.GENERATE, worker, concurrency=1) as taking:
+    async with bus.work(WorkQueue.GENERATE, worker, concurrency=1) as consumer:
         await bus.send(order())
         await worker.saw(1)
-        await until(lambda: taking.in_hand == 0)
+        await until(lambda: consumer.in_hand == 0)
 
     later = Recorder()
     sent = order()
@@ -42,14 +42,14 @@ async def test_one_subject_in_hand_shares_the_outcome(bus: Bus):
     worker.gate.clear()
     marker = order("image-2")
 
-    async with bus.work(WorkQueue.GENERATE, worker, concurrency=2) as taking:
+    async with bus.work(WorkQueue.GENERATE, worker, concurrency=2) as consumer:
         await bus.send(order("image-1"))
         await worker.saw(1)
         await bus.send(order("image-1"))
         await bus.send(marker)  # comes after the second: when it is there, the second has been seen
         await worker.saw(2)
         worker.gate.set()
-        assert await taking.drain(LIMIT_S)
+        assert await consumer.drain(LIMIT_S)
 
     assert [message.subject for message in worker.seen] == ["image-1", "image-2"]
     assert await bus.waiting(WorkQueue.GENERATE) == 0
@@ -92,13 +92,13 @@ async def test_pause_leaves_new_work_to_others_and_resume_takes_again(system: Sy
     pausing, other = await system.process(), await system.process()
     first, second = Recorder(), Recorder()
 
-    async with pausing.work(WorkQueue.GENERATE, first, concurrency=1) as taking:
-        await taking.pause()
+    async with pausing.work(WorkQueue.GENERATE, first, concurrency=1) as consumer:
+        await consumer.pause()
         await pausing.send(order("image-1"))
         async with other.work(WorkQueue.GENERATE, second, concurrency=1) as other_taking:
             await second.saw(1)
             await other_taking.drain(LIMIT_S)
-        await taking.resume()
+        await consumer.resume()
         await pausing.send(order("image-2"))
         await first.saw(1)
 
@@ -110,10 +110,10 @@ async def test_pause_lets_what_is_in_hand_go_on(bus: Bus):
     worker = Recorder(Reject("handled"))
     worker.gate.clear()
 
-    async with bus.work(WorkQueue.GENERATE, worker, concurrency=1) as taking:
+    async with bus.work(WorkQueue.GENERATE, worker, concurrency=1) as consumer:
         await bus.send(order())
         await worker.saw(1)
-        await taking.pause()
+        await consumer.pause()
         worker.gate.set()
         await until(lambda: has_letters(bus))
 
@@ -125,13 +125,13 @@ async def test_drain_waits_for_what_is_in_hand_and_takes_nothing_new(bus: Bus):
     worker.gate.clear()
     first, second = order(), order()
 
-    async with bus.work(WorkQueue.GENERATE, worker, concurrency=1) as taking:
+    async with bus.work(WorkQueue.GENERATE, worker, concurrency=1) as consumer:
         await bus.send(first)
         await worker.saw(1)
-        in_time = await taking.drain(0.01)
+        in_time = await consumer.drain(0.01)
         await bus.send(second)
         worker.gate.set()
-        drained = await taking.drain(LIMIT_S)
+        drained = await consumer.drain(LIMIT_S)
 
     assert (in_time, drained) == (False, True)
     assert worker.ids == [first.id]

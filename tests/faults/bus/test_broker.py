@@ -22,13 +22,13 @@ async def test_01_02_53_a_broker_restart_loses_nothing_and_repeats_nothing(rabbi
     events = [event(number) for number in range(10)]
     orders = [order() for _ in range(3)]
     working, ticking = Recorder(), Recorder()
-    async with opened(rabbitmq.fresh_vhost()) as bus, bus.work(WorkQueue.GENERATE, working, concurrency=1) as taking:
+    async with opened(rabbitmq.fresh_vhost()) as bus, bus.work(WorkQueue.GENERATE, working, concurrency=1) as consumer:
         reading = Reading(bus)
         await bus.arm("timer.purge", interval_s=4)  # it falls due while the broker is down
         # a broker that is killed within half a second of declaring a queue may forget it (Ra's directory, 3.10)
         await bus.send(order(), delay_s=1)
         await working.saw(1)
-        await taking.pause()
+        await consumer.pause()
         await asyncio.gather(*(bus.send(each) for each in orders))
         for each in events[:5]:
             await bus.publish(each)
@@ -44,7 +44,7 @@ async def test_01_02_53_a_broker_restart_loses_nothing_and_repeats_nothing(rabbi
         for each in events[5:]:
             await bus.publish(each)
         await reading.saw(10)
-        await taking.resume()
+        await consumer.resume()
         await working.saw(4)
         async with bus.work(WorkQueue.PURGE, ticking, concurrency=1):
             await ticking.saw(1)
@@ -63,7 +63,7 @@ async def test_04_work_goes_on_when_every_connection_is_closed(rabbitmq: RabbitM
     first, second = order(), order()
     url = rabbitmq.fresh_vhost()
     async with opened(url) as bus:
-        async with bus.work(WorkQueue.GENERATE, worker, concurrency=1) as taking:
+        async with bus.work(WorkQueue.GENERATE, worker, concurrency=1) as consumer:
             await bus.send(first)
             await worker.saw(1)
 
@@ -74,7 +74,7 @@ async def test_04_work_goes_on_when_every_connection_is_closed(rabbitmq: RabbitM
             await is_well(bus)
             await bus.send(second)
             await worker.saw(2)
-            assert await taking.drain(5)
+            assert await consumer.drain(5)
 
         assert worker.ids == [first.id, second.id]
         assert await bus.waiting(WorkQueue.GENERATE) == 0
@@ -89,9 +89,9 @@ async def test_08_under_an_alarm_publishing_stops_and_acks_go_on(rabbitmq: Rabbi
         try:
             with pytest.raises(Unconfirmed):
                 await bus.publish(event(1))
-            async with bus.work(WorkQueue.GENERATE, worker, concurrency=1) as taking:
+            async with bus.work(WorkQueue.GENERATE, worker, concurrency=1) as consumer:
                 await worker.saw(3)
-                assert await taking.drain(5)
+                assert await consumer.drain(5)
             await until(lambda: "memory is full" in bus.trouble)
         finally:
             await asyncio.to_thread(rabbitmq.ctl, "set_vm_memory_high_watermark", "0.4")
@@ -106,13 +106,13 @@ async def test_12_a_channel_that_the_broker_closes_is_opened_again(vhost: str, c
     caplog.set_level(logging.DEBUG, "common.bus.rabbitmq.consumer")
     worker = Recorder()
     worker.gate.clear()
-    async with opened(vhost) as bus, bus.work(WorkQueue.GENERATE, worker, concurrency=1) as taking:
+    async with opened(vhost) as bus, bus.work(WorkQueue.GENERATE, worker, concurrency=1) as consumer:
         await bus.send(order())
         await worker.saw(1)
-        await taking._session.raw.basic_ack(999)  # PRECONDITION_FAILED, unknown delivery tag
+        await consumer._session.raw.basic_ack(999)  # PRECONDITION_FAILED, unknown delivery tag
         await until(lambda: "is still in hand" in caplog.text)
         worker.gate.set()
-        assert await taking.drain(5)
+        assert await consumer.drain(5)
 
         assert len(worker.seen) == 1
         assert await bus.waiting(WorkQueue.GENERATE) == 0

@@ -209,7 +209,7 @@ async def test_of_places_a_slow_client_gets_the_newest_only():
 
     client = Client(SimpleNamespace(send_str=send_str), None, buffer=8)  # type: ignore[arg-type]
     for number in range(20):
-        client.hear_places(f"frame {number}")
+        client.on_queue_positions(f"frame {number}")
     writing = asyncio.create_task(client.write())
     await asyncio.sleep(0)
     writing.cancel()

@@ -72,9 +72,9 @@ def claimed(image):
 async def test_notes_are_written_together_at_the_latest_when_it_closes(store):
     images = await inserted(store, 20)
 
-    async with at_work(store) as taking:
+    async with at_work(store) as consumer:
         for image in images:
-            await taking.take(image.id, SENT)
+            await consumer.take(image.id, SENT)
 
     assert await store.several([image.id for image in images]) == {image.id: SENT(image) for image in images}
     assert store.writes == 1
@@ -84,9 +84,9 @@ async def test_a_note_that_the_record_no_longer_wants_changes_nothing(store):
     (image,) = await inserted(store)
     running = claimed(image)
 
-    async with at_work(store) as taking:
+    async with at_work(store) as consumer:
         await store.replace(running)
-        await taking.take(image.id, SENT)
+        await consumer.take(image.id, SENT)
 
     assert await store.get(image.id) == running
 
@@ -99,8 +99,8 @@ async def test_a_note_is_applied_again_where_another_writer_was_faster(store):
         await store.replace(pinned)
 
     store.between = pin
-    async with at_work(store) as taking:
-        await taking.take(image.id, SENT)
+    async with at_work(store) as consumer:
+        await consumer.take(image.id, SENT)
 
     assert await store.get(image.id) == SENT(pinned)
 
@@ -108,9 +108,9 @@ async def test_a_note_is_applied_again_where_another_writer_was_faster(store):
 async def test_a_record_that_is_gone_needs_no_note(store):
     (image,) = await inserted(store)
 
-    async with at_work(store) as taking:
+    async with at_work(store) as consumer:
         await store.remove(image)
-        await taking.take(image.id, SENT)
+        await consumer.take(image.id, SENT)
 
     assert await store.get(image.id) is None
 
@@ -120,8 +120,8 @@ async def test_notes_that_the_store_does_not_take_are_left_to_the_janitor(store,
     store.is_away = True
 
     with caplog.at_level(logging.WARNING):
-        async with at_work(store) as taking:
-            await taking.take(image.id, SENT)
+        async with at_work(store) as consumer:
+            await consumer.take(image.id, SENT)
 
     assert await store.get(image.id) == image
     assert "1 notes are lost, the janitor sends again" in caplog.text
@@ -130,9 +130,9 @@ async def test_notes_that_the_store_does_not_take_are_left_to_the_janitor(store,
 async def test_beyond_what_may_wait_a_note_is_written_at_once(store, monkeypatch):
     monkeypatch.setattr(write_behind, "MOST", 1)
     first, second = await inserted(store, 2)
-    taking = WriteBehind(store)
+    consumer = WriteBehind(store)
 
-    await taking.take(first.id, SENT)
-    await taking.take(second.id, SENT)
+    await consumer.take(first.id, SENT)
+    await consumer.take(second.id, SENT)
 
     assert await store.get(second.id) == SENT(second)
