@@ -99,17 +99,17 @@ async def requests(folder: Path, broker: servers.RabbitMQ, stub: servers.Stub, *
     table = Table(f"Requests on RabbitMQ and SQLite, ms, one at a time: {size} each", columns, head="request")
     for number in range(rounds):
         path = folder / f"api-{number}"
-        house = servers.house(path, bus_url=broker.fresh_vhost(), stub_url=stub.url, generators=0)
-        async with servers.opened(house), aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
-            async with http.post(f"{house.url}/v1/images/generations", data=ORDER, headers=HEADERS) as response:
+        cluster = servers.cluster(path, bus_url=broker.fresh_vhost(), stub_url=stub.url, generators=0)
+        async with servers.opened(cluster), aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
+            async with http.post(f"{cluster.url}/v1/images/generations", data=ORDER, headers=HEADERS) as response:
                 image = await response.json()
             asks = {
-                "POST, 202": posting(http, house.url),
-                "GET one image": getting(http, f"{house.url}/api/images/{image['id']}/"),
+                "POST, 202": posting(http, cluster.url),
+                "GET one image": getting(http, f"{cluster.url}/api/images/{image['id']}/"),
             }
             for name, ask in asks.items():
                 times = await timed(ask, size)
-                watch = Watch({"api": [house.services["api"].pid]})
+                watch = Watch({"api": [cluster.services["api"].pid]})
                 a_second = await rate(ask, size)
                 spent = watch.spent()["api"] / size * 1000
                 table.add(name, **quantiles(times), a_second=a_second, api_CPU_ms=spent)
@@ -195,9 +195,9 @@ async def history(folder: Path, stub: servers.Stub, *, size: int, rounds: int, m
         say(f"filled {count}")
     for number in range(rounds):
         for count, path in paths.items():
-            house = servers.house(path, bus_url=None, stub_url=stub.url)
-            async with servers.opened(house), aiohttp.ClientSession() as http:
-                base = f"{house.url}/api/images/history/?perPage={PAGE}"
+            cluster = servers.cluster(path, bus_url=None, stub_url=stub.url)
+            async with servers.opened(cluster), aiohttp.ClientSession() as http:
+                base = f"{cluster.url}/api/images/history/?perPage={PAGE}"
                 for name, query in (
                     ("first page", ""),
                     ("cursor in the middle", f"&cursor={middles[count]}"),

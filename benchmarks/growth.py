@@ -21,8 +21,8 @@ WARM_UP = 20
 NOTHING = "0 on record"
 
 
-async def measure(house: servers.House, table: Table, row: str, *, size: int, queued: int = 0) -> None:
-    async with servers.opened(house), load(house.url) as ordering:
+async def measure(cluster: servers.Cluster, table: Table, row: str, *, size: int, queued: int = 0) -> None:
+    async with servers.opened(cluster), load(cluster.url) as ordering:
         await ordering.flood(WARM_UP)
         ordering.forget()
         if queued:
@@ -30,7 +30,7 @@ async def measure(house: servers.House, table: Table, row: str, *, size: int, qu
             waiting = asyncio.create_task(ordering.flood(queued))
             while len(ordering.answered) < queued:
                 await asyncio.sleep(0.05)
-        pids = {alias: [service.pid] for alias, service in house.services.items()}
+        pids = {alias: [service.pid] for alias, service in cluster.services.items()}
         watch = Watch({**pids, "broker": servers.broker_pids()})
         if queued:
             ended = len(ordering.ended)
@@ -69,18 +69,20 @@ async def main(size: int, rounds: int, most: int = ON_RECORD[-1]) -> None:
             for number in range(rounds):
                 for count in counts:
                     path = folder / f"growth-{count}-{number}"
-                    house = servers.house(path, bus_url=broker.fresh_vhost(), stub_url=stub.url, RETENTION_DAYS="36500")
+                    cluster = servers.cluster(
+                        path, bus_url=broker.fresh_vhost(), stub_url=stub.url, RETENTION_DAYS="36500"
+                    )
                     if count:
                         # the same file again in the next round: some hundred more do not matter beside it
                         filled[count].rename(path / "darkroom.db")
-                    await measure(house, table, f"{count:,} on record", size=size)
+                    await measure(cluster, table, f"{count:,} on record", size=size)
                     if count:
                         shutil.move(path / "darkroom.db", filled[count])
                         for rest in ("-wal", "-shm"):
                             (path / f"darkroom.db{rest}").unlink(missing_ok=True)
                 path = folder / f"growth-queued-{number}"
-                house = servers.house(path, bus_url=broker.fresh_vhost(), stub_url=stub.url)
-                await measure(house, table, f"{QUEUED:,} queued", size=size, queued=QUEUED)
+                cluster = servers.cluster(path, bus_url=broker.fresh_vhost(), stub_url=stub.url)
+                await measure(cluster, table, f"{QUEUED:,} queued", size=size, queued=QUEUED)
                 say(f"round {number + 1}: growth")
     for row in list(table.rows):
         # no orders are taken while the queue is worked off: there, what a generator spends is compared

@@ -24,7 +24,7 @@ from common.domain.images import Status
 from common.messages import ImageChanged, view
 from common.runtime.clock import SystemClock
 from common.runtime.settings import Settings
-from tests.house import House
+from tests.cluster import Cluster
 
 PER_S = 30  # events a second: 1,000 sockets then have 30,000 deliveries
 IDLE = 10_000
@@ -100,11 +100,11 @@ async def tell(bus: Bus, count: int, *, per_s: float) -> None:
         await bus.publish(an_event())
 
 
-async def fan_out(house: House, bus: Bus, table: Table, *, size: int) -> None:
-    api = house.services["api"].pid
+async def fan_out(cluster: Cluster, bus: Bus, table: Table, *, size: int) -> None:
+    api = cluster.services["api"].pid
     for sockets in (1, 10, 100, 1000):
         events = size
-        async with hearing(house.api_port) as ears:
+        async with hearing(cluster.api_port) as ears:
             await ears.do(f"open {sockets}")
             await tell(bus, 5, per_s=PER_S)
             await ears.do("wait 5")
@@ -125,9 +125,9 @@ async def fan_out(house: House, bus: Bus, table: Table, *, size: int) -> None:
         table.add(f"{sockets:,} sockets", **row)
 
 
-async def idle(house: House, table: Table) -> None:
-    api = house.services["api"].pid
-    async with hearing(house.api_port) as first, hearing(house.api_port) as second:
+async def idle(cluster: Cluster, table: Table) -> None:
+    api = cluster.services["api"].pid
+    async with hearing(cluster.api_port) as first, hearing(cluster.api_port) as second:
         await first.do("open 10")
         before = memory_mib([api], what="VmRSS")
         for ears in (first, second):
@@ -145,14 +145,14 @@ async def idle(house: House, table: Table) -> None:
         )
 
 
-async def resume(house: House, bus: Bus, table: Table) -> None:
+async def resume(cluster: Cluster, bus: Bus, table: Table) -> None:
     """1,000 sockets; the api stops, 50 events are missed, it starts again, and all come back with their cursor."""
-    api = house.services["api"]
-    async with hearing(house.api_port) as ears:
+    api = cluster.services["api"]
+    async with hearing(cluster.api_port) as ears:
         await ears.do("open 1000")
         await tell(bus, 3, per_s=PER_S)
         await ears.do("wait 3")
-        cursor = await _cursor(house)
+        cursor = await _cursor(cluster)
         await api.stop()
         await tell(bus, MISSED, per_s=1000)
         await ears.do("close")
@@ -175,9 +175,9 @@ async def resume(house: House, bus: Bus, table: Table) -> None:
     )
 
 
-async def _cursor(house: House) -> str:
+async def _cursor(cluster: Cluster) -> str:
     """Where the log ends: what a fresh socket's hello says."""
-    async with hearing(house.api_port) as one:
+    async with hearing(cluster.api_port) as one:
         return str((await one.do("open 1"))["cursor"])
 
 
@@ -193,7 +193,7 @@ async def main(size: int, rounds: int) -> None:
         async with servers.stub(folder) as stub:
             for number in range(rounds):
                 bus_url = broker.fresh_vhost()
-                house = servers.house(
+                cluster = servers.cluster(
                     Path(folder / f"live-{number}"),
                     bus_url=bus_url,
                     stub_url=stub.url,
@@ -201,12 +201,12 @@ async def main(size: int, rounds: int) -> None:
                     WEBSOCKETS_PER_OWNER="20000",
                 )
                 async with (
-                    servers.opened(house),
+                    servers.opened(cluster),
                     open_bus(Settings(bus_url=bus_url), name="bench", clock=SystemClock()) as bus,
                 ):
-                    await fan_out(house, bus, fan, size=size)
-                    await resume(house, bus, coming_back)
-                    await idle(house, idling)
+                    await fan_out(cluster, bus, fan, size=size)
+                    await resume(cluster, bus, coming_back)
+                    await idle(cluster, idling)
                 say(f"round {number + 1}: live")
     finish("live", [fan, idling, coming_back], size=size, rounds=rounds)
 

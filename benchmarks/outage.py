@@ -10,15 +10,15 @@ from pathlib import Path
 
 import aiohttp
 
+from tests.faults.fault_cluster import fault_cluster
 from tests.faults.outage import outage
-from tests.faults.scene import scene
 from tests.servers.rabbitmq import RabbitMQ, open_broker
 
 
 async def run(folder: Path, broker: RabbitMQ, how: str, seconds: float) -> bool:
     folder.mkdir()
     async with (
-        scene(folder, broker.fresh_vhost()) as stage,
+        fault_cluster(folder, broker.fresh_vhost()) as stage,
         aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http,
     ):
         away = await outage(stage, http, broker, how=how, seconds=seconds)

@@ -139,10 +139,10 @@ async def contender(name: str, grounds: Grounds, folder: Path) -> AsyncIterator[
         with alone(grounds, folder) as found:
             yield found
     elif name == DARKROOM:
-        house = servers.house(folder, bus_url=grounds.broker.fresh_vhost(), stub_url=grounds.stub.url)
-        async with servers.opened(house):
-            workers = [service.pid for alias, service in house.services.items() if alias.startswith("generator")]
-            yield Darkroom(house.url, workers)
+        cluster = servers.cluster(folder, bus_url=grounds.broker.fresh_vhost(), stub_url=grounds.stub.url)
+        async with servers.opened(cluster):
+            workers = [service.pid for alias, service in cluster.services.items() if alias.startswith("generator")]
+            yield Darkroom(cluster.url, workers)
     else:
         with peer(name, grounds, folder) as ready:
             yield ready
@@ -189,8 +189,8 @@ async def latency(grounds: Grounds, *, size: int, rounds: int) -> Table:
             found: dict[str, list[float]] = {}
             for where, bus_url in (("one process", None), ("RabbitMQ", grounds.broker.fresh_vhost())):
                 path = grounds.folder / f"latency-{where.replace(' ', '-')}-{sample.replace(' ', '-')}-{rate}-{number}"
-                house = servers.house(path, bus_url=bus_url, stub_url=grounds.stub.url)
-                async with servers.opened(house), load(house.url) as ordering:
+                cluster = servers.cluster(path, bus_url=bus_url, stub_url=grounds.stub.url)
+                async with servers.opened(cluster), load(cluster.url) as ordering:
                     await ordering.flood(WARM_UP)
                     ordering.forget()
                     times = await ordering.drip(min(size, rate * 12), per_s=rate)

@@ -11,13 +11,13 @@ import sys
 import tempfile
 from pathlib import Path
 
+from tests.faults.fault_cluster import fault_cluster
 from tests.faults.old_images import purge_with_kills
-from tests.faults.scene import scene
 from tests.servers.rabbitmq import open_broker
 
 
 async def run(count: int, kills: int, folder: Path, bus_url: str) -> int:
-    async with scene(folder, bus_url) as stage:
+    async with fault_cluster(folder, bus_url) as stage:
         purged = await purge_with_kills(stage, old=count, kills=kills, batch=500)
         print(f"images purged          {purged.images} (and 40 kept: young or pinned)")
         print(f"janitors killed        {', '.join(stage.faults) or 'none'}")

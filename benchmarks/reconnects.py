@@ -15,7 +15,7 @@ from pathlib import Path
 
 import aiohttp
 
-from tests.faults.scene import Scene, scene
+from tests.faults.fault_cluster import FaultCluster, fault_cluster
 from tests.faults.stream import Silent, Speaker, reconnecting
 from tests.servers.rabbitmq import open_broker
 
@@ -26,7 +26,10 @@ PROMPT = "a lighthouse at dusk, stormy sea, " * 60  # 2 kB, so that a socket tha
 
 
 async def resume(folder: Path, bus_url: str, count: int, seed: int) -> bool:
-    async with scene(folder, bus_url) as stage, aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
+    async with (
+        fault_cluster(folder, bus_url) as stage,
+        aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http,
+    ):
         for alias in ("api-1", "api-2"):
             await stage.add_service("api", alias=alias, WEBSOCKETS_PER_OWNER="100")
         await stage.start()
@@ -48,7 +51,7 @@ async def silence(folder: Path, bus_url: str, seconds: float) -> None:
     """The delay from publish to receipt at readers, in turn without and with a client beside them that never reads."""
     p50s: dict[str, list[float]] = {"alone": [], "with one that never reads": []}
     p99s: dict[str, list[float]] = {name: [] for name in p50s}
-    async with scene(folder, bus_url) as stage, aiohttp.ClientSession() as http:
+    async with fault_cluster(folder, bus_url) as stage, aiohttp.ClientSession() as http:
         await stage.add_service("api", WEBSOCKETS_PER_OWNER="100")
         await stage.start()
         for name in list(p50s) * ROUNDS:
@@ -66,7 +69,7 @@ async def silence(folder: Path, bus_url: str, seconds: float) -> None:
     print(f"closed, of {ROUNDS} that never read: {closed}")
 
 
-async def _delays(stage: Scene, http: aiohttp.ClientSession, seconds: float) -> list[float]:
+async def _delays(stage: FaultCluster, http: aiohttp.ClientSession, seconds: float) -> list[float]:
     delays: list[float] = []
     sent: dict[str, float] = {}
 

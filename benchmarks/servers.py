@@ -17,7 +17,7 @@ from pathlib import Path
 import aiohttp
 
 from benchmarks.samples import SAMPLES
-from tests.house import House, running
+from tests.cluster import Cluster, running
 from tests.servers import rabbitmq
 from tests.servers.process import Process, free_ports
 from tests.servers.rabbitmq import RabbitMQ
@@ -178,10 +178,10 @@ def worker(command: list[str], env: dict[str, str], log: Path) -> Iterator[int]:
             process.wait()
 
 
-def house(path: Path, *, bus_url: str | None, stub_url: str, generators: int = 2, **settings: str) -> House:
+def cluster(path: Path, *, bus_url: str | None, stub_url: str, generators: int = 2, **settings: str) -> Cluster:
     """Darkroom: in one process without a bus, else api, generators and janitor on RabbitMQ."""
     path.mkdir(parents=True, exist_ok=True)
-    found = House(path, **{**SETTINGS, "INFERENCE_SERVICE_URL": stub_url, **settings})
+    found = Cluster(path, **{**SETTINGS, "INFERENCE_SERVICE_URL": stub_url, **settings})
     if bus_url is None:
         found.add("up")
         return found

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from benchmarks import servers
 from benchmarks.measuring import Table, Watch, arguments, finish, memory_mib, say
-from tests.house import House
+from tests.cluster import Cluster
 
 DARKROOM = [sys.executable, "-m", "services"]
 
@@ -22,16 +22,16 @@ async def starts(folder: Path, broker: servers.RabbitMQ, stub: servers.Stub, tab
     began = time.perf_counter()
     subprocess.run([*DARKROOM, "--help"], check=True, capture_output=True, cwd=servers.ROOT)
     table.add("`darkroom --help`", seconds=time.perf_counter() - began)
-    house = House(folder / f"start-up-{number}", **servers.SETTINGS)
-    house.folder.mkdir()
-    house.add("up")
-    await _start(house, "up", table, "`make run` to ready, cold")
-    status = await house.services["up"].stop()
+    cluster = Cluster(folder / f"start-up-{number}", **servers.SETTINGS)
+    cluster.folder.mkdir()
+    cluster.add("up")
+    await _start(cluster, "up", table, "`make run` to ready, cold")
+    status = await cluster.services["up"].stop()
     if status:
         raise RuntimeError(f"up ended with {status}")
-    await _start(house, "up", table, "`make run` to ready, again")
-    await house.kill()
-    services = servers.house(
+    await _start(cluster, "up", table, "`make run` to ready, again")
+    await cluster.kill()
+    services = servers.cluster(
         folder / f"start-services-{number}", bus_url=broker.fresh_vhost(), stub_url=stub.url, generators=1
     )
     for alias in list(services.services):
@@ -39,8 +39,8 @@ async def starts(folder: Path, broker: servers.RabbitMQ, stub: servers.Stub, tab
     await services.kill()
 
 
-async def _start(house: House, alias: str, table: Table, row: str) -> None:
-    service = house.services[alias]
+async def _start(cluster: Cluster, alias: str, table: Table, row: str) -> None:
+    service = cluster.services[alias]
     began = time.perf_counter()
     await service.start()
     await service.ready()
@@ -50,11 +50,11 @@ async def _start(house: House, alias: str, table: Table, row: str) -> None:
 async def idle(
     folder: Path, broker: servers.RabbitMQ, stub: servers.Stub, table: Table, *, number: int, s: int
 ) -> None:
-    house = servers.house(folder / f"idle-{number}", bus_url=broker.fresh_vhost(), stub_url=stub.url, generators=1)
-    alone = servers.house(folder / f"idle-up-{number}", bus_url=None, stub_url=stub.url)
-    async with servers.opened(house), servers.opened(alone):
+    cluster = servers.cluster(folder / f"idle-{number}", bus_url=broker.fresh_vhost(), stub_url=stub.url, generators=1)
+    alone = servers.cluster(folder / f"idle-up-{number}", bus_url=None, stub_url=stub.url)
+    async with servers.opened(cluster), servers.opened(alone):
         groups = {
-            **{alias.removesuffix("-1"): [service.pid] for alias, service in house.services.items()},
+            **{alias.removesuffix("-1"): [service.pid] for alias, service in cluster.services.items()},
             "everything in one process": [alone.services["up"].pid],
         }
         await asyncio.sleep(2)

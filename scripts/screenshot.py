@@ -24,7 +24,7 @@ sys.path.insert(0, str(ROOT))
 from playwright.async_api import Browser, BrowserContext, Page, async_playwright  # noqa: E402 - after the path
 
 from tests.browser.conftest import FLAGS  # noqa: E402
-from tests.house import House, embedded, front_end  # noqa: E402
+from tests.cluster import Cluster, embedded, front_end  # noqa: E402
 from tests.servers import chromium  # noqa: E402
 
 README: Final = ROOT / "docs" / "playground.png"
@@ -86,23 +86,23 @@ def main() -> None:
 
 async def take(chromium_path: str, folder: Path | None) -> None:
     with tempfile.TemporaryDirectory() as scratch:
-        async with embedded(Path(scratch)) as house, browser_at(chromium_path) as browser:
-            await fill_gallery(house)
+        async with embedded(Path(scratch)) as cluster, browser_at(chromium_path) as browser:
+            await fill_gallery(cluster)
             # from now on painting takes its time, so that it can be seen
-            up = house.services["up"]
+            up = cluster.services["up"]
             up.env.update(SLOWLY)
             await up.stop()
-            await house.start()
-            await take_page(browser, house.url, "desk-dark", README)
+            await cluster.start()
+            await take_page(browser, cluster.url, "desk-dark", README)
             if folder is not None:
                 for look in LOOKS:
-                    await take_page(browser, house.url, look, folder / f"{look}.png")
-                    await take_picture(browser, house.url, look, folder / f"{look}-picture.png")
+                    await take_page(browser, cluster.url, look, folder / f"{look}.png")
+                    await take_picture(browser, cluster.url, look, folder / f"{look}-picture.png")
 
 
-async def fill_gallery(house: House) -> None:
+async def fill_gallery(cluster: Cluster) -> None:
     order = random.Random(3)
-    async with front_end(house.url) as client:
+    async with front_end(cluster.url) as client:
         for number, prompt in enumerate(reversed(PROMPTS)):
             width, height = SIZES[order.randrange(len(SIZES))]
             image = await client.order(prompt=prompt, width=width, height=height, steps=30, seed=number)

@@ -19,7 +19,7 @@ def build_health_app(*, bus: Bus, store: Store) -> web.Application:
         return _answer({})
 
     async def ready(_request: web.Request) -> web.Response:
-        return _answer(await _trouble_of(bus, store))
+        return _answer(await _unready_reasons(bus, store))
 
     app = web.Application()
     app.router.add_get("/healthz", alive)
@@ -28,9 +28,9 @@ def build_health_app(*, bus: Bus, store: Store) -> web.Application:
     return app
 
 
-async def _trouble_of(bus: Bus, store: Store) -> dict[str, str]:
+async def _unready_reasons(bus: Bus, store: Store) -> dict[str, str]:
     """What keeps this process from working, by name; empty when it is ready."""
-    found = {"bus": bus.trouble} if bus.trouble else {}
+    found = {"bus": bus.unready_reason} if bus.unready_reason else {}
     try:
         await store.check()
     except Unavailable as error:
@@ -38,6 +38,6 @@ async def _trouble_of(bus: Bus, store: Store) -> dict[str, str]:
     return found
 
 
-def _answer(trouble: dict[str, str]) -> web.Response:
-    body = {"status": "unavailable" if trouble else "ok", "trouble": trouble}
-    return web.Response(status=503 if trouble else 200, text=json.dumps(body), content_type="application/json")
+def _answer(reasons: dict[str, str]) -> web.Response:
+    body = {"status": "unavailable" if reasons else "ok", "trouble": reasons}
+    return web.Response(status=503 if reasons else 200, text=json.dumps(body), content_type="application/json")

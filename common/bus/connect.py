@@ -13,7 +13,7 @@ from common.runtime.settings import Settings
 def open_bus(settings: Settings, *, name: str, clock: Clock) -> AbstractAsyncContextManager[Bus]:
     """The bus of this process; `name` is the service's, as its connections and its messages show it.
 
-    A broker that does not answer yet is no error: `trouble` says so until it does.
+    A broker that does not answer yet is no error: `unready_reason` says so until it does.
 
     Raises:
         Misconfigured: no such kind of bus; on entering, what an operator has to mend: credentials, a queue's arguments.

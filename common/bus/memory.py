@@ -75,7 +75,7 @@ class MemoryBus:
             reader.set()
 
     @property
-    def trouble(self) -> str:
+    def unready_reason(self) -> str:
         return "the bus is closed" if self._closed else ""
 
     async def send(self, command: Command, *, delay_s: float = 0) -> None:

@@ -171,5 +171,5 @@ class Bus(Protocol):
         """Forget a dead letter; False if there is none of this id."""
 
     @property
-    def trouble(self) -> str:
+    def unready_reason(self) -> str:
         """Why the bus is of no use at the moment; empty when it is ready."""

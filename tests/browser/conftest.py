@@ -9,9 +9,9 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import BrowserContext, async_playwright, expect
 
-from tests.browser.easel import CAPABILITIES
+from tests.browser.inference_stub import CAPABILITIES
 from tests.browser.visit import Visit
-from tests.house import embedded, front_end
+from tests.cluster import embedded, front_end
 from tests.inference_double import inference_double
 from tests.servers import chromium as chromium_server
 
@@ -70,8 +70,8 @@ async def inference(inference_of_the_run):
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def house_of_the_run(inference_of_the_run, tmp_path_factory):
     folder = tmp_path_factory.mktemp("house")
-    async with embedded(folder, INFERENCE_SERVICE_URL=inference_of_the_run.url) as house:
-        yield house
+    async with embedded(folder, INFERENCE_SERVICE_URL=inference_of_the_run.url) as cluster:
+        yield cluster
 
 
 @pytest.fixture
@@ -81,14 +81,14 @@ def settings():
 
 
 @in_session
-async def house(settings, tmp_path, inference, house_of_the_run):
+async def cluster(settings, tmp_path, inference, house_of_the_run):
     """`darkroom up`, without pictures. A second or two are saved where a test has no settings of its own."""
     if settings is None:
         await delete_all(house_of_the_run.url)
         yield house_of_the_run
     else:
-        async with embedded(tmp_path, INFERENCE_SERVICE_URL=inference.url, **settings) as house:
-            yield house
+        async with embedded(tmp_path, INFERENCE_SERVICE_URL=inference.url, **settings) as cluster:
+            yield cluster
 
 
 async def delete_all(url: str) -> None:
@@ -99,14 +99,14 @@ async def delete_all(url: str) -> None:
 
 
 @in_session
-async def api(house):
+async def api(cluster):
     """What another front end does meanwhile."""
-    async with front_end(house.url) as client:
+    async with front_end(cluster.url) as client:
         yield client
 
 
 @in_session
-async def new_profile(browser, house):
+async def new_profile(browser, cluster):
     """Opens a browser profile of its own, with the options of playwright's `new_context`."""
     contexts: list[BrowserContext] = []
 
@@ -122,7 +122,7 @@ async def new_profile(browser, house):
 
 
 @in_session
-async def new_visit(house, new_profile):
+async def new_visit(cluster, new_profile):
     """Opens tabs at the page, of one profile unless another is given. No complaint of the browser is passed over."""
     visits = []
     shared: list[BrowserContext] = []
@@ -132,7 +132,7 @@ async def new_visit(house, new_profile):
             if not shared or options:
                 shared.append(await new_profile(**options))
             profile = shared[-1]
-        visit = Visit(await profile.new_page(), house.url + "/")
+        visit = Visit(await profile.new_page(), cluster.url + "/")
         visits.append(visit)
         return await visit.open() if is_open else visit
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from playwright.async_api import expect
 
-from tests.browser.easel import Easel
+from tests.browser.inference_stub import InferenceStub
 from tests.browser.test_gallery import hang
 from tests.inference_double import status
 
@@ -46,11 +46,11 @@ async def test_everything_is_done_with_the_keyboard_alone(api, new_visit):
 
 async def test_what_happens_is_said_to_a_screen_reader(visit, inference):
     spoken = visit.page.locator("body > [role=status].unseen")
-    easel = Easel()
-    inference.will(easel)
+    inference_stub = InferenceStub()
+    inference.will(inference_stub)
     await visit.order("a picture to hear of")
     await expect(spoken).to_have_text("Painting: a picture to hear of")
-    easel.finish()
+    inference_stub.finish()
     await expect(spoken).to_have_text("Done: a picture to hear of")
     inference.will(status(400))
     await visit.order("a picture that is refused")
@@ -68,16 +68,16 @@ async def test_axe_has_no_serious_findings(api, new_visit, inference, look, devi
     await visit.order("a picture that is refused")
     await expect(visit.cards).to_contain_text("refused")
     await hang(api, 3)
-    easels = [Easel(), Easel()]
-    inference.will(*easels)
+    stubs = [InferenceStub(), InferenceStub()]
+    inference.will(*stubs)
     for prompt in ("painted", "begun", "waiting"):
         await expect(await visit.order(f"a picture {prompt}")).to_be_visible()
-    easels[0].step(3, 4)
+    stubs[0].step(3, 4)
     await expect(visit.page.get_by_text("step 3 of 4")).to_be_visible()
     assert await findings(visit) == []
 
-    for easel in easels:
-        easel.finish()
+    for inference_stub in stubs:
+        inference_stub.finish()
     await visit.tile("picture 1").click()
     await expect(visit.viewer).to_contain_text("Euler")
     assert await findings(visit) == []

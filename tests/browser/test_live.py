@@ -3,26 +3,26 @@
 import pytest
 from playwright.async_api import expect
 
-from tests.browser.easel import Easel
+from tests.browser.inference_stub import InferenceStub
 
 OWN_SERVER = pytest.mark.parametrize("settings", [{}])
 
 
 @OWN_SERVER
-async def test_a_server_that_is_restarted_takes_up_the_work_without_a_reload(visit, inference, house, settings):
-    easel = Easel()
-    inference.will(easel)
+async def test_a_server_that_is_restarted_takes_up_the_work_without_a_reload(visit, inference, cluster, settings):
+    inference_stub = InferenceStub()
+    inference.will(inference_stub)
     card = await visit.order("a picture through thick and thin")
-    easel.step(1, 4)
+    inference_stub.step(1, 4)
     await expect(card).to_contain_text("step 1 of 4")
     visit.expect_offline()
 
-    await house.services["up"].kill()
+    await cluster.services["up"].kill()
     await expect(visit.offline).to_be_visible()
     # ordered while nobody is there: sent once, when somebody is
     late = await visit.order("a picture ordered in the dark")
     await expect(late).to_contain_text("The server cannot be reached")
-    await house.start()
+    await cluster.start()
 
     await expect(visit.offline).to_have_count(0)
     await expect(visit.tile("a picture through thick and thin")).to_be_visible(timeout=20_000)
@@ -34,7 +34,7 @@ async def test_a_server_that_is_restarted_takes_up_the_work_without_a_reload(vis
 
 
 @OWN_SERVER
-async def test_what_happened_while_the_server_was_seen_to_restart_is_shown(visit, house, api, settings):
+async def test_what_happened_while_the_server_was_seen_to_restart_is_shown(visit, cluster, api, settings):
     await visit.order("a picture that will go")
     await expect(visit.tile("a picture that will go")).to_be_visible()
     (gone,) = (await api.get("/api/images/history/"))[1]["images"]
@@ -44,8 +44,8 @@ async def test_what_happened_while_the_server_was_seen_to_restart_is_shown(visit
     await visit.page.evaluate("window.dispatchEvent(new Event('offline'))")
     await expect(visit.offline).to_be_visible()
 
-    await house.services["up"].stop()
-    await house.start()
+    await cluster.services["up"].stop()
+    await cluster.start()
     await api.ask("DELETE", f"/api/images/{gone['id']}/")
     new = await api.order(prompt="a picture nobody saw coming")
     await api.final(new["id"])
@@ -77,13 +77,13 @@ async def test_a_page_that_lost_the_network_resumes_after_its_last_event(visit, 
 
 async def test_two_tabs_agree(new_visit, inference):
     one, other = await new_visit(), await new_visit()
-    easel = Easel()
-    inference.will(easel)
+    inference_stub = InferenceStub()
+    inference.will(inference_stub)
 
     await one.order("a shared picture")
 
     await expect(other.card("a shared picture")).to_be_visible()
-    easel.step(3, 6)
+    inference_stub.step(3, 6)
     for visit in (one, other):
         await expect(visit.card("a shared picture").get_by_role("progressbar")).to_have_attribute("aria-valuenow", "50")
     await other.card("a shared picture").get_by_role("button", name="Cancel").click()
@@ -92,7 +92,7 @@ async def test_two_tabs_agree(new_visit, inference):
 
 
 @OWN_SERVER
-async def test_an_answer_that_is_lost_on_its_way_orders_once(visit, house, api, settings):
+async def test_an_answer_that_is_lost_on_its_way_orders_once(visit, cluster, api, settings):
     visit.expect_offline()
 
     async def lose(route):

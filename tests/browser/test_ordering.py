@@ -3,9 +3,9 @@
 import pytest
 from playwright.async_api import expect
 
-from tests.browser.easel import Easel
+from tests.browser.inference_stub import InferenceStub
 from tests.browser.visit import Visit, is_painted
-from tests.house import embedded
+from tests.cluster import embedded
 from tests.inference_double import status
 
 FIRST_PAINT = "performance.getEntriesByName('first-contentful-paint')[0].startTime"
@@ -13,9 +13,9 @@ FIRST_PAINT = "performance.getEntriesByName('first-contentful-paint')[0].startTi
 
 async def test_a_picture_is_ordered_painted_and_hung_in_the_gallery(browser, tmp_path, new_profile):
     # the one test with the painter that everyone has
-    async with embedded(tmp_path) as house:
+    async with embedded(tmp_path) as cluster:
         profile = await new_profile()
-        visit = await Visit(await profile.new_page(), house.url + "/").open()
+        visit = await Visit(await profile.new_page(), cluster.url + "/").open()
         await expect(visit.page.get_by_text("Nothing here yet")).to_be_visible()
 
         await visit.page.get_by_role("radio", name="16:9", exact=True).check()
@@ -53,28 +53,28 @@ async def test_the_page_is_small_and_quick(new_visit):
 
 
 async def test_progress_is_shown_step_by_step(visit, inference):
-    easel = Easel()
-    inference.will(easel)
+    inference_stub = InferenceStub()
+    inference.will(inference_stub)
 
     card = await visit.order("a slow picture")
 
     await expect(card).to_have_accessible_name("Painting: a slow picture")
-    easel.step(5, 20)
+    inference_stub.step(5, 20)
     bar = card.get_by_role("progressbar")
     await expect(bar).to_have_attribute("aria-valuenow", "25")
     await expect(card).to_contain_text("step 5 of 20")
-    easel.step(10, 20)
+    inference_stub.step(10, 20)
     await expect(bar).to_have_attribute("aria-valuenow", "50")
     await expect(card).to_contain_text("left")
     await expect(visit.page).to_have_title("50 % – Darkroom")
-    easel.finish()
+    inference_stub.finish()
     await expect(card.locator("img")).to_be_visible()
     await expect(visit.page).to_have_title("Darkroom")
 
 
 async def test_several_orders_have_a_card_each_and_know_their_places(visit, inference):
-    easels = [Easel(), Easel()]  # as many as are painted at once
-    inference.will(*easels)
+    stubs = [InferenceStub(), InferenceStub()]  # as many as are painted at once
+    inference.will(*stubs)
 
     for prompt in ("one", "two", "three", "four"):
         await expect(await visit.order(f"picture {prompt}")).to_be_visible()
@@ -83,44 +83,44 @@ async def test_several_orders_have_a_card_each_and_know_their_places(visit, infe
     await expect(visit.card("picture three")).to_contain_text("Waiting for a free painter")
     await expect(visit.card("picture three")).to_contain_text("Next in line")
     await expect(visit.card("picture four")).to_contain_text("2nd in the queue")
-    for easel in easels:
-        easel.finish()
+    for inference_stub in stubs:
+        inference_stub.finish()
     for prompt in ("one", "two", "three", "four"):
         await expect(visit.tile(f"picture {prompt}")).to_be_visible()
 
 
 async def test_a_place_in_the_queue_falls_before_ones_eyes_and_is_not_read_out(visit, inference, api):
-    easels = [Easel() for _ in range(3)]
-    inference.will(*easels)
+    stubs = [InferenceStub() for _ in range(3)]
+    inference.will(*stubs)
     for number in range(3):
         await api.order(prompt=f"a picture before it, {number}")
-    for easel in easels[:2]:
-        await easel.begun.wait()
+    for inference_stub in stubs[:2]:
+        await inference_stub.begun.wait()
 
     card = await visit.order("a picture in line")
     await expect(card).to_contain_text("2nd in the queue")
     await visit.page.reload()
     await expect(card).to_contain_text("2nd in the queue")
-    easels[0].finish()
+    stubs[0].finish()
 
     await expect(card).to_contain_text("Next in line")
     assert await card.locator("[aria-live], [role=status], [role=alert]").count() == 0
     await expect(visit.page.locator("body > [role=status].unseen")).not_to_contain_text("line")
-    for easel in easels[1:]:
-        easel.finish()
+    for inference_stub in stubs[1:]:
+        inference_stub.finish()
     await expect(visit.tile("a picture in line")).to_be_visible()
 
 
 async def test_cancelling_stops_the_painting_and_offers_a_way_back(visit, inference):
-    easel = Easel()
-    inference.will(easel)
+    inference_stub = InferenceStub()
+    inference.will(inference_stub)
     card = await visit.order("a picture too many")
-    await easel.begun.wait()
+    await inference_stub.begun.wait()
 
     await card.get_by_role("button", name="Cancel").click()
 
     await expect(card).to_have_count(0)
-    await easel.dropped.wait()
+    await inference_stub.dropped.wait()
     await visit.notices.get_by_role("button", name="Order again").click()
     await expect(visit.tile("a picture too many")).to_be_visible()
 
@@ -151,10 +151,10 @@ async def test_a_hitch_says_when_it_is_tried_again(visit, inference, settings):
 
 
 async def test_a_reload_in_mid_work_loses_nothing(visit, inference):
-    easel = Easel()
-    inference.will(easel, status(400, "never"))
+    inference_stub = InferenceStub()
+    inference.will(inference_stub, status(400, "never"))
     card = await visit.order("a patient picture")
-    easel.step(2, 10)
+    inference_stub.step(2, 10)
     await expect(card).to_contain_text("20")
     await expect(await visit.order("a picture that fails")).to_contain_text("refused")
 
@@ -162,17 +162,17 @@ async def test_a_reload_in_mid_work_loses_nothing(visit, inference):
 
     await expect(card).to_be_visible()
     await expect(visit.card("a picture that fails")).to_contain_text("refused")
-    easel.step(8, 10)
+    inference_stub.step(8, 10)
     await expect(card).to_contain_text("step 8 of 10")
-    easel.finish()
+    inference_stub.finish()
     await expect(card.locator("img")).to_be_visible()
     await expect(visit.tile("a patient picture")).to_be_visible()
 
 
 @pytest.mark.parametrize("settings", [{"CONCURRENT_REQUESTS": "1", "REQUESTS_PER_HOUR": "3"}])
 async def test_limits_are_told_before_they_bite(visit, inference, settings):
-    easel = Easel()
-    inference.will(easel)
+    inference_stub = InferenceStub()
+    inference.will(inference_stub)
     limits = visit.page.locator("#limits")
     await expect(limits).to_have_text("1 of 1 at once free · 3 of 3 left this hour")
 
@@ -180,7 +180,7 @@ async def test_limits_are_told_before_they_bite(visit, inference, settings):
 
     await expect(limits).to_have_text("One picture at a time: wait for it, or cancel it.")
     await expect(visit.generate).to_be_disabled()
-    easel.finish()
+    inference_stub.finish()
     await expect(visit.generate).to_be_enabled()
     await visit.order("the second")
     await expect(visit.tile("the second")).to_be_visible()

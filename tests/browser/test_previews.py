@@ -2,23 +2,23 @@
 
 from playwright.async_api import expect
 
-from tests.browser.easel import Easel
+from tests.browser.inference_stub import InferenceStub
 from tests.browser.visit import is_painted
 from tests.inference_double import picture
 
 
 async def test_a_preview_fills_the_card_until_the_picture_has_taken_its_place(visit, inference):
-    easel = Easel()
-    inference.will(easel)
+    inference_stub = InferenceStub()
+    inference.will(inference_stub)
     await visit.page.get_by_role("radio", name="16:9", exact=True).check()
     card = await visit.order("a picture to watch")
-    easel.step(1, 4)
+    inference_stub.step(1, 4)
     await expect(card).to_contain_text("step 1 of 4")
     preview, frame = card.locator(".preview"), card.locator(".frame")
     await expect(preview).to_have_count(0)
     before = await frame.bounding_box()
 
-    easel.preview(picture(size=(64, 36)), 2, 4)
+    inference_stub.preview(picture(size=(64, 36)), 2, 4)
 
     await expect(card).to_contain_text("step 2 of 4")
     assert await is_painted(preview)
@@ -26,10 +26,10 @@ async def test_a_preview_fills_the_card_until_the_picture_has_taken_its_place(vi
     assert first is not None
     assert first.startswith("data:image/webp;base64,")
     assert await frame.bounding_box() == before
-    easel.step(3, 4)  # says nothing of how it looks: what is shown stays
+    inference_stub.step(3, 4)  # says nothing of how it looks: what is shown stays
     await expect(card).to_contain_text("step 3 of 4")
     await expect(preview).to_have_attribute("src", first)
-    easel.finish()
+    inference_stub.finish()
     painted = card.locator(".picture img")
     await expect(painted).to_have_class("fading")  # over the preview; without one it is developed
     await expect(preview).to_have_count(0)

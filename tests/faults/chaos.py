@@ -20,11 +20,11 @@ from pathlib import Path
 
 import aiohttp
 
+from tests.cluster import answers
 from tests.faults.checker import Findings, check, files_in, until_quiet
+from tests.faults.disturbances import Disturbances
+from tests.faults.fault_cluster import FaultCluster, fault_cluster
 from tests.faults.owner import Owner
-from tests.faults.scene import Scene, scene
-from tests.faults.trouble import Trouble
-from tests.house import answers
 from tests.servers.rabbitmq import RabbitMQ
 from tests.waiting import until
 
@@ -88,7 +88,7 @@ class Report:
         return "\n".join([*lines, *(["violations:", *violations] if violations else [])])
 
 
-async def keep(made: Scene, alias: str, dice: random.Random, odds: list[float]) -> None:
+async def keep(made: FaultCluster, alias: str, dice: random.Random, odds: list[float]) -> None:
     """Start a service again whenever it has died; `odds` holds the chance of dying at a point, 0 once all is mended."""
     service = made.services[alias]
     while True:
@@ -98,7 +98,7 @@ async def keep(made: Scene, alias: str, dice: random.Random, odds: list[float]) 
         await service.start()
 
 
-async def until_ready(made: Scene) -> None:
+async def until_ready(made: FaultCluster) -> None:
     """Wait until each has said that it is; one may die on the way to it, and is started again."""
     async with aiohttp.ClientSession() as http:
         for service in made.services.values():
@@ -110,7 +110,7 @@ def by_chance(odds: float, dice: random.Random) -> str:
 
 
 @asynccontextmanager
-async def running(made: Scene, dice: random.Random) -> AsyncIterator[list[float]]:
+async def running(made: FaultCluster, dice: random.Random) -> AsyncIterator[list[float]]:
     """Everything started and kept; yields the odds of dying at a point, to be changed."""
     odds = [POINT_ODDS]
     aliases = list(made.lines)
@@ -146,29 +146,29 @@ async def run(
     settings = {"GENERATION_DEADLINE": str(DEADLINE_S), "GENERATOR_CONCURRENCY": "4"}
     if store_url:
         settings["STORE_URL"] = store_url
-    async with scene(folder, broker.fresh_vhost(), **settings) as made:
+    async with fault_cluster(folder, broker.fresh_vhost(), **settings) as made:
         await made.add_painter(faults=0.06, paint_s=0.1, seed=seed)
         for name, count in (("api", APIS), ("generator", GENERATORS), ("janitor", JANITORS)):
             for number in range(1, count + 1):
                 await made.add_service(name, alias=f"{name}-{number}")
         async with running(made, dice) as odds, aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
             owner = Owner(http, list(made.urls.values()), random.Random(dice.random()))
-            trouble = Trouble(made, broker, random.Random(dice.random()), pause_s=pause_s)
+            unready_reason = Disturbances(made, broker, random.Random(dice.random()), pause_s=pause_s)
             async with asyncio.TaskGroup() as group:
                 followers = [group.create_task(each.run()) for each in (owner.follower, owner.watcher)]
                 await asyncio.wait_for(asyncio.gather(owner.follower.ready.wait(), owner.watcher.ready.wait()), 30)
                 within_s = minutes * 60 if minutes else jobs / 25  # a second on two cores
-                breaking = group.create_task(trouble.run(restarts=restarts, within_s=within_s))
+                breaking = group.create_task(unready_reason.run(restarts=restarts, within_s=within_s))
                 tasks = await _orders(owner, jobs, minutes)
                 # once the last is accepted nothing more is broken, and all must become final
                 breaking.cancel()
                 await asyncio.wait([breaking])
-                trouble.mend()
+                unready_reason.mend()
                 odds[0] = 0.0
                 await _settled(made, owner, tasks)
                 for follower in followers:
                     follower.cancel()
-            await _report(made, owner, report, trouble)
+            await _report(made, owner, report, unready_reason)
     report.took_s = time.monotonic() - began
     return report
 
@@ -195,7 +195,7 @@ def _failures(tasks: list[asyncio.Task[None]]) -> list[BaseException]:
     return [error for task in ended if (error := task.exception())]
 
 
-async def _settled(made: Scene, owner: Owner, tasks: list[asyncio.Task[None]]) -> None:
+async def _settled(made: FaultCluster, owner: Owner, tasks: list[asyncio.Task[None]]) -> None:
     """Wait until nothing is under way, but not for ever; the checker says what still is."""
     await asyncio.wait(tasks, timeout=SETTLE_S)
     for task in tasks:
@@ -208,7 +208,7 @@ async def _settled(made: Scene, owner: Owner, tasks: list[asyncio.Task[None]]) -
             await asyncio.gather(*(owner.follower.until_final(each).wait() for each in owner.accepted.values()))
 
 
-async def _report(made: Scene, owner: Owner, report: Report, trouble: Trouble) -> None:
+async def _report(made: FaultCluster, owner: Owner, report: Report, unready_reason: Disturbances) -> None:
     before = files_in(made.media)
     await made.sweep()
     report.swept = len(before - files_in(made.media))
@@ -223,7 +223,7 @@ async def _report(made: Scene, owner: Owner, report: Report, trouble: Trouble) -
     found = report.findings
     found.duplicates += owner.double
     found.others += [f"the second websocket: {line}" for line in _watched(owner)]
-    report.faults = trouble.faults
+    report.faults = unready_reason.faults
     report.points = made.faults
     report.outcomes = found.by_status()
     delivered = made.delivered
@@ -236,7 +236,7 @@ async def _report(made: Scene, owner: Owner, report: Report, trouble: Trouble) -
     report.reconnects = owner.follower.reconnects + owner.watcher.reconnects
     ends = [(image.created_at, image.finished_at) for image in records if image.finished_at]
     report.slowest_s = max(((end - start).total_seconds() for start, end in ends), default=0.0)
-    for moment in trouble.times:
+    for moment in unready_reason.times:
         if any(start <= moment < end for start, end in ends):
             report.recovery_s = max(report.recovery_s, min((e - moment).total_seconds() for _, e in ends if e > moment))
 

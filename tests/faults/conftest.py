@@ -6,15 +6,15 @@ from collections.abc import AsyncIterator
 import aiohttp
 import pytest
 
-from tests.faults.scene import Scene, scene
+from tests.faults.fault_cluster import FaultCluster, fault_cluster
 
 # It needs brokers beside the one that all tests share, and minutes: `make test-brokers` has both.
 collect_ignore = [] if "TEST_BROKERS" in os.environ else ["test_broker_upgrade.py"]
 
 
 @pytest.fixture
-async def stage(tmp_path, vhost) -> AsyncIterator[Scene]:
-    async with scene(tmp_path, vhost) as made:
+async def stage(tmp_path, vhost) -> AsyncIterator[FaultCluster]:
+    async with fault_cluster(tmp_path, vhost) as made:
         yield made
 
 

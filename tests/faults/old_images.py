@@ -14,7 +14,7 @@ from common.messages import Tick, TickData
 from common.runtime.clock import SystemClock
 from common.store.connect import open_store
 from tests.faults.checker import until_quiet
-from tests.faults.scene import Scene
+from tests.faults.fault_cluster import FaultCluster
 from tests.making import an_image
 from tests.waiting import until
 
@@ -37,7 +37,7 @@ class Purged:
     tombstones: int
 
 
-async def laid_down(stage: Scene, count: int, *, age: timedelta, pinned: bool = False) -> list[Image]:
+async def laid_down(stage: FaultCluster, count: int, *, age: timedelta, pinned: bool = False) -> list[Image]:
     """So many completed images of that age, on record and on disk."""
     created_at = SystemClock().now() - age
     made = [
@@ -72,7 +72,7 @@ def _write_files(root: Path, made: list[Image]) -> None:
             file.write_bytes(JPEG)
 
 
-async def purge_with_kills(stage: Scene, *, old: int, kills: int, batch: int) -> Purged:
+async def purge_with_kills(stage: FaultCluster, *, old: int, kills: int, batch: int) -> Purged:
     """A tick, and a janitor that dies at a point of the purge, as often as that; the next one goes on."""
     await laid_down(stage, old, age=31 * DAY)
     kept = [*await laid_down(stage, 20, age=DAY), *await laid_down(stage, 20, age=40 * DAY, pinned=True)]
@@ -111,7 +111,7 @@ async def purge_with_kills(stage: Scene, *, old: int, kills: int, batch: int) ->
     )
 
 
-async def _until_gone(stage: Scene, old: int) -> None:
+async def _until_gone(stage: FaultCluster, old: int) -> None:
     """Wait until nothing is purgeable, longer for more."""
     cutoff = SystemClock().now() - 30 * DAY
     async with open_store(stage.known.store_url, timeout_s=60) as store:

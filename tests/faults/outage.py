@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import aiohttp
 
+from tests.cluster import ORDER, FrontEnd
 from tests.faults.checker import Findings, check, until_quiet
+from tests.faults.fault_cluster import FaultCluster
 from tests.faults.follower import following
-from tests.faults.scene import Scene
-from tests.house import ORDER, FrontEnd
 from tests.servers.rabbitmq import RabbitMQ
 from tests.waiting import LIMIT_S, until
 
@@ -66,7 +66,9 @@ class Away:
     findings: Findings
 
 
-async def outage(stage: Scene, http: aiohttp.ClientSession, broker: RabbitMQ, *, how: str, seconds: float) -> Away:
+async def outage(
+    stage: FaultCluster, http: aiohttp.ClientSession, broker: RabbitMQ, *, how: str, seconds: float
+) -> Away:
     """Stop or kill the broker under load, start it again after so many seconds, and look at everything in the end."""
     await stage.add_painter(paint_s=0.05)
     for name in ("api", "generator", "janitor"):

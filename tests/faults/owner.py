@@ -7,8 +7,8 @@ from collections import Counter
 
 import aiohttp
 
+from tests.cluster import ORDER
 from tests.faults.follower import Follower
-from tests.house import ORDER
 
 
 class Owner:

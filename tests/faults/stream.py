@@ -25,8 +25,8 @@ from common.domain import images, transitions
 from common.domain.errors import Unavailable
 from common.domain.images import Lease, Picture
 from common.runtime.clock import SystemClock
+from tests.faults.fault_cluster import FaultCluster
 from tests.faults.follower import Follower, following
-from tests.faults.scene import Scene
 from tests.making import an_image
 
 REPEATED = 0.3  # share of terminal events that are published again, up to 50 events later
@@ -121,7 +121,7 @@ class Heard:
 
 
 async def reconnecting(
-    stage: Scene, http: aiohttp.ClientSession, *, reconnects: int, followers: int, seed: int, kill_every_s: float
+    stage: FaultCluster, http: aiohttp.ClientSession, *, reconnects: int, followers: int, seed: int, kill_every_s: float
 ) -> Heard:
     """Speak until the followers have left and come back so often in all; then count what each was told."""
     heard, dice = Heard(), random.Random(seed)
@@ -146,7 +146,7 @@ async def reconnecting(
     return heard
 
 
-async def _killing(stage: Scene, heard: Heard, dice: random.Random, every_s: float) -> None:
+async def _killing(stage: FaultCluster, heard: Heard, dice: random.Random, every_s: float) -> None:
     """One api after another is killed, and started again."""
     while True:
         await asyncio.sleep(every_s * dice.uniform(0.5, 1.5))

@@ -5,10 +5,10 @@ import time
 from common.domain.images import new_image_id
 from common.messages import CancelImage
 from common.runtime.clock import SystemClock
+from tests.cluster import FrontEnd
 from tests.faults.checker import check, files_in, until_quiet
 from tests.faults.follower import following
 from tests.faults.painter import LONG_S
-from tests.house import FrontEnd
 from tests.waiting import until
 
 

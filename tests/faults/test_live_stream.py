@@ -6,9 +6,9 @@ import json
 import aiohttp
 import pytest
 
+from tests.cluster import FrontEnd
 from tests.faults.follower import following
 from tests.faults.stream import Silent, Speaker, reconnecting
-from tests.house import FrontEnd
 
 MANY_SOCKETS = {"WEBSOCKETS_PER_OWNER": "100"}
 

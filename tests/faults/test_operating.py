@@ -13,9 +13,9 @@ from common.messages import GenerateImage, encode
 from common.runtime.clock import SystemClock
 from common.store.connect import open_store
 from services.cli.main import main
+from tests.cluster import FrontEnd
 from tests.faults.checker import check, files_in, queue_lengths, until_quiet, until_settled
-from tests.faults.scene import Scene
-from tests.house import FrontEnd
+from tests.faults.fault_cluster import FaultCluster
 from tests.making import an_image
 from tests.waiting import until
 
@@ -23,7 +23,9 @@ from tests.waiting import until
 class Operator:
     """Types commands; what they answer."""
 
-    def __init__(self, stage: Scene, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(
+        self, stage: FaultCluster, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         self._capsys = capsys
         for name, value in stage.settings.items():
             monkeypatch.setenv(name, value)
@@ -186,14 +188,14 @@ def test_the_command_says_that_memory_is_out_of_reach(capsys, monkeypatch):
     assert "out of reach" in capsys.readouterr().err
 
 
-async def publish(stage: Scene, exchange: str, key: str, body: bytes, headers: dict | None = None) -> None:
+async def publish(stage: FaultCluster, exchange: str, key: str, body: bytes, headers: dict | None = None) -> None:
     """As a stranger does."""
     async with await aio_pika.connect(stage.bus_url) as connection, connection.channel() as channel:
         to = await channel.get_exchange(exchange)
         await to.publish(aio_pika.Message(body, headers=headers, message_id="stranger"), key)
 
 
-async def until_letters(stage: Scene, count: int) -> None:
+async def until_letters(stage: FaultCluster, count: int) -> None:
     """Wait until so many are kept, and the janitor has looked at each."""
 
     async def are_kept() -> bool:

@@ -4,10 +4,10 @@ from functools import partial
 
 import pytest
 
+from tests.cluster import ORDER, FrontEnd
 from tests.faults.checker import check, until_quiet
+from tests.faults.fault_cluster import fault_cluster
 from tests.faults.outage import outage
-from tests.faults.scene import scene
-from tests.house import ORDER, FrontEnd
 from tests.proxy import proxy_before
 from tests.waiting import until
 
@@ -25,7 +25,7 @@ async def test_rows_1_and_2_a_broker_that_is_killed_under_load_costs_no_order(st
 
 @pytest.mark.timeout(90)
 async def test_row_41_a_store_that_is_away_refuses_orders_and_loses_no_work(tmp_path, vhost, database, http):
-    async with proxy_before(database) as (line, url), scene(tmp_path, vhost, STORE_URL=database) as stage:
+    async with proxy_before(database) as (line, url), fault_cluster(tmp_path, vhost, STORE_URL=database) as stage:
         await stage.add_painter(paint_s=1.0)
         for name in ("api", "generator", "janitor"):
             await stage.add_service(name, STORE_URL=url, STORE_TIMEOUT="1")  # the checker looks past the line

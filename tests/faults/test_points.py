@@ -14,10 +14,10 @@ import pytest
 from common.domain.images import new_image_id
 from common.messages import Tick, TickData
 from common.runtime.clock import SystemClock
+from tests.cluster import FrontEnd
 from tests.faults.checker import check, until_quiet
+from tests.faults.fault_cluster import FaultCluster
 from tests.faults.follower import following
-from tests.faults.scene import Scene
-from tests.house import FrontEnd
 from tests.waiting import until
 
 PAINTING = ("claim", "started", "answer", "file", "thumbnail", "complete", "event", "noted", "ack", "again", "failed")
@@ -30,7 +30,7 @@ def both_sides(points):
     return [(when, point) for point in points for when in ("before", "after")]
 
 
-async def furnished(stage: Scene, service: str, faults: list[str], **settings: str) -> list[str]:
+async def furnished(stage: FaultCluster, service: str, faults: list[str], **settings: str) -> list[str]:
     """One process of the service for each fault, and one of each other; all running. The aliases of the doomed."""
     await stage.add_painter(paint_s=0.02)
     for other in {"api", "generator", "janitor"} - {service}:
@@ -41,7 +41,7 @@ async def furnished(stage: Scene, service: str, faults: list[str], **settings: s
     return [fault.replace(" ", "-") for fault in faults]
 
 
-async def all_is_well(stage: Scene, follower, accepted, deleted=()) -> None:
+async def all_is_well(stage: FaultCluster, follower, accepted, deleted=()) -> None:
     await until_quiet(stage.known)
     async with asyncio.timeout(15):
         for image_id in accepted:
@@ -127,7 +127,9 @@ async def test_an_api_killed_at_any_point_of_an_order_or_a_delete_keeps_what_it_
         await all_is_well(stage, follower, accepted, deleted=accepted)
 
 
-async def ordered_twice(stage: Scene, http: aiohttp.ClientSession, doomed: str, sound: FrontEnd, key: str) -> str:
+async def ordered_twice(
+    stage: FaultCluster, http: aiohttp.ClientSession, doomed: str, sound: FrontEnd, key: str
+) -> str:
     """Order from an api that dies of it, then from one that does not, with the same key."""
     headers = {"Prefer": "respond-async", "Idempotency-Key": key}
     body = {"prompt": "a lighthouse", "width": 64, "height": 64}
@@ -164,7 +166,7 @@ async def test_rows_50_and_54_a_janitor_killed_at_any_point_of_a_purge_leaves_no
         await all_is_well(stage, follower, accepted, deleted=accepted)
 
 
-async def purge(stage: Scene) -> None:
+async def purge(stage: FaultCluster) -> None:
     """A tick by hand: everything that is final is old enough."""
     now = SystemClock().now()
     async with stage.bus() as bus:

@@ -7,8 +7,8 @@ import time
 import aiohttp
 import pytest
 
+from tests.cluster import ORDER, FrontEnd, embedded
 from tests.faults.checker import check, until_quiet
-from tests.house import ORDER, FrontEnd, embedded
 from tests.waiting import until
 
 
@@ -79,24 +79,24 @@ async def test_an_api_answers_who_waits_tells_its_websockets_and_ends(stage, htt
 
 @pytest.mark.parametrize(("grace_s", "status"), [("10", "completed"), ("0.3", "queued")])
 async def test_up_finishes_or_gives_back_and_tells_its_clients(tmp_path, http, grace_s, status):
-    async with embedded(tmp_path, PAINTER_STEP_DELAY="0.1", GRACE_PERIOD=grace_s) as house:
-        page = FrontEnd(http, house.url)
-        async with http.ws_connect(f"{house.url}/ws") as socket:
+    async with embedded(tmp_path, PAINTER_STEP_DELAY="0.1", GRACE_PERIOD=grace_s) as cluster:
+        page = FrontEnd(http, cluster.url)
+        async with http.ws_connect(f"{cluster.url}/ws") as socket:
             image = await page.order(steps=15 if status == "completed" else 100)
             while "image.progress" not in (await socket.receive()).data:
                 pass
 
-            assert await house.services["up"].stop() == 0
+            assert await cluster.services["up"].stop() == 0
 
             while (closed := await socket.receive()).type is aiohttp.WSMsgType.TEXT:
                 pass
             assert closed.data == 1001
-        await house.services["up"].start()
-        await house.services["up"].ready()
+        await cluster.services["up"].start()
+        await cluster.services["up"].ready()
         _, record = await page.get(f"/api/images/{image['id']}/")
         assert record["attempts"] >= 1
         assert (record["status"] == "completed") == (status == "completed")
-        assert "Traceback" not in house.services["up"].log
+        assert "Traceback" not in cluster.services["up"].log
 
 
 async def test_a_second_signal_stops_at_once(stage, http):

@@ -2,11 +2,11 @@
 
 import pytest_asyncio
 
-from tests.house import embedded, front_end, separate
+from tests.cluster import embedded, front_end, separate
 
 
 @pytest_asyncio.fixture(params=["embedded", "separate"], scope="module", loop_scope="module")
-async def house(request, tmp_path_factory):
+async def cluster(request, tmp_path_factory):
     """Running services: all in one process, or each alone on a real RabbitMQ with two generators.
 
     The scenarios of a module share it, as users of one installation do: starting it costs more than most of them.
@@ -16,11 +16,11 @@ async def house(request, tmp_path_factory):
         opened = embedded(folder)
     else:
         opened = separate(folder, request.getfixturevalue("rabbitmq_of_the_run").fresh_vhost())
-    async with opened as house:
-        yield house
+    async with opened as cluster:
+        yield cluster
 
 
 @pytest_asyncio.fixture(loop_scope="module")
-async def page(house):
-    async with front_end(house.url) as page:
+async def page(cluster):
+    async with front_end(cluster.url) as page:
         yield page

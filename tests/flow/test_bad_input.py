@@ -4,7 +4,7 @@ import json
 
 from yarl import URL
 
-from tests.house import ORDER, embedded, front_end
+from tests.cluster import ORDER, embedded, front_end
 
 IMAGE = "01890000-0000-7000-8000-000000000000"
 JSON = {"Content-Type": "application/json"}
@@ -67,7 +67,7 @@ BAD = [
 
 
 async def test_bad_input_is_answered_with_a_problem_and_stores_nothing(tmp_path):
-    async with embedded(tmp_path) as house, front_end(house.url) as page:
+    async with embedded(tmp_path) as cluster, front_end(cluster.url) as page:
         wrong: list[tuple] = []
         for method, path, body, headers, status, code in BAD:
             url = URL(page.url + path, encoded=True)
@@ -85,6 +85,6 @@ async def test_bad_input_is_answered_with_a_problem_and_stores_nothing(tmp_path)
         assert wrong == []
 
         assert (await page.get("/api/images/history/?status=all"))[1]["total"] == 0
-        assert [path for path in house.media.rglob("*") if path.is_file()] == []
+        assert [path for path in cluster.media.rglob("*") if path.is_file()] == []
         assert (await page.post("/v1/images/generations", ORDER))[0] == 201
-        assert "Traceback" not in house.services["up"].log
+        assert "Traceback" not in cluster.services["up"].log

@@ -6,7 +6,7 @@ from io import BytesIO
 import pytest
 from PIL import Image
 
-from tests.house import ORDER
+from tests.cluster import ORDER
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -23,11 +23,11 @@ PLAYGROUND_FIELDS = {
 }
 
 
-def files(house):
-    return sorted(str(path.relative_to(house.media)) for path in house.media.rglob("*") if path.is_file())
+def files(cluster):
+    return sorted(str(path.relative_to(cluster.media)) for path in cluster.media.rglob("*") if path.is_file())
 
 
-async def test_the_life_of_a_picture(house, page):
+async def test_the_life_of_a_picture(cluster, page):
     """Order and wait, look at it, find it in the history, pin it, delete it: and nothing of it is left."""
     status, image = await page.post("/v1/images/generations", ORDER | {"width": 320, "height": 192, "steps": 3})
 
@@ -55,7 +55,7 @@ async def test_the_life_of_a_picture(house, page):
     assert (await page.get(f"/api/images/{image['id']}/"))[0] == 404
     assert (await page.get(image["imageUrl"]))[0] == 404
     assert (await page.get("/api/images/history"))[1]["total"] == 0
-    assert files(house) == []
+    assert files(cluster) == []
 
 
 async def test_the_websocket_tells_each_step_in_order(page):
@@ -115,16 +115,16 @@ async def test_cancel_stops_what_runs_and_says_what_it_was(page):
     assert (again[0], again[1]["code"], again[1]["imageStatus"]) == (409, "already_final", "cancelled")
 
 
-async def test_an_idempotency_key_makes_one_picture_of_two_posts(house, page):
+async def test_an_idempotency_key_makes_one_picture_of_two_posts(cluster, page):
     key = {"Idempotency-Key": "the-same-click"}
-    before = len(files(house))
+    before = len(files(cluster))
 
     answers = await asyncio.gather(*(page.post("/v1/images/generations", ORDER, **key) for _ in range(5)))
     other = await page.post("/v1/images/generations", ORDER | {"steps": 3}, **key)
 
     assert {(status, image["id"]) for status, image in answers} == {(201, answers[0][1]["id"])}
     assert (other[0], other[1]["code"]) == (422, "idempotency_mismatch")
-    assert len(files(house)) == before + 2
+    assert len(files(cluster)) == before + 2
 
 
 async def test_prefer_wait_answers_202_when_the_time_is_over(page):
@@ -153,9 +153,9 @@ async def test_history_goes_through_all_pages_by_cursor(page):
     assert len(set(found)) == len(found) == answer["total"] == before["total"] + 7
 
 
-async def test_everything_that_runs_stops_in_order_on_sigterm(house, page):
+async def test_everything_that_runs_stops_in_order_on_sigterm(cluster, page):
     await page.post("/v1/images/generations", ORDER)
 
-    statuses = {alias: await service.stop() for alias, service in house.services.items()}
+    statuses = {alias: await service.stop() for alias, service in cluster.services.items()}
 
-    assert set(statuses.values()) == {0}, {alias: house.services[alias].log for alias in statuses if statuses[alias]}
+    assert set(statuses.values()) == {0}, {alias: cluster.services[alias].log for alias in statuses if statuses[alias]}

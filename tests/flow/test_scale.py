@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from tests.house import FINAL, embedded, front_end, separate
+from tests.cluster import FINAL, embedded, front_end, separate
 
 MANY = 500
 
@@ -21,13 +21,13 @@ async def all_final(page, count):
             await asyncio.sleep(0.2)
 
 
-def stored(house, folder):
-    return [path for path in (house.media / folder).rglob("*") if path.is_file()]
+def stored(cluster, folder):
+    return [path for path in (cluster.media / folder).rglob("*") if path.is_file()]
 
 
 @pytest.mark.timeout(150)
 async def test_500_orders_at_once_give_500_pictures_and_none_twice(tmp_path, vhost):
-    async with separate(tmp_path, vhost, GENERATOR_CONCURRENCY="4") as house, front_end(house.url) as page:
+    async with separate(tmp_path, vhost, GENERATOR_CONCURRENCY="4") as cluster, front_end(cluster.url) as page:
         async with page.socket() as events:
             finished: dict[str, int] = {}
 
@@ -43,39 +43,39 @@ async def test_500_orders_at_once_give_500_pictures_and_none_twice(tmp_path, vho
 
         assert await all_final(page, MANY) == MANY
         assert finished == {image["id"]: 1 for image in images}
-        assert len(stored(house, "generated_images")) == MANY
-        assert len(stored(house, "thumbnails")) == MANY
-        painted = house.services["inference"].log.count("painted")
+        assert len(stored(cluster, "generated_images")) == MANY
+        assert len(stored(cluster, "thumbnails")) == MANY
+        painted = cluster.services["inference"].log.count("painted")
         assert painted <= MANY
 
 
 async def test_kill_9_of_everything_loses_nothing_that_was_accepted(tmp_path):
-    async with embedded(tmp_path, PAINTER_STEP_DELAY="0.05") as house, front_end(house.url) as page:
+    async with embedded(tmp_path, PAINTER_STEP_DELAY="0.05") as cluster, front_end(cluster.url) as page:
         images = [await page.order(steps=10) for _ in range(5)]
         async with page.socket() as events:
             while (await events.next())["type"] != "image.progress":
                 pass
 
-        await house.services["up"].kill()
-        await house.start()
+        await cluster.services["up"].kill()
+        await cluster.start()
 
         for image in images:
             assert (await page.final(image["id"]))["status"] == "completed"
-        assert len(stored(house, "generated_images")) == 5
+        assert len(stored(cluster, "generated_images")) == 5
 
 
 async def test_kill_9_of_a_generator_hands_its_work_to_another(tmp_path, vhost):
     async with (
-        separate(tmp_path, vhost, PAINTER_STEP_DELAY="0.1", GENERATOR_CONCURRENCY="1") as house,
-        front_end(house.url) as page,
+        separate(tmp_path, vhost, PAINTER_STEP_DELAY="0.1", GENERATOR_CONCURRENCY="1") as cluster,
+        front_end(cluster.url) as page,
     ):
         async with page.socket() as events:
             images = [await page.order(steps=10) for _ in range(3)]
             while (await events.next())["type"] != "image.progress":
                 pass
 
-        house.services["generator-1"].signal(signal.SIGKILL)
+        cluster.services["generator-1"].signal(signal.SIGKILL)
 
         for image in images:
             assert (await page.final(image["id"]))["status"] == "completed"
-        assert len(stored(house, "generated_images")) == 3
+        assert len(stored(cluster, "generated_images")) == 3

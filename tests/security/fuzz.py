@@ -10,7 +10,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.house import House, embedded
+from tests.cluster import Cluster, embedded
 from tests.inference_double import body, inference_double, picture
 from tests.security import callers
 
@@ -22,25 +22,25 @@ async def fuzz(folder: Path, *, examples: int, seed: int) -> tuple[int, int, str
     """Exit status, number of cases and what schemathesis said."""
     async with (
         inference_double() as inference,
-        embedded(folder, INFERENCE_SERVICE_URL=inference.url, **callers.settings_of()) as house,
+        embedded(folder, INFERENCE_SERVICE_URL=inference.url, **callers.settings_of()) as cluster,
     ):
         inference.always(body(picture()))  # of whatever size was asked for, quickly
-        status, said = await _schemathesis(house, examples, seed)
+        status, said = await _schemathesis(cluster, examples, seed)
         log = (folder / "up.log").read_text()
     if "Traceback" in log:
         status, said = status or 1, f"{said}\n{log[-6000:]}"
     return status, _cases(said), said
 
 
-async def _schemathesis(house: House, examples: int, seed: int) -> tuple[int, str]:
+async def _schemathesis(cluster: Cluster, examples: int, seed: int) -> tuple[int, str]:
     # one worker: in two threads of CPython 3.11, ast.parse may fail ("AST constructor recursion depth mismatch")
     process = await asyncio.create_subprocess_exec(
         *(str(Path(sys.executable).with_name("schemathesis")), "--config-file", str(CONFIG)),
-        *("run", f"{house.url}/openapi.json", "--header", f"Authorization: Bearer {callers.token(exp=2**32)}"),
+        *("run", f"{cluster.url}/openapi.json", "--header", f"Authorization: Bearer {callers.token(exp=2**32)}"),
         *("--checks", "all", "--max-examples", str(examples), "--seed", str(seed), "--workers", "1"),
         *("--generation-database", "none", "--no-color", "--continue-on-failure", "--request-timeout", "30"),
         *("--suppress-health-check", "all"),
-        cwd=house.folder,
+        cwd=cluster.folder,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )

@@ -5,7 +5,7 @@ import pytest
 import pytest_asyncio
 
 from services.api.app import OPERATIONS
-from tests.house import ORDER, embedded
+from tests.cluster import ORDER, embedded
 from tests.inference_double import inference_double
 from tests.security import callers
 
@@ -24,9 +24,9 @@ async def guarded(tmp_path_factory):
             INFERENCE_SERVICE_URL=inference.url,
             CORS_ORIGINS=NAMED,
             **callers.settings_of(),
-        ) as house,
+        ) as cluster,
     ):
-        yield house.url
+        yield cluster.url
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -34,9 +34,9 @@ async def alone(tmp_path_factory):
     """Nothing is set up: one owner, on loopback."""
     async with (
         inference_double() as inference,
-        embedded(tmp_path_factory.mktemp("alone"), INFERENCE_SERVICE_URL=inference.url) as house,
+        embedded(tmp_path_factory.mktemp("alone"), INFERENCE_SERVICE_URL=inference.url) as cluster,
     ):
-        yield house.url
+        yield cluster.url
 
 
 async def ask(method, url, body=None, **headers):

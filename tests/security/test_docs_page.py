@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from tests.house import embedded
+from tests.cluster import embedded
 from tests.inference_double import inference_double
 from tests.servers import chromium
 
@@ -26,7 +26,7 @@ async def test_the_page_shows_the_contract_without_any_outside_request(tmp_path,
 
     async with (
         inference_double() as inference,
-        embedded(tmp_path, INFERENCE_SERVICE_URL=inference.url) as house,
+        embedded(tmp_path, INFERENCE_SERVICE_URL=inference.url) as cluster,
         async_playwright() as playwright,
     ):
         browser = await playwright.chromium.launch(executable_path=chromium_path, args=FLAGS)
@@ -36,7 +36,7 @@ async def test_the_page_shows_the_contract_without_any_outside_request(tmp_path,
         page.on("console", lambda message: said.append((message.type, message.text)))
         page.on("pageerror", lambda error: said.append(("error", str(error))))
 
-        await page.goto(f"{house.url}/docs")
+        await page.goto(f"{cluster.url}/docs")
         await page.get_by_text("/v1/images/generations").first.wait_for()
         await page.get_by_text("/api/images/history/").first.click()
         await page.get_by_role("button", name="Execute").first.click()
@@ -45,5 +45,5 @@ async def test_the_page_shows_the_contract_without_any_outside_request(tmp_path,
         await browser.close()
 
     assert '"images"' in answer, "an operation can be tried on the page"
-    assert [url for url in asked if not url.startswith((house.url, "data:"))] == []
+    assert [url for url in asked if not url.startswith((cluster.url, "data:"))] == []
     assert [line for line in said if line[0] == "error"] == []

@@ -6,18 +6,18 @@ import sys
 
 import aiohttp
 
-from tests.house import House, embedded
+from tests.cluster import Cluster, embedded
 from tests.inference_double import inference_double
 from tests.security.callers import SIGNING
 
 
-async def darkroom(house: House, *arguments: str) -> tuple[int, str]:
+async def darkroom(cluster: Cluster, *arguments: str) -> tuple[int, str]:
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "services", *arguments),
-        env={**os.environ, **house.settings},
+        env={**os.environ, **cluster.settings},
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,
-        cwd=house.folder,
+        cwd=cluster.folder,
     )
     output, _ = await process.communicate()
     return process.returncode or 0, output.decode()
@@ -26,24 +26,26 @@ async def darkroom(house: House, *arguments: str) -> tuple[int, str]:
 async def test_a_key_works_from_its_making_to_its_revocation(tmp_path):
     async with (
         inference_double() as inference,
-        embedded(tmp_path, INFERENCE_SERVICE_URL=inference.url, API_KEYS="true", MEDIA_SIGNING_KEYS=SIGNING) as house,
+        embedded(tmp_path, INFERENCE_SERVICE_URL=inference.url, API_KEYS="true", MEDIA_SIGNING_KEYS=SIGNING) as cluster,
         aiohttp.ClientSession() as http,
     ):
-        created = await darkroom(house, "keys", "create", "ada", "--name", "laptop", "--expires", "90d")
+        created = await darkroom(cluster, "keys", "create", "ada", "--name", "laptop", "--expires", "90d")
         key = created[1].strip()
 
         async def asked() -> int:
             headers = {"Authorization": f"Bearer {key}"}
-            async with http.get(f"{house.url}/api/limits/", headers=headers) as response:
+            async with http.get(f"{cluster.url}/api/limits/", headers=headers) as response:
                 return response.status
 
         assert await asked() == 200
-        assert await darkroom(house, "generate", "a lighthouse", "--width", "64", "--height", "64", "--token", key) == (
+        assert await darkroom(
+            cluster, "generate", "a lighthouse", "--width", "64", "--height", "64", "--token", key
+        ) == (
             0,
-            f"{next((house.media / 'generated_images').rglob('*.png')).name}\n",
+            f"{next((cluster.media / 'generated_images').rglob('*.png')).name}\n",
         )
-        listed = await darkroom(house, "keys", "list")
+        listed = await darkroom(cluster, "keys", "list")
         key_id = listed[1].split()[0]
         assert key not in listed[1]
-        assert (await darkroom(house, "keys", "revoke", key_id))[0] == 0
+        assert (await darkroom(cluster, "keys", "revoke", key_id))[0] == 0
         assert await asked() == 401

@@ -9,7 +9,7 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
-from tests.house import ORDER, House, embedded, running
+from tests.cluster import ORDER, Cluster, embedded, running
 from tests.inference_double import inference_double, paint, status
 from tests.security import callers
 from tests.servers.process import free_ports
@@ -38,12 +38,12 @@ class Owner:
 @asynccontextmanager
 async def two_apis(folder, bus_url, **settings):
     """Two processes of the api and nobody who paints: what is ordered stays in flight."""
-    house = House(folder, BUS_URL=bus_url, **callers.settings_of(), **settings)
-    house.add("api")
+    cluster = Cluster(folder, BUS_URL=bus_url, **callers.settings_of(), **settings)
+    cluster.add("api")
     port = free_ports(1)[0]
-    house.add("api", alias="api-2", API_PORT=str(port))
-    async with running(house), aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
-        urls = [house.url, f"http://127.0.0.1:{port}"]
+    cluster.add("api", alias="api-2", API_PORT=str(port))
+    async with running(cluster), aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
+        urls = [cluster.url, f"http://127.0.0.1:{port}"]
         yield lambda name: Owner(http, urls, name)
 
 
@@ -98,10 +98,10 @@ def one_house(**settings):
                 INFERENCE_SERVICE_URL=inference.url,
                 **callers.settings_of(),
                 **settings,
-            ) as house,
+            ) as cluster,
             aiohttp.ClientSession() as http,
         ):
-            yield lambda name: Owner(http, [house.url], name)
+            yield lambda name: Owner(http, [cluster.url], name)
 
     return made
 

@@ -12,7 +12,7 @@ from common.application.api_keys import Keys
 from common.runtime.clock import SystemClock
 from common.store.sqlite import SqliteStore
 from services.api.app import OPERATIONS
-from tests.house import ORDER, embedded
+from tests.cluster import ORDER, embedded
 from tests.inference_double import inference_double
 from tests.security import callers
 
@@ -102,11 +102,11 @@ async def test_every_caller_at_every_route(tmp_path, keys):
     async with (
         callers.provider() as provider,
         inference_double() as inference,
-        embedded(tmp_path, INFERENCE_SERVICE_URL=inference.url, **callers.settings_of(provider)) as house,
+        embedded(tmp_path, INFERENCE_SERVICE_URL=inference.url, **callers.settings_of(provider)) as cluster,
         aiohttp.ClientSession() as http,
     ):
-        names = await made_by_ada(http, house.url)
-        matrix = Matrix(http, house.url, names)
+        names = await made_by_ada(http, cluster.url)
+        matrix = Matrix(http, cluster.url, names)
         revoked, expired = await keys.create("ada"), await keys.create("ada", expires_at=SystemClock().now())
         await keys.revoke(revoked.split("_")[1])
         adas_key, bobs_key = await keys.create("ada"), await keys.create("bob")
@@ -163,10 +163,10 @@ async def test_a_provider_that_is_away_is_asked_again_and_nobody_is_let_in(tmp_p
         pass
     async with (
         inference_double() as inference,
-        embedded(tmp_path, INFERENCE_SERVICE_URL=inference.url, **callers.settings_of(provider)) as house,
+        embedded(tmp_path, INFERENCE_SERVICE_URL=inference.url, **callers.settings_of(provider)) as cluster,
         aiohttp.ClientSession() as http,
     ):
-        matrix = Matrix(http, house.url, {})
+        matrix = Matrix(http, cluster.url, {})
         began = time.monotonic()
 
         by_provider = await asyncio.gather(

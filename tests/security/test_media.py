@@ -10,7 +10,7 @@ import pytest_asyncio
 from PIL import Image
 from yarl import URL
 
-from tests.house import ORDER, embedded
+from tests.cluster import ORDER, embedded
 from tests.inference_double import body, inference_double, picture
 from tests.security import callers
 
@@ -20,17 +20,17 @@ BEARER = {"Authorization": f"Bearer {callers.token()}"}
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def house(tmp_path_factory):
+async def cluster(tmp_path_factory):
     old = "an-older-signing-secret-of-the-tests-0123456789"
     keys = {"MEDIA_SIGNING_KEYS": f"{callers.SIGNING},{old}"}
     async with (
         inference_double() as inference,
         embedded(
             tmp_path_factory.mktemp("media"), INFERENCE_SERVICE_URL=inference.url, **(callers.settings_of() | keys)
-        ) as house,
+        ) as cluster,
     ):
         inference.always(body(picture() + SCRIPT))
-        yield house
+        yield cluster
 
 
 @pytest_asyncio.fixture(loop_scope="module")
@@ -40,32 +40,32 @@ async def http():
 
 
 @pytest_asyncio.fixture(loop_scope="module")
-async def image(http, house):
-    async with http.post(f"{house.url}/v1/images/generations", json=ORDER, headers=BEARER) as response:
+async def image(http, cluster):
+    async with http.post(f"{cluster.url}/v1/images/generations", json=ORDER, headers=BEARER) as response:
         assert response.status == 201
         return await response.json()
 
 
-async def fetched(http, house, path, **headers):
-    async with http.get(URL(house.url + path, encoded=True), headers=headers, allow_redirects=False) as response:
+async def fetched(http, cluster, path, **headers):
+    async with http.get(URL(cluster.url + path, encoded=True), headers=headers, allow_redirects=False) as response:
         return response.status, response.headers, await response.read()
 
 
-async def test_a_signed_url_shows_its_picture_to_an_img_tag(http, house, image):
+async def test_a_signed_url_shows_its_picture_to_an_img_tag(http, cluster, image):
     for url in (image["imageUrl"], image["thumbnailUrl"]):
-        status, headers, content = await fetched(http, house, url)
+        status, headers, content = await fetched(http, cluster, url)
         assert status == 200
         assert headers["Content-Type"] == "image/png"
         assert Image.open(BytesIO(content)).format == "PNG"
 
 
-async def test_every_view_of_an_image_has_the_same_urls(http, house, image):
+async def test_every_view_of_an_image_has_the_same_urls(http, cluster, image):
     """REST, history, hello and event alike, and minutes later too: a cache that has it keeps it."""
-    _, _, one = await fetched(http, house, f"/api/images/{image['id']}/", **BEARER)
-    _, _, page = await fetched(http, house, "/api/images/history/", **BEARER)
-    async with http.ws_connect(f"{house.url}/ws", headers=BEARER) as socket:
+    _, _, one = await fetched(http, cluster, f"/api/images/{image['id']}/", **BEARER)
+    _, _, page = await fetched(http, cluster, "/api/images/history/", **BEARER)
+    async with http.ws_connect(f"{cluster.url}/ws", headers=BEARER) as socket:
         await socket.receive_json(timeout=5)
-        async with http.post(f"{house.url}/v1/images/generations", json=ORDER, headers=BEARER) as response:
+        async with http.post(f"{cluster.url}/v1/images/generations", json=ORDER, headers=BEARER) as response:
             second = await response.json()
         while (frame := await socket.receive_json(timeout=5))["type"] != "image.completed":
             pass
@@ -77,7 +77,7 @@ async def test_every_view_of_an_image_has_the_same_urls(http, house, image):
     assert (frame["data"]["imageUrl"], frame["data"]["thumbnailUrl"]) == (second["imageUrl"], second["thumbnailUrl"])
 
 
-async def test_a_signature_of_another_file_another_time_or_another_key_shows_nothing(http, house, image):
+async def test_a_signature_of_another_file_another_time_or_another_key_shows_nothing(http, cluster, image):
     url, thumbnail = URL(image["imageUrl"]), URL(image["thumbnailUrl"])
     signature, expires = url.query["signature"], url.query["expires"]
     flipped = ("B" if signature[5] != "B" else "C").join([signature[:5], signature[6:]])
@@ -98,47 +98,47 @@ async def test_a_signature_of_another_file_another_time_or_another_key_shows_not
         f"{url.path}?expires={expires}&signature={thumbnail.query['signature']}",
         f"{thumbnail.path}?expires={expires}&signature={signature}",
     ]:
-        status, _, content = await fetched(http, house, path)
+        status, _, content = await fetched(http, cluster, path)
         assert status == 401, (path, status)
         assert b"PNG" not in content
 
 
-async def test_a_deleted_picture_is_gone_for_a_signed_url_too(http, house, image):
-    async with http.delete(f"{house.url}/api/images/{image['id']}/", headers=BEARER) as response:
+async def test_a_deleted_picture_is_gone_for_a_signed_url_too(http, cluster, image):
+    async with http.delete(f"{cluster.url}/api/images/{image['id']}/", headers=BEARER) as response:
         assert response.status == 204
 
-    assert (await fetched(http, house, image["imageUrl"]))[0] == 404
-    assert (await fetched(http, house, URL(image["imageUrl"]).path, **BEARER))[0] == 404
+    assert (await fetched(http, cluster, image["imageUrl"]))[0] == 404
+    assert (await fetched(http, cluster, URL(image["imageUrl"]).path, **BEARER))[0] == 404
 
 
-async def test_row_40_a_script_behind_a_picture_is_served_as_the_picture_that_it_is(http, house, image):
-    _, headers, content = await fetched(http, house, image["imageUrl"])
+async def test_row_40_a_script_behind_a_picture_is_served_as_the_picture_that_it_is(http, cluster, image):
+    _, headers, content = await fetched(http, cluster, image["imageUrl"])
 
     assert content.endswith(SCRIPT)
     assert headers["Content-Type"] == "image/png"
     assert headers["X-Content-Type-Options"] == "nosniff"
     assert headers["Content-Security-Policy"] == "default-src 'none'; frame-ancestors 'none'"
-    _, _, thumbnail = await fetched(http, house, image["thumbnailUrl"])
+    _, _, thumbnail = await fetched(http, cluster, image["thumbnailUrl"])
     assert b"script" not in thumbnail
 
 
-async def test_a_picture_is_kept_by_its_readers_browser_and_by_no_shared_cache(http, house, image):
-    _, headers, _ = await fetched(http, house, image["imageUrl"])
-    again, _, _ = await fetched(http, house, image["imageUrl"], **{"If-None-Match": headers["ETag"]})
-    some, ranged, _ = await fetched(http, house, image["imageUrl"], Range="bytes=0-9")
-    beyond, _, _ = await fetched(http, house, image["imageUrl"], Range="bytes=9999999-")
+async def test_a_picture_is_kept_by_its_readers_browser_and_by_no_shared_cache(http, cluster, image):
+    _, headers, _ = await fetched(http, cluster, image["imageUrl"])
+    again, _, _ = await fetched(http, cluster, image["imageUrl"], **{"If-None-Match": headers["ETag"]})
+    some, ranged, _ = await fetched(http, cluster, image["imageUrl"], Range="bytes=0-9")
+    beyond, _, _ = await fetched(http, cluster, image["imageUrl"], Range="bytes=9999999-")
 
     assert headers["Cache-Control"] == "private, max-age=31536000, immutable"
     assert (again, some, beyond) == (304, 206, 416)
     assert ranged["Content-Length"] == "10"
 
 
-async def test_row_59_no_path_leads_out_of_the_media(http, house, image):
+async def test_row_59_no_path_leads_out_of_the_media(http, cluster, image):
     """A link in the storage is not followed either; ids are compared with records, and never made into paths."""
-    secret = house.folder / "secret.txt"
+    secret = cluster.folder / "secret.txt"
     secret.write_text("a secret of the house")
-    file = next((house.media / "generated_images").rglob(f"{image['id']}.png"))
-    month = "/".join(file.relative_to(house.media).parts[:3])
+    file = next((cluster.media / "generated_images").rglob(f"{image['id']}.png"))
+    month = "/".join(file.relative_to(cluster.media).parts[:3])
     other = "01890000-0000-7000-8000-000000000000"
     (file.parent / f"{other}.png").symlink_to(secret)
 
@@ -162,26 +162,26 @@ async def test_row_59_no_path_leads_out_of_the_media(http, house, image):
         "/media/generated_images/",
         "/media/",
     ]:
-        status, _, content = await fetched(http, house, path, **BEARER)
+        status, _, content = await fetched(http, cluster, path, **BEARER)
         assert status == 404, (path, status)
         assert b"secret" not in content.replace(b"secret.txt", b"")
 
     file.unlink()
     file.symlink_to(secret)
-    status, _, content = await fetched(http, house, URL(image["imageUrl"]).path, **BEARER)
+    status, _, content = await fetched(http, cluster, URL(image["imageUrl"]).path, **BEARER)
     assert status in {404, 503}, "a link in the place of a file is a disk that is not as it should be"
     assert b"a secret of the house" not in content
 
 
-async def test_without_limits_nothing_is_said_of_them(http, house):
-    async with http.post(f"{house.url}/v1/images/generations", json=ORDER, headers=BEARER) as response:
+async def test_without_limits_nothing_is_said_of_them(http, cluster):
+    async with http.post(f"{cluster.url}/v1/images/generations", json=ORDER, headers=BEARER) as response:
         assert response.status == 201
         assert not [name for name in response.headers if name.lower().startswith("ratelimit")]
 
 
-async def test_a_file_lost_behind_our_back_is_a_404(http, house, image):
-    next((house.media / "thumbnails").rglob(f"{image['id']}.png")).unlink()
+async def test_a_file_lost_behind_our_back_is_a_404(http, cluster, image):
+    next((cluster.media / "thumbnails").rglob(f"{image['id']}.png")).unlink()
 
-    statuses = await asyncio.gather(*(fetched(http, house, image["thumbnailUrl"]) for _ in range(3)))
+    statuses = await asyncio.gather(*(fetched(http, cluster, image["thumbnailUrl"]) for _ in range(3)))
 
     assert {status for status, _, _ in statuses} == {404}

@@ -12,7 +12,7 @@ from yarl import URL
 from common.application.api_keys import Keys
 from common.runtime.clock import SystemClock
 from common.store.sqlite import SqliteStore
-from tests.house import ORDER, embedded
+from tests.cluster import ORDER, embedded
 from tests.inference_double import inference_double, status
 from tests.security import callers
 
@@ -31,14 +31,14 @@ async def test_row_68_logs_hold_no_secret_no_prompt_and_no_forged_line(tmp_path,
             LOG_LEVEL="DEBUG",
             LOG_FORMAT=log_format,
             **callers.settings_of(),
-        ) as house,
+        ) as cluster,
         aiohttp.ClientSession() as http,
     ):
         async with SqliteStore.open(tmp_path / "darkroom.db", timeout_s=5) as store:
             key = await Keys(store, SystemClock()).create("ada")
         token, forged = callers.token(), callers.token(aud="another service")
         inference.will(status(422, "bad prompt:\n[error] forged line of the inference service\x1b[2J"))
-        orders = f"{house.url}/v1/images/generations"
+        orders = f"{cluster.url}/v1/images/generations"
 
         async def ask(method, url, **more):
             async with http.request(method, url, **more) as response:
@@ -48,15 +48,15 @@ async def test_row_68_logs_hold_no_secret_no_prompt_and_no_forged_line(tmp_path,
         refused = await ask("POST", orders, json={**ORDER, "prompt": PROMPT}, headers=bearer)
         failed = await ask("POST", orders, json={**ORDER, "prompt": SAID}, headers=bearer)
         done = await ask("POST", orders, json={**ORDER, "prompt": SAID}, headers={"Authorization": f"Bearer {key}"})
-        _, ticket = await ask("POST", f"{house.url}/api/ws-tickets/", headers=bearer)
+        _, ticket = await ask("POST", f"{cluster.url}/api/ws-tickets/", headers=bearer)
         signature = URL(json.loads(done[1])["imageUrl"]).query["signature"]
-        await ask("GET", house.url + json.loads(done[1])["imageUrl"])
-        await ask("GET", f"{house.url}/api/limits/", headers={"Authorization": f"Bearer {forged}"})
-        await ask("GET", f"{house.url}/api/limits/?access_token={token}")
-        await ask("GET", f"{house.url}/ws?ticket={json.loads(ticket)['ticket']}")
-        await ask("GET", f"{house.url}/nowhere%0A[error]%20forged?token={token}")
-        await _send_no_http(house.api_port, token)
-        await house.services["up"].stop()
+        await ask("GET", cluster.url + json.loads(done[1])["imageUrl"])
+        await ask("GET", f"{cluster.url}/api/limits/", headers={"Authorization": f"Bearer {forged}"})
+        await ask("GET", f"{cluster.url}/api/limits/?access_token={token}")
+        await ask("GET", f"{cluster.url}/ws?ticket={json.loads(ticket)['ticket']}")
+        await ask("GET", f"{cluster.url}/nowhere%0A[error]%20forged?token={token}")
+        await _send_no_http(cluster.api_port, token)
+        await cluster.services["up"].stop()
         log = (tmp_path / "up.log").read_text()
 
     assert (refused[0], failed[0], done[0]) == (400, 422, 201)
@@ -113,6 +113,6 @@ async def test_an_address_open_to_others_without_identity_stops_the_start(tmp_pa
 async def test_anonymous_beyond_loopback_is_allowed_by_name_and_warned_of(tmp_path):
     async with (
         inference_double() as inference,
-        embedded(tmp_path, INFERENCE_SERVICE_URL=inference.url, API_HOST="0.0.0.0", ALLOW_ANONYMOUS="true") as house,
+        embedded(tmp_path, INFERENCE_SERVICE_URL=inference.url, API_HOST="0.0.0.0", ALLOW_ANONYMOUS="true") as cluster,
     ):
-        assert "ALLOW_ANONYMOUS: everyone who reaches 0.0.0.0 acts as the one owner" in house.services["up"].log
+        assert "ALLOW_ANONYMOUS: everyone who reaches 0.0.0.0 acts as the one owner" in cluster.services["up"].log

@@ -8,7 +8,7 @@ from contextlib import suppress
 import pytest
 import pytest_asyncio
 
-from tests.house import ORDER, embedded, front_end
+from tests.cluster import ORDER, embedded, front_end
 from tests.inference_double import inference_double
 
 ORDERS = "/v1/images/generations"
@@ -19,25 +19,25 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def house(tmp_path_factory):
+async def cluster(tmp_path_factory):
     async with (
         inference_double() as inference,
         embedded(
             tmp_path_factory.mktemp("slow"), INFERENCE_SERVICE_URL=inference.url, BODY_TIMEOUT="2", IDLE_TIMEOUT="3"
-        ) as house,
+        ) as cluster,
     ):
-        yield house
+        yield cluster
 
 
-async def sent(house, piece: bytes) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    reader, writer = await asyncio.open_connection("127.0.0.1", house.api_port)
+async def sent(cluster, piece: bytes) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", cluster.api_port)
     writer.write(piece)
     return reader, writer
 
 
-async def spoken(house, piece: bytes) -> bytes:
+async def spoken(cluster, piece: bytes) -> bytes:
     """Send, wait until the server has closed the connection, and return all that it said."""
-    return await heard(*await sent(house, piece))
+    return await heard(*await sent(cluster, piece))
 
 
 async def heard(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
@@ -50,13 +50,13 @@ async def heard(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> b
         writer.close()
 
 
-async def test_row_56_slow_senders_are_cut_off_and_harm_nobody(house):
+async def test_row_56_slow_senders_are_cut_off_and_harm_nobody(cluster):
     """1,000 half heads and 100 half bodies, while a picture is ordered: none of them is kept."""
     body = HEAD + b'Content-Length: 60000\r\n\r\n{"prompt":'
-    half_heads = await asyncio.gather(*(sent(house, HEAD) for _ in range(1000)))
-    half_bodies = await asyncio.gather(*(sent(house, body) for _ in range(100)))
+    half_heads = await asyncio.gather(*(sent(cluster, HEAD) for _ in range(1000)))
+    half_bodies = await asyncio.gather(*(sent(cluster, body) for _ in range(100)))
 
-    async with front_end(house.url) as page:
+    async with front_end(cluster.url) as page:
         status, _ = await page.post(ORDERS, ORDER)
     said = await asyncio.gather(*(heard(*each) for each in half_heads))
     answers = await asyncio.gather(*(heard(*each) for each in half_bodies))
@@ -66,8 +66,8 @@ async def test_row_56_slow_senders_are_cut_off_and_harm_nobody(house):
     assert {answer.partition(b"\r\n")[0] for answer in answers} == {b"HTTP/1.1 408 Request Timeout"}
 
 
-async def test_row_56_a_head_that_drips_is_cut_off_all_the_same(house):
-    reader, writer = await asyncio.open_connection("127.0.0.1", house.api_port)
+async def test_row_56_a_head_that_drips_is_cut_off_all_the_same(cluster):
+    reader, writer = await asyncio.open_connection("127.0.0.1", cluster.api_port)
 
     async def drip() -> None:
         writer.write(HEAD)
@@ -117,19 +117,19 @@ async def test_row_56_a_head_that_drips_is_cut_off_all_the_same(house):
         "body where none is taken",
     ],
 )
-async def test_row_57_what_is_too_large_or_no_http_is_refused(house, request_bytes, status):
-    said = await spoken(house, request_bytes)
+async def test_row_57_what_is_too_large_or_no_http_is_refused(cluster, request_bytes, status):
+    said = await spoken(cluster, request_bytes)
 
     assert re.match(rb"HTTP/1.[01] %d " % status, said) or (status == 413 and said == b""), said[:200]
     assert b"Traceback" not in said
-    assert "Traceback" not in house.services["up"].log
+    assert "Traceback" not in cluster.services["up"].log
 
 
-async def test_a_packed_body_is_not_unpacked(house):
+async def test_a_packed_body_is_not_unpacked(cluster):
     packed = gzip.compress(b'{"prompt": "' + b"a" * 30_000_000 + b'"}')
 
     said = await spoken(
-        house,
+        cluster,
         HEAD + b"Content-Encoding: gzip\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % len(packed) + packed,
     )
 

@@ -12,7 +12,7 @@ import pytest_asyncio
 from common.application.api_keys import Keys
 from common.runtime.clock import SystemClock
 from common.store.sqlite import SqliteStore
-from tests.house import ORDER, embedded
+from tests.cluster import ORDER, embedded
 from tests.inference_double import inference_double
 from tests.security import callers
 
@@ -23,15 +23,15 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def house(tmp_path_factory):
+async def cluster(tmp_path_factory):
     named = {"CORS_ORIGINS": "https://app.example.org"}
     async with (
         inference_double() as inference,
         embedded(
             tmp_path_factory.mktemp("websocket"), INFERENCE_SERVICE_URL=inference.url, **callers.settings_of(), **named
-        ) as house,
+        ) as cluster,
     ):
-        yield house
+        yield cluster
 
 
 @pytest_asyncio.fixture(loop_scope="module")
@@ -44,17 +44,17 @@ def bearer(owner="ada", **fields):
     return {"Authorization": f"Bearer {callers.token(owner, **fields)}"}
 
 
-async def ticket_of(http, house, headers) -> str:
-    async with http.post(f"{house.url}/api/ws-tickets/", headers=headers) as response:
+async def ticket_of(http, cluster, headers) -> str:
+    async with http.post(f"{cluster.url}/api/ws-tickets/", headers=headers) as response:
         assert response.status == 201
         body = await response.json()
         assert body["expiresIn"] == 30
         return body["ticket"]
 
 
-async def refused(http, house, **more) -> int:
+async def refused(http, cluster, **more) -> int:
     with pytest.raises(aiohttp.WSServerHandshakeError) as error:
-        await http.ws_connect(f"{house.url}/ws", **more)
+        await http.ws_connect(f"{cluster.url}/ws", **more)
     return error.value.status
 
 
@@ -65,27 +65,27 @@ async def closed_with(socket, limit_s=20.0) -> int:
     return socket.close_code
 
 
-async def test_a_ticket_opens_one_websocket_of_its_owner(http, house):
-    ticket = await ticket_of(http, house, bearer("bob"))
+async def test_a_ticket_opens_one_websocket_of_its_owner(http, cluster):
+    ticket = await ticket_of(http, cluster, bearer("bob"))
 
-    async with http.ws_connect(f"{house.url}/ws", protocols=[V1, f"ticket.{ticket}"]) as socket:
+    async with http.ws_connect(f"{cluster.url}/ws", protocols=[V1, f"ticket.{ticket}"]) as socket:
         assert socket.protocol == V1
         assert (await socket.receive_json(timeout=5))["type"] == "hello"
         async with http.post(
-            f"{house.url}/v1/images/generations", json=ORDER, headers={**bearer("bob"), "Prefer": "respond-async"}
+            f"{cluster.url}/v1/images/generations", json=ORDER, headers={**bearer("bob"), "Prefer": "respond-async"}
         ) as response:
             image = await response.json()
         frame = await socket.receive_json(timeout=5)
         assert (frame["type"], frame["subject"]) == ("image.queued", image["id"])
-    assert await refused(http, house, protocols=[V1, f"ticket.{ticket}"]) == 401, "it holds once"
+    assert await refused(http, cluster, protocols=[V1, f"ticket.{ticket}"]) == 401, "it holds once"
 
 
-async def test_of_many_who_come_with_one_ticket_one_is_let_in(http, house):
-    ticket = await ticket_of(http, house, bearer())
+async def test_of_many_who_come_with_one_ticket_one_is_let_in(http, cluster):
+    ticket = await ticket_of(http, cluster, bearer())
 
     async def come() -> int:
         try:
-            socket = await http.ws_connect(f"{house.url}/ws", protocols=[V1, f"ticket.{ticket}"])
+            socket = await http.ws_connect(f"{cluster.url}/ws", protocols=[V1, f"ticket.{ticket}"])
         except aiohttp.WSServerHandshakeError as error:
             return error.status
         await socket.close()
@@ -109,58 +109,58 @@ async def test_of_many_who_come_with_one_ticket_one_is_let_in(http, house):
     ],
     ids=["nothing", "no ticket", "an empty one", "a made-up one", "two", "an expired token", "an empty token"],
 )
-async def test_row_66_without_identity_there_is_no_websocket(http, house, more):
-    assert await refused(http, house, **more) == 401
+async def test_row_66_without_identity_there_is_no_websocket(http, cluster, more):
+    assert await refused(http, cluster, **more) == 401
 
 
-async def test_row_66_a_token_in_the_query_opens_nothing_and_is_not_logged(http, house):
+async def test_row_66_a_token_in_the_query_opens_nothing_and_is_not_logged(http, cluster):
     token = callers.token()
 
-    assert await refused(http, house, params={"token": token, "access_token": token, "ticket": token}) == 401
-    assert token not in house.services["up"].log
+    assert await refused(http, cluster, params={"token": token, "access_token": token, "ticket": token}) == 401
+    assert token not in cluster.services["up"].log
 
 
 @pytest.mark.parametrize(
     "origin", ["https://evil.example.org", "null", "http://127.0.0.1.evil.example.org", "http://["]
 )
-async def test_row_66_a_foreign_page_opens_none_even_with_a_token(http, house, origin):
-    assert await refused(http, house, headers={**bearer(), "Origin": origin}) == 403
+async def test_row_66_a_foreign_page_opens_none_even_with_a_token(http, cluster, origin):
+    assert await refused(http, cluster, headers={**bearer(), "Origin": origin}) == 403
 
 
-async def test_row_66_our_own_page_and_a_named_one_open_it(http, house):
-    for origin in (house.url, "https://app.example.org"):
-        async with http.ws_connect(f"{house.url}/ws", headers={**bearer(), "Origin": origin}) as socket:
+async def test_row_66_our_own_page_and_a_named_one_open_it(http, cluster):
+    for origin in (cluster.url, "https://app.example.org"):
+        async with http.ws_connect(f"{cluster.url}/ws", headers={**bearer(), "Origin": origin}) as socket:
             assert (await socket.receive_json(timeout=5))["type"] == "hello"
 
 
 async def test_row_66_a_token_that_expires_closes_its_websocket(tmp_path, http):
     async with (
         inference_double() as inference,
-        embedded(tmp_path, INFERENCE_SERVICE_URL=inference.url, **callers.settings_of(), JWT_LEEWAY="0") as house,
+        embedded(tmp_path, INFERENCE_SERVICE_URL=inference.url, **callers.settings_of(), JWT_LEEWAY="0") as cluster,
     ):
         soon = bearer(exp=int(time.time()) + 2)
-        ticket = await ticket_of(http, house, soon)
-        by_header = await http.ws_connect(f"{house.url}/ws", headers=soon)
-        by_ticket = await http.ws_connect(f"{house.url}/ws", protocols=[V1, f"ticket.{ticket}"])
+        ticket = await ticket_of(http, cluster, soon)
+        by_header = await http.ws_connect(f"{cluster.url}/ws", headers=soon)
+        by_ticket = await http.ws_connect(f"{cluster.url}/ws", protocols=[V1, f"ticket.{ticket}"])
 
         assert await closed_with(by_header) == 4401
         assert await closed_with(by_ticket) == 4401
 
 
-async def test_a_key_that_expires_closes_its_websocket(http, house):
-    async with SqliteStore.open(house.folder / "darkroom.db", timeout_s=5) as store:
+async def test_a_key_that_expires_closes_its_websocket(http, cluster):
+    async with SqliteStore.open(cluster.folder / "darkroom.db", timeout_s=5) as store:
         expires_at = SystemClock().now() + timedelta(seconds=2)
         key = await Keys(store, SystemClock()).create("ada", expires_at=expires_at)
 
-    socket = await http.ws_connect(f"{house.url}/ws", headers={"Authorization": f"Bearer {key}"})
+    socket = await http.ws_connect(f"{cluster.url}/ws", headers={"Authorization": f"Bearer {key}"})
 
     assert await closed_with(socket) == 4401
 
 
-async def test_row_64_a_flood_and_a_huge_frame_are_closed(http, house):
-    flooding = await http.ws_connect(f"{house.url}/ws", headers=bearer())
-    huge = await http.ws_connect(f"{house.url}/ws", headers=bearer())
-    binary = await http.ws_connect(f"{house.url}/ws", headers=bearer())
+async def test_row_64_a_flood_and_a_huge_frame_are_closed(http, cluster):
+    flooding = await http.ws_connect(f"{cluster.url}/ws", headers=bearer())
+    huge = await http.ws_connect(f"{cluster.url}/ws", headers=bearer())
+    binary = await http.ws_connect(f"{cluster.url}/ws", headers=bearer())
 
     async def flood() -> None:
         for _ in range(20_000):
@@ -176,10 +176,10 @@ async def test_row_64_a_flood_and_a_huge_frame_are_closed(http, house):
     assert await closed_with(binary) == 1008
 
 
-async def test_row_64_an_owner_has_ten_websockets_and_no_more(http, house):
+async def test_row_64_an_owner_has_ten_websockets_and_no_more(http, cluster):
     async def come(owner: str) -> aiohttp.ClientWebSocketResponse | int:
         try:
-            return await http.ws_connect(f"{house.url}/ws", headers=bearer(owner))
+            return await http.ws_connect(f"{cluster.url}/ws", headers=bearer(owner))
         except aiohttp.WSServerHandshakeError as error:
             return error.status
 
@@ -196,6 +196,6 @@ async def test_row_64_an_owner_has_ten_websockets_and_no_more(http, house):
     assert (await again.receive_json(timeout=5))["type"] == "hello"
 
 
-async def test_a_plain_get_is_told_that_this_is_a_websocket(http, house):
-    async with http.get(f"{house.url}/ws", headers=bearer()) as response:
+async def test_a_plain_get_is_told_that_this_is_a_websocket(http, cluster):
+    async with http.get(f"{cluster.url}/ws", headers=bearer()) as response:
         assert (response.status, (await response.json())["code"]) == (400, "not_a_websocket")

@@ -91,7 +91,7 @@ class RabbitBus:
         """Connect, and stay connected until the end of the block.
 
         Returns when the first attempt is over, one way or the other: a broker that cannot be reached yet is tried
-        again for as long as it takes, and `trouble` says so.
+        again for as long as it takes, and `unready_reason` says so.
 
         Raises:
             Misconfigured: credentials, virtual host, or a queue's arguments are not what they have to be. Where the
@@ -119,13 +119,18 @@ class RabbitBus:
         self._start(self._publisher.keep())
         for link in links:
             await link.tried.wait()
-        if not self._publish_link.trouble:
+        if not self._publish_link.unready_reason:
             await set_within(self._publisher.ready, self._timeout_s)
 
     @property
-    def trouble(self) -> str:
-        reading = self._log.trouble if self._is_reading else ""
-        parts = (self._publisher.trouble, self._consume_link.trouble, reading, *(each.trouble for each in self._takers))
+    def unready_reason(self) -> str:
+        reading = self._log.unready_reason if self._is_reading else ""
+        parts = (
+            self._publisher.unready_reason,
+            self._consume_link.unready_reason,
+            reading,
+            *(each.unready_reason for each in self._takers),
+        )
         return next(filter(None, parts), "")
 
     # -- publishing
@@ -207,7 +212,7 @@ class RabbitBus:
         task = self._start(taker.keep())
         self._takers.append(taker)
         try:
-            if not self._consume_link.trouble:
+            if not self._consume_link.unready_reason:
                 await set_within(taker.tried, self._timeout_s)
             yield
         finally:

@@ -73,7 +73,7 @@ class Link:
         prepare: Callable[[AbstractConnection], Awaitable[None]],
         ends_when_misconfigured: bool = True,
     ) -> None:
-        self.trouble = "not connected yet"
+        self.unready_reason = "not connected yet"
         self.tried = asyncio.Event()  # the first attempt is over, one way or the other
         self.timeout_s = timeout_s
         self._url = URL(url).update_query(heartbeat=heartbeat)
@@ -106,7 +106,7 @@ class Link:
                     await self._up.wait()
                 return self._connection
         except TimeoutError:
-            raise BrokerUnavailable(self.trouble) from None
+            raise BrokerUnavailable(self.unready_reason) from None
 
     @asynccontextmanager
     async def session(self, *, confirms: bool = False) -> AsyncIterator[Session]:
@@ -164,7 +164,7 @@ class Link:
         connection.close_callbacks.add(lambda _, error: lost.put_nowait(error))
         try:
             await self._prepared(connection)
-            self._connection, self.trouble = connection, ""
+            self._connection, self.unready_reason = connection, ""
             self._ends_when_misconfigured = False
             self._up.set()
             self.tried.set()
@@ -202,7 +202,7 @@ class Link:
         if isinstance(error, Misconfigured) and self._ends_when_misconfigured:
             raise error
         reason = reason_of(error)
-        changed, self.trouble = reason != self.trouble, reason
+        changed, self.unready_reason = reason != self.unready_reason, reason
         self.tried.set()
         if changed or attempt % REMIND_EVERY == 0:
             level = logging.ERROR if isinstance(error, Misconfigured) else logging.WARNING

@@ -63,7 +63,7 @@ class Worker:
         forward: Forward,
         retry_delays: Sequence[float],
     ) -> None:
-        self.trouble = "not consuming yet"
+        self.unready_reason = "not consuming yet"
         self.tried = asyncio.Event()
         self._queue = queue
         self._handler = handler
@@ -128,20 +128,20 @@ class Worker:
         self._session, self._tag = session, None
         try:
             await self._adjust()
-            self.trouble = ""
+            self.unready_reason = ""
             self.tried.set()
             working()
             await session.lost.wait()
         finally:
             self._session, self._tag = None, None
-        self.trouble = "the consumer was lost"
+        self.unready_reason = "the consumer was lost"
         if session.reason is not None:
             log.debug("%s: the channel was closed: %s", self._queue, text_of(session.reason))
 
     def _failed(self, error: BrokerUnavailable | Misconfigured, _: int) -> None:
-        self.trouble = reason_of(error)
+        self.unready_reason = reason_of(error)
         self.tried.set()
-        log.warning("%s cannot be consumed, trying again: %s", self._queue, self.trouble)
+        log.warning("%s cannot be consumed, trying again: %s", self._queue, self.unready_reason)
 
     @property
     def _is_taking(self) -> bool:

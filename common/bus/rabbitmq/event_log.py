@@ -62,8 +62,8 @@ class EventLog:
         self._failure = ""
 
     @property
-    def trouble(self) -> str:
-        return self._link.trouble or self._failure
+    def unready_reason(self) -> str:
+        return self._link.unready_reason or self._failure
 
     async def read(self, start: Start) -> AsyncGenerator[Logged]:
         """

@@ -38,9 +38,9 @@ class Publisher:
         self._silent_at: float | None = None
 
     @property
-    def trouble(self) -> str:
+    def unready_reason(self) -> str:
         if self._session is None or self._session.lost.is_set():
-            return self._link.trouble or "no channel to publish on"
+            return self._link.unready_reason or "no channel to publish on"
         if self._blocked:
             return "the broker takes no messages: its disk or memory is full"
         if self._silent_at is not None and asyncio.get_running_loop().time() - self._silent_at < SILENCE_S:
@@ -96,7 +96,7 @@ class Publisher:
 
     def _late(self, *, sent: bool, what: str) -> Unavailable:
         if not sent:
-            return BrokerUnavailable(self._link.trouble or "no channel to publish on")
+            return BrokerUnavailable(self._link.unready_reason or "no channel to publish on")
         self._silent_at = asyncio.get_running_loop().time()
         return Unconfirmed("bus", f"the broker did not confirm within {self._link.timeout_s:g} s ({what})")
 

@@ -27,7 +27,7 @@ class Listener:
     """`on_event` is called in the order of the events; one that raises has heard it."""
 
     def __init__(self, queue: Queue, on_event: Callable[[Event], None], *, link: Link) -> None:
-        self.trouble = "not listening yet"
+        self.unready_reason = "not listening yet"
         self.tried = asyncio.Event()
         self._queue = queue
         self._hear = on_event
@@ -39,7 +39,7 @@ class Listener:
 
     async def leave(self) -> None:
         """Delete the queue, if the broker can be reached now; it expires anyway."""
-        if self._link.trouble:
+        if self._link.unready_reason:
             return
         try:
             async with self._link.session() as session, deadline(self._link.timeout_s):
@@ -49,11 +49,11 @@ class Listener:
 
     async def _use(self, session: Session, working: Working) -> None:
         await self._consume(session)
-        self.trouble = ""
+        self.unready_reason = ""
         self.tried.set()
         working()
         await session.lost.wait()
-        self.trouble = "the listener was lost"
+        self.unready_reason = "the listener was lost"
 
     async def _consume(self, session: Session) -> None:
         async with deadline(self._link.timeout_s):
@@ -63,9 +63,9 @@ class Listener:
             await queue.consume(partial(self._take, session))
 
     def _failed(self, error: BrokerUnavailable | Misconfigured, _: int) -> None:
-        self.trouble = reason_of(error)
+        self.unready_reason = reason_of(error)
         self.tried.set()
-        log.warning("%s cannot be consumed, trying again: %s", self._queue.name, self.trouble)
+        log.warning("%s cannot be consumed, trying again: %s", self._queue.name, self.unready_reason)
 
     async def _take(self, session: Session, message: AbstractIncomingMessage) -> None:
         delivery = Delivery(message, session.raw)

@@ -14,23 +14,25 @@ from services.api.routes.schema import Health
 
 async def alive(_call: Call) -> web.Response:
     """The process answers."""
-    return answer(Health(status="ok", trouble={}))
+    return answer(Health(status="ok", unready_reasons={}))
 
 
 async def ready(call: Call) -> web.Response:
     """503 with what is missing, while bus, store, media or the event log cannot be used."""
     context = call.context
-    trouble = {}
-    if context.bus.trouble:
-        trouble["bus"] = context.bus.trouble
+    reasons = {}
+    if context.bus.unready_reason:
+        reasons["bus"] = context.bus.unready_reason
     if not context.live.is_ready:
-        trouble["events"] = "the event log is still being read"
+        reasons["events"] = "the event log is still being read"
     for name, check in (("store", context.store.check), ("media", context.media.check)):
         try:
             await check()
         except Unavailable as error:
-            trouble[name] = error.detail
-    return answer(Health(status="unavailable" if trouble else "ok", trouble=trouble), status=503 if trouble else 200)
+            reasons[name] = error.detail
+    return answer(
+        Health(status="unavailable" if reasons else "ok", unready_reasons=reasons), status=503 if reasons else 200
+    )
 
 
 _metrics: Final = make_aiohttp_handler()

@@ -119,7 +119,7 @@ class Ticket(Outgoing):
 
 class Health(Outgoing):
     status: Literal["ok", "unavailable"]
-    trouble: dict[str, str]
+    unready_reasons: Annotated[dict[str, str], Field(alias="trouble")]
 
 
 class Problem(Outgoing):

@@ -44,4 +44,4 @@ async def test_a_closed_bus_takes_nothing_and_ends_its_readers_in_memory():
         await reading
     with pytest.raises(Unavailable):
         await bus.send(order())
-    assert bus.trouble == "the bus is closed"
+    assert bus.unready_reason == "the bus is closed"

@@ -143,4 +143,4 @@ async def test_a_bus_at_work_has_no_trouble(bus: Bus):
         await bus.publish(event(1))
         await some(bus, Since(EPOCH), 1)
 
-        assert bus.trouble == ""
+        assert bus.unready_reason == ""

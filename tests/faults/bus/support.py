@@ -50,4 +50,4 @@ def is_refused(outcome: BaseException | None) -> bool:
 
 
 async def is_well(bus: RabbitBus) -> None:
-    await until(lambda: bus.trouble == "", limit_s=RECOVERY_S)
+    await until(lambda: bus.unready_reason == "", limit_s=RECOVERY_S)

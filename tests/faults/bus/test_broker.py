@@ -37,7 +37,7 @@ async def test_01_02_53_a_broker_restart_loses_nothing_and_repeats_nothing(rabbi
         await asyncio.to_thread(getattr(rabbitmq, how))
         with pytest.raises(Unavailable):
             await bus.publish(event(99))
-        await until(lambda: bus.trouble != "")
+        await until(lambda: bus.unready_reason != "")
         await asyncio.to_thread(rabbitmq.start)
 
         await is_well(bus)
@@ -92,7 +92,7 @@ async def test_08_under_an_alarm_publishing_stops_and_acks_go_on(rabbitmq: Rabbi
             async with bus.work(WorkQueue.GENERATE, worker, concurrency=1) as consumer:
                 await worker.saw(3)
                 assert await consumer.drain(5)
-            await until(lambda: "memory is full" in bus.trouble)
+            await until(lambda: "memory is full" in bus.unready_reason)
         finally:
             await asyncio.to_thread(rabbitmq.ctl, "set_vm_memory_high_watermark", "0.4")
         await is_well(bus)

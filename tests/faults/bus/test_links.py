@@ -119,11 +119,11 @@ async def test_07_a_blackholed_publish_is_unconfirmed_in_time(vhost: str):
         with pytest.raises(Unconfirmed):
             await bus.publish(event(1))
         took_s = time.monotonic() - began
-        trouble = bus.trouble
+        unready_reason = bus.unready_reason
         proxy.resume()
 
     assert took_s < 3
-    assert trouble == "the broker has not confirmed the latest message"
+    assert unready_reason == "the broker has not confirmed the latest message"
 
 
 async def test_closing_takes_no_longer_when_the_link_is_dead(vhost: str):

@@ -37,7 +37,7 @@ async def test_13_a_broker_that_is_not_there_yet_is_waited_for(vhost: str):
     async with proxy_before(vhost) as (proxy, url):
         proxy.refuse()
         async with opened(url, timeout_s=0.3) as bus:
-            trouble = bus.trouble
+            unready_reason = bus.unready_reason
             with pytest.raises(Unavailable) as raised:
                 await bus.send(order())
             worker = Recorder()
@@ -47,7 +47,7 @@ async def test_13_a_broker_that_is_not_there_yet_is_waited_for(vhost: str):
                 await bus.send(order())
                 await worker.saw(1)
 
-    assert "connecting to 127.0.0.1" in trouble
+    assert "connecting to 127.0.0.1" in unready_reason
     assert is_refused(raised.value)
 
 

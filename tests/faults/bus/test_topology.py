@@ -24,7 +24,7 @@ async def test_09_a_missing_exchange_is_declared_again(vhost: str):
         with pytest.raises(Unavailable):
             await bus.publish(event(1))
 
-        await until(lambda: bus.trouble == "")
+        await until(lambda: bus.unready_reason == "")
         await bus.publish(event(2))
         assert len(await some(bus, Since(EPOCH), 1)) == 1
 

@@ -20,7 +20,7 @@ NOTHING = TickData()
 
 
 @asynccontextmanager
-async def house(tmp_path, **more):
+async def cluster(tmp_path, **more):
     clock = ManualClock()
     settings = read_settings({"PURGE_BATCH": "10", **more})
     async with (

@@ -17,7 +17,7 @@ from services.janitor.orders import fail_dead_letter
 from services.janitor.purge import purge
 from services.janitor.reconcile import reconcile
 from services.janitor.timers import Timer
-from tests.unit.janitor.support import NOTHING, a_completed_image, house, inserted, running
+from tests.unit.janitor.support import NOTHING, a_completed_image, cluster, inserted, running
 
 HOUR_S = 3600
 YEARS_S = 5 * 365 * 86400
@@ -38,7 +38,7 @@ async def ticked(context, queue, job, *, at, name="run"):
 
 
 async def test_row_17_a_janitor_ahead_of_the_bus_ends_nothing_early(tmp_path):
-    async with house(tmp_path) as context:
+    async with cluster(tmp_path) as context:
         waiting = await inserted(context, sent_at=context.clock.now())
         kept = await a_completed_image(context)
         ahead = elsewhere(context, YEARS_S)
@@ -52,7 +52,7 @@ async def test_row_17_a_janitor_ahead_of_the_bus_ends_nothing_early(tmp_path):
 
 
 async def test_row_17_a_purge_by_hand_is_judged_by_when_it_was_asked_for(tmp_path):
-    async with house(tmp_path) as context:
+    async with cluster(tmp_path) as context:
         kept = await a_completed_image(context)
         ahead = elsewhere(context, YEARS_S)
         tick = Tick(
@@ -65,7 +65,7 @@ async def test_row_17_a_purge_by_hand_is_judged_by_when_it_was_asked_for(tmp_pat
 
 
 async def test_row_17_a_janitor_behind_the_bus_sends_what_is_unsent_all_the_same(tmp_path):
-    async with house(tmp_path) as context:
+    async with cluster(tmp_path) as context:
         unsent = await inserted(context)
         context.clock.advance(11)
         behind = elsewhere(context, -HOUR_S)
@@ -77,7 +77,7 @@ async def test_row_17_a_janitor_behind_the_bus_sends_what_is_unsent_all_the_same
 
 async def test_row_17_a_step_of_the_one_clock_there_is_ends_nothing_early(tmp_path):
     """All in one process: the bus has no other clock than the janitor."""
-    async with house(tmp_path) as context:
+    async with cluster(tmp_path) as context:
         waiting = await inserted(context, sent_at=context.clock.now())
         context.clock.step(HOUR_S)
 
@@ -90,7 +90,7 @@ async def test_row_17_a_step_of_the_one_clock_there_is_ends_nothing_early(tmp_pa
 
 
 async def test_row_17_a_run_of_a_janitor_that_was_ahead_holds_up_no_other(tmp_path):
-    async with house(tmp_path) as context:
+    async with cluster(tmp_path) as context:
         runs = []
 
         async def job(_tick, *, context):
@@ -107,7 +107,7 @@ async def test_row_17_a_run_of_a_janitor_that_was_ahead_holds_up_no_other(tmp_pa
 
 @pytest.mark.parametrize("wrong_s", [HOUR_S, 0, -HOUR_S])
 async def test_row_17_a_lease_is_over_when_it_is_not_renewed_whatever_the_clock_that_gave_it(tmp_path, wrong_s):
-    async with house(tmp_path) as context:
+    async with cluster(tmp_path) as context:
         alive, dead = [await inserted(context, **running(context, wrong_s + 30)) for _ in range(2)]
 
         for _ in range(4):
@@ -123,7 +123,7 @@ async def test_row_17_a_lease_is_over_when_it_is_not_renewed_whatever_the_clock_
 
 
 async def test_row_17_what_was_sent_by_a_clock_ahead_does_not_have_the_backlog_sent_at_every_tick(tmp_path):
-    async with house(tmp_path) as context:
+    async with cluster(tmp_path) as context:
         future = context.clock.now() + timedelta(seconds=HOUR_S)
         await inserted(context, **running(context, 30, sent_at=future, started_at=future))
         for _ in range(3):
@@ -136,7 +136,7 @@ async def test_row_17_what_was_sent_by_a_clock_ahead_does_not_have_the_backlog_s
 
 
 async def test_row_17_a_dead_letter_is_judged_by_when_it_died(tmp_path):
-    async with house(tmp_path) as context:
+    async with cluster(tmp_path) as context:
         held = await inserted(context, **running(context, 30))
         ahead = elsewhere(context, HOUR_S)
         body = f'{{"type": "image.generate", "id": "{held.id}"}}'.encode()
@@ -198,7 +198,7 @@ def test_ticks_that_each_wait_for_the_run_before_are_no_disagreement(caplog):
 
 async def test_a_lease_lasts_as_long_as_its_worker_says_where_that_is_longer(tmp_path):
     """A janitor and a generator whose LEASE is not the same, as while a change of it is rolled out."""
-    async with house(tmp_path) as context:
+    async with cluster(tmp_path) as context:
         lease = Lease(token="t", worker="w", until=context.clock.now(), length_s=4 * context.settings.lease)
         held = await inserted(context, **{**running(context, 30), "lease": lease})
 
@@ -213,7 +213,7 @@ async def test_a_lease_lasts_as_long_as_its_worker_says_where_that_is_longer(tmp
 
 async def test_what_a_long_purge_marks_bears_the_time_of_its_mark(tmp_path):
     """Or a reconcile meanwhile would take it for something left behind."""
-    async with house(tmp_path) as context:
+    async with cluster(tmp_path) as context:
         working = context.at(context.clock.now())
         context.clock.advance(60)
 

@@ -9,13 +9,13 @@ from common.domain.errors import InvalidTransition, NotFound
 from common.messages import TickData
 from common.store.port import change
 from services.janitor.purge import purge
-from tests.unit.janitor.support import a_completed_image, house, told
+from tests.unit.janitor.support import a_completed_image, cluster, told
 
 NOTHING = TickData()
 
 
 async def test_row_55_a_purge_and_a_users_delete_of_the_same_images_are_each_done_once(tmp_path):
-    async with house(tmp_path) as context:
+    async with cluster(tmp_path) as context:
         old = [await a_completed_image(context) for _ in range(40)]
         context.clock.advance(31 * 86400)
 

@@ -4,11 +4,11 @@ from common.bus.port import DeadLetter, Done, Retry
 from common.messages import CancelImage
 from services.janitor.orders import cancel, fail_dead_letter
 from tests.making import an_image
-from tests.unit.janitor.support import house, inserted, running, told
+from tests.unit.janitor.support import cluster, inserted, running, told
 
 
 async def test_a_cancel_by_command_is_one_move_and_waits_for_an_order_that_is_late(tmp_path):
-    async with house(tmp_path) as context:
+    async with cluster(tmp_path) as context:
         image = await inserted(context)
         unheard = an_image(created_at=context.clock.now())
 
@@ -24,7 +24,7 @@ async def test_a_cancel_by_command_is_one_move_and_waits_for_an_order_that_is_la
 
 
 async def test_a_dead_letter_fails_its_image_unless_a_live_lease_holds_it(tmp_path):
-    async with house(tmp_path) as context:
+    async with cluster(tmp_path) as context:
         waiting = await inserted(context)
         held = await inserted(context, **running(context, 30))
 
@@ -42,7 +42,7 @@ async def test_a_dead_letter_fails_its_image_unless_a_live_lease_holds_it(tmp_pa
 
 
 async def test_an_order_that_never_became_a_record_is_told_to_its_owner(tmp_path):
-    async with house(tmp_path) as context:
+    async with cluster(tmp_path) as context:
         order = an_image()
         body = f'{{"type": "image.generate", "id": "{order.id}", "owner": "ada", "data": {{"width": "wide"}}}}'
         letter = DeadLetter(

@@ -6,11 +6,11 @@ from common.bus.port import Done, WorkQueue
 from common.domain.images import Status
 from common.messages import TickData
 from services.janitor.purge import purge
-from tests.unit.janitor.support import NOTHING, a_completed_image, house, told
+from tests.unit.janitor.support import NOTHING, a_completed_image, cluster, told
 
 
 async def test_purge_clears_the_old_and_nothing_else(tmp_path):
-    async with house(tmp_path) as context:
+    async with cluster(tmp_path) as context:
         old = [await a_completed_image(context) for _ in range(25)]
         pinned = await a_completed_image(context, pinned=True)
         context.clock.advance(31 * 86400)
@@ -31,7 +31,7 @@ async def test_purge_clears_the_old_and_nothing_else(tmp_path):
 
 
 async def test_a_dry_purge_says_how_many_and_touches_nothing(tmp_path):
-    async with house(tmp_path) as context:
+    async with cluster(tmp_path) as context:
         image = await a_completed_image(context)
         context.clock.advance(3600)
 
@@ -42,7 +42,7 @@ async def test_a_dry_purge_says_how_many_and_touches_nothing(tmp_path):
 
 
 async def test_a_purge_longer_than_a_slice_sends_itself_on(tmp_path):
-    async with house(tmp_path, PURGE_BATCH="1") as context:
+    async with cluster(tmp_path, PURGE_BATCH="1") as context:
         for _ in range(25):
             await a_completed_image(context)
         context.clock.advance(31 * 86400)

@@ -9,11 +9,11 @@ from common.bus.port import Since, WorkQueue
 from common.domain import transitions
 from common.domain.images import PendingEvent
 from services.janitor.reconcile import reconcile
-from tests.unit.janitor.support import NOTHING, a_completed_image, house, inserted, running, told
+from tests.unit.janitor.support import NOTHING, a_completed_image, cluster, inserted, running, told
 
 
 async def test_reconcile_sends_what_was_recorded_but_never_sent(tmp_path):
-    async with house(tmp_path) as context:
+    async with cluster(tmp_path) as context:
         old = await inserted(context)
         context.clock.advance(11)
         young = await inserted(context)
@@ -27,7 +27,7 @@ async def test_reconcile_sends_what_was_recorded_but_never_sent(tmp_path):
 
 
 async def test_reconcile_leaves_a_retry_alone_until_it_is_due(tmp_path):
-    async with house(tmp_path) as context:
+    async with cluster(tmp_path) as context:
         image = await inserted(context, not_before=context.clock.now() + timedelta(seconds=60))
         context.clock.advance(30)
         await reconcile(NOTHING, context=context)
@@ -39,7 +39,7 @@ async def test_reconcile_leaves_a_retry_alone_until_it_is_due(tmp_path):
 
 
 async def test_row_18_reconcile_gives_back_what_a_dead_worker_held(tmp_path):
-    async with house(tmp_path) as context:
+    async with cluster(tmp_path) as context:
         held = await inserted(context, **running(context, 30))
         dead = await inserted(context, **running(context, 30))
         await reconcile(NOTHING, context=context)
@@ -55,7 +55,7 @@ async def test_row_18_reconcile_gives_back_what_a_dead_worker_held(tmp_path):
 
 
 async def test_reconcile_fails_what_is_past_its_deadline_and_tells_it(tmp_path):
-    async with house(tmp_path, GENERATION_DEADLINE="60") as context:
+    async with cluster(tmp_path, GENERATION_DEADLINE="60") as context:
         image = await inserted(context, sent_at=context.clock.now(), slot="local:0")
         context.clock.advance(61)
 
@@ -67,7 +67,7 @@ async def test_reconcile_fails_what_is_past_its_deadline_and_tells_it(tmp_path):
 
 
 async def test_row_3_reconcile_sends_again_what_the_broker_lost(tmp_path):
-    async with house(tmp_path) as context:
+    async with cluster(tmp_path) as context:
         image = await inserted(context, sent_at=context.clock.now())
         context.clock.advance(11)
 
@@ -78,7 +78,7 @@ async def test_row_3_reconcile_sends_again_what_the_broker_lost(tmp_path):
 
 
 async def test_a_backlog_is_not_sent_again_at_every_tick(tmp_path):
-    async with house(tmp_path) as context:
+    async with cluster(tmp_path) as context:
         for _ in range(3):
             image = await inserted(context)
             await context.outbox.order(image)
@@ -90,7 +90,7 @@ async def test_a_backlog_is_not_sent_again_at_every_tick(tmp_path):
 
 
 async def test_what_a_later_one_overtook_is_sent_again(tmp_path):
-    async with house(tmp_path) as context:
+    async with cluster(tmp_path) as context:
         lost = await inserted(context, sent_at=context.clock.now())
         context.clock.advance(61)
         await inserted(context, sent_at=context.clock.now(), **running(context, 900))
@@ -105,7 +105,7 @@ async def test_what_a_later_one_overtook_is_sent_again(tmp_path):
 
 
 async def test_row_24_reconcile_publishes_the_event_that_is_due(tmp_path):
-    async with house(tmp_path) as context:
+    async with cluster(tmp_path) as context:
         due = PendingEvent(type="image.completed", revision=4, since=context.clock.now())
         image = await a_completed_image(context, pending_event=due, revision=4)
         context.clock.advance(11)
@@ -118,7 +118,7 @@ async def test_row_24_reconcile_publishes_the_event_that_is_due(tmp_path):
 
 @pytest.mark.parametrize("event_type", ["image.completed", "image.deleted"])
 async def test_an_event_that_is_told_again_is_the_same_and_has_the_time_of_its_fact(tmp_path, event_type):
-    async with house(tmp_path) as context:
+    async with cluster(tmp_path) as context:
         due = PendingEvent(type=event_type, revision=4, since=context.clock.now())
         image = await a_completed_image(context, pending_event=due, revision=4)
 
@@ -133,7 +133,7 @@ async def test_an_event_that_is_told_again_is_the_same_and_has_the_time_of_its_f
 
 
 async def test_reconcile_finishes_a_delete_that_broke_off(tmp_path):
-    async with house(tmp_path) as context:
+    async with cluster(tmp_path) as context:
         image = await a_completed_image(context)
         await context.store.replace(transitions.delete(image, now=context.clock.now()))
         context.clock.advance(11)

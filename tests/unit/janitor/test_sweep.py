@@ -8,11 +8,11 @@ from common.domain.images import Format, Status
 from common.messages import TickData
 from services.janitor.sweep import sweep
 from tests.making import an_image
-from tests.unit.janitor.support import NOTHING, a_completed_image, house, told
+from tests.unit.janitor.support import NOTHING, a_completed_image, cluster, told
 
 
 async def test_sweep_removes_files_without_a_record_once_they_are_old(tmp_path):
-    async with house(tmp_path, SWEEP_GRACE="60") as context:
+    async with cluster(tmp_path, SWEEP_GRACE="60") as context:
         image = await a_completed_image(context)
         stray = an_image(attempts=1)
         late = image.model_copy(update={"attempts": 2})
@@ -32,7 +32,7 @@ async def test_sweep_removes_files_without_a_record_once_they_are_old(tmp_path):
 
 
 async def test_row_47_sweep_mends_records_whose_files_are_gone(tmp_path):
-    async with house(tmp_path) as context:
+    async with cluster(tmp_path) as context:
         whole = await a_completed_image(context)
         lost = await a_completed_image(context)
         bare = await a_completed_image(context)
@@ -47,7 +47,7 @@ async def test_row_47_sweep_mends_records_whose_files_are_gone(tmp_path):
 
 
 async def test_sweep_mends_nothing_where_the_media_are_not_there_at_all(tmp_path):
-    async with house(tmp_path) as context:
+    async with cluster(tmp_path) as context:
         kept = [await a_completed_image(context) for _ in range(30)]
         await context.media.remove([image.image_file for image in kept])
 

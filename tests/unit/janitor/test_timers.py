@@ -7,11 +7,11 @@ import pytest
 from common.bus.port import WorkQueue
 from common.messages import Tick
 from services.janitor.timers import Timer
-from tests.unit.janitor.support import house
+from tests.unit.janitor.support import cluster
 
 
 async def test_rows_49_and_51_a_second_token_in_one_interval_does_nothing(tmp_path):
-    async with house(tmp_path) as context:
+    async with cluster(tmp_path) as context:
         runs = []
 
         async def job(tick, *, context):
@@ -34,7 +34,7 @@ async def test_rows_49_and_51_a_second_token_in_one_interval_does_nothing(tmp_pa
 
 
 async def test_row_50_a_run_that_was_killed_is_resumed_by_its_redelivery(tmp_path):
-    async with house(tmp_path) as context:
+    async with cluster(tmp_path) as context:
         runs = []
 
         async def job(_tick, *, context):

@@ -25,7 +25,7 @@ from services.api.events.live import ClientEvent, LiveEvents, plain
 from services.api.events.queue_positions import BEYOND, TOLD_APART, Places, Waiting
 from services.api.routes.websocket import Client
 from services.api.service import api_running
-from tests.house import ORDER
+from tests.cluster import ORDER
 from tests.making import NOON, an_image
 from tests.security import callers
 

@@ -1,7 +1,7 @@
 """Starts services in 20 ms each: a process that has imported everything once, and forks for each of them.
 
-    test run ── a socket for each scene ──▶ mother ── fork ──▶ nursery
-    scene    ── {"name", "env", "log"} ──▶ nursery ── fork ──▶ a service, a process of its own
+    test run ── a socket for each scene ──▶ parent ── fork ──▶ fork server
+    scene    ── {"name", "env", "log"} ──▶ fork server ── fork ──▶ a service, a process of its own
              ◀── {"pid"}, later {"pid", "status"} ──┘
 
 Importing takes a second of a core, and a test that kills thirty processes starts thirty. So it is done once in a run.
@@ -27,7 +27,7 @@ from tests.faults.lifeline import end_with_parent
 
 
 class Child:
-    """A process of the nursery, as `asyncio.subprocess.Process` shows one."""
+    """A process of the fork server, as `asyncio.subprocess.Process` shows one."""
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
@@ -48,8 +48,8 @@ class Child:
         self.send_signal(signal.SIGKILL)
 
 
-class Nursery:
-    """The test's end; made by `nursery`."""
+class ForkServer:
+    """The test's end; made by `fork_server`."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
@@ -77,13 +77,13 @@ class Nursery:
 
 
 @asynccontextmanager
-async def nursery() -> AsyncIterator[Nursery]:
+async def fork_server() -> AsyncIterator[ForkServer]:
     """All its processes end with it."""
     ours, theirs = socket.socketpair()
     with theirs:
-        socket.send_fds(_mother(), [b"one more"], [theirs.fileno()])
+        socket.send_fds(_parent(), [b"one more"], [theirs.fileno()])
     reader, writer = await asyncio.open_connection(sock=ours)
-    made = Nursery(reader, writer)
+    made = ForkServer(reader, writer)
     listening = asyncio.create_task(made.listen())
     try:
         yield made
@@ -95,12 +95,12 @@ async def nursery() -> AsyncIterator[Nursery]:
 
 
 @functools.cache
-def _mother() -> socket.socket:
+def _parent() -> socket.socket:
     """The line to her; she ends when it is closed, as it is where the test run is killed."""
     ours, theirs = socket.socketpair()
     with theirs:
         process = subprocess.Popen(
-            [sys.executable, "-m", "tests.faults.nursery"], stdin=theirs.fileno(), stdout=subprocess.DEVNULL
+            [sys.executable, "-m", "tests.faults.fork_server"], stdin=theirs.fileno(), stdout=subprocess.DEVNULL
         )
 
     @atexit.register
@@ -112,11 +112,11 @@ def _mother() -> socket.socket:
 
 
 def run() -> None:
-    """The mother: a nursery for each socket that comes, until the test run ends."""
+    """The parent: a fork server for each socket that comes, until the test run ends."""
     from tests.faults import launcher
 
     end_with_parent()
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # a nursery tells the test of its end, nobody else asks
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # a fork server tells the test of its end, nobody else asks
     with socket.socket(fileno=os.dup(0)) as line:
         while (files := socket.recv_fds(line, 100, 1)[1]) != []:
             if os.fork() == 0:
@@ -127,7 +127,7 @@ def run() -> None:
 
 
 def _tend(test: int, launcher: Any) -> None:
-    """A nursery: fork what is asked for, tell what has ended, until the test closes the line."""
+    """A fork server: fork what is asked for, tell what has ended, until the test closes the line."""
     end_with_parent()
     os.dup2(test, 0)
     os.dup2(test, 1)

@@ -93,7 +93,7 @@ async def answers(http: aiohttp.ClientSession, url: str) -> bool:
         return False
 
 
-class House:
+class Cluster:
     """Services that belong together, by name, and the client to the api."""
 
     def __init__(self, folder: Path, **settings: str) -> None:
@@ -150,35 +150,35 @@ class House:
 
 
 @asynccontextmanager
-async def embedded(folder: Path, **settings: str) -> AsyncIterator[House]:
+async def embedded(folder: Path, **settings: str) -> AsyncIterator[Cluster]:
     """Everything in one process: `darkroom up`."""
-    house = House(folder, **settings)
-    house.add("up")
-    async with running(house):
-        yield house
+    cluster = Cluster(folder, **settings)
+    cluster.add("up")
+    async with running(cluster):
+        yield cluster
 
 
 @asynccontextmanager
-async def separate(folder: Path, bus_url: str, **settings: str) -> AsyncIterator[House]:
+async def separate(folder: Path, bus_url: str, **settings: str) -> AsyncIterator[Cluster]:
     """Each service a process of its own on a real RabbitMQ, with two generators."""
-    house = House(folder, BUS_URL=bus_url, **settings)
-    house.settings.setdefault("INFERENCE_SERVICE_URL", f"http://127.0.0.1:{house.inference_port}")
-    house.add("inference")
-    house.add("api")
-    house.add("generator", alias="generator-1")
-    house.add("generator", alias="generator-2")
-    house.add("janitor")
-    async with running(house):
-        yield house
+    cluster = Cluster(folder, BUS_URL=bus_url, **settings)
+    cluster.settings.setdefault("INFERENCE_SERVICE_URL", f"http://127.0.0.1:{cluster.inference_port}")
+    cluster.add("inference")
+    cluster.add("api")
+    cluster.add("generator", alias="generator-1")
+    cluster.add("generator", alias="generator-2")
+    cluster.add("janitor")
+    async with running(cluster):
+        yield cluster
 
 
 @asynccontextmanager
-async def running(house: House) -> AsyncIterator[House]:
+async def running(cluster: Cluster) -> AsyncIterator[Cluster]:
     try:
-        await house.start()
-        yield house
+        await cluster.start()
+        yield cluster
     finally:
-        await house.kill()
+        await cluster.kill()
 
 
 class FrontEnd:

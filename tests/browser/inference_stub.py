@@ -27,7 +27,7 @@ CAPABILITIES = {
 }
 
 
-class Easel:
+class InferenceStub:
     """The answer to one order; give it to `Inference.will`."""
 
     def __init__(self) -> None:

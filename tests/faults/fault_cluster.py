@@ -1,6 +1,6 @@
 """A whole house of real processes that can be broken: each behind a line of its own to broker and inference service.
 
-api-1  api-2  generator-1 …  janitor-1 …      started by tests/faults/nursery.py, and dies where it is told
+api-1  api-2  generator-1 …  janitor-1 …      started by tests/faults/fork_server.py, and dies where it is told
    └──────┴── proxy each ──┴──▶ broker
                 generators ─ proxy ─▶ painter  (tests/faults/painter.py)
 """
@@ -20,8 +20,8 @@ from common.domain.images import new_image_id
 from common.messages import JanitorSwept, SweepReport, Tick
 from common.runtime.clock import SystemClock
 from common.runtime.settings import Settings, read_settings
-from tests.faults.nursery import Nursery, nursery
-from tests.house import House, Service
+from tests.cluster import Cluster, Service
+from tests.faults.fork_server import ForkServer, fork_server
 from tests.proxy import Proxy, proxy_before, proxy_to
 from tests.servers.process import free_ports
 
@@ -37,22 +37,26 @@ SETTINGS = {
 
 
 class Breakable(Service):
-    """A service that the nursery starts, by way of the launcher."""
+    """A service that the fork server starts, by way of the launcher."""
 
     _process: Any
 
-    def __init__(self, name: str, *, env: dict[str, str], log: Path, ready_url: str | None, nursery: Nursery) -> None:
+    def __init__(
+        self, name: str, *, env: dict[str, str], log: Path, ready_url: str | None, fork_server: ForkServer
+    ) -> None:
         super().__init__(name, env=env, log=log, ready_url=ready_url)
-        self._nursery = nursery
+        self._fork_server = fork_server
 
     async def start(self) -> None:
-        self._process = await self._nursery.start(self.name, self.env, self.log_file)
+        self._process = await self._fork_server.start(self.name, self.env, self.log_file)
 
 
-class Scene(House):
+class FaultCluster(Cluster):
     """The services by alias, their lines, and what they stand on."""
 
-    def __init__(self, folder: Path, bus_url: str, stack: AsyncExitStack, nursery: Nursery, **settings: str) -> None:
+    def __init__(
+        self, folder: Path, bus_url: str, stack: AsyncExitStack, fork_server: ForkServer, **settings: str
+    ) -> None:
         super().__init__(folder, BUS_URL=bus_url, **{**SETTINGS, **settings})
         self.bus_url = bus_url
         self.journal = folder / "journal"
@@ -61,7 +65,7 @@ class Scene(House):
         self.inference_lines: dict[str, Proxy] = {}
         self.urls: dict[str, str] = {}
         self._stack = stack
-        self._nursery = nursery
+        self._fork_server = fork_server
         for path in (self.journal, self.paintings):
             path.touch()
 
@@ -95,7 +99,9 @@ class Scene(House):
             settings["API_PORT"] = str(free_ports(1)[0])
             self.urls[alias] = f"http://127.0.0.1:{settings['API_PORT']}"
         known = self.add(name, alias=alias, **settings)
-        service = Breakable(name, env=known.env, log=known.log_file, ready_url=known.ready_url, nursery=self._nursery)
+        service = Breakable(
+            name, env=known.env, log=known.log_file, ready_url=known.ready_url, fork_server=self._fork_server
+        )
         self.services[alias] = service
         return service
 
@@ -157,9 +163,9 @@ class Scene(House):
 
 
 @asynccontextmanager
-async def scene(folder: Path, bus_url: str, **settings: str) -> AsyncIterator[Scene]:
+async def fault_cluster(folder: Path, bus_url: str, **settings: str) -> AsyncIterator[FaultCluster]:
     """An empty one; all that was started in it is dead at the end."""
     async with AsyncExitStack() as stack:
-        made = Scene(folder, bus_url, stack, await stack.enter_async_context(nursery()), **settings)
+        made = FaultCluster(folder, bus_url, stack, await stack.enter_async_context(fork_server()), **settings)
         stack.push_async_callback(made.kill)
         yield made

@@ -8,14 +8,14 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 
-from tests.faults.scene import Scene
+from tests.faults.fault_cluster import FaultCluster
 from tests.servers.rabbitmq import RabbitMQ
 
 
-class Trouble:
+class Disturbances:
     """Breaks one thing after another until it is cancelled, then mends all."""
 
-    def __init__(self, made: Scene, broker: RabbitMQ, dice: random.Random, *, pause_s: float) -> None:
+    def __init__(self, made: FaultCluster, broker: RabbitMQ, dice: random.Random, *, pause_s: float) -> None:
         self.faults: Counter[str] = Counter()
         self.times: list[datetime] = []
         self._scene = made
