@@ -153,22 +153,22 @@ async def run(
                 await made.add_service(name, alias=f"{name}-{number}")
         async with running(made, dice) as odds, aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
             owner = Owner(http, list(made.urls.values()), random.Random(dice.random()))
-            unready_reason = Disturbances(made, broker, random.Random(dice.random()), pause_s=pause_s)
+            disturbances = Disturbances(made, broker, random.Random(dice.random()), pause_s=pause_s)
             async with asyncio.TaskGroup() as group:
                 followers = [group.create_task(each.run()) for each in (owner.follower, owner.watcher)]
                 await asyncio.wait_for(asyncio.gather(owner.follower.ready.wait(), owner.watcher.ready.wait()), 30)
                 within_s = minutes * 60 if minutes else jobs / 25  # a second on two cores
-                breaking = group.create_task(unready_reason.run(restarts=restarts, within_s=within_s))
+                breaking = group.create_task(disturbances.run(restarts=restarts, within_s=within_s))
                 tasks = await _orders(owner, jobs, minutes)
                 # once the last is accepted nothing more is broken, and all must become final
                 breaking.cancel()
                 await asyncio.wait([breaking])
-                unready_reason.mend()
+                disturbances.mend()
                 odds[0] = 0.0
                 await _settled(made, owner, tasks)
                 for follower in followers:
                     follower.cancel()
-            await _report(made, owner, report, unready_reason)
+            await _report(made, owner, report, disturbances)
     report.took_s = time.monotonic() - began
     return report
 
@@ -208,7 +208,7 @@ async def _settled(made: FaultCluster, owner: Owner, tasks: list[asyncio.Task[No
             await asyncio.gather(*(owner.follower.until_final(each).wait() for each in owner.accepted.values()))
 
 
-async def _report(made: FaultCluster, owner: Owner, report: Report, unready_reason: Disturbances) -> None:
+async def _report(made: FaultCluster, owner: Owner, report: Report, disturbances: Disturbances) -> None:
     before = files_in(made.media)
     await made.sweep()
     report.swept = len(before - files_in(made.media))
@@ -223,7 +223,7 @@ async def _report(made: FaultCluster, owner: Owner, report: Report, unready_reas
     found = report.findings
     found.duplicates += owner.double
     found.others += [f"the second websocket: {line}" for line in _watched(owner)]
-    report.faults = unready_reason.faults
+    report.faults = disturbances.faults
     report.points = made.faults
     report.outcomes = found.by_status()
     delivered = made.delivered
@@ -236,7 +236,7 @@ async def _report(made: FaultCluster, owner: Owner, report: Report, unready_reas
     report.reconnects = owner.follower.reconnects + owner.watcher.reconnects
     ends = [(image.created_at, image.finished_at) for image in records if image.finished_at]
     report.slowest_s = max(((end - start).total_seconds() for start, end in ends), default=0.0)
-    for moment in unready_reason.times:
+    for moment in disturbances.times:
         if any(start <= moment < end for start, end in ends):
             report.recovery_s = max(report.recovery_s, min((e - moment).total_seconds() for _, e in ends if e > moment))
 
