@@ -18,12 +18,13 @@ from benchmarks import servers
 from benchmarks.filling import OWNER, fill_store
 from benchmarks.load import HEADERS, ORDER
 from benchmarks.measuring import Table, Watch, arguments, finish, percentile, say
-from common.application.outbox import Outbox
+from common.application.events import EventFactory
 from common.bus.connect import open_bus
 from common.bus.port import Bus
 from common.domain import images
 from common.domain.images import Status, new_image_id
 from common.domain.requests import GenerationRequest, new_image
+from common.domain.views import ImagePresenter
 from common.messages import GenerateImage
 from common.runtime.clock import SystemClock
 from common.runtime.settings import Settings
@@ -140,7 +141,7 @@ async def steps(folder: Path, broker: servers.RabbitMQ, *, size: int, rounds: in
 
 
 def _steps(store: Store, bus: Bus, clock: SystemClock, limited: Settings, free: Settings) -> dict[str, Ask]:
-    outbox = Outbox(bus, store, clock, "api", "/media/", timedelta(days=30))
+    events = EventFactory("api", clock, ImagePresenter("/media/", timedelta(days=30)))
     request = parse(ORDER, GenerationRequest)
     limiting = Admission(limited, store=store, clock=clock)
     unlimited = Admission(free, store=store, clock=clock)
@@ -161,7 +162,7 @@ def _steps(store: Store, bus: Bus, clock: SystemClock, limited: Settings, free: 
         await limiting.record(image)
 
     async def queued() -> None:
-        await bus.publish(outbox.event(fresh(), "image.queued"))
+        await bus.publish(events.changed(fresh(), "image.queued"))
 
     async def command() -> None:
         image = fresh()

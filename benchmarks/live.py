@@ -21,7 +21,8 @@ from benchmarks.measuring import Table, Watch, arguments, finish, memory_mib, pe
 from common.bus.connect import open_bus
 from common.bus.port import Bus
 from common.domain.images import Status
-from common.messages import ImageChanged, view
+from common.domain.views import ImagePresenter
+from common.messages import ImageChanged
 from common.runtime.clock import SystemClock
 from common.runtime.settings import Settings
 from tests.cluster import Cluster
@@ -89,7 +90,7 @@ def an_event() -> ImageChanged:
         owner=OWNER,
         revision=image.revision,
         attempt=1,
-        data=view(image, media_url="/media/", retention=timedelta(days=30)),
+        data=ImagePresenter("/media/", timedelta(days=30)).view(image),
     )
 
 

@@ -21,8 +21,10 @@ from typing import Any
 from benchmarks import servers
 from benchmarks.filling import fill_media, fill_store
 from benchmarks.measuring import Table, arguments, cpu_s, finish, say
+from common.application.events import EventFactory
 from common.application.outbox import Outbox
 from common.bus.connect import open_bus
+from common.domain.views import ImagePresenter
 from common.media.connect import open_media
 from common.messages import TickData
 from common.runtime.clock import SystemClock
@@ -94,7 +96,8 @@ async def with_janitor(path: Path, bus_url: str, work: Callable[[JanitorContext]
         open_media(settings.media_root) as media,
         open_bus(settings, name="janitor", clock=clock) as bus,
     ):
-        outbox = Outbox(bus, store, clock, "janitor", "/media/", timedelta(days=settings.retention_days))
+        presenter = ImagePresenter("/media/", timedelta(days=settings.retention_days))
+        outbox = Outbox(bus, store, clock, EventFactory("janitor", clock, presenter))
         await work(JanitorContext(bus=bus, store=store, media=media, outbox=outbox, settings=settings, clock=clock))
 
 

@@ -6,110 +6,29 @@ ever added; a changed meaning is a new type. Source of the envelope: the CloudEv
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import (
-    AwareDatetime,
     BaseModel,
     ConfigDict,
     Field,
-    PlainSerializer,
     TypeAdapter,
     ValidationError,
 )
 from pydantic.alias_generators import to_camel
 
 from common.domain.errors import Invalid
-from common.domain.images import Image, Status
+from common.domain.images import Status
 from common.domain.requests import GenerationRequest, invalid
+from common.domain.views import FailureView, ImageView, Outgoing, Time
 
 CONTENT_TYPE: Final = "application/cloudevents+json"
 
 
-def iso(moment: AwareDatetime) -> str:
-    """`2025-01-15T12:00:00.000Z`: one form everywhere, so that text sorts as time does."""
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
-
-
 # Pages show it as it is: nothing but a picture's bytes may pass. 16,000 of them make 21,336 characters of base64.
-Preview = Annotated[str, Field(max_length=22_000, pattern=r"^data:image/(webp|jpeg|png);base64,[A-Za-z0-9+/]+={0,2}$")]
-Time = Annotated[AwareDatetime, PlainSerializer(iso, return_type=str, when_used="json")]
-
-
-class Outgoing(BaseModel):
-    """What goes out is camelCase."""
-
-    model_config = ConfigDict(frozen=True, alias_generator=to_camel, populate_by_name=True, serialize_by_alias=True)
-
-
-class ParametersView(Outgoing):
-    steps: int
-    cfg_scale: float
-    sampler: str
-    seed: int
-    hires_fix: bool
-
-
-class FailureView(Outgoing):
-    code: str
-    detail: str
-
-
-class ImageView(Outgoing):
-    """The image as REST shows it; what it does not have yet is null."""
-
-    id: str
-    status: Status
-    prompt: str
-    negative_prompt: str
-    model_used: str
-    width: int
-    height: int
-    parameters: ParametersView
-    image_url: str | None
-    thumbnail_url: str | None
-    format: str | None
-    file_size: int | None
-    generation_time: float | None
-    attempts: int
-    failures: int
-    error: FailureView | None
-    pinned: bool
-    created_at: Time
-    started_at: Time | None
-    finished_at: Time | None
-    retry_at: Time | None
-    expires_at: Time | None
-
-
-def view(image: Image, *, media_url: str, retention: timedelta) -> ImageView:
-    """Show an image: `media_url` is where its files are served, `retention` how long an unpinned one is kept."""
-    shown_thumbnail = image.thumbnail or image.image_file
-    return ImageView(
-        id=image.id,
-        status=image.status,
-        prompt=image.prompt,
-        negative_prompt=image.negative_prompt,
-        model_used=image.model,
-        width=image.width,
-        height=image.height,
-        parameters=ParametersView(**dict(image.parameters)),
-        image_url=media_url + image.image_file if image.image_file else None,
-        thumbnail_url=media_url + shown_thumbnail if shown_thumbnail else None,
-        format=image.format,
-        file_size=image.file_size,
-        generation_time=image.generation_time,
-        attempts=image.attempts,
-        failures=image.failures,
-        error=FailureView(**dict(image.error)) if image.error else None,
-        pinned=image.pinned,
-        created_at=image.created_at,
-        started_at=image.started_at,
-        finished_at=image.finished_at,
-        retry_at=image.not_before,
-        expires_at=None if image.pinned else image.created_at + retention,
-    )
+PreviewUrl = Annotated[
+    str, Field(max_length=22_000, pattern=r"^data:image/(webp|jpeg|png);base64,[A-Za-z0-9+/]+={0,2}$")
+]
 
 
 class Nothing(BaseModel):
@@ -125,7 +44,7 @@ class Progress(Outgoing):
     step: int
     steps: int
     seconds_left: float | None
-    preview: Preview | None = None
+    preview: PreviewUrl | None = None
 
 
 class Deleted(Outgoing):
@@ -203,11 +122,11 @@ class ImageEvent(Message):
     attempt: int
 
 
-Change = Literal["image.queued", "image.started", "image.completed", "image.failed", "image.cancelled"]
+ImageChange = Literal["image.queued", "image.started", "image.completed", "image.failed", "image.cancelled"]
 
 
 class ImageChanged(ImageEvent):
-    type: Change
+    type: ImageChange
     data: ImageView | OrderRefused
 
 

@@ -1,8 +1,11 @@
 """Records for tests: sound ones, with what a test is about named by the test."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
+from common.application.events import EventFactory
+from common.application.outbox import Outbox
 from common.domain.images import Image, Parameters, Status, new_image_id
+from common.domain.views import ImagePresenter
 
 NOON = datetime(2025, 1, 15, 12, tzinfo=UTC)
 
@@ -27,3 +30,11 @@ def an_image(**fields) -> Image:
             **fields,
         }
     )
+
+
+def an_event_factory(clock, *, source: str = "test") -> EventFactory:
+    return EventFactory(source, clock, ImagePresenter("/media/", timedelta(days=30)))
+
+
+def an_outbox(bus, store, clock, *, source: str = "test") -> Outbox:
+    return Outbox(bus, store, clock, an_event_factory(clock, source=source))

@@ -16,7 +16,7 @@ from datetime import datetime
 from typing import Final
 
 from common.domain.owners import owner_name
-from common.messages import iso
+from common.domain.views import iso
 from common.runtime.clock import Clock
 from common.store.port import Entry, Store
 

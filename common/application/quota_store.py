@@ -13,7 +13,7 @@ from typing import Final
 from common.domain import quotas
 from common.domain.errors import LimitReached
 from common.domain.quotas import Window
-from common.messages import iso
+from common.domain.views import iso
 from common.runtime.clock import Clock
 from common.store.port import Entry, Store
 

@@ -1,13 +1,15 @@
-"""What a service stands on: opened by the wiring, and handed to each service as one thing."""
+"""The resources of a service: opened by the wiring, and passed to each service as one object."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
 
+from common.application.events import EventFactory
 from common.application.outbox import Outbox
 from common.application.write_behind import WriteBehind
 from common.bus.port import Bus
+from common.domain.views import ImagePresenter
 from common.media.port import Media
 from common.runtime.clock import Clock
 from common.runtime.settings import Settings
@@ -16,21 +18,18 @@ from common.store.port import Store
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """All of it open; who opened it closes it."""
+    """All of them are open; the code that opened them closes them."""
 
     bus: Bus
     store: Store
     media: Media
     clock: Clock
 
+    def events(self, settings: Settings, *, source: str) -> EventFactory:
+        """Makes the events of the service of this name."""
+        retention = timedelta(days=settings.retention_days)
+        return EventFactory(source, self.clock, ImagePresenter(settings.media_prefix, retention))
+
     def outbox(self, settings: Settings, *, source: str, write_behind: WriteBehind | None = None) -> Outbox:
-        """By which the service of this name speaks of images; without `write_behind` it writes each of them at once."""
-        return Outbox(
-            bus=self.bus,
-            store=self.store,
-            clock=self.clock,
-            source=source,
-            media_url=settings.media_prefix,
-            retention=timedelta(days=settings.retention_days),
-            write_behind=write_behind,
-        )
+        """The outbox of the service of this name; without `write_behind` each note is written at once."""
+        return Outbox(self.bus, self.store, self.clock, self.events(settings, source=source), write_behind)

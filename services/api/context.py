@@ -13,8 +13,8 @@ from common.application.capabilities import CapabilitiesOf
 from common.application.outbox import Outbox
 from common.bus.port import Bus
 from common.domain.images import Image
+from common.domain.views import ImageView
 from common.media.port import Media
-from common.messages import ImageView
 from common.runtime.clock import Clock
 from common.runtime.settings import Settings
 from common.store.port import Store
@@ -45,7 +45,7 @@ class Context:
 
     def view(self, image: Image) -> ImageView:
         """The image as its owner sees it, with URLs that its owner's browser can load."""
-        return self.signing.view(self.outbox.view(image))
+        return self.signing.view(self.outbox.events.presenter.view(image))
 
     async def whole(self, image: Image) -> ImageAnswer:
         """The image as REST answers with it."""

@@ -62,7 +62,7 @@ async def _over(image: Image, context: GenerationContext) -> Outcome:
     """The claim itself has failed the image, which kills its workers: its order is kept for people to look at."""
     error = image.error or Failure(code=transitions.WORKER_LOST, detail="")
     log.warning("%s: %s", image.status, error.code)
-    await context.outbox.try_announce(image)
+    await context.outbox.try_publish_pending(image)
     return Reject(f"{error.code}: {error.detail}")
 
 
@@ -119,7 +119,7 @@ async def _not_for_us(image_id: str, invalid: InvalidTransition, context: Genera
     if invalid.code == "too_early" and image.not_before is not None:
         return Retry((image.not_before - context.clock.stable_now()).total_seconds())
     log.info("nothing to do: it is %s", image.status)
-    await context.outbox.try_announce(image)
+    await context.outbox.try_publish_pending(image)
     return Done()
 
 
@@ -138,9 +138,9 @@ async def _work(image: Image, context: GenerationContext) -> Outcome:
         raise
     metrics.attempts.labels(after.status if after.status.is_final else "retried").inc()
     if after.status.is_final:
-        await context.outbox.try_announce(after)
+        await context.outbox.try_publish_pending(after)
     else:
-        await context.outbox.try_order(after, delay_s=delay_s)
+        await context.outbox.try_dispatch(after, delay_s=delay_s)
     return Done()
 
 
@@ -206,7 +206,7 @@ async def _renew(image: Image, context: GenerationContext) -> None:
 
 async def _tell_started(image: Image, context: GenerationContext) -> None:
     try:
-        await context.outbox.bus.publish(context.outbox.event(image, "image.started"))
+        await context.outbox.publish_started(image)
     except Unavailable as error:
         log.warning("start not told: %s", error)  # what follows tells it as well
 

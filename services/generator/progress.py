@@ -57,9 +57,10 @@ class ProgressTeller:
     async def _tell(self, step: int, steps: int) -> None:
         left_s = self._left(step, steps)
         preview = await self._preview()
-        event = self._outbox.progress(self._image, step=step, steps=steps, seconds_left=left_s, preview=preview)
         try:
-            await self._outbox.bus.publish(event)
+            await self._outbox.publish_progress(
+                self._image, step=step, steps=steps, seconds_left=left_s, preview=preview
+            )
         except Unavailable as error:
             log.debug("progress not told: %s", error)
 

@@ -11,7 +11,8 @@ from common.bus.port import DeadLetter, Done, Outcome, Reject, Retry
 from common.domain import images, transitions
 from common.domain.errors import Invalid, InvalidTransition, NotFound, Unavailable
 from common.domain.images import Failure
-from common.messages import CancelImage, Command, FailureView, ImageChanged, OrderRefused, Tick
+from common.domain.views import FailureView
+from common.messages import CancelImage, Command, ImageChanged, OrderRefused, Tick
 from common.runtime.logs import about
 from common.store.port import change
 from services.janitor.context import SOURCE, JanitorContext
@@ -41,7 +42,7 @@ async def cancel(command: Command | Tick | DeadLetter, *, context: JanitorContex
         except Unavailable:
             return again
         log.info("cancelled")
-        await context.outbox.try_announce(cancelled)
+        await context.outbox.try_publish_pending(cancelled)
         return Done()
 
 
@@ -60,7 +61,7 @@ async def fail_dead_letter(letter: Command | Tick | DeadLetter, *, context: Jani
     with about(image_id):
         try:
             failed = await change(context.store, image_id, partial(transitions.fail, error=failure, now=now))
-            await context.outbox.announce(failed)
+            await context.outbox.publish_pending(failed)
         except InvalidTransition as invalid:
             log.info("its image is left as it is: %s", invalid)
         except NotFound:

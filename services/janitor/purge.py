@@ -88,7 +88,7 @@ async def _announced(deleted: list[Image], context: JanitorContext) -> set[str]:
     confirmed: set[str] = set()
 
     async def publish(image: Image) -> None:
-        await context.bus.publish(context.outbox.deleted(image))
+        await context.outbox.publish_deleted(image)
         confirmed.add(image.id)
 
     try:

@@ -40,10 +40,12 @@ async def reconcile(_tick: TickData, *, context: JanitorContext) -> None:
         ),
         "held by a dead worker": await each(await _abandoned(context), lambda image: _expire_lease(image, context)),
         "never sent": await _all(
-            partial(store.unsent, created_before=grace, now=latest), context.outbox.order, "unsent"
+            partial(store.unsent, created_before=grace, now=latest), context.outbox.dispatch, "unsent"
         ),
         "lost in the broker": await _send_lost(earliest, context),
-        "events due": await _all(partial(store.pending_events, since_before=grace), context.outbox.announce, "owing"),
+        "events due": await _all(
+            partial(store.pending_events, since_before=grace), context.outbox.publish_pending, "owing"
+        ),
         "buried": await _all(
             partial(store.awaiting_tombstone, deleted_before=grace),
             lambda image: remove_deleted(image, context),
@@ -84,7 +86,7 @@ async def _all(
 
 async def _past_deadline(image: Image, context: JanitorContext) -> None:
     failed = await change(context.store, image.id, partial(transitions.past_deadline, now=context.earliest()))
-    await context.outbox.announce(failed)
+    await context.outbox.publish_pending(failed)
 
 
 async def _abandoned(context: JanitorContext) -> list[Image]:
@@ -96,7 +98,7 @@ async def _expire_lease(image: Image, context: JanitorContext) -> None:
     lapsed = await change(
         context.store, image.id, partial(transitions.expire_lease, lease=image.lease, now=context.earliest())
     )
-    await context.outbox.order(lapsed)
+    await context.outbox.dispatch(lapsed)
 
 
 async def _send_lost(now: datetime, context: JanitorContext) -> int:
@@ -108,4 +110,4 @@ async def _send_lost(now: datetime, context: JanitorContext) -> int:
         moments.append(min(started - OVERTAKEN, grace))
     if await context.bus.waiting(WorkQueue.GENERATE) == 0:
         moments.append(grace)
-    return await _all(partial(context.store.sent_before, max(moments)), context.outbox.order, "lost")
+    return await _all(partial(context.store.sent_before, max(moments)), context.outbox.dispatch, "lost")

@@ -109,5 +109,5 @@ async def _delete(image: Image, context: JanitorContext) -> None:
     if await context.media.exists([key for key in [image.image_file] if key]):
         return
     deleted = await change(context.store, image.id, partial(transitions.delete, now=context.earliest()))
-    await context.outbox.announce(deleted)
+    await context.outbox.publish_pending(deleted)
     await remove_deleted(deleted, context)

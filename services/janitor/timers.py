@@ -15,7 +15,8 @@ from typing import Protocol
 
 from common.bus.port import DeadLetter, Done, Outcome, WorkQueue
 from common.domain.errors import ServiceError, Unavailable
-from common.messages import Command, Tick, TickData, iso
+from common.domain.views import iso
+from common.messages import Command, Tick, TickData
 from common.store.port import Entry
 from services.janitor.agreement import Agreement
 from services.janitor.context import JanitorContext

@@ -19,7 +19,6 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
-from common.application.outbox import Outbox
 from common.bus.port import Bus
 from common.domain import images, transitions
 from common.domain.errors import Unavailable
@@ -27,7 +26,7 @@ from common.domain.images import Lease, Picture
 from common.runtime.clock import SystemClock
 from tests.faults.fault_cluster import FaultCluster
 from tests.faults.follower import Follower, following
-from tests.making import an_image
+from tests.making import an_event_factory, an_image
 
 REPEATED = 0.3  # share of terminal events that are published again, up to 50 events later
 PACE_S = 0.002
@@ -44,15 +43,8 @@ class Speaker:
         self._prompt = prompt
         self._again: deque[tuple[int, object]] = deque()
         self._count = 0
-        # the events are made by what the services make them by; the store is never asked
-        self._outbox = Outbox(
-            bus=bus,
-            store=None,  # type: ignore[arg-type]
-            clock=self._clock,
-            source="speaker",
-            media_url="/media/",
-            retention=timedelta(days=30),
-        )
+        # the services make their events by the same factory
+        self._events = an_event_factory(self._clock, source="speaker")
 
     async def speak(self, count: int) -> None:
         """The lives of `count` images, one after the other."""
@@ -70,10 +62,10 @@ class Speaker:
             image_file="f", thumbnail="t", format=images.Format.PNG, file_size=1, width=1, height=1, generation_time=1
         )
         done = transitions.complete(running, lease=lease, attempt=1, picture=picture, now=now)
-        await self._publish(self._outbox.event(image, "image.queued"))
-        await self._publish(self._outbox.event(running, "image.started"))
-        await self._publish(self._outbox.progress(running, step=1, steps=2, seconds_left=None))
-        completed = self._outbox.event(done, "image.completed")
+        await self._publish(self._events.changed(image, "image.queued"))
+        await self._publish(self._events.changed(running, "image.started"))
+        await self._publish(self._events.progressed(running, step=1, steps=2, seconds_left=None))
+        completed = self._events.changed(done, "image.completed")
         await self._publish(completed)
         self.spoken.append(image.id)
         if self._dice.random() < REPEATED:

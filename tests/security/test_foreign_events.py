@@ -5,12 +5,11 @@ import json
 import random
 from collections import Counter, defaultdict
 from contextlib import AsyncExitStack
-from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from common.application.outbox import Outbox
+from common.application.events import EventFactory
 from common.bus.memory import MemoryBus
 from common.domain.images import new_image_id
 from common.messages import Deleted, ImageDeleted, ImageProgressed, Progress
@@ -18,7 +17,7 @@ from common.runtime.clock import SystemClock
 from common.runtime.settings import Settings
 from services.api.auth.signing import Signing
 from services.api.events.live import LiveEvents
-from tests.making import an_image
+from tests.making import an_event_factory, an_image
 from tests.security.callers import SIGNING
 
 USERS, EVENTS = 1000, 4000
@@ -48,7 +47,7 @@ def names(dice: random.Random) -> list[str]:
     return [*alike, *(f"user-{dice.getrandbits(40):x}" for _ in range(USERS - len(alike)))]
 
 
-def an_event(owner: str, dice: random.Random, clock: SystemClock, outbox: Outbox):
+def an_event(owner: str, dice: random.Random, clock: SystemClock, events: EventFactory):
     now = clock.now()
     image = an_image(owner=owner, id=new_image_id(now), image_file="generated_images/2025/01/x.png", created_at=now)
     common: dict[str, Any] = {
@@ -61,7 +60,7 @@ def an_event(owner: str, dice: random.Random, clock: SystemClock, outbox: Outbox
     }
     match dice.randrange(3):
         case 0:
-            return outbox.event(image, "image.queued")
+            return events.changed(image, "image.queued")
         case 1:
             progress = Progress(id=image.id, step=1, steps=2, seconds_left=None)
             return ImageProgressed(id=f"{image.id}.1.1", data=progress, **common)
@@ -79,8 +78,8 @@ async def test_row_61_no_event_reaches_a_foreign_socket(seed):
         live = LiveEvents(
             bus, NO_STORE, clock, backlog=2 * EVENTS, lookback_s=60, poll_s=1, data=Signing(settings, clock).data
         )
-        outbox = Outbox(bus, NO_STORE, clock, "test", "/media/", timedelta(days=30))
-        events = [an_event(dice.choice(users), dice, clock, outbox) for _ in range(EVENTS)]
+        factory = an_event_factory(clock)
+        events = [an_event(dice.choice(users), dice, clock, factory) for _ in range(EVENTS)]
         for user in users:
             await sockets.enter_async_context(live.listening(user, heard[user].append))
         async with asyncio.timeout(20), asyncio.TaskGroup() as group:
@@ -88,7 +87,7 @@ async def test_row_61_no_event_reaches_a_foreign_socket(seed):
             await live.ready()
             over = asyncio.Event()
             async with live.listening("the end", lambda _: over.set()):
-                for event in [*events, an_event("the end", dice, clock, outbox)]:
+                for event in [*events, an_event("the end", dice, clock, factory)]:
                     await bus.publish(event)
                 await over.wait()
             reading.cancel()

@@ -18,7 +18,8 @@ from aiormq.abc import AbstractChannel as RawChannel
 from common.bus.port import DeadLetter
 from common.bus.rabbitmq.deadlines import BrokerUnavailable, deadline
 from common.bus.rabbitmq.topology import ROUTES
-from common.messages import CONTENT_TYPE, Message, iso
+from common.domain.views import iso
+from common.messages import CONTENT_TYPE, Message
 
 log = logging.getLogger(__name__)
 

@@ -16,7 +16,8 @@ from zlib import crc32
 from aiohttp import web
 from itsdangerous import BadSignature, Signer
 
-from common.messages import AnyImageEvent, ImageView
+from common.domain.views import ImageView
+from common.messages import AnyImageEvent
 from common.runtime.clock import Clock
 from common.runtime.settings import Settings
 

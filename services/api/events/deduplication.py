@@ -17,7 +17,8 @@ from typing import Final
 
 from common.bus.port import Bus, Logged, Since
 from common.domain.errors import ServiceError
-from common.messages import AnyImageEvent, Event, ImageChanged, ImageDeleted, ImageProgressed, ImageView
+from common.domain.views import ImageView
+from common.messages import AnyImageEvent, Event, ImageChanged, ImageDeleted, ImageProgressed
 
 log = logging.getLogger(__name__)
 

@@ -24,15 +24,8 @@ from typing import Final
 from common.bus.port import After, Bus, Logged, Since, Start
 from common.domain.errors import CursorGone, ServiceError, Unavailable
 from common.domain.images import Image, new_image_id
-from common.messages import (
-    FINAL_EVENTS,
-    AnyImageEvent,
-    ApiJoined,
-    ImageChanged,
-    ImageDeleted,
-    ImageProgressed,
-    iso,
-)
+from common.domain.views import iso
+from common.messages import FINAL_EVENTS, AnyImageEvent, ApiJoined, ImageChanged, ImageDeleted, ImageProgressed
 from common.runtime import metrics
 from common.runtime.clock import Clock
 from common.store.port import Store

@@ -19,7 +19,8 @@ from typing import Final
 
 from common.domain.errors import Unavailable
 from common.domain.images import Image
-from common.messages import AnyImageEvent, ImageChanged, ImageView
+from common.domain.views import ImageView
+from common.messages import AnyImageEvent, ImageChanged
 from common.runtime.clock import Clock
 from common.store.port import Store
 from services.api.events.live import ClientEvent, LiveEvents

@@ -97,7 +97,7 @@ async def _order(call: Call, request: GenerationRequest) -> tuple[Image, dict[st
             return existing, {}
         raise
     # the order stands from here on: what the broker does not take now, the janitor sends
-    await context.outbox.try_order(image)
+    await context.outbox.try_dispatch(image)
     return image, ratelimit.left(hour, settings=context.settings, now=now)
 
 

@@ -54,7 +54,7 @@ async def get(call: Call) -> web.Response:
 async def delete(call: Call) -> web.Response:
     """Cancel if need be; remove file, thumbnail and record. What this process leaves, the janitor finishes."""
     image = await _changed(call, partial(transitions.delete, now=call.context.clock.now()))
-    await call.context.outbox.try_announce(image)
+    await call.context.outbox.try_publish_pending(image)
     try:
         await call.context.media.remove(images.media_keys(image))
         await change(call.context.store, image.id, partial(transitions.tombstone, now=call.context.clock.now()))
@@ -73,7 +73,7 @@ async def cancel(call: Call) -> web.Response:
         return transitions.cancel(image, now=call.context.clock.now())
 
     image = await _changed(call, transition)
-    await call.context.outbox.try_announce(image)
+    await call.context.outbox.try_publish_pending(image)
     return answer(Cancelled(id=image.id, was=was))
 
 

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from common.domain.images import Status
-from common.messages import FailureView, ImageView, Outgoing, Time
+from common.domain.views import FailureView, ImageView, Outgoing, Time
 from services.api.events.queue_positions import BEYOND
 
 # milliseconds and an image's id; to a client it is opaque

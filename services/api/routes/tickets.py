@@ -16,7 +16,7 @@ from typing import Final
 from aiohttp import web
 
 from common.domain.errors import Unauthorized
-from common.messages import iso
+from common.domain.views import iso
 from common.store.port import Entry
 from services.api.auth.identity import Caller
 from services.api.context import Call, Context, Operation, answer

@@ -9,7 +9,8 @@ from cloudevents.core.v1.event import CloudEvent
 
 from common.domain.errors import Invalid
 from common.domain.requests import GenerationRequest
-from common.messages import GenerateImage, ImageChanged, ImageProgressed, Progress, Tick, decode, encode, view
+from common.domain.views import ImagePresenter
+from common.messages import GenerateImage, ImageChanged, ImageProgressed, Progress, Tick, decode, encode
 from common.runtime.clock import ManualClock
 from tests.making import NOON, an_image
 
@@ -27,7 +28,7 @@ def an_event(image):
         owner="local",
         revision=1,
         attempt=0,
-        data=view(image, media_url=MEDIA_URL, retention=RETENTION),
+        data=ImagePresenter(MEDIA_URL, RETENTION).view(image),
     )
 
 
@@ -133,7 +134,7 @@ def test_a_preview_is_a_small_picture_in_a_data_url_and_nothing_else(preview):
 def test_the_view_of_a_queued_image_has_every_field_and_nulls_for_what_is_not_there_yet():
     image = an_image()
 
-    shown = view(image, media_url=MEDIA_URL, retention=RETENTION).model_dump(mode="json", by_alias=True)
+    shown = ImagePresenter(MEDIA_URL, RETENTION).view(image).model_dump(mode="json", by_alias=True)
 
     assert shown == {
         "id": image.id,

@@ -6,7 +6,6 @@ from datetime import timedelta
 
 import pytest
 
-from common.application.outbox import Outbox
 from common.application.resources import Resources
 from common.bus.memory import MemoryBus
 from common.bus.port import Since, WorkQueue
@@ -21,7 +20,7 @@ from common.store.port import change
 from common.store.sqlite import SqliteStore
 from services.generator.worker import run_generator
 from tests.inference_double import Inference, body, completed, events, inference_double, picture, status
-from tests.making import an_image
+from tests.making import an_image, an_outbox
 
 FAST = {"RETRY_DELAYS": "0.05", "CIRCUIT_PAUSE": "0.05", "LEASE": "3", "GRACE_PERIOD": "0.2"}
 
@@ -35,14 +34,12 @@ class Bench:
         self.stopping = asyncio.Event()
         self.media_root = tmp_path / "media"
         self.task: asyncio.Task | None = None
-        self.outbox = Outbox(
-            bus=bus, store=store, clock=clock, source="api", media_url="/media/", retention=timedelta(days=30)
-        )
+        self.outbox = an_outbox(bus, store, clock, source="api")
 
     async def order(self, **fields):
         image = an_image(created_at=self.clock.now(), **fields)
         await self.store.insert(image)
-        await self.outbox.order(image)
+        await self.outbox.dispatch(image)
         return image.id
 
     async def events(self, image_id, *last):
@@ -261,7 +258,7 @@ async def test_cancel_drops_the_call_and_discards_the_result(tmp_path):
         await made.inference.held.wait()
 
         cancelled = await change(made.store, image_id, lambda image: transitions.cancel(image, now=made.clock.now()))
-        await made.outbox.announce(cancelled)
+        await made.outbox.publish_pending(cancelled)
         await asyncio.wait_for(made.inference.dropped.wait(), 5)
 
         image = await made.final(image_id)

@@ -11,7 +11,6 @@ import pytest
 from aiohttp import web
 from PIL import Image
 
-from common.application.outbox import Outbox
 from common.bus.memory import MemoryBus
 from common.bus.port import Since
 from common.domain.errors import BadImage
@@ -20,7 +19,7 @@ from services.generator import progress
 from services.generator.pictures import preview_of
 from services.generator.progress import ProgressTeller
 from tests.inference_double import completed, events, picture, preview
-from tests.making import an_image
+from tests.making import an_image, an_outbox
 from tests.unit.generator.test_generate import bench
 from tests.unit.generator.test_pictures import encoded, png_bomb
 
@@ -118,14 +117,7 @@ async def test_previews_can_be_switched_off(tmp_path):
 @asynccontextmanager
 async def a_teller(bus, clock):
     """A teller at work, and a way to wait for what it tells of a step."""
-    outbox = Outbox(
-        bus=bus,
-        store=None,  # type: ignore[arg-type]
-        clock=clock,
-        source="test",
-        media_url="/media/",
-        retention=timedelta(days=30),
-    )
+    outbox = an_outbox(bus, None, clock)
     teller = ProgressTeller(an_image(), outbox, clock)
 
     async def told(step):

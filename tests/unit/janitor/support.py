@@ -3,7 +3,6 @@
 from contextlib import aclosing, asynccontextmanager
 from datetime import timedelta
 
-from common.application.outbox import Outbox
 from common.bus.memory import MemoryBus
 from common.bus.port import Since
 from common.domain import images
@@ -14,7 +13,7 @@ from common.runtime.clock import ManualClock
 from common.runtime.settings import read_settings
 from common.store.sqlite import SqliteStore
 from services.janitor.context import JanitorContext
-from tests.making import an_image
+from tests.making import an_image, an_outbox
 
 NOTHING = TickData()
 
@@ -28,9 +27,7 @@ async def cluster(tmp_path, **more):
         MemoryBus(name="test", clock=clock, log_size=10_000, retry_delays=settings.retry_delays) as bus,
         FileMedia.open(tmp_path / "media") as media,
     ):
-        outbox = Outbox(
-            bus=bus, store=store, clock=clock, source="janitor", media_url="/media/", retention=timedelta(days=30)
-        )
+        outbox = an_outbox(bus, store, clock, source="janitor")
         yield JanitorContext(bus=bus, store=store, media=media, outbox=outbox, settings=settings, clock=clock)
 
 

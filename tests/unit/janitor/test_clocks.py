@@ -127,7 +127,7 @@ async def test_row_17_what_was_sent_by_a_clock_ahead_does_not_have_the_backlog_s
         future = context.clock.now() + timedelta(seconds=HOUR_S)
         await inserted(context, **running(context, 30, sent_at=future, started_at=future))
         for _ in range(3):
-            await context.outbox.order(await inserted(context))
+            await context.outbox.dispatch(await inserted(context))
         context.clock.advance(20)
 
         await reconcile(NOTHING, context=context)

@@ -25,7 +25,7 @@ async def test_row_55_a_purge_and_a_users_delete_of_the_same_images_are_each_don
                 deleted = await change(context.store, image.id, partial(transitions.delete, now=context.clock.now()))
             except (NotFound, InvalidTransition):
                 return
-            await context.outbox.try_announce(deleted)
+            await context.outbox.try_publish_pending(deleted)
             await context.media.remove(images.media_keys(deleted))
             await change(context.store, image.id, partial(transitions.tombstone, now=context.clock.now()))
 

@@ -81,7 +81,7 @@ async def test_a_backlog_is_not_sent_again_at_every_tick(tmp_path):
     async with cluster(tmp_path) as context:
         for _ in range(3):
             image = await inserted(context)
-            await context.outbox.order(image)
+            await context.outbox.dispatch(image)
         context.clock.advance(300)
 
         await reconcile(NOTHING, context=context)
@@ -95,7 +95,7 @@ async def test_what_a_later_one_overtook_is_sent_again(tmp_path):
         context.clock.advance(61)
         await inserted(context, sent_at=context.clock.now(), **running(context, 900))
         waiting = await inserted(context)
-        await context.outbox.order(waiting)
+        await context.outbox.dispatch(waiting)
         context.clock.advance(11)
 
         await reconcile(NOTHING, context=context)
@@ -122,9 +122,9 @@ async def test_an_event_that_is_told_again_is_the_same_and_has_the_time_of_its_f
         due = PendingEvent(type=event_type, revision=4, since=context.clock.now())
         image = await a_completed_image(context, pending_event=due, revision=4)
 
-        await context.outbox.announce(image)
+        await context.outbox.publish_pending(image)
         context.clock.advance(700)
-        await context.outbox.announce(image)  # by one that was killed before it could note the first
+        await context.outbox.publish_pending(image)  # by one that was killed before it could note the first
 
         async with aclosing(context.bus.read(Since(due.since))) as entries:
             first, again = [(await anext(entries)).event for _ in range(2)]

@@ -3,12 +3,10 @@
 import asyncio
 import json
 from contextlib import aclosing, asynccontextmanager
-from datetime import timedelta
 from types import SimpleNamespace
 
 import pytest
 
-from common.application.outbox import Outbox
 from common.bus.memory import MemoryBus
 from common.bus.port import After, Since
 from common.domain import transitions
@@ -17,7 +15,7 @@ from common.runtime.clock import ManualClock, SystemClock
 from services.api.events.live import LiveEvents
 from services.api.events.queue_positions import Places
 from services.api.routes.websocket import Client, _catch_up
-from tests.making import an_image
+from tests.making import an_event_factory, an_image
 
 CLOCK = SystemClock()
 
@@ -91,20 +89,9 @@ async def resumed(live: LiveEvents, after: str):
         await asyncio.wait([showing])
 
 
-def an_outbox(clock=CLOCK) -> Outbox:
-    return Outbox(
-        bus=None,  # type: ignore[arg-type]
-        store=None,  # type: ignore[arg-type]
-        clock=clock,
-        source="test",
-        media_url="/media/",
-        retention=timedelta(days=30),
-    )
-
-
 def an_end(revision: int = 2, clock=CLOCK):
     image = an_image(created_at=clock.now(), revision=revision - 1)
-    return an_outbox(clock).event(transitions.cancel(image, now=clock.now()), "image.cancelled")
+    return an_event_factory(clock).changed(transitions.cancel(image, now=clock.now()), "image.cancelled")
 
 
 async def next_end(bus, socket: Socket, clock):
@@ -140,7 +127,7 @@ async def test_a_preview_is_shown_to_who_listens_and_not_kept_for_who_resumes():
         cursor = live.cursor
         told: list[dict] = []
         async with live.listening("local", lambda shown: told.append(json.loads(shown.frame))):
-            progress = an_outbox().progress(
+            progress = an_event_factory(CLOCK).progressed(
                 an_image(), step=1, steps=4, seconds_left=2, preview="data:image/webp;base64,UklGRg=="
             )
             await bus.publish(progress)

@@ -10,7 +10,6 @@ from types import SimpleNamespace
 import aiohttp
 import pytest
 
-from common.application.outbox import Outbox
 from common.application.resources import Resources
 from common.bus.memory import MemoryBus
 from common.domain import transitions
@@ -26,7 +25,7 @@ from services.api.events.queue_positions import BEYOND, TOLD_APART, Places, Wait
 from services.api.routes.websocket import Client
 from services.api.service import api_running
 from tests.cluster import ORDER
-from tests.making import NOON, an_image
+from tests.making import NOON, an_image, an_outbox
 from tests.security import callers
 
 CLOCK = SystemClock()
@@ -51,9 +50,7 @@ class Shop:
         self.http = http
         self.url = url
         self.store = store
-        self.outbox = Outbox(
-            bus=bus, store=store, clock=CLOCK, source="test", media_url="/media/", retention=timedelta(days=30)
-        )
+        self.outbox = an_outbox(bus, store, CLOCK)
         self.lease = Lease(token="t", worker="w", until=CLOCK.now() + HOUR)
 
     async def order(self, owner):
@@ -70,14 +67,14 @@ class Shop:
         """As a generator does."""
         transition = partial(transitions.claim, lease=self.lease, now=CLOCK.now(), deadline=HOUR)
         image = await change(self.store, image_id, transition)
-        await self.outbox.bus.publish(self.outbox.event(image, "image.started"))
+        await self.outbox.publish_started(image)
         return image
 
     async def retry(self, image, *, not_before):
         error = Failure(code="inference_failed", detail="no")
         more = {"error": error, "not_before": not_before, "counts": True, "now": CLOCK.now()}
         image = await change(self.store, image.id, partial(transitions.retry, lease=self.lease, attempt=1, **more))
-        await self.outbox.bus.publish(self.outbox.event(image, "image.queued"))
+        await self.outbox.publish_queued(image)
 
     @asynccontextmanager
     async def socket(self, owner):

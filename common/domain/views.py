@@ -1,0 +1,101 @@
+"""The image as readers see it, over REST and in events."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Annotated
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, PlainSerializer
+from pydantic.alias_generators import to_camel
+
+from common.domain.images import Image, Status
+
+
+def iso(moment: AwareDatetime) -> str:
+    """`2025-01-15T12:00:00.000Z`: one form everywhere, so that text sorts as time does."""
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
+
+
+Time = Annotated[AwareDatetime, PlainSerializer(iso, return_type=str, when_used="json")]
+
+
+class Outgoing(BaseModel):
+    """A model of what leaves Darkroom: names are camelCase in JSON."""
+
+    model_config = ConfigDict(frozen=True, alias_generator=to_camel, populate_by_name=True, serialize_by_alias=True)
+
+
+class ParametersView(Outgoing):
+    steps: int
+    cfg_scale: float
+    sampler: str
+    seed: int
+    hires_fix: bool
+
+
+class FailureView(Outgoing):
+    code: str
+    detail: str
+
+
+class ImageView(Outgoing):
+    """The image as REST and events show it; a field without a value yet is null."""
+
+    id: str
+    status: Status
+    prompt: str
+    negative_prompt: str
+    model_used: str
+    width: int
+    height: int
+    parameters: ParametersView
+    image_url: str | None
+    thumbnail_url: str | None
+    format: str | None
+    file_size: int | None
+    generation_time: float | None
+    attempts: int
+    failures: int
+    error: FailureView | None
+    pinned: bool
+    created_at: Time
+    started_at: Time | None
+    finished_at: Time | None
+    retry_at: Time | None
+    expires_at: Time | None
+
+
+@dataclass(frozen=True, slots=True)
+class ImagePresenter:
+    """Makes the view of an image: `media_url` is where its files are served, `retention` how long it is kept."""
+
+    media_url: str
+    retention: timedelta
+
+    def view(self, image: Image) -> ImageView:
+        shown_thumbnail = image.thumbnail or image.image_file
+        return ImageView(
+            id=image.id,
+            status=image.status,
+            prompt=image.prompt,
+            negative_prompt=image.negative_prompt,
+            model_used=image.model,
+            width=image.width,
+            height=image.height,
+            parameters=ParametersView(**dict(image.parameters)),
+            image_url=self.media_url + image.image_file if image.image_file else None,
+            thumbnail_url=self.media_url + shown_thumbnail if shown_thumbnail else None,
+            format=image.format,
+            file_size=image.file_size,
+            generation_time=image.generation_time,
+            attempts=image.attempts,
+            failures=image.failures,
+            error=FailureView(**dict(image.error)) if image.error else None,
+            pinned=image.pinned,
+            created_at=image.created_at,
+            started_at=image.started_at,
+            finished_at=image.finished_at,
+            retry_at=image.not_before,
+            expires_at=None if image.pinned else image.created_at + self.retention,
+        )
