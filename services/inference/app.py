@@ -21,8 +21,17 @@ from aiohttp.typedefs import Handler, Middleware
 
 from common.runtime.clock import Clock
 from services.inference.engine import Engine, InferenceRequest, PictureFormat, Preview
-from services.inference.jobs import MAX_WAITING, PREVIEW_PACE_S, Busy, Closing, EngineFailed, Job, Jobs, KeyReused
-from services.inference.problems import Problem, as_json, parsed_json, understood
+from services.inference.jobs import (
+    MAX_WAITING,
+    PREVIEW_INTERVAL_S,
+    Busy,
+    Closing,
+    EngineFailed,
+    KeyReused,
+    PaintJob,
+    PaintQueue,
+)
+from services.inference.problems import HttpProblem, as_json, parse_order, parsed_json
 
 # Two prompts of 10,000 characters, each escaped as a pair of \uXXXX, make 240 kB: what Python's json makes of emoji.
 MAX_BODY_BYTES = 256 * 1024
@@ -42,7 +51,7 @@ def build_app(
     concurrency: int,
     max_waiting: int = MAX_WAITING,
     keep_alive_s: float = KEEP_ALIVE_S,
-    preview_pace_s: float = PREVIEW_PACE_S,
+    preview_interval_s: float = PREVIEW_INTERVAL_S,
     clock: Clock,
 ) -> web.Application:
     """The application. Run it with `handler_cancellation=True` (`web.AppRunner`, `web.run_app`).
@@ -53,7 +62,9 @@ def build_app(
     `api_key` None lets everybody in. `concurrency` is the number of paintings at once, each in a thread of its own;
     `max_waiting` more may wait, the next is told 429.
     """
-    jobs = Jobs(engine, concurrency=concurrency, max_waiting=max_waiting, preview_pace_s=preview_pace_s, clock=clock)
+    jobs = PaintQueue(
+        engine, concurrency=concurrency, max_waiting=max_waiting, preview_interval_s=preview_interval_s, clock=clock
+    )
     server = _Server(engine, jobs, keep_alive_s)
     app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[as_json, _guard(api_key)])
     for slash in ("", "/"):
@@ -73,7 +84,7 @@ def build_app(
 
 
 class _Server:
-    def __init__(self, engine: Engine, jobs: Jobs, keep_alive_s: float) -> None:
+    def __init__(self, engine: Engine, jobs: PaintQueue, keep_alive_s: float) -> None:
         self._engine = engine
         self._jobs = jobs
         self._keep_alive_s = keep_alive_s
@@ -88,28 +99,28 @@ class _Server:
         return web.json_response(self._engine.capabilities().model_dump(mode="json"))
 
     async def generate(self, request: web.Request) -> web.StreamResponse:
-        order, key, streams = await self._ordered(request)
+        order, key, streams = await self._read_order(request)
         try:
-            async with self._jobs.attend(order, key) as job:
+            async with self._jobs.join(order, key) as job:
                 return await (self._stream(request, job) if streams else self._answer(job))
         except (Busy, Closing, KeyReused, EngineFailed) as error:
             raise _problem(error) from error
 
-    async def _ordered(self, request: web.Request) -> tuple[InferenceRequest, str | None, bool]:
+    async def _read_order(self, request: web.Request) -> tuple[InferenceRequest, str | None, bool]:
         """The order, its idempotency key, and whether the client wants events."""
         if request.content_type != "application/json" and not request.content_type.endswith("+json"):
             detail = f"expected Content-Type application/json, got {request.content_type[:100]}"
-            raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail)
+            raise HttpProblem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail)
         key = request.headers.get("Idempotency-Key")
         if key is not None and not 0 < len(key) <= MAX_KEY_CHARS:
             detail = f"Idempotency-Key: expected 1 to {MAX_KEY_CHARS} characters, got {len(key)}"
-            raise Problem(HTTPStatus.BAD_REQUEST, "bad_request", detail)
+            raise HttpProblem(HTTPStatus.BAD_REQUEST, "bad_request", detail)
         body = parsed_json(await self._body(request))
         accepted = _accepted(",".join(request.headers.getall("Accept", [])))
         wanted = next((_TYPES[kind] for kind in accepted if kind in _TYPES), None)
         if wanted and "format" not in body:
             body["format"] = wanted
-        return understood(body, self._engine.capabilities()), key, _EVENTS in accepted
+        return parse_order(body, self._engine.capabilities()), key, _EVENTS in accepted
 
     async def _body(self, request: web.Request) -> bytes:
         try:
@@ -117,21 +128,21 @@ class _Server:
                 return await request.read()
         except TimeoutError as error:
             detail = f"the body did not come within {BODY_TIMEOUT_S:.0f} s"
-            raise Problem(HTTPStatus.REQUEST_TIMEOUT, "body_timeout", detail) from error
+            raise HttpProblem(HTTPStatus.REQUEST_TIMEOUT, "body_timeout", detail) from error
 
-    async def _answer(self, job: Job) -> web.Response:
+    async def _answer(self, job: PaintJob) -> web.Response:
         picture = await job.picture()
         headers = {"X-Seed": str(picture.seed), "Cache-Control": "no-store"}
         return web.Response(body=picture.content, content_type=f"image/{picture.format}", headers=headers)
 
-    async def _stream(self, request: web.Request, job: Job) -> web.StreamResponse:
+    async def _stream(self, request: web.Request, job: PaintJob) -> web.StreamResponse:
         """Server-sent events (WHATWG HTML, 9.2): each step, some previews, then the picture or what went wrong."""
         # X-Accel-Buffering: nginx would otherwise hold events back until its buffer is full.
         headers = {"Content-Type": _EVENTS, "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
         response = web.StreamResponse(headers=headers)
         try:
             await response.prepare(request)
-            with job.viewed():
+            with job.viewing():
                 await self._send_progress(response, job)
             await response.write(await _last_event(job))
             await response.write_eof()
@@ -139,12 +150,12 @@ class _Server:
             pass
         return response
 
-    async def _send_progress(self, response: web.StreamResponse, job: Job) -> None:
+    async def _send_progress(self, response: web.StreamResponse, job: PaintJob) -> None:
         seen, shown = 0, None
         while not job.is_over or seen < job.step:
             try:
                 async with asyncio.timeout(self._keep_alive_s):
-                    await job.moves_on(seen)
+                    await job.wait_beyond(seen)
             except TimeoutError:
                 await response.write(b": waiting\n\n")
             reached, preview = job.step, job.preview
@@ -160,7 +171,7 @@ def _preview(step: int, preview: Preview) -> bytes:
     return _event("preview", {"b64_json": encoded, "format": preview.format, "step": step})
 
 
-async def _last_event(job: Job) -> bytes:
+async def _last_event(job: PaintJob) -> bytes:
     try:
         picture = await job.picture()
     except (Closing, EngineFailed) as error:
@@ -174,15 +185,15 @@ def _event(name: str, data: dict[str, object]) -> bytes:
     return f"event: {name}\ndata: {json.dumps(data)}\n\n".encode()
 
 
-def _problem(error: Exception) -> Problem:
+def _problem(error: Exception) -> HttpProblem:
     if isinstance(error, Busy):
         headers = {"Retry-After": str(error.retry_after_s)}
-        return Problem(HTTPStatus.TOO_MANY_REQUESTS, "busy", str(error), headers=headers)
+        return HttpProblem(HTTPStatus.TOO_MANY_REQUESTS, "busy", str(error), headers=headers)
     if isinstance(error, KeyReused):
-        return Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "idempotency_key_reused", str(error))
+        return HttpProblem(HTTPStatus.UNPROCESSABLE_ENTITY, "idempotency_key_reused", str(error))
     if isinstance(error, Closing):
-        return Problem(HTTPStatus.SERVICE_UNAVAILABLE, "shutting_down", "the server is shutting down")
-    return Problem(HTTPStatus.INTERNAL_SERVER_ERROR, "engine_failed", str(error))
+        return HttpProblem(HTTPStatus.SERVICE_UNAVAILABLE, "shutting_down", "the server is shutting down")
+    return HttpProblem(HTTPStatus.INTERNAL_SERVER_ERROR, "engine_failed", str(error))
 
 
 def _guard(api_key: str | None) -> Middleware:
@@ -197,7 +208,7 @@ def _guard(api_key: str | None) -> Middleware:
                 what = "a wrong key" if given else "no Authorization header"
                 detail = f"expected Authorization: Bearer with this server's API key, got {what}"
                 headers = {"WWW-Authenticate": "Bearer"}
-                raise Problem(HTTPStatus.UNAUTHORIZED, "unauthorized", detail, headers=headers)
+                raise HttpProblem(HTTPStatus.UNAUTHORIZED, "unauthorized", detail, headers=headers)
         return await handler(request)
 
     return guard

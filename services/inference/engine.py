@@ -58,7 +58,7 @@ class ModelCard(_Frozen):
     negative_prompt: bool = True
 
 
-class Limits(_Frozen):
+class EngineLimits(_Frozen):
     min_width: int = MIN_SIDE
     max_width: int = MAX_SIDE
     min_height: int = MIN_SIDE
@@ -70,7 +70,7 @@ class Limits(_Frozen):
     max_images: int = 1
 
 
-class Capabilities(_Frozen):
+class EngineCapabilities(_Frozen):
     """What an engine can do; `notice` is shown to people."""
 
     engine: str
@@ -78,10 +78,10 @@ class Capabilities(_Frozen):
     models: tuple[ModelCard, ...]
     samplers: tuple[str, ...]
     formats: tuple[PictureFormat, ...] = ("png", "jpeg", "webp")
-    limits: Limits = Limits()
+    limits: EngineLimits = EngineLimits()
 
 
-class Picture(_Frozen):
+class PaintedPicture(_Frozen):
     """A finished picture; `seed` is the one it was made with, also where the order left it open."""
 
     content: bytes
@@ -109,10 +109,10 @@ class Engine(Protocol):
 
     name: str
 
-    def capabilities(self) -> Capabilities:
+    def capabilities(self) -> EngineCapabilities:
         """What may be ordered; asked at each request, so it must be quick. The app refuses other models."""
 
-    def paint(self, order: InferenceRequest, on_step: OnStep) -> Picture:
+    def paint(self, order: InferenceRequest, on_step: OnStep) -> PaintedPicture:
         """Paint one picture, in the calling thread, with a call of `on_step` after each of its steps.
 
         Steps count from 1 to `steps`, each once. The picture has exactly the size and the format ordered. A seed of -1

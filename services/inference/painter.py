@@ -20,7 +20,7 @@ from functools import partial
 from PIL import Image, ImageChops, ImageEnhance, ImageFilter
 from PIL.PngImagePlugin import PngInfo
 
-from services.inference.engine import Capabilities, InferenceRequest, ModelCard, OnStep, Picture, Preview
+from services.inference.engine import EngineCapabilities, InferenceRequest, ModelCard, OnStep, PaintedPicture, Preview
 from services.inference.painting import brushes, palette, scenes, vocabulary
 from services.inference.painting.canvas import Canvas, chance
 
@@ -40,12 +40,12 @@ class PainterEngine:
         self._pause = pause
         names = {"sdxl": "SDXL (stand-in)", "painter": "Painter"}
         models = tuple(ModelCard(id=model, name=name, samplers=SAMPLERS) for model, name in names.items())
-        self._capabilities = Capabilities(engine=self.name, notice=NOTICE, models=models, samplers=SAMPLERS)
+        self._capabilities = EngineCapabilities(engine=self.name, notice=NOTICE, models=models, samplers=SAMPLERS)
 
-    def capabilities(self) -> Capabilities:
+    def capabilities(self) -> EngineCapabilities:
         return self._capabilities
 
-    def paint(self, order: InferenceRequest, on_step: OnStep) -> Picture:
+    def paint(self, order: InferenceRequest, on_step: OnStep) -> PaintedPicture:
         seed = order.seed if order.seed >= 0 else secrets.randbelow(2**32)
         canvas = _canvas(order, seed)
         work = scenes.strokes(canvas)
@@ -57,7 +57,7 @@ class PainterEngine:
                 self._pause(self._step_delay_s)
             on_step(step + 1, order.steps, partial(_preview, canvas, order))
         content = _encode(_finish(canvas, order, seed), order, seed)
-        return Picture(content=content, format=order.format, width=order.width, height=order.height, seed=seed)
+        return PaintedPicture(content=content, format=order.format, width=order.width, height=order.height, seed=seed)
 
 
 def _canvas(order: InferenceRequest, seed: int) -> Canvas:

@@ -12,14 +12,14 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 from pydantic import ValidationError
 
-from services.inference.engine import Capabilities, InferenceRequest
+from services.inference.engine import EngineCapabilities, InferenceRequest
 
 log = logging.getLogger(__name__)
 
 _CODES = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}
 
 
-class Problem(Exception):
+class HttpProblem(Exception):
     """An answer that is not the one hoped for."""
 
     def __init__(
@@ -47,18 +47,20 @@ async def as_json(request: web.Request, handler: Handler) -> web.StreamResponse:
     """The one place where an error becomes an answer."""
     try:
         return await handler(request)
-    except Problem as problem:
+    except HttpProblem as problem:
         return problem.response()
     except web.HTTPException as error:
         code = _CODES.get(error.status, HTTPStatus(error.status).name.lower())
         headers = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else None
-        return Problem(HTTPStatus(error.status), code, _words(request, error), headers=headers).response()
+        return HttpProblem(HTTPStatus(error.status), code, _detail(request, error), headers=headers).response()
     except Exception:
         log.exception("%s %s broke", request.method, request.path)
-        return Problem(HTTPStatus.INTERNAL_SERVER_ERROR, "internal", "an error of the server, see its log").response()
+        return HttpProblem(
+            HTTPStatus.INTERNAL_SERVER_ERROR, "internal", "an error of the server, see its log"
+        ).response()
 
 
-def _words(request: web.Request, error: web.HTTPException) -> str:
+def _detail(request: web.Request, error: web.HTTPException) -> str:
     if isinstance(error, web.HTTPRequestEntityTooLarge):
         return f"the body is larger than {request.client_max_size} bytes"
     if isinstance(error, web.HTTPNotFound):
@@ -68,15 +70,15 @@ def _words(request: web.Request, error: web.HTTPException) -> str:
     return error.text or error.reason
 
 
-def bad_json(detail: str) -> Problem:
-    return Problem(HTTPStatus.BAD_REQUEST, "bad_json", detail)
+def bad_json(detail: str) -> HttpProblem:
+    return HttpProblem(HTTPStatus.BAD_REQUEST, "bad_json", detail)
 
 
 def parsed_json(body: bytes) -> dict[str, Any]:
     """A JSON object (RFC 8259, so without NaN and Infinity).
 
     Raises:
-        Problem: 400, it is none.
+        HttpProblem: 400, it is none.
     """
     try:
         value = json.loads(body.decode(), parse_constant=_refuse_constant)
@@ -101,11 +103,11 @@ def _kind(value: object) -> str:
     return {list: "an array", str: "a string", type(None): "null", bool: "a boolean"}.get(type(value), "a number")
 
 
-def understood(body: dict[str, Any], can: Capabilities) -> InferenceRequest:
+def parse_order(body: dict[str, Any], can: EngineCapabilities) -> InferenceRequest:
     """The order in a body, checked against what the engine can do.
 
     Raises:
-        Problem: 422, with what was expected and what came, for each field.
+        HttpProblem: 422, with what was expected and what came, for each field.
     """
     try:
         order = InferenceRequest.model_validate(body)
@@ -128,9 +130,9 @@ def understood(body: dict[str, Any], can: Capabilities) -> InferenceRequest:
     return order
 
 
-def _invalid(fields: list[dict[str, str]]) -> Problem:
+def _invalid(fields: list[dict[str, str]]) -> HttpProblem:
     detail = "; ".join(f"{one['field']}: expected {one['expected']}, got {one['got']}" for one in fields[:5])
-    return Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "invalid", detail, fields=fields[:20])
+    return HttpProblem(HTTPStatus.UNPROCESSABLE_ENTITY, "invalid", detail, fields=fields[:20])
 
 
 def _field(error: dict[str, Any]) -> dict[str, str]:

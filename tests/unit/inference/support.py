@@ -11,7 +11,7 @@ from aiohttp import web
 
 from common.runtime.clock import SystemClock
 from services.inference.app import build_app
-from services.inference.engine import Capabilities, InferenceRequest, ModelCard, OnStep, Picture
+from services.inference.engine import EngineCapabilities, InferenceRequest, ModelCard, OnStep, PaintedPicture
 
 PATH = "/inference/images/generations"
 
@@ -21,7 +21,9 @@ class FakeEngine:
 
     name = "fake"
 
-    def __init__(self, *, gated: bool = False, error: Exception | None = None, can: Capabilities | None = None) -> None:
+    def __init__(
+        self, *, gated: bool = False, error: Exception | None = None, can: EngineCapabilities | None = None
+    ) -> None:
         self.go = threading.Semaphore(0)
         self.painted: list[InferenceRequest] = []
         self.steps: list[int] = []
@@ -29,11 +31,11 @@ class FakeEngine:
         self.error = error
         self._gated, self._can = gated, can
 
-    def capabilities(self) -> Capabilities:
+    def capabilities(self) -> EngineCapabilities:
         card = ModelCard(id="sdxl", name="Fake", samplers=("Euler",), max_width=1024)
-        return self._can or Capabilities(engine="fake", notice="", models=(card,), samplers=("Euler",))
+        return self._can or EngineCapabilities(engine="fake", notice="", models=(card,), samplers=("Euler",))
 
-    def paint(self, order: InferenceRequest, on_step: OnStep) -> Picture:
+    def paint(self, order: InferenceRequest, on_step: OnStep) -> PaintedPicture:
         self.painted.append(order)
         self.began.set()
         try:
@@ -47,7 +49,9 @@ class FakeEngine:
         finally:
             self.left.set()
         seed = order.seed if order.seed >= 0 else 99
-        return Picture(content=b"picture", format=order.format, width=order.width, height=order.height, seed=seed)
+        return PaintedPicture(
+            content=b"picture", format=order.format, width=order.width, height=order.height, seed=seed
+        )
 
 
 @asynccontextmanager

@@ -77,7 +77,7 @@ async def test_generations_streams_previews_of_what_is_painted_so_far():
 
     engine, previews = PainterEngine(step_delay_s=1, pause=wait_for_the_test), []
     async with (
-        served(engine, preview_pace_s=0) as client,
+        served(engine, preview_interval_s=0) as client,
         client.post(PATH, json=order, headers={"Accept": "text/event-stream"}) as answer,
     ):
         for step in range(1, 4):
@@ -116,11 +116,14 @@ async def test_previews_are_made_at_their_pace_and_for_those_alone_who_read_on_t
                 on_step(step, order.steps, show)
             return super().paint(order, lambda *_: None)
 
-    async with served(Watched(), preview_pace_s=0) as client, client.post(PATH, json={"prompt": "unseen"}) as answer:
+    async with (
+        served(Watched(), preview_interval_s=0) as client,
+        client.post(PATH, json={"prompt": "unseen"}) as answer,
+    ):
         assert answer.status == 200
     streamed = {"Accept": "text/event-stream"}
     async with (
-        served(Watched(), preview_pace_s=60) as client,
+        served(Watched(), preview_interval_s=60) as client,
         client.post(PATH, json={"prompt": "quick"}, headers=streamed) as answer,
     ):
         assert "preview" not in {name for name, _ in await events(answer)}

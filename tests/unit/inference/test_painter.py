@@ -7,7 +7,7 @@ import sys
 import pytest
 from PIL import Image, ImageStat
 
-from services.inference.engine import InferenceRequest, Picture, Stopped
+from services.inference.engine import InferenceRequest, PaintedPicture, Stopped
 from services.inference.painter import PainterEngine
 from services.inference.painting.vocabulary import read
 
@@ -16,11 +16,11 @@ def ordered(prompt: str = "a red boat on the sea", **fields) -> InferenceRequest
     return InferenceRequest(**{"prompt": prompt, "width": 128, "height": 96, "steps": 6, "seed": 7, **fields})
 
 
-def paint(order: InferenceRequest) -> Picture:
+def paint(order: InferenceRequest) -> PaintedPicture:
     return PainterEngine().paint(order, lambda *_: None)
 
 
-def opened(picture: Picture) -> Image.Image:
+def opened(picture: PaintedPicture) -> Image.Image:
     return Image.open(io.BytesIO(picture.content))
 
 

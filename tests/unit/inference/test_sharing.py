@@ -8,7 +8,7 @@ from aiohttp import web
 
 from common.runtime.clock import SystemClock
 from services.inference.app import build_app
-from services.inference.jobs import MAX_KEPT
+from services.inference.jobs import MAX_CACHED
 from tests.unit.inference.support import PATH, FakeEngine, events, happened, health, served
 
 
@@ -67,10 +67,10 @@ async def test_a_caller_who_leaves_does_not_stop_the_painting_of_another():
 async def test_only_the_last_finished_paintings_are_kept_for_their_keys():
     engine = FakeEngine()
     async with served(engine) as client:
-        for key in [*range(MAX_KEPT + 1), MAX_KEPT, 0]:  # the last one is still kept, the first is not
+        for key in [*range(MAX_CACHED + 1), MAX_CACHED, 0]:  # the last one is still kept, the first is not
             async with client.post(PATH, json={"prompt": "a"}, headers={"Idempotency-Key": str(key)}) as answer:
                 assert answer.status == 200
-    assert len(engine.painted) == MAX_KEPT + 2
+    assert len(engine.painted) == MAX_CACHED + 2
 
 
 async def test_a_failed_painting_is_not_kept_for_its_key():
