@@ -9,7 +9,6 @@ from PIL import Image, ImageStat
 
 from services.inference.engine import InferenceRequest, PaintedPicture, Stopped
 from services.inference.painter import PainterEngine
-from services.inference.painting.vocabulary import read
 
 
 def ordered(prompt: str = "a red boat on the sea", **fields) -> InferenceRequest:
@@ -146,18 +145,7 @@ def test_paint_takes_any_prompt(prompt):
     assert opened(paint(ordered(prompt, width=64, height=64))).size == (64, 64)
 
 
-def test_read_binds_a_colour_to_the_thing_after_it():
-    reading = read("A red boat on a stormy sea, no birds", "people")
-
-    assert reading.subjects == ("boat",)
-    assert reading.coloured == (("boat", "red"),)
-    assert reading.colours == ()
-    assert reading.times == ("storm",)
-    assert reading.grounds == ("sea",)
-    assert {"birds", "person"} <= reading.avoided
-
-
-def test_capabilities_offer_the_default_model_and_confess():
+def test_capabilities_offer_the_default_model_and_name_the_stand_in():
     can = PainterEngine().capabilities()
 
     assert [card.id for card in can.models] == ["sdxl", "painter"]
