@@ -1,1 +1,1 @@
-"""The reference inference server: the HTTP contract, the port of what paints, a painter that needs no GPU."""
+"""The reference inference server: an HTTP interface over an engine, with a stand-in engine that needs no GPU."""

@@ -1,10 +1,10 @@
-"""The HTTP contract of an inference service, over any engine. docs/inference-http.md is its description.
+"""The HTTP interface of an inference server; docs/inference-http.md describes it.
 
-    POST /inference/images/generations   an order; the answer is the picture, or its progress and then the picture
+    POST /inference/images/generations   an order; the response is the picture or a stream of events
     GET  /inference/capabilities         models, samplers, limits
-    GET  /healthz                        alive
+    GET  /healthz                        health
 
-It knows no engine by name and reads no settings: what it needs is passed in.
+It does not know which engine it serves, and it reads no settings.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ import asyncio
 import base64
 import hmac
 import json
-import re
 from http import HTTPStatus
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-from common.runtime.clock import Clock
+from common.clock import Clock
+from common.runtime.accept import Accept
 from services.inference.engine import Engine, InferenceRequest, PictureFormat, Preview
 from services.inference.jobs import (
     MAX_WAITING,
@@ -31,17 +31,16 @@ from services.inference.jobs import (
     PaintJob,
     PaintQueue,
 )
-from services.inference.problems import HttpProblem, as_json, parse_order, parsed_json
+from services.inference.problems import HttpProblem, as_json, parse_order, read_object
 
-# Two prompts of 10,000 characters, each escaped as a pair of \uXXXX, make 240 kB: what Python's json makes of emoji.
+# Two prompts of 10,000 emoji, each written as two escapes (\uXXXX) as Python's json does, take 240 kB.
 MAX_BODY_BYTES = 256 * 1024
 MAX_KEY_CHARS = 255
-BODY_TIMEOUT_S = 30.0  # a body of that size takes less on any line that could carry the picture
-KEEP_ALIVE_S = 15.0  # a comment this often while an order waits: proxies cut what is silent for 30 to 60 s
+BODY_TIMEOUT_S = 30.0  # a connection that is fast enough for the picture sends the body sooner
+KEEP_ALIVE_S = 15.0  # between comments on an idle stream: proxies close idle connections after 30 to 60 s
 
 _TYPES: dict[str, PictureFormat] = {"image/png": "png", "image/jpeg": "jpeg", "image/webp": "webp"}
 _EVENTS = "text/event-stream"
-_WEIGHT = re.compile(r"[01](\.\d{0,3})?")  # RFC 9110, 12.4.2
 
 
 def build_app(
@@ -54,13 +53,17 @@ def build_app(
     preview_interval_s: float = PREVIEW_INTERVAL_S,
     clock: Clock,
 ) -> web.Application:
-    """The application. Run it with `handler_cancellation=True` (`web.AppRunner`, `web.run_app`).
+    """Build the application. Run it with `handler_cancellation=True` (`web.AppRunner`, `web.run_app`).
 
-    Without that, aiohttp lets a handler go on when its client has gone, and a dropped connection stops no work.
-    At shutdown what waits is refused (503) at once; what is being painted has the runner's `shutdown_timeout`.
+    Without that option aiohttp does not cancel the handler of a closed connection, and the work goes on.
+    At shutdown, waiting orders are refused (503) at once; running ones have the runner's `shutdown_timeout` to finish.
 
-    `api_key` None lets everybody in. `concurrency` is the number of paintings at once, each in a thread of its own;
-    `max_waiting` more may wait, the next is told 429.
+    Args:
+        api_key: the key that clients must send; None turns authentication off.
+        concurrency: how many pictures are painted at once, each in its own thread.
+        max_waiting: how many more orders may wait; the next one gets 429.
+        keep_alive_s: the interval between comments on an idle stream.
+        preview_interval_s: the shortest time between two previews of one picture.
     """
     jobs = PaintQueue(
         engine, concurrency=concurrency, max_waiting=max_waiting, preview_interval_s=preview_interval_s, clock=clock
@@ -107,7 +110,7 @@ class _Server:
             raise _problem(error) from error
 
     async def _read_order(self, request: web.Request) -> tuple[InferenceRequest, str | None, bool]:
-        """The order, its idempotency key, and whether the client wants events."""
+        """Returns the order, its idempotency key, and whether the client wants events."""
         if request.content_type != "application/json" and not request.content_type.endswith("+json"):
             detail = f"expected Content-Type application/json, got {request.content_type[:100]}"
             raise HttpProblem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail)
@@ -115,19 +118,18 @@ class _Server:
         if key is not None and not 0 < len(key) <= MAX_KEY_CHARS:
             detail = f"Idempotency-Key: expected 1 to {MAX_KEY_CHARS} characters, got {len(key)}"
             raise HttpProblem(HTTPStatus.BAD_REQUEST, "bad_request", detail)
-        body = parsed_json(await self._body(request))
-        accepted = _accepted(",".join(request.headers.getall("Accept", [])))
-        wanted = next((_TYPES[kind] for kind in accepted if kind in _TYPES), None)
-        if wanted and "format" not in body:
-            body["format"] = wanted
-        return parse_order(body, self._engine.capabilities()), key, _EVENTS in accepted
+        body = read_object(await self._body(request))
+        accept = Accept.parse(request.headers.getall("Accept", []))
+        if "format" not in body and (media_type := accept.best(list(_TYPES))):
+            body["format"] = _TYPES[media_type]
+        return parse_order(body, self._engine.capabilities()), key, accept.names(_EVENTS)
 
     async def _body(self, request: web.Request) -> bytes:
         try:
             async with asyncio.timeout(BODY_TIMEOUT_S):
                 return await request.read()
         except TimeoutError as error:
-            detail = f"the body did not come within {BODY_TIMEOUT_S:.0f} s"
+            detail = f"the body did not arrive within {BODY_TIMEOUT_S:.0f} s"
             raise HttpProblem(HTTPStatus.REQUEST_TIMEOUT, "body_timeout", detail) from error
 
     async def _answer(self, job: PaintJob) -> web.Response:
@@ -136,8 +138,8 @@ class _Server:
         return web.Response(body=picture.content, content_type=f"image/{picture.format}", headers=headers)
 
     async def _stream(self, request: web.Request, job: PaintJob) -> web.StreamResponse:
-        """Server-sent events (WHATWG HTML, 9.2): each step, some previews, then the picture or what went wrong."""
-        # X-Accel-Buffering: nginx would otherwise hold events back until its buffer is full.
+        """Send server-sent events (WHATWG HTML, 9.2): each step, some previews, then the picture or an error."""
+        # X-Accel-Buffering: without it nginx delays events until its buffer is full.
         headers = {"Content-Type": _EVENTS, "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
         response = web.StreamResponse(headers=headers)
         try:
@@ -146,7 +148,7 @@ class _Server:
                 await self._send_progress(response, job)
             await response.write(await _last_event(job))
             await response.write_eof()
-        except ConnectionResetError:  # the client has gone: nobody to tell
+        except ConnectionResetError:  # the client closed the connection
             pass
         return response
 
@@ -197,7 +199,7 @@ def _problem(error: Exception) -> HttpProblem:
 
 
 def _guard(api_key: str | None) -> Middleware:
-    """Lets nobody without the key at the engine; health is open."""
+    """Require the API key on all paths below /inference/; health needs no key."""
     expected = f"Bearer {api_key}".encode() if api_key else None
 
     @web.middleware
@@ -205,20 +207,10 @@ def _guard(api_key: str | None) -> Middleware:
         if expected and request.path.startswith("/inference/"):
             given = request.headers.get("Authorization", "")
             if not hmac.compare_digest(given.encode(errors="surrogateescape"), expected):
-                what = "a wrong key" if given else "no Authorization header"
-                detail = f"expected Authorization: Bearer with this server's API key, got {what}"
+                got = "a wrong key" if given else "no Authorization header"
+                detail = f"expected Authorization: Bearer with the API key of this server, got {got}"
                 headers = {"WWW-Authenticate": "Bearer"}
                 raise HttpProblem(HTTPStatus.UNAUTHORIZED, "unauthorized", detail, headers=headers)
         return await handler(request)
 
     return guard
-
-
-def _accepted(header: str) -> list[str]:
-    """The media types of an Accept header, the most wanted first (RFC 9110, 12.5.1), without those of q=0."""
-    ranked: list[tuple[float, str]] = []
-    for entry in header.split(","):
-        kind, *parameters = (part.strip().lower() for part in entry.split(";"))
-        weight = next((one.removeprefix("q=") for one in parameters if one.startswith("q=")), "1")
-        ranked.append((float(weight) if _WEIGHT.fullmatch(weight) else 1.0, kind))
-    return [kind for weight, kind in sorted(ranked, key=lambda one: -one[0]) if weight > 0]

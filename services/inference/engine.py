@@ -1,6 +1,6 @@
-"""The port of whatever paints: an order in, a picture out, a word after each step.
+"""The interface of an engine that paints pictures.
 
-It must not know HTTP. The app calls `paint` in a worker thread, several at once if it was told to.
+It does not know HTTP. The app calls `paint` in worker threads, up to `concurrency` at once.
 """
 
 from __future__ import annotations
@@ -12,24 +12,24 @@ from pydantic import BaseModel, ConfigDict, Field
 
 PictureFormat = Literal["png", "jpeg", "webp"]
 
-MIN_SIDE, MAX_SIDE, SIDE_STEP = 64, 2048, 8  # pixels; diffusion models work on blocks of 8×8
+MIN_SIDE, MAX_SIDE, SIDE_STEP = 64, 2048, 8  # pixels; the latent space of diffusion models has one cell for 8×8
 MAX_STEPS, MAX_CFG_SCALE, MAX_PROMPT = 150, 30.0, 10_000  # as in AUTOMATIC1111's web UI, but for the prompt's length
 
 Side = Annotated[int, Field(ge=MIN_SIDE, le=MAX_SIDE, multiple_of=SIDE_STEP)]
 
 
 class Stopped(Exception):
-    """Nobody waits for the picture any more; raised through `on_step`, an engine lets it pass."""
+    """No client waits for the picture any more. `on_step` raises it, and the engine must not catch it."""
 
 
 class _Frozen(BaseModel):
-    # Strict: "512" is no number here, a client that sends it has a bug we should not hide. Names of models may begin
-    # with `model`, which pydantic would otherwise keep for itself.
+    # Strict: "512" is not accepted as a number, because it would hide a bug of the client. Without
+    # protected_namespaces=(), pydantic warns about fields whose names begin with `model`.
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False, protected_namespaces=())
 
 
 class InferenceRequest(_Frozen):
-    """One order; the defaults are those of the playground."""
+    """One order; the defaults are the same as in the playground."""
 
     prompt: str = Field(min_length=1, max_length=MAX_PROMPT)
     negative_prompt: str = Field("", max_length=MAX_PROMPT)
@@ -46,7 +46,7 @@ class InferenceRequest(_Frozen):
 
 
 class ModelCard(_Frozen):
-    """One model; `name` is for people, the rest is what an order may ask of it."""
+    """One model: its id, the name that users see, and the limits of its orders."""
 
     id: str
     name: str
@@ -71,7 +71,7 @@ class EngineLimits(_Frozen):
 
 
 class EngineCapabilities(_Frozen):
-    """What an engine can do; `notice` is shown to people."""
+    """What an engine can do; `notice` is a text for users."""
 
     engine: str
     notice: str
@@ -82,7 +82,7 @@ class EngineCapabilities(_Frozen):
 
 
 class PaintedPicture(_Frozen):
-    """A finished picture; `seed` is the one it was made with, also where the order left it open."""
+    """A finished picture; `seed` is the one that was used, also if the order had -1."""
 
     content: bytes
     format: PictureFormat
@@ -92,32 +92,32 @@ class PaintedPicture(_Frozen):
 
 
 class Preview(_Frozen):
-    """What a picture looks like while it is painted; small."""
+    """A small image of a picture that is not finished."""
 
     content: bytes
     format: PictureFormat
 
 
 class OnStep(Protocol):
-    """Told after each step. `show` makes a preview of what is painted so far; it is called now, or never."""
+    """Called after each step. `show` makes a preview of the present state; it is only valid during this call."""
 
     def __call__(self, step: int, steps: int, show: Callable[[], Preview] | None = None, /) -> None: ...
 
 
 class Engine(Protocol):
-    """Paints. Both methods are thread-safe."""
+    """Paints pictures. Both methods are thread-safe."""
 
     name: str
 
     def capabilities(self) -> EngineCapabilities:
-        """What may be ordered; asked at each request, so it must be quick. The app refuses other models."""
+        """Return what may be ordered. Called for each request, so it must be fast."""
 
     def paint(self, order: InferenceRequest, on_step: OnStep) -> PaintedPicture:
-        """Paint one picture, in the calling thread, with a call of `on_step` after each of its steps.
+        """Paint one picture in the calling thread, and call `on_step` after each step.
 
-        Steps count from 1 to `steps`, each once. The picture has exactly the size and the format ordered. A seed of -1
-        takes one at random, and says which.
+        Steps are numbered from 1 to `steps`, and each is reported once. The picture has exactly the size and the format
+        of the order. If the seed is -1, the engine chooses one and returns it.
 
         Raises:
-            Stopped: from `on_step`; what was painted is dropped.
+            Stopped: `on_step` raised it; there is no picture.
         """

@@ -1,11 +1,11 @@
-"""PaintQueue: the paintings in hand, each painted once however many callers wait for it.
+"""The queue of paint jobs: one job for each order, shared by all callers with the same idempotency key.
 
-    join(order, key) ─▶ PaintJob ─▶ a worker thread paints; steps cross to the loop
+    join(order, key) ─▶ PaintJob ─▶ a worker thread paints; its steps are passed to the event loop
                            ▲
-       a repeat of the key ┘      the last caller leaves ─▶ the job stops at its next step
+    the same key again ────┘        the last caller leaves ─▶ the job stops at its next step
 
-It knows the engine and nothing of HTTP. Bounded: `concurrency` paintings at once, `max_waiting` behind them, and of the
-finished ones with a key the last 64 or 64 MB, whichever is less.
+It does not know HTTP. Everything is bounded: `concurrency` running jobs, `max_waiting` waiting jobs, and a cache of
+finished jobs with a key (64 jobs or 64 MiB, whichever is less).
 """
 
 from __future__ import annotations
@@ -24,41 +24,41 @@ from services.inference.engine import Engine, InferenceRequest, PaintedPicture, 
 
 log = logging.getLogger(__name__)
 
-MAX_WAITING = 64  # at a second each, a minute: half of the 120 s that Darkroom's generator waits
-PREVIEW_INTERVAL_S = 0.5  # what is painted sooner is not worth a look, and at 4 ms each they cost under 1 %
+MAX_WAITING = 64  # a minute at one second each: half of the 120 s that Darkroom's generator waits
+PREVIEW_INTERVAL_S = 0.5  # a preview takes 4 ms, so this costs less than 1 %
 MAX_CACHED, MAX_CACHED_BYTES = 64, 64 * 1024 * 1024  # a 2048×2048 PNG has about 8 MB
 
 
 class Busy(Exception):
-    """As many wait as may wait; `retry_after_s` is when the first of them should be done."""
+    """The queue is full; a place should be free after `retry_after_s`."""
 
     def __init__(self, retry_after_s: int) -> None:
-        super().__init__(f"the queue is full, ask again in {retry_after_s} s")
+        super().__init__(f"the queue is full, retry after {retry_after_s} s")
         self.retry_after_s = retry_after_s
 
 
 class Closing(Exception):
-    """The server is going away and takes nothing new."""
+    """The server is shutting down and accepts no orders."""
 
 
 class KeyReused(Exception):
-    """The idempotency key came before, with another order."""
+    """The idempotency key belongs to another order."""
 
 
 class EngineFailed(Exception):
-    """The engine broke; what broke it is in the log."""
+    """The engine raised an error; the log has the traceback."""
 
 
 class PaintJob:
-    """One painting. Everything is touched on the event loop only, but that its thread looks at `stop` and `viewers`."""
+    """One order in the queue. Only the event loop uses it; the worker thread only reads `stop` and `viewers`."""
 
     def __init__(self, order: InferenceRequest, key: str | None) -> None:
         self.order = order
         self.key = key
         self.step = 0
         self.callers = 0
-        self.viewers = 0  # callers that read on the way; without one no preview is made
-        self.preview: tuple[int, Preview] | None = None  # the newest, and the step that it shows
+        self.viewers = 0  # callers that read the event stream; previews are made for them only
+        self.preview: tuple[int, Preview] | None = None  # the newest, with its step
         self.stop = threading.Event()
         self.outcome: PaintedPicture | Exception | None = None
         self._changed = asyncio.Event()
@@ -68,15 +68,15 @@ class PaintJob:
         return self.outcome is not None
 
     async def wait_beyond(self, seen: int) -> None:
-        """Wait until a step beyond `seen` is reached, or the job is over."""
+        """Wait until the job has passed the step `seen`, or is over."""
         while self.step <= seen and not self.is_over:
             await self._changed.wait()
 
     async def picture(self) -> PaintedPicture:
-        """The finished picture.
+        """Wait for the finished picture.
 
         Raises:
-            EngineFailed, Closing: there will be none.
+            EngineFailed, Closing: the job ended without a picture.
         """
         await self.wait_beyond(self.order.steps)
         if isinstance(self.outcome, PaintedPicture):
@@ -99,7 +99,7 @@ class PaintJob:
 
     def finish(self, outcome: PaintedPicture | Exception) -> None:
         self.outcome = outcome
-        self.preview = None  # the picture is there: a job that is kept keeps nothing else
+        self.preview = None  # a cached job holds its picture only
         self._wake()
 
     def _wake(self) -> None:
@@ -108,7 +108,7 @@ class PaintJob:
 
 
 class PaintQueue:
-    """Runs them. Belongs to one event loop; `close` must be awaited there."""
+    """Runs paint jobs. Belongs to one event loop; `close` must be awaited there."""
 
     def __init__(
         self,
@@ -128,7 +128,7 @@ class PaintQueue:
         self._running: dict[PaintJob, Future[PaintedPicture]] = {}
         self._by_key: dict[str, PaintJob] = {}
         self._cached: OrderedDict[str, PaintJob] = OrderedDict()
-        self._typical_s = 5.0  # how long one takes, until the first has shown it
+        self._typical_s = 5.0  # of one job; a guess until the first has finished
         self.is_closing = False
 
     @property
@@ -141,10 +141,10 @@ class PaintQueue:
 
     @asynccontextmanager
     async def join(self, order: InferenceRequest, key: str | None = None) -> AsyncIterator[PaintJob]:
-        """Have the order painted, or join the job that has the key; leave, and a job without callers stops.
+        """Start a job for the order, or join the job with the same key. A job without callers is stopped.
 
         Raises:
-            Busy, Closing, KeyReused: nothing was begun.
+            Busy, Closing, KeyReused: no job was started.
         """
         job = self._existing(order, key) or self._start(order, key)
         job.callers += 1
@@ -156,14 +156,14 @@ class PaintQueue:
                 self._stop(job)
 
     def drain(self) -> None:
-        """Take nothing new, and give up what has not begun; what is being painted goes on."""
+        """Accept no more orders and cancel waiting jobs; running jobs go on."""
         self.is_closing = True
         for job, work in list(self._running.items()):
             if work.cancel():
-                log.info("gave up an order that was waiting, job of %d steps", job.order.steps)
+                log.info("cancelled a waiting job of %d steps", job.order.steps)
 
     async def close(self) -> None:
-        """Stop everything at its next step, and wait for the threads."""
+        """Stop all jobs at their next step, and wait for the threads."""
         self.drain()
         for job in list(self._running):
             job.stop.set()
@@ -172,12 +172,12 @@ class PaintQueue:
     def _existing(self, order: InferenceRequest, key: str | None) -> PaintJob | None:
         job = (self._by_key.get(key) or self._cached.get(key)) if key is not None else None
         if job and job.order != order:
-            raise KeyReused(f"this idempotency key came before with another order ({_difference(job.order, order)})")
+            raise KeyReused(f"the idempotency key belongs to an order with another {_difference(job.order, order)}")
         return job
 
     def _start(self, order: InferenceRequest, key: str | None) -> PaintJob:
         if self.is_closing:
-            raise Closing("shutting down")
+            raise Closing("the server is shutting down")
         if len(self._running) >= self._max_running:
             raise Busy(min(120, math.ceil(self._typical_s)))
         loop = asyncio.get_running_loop()
@@ -186,13 +186,12 @@ class PaintQueue:
         self._running[job] = work
         if key is not None:
             self._by_key[key] = job
-        # The pool calls back in the worker thread, after the last step has been sent across.
+        # The pool calls this in the worker thread, after the last step has been passed to the loop.
         work.add_done_callback(lambda done: loop.call_soon_threadsafe(self._finish, job, done))
         return job
 
     def _paint(self, job: PaintJob, loop: asyncio.AbstractEventLoop) -> PaintedPicture:
-        """In a worker thread."""
-
+        """Runs in a worker thread."""
         started = shown = self._clock.monotonic()
 
         def on_step(step: int, steps: int, show: Callable[[], Preview] | None = None) -> None:
@@ -217,20 +216,20 @@ class PaintQueue:
     def _stop(self, job: PaintJob) -> None:
         job.stop.set()
         self._running[job].cancel()
-        self._forget(job)  # a repeat of the key from now on begins anew
+        self._forget(job)  # the next order with this key starts a new job
 
     def _finish(self, job: PaintJob, done: Future[PaintedPicture]) -> None:
         self._running.pop(job, None)
         self._forget(job)
         if done.cancelled():
-            job.finish(Closing("shutting down"))
+            job.finish(Closing("the server is shutting down"))
             return
         error = done.exception()
         if error is None:
             job.finish(done.result())
             self._cache(job, done.result())
         elif isinstance(error, Stopped):
-            log.info("stopped at step %d of %d: nobody waits for it", job.step, job.order.steps)
+            log.info("stopped at step %d of %d: no caller is left", job.step, job.order.steps)
             job.finish(Closing("stopped"))
         else:
             log.error("the engine failed at step %d of %d", job.step, job.order.steps, exc_info=error)
@@ -252,5 +251,5 @@ class PaintQueue:
 
 
 def _difference(one: InferenceRequest, other: InferenceRequest) -> str:
-    """The names of the fields that differ."""
+    """The names of the fields that differ, joined by commas."""
     return ", ".join(name for name in type(one).model_fields if getattr(one, name) != getattr(other, name))

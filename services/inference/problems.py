@@ -1,4 +1,4 @@
-"""Problems: every refusal as JSON {code, detail}, and what was wrong with a request, field by field."""
+"""Error responses as JSON: `{"code", "detail"}`, with `fields` for an invalid order."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 from pydantic import ValidationError
 
+from common.runtime.strict_json import InvalidJson, parse_json
 from services.inference.engine import EngineCapabilities, InferenceRequest
 
 log = logging.getLogger(__name__)
@@ -20,7 +21,7 @@ _CODES = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}
 
 
 class HttpProblem(Exception):
-    """An answer that is not the one hoped for."""
+    """An error that becomes a response."""
 
     def __init__(
         self,
@@ -44,7 +45,7 @@ class HttpProblem(Exception):
 
 @web.middleware
 async def as_json(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """The one place where an error becomes an answer."""
+    """Turn every error of a handler into a JSON response."""
     try:
         return await handler(request)
     except HttpProblem as problem:
@@ -54,9 +55,9 @@ async def as_json(request: web.Request, handler: Handler) -> web.StreamResponse:
         headers = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else None
         return HttpProblem(HTTPStatus(error.status), code, _detail(request, error), headers=headers).response()
     except Exception:
-        log.exception("%s %s broke", request.method, request.path)
+        log.exception("%s %s failed", request.method, request.path)
         return HttpProblem(
-            HTTPStatus.INTERNAL_SERVER_ERROR, "internal", "an error of the server, see its log"
+            HTTPStatus.INTERNAL_SERVER_ERROR, "internal", "an internal error; the log of the server has the details"
         ).response()
 
 
@@ -64,50 +65,34 @@ def _detail(request: web.Request, error: web.HTTPException) -> str:
     if isinstance(error, web.HTTPRequestEntityTooLarge):
         return f"the body is larger than {request.client_max_size} bytes"
     if isinstance(error, web.HTTPNotFound):
-        return f"nothing at {request.path[:200]}"
+        return f"no resource at {request.path[:200]}"
     if isinstance(error, web.HTTPMethodNotAllowed):
-        return f"{request.method} is not offered here, but {', '.join(sorted(error.allowed_methods))}"
+        return f"method {request.method} is not allowed; use {', '.join(sorted(error.allowed_methods))}"
     return error.text or error.reason
 
 
-def bad_json(detail: str) -> HttpProblem:
-    return HttpProblem(HTTPStatus.BAD_REQUEST, "bad_json", detail)
-
-
-def parsed_json(body: bytes) -> dict[str, Any]:
-    """A JSON object (RFC 8259, so without NaN and Infinity).
+def read_object(body: bytes) -> dict[str, Any]:
+    """The JSON object in a body.
 
     Raises:
-        HttpProblem: 400, it is none.
+        HttpProblem: 400, the body is not a JSON object.
     """
     try:
-        value = json.loads(body.decode(), parse_constant=_refuse_constant)
-    except UnicodeDecodeError as error:
-        raise bad_json(f"the body is not UTF-8: byte {error.start}") from error
-    except RecursionError as error:
-        raise bad_json("the body is nested too deeply") from error
-    except json.JSONDecodeError as error:
-        raise bad_json(f"the body is not JSON: {error.msg} at character {error.pos}") from error
-    except ValueError as error:  # a number of more digits than Python converts, or one that is none
-        raise bad_json(f"the body has a number that cannot be taken: {error}") from error
+        value = parse_json(body)
+    except InvalidJson as error:
+        raise HttpProblem(HTTPStatus.BAD_REQUEST, "bad_json", f"the body is not valid JSON: {error}") from error
     if not isinstance(value, dict):
-        raise bad_json(f"expected a JSON object, got {_kind(value)}")
+        kinds = {list: "an array", str: "a string", type(None): "null", bool: "a boolean"}
+        detail = f"expected a JSON object, got {kinds.get(type(value), 'a number')}"
+        raise HttpProblem(HTTPStatus.BAD_REQUEST, "bad_json", detail)
     return value
 
 
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is not JSON")
-
-
-def _kind(value: object) -> str:
-    return {list: "an array", str: "a string", type(None): "null", bool: "a boolean"}.get(type(value), "a number")
-
-
 def parse_order(body: dict[str, Any], can: EngineCapabilities) -> InferenceRequest:
-    """The order in a body, checked against what the engine can do.
+    """The order in a body, checked against the capabilities of the engine.
 
     Raises:
-        HttpProblem: 422, with what was expected and what came, for each field.
+        HttpProblem: 422, with the expected and the actual value of each wrong field.
     """
     try:
         order = InferenceRequest.model_validate(body)
@@ -140,13 +125,13 @@ def _field(error: dict[str, Any]) -> dict[str, str]:
     if error["type"] == "missing":
         return {"field": name, "expected": "a value", "got": "nothing"}
     if error["type"] == "extra_forbidden":
-        return _wrong(name, f"no such field, only {', '.join(InferenceRequest.model_fields)}", error["input"])
+        return _wrong(name, f"one of the fields {', '.join(InferenceRequest.model_fields)}", error["input"])
     expected = str(error["msg"]).removeprefix("Input should be ").removeprefix("a valid ")
     return _wrong(name, expected[:1].lower() + expected[1:], error["input"])
 
 
 def _wrong(field: str, expected: str, value: object) -> dict[str, str]:
-    """What came is quoted where it is short: a whole prompt belongs in no message."""
+    """Quotes the value only if it is short: a message must not hold a whole prompt."""
     if isinstance(value, str) and len(value) > 40:
         got = f"a string of {len(value)} characters"
     elif isinstance(value, (list, dict)):

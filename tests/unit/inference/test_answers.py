@@ -28,6 +28,8 @@ async def test_generations_answers_with_the_picture():
         ("image/png;q=0, image/webp", {}, "image/webp"),
         ("image/jpeg", {"format": "webp"}, "image/webp"),
         ("*/*", {}, "image/png"),
+        ("image/png;q=0, */*", {}, "image/jpeg"),
+        ("text/html", {}, "image/png"),
     ],
 )
 async def test_generations_takes_the_format_from_the_body_or_else_from_accept(accept, fields, content_type):
