@@ -103,7 +103,7 @@ class _Canvas:
             layers += [partial(self.shine, rng.random(), rng.random(), size, rng.random()) for size in sizes]
         else:
             layers += [partial(self.ridge, number / (count - 1)) for number in range(count)]
-        sparks = [0.001 + 0.004 * rng.random() ** 4 for _ in range(40 if self.light < -0.3 else 16)]
+        sparks = [0.001 + 0.004 * rng.random() ** 4 for _ in range(24 if self.light < -0.3 else 10)]
         return layers + [partial(self.shine, rng.random(), rng.random() * 0.8, size, 1.0) for size in sparks]
 
     def colour(self, tone: float, place: float) -> tuple[int, ...]:
