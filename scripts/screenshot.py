@@ -1,8 +1,8 @@
-"""`python scripts/screenshot.py`: docs/playground.png, the real page with pictures that were really painted.
+"""`python scripts/screenshot.py`: takes docs/playground.png from the real page.
 
-Starts Darkroom with the reference painter in a folder of its own, has a gallery painted, and takes the page while one
-more picture comes into being. With `--all FOLDER` it takes the page in light and dark, on a desk and on a phone, and a
-picture seen large, for whoever changes the page to look at.
+Starts Darkroom with the reference painter in a temporary folder, paints a gallery, and takes the page while one more
+picture is painted. With `--all FOLDER` it takes the page in light and dark, on a desktop and on a phone, and one
+enlarged picture, to review changes of the page.
 """
 
 from __future__ import annotations
@@ -30,23 +30,23 @@ from tests.servers import chromium  # noqa: E402
 README: Final = ROOT / "docs" / "playground.png"
 PROMPTS: Final = """\
 snowy mountains under an aurora, winter night
-a red sailing boat on a calm lake, misty dawn
-an owl in a dark forest, full moon
+a calm red lake, misty dawn
+dark forest, full moon
 cherry blossom garden, spring morning
-a hot air balloon over green hills at sunrise
-an astronaut on an alien planet, stars
+bubbles over green hills at sunrise
+bright stars above a purple planet
 abstract flowing silk, teal and gold
-a castle on a cliff, thunderstorm
-a fox in an autumn forest, golden light
-jellyfish underwater, glowing, deep blue
-a cabin in a snowy pine forest, warm windows
+mountains of fire, thunderstorm
+autumn hills, golden light
+underwater bubbles, deep blue
+pink smoke and violet wind
 neon city in the rain at night
-a whale in the open ocean, sunlight from above
-sunflower meadow in summer, butterflies
-desert dunes at sunset, a lonely camel
-a village in the hills, rainbow after rain
-a samurai under a maple tree, falling leaves
-fireflies over a pond at night, lotus flowers""".splitlines()
+the open ocean, sunlight from above
+yellow meadow in summer
+desert dunes at sunset
+green valley after rain
+red maple hills, evening
+fireflies at midnight""".splitlines()
 SIZES: Final = [(1024, 1024), (1152, 864), (1280, 720), (864, 1152), (1280, 720)]
 SLOWLY: Final = {"PAINTER_STEP_DELAY": "0.3"}
 PATIENCE_MS: Final = 120_000  # a picture takes some ten seconds then
@@ -115,9 +115,9 @@ async def take_page(browser: Browser, url: str, look: str, path: Path) -> None:
     async with page_in(browser, look) as page:
         await page.goto(url)
         await settled(page)
-        await order(page, "16:9", "a lighthouse at dusk, stormy sea, dramatic clouds", seed="11")
+        await order(page, "16:9", "stormy sea at dusk, dramatic clouds", seed="11")
         await page.locator(".card").first.wait_for()
-        await order(page, "3:4", "a red fox in a snowy forest, first light")
+        await order(page, "3:4", "blue hills in the snow, first light")
         await page.locator(".card.completed .picture img").wait_for()
         bar = page.locator(".card.running [role=progressbar]")
         # of 30 steps, two thirds: there may be none that is seen at exactly one number
