@@ -62,8 +62,6 @@ def build_app(
         api_key: the key that clients must send; None turns authentication off.
         concurrency: how many pictures are painted at once, each in its own thread.
         max_waiting: how many more orders may wait; the next one gets 429.
-        keep_alive_s: the interval between comments on an idle stream.
-        preview_interval_s: the shortest time between two previews of one picture.
     """
     jobs = PaintQueue(
         engine, concurrency=concurrency, max_waiting=max_waiting, preview_interval_s=preview_interval_s, clock=clock
