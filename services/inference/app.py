@@ -18,8 +18,8 @@ from http import HTTPStatus
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-from common.clock import Clock
 from common.runtime.accept import Accept
+from common.runtime.clock import Clock
 from services.inference.engine import Engine, InferenceRequest, PictureFormat, Preview
 from services.inference.jobs import (
     MAX_WAITING,

@@ -19,7 +19,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 
-from common.clock import Clock
+from common.runtime.clock import Clock
 from services.inference.engine import Engine, InferenceRequest, PaintedPicture, Preview, Stopped
 
 log = logging.getLogger(__name__)
