@@ -26,7 +26,7 @@ MAX_BODY: Final = 65_536  # bytes; an order is under 20 kB, and a broker carries
 MAX_FAILURES: Final = 20  # handlers raised in a row until the message is dead; RabbitMQ's own default delivery limit
 
 
-def body_of(message: Message) -> bytes:
+def encode_body(message: Message) -> bytes:
     """The bytes of a message.
 
     Raises:
@@ -39,7 +39,7 @@ def body_of(message: Message) -> bytes:
     return body
 
 
-def order_in(queue: WorkQueue, body: bytes) -> Command | Tick:
+def parse_work_message(queue: WorkQueue, body: bytes) -> Command | Tick:
     """The message of a work queue.
 
     Raises:
@@ -51,12 +51,12 @@ def order_in(queue: WorkQueue, body: bytes) -> Command | Tick:
     return message
 
 
-def event_in(body: bytes) -> Event | None:
+def parse_event(body: bytes) -> Event | None:
     """The event of a log's entry; None for one that this version cannot read."""
     try:
         message = decode(body)
     except Invalid as error:
-        if _type_in(body) in EVENT_TYPES:
+        if _message_type(body) in EVENT_TYPES:
             log.warning("an event is passed over, it cannot be read: %s", error.detail)
         else:
             log.debug("an event is passed over, of a newer version or none of ours: %s", error.detail)
@@ -67,7 +67,7 @@ def event_in(body: bytes) -> Event | None:
     return message
 
 
-def _type_in(body: bytes) -> str:
+def _message_type(body: bytes) -> str:
     try:
         envelope = json.loads(body)
     except (ValueError, RecursionError):
@@ -75,7 +75,7 @@ def _type_in(body: bytes) -> str:
     return str(envelope.get("type")) if isinstance(envelope, dict) else ""
 
 
-def tick_of(timer: WorkQueue, *, source: str, now: datetime) -> Tick:
+def timer_tick(timer: WorkQueue, *, source: str, now: datetime) -> Tick:
     """The tick of a timer's own token."""
     # the enumeration is wider than the ticks: what is no timer fails here
     return Tick.model_validate(
@@ -83,12 +83,12 @@ def tick_of(timer: WorkQueue, *, source: str, now: datetime) -> Tick:
     )
 
 
-def key_of(message: Command | Tick | DeadLetter) -> str:
+def deduplication_key(message: Command | Tick | DeadLetter) -> str:
     """What is never handled twice at once in a process: an image, or one tick or dead letter."""
     return message.id if isinstance(message, Tick | DeadLetter) else message.subject or message.id
 
 
-async def handle(
+async def run_handler(
     handler: Handler, message: Command | Tick | DeadLetter, *, failures: int, retry_delays: Sequence[float]
 ) -> tuple[Outcome, int]:
     """Run the handler; its outcome, and how often in a row handlers of this message have raised.
@@ -106,7 +106,7 @@ async def handle(
     except Exception as error:  # noqa: BLE001 - the top of a unit of work
         failed = error
     failures += 1
-    log.error("the handler of %s failed (%s in a row)", key_of(message), failures, exc_info=failed)
+    log.error("the handler of %s failed (%s in a row)", deduplication_key(message), failures, exc_info=failed)
     if failures >= MAX_FAILURES:
         return Reject(f"the handler failed {failures} times in a row, last with {type(failed).__name__}"), failures
     return Retry(retry_delays[min(failures, len(retry_delays)) - 1]), failures

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Self
 
-from common.bus.handling import body_of, tick_of
-from common.bus.memory_queue import Parcel, Queue, Worker
+from common.bus.handling import encode_body, timer_tick
+from common.bus.memory_queue import MemoryConsumer, MemoryQueue, QueuedMessage
 from common.bus.port import After, DeadLetter, Handler, Logged, Start, WorkQueue
 from common.domain.errors import CursorGone, Unavailable
 from common.messages import Command, Event, Tick, decode
@@ -31,7 +31,7 @@ MAX_DEAD: Final = 1_000  # dead letters; past it the oldest is forgotten
 
 
 @dataclass(frozen=True, slots=True)
-class _Entry:
+class _LogRecord:
     place: int
     at: datetime
     event: Event
@@ -51,14 +51,14 @@ class MemoryBus:
         self._name = name
         self._clock = clock or SystemClock()
         self._queues = {
-            queue: Queue(queue, dead_letter=self._dead_letter, retry_delays=retry_delays) for queue in WorkQueue
+            queue: MemoryQueue(queue, dead_letter=self._dead_letter, retry_delays=retry_delays) for queue in WorkQueue
         }
         self._tokens: dict[WorkQueue, asyncio.TimerHandle] = {}
         self._dead: deque[DeadLetter] = deque(maxlen=MAX_DEAD)
-        self._listeners: list[tuple[frozenset[str], Callable[[Event], None]]] = []
+        self._subscriptions: list[tuple[frozenset[str], Callable[[Event], None]]] = []
         self._epoch = secrets.token_hex(4)  # a cursor of another run names nothing here
-        self._log: deque[_Entry] = deque(maxlen=log_size)
-        self._next_place = 0
+        self._log: deque[_LogRecord] = deque(maxlen=log_size)
+        self._next_index = 0
         self._readers: set[asyncio.Event] = set()
         self._closed = False
 
@@ -79,10 +79,10 @@ class MemoryBus:
         return "the bus is closed" if self._closed else ""
 
     async def send(self, command: Command, *, delay_s: float = 0) -> None:
-        self.inject(WorkQueue(command.type), body_of(command), delay_s=delay_s)
+        self.inject(WorkQueue(command.type), encode_body(command), delay_s=delay_s)
 
     async def tick(self, tick: Tick) -> None:
-        self.inject(WorkQueue(tick.type), body_of(tick))
+        self.inject(WorkQueue(tick.type), encode_body(tick))
 
     def inject(self, queue: WorkQueue, body: bytes, *, delay_s: float = 0) -> None:
         """Put bytes into a queue as they are, as a foreign publisher may on a broker.
@@ -90,35 +90,37 @@ class MemoryBus:
         Raises:
             Unavailable: the queue is full.
         """
-        self._must_be_open()
+        self._check_open()
         if self._queues[queue].waiting >= MAX_WAITING:
             raise Unavailable("bus", f"{queue} is full")
-        self._queues[queue].put(Parcel(body), delay_s)
+        self._queues[queue].put(QueuedMessage(body), delay_s)
 
     async def arm(self, timer: str, *, interval_s: float) -> bool:
-        self._must_be_open()
+        self._check_open()
         queue = WorkQueue(timer)
         if queue in self._tokens:
             return False
 
         def fire() -> None:
             del self._tokens[queue]
-            self._queues[queue].put(Parcel(body_of(tick_of(queue, source=self._name, now=self._clock.now()))))
+            self._queues[queue].put(
+                QueuedMessage(encode_body(timer_tick(queue, source=self._name, now=self._clock.now())))
+            )
 
         self._tokens[queue] = asyncio.get_running_loop().call_later(interval_s, fire)
         return True
 
     @asynccontextmanager
-    async def work(self, queue: WorkQueue, handler: Handler, *, concurrency: int) -> AsyncIterator[Worker]:
+    async def consume(self, queue: WorkQueue, handler: Handler, *, concurrency: int) -> AsyncIterator[MemoryConsumer]:
         place = self._queues[queue]
-        worker = Worker(handler, concurrency, place.dispatch)
-        place.workers.append(worker)
+        consumer = MemoryConsumer(handler, concurrency, place.dispatch)
+        place.consumers.append(consumer)
         place.dispatch()
         try:
-            yield worker
+            yield consumer
         finally:
-            place.workers.remove(worker)
-            await worker.cancel()
+            place.consumers.remove(consumer)
+            await consumer.cancel()
 
     async def waiting(self, queue: WorkQueue) -> int:
         return self._queues[queue].waiting
@@ -126,77 +128,77 @@ class MemoryBus:
     # -- the event log
 
     async def publish(self, event: Event) -> None:
-        self._must_be_open()
-        heard = decode(body_of(event))
-        assert not isinstance(heard, Command | Tick)
-        self._log.append(_Entry(self._next_place, self._clock.now(), heard))
-        self._next_place += 1
+        self._check_open()
+        decoded = decode(encode_body(event))
+        assert not isinstance(decoded, Command | Tick)
+        self._log.append(_LogRecord(self._next_index, self._clock.now(), decoded))
+        self._next_index += 1
         for reader in self._readers:
             reader.set()
-        for listener in self._listeners:
-            if event.type in listener[0]:
-                asyncio.get_running_loop().call_soon(self._tell, listener, heard)
+        for subscription in self._subscriptions:
+            if event.type in subscription[0]:
+                asyncio.get_running_loop().call_soon(self._notify, subscription, decoded)
 
-    def _tell(self, listener: tuple[frozenset[str], Callable[[Event], None]], event: Event) -> None:
-        if listener not in self._listeners:
+    def _notify(self, subscription: tuple[frozenset[str], Callable[[Event], None]], event: Event) -> None:
+        if subscription not in self._subscriptions:
             return  # gone since
         try:
-            listener[1](event)
+            subscription[1](event)
         except Exception:
             log.exception("a listener failed on %s", event.type)
 
     @asynccontextmanager
-    async def listen(self, types: frozenset[str], on_event: Callable[[Event], None]) -> AsyncIterator[None]:
-        listener = (types, on_event)
-        self._listeners.append(listener)
+    async def subscribe(self, types: frozenset[str], on_event: Callable[[Event], None]) -> AsyncIterator[None]:
+        subscription = (types, on_event)
+        self._subscriptions.append(subscription)
         try:
             yield
         finally:
-            self._listeners.remove(listener)
+            self._subscriptions.remove(subscription)
 
     async def read(self, start: Start) -> AsyncGenerator[Logged]:
         """A reader that falls a whole log behind is told so by CursorGone."""
-        place = self._place_after(start)
-        news = asyncio.Event()
-        self._readers.add(news)
+        place = self._index_after(start)
+        appended = asyncio.Event()
+        self._readers.add(appended)
         try:
             while True:
-                news.clear()
-                self._must_be_open()
-                while place < self._next_place:
-                    oldest = self._next_place - len(self._log)
+                appended.clear()
+                self._check_open()
+                while place < self._next_index:
+                    oldest = self._next_index - len(self._log)
                     if place < oldest:
                         raise CursorGone(f"the log begins at {oldest}, after {place}")
-                    entry = self._log[place - oldest]
+                    record = self._log[place - oldest]
                     place += 1
-                    yield Logged(f"{self._epoch}.{entry.place}", entry.event)
-                await news.wait()
+                    yield Logged(f"{self._epoch}.{record.place}", record.event)
+                await appended.wait()
         finally:
-            self._readers.discard(news)
+            self._readers.discard(appended)
 
-    def _place_after(self, start: Start) -> int:
-        oldest = self._next_place - len(self._log)
+    def _index_after(self, start: Start) -> int:
+        oldest = self._next_index - len(self._log)
         if not isinstance(start, After):
             moment = whole_ms(start.moment)  # as the clock has it
-            return next((entry.place for entry in self._log if entry.at >= moment), self._next_place)
+            return next((record.place for record in self._log if record.at >= moment), self._next_index)
         epoch, _, place = start.cursor.rpartition(".")
-        if epoch != self._epoch or not place.isdecimal() or not oldest <= int(place) < self._next_place:
+        if epoch != self._epoch or not place.isdecimal() or not oldest <= int(place) < self._next_index:
             raise CursorGone(f"the log does not hold {start.cursor[:80]!r}")
         return int(place) + 1
 
     # -- dead letters
 
-    def _dead_letter(self, queue: WorkQueue, parcel: Parcel, reason: str) -> None:
+    def _dead_letter(self, queue: WorkQueue, queued: QueuedMessage, reason: str) -> None:
         if queue is WorkQueue.DEAD:
             log.warning("a dead letter cannot be handled either and is only kept: %s", reason)
             return
         log.warning("a message of %s is dead: %s", queue, reason)
-        letter = DeadLetter(secrets.token_hex(8), parcel.body, reason, queue.value, self._clock.now())
+        letter = DeadLetter(secrets.token_hex(8), queued.body, reason, queue.value, self._clock.now())
         self._dead.append(letter)
         work = self._queues[WorkQueue.DEAD]
         if work.waiting >= MAX_DEAD:
-            work.forget_oldest()
-        work.put(Parcel(parcel.body, letter))
+            work.drop_oldest()
+        work.put(QueuedMessage(queued.body, letter))
 
     async def dead_letters(self, limit: int) -> list[DeadLetter]:
         return list(self._dead)[:limit]
@@ -215,6 +217,6 @@ class MemoryBus:
             self._dead.remove(letter)
         return letter is not None
 
-    def _must_be_open(self) -> None:
+    def _check_open(self) -> None:
         if self._closed:
             raise Unavailable("bus", "it is closed")

@@ -10,22 +10,22 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from common.bus.handling import handle, key_of, order_in
+from common.bus.handling import deduplication_key, parse_work_message, run_handler
 from common.bus.port import DeadLetter, Done, Handler, Outcome, Reject, Retry, WorkQueue
 from common.domain.errors import Invalid
 
 
 @dataclass(slots=True, eq=False)
-class Parcel:
-    """A message on its way; it is a `letter` in the queue of the dead, and nowhere else."""
+class QueuedMessage:
+    """A message on its way; it is a `dead_letter` in the queue of the dead, and nowhere else."""
 
     body: bytes
-    letter: DeadLetter | None = None
+    dead_letter: DeadLetter | None = None
     failures: int = 0
-    number: int = 0
+    sequence: int = 0
 
 
-class Worker:
+class MemoryConsumer:
     """One consumer: a handler, and the tasks that run it."""
 
     def __init__(self, handler: Handler, concurrency: int, dispatch: Callable[[], None]) -> None:
@@ -39,7 +39,7 @@ class Worker:
         self._stopped = False
 
     @property
-    def in_hand(self) -> int:
+    def in_flight(self) -> int:
         return len(self.tasks)
 
     @property
@@ -66,41 +66,45 @@ class Worker:
         await asyncio.gather(*self.tasks, return_exceptions=True)
 
 
-class Queue:
+class MemoryQueue:
     """First in, first out, to whichever worker has the least to do."""
 
     def __init__(
-        self, name: WorkQueue, *, dead_letter: Callable[[WorkQueue, Parcel, str], None], retry_delays: Sequence[float]
+        self,
+        name: WorkQueue,
+        *,
+        dead_letter: Callable[[WorkQueue, QueuedMessage, str], None],
+        retry_delays: Sequence[float],
     ) -> None:
-        self.workers: list[Worker] = []
+        self.consumers: list[MemoryConsumer] = []
         self._name = name
         self._dead_letter = dead_letter
         self._retry_delays = retry_delays
-        self._ready: deque[Parcel] = deque()
+        self._ready: deque[QueuedMessage] = deque()
         self._delayed: set[asyncio.TimerHandle] = set()
-        self._numbers = itertools.count()
+        self._sequence = itertools.count()
         # by key, what has come for a handler at work: the first parcel decides, all are settled with it
-        self._in_hand: dict[str, list[Parcel]] = {}
+        self._in_flight: dict[str, list[QueuedMessage]] = {}
 
     @property
     def waiting(self) -> int:
         return len(self._ready) + len(self._delayed)
 
-    def put(self, parcel: Parcel, delay_s: float = 0) -> None:
+    def put(self, queued: QueuedMessage, delay_s: float = 0) -> None:
         if delay_s <= 0:
-            parcel.number = next(self._numbers)
-            self._ready.append(parcel)
+            queued.sequence = next(self._sequence)
+            self._ready.append(queued)
             self.dispatch()
             return
 
-        def due() -> None:
+        def deliver() -> None:
             self._delayed.discard(timer)
-            self.put(parcel)
+            self.put(queued)
 
-        timer = asyncio.get_running_loop().call_later(delay_s, due)
+        timer = asyncio.get_running_loop().call_later(delay_s, deliver)
         self._delayed.add(timer)
 
-    def forget_oldest(self) -> None:
+    def drop_oldest(self) -> None:
         self._ready.popleft()
 
     def close(self) -> None:
@@ -110,41 +114,41 @@ class Queue:
         self._ready.clear()
 
     def dispatch(self) -> None:
-        while self._ready and (free := [worker for worker in self.workers if worker.is_free]):
-            parcel = self._ready.popleft()
+        while self._ready and (free := [consumer for consumer in self.consumers if consumer.is_free]):
+            queued = self._ready.popleft()
             try:
-                message = parcel.letter or order_in(self._name, parcel.body)
+                message = queued.dead_letter or parse_work_message(self._name, queued.body)
             except Invalid as error:
-                self._dead_letter(self._name, parcel, error.detail)
+                self._dead_letter(self._name, queued, error.detail)
                 continue
-            key = key_of(message)
-            if key in self._in_hand:
-                self._in_hand[key].append(parcel)
+            key = deduplication_key(message)
+            if key in self._in_flight:
+                self._in_flight[key].append(queued)
                 continue
-            self._in_hand[key] = [parcel]
-            worker = min(free, key=lambda worker: worker.in_hand)
+            self._in_flight[key] = [queued]
+            consumer = min(free, key=lambda consumer: consumer.in_flight)
             # the next one's turn, should both have the same to do
-            self.workers.remove(worker)
-            self.workers.append(worker)
-            run = handle(worker.handler, message, failures=parcel.failures, retry_delays=self._retry_delays)
-            task = asyncio.create_task(run, context=worker.context.copy())
-            worker.tasks.add(task)
-            task.add_done_callback(partial(self._ended, worker, key))
+            self.consumers.remove(consumer)
+            self.consumers.append(consumer)
+            run = run_handler(consumer.handler, message, failures=queued.failures, retry_delays=self._retry_delays)
+            task = asyncio.create_task(run, context=consumer.context.copy())
+            consumer.tasks.add(task)
+            task.add_done_callback(partial(self._on_task_done, consumer, key))
 
-    def _ended(self, worker: Worker, key: str, task: asyncio.Task[tuple[Outcome, int]]) -> None:
-        worker.tasks.discard(task)
-        parcels = self._in_hand.pop(key)
+    def _on_task_done(self, consumer: MemoryConsumer, key: str, task: asyncio.Task[tuple[Outcome, int]]) -> None:
+        consumer.tasks.discard(task)
+        group = self._in_flight.pop(key)
         if task.cancelled():
             # each at the place it had: several may come back, in any order
-            self._ready = deque(sorted([*parcels, *self._ready], key=lambda parcel: parcel.number))
+            self._ready = deque(sorted([*group, *self._ready], key=lambda queued: queued.sequence))
         else:
-            parcel = parcels[0]
-            outcome, parcel.failures = task.result()
+            queued = group[0]
+            outcome, queued.failures = task.result()
             match outcome:
                 case Done():
                     pass
                 case Retry(after_s):
-                    self.put(parcel, after_s)
+                    self.put(queued, after_s)
                 case Reject(reason):
-                    self._dead_letter(self._name, parcel, reason)
+                    self._dead_letter(self._name, queued, reason)
         self.dispatch()

@@ -99,7 +99,7 @@ class Consumer(Protocol):
     """A consumer at work."""
 
     @property
-    def in_hand(self) -> int:
+    def in_flight(self) -> int:
         """Handlers running now."""
 
     async def pause(self) -> None:
@@ -134,7 +134,7 @@ class Bus(Protocol):
         Raises as `send` does.
         """
 
-    def work(self, queue: WorkQueue, handler: Handler, *, concurrency: int) -> AbstractAsyncContextManager[Consumer]:
+    def consume(self, queue: WorkQueue, handler: Handler, *, concurrency: int) -> AbstractAsyncContextManager[Consumer]:
         """Hand each message of the queue to one handler of one process, at most `concurrency` at once here.
 
         A handler must bear being run twice: a message whose worker dies, or whose outcome is lost, comes again. One
@@ -146,7 +146,7 @@ class Bus(Protocol):
         Messages are handled in the order they came, as far as retries and several workers allow.
         """
 
-    def listen(self, types: frozenset[str], on_event: Callable[[Event], None]) -> AbstractAsyncContextManager[None]:
+    def subscribe(self, types: frozenset[str], on_event: Callable[[Event], None]) -> AbstractAsyncContextManager[None]:
         """Call `on_event` with each event of these types published from now on. What is published while the link is
         down may come late or, after long, not at all: a hint, not a record."""
 

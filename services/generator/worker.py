@@ -72,8 +72,8 @@ async def _consume(context: GenerationContext, bus: Bus, settings: Settings, sto
         context.stop_work(event.subject)
 
     async with (
-        bus.listen(STOPS_WORK, on_event),
-        bus.work(WorkQueue.GENERATE, handle, concurrency=settings.generator_concurrency) as consumer,
+        bus.subscribe(STOPS_WORK, on_event),
+        bus.consume(WorkQueue.GENERATE, handle, concurrency=settings.generator_concurrency) as consumer,
         asyncio.TaskGroup() as group,
     ):
         watching = group.create_task(context.circuit.run(consumer))
@@ -84,7 +84,7 @@ async def _consume(context: GenerationContext, bus: Bus, settings: Settings, sto
 
 
 async def _finish(consumer: Consumer, grace_s: float) -> None:
-    if consumer.in_hand:
-        log.info("finishing %d images", consumer.in_hand)
+    if consumer.in_flight:
+        log.info("finishing %d images", consumer.in_flight)
     if not await consumer.drain(grace_s):
-        log.warning("giving back %d images", consumer.in_hand)
+        log.warning("giving back %d images", consumer.in_flight)

@@ -111,7 +111,7 @@ class Watched:
             return self._plan.around(self._port, name, attribute)
         return attribute
 
-    def work(self, queue: WorkQueue, handler: Any, *, concurrency: int) -> Any:
+    def consume(self, queue: WorkQueue, handler: Any, *, concurrency: int) -> Any:
         """Of the bus only: each delivery that reaches the handler is noted."""
 
         async def handle(message: Any) -> Any:
@@ -119,7 +119,7 @@ class Watched:
                 self._plan.note(f"delivered {message.id}")
             return await handler(message)
 
-        return self._target.work(queue, handle, concurrency=concurrency)
+        return self._target.consume(queue, handle, concurrency=concurrency)
 
 
 def watch(plan: Plan) -> None:
@@ -141,12 +141,12 @@ def watch(plan: Plan) -> None:
 
     ack = Delivery.ack
 
-    async def watched_ack(self: Delivery, *, and_before: bool = False) -> None:
+    async def watched_ack(self: Delivery, *, multiple: bool = False) -> None:
         if GENERATE not in self.body:
-            await ack(self, and_before=and_before)
+            await ack(self, multiple=multiple)
             return
         plan.reach("before", "ack")
-        await ack(self, and_before=and_before)
+        await ack(self, multiple=multiple)
         await asyncio.sleep(0)  # let it leave: `after` is when the broker may have it
         plan.reach("after", "ack")
 

@@ -79,7 +79,7 @@ async def leave_something_of_each_kind(url: str) -> Left:
     async with opened(url) as bus:
         for number in range(4):
             await bus.publish(event(number))
-        async with bus.work(WorkQueue.GENERATE, Recorder(Reject("a test")), concurrency=1) as consumer:
+        async with bus.consume(WorkQueue.GENERATE, Recorder(Reject("a test")), concurrency=1) as consumer:
             await bus.send(rejected)
             await until(lambda: bus.dead_letters(1))
             assert await consumer.drain(10)
@@ -94,8 +94,8 @@ async def find_it_and_go_on(url: str, left: Left) -> None:
     later, next_order = event(4), order()
     async with (
         opened(url) as bus,
-        bus.work(WorkQueue.GENERATE, working, concurrency=1),
-        bus.work(WorkQueue.PURGE, ticking, concurrency=1),
+        bus.consume(WorkQueue.GENERATE, working, concurrency=1),
+        bus.consume(WorkQueue.PURGE, ticking, concurrency=1),
     ):
         await bus.publish(later)
         await working.saw(2)

@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 ACK_LIMIT_S: Final = 5.0
 OUR_HEADERS: Final = frozenset({"failures", "reason", "queue", "died-at"})
-_WORK_QUEUES: Final = {route.queue: queue.value for queue, route in ROUTES.items()}
+_QUEUE_NAMES: Final = {route.queue: queue.value for queue, route in ROUTES.items()}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -49,15 +49,15 @@ class Delivery:
         return count if isinstance(count, int) else 0
 
     @property
-    def is_void(self) -> bool:
+    def is_stale(self) -> bool:
         """Its channel is gone: nothing can settle it, and the broker delivers it again."""
         return self.channel.is_closed
 
-    async def ack(self, *, and_before: bool = False) -> None:
+    async def ack(self, *, multiple: bool = False) -> None:
         """Settle it, or leave it to the redelivery where the link was lost."""
-        await self._settle("ack", self.channel.basic_ack(self._tag, multiple=and_before, wait=False))
+        await self._settle("ack", self.channel.basic_ack(self._tag, multiple=multiple, wait=False))
 
-    async def give_back(self) -> None:
+    async def requeue(self) -> None:
         await self._settle("return", self.channel.basic_nack(self._tag, requeue=True, wait=False))
 
     async def _settle(self, what: str, sending: Awaitable[None]) -> None:
@@ -72,22 +72,22 @@ class Delivery:
         return self.message.delivery_tag or 0
 
 
-def amqp(message: Message, body: bytes) -> AmqpMessage:
+def amqp_message(message: Message, body: bytes) -> AmqpMessage:
     """A message of ours; `body` is its encoded form."""
     return AmqpMessage(
         body,
         content_type=CONTENT_TYPE,
         delivery_mode=DeliveryMode.PERSISTENT,
-        message_id=_short(message.id),
-        type=_short(message.type),
-        correlation_id=_short(message.subject),
-        app_id=_short(message.source),
+        message_id=_truncated(message.id),
+        type=_truncated(message.type),
+        correlation_id=_truncated(message.subject),
+        app_id=_truncated(message.source),
         timestamp=message.time,
         headers={"traceparent": message.traceparent} if message.traceparent else {},
     )
 
 
-def again(delivery: Delivery, headers: Mapping[str, Any] | None = None) -> AmqpMessage:
+def amqp_copy(delivery: Delivery, headers: Mapping[str, Any] | None = None) -> AmqpMessage:
     """The same message once more, with what `headers` says of it now.
 
     The broker's own `x-` headers stay behind: copied, they would mislead it.
@@ -112,29 +112,29 @@ def again(delivery: Delivery, headers: Mapping[str, Any] | None = None) -> AmqpM
     )
 
 
-def dead_headers(reason: str, queue: str, died_at: datetime | None) -> dict[str, Any]:
+def dead_letter_headers(reason: str, queue: str, died_at: datetime | None) -> dict[str, Any]:
     return {"reason": reason[:1000], "queue": queue, "died-at": iso(died_at) if died_at else ""}
 
 
-def letter_of(delivery: Delivery) -> DeadLetter:
+def parse_dead_letter(delivery: Delivery) -> DeadLetter:
     """Buried by us, with headers of our own; or by the broker, which writes `x-death`, the latest first."""
     headers = delivery.headers
     if "reason" in headers:
         reason, queue = str(headers["reason"]), str(headers.get("queue", ""))
-        died_at = _moment(headers.get("died-at"))
+        died_at = _parse_time(headers.get("died-at"))
     else:
         death = _last_death(headers)
         reason, queue = str(death.get("reason", "unknown")), str(death.get("queue", ""))
-        died_at = _moment(death.get("time"))
-    queue = _WORK_QUEUES.get(queue, queue)
+        died_at = _parse_time(death.get("time"))
+    queue = _QUEUE_NAMES.get(queue, queue)
     # both copies of a letter have the same id, and keep it however often they are read
     told = f"{reason}\n{queue}\n{died_at}\n".encode()
     return DeadLetter(hashlib.sha256(told + delivery.body).hexdigest()[:16], delivery.body, reason, queue, died_at)
 
 
-def left_its_wait(delivery: Delivery) -> datetime | None:
+def expired_at(delivery: Delivery) -> datetime | None:
     """When the broker last took it out of a queue where it waited: by the broker's clock, in whole seconds."""
-    return _moment(_last_death(delivery.headers).get("time"))
+    return _parse_time(_last_death(delivery.headers).get("time"))
 
 
 def _last_death(headers: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -142,7 +142,7 @@ def _last_death(headers: Mapping[str, Any]) -> Mapping[str, Any]:
     return deaths[0] if isinstance(deaths, list) and deaths and isinstance(deaths[0], dict) else {}
 
 
-def _moment(value: Any) -> datetime | None:
+def _parse_time(value: Any) -> datetime | None:
     if isinstance(value, datetime):
         return value if value.tzinfo else value.replace(tzinfo=UTC)
     try:
@@ -151,6 +151,6 @@ def _moment(value: Any) -> datetime | None:
         return None
 
 
-def _short(text: str) -> str:
+def _truncated(text: str) -> str:
     """AMQP's short strings hold 255 bytes (0-9-1, 4.2.5.3); the whole is in the body."""
     return text.encode()[:255].decode(errors="ignore")

@@ -21,7 +21,7 @@ from aiormq.abc import AbstractChannel as RawChannel
 from aiormq.connection import DEFAULT_PORTS
 from yarl import URL
 
-from common.bus.rabbitmq.deadlines import BrokerUnavailable, closed, deadline, reason_of, text_of
+from common.bus.rabbitmq.deadlines import BrokerUnavailable, close_quietly, deadline, describe_error, error_reason
 from common.domain.errors import Misconfigured
 
 log = logging.getLogger(__name__)
@@ -31,9 +31,9 @@ LONGEST_PAUSE_S: Final = 3.0  # a broker that restarts takes 6 s and more
 # Where a quorum queue is deleted and made anew at once, its consumers are never told, and get nothing any more; the
 # broker needs 40 ms to tell them (3.10.8, idle).
 REPAIR_PAUSE_S: Final = 0.25
-REMIND_EVERY: Final = 20  # attempts that fail alike: a line a minute
+LOG_EVERY: Final = 20  # attempts that fail alike: a line a minute
 # Methods of aiormq 7.2.4 that log as an error, at each attempt and each close, what the link tells once it has ended.
-_TOLD_BY_LINK: Final = frozenset({"connect", "__handle_close"})
+_LOGGED_HERE: Final = frozenset({"connect", "__handle_close"})
 
 
 class Session:
@@ -55,12 +55,12 @@ class Session:
             self.on_lost()
 
 
-Working = Callable[[], None]
-Use = Callable[[Session, Working], Awaitable[None]]
-Failed = Callable[[BrokerUnavailable | Misconfigured, int], None]  # with how many attempts have failed before
+ResetBackoff = Callable[[], None]
+UseSession = Callable[[Session, ResetBackoff], Awaitable[None]]
+OnFailure = Callable[[BrokerUnavailable | Misconfigured, int], None]  # with how many attempts have failed before
 
 
-class Link:
+class BrokerConnection:
     """`prepare` runs on each new connection before it is used; `name` is what the broker's operator sees."""
 
     def __init__(
@@ -74,7 +74,7 @@ class Link:
         ends_when_misconfigured: bool = True,
     ) -> None:
         self.unready_reason = "not connected yet"
-        self.tried = asyncio.Event()  # the first attempt is over, one way or the other
+        self.attempted = asyncio.Event()  # the first attempt is over, one way or the other
         self.timeout_s = timeout_s
         self._url = URL(url).update_query(heartbeat=heartbeat)
         self._name = name
@@ -85,16 +85,16 @@ class Link:
         self.preparations = 0  # begun so far
         self._repairing = asyncio.Lock()
 
-    async def keep(self) -> None:
+    async def run(self) -> None:
         """Keep the connection up until cancelled.
 
         Raises:
             Misconfigured: it has never been up, and an operator has to act. Once it was up, it is tried again.
         """
-        logging.getLogger("aiormq.connection").addFilter(_is_told_by_library)
-        await _keep_trying(self._live, self._failed)
+        logging.getLogger("aiormq.connection").addFilter(_is_left_to_aiormq)
+        await _retry_forever(self._connect_once, self._on_failure)
 
-    async def up(self) -> None:
+    async def wait_until_up(self) -> None:
         """Wait for the connection, however long."""
         await self._up.wait()
 
@@ -118,33 +118,33 @@ class Link:
         try:
             yield session
         finally:
-            await closed(channel.close())
+            await close_quietly(channel.close())
 
     async def repair(self) -> None:
         """Prepare again: something that was declared is missing. Raises Down, Misconfigured."""
-        asked = self.preparations
+        before = self.preparations
         async with self._repairing:
-            if self.preparations != asked:
+            if self.preparations != before:
                 return  # one has begun since, and is over
             await asyncio.sleep(REPAIR_PAUSE_S)
             connection = await self.connection()
-            if self.preparations == asked:  # else it is another connection by now
-                await self._prepared(connection)
+            if self.preparations == before:  # else it is another connection by now
+                await self._run_prepare(connection)
 
-    async def keep_session(self, use: Use, failed: Failed, *, confirms: bool = False) -> None:
-        """Have `use` work on a channel, and on another whenever it ends or fails, until cancelled."""
-        seen = 0
+    async def run_sessions(self, use_session: UseSession, on_failure: OnFailure, *, confirms: bool = False) -> None:
+        """Have `use_session` work on a channel, and on another whenever it ends or fails, until cancelled."""
+        last_prepared = 0
 
-        async def live(working: Working) -> None:
-            nonlocal seen
-            await self.up()
-            if self.preparations == seen:  # the channel was lost, not the link: what it needs may be missing
+        async def attempt(reset_backoff: ResetBackoff) -> None:
+            nonlocal last_prepared
+            await self.wait_until_up()
+            if self.preparations == last_prepared:  # the channel was lost, not the link: what it needs may be missing
                 await self.repair()
-            seen = self.preparations
+            last_prepared = self.preparations
             async with self.session(confirms=confirms) as session:
-                await use(session, working)
+                await use_session(session, reset_backoff)
 
-        await _keep_trying(live, failed)
+        await _retry_forever(attempt, on_failure)
 
     async def is_blocked(self) -> bool:
         """Whether the broker has told this connection to stop publishing: its disk or memory is full."""
@@ -158,26 +158,26 @@ class Link:
             return True
         return False
 
-    async def _live(self, working: Working) -> None:
-        connection = await self._connected()
+    async def _connect_once(self, reset_backoff: ResetBackoff) -> None:
+        connection = await self._connect()
         lost: asyncio.Queue[BaseException | None] = asyncio.Queue()
         connection.close_callbacks.add(lambda _, error: lost.put_nowait(error))
         try:
-            await self._prepared(connection)
+            await self._run_prepare(connection)
             self._connection, self.unready_reason = connection, ""
             self._ends_when_misconfigured = False
             self._up.set()
-            self.tried.set()
-            working()
+            self.attempted.set()
+            reset_backoff()
             log.info("%s: connected", self._name)
             error = await lost.get()
-            raise BrokerUnavailable("the connection was lost" + (f": {text_of(error)}" if error else ""))
+            raise BrokerUnavailable("the connection was lost" + (f": {describe_error(error)}" if error else ""))
         finally:
             self._up.clear()
             self._connection = None
-            await closed(connection.close())
+            await close_quietly(connection.close())
 
-    async def _connected(self) -> AbstractConnection:
+    async def _connect(self) -> AbstractConnection:
         place = f"{self._url.host}:{self._url.port or DEFAULT_PORTS[self._url.scheme]}"
         async with deadline(self.timeout_s, doing=f"connecting to {place}"):
             try:
@@ -193,18 +193,18 @@ class Link:
                 detail = f"BUS_URL: the broker at {place} has no virtual host {vhost!r} for the user {self._url.user!r}"
                 raise Misconfigured(detail, code="bad_broker") from error
 
-    async def _prepared(self, connection: AbstractConnection) -> None:
+    async def _run_prepare(self, connection: AbstractConnection) -> None:
         self.preparations += 1
         async with deadline(2 * self.timeout_s):  # some forty questions, and queues to make on the first time
             await self._prepare(connection)
 
-    def _failed(self, error: BrokerUnavailable | Misconfigured, attempt: int) -> None:
+    def _on_failure(self, error: BrokerUnavailable | Misconfigured, attempt: int) -> None:
         if isinstance(error, Misconfigured) and self._ends_when_misconfigured:
             raise error
-        reason = reason_of(error)
+        reason = error_reason(error)
         changed, self.unready_reason = reason != self.unready_reason, reason
-        self.tried.set()
-        if changed or attempt % REMIND_EVERY == 0:
+        self.attempted.set()
+        if changed or attempt % LOG_EVERY == 0:
             level = logging.ERROR if isinstance(error, Misconfigured) else logging.WARNING
             log.log(level, "%s: %s; trying again", self._name, reason)
 
@@ -216,30 +216,30 @@ class _Connection(aio_pika.Connection):
         try:
             await super().connect(timeout)
         except BaseException:
-            await closed(self.close())
+            await close_quietly(self.close())
             raise
 
 
-def _is_told_by_library(record: logging.LogRecord) -> bool:
-    return record.funcName not in _TOLD_BY_LINK
+def _is_left_to_aiormq(record: logging.LogRecord) -> bool:
+    return record.funcName not in _LOGGED_HERE
 
 
-async def _keep_trying(live: Callable[[Working], Awaitable[None]], failed: Failed) -> None:
-    """Call `live` again whenever it ends, until cancelled; the pauses grow until it says that it works."""
+async def _retry_forever(attempt: Callable[[ResetBackoff], Awaitable[None]], on_failure: OnFailure) -> None:
+    """Call `attempt` again whenever it ends, until cancelled; the pauses grow until it says that it works."""
     failures = 0
 
-    def working() -> None:
+    def reset_backoff() -> None:
         nonlocal failures
         failures = 0
 
     while True:
         try:
-            await live(working)
+            await attempt(reset_backoff)
         except (BrokerUnavailable, Misconfigured) as error:
-            failed(error, failures)
+            on_failure(error, failures)
         except Exception as error:  # the top of a unit of work: the process would live on without its link
             log.exception("an error that was not foreseen; trying again")
-            failed(BrokerUnavailable(text_of(error)), failures)
+            on_failure(BrokerUnavailable(describe_error(error)), failures)
         pause_s = min(FIRST_PAUSE_S * 2**failures, LONGEST_PAUSE_S)
         failures += 1
         await asyncio.sleep(pause_s * random.uniform(0.75, 1))  # not all processes at the same moment

@@ -44,19 +44,19 @@ async def deadline(timeout_s: float, *, doing: str = "") -> AsyncIterator[None]:
     except TimeoutError as error:
         raise BrokerUnavailable(f"{prefix}the broker did not answer within {timeout_s:g} s") from error
     except CONNECTION_EXCEPTIONS as error:
-        raise BrokerUnavailable(prefix + text_of(error)) from error
+        raise BrokerUnavailable(prefix + describe_error(error)) from error
 
 
-def reason_of(error: BrokerUnavailable | Misconfigured) -> str:
+def error_reason(error: BrokerUnavailable | Misconfigured) -> str:
     return error.reason if isinstance(error, BrokerUnavailable) else error.detail
 
 
-def text_of(error: BaseException) -> str:
+def describe_error(error: BaseException) -> str:
     """An error of a library in one line."""
     return f"{type(error).__name__}: {' '.join(str(part) for part in error.args)}".replace("\n", " ")[:300]
 
 
-async def set_within(event: asyncio.Event, timeout_s: float) -> bool:
+async def wait_for_event(event: asyncio.Event, timeout_s: float) -> bool:
     """Wait for the event, but not longer; whether it is set."""
     try:
         async with asyncio.timeout(timeout_s):
@@ -65,7 +65,7 @@ async def set_within(event: asyncio.Event, timeout_s: float) -> bool:
         return False
 
 
-async def closed(closing: Awaitable[None]) -> None:
+async def close_quietly(closing: Awaitable[None]) -> None:
     """Close what may be gone already, or may never answer."""
     try:
         async with deadline(CLOSE_LIMIT_S):

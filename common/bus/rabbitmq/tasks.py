@@ -7,11 +7,11 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
 
-Begin = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
+StartTask = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
 
 
 @asynccontextmanager
-async def running() -> AsyncIterator[Begin]:
+async def task_scope() -> AsyncIterator[StartTask]:
     """Tasks that end with the block; where one fails, the block is cancelled and ends with its error, ungrouped."""
     started: set[asyncio.Task[None]] = set()
     failed: BaseException | None = None

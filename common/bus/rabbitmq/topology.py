@@ -37,8 +37,8 @@ DEAD_QUEUE: Final = "image.dead.v1"
 DELIVERY_LIMIT: Final = 20
 # Each look at the dead letters counts as a delivery, and 4.x drops them at 20 unless told otherwise.
 DEAD_DELIVERY_LIMIT: Final = 1_000_000
-LISTENER_EXPIRES_MS: Final = 600_000  # the queue of a process that went without a word is gone after 10 min
-LISTENER_MAX_LENGTH: Final = 10_000  # hints of 3 min at full speed; past it the oldest go
+SUBSCRIBER_EXPIRES_MS: Final = 600_000  # the queue of a process that went without a word is gone after 10 min
+SUBSCRIBER_MAX_LENGTH: Final = 10_000  # hints of 3 min at full speed; past it the oldest go
 
 _AT_LEAST_ONCE: Final = {"x-dead-letter-strategy": "at-least-once", "x-overflow": "reject-publish"}
 
@@ -63,7 +63,7 @@ ROUTES: Final = {
 
 
 @dataclass(frozen=True, slots=True)
-class Queue:
+class QueueSpec:
     """A durable queue; `bindings` are pairs of exchange and key."""
 
     name: str
@@ -75,12 +75,12 @@ def milliseconds(seconds: float) -> int:
     return max(1, round(seconds * 1000))
 
 
-def retry_name(delay_s: float) -> str:
+def retry_exchange_name(delay_s: float) -> str:
     """Of the exchange; the queue's has the version at its end."""
     return f"image.retry.{milliseconds(delay_s)}"
 
 
-def wait_queue(timer: WorkQueue, interval_s: float) -> Queue:
+def wait_queue(timer: WorkQueue, interval_s: float) -> QueueSpec:
     """Where a timer's token waits its interval: it holds one, and refuses another."""
     interval_ms = milliseconds(interval_s)
     route = ROUTES[timer]
@@ -92,16 +92,16 @@ def wait_queue(timer: WorkQueue, interval_s: float) -> Queue:
         "x-dead-letter-exchange": TIMERS,
         "x-dead-letter-routing-key": route.key,
     }
-    return Queue(f"image.timer.{route.key}.wait.{interval_ms}.v1", arguments)
+    return QueueSpec(f"image.timer.{route.key}.wait.{interval_ms}.v1", arguments)
 
 
-def listener_queue(process: str, types: frozenset[str]) -> Queue:
+def subscriber_queue(process: str, types: frozenset[str]) -> QueueSpec:
     arguments = {
         "x-queue-type": "classic",
-        "x-expires": LISTENER_EXPIRES_MS,
-        "x-max-length": LISTENER_MAX_LENGTH,
+        "x-expires": SUBSCRIBER_EXPIRES_MS,
+        "x-max-length": SUBSCRIBER_MAX_LENGTH,
     }
-    return Queue(f"image.events.{process}", arguments, tuple((EVENTS, key) for key in sorted(types)))
+    return QueueSpec(f"image.events.{process}", arguments, tuple((EVENTS, key) for key in sorted(types)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,21 +113,23 @@ class Topology:
     log_bytes: int
     log_segment: int
     exchanges: dict[str, str] = field(init=False)
-    queues: tuple[Queue, ...] = field(init=False)
+    queues: tuple[QueueSpec, ...] = field(init=False)
 
     def __post_init__(self) -> None:
-        retries = {retry_name(delay_s): "fanout" for delay_s in self.retry_delays}
+        retries = {retry_exchange_name(delay_s): "fanout" for delay_s in self.retry_delays}
         exchanges = {COMMANDS: "direct", EVENTS: "topic", TIMERS: "direct", DEAD: "fanout", **retries}
         object.__setattr__(self, "exchanges", exchanges)
-        object.__setattr__(self, "queues", (*self._work(), *map(self._retry, self.retry_delays), self._log()))
+        object.__setattr__(
+            self, "queues", (*self._work_queues(), *map(self._retry_queue, self.retry_delays), self._log_queue())
+        )
 
     def retry_queues(self) -> list[str]:
-        return [f"{retry_name(delay_s)}.v1" for delay_s in self.retry_delays]
+        return [f"{retry_exchange_name(delay_s)}.v1" for delay_s in self.retry_delays]
 
     def retry_exchange(self, after_s: float) -> str:
         """Of the shortest delay that is not too short, else of the longest."""
         long_enough = [delay_s for delay_s in self.retry_delays if delay_s >= after_s]
-        return retry_name(min(long_enough, default=max(self.retry_delays)))
+        return retry_exchange_name(min(long_enough, default=max(self.retry_delays)))
 
     async def declare(self, connection: AbstractConnection) -> None:
         """A queue whose node is down is passed over: what does not need it goes on.
@@ -141,16 +143,16 @@ class Topology:
                     await channel.declare_exchange(name, kind, durable=True)
                 except (ChannelPreconditionFailed, ChannelAccessRefused) as error:
                     raise _misconfigured("exchange", name, error) from error
-        left = list(self.queues)
-        while left:
+        remaining = list(self.queues)
+        while remaining:
             async with connection.channel(publisher_confirms=False) as channel:
-                await _declare_all(channel, left)
+                await _declare_all(channel, remaining)
 
-    def _work(self) -> list[Queue]:
+    def _work_queues(self) -> list[QueueSpec]:
         return [
-            Queue(route.queue, self._arguments(queue), tuple({(route.exchange, route.key), (COMMANDS, route.key)}))
+            QueueSpec(route.queue, self._arguments(queue), tuple({(route.exchange, route.key), (COMMANDS, route.key)}))
             for queue, route in ROUTES.items()
-        ] + [Queue(DEAD_QUEUE, {"x-queue-type": "quorum", "x-delivery-limit": DEAD_DELIVERY_LIMIT}, ((DEAD, ""),))]
+        ] + [QueueSpec(DEAD_QUEUE, {"x-queue-type": "quorum", "x-delivery-limit": DEAD_DELIVERY_LIMIT}, ((DEAD, ""),))]
 
     @staticmethod
     def _arguments(queue: WorkQueue) -> dict[str, Any]:
@@ -163,7 +165,7 @@ class Topology:
         return {**quorum, "x-dead-letter-exchange": DEAD, **_AT_LEAST_ONCE}
 
     @staticmethod
-    def _retry(delay_s: float) -> Queue:
+    def _retry_queue(delay_s: float) -> QueueSpec:
         # no x-dead-letter-routing-key: the key of the message survives, and leads it back to its queue
         arguments = {
             "x-queue-type": "quorum",
@@ -171,22 +173,22 @@ class Topology:
             "x-dead-letter-exchange": COMMANDS,
             **_AT_LEAST_ONCE,
         }
-        return Queue(f"{retry_name(delay_s)}.v1", arguments, ((retry_name(delay_s), ""),))
+        return QueueSpec(f"{retry_exchange_name(delay_s)}.v1", arguments, ((retry_exchange_name(delay_s), ""),))
 
-    def _log(self) -> Queue:
+    def _log_queue(self) -> QueueSpec:
         arguments = {
             "x-queue-type": "stream",
             "x-max-age": f"{max(1, round(self.log_age_s))}s",
             "x-max-length-bytes": self.log_bytes,
             "x-stream-max-segment-size-bytes": self.log_segment,
         }
-        return Queue(LOG_QUEUE, arguments, ((EVENTS, "#"),))
+        return QueueSpec(LOG_QUEUE, arguments, ((EVENTS, "#"),))
 
 
-async def _declare_all(channel: AbstractChannel, left: list[Queue]) -> None:
+async def _declare_all(channel: AbstractChannel, remaining: list[QueueSpec]) -> None:
     """Until none is left, or one is down, which ends the channel."""
-    while left:
-        queue = left.pop(0)
+    while remaining:
+        queue = remaining.pop(0)
         try:
             await declare_queue(channel, queue)
         except ChannelNotFoundEntity as error:
@@ -194,7 +196,7 @@ async def _declare_all(channel: AbstractChannel, left: list[Queue]) -> None:
             return
 
 
-async def declare_queue(channel: AbstractChannel, queue: Queue) -> None:
+async def declare_queue(channel: AbstractChannel, queue: QueueSpec) -> None:
     """
     Raises:
         Misconfigured: it exists with other arguments, or may not be declared by this user.

@@ -11,7 +11,7 @@ from tests.contract.bus.support import Recorder, System, cancel, has_letters, no
 
 async def test_reject_makes_a_dead_letter_that_says_why(bus: Bus):
     sent = order()
-    async with bus.work(WorkQueue.GENERATE, Recorder(Reject("no such model")), concurrency=1):
+    async with bus.consume(WorkQueue.GENERATE, Recorder(Reject("no such model")), concurrency=1):
         began = now() - timedelta(seconds=5)
         await bus.send(sent)
         await until(lambda: has_letters(bus))
@@ -25,8 +25,8 @@ async def test_reject_makes_a_dead_letter_that_says_why(bus: Bus):
 async def test_a_dead_letter_is_worked_as_well(bus: Bus):
     undertaker = Recorder()
     async with (
-        bus.work(WorkQueue.GENERATE, Recorder(Reject("no")), concurrency=1),
-        bus.work(WorkQueue.DEAD, undertaker, concurrency=1),
+        bus.consume(WorkQueue.GENERATE, Recorder(Reject("no")), concurrency=1),
+        bus.consume(WorkQueue.DEAD, undertaker, concurrency=1),
     ):
         await bus.send(order())
         await undertaker.saw(1)
@@ -36,7 +36,7 @@ async def test_a_dead_letter_is_worked_as_well(bus: Bus):
 
 async def test_looking_at_dead_letters_leaves_them_in_order(bus: Bus):
     reasons = [f"reason {number}" for number in range(5)]
-    async with bus.work(WorkQueue.GENERATE, Recorder(*map(Reject, reasons)), concurrency=1):
+    async with bus.consume(WorkQueue.GENERATE, Recorder(*map(Reject, reasons)), concurrency=1):
         for _ in reasons:
             await bus.send(order())
         await until(lambda: has_letters(bus, 5))
@@ -47,7 +47,7 @@ async def test_looking_at_dead_letters_leaves_them_in_order(bus: Bus):
 
 async def test_redrive_puts_it_back_into_its_queue(bus: Bus):
     worker = Recorder(Reject("not now"))
-    async with bus.work(WorkQueue.GENERATE, worker, concurrency=1):
+    async with bus.consume(WorkQueue.GENERATE, worker, concurrency=1):
         await bus.send(order())
         await until(lambda: has_letters(bus))
         (letter,) = await bus.dead_letters(10)
@@ -61,7 +61,7 @@ async def test_redrive_puts_it_back_into_its_queue(bus: Bus):
 
 
 async def test_drop_forgets_one(bus: Bus):
-    async with bus.work(WorkQueue.GENERATE, Recorder(Reject("a"), Reject("b"), Reject("c")), concurrency=1):
+    async with bus.consume(WorkQueue.GENERATE, Recorder(Reject("a"), Reject("b"), Reject("c")), concurrency=1):
         for _ in range(3):
             await bus.send(order())
         await until(lambda: has_letters(bus, 3))
@@ -79,7 +79,7 @@ async def test_what_does_not_parse_is_a_dead_letter_and_harms_nothing_else(syste
     worker = Recorder()
     good = order()
 
-    async with bus.work(WorkQueue.GENERATE, worker, concurrency=1):
+    async with bus.consume(WorkQueue.GENERATE, worker, concurrency=1):
         await system.inject(WorkQueue.GENERATE, body)
         await bus.send(good)
         await worker.saw(1)
@@ -91,7 +91,7 @@ async def test_what_does_not_parse_is_a_dead_letter_and_harms_nothing_else(syste
 
 async def test_a_message_of_another_queue_is_a_dead_letter(system: System, bus: Bus):
     worker = Recorder()
-    async with bus.work(WorkQueue.GENERATE, worker, concurrency=1):
+    async with bus.consume(WorkQueue.GENERATE, worker, concurrency=1):
         await system.inject(WorkQueue.GENERATE, encode(cancel("image-1")))
         await until(lambda: has_letters(bus))
 

@@ -70,7 +70,7 @@ async def test_a_listener_hears_its_types_from_now_on(system: System):
     heard: list = []
     wanted = [event(2), event(3)]
 
-    async with listening.listen(frozenset({"image.deleted"}), heard.append):
+    async with listening.subscribe(frozenset({"image.deleted"}), heard.append):
         await speaking.publish(report())
         for each in wanted:
             await speaking.publish(each)
@@ -89,7 +89,7 @@ async def test_a_listener_that_raises_hears_the_next(bus: Bus):
         if len(heard) == 1:
             raise ValueError("broken")
 
-    async with bus.listen(frozenset({"image.deleted"}), on_event):
+    async with bus.subscribe(frozenset({"image.deleted"}), on_event):
         await bus.publish(event(1))
         await bus.publish(event(2))
         await until(lambda: len(heard) == 2)

@@ -14,7 +14,7 @@ async def test_retry_delivers_again_after_the_delay(bus: Bus):
     worker = Recorder(Retry(RETRY_DELAYS[1]))
     sent = order()
 
-    async with bus.work(WorkQueue.GENERATE, worker, concurrency=1):
+    async with bus.consume(WorkQueue.GENERATE, worker, concurrency=1):
         await bus.send(sent)
         await worker.saw(1)
         began = time.monotonic()
@@ -29,7 +29,7 @@ async def test_retry_holds_no_slot_meanwhile(bus: Bus):
     worker = Recorder(Retry(RETRY_DELAYS[1]))
     first, second = order(), order()
 
-    async with bus.work(WorkQueue.GENERATE, worker, concurrency=1):
+    async with bus.consume(WorkQueue.GENERATE, worker, concurrency=1):
         await bus.send(first)
         await bus.send(second)
         await worker.saw(3)
@@ -42,7 +42,7 @@ async def test_retry_comes_back_to_its_own_queue(system: System, bus: Bus, queue
     worker = Recorder(Retry(RETRY_DELAYS[0]))
     letter = order()
 
-    async with bus.work(queue, worker, concurrency=1):
+    async with bus.consume(queue, worker, concurrency=1):
         match queue:
             case WorkQueue.CANCEL:
                 await bus.send(cancel("image-1"))
@@ -50,7 +50,7 @@ async def test_retry_comes_back_to_its_own_queue(system: System, bus: Bus, queue
                 await bus.tick(Tick(id="tick-1", source="test", type="timer.purge", time=now()))
             case _:
                 await system.inject(WorkQueue.GENERATE, encode(letter)[:-1])
-                async with bus.work(WorkQueue.GENERATE, Recorder(), concurrency=1):
+                async with bus.consume(WorkQueue.GENERATE, Recorder(), concurrency=1):
                     await worker.saw(1)
         await worker.saw(2)
 
@@ -66,7 +66,7 @@ async def test_a_handler_that_raises_is_retried(bus: Bus, caplog: pytest.LogCapt
             raise ValueError("broken")
         return Done()
 
-    async with bus.work(WorkQueue.GENERATE, handler, concurrency=1):
+    async with bus.consume(WorkQueue.GENERATE, handler, concurrency=1):
         await bus.send(order("image-1"))
         await tried.saw(2)
 
@@ -82,7 +82,7 @@ async def test_a_cancellation_out_of_a_library_is_a_failure_as_any(bus: Bus):
             raise asyncio.CancelledError
         return Done()
 
-    async with bus.work(WorkQueue.GENERATE, handler, concurrency=1) as consumer:
+    async with bus.consume(WorkQueue.GENERATE, handler, concurrency=1) as consumer:
         await bus.send(order())
         await tried.saw(2)
         assert await consumer.drain(LIMIT_S)
@@ -99,7 +99,7 @@ async def test_a_handler_that_keeps_raising_makes_a_dead_letter(system: System, 
         await tried(message)
         raise ValueError("broken")
 
-    async with bus.work(WorkQueue.GENERATE, handler, concurrency=1):
+    async with bus.consume(WorkQueue.GENERATE, handler, concurrency=1):
         await bus.send(order())
         await until(lambda: has_letters(bus))
 

@@ -17,9 +17,9 @@ async def test_send_reaches_exactly_one_of_several_workers(system: System):
     orders = [order() for _ in range(30)]
 
     async with (
-        buses[0].work(WorkQueue.GENERATE, workers[0], concurrency=2),
-        buses[1].work(WorkQueue.GENERATE, workers[1], concurrency=2),
-        buses[2].work(WorkQueue.GENERATE, workers[2], concurrency=2),
+        buses[0].consume(WorkQueue.GENERATE, workers[0], concurrency=2),
+        buses[1].consume(WorkQueue.GENERATE, workers[1], concurrency=2),
+        buses[2].consume(WorkQueue.GENERATE, workers[2], concurrency=2),
     ):
         await asyncio.gather(*(buses[0].send(each) for each in orders))
         await until(lambda: sum(len(worker.seen) for worker in workers) >= 30)
@@ -33,7 +33,7 @@ async def test_a_worker_handles_messages_in_the_order_they_came(bus: Bus):
         await bus.send(each)
     worker = Recorder()
 
-    async with bus.work(WorkQueue.GENERATE, worker, concurrency=1):
+    async with bus.consume(WorkQueue.GENERATE, worker, concurrency=1):
         await worker.saw(20)
 
     assert worker.ids == [each.id for each in orders]
@@ -42,7 +42,7 @@ async def test_a_worker_handles_messages_in_the_order_they_came(bus: Bus):
 async def test_a_delayed_command_comes_after_its_delay_and_waits_meanwhile(bus: Bus):
     worker = Recorder()
 
-    async with bus.work(WorkQueue.GENERATE, worker, concurrency=1):
+    async with bus.consume(WorkQueue.GENERATE, worker, concurrency=1):
         began = time.monotonic()
         await bus.send(order(), delay_s=RETRY_DELAYS[1])
         await until(lambda: is_waiting(bus, 1))
@@ -68,7 +68,7 @@ async def test_an_odd_id_is_carried_whole(bus: Bus):
     worker = Recorder()
     sent = GenerateImage(id="é" * 300, source="s" * 300, subject="", time=now())
 
-    async with bus.work(WorkQueue.GENERATE, worker, concurrency=1):
+    async with bus.consume(WorkQueue.GENERATE, worker, concurrency=1):
         await bus.send(sent)
         await worker.saw(1)
 

@@ -10,7 +10,7 @@ from tests.contract.bus.support import Recorder, System, now
 
 async def test_a_token_is_armed_once_and_again_after_it_fired(bus: Bus):
     worker = Recorder()
-    async with bus.work(WorkQueue.SWEEP, worker, concurrency=1):
+    async with bus.consume(WorkQueue.SWEEP, worker, concurrency=1):
         armed = [await bus.arm("timer.sweep", interval_s=0.3) for _ in range(3)]
         await worker.saw(1)
         armed.append(await bus.arm("timer.sweep", interval_s=0.3))
@@ -40,9 +40,9 @@ async def test_several_janitors_tick_once_an_interval(system: System):
 
     began = time.monotonic()
     async with (
-        buses[0].work(WorkQueue.RECONCILE, janitor(buses[0]), concurrency=1),
-        buses[1].work(WorkQueue.RECONCILE, janitor(buses[1]), concurrency=1),
-        buses[2].work(WorkQueue.RECONCILE, janitor(buses[2]), concurrency=1),
+        buses[0].consume(WorkQueue.RECONCILE, janitor(buses[0]), concurrency=1),
+        buses[1].consume(WorkQueue.RECONCILE, janitor(buses[1]), concurrency=1),
+        buses[2].consume(WorkQueue.RECONCILE, janitor(buses[2]), concurrency=1),
     ):
         for bus in buses:
             await bus.arm("timer.reconcile", interval_s=interval_s)
@@ -55,7 +55,7 @@ async def test_several_janitors_tick_once_an_interval(system: System):
 
 async def test_row_17_a_tokens_tick_says_when_it_fired_and_not_when_it_was_armed(bus: Bus):
     worker = Recorder()
-    async with bus.work(WorkQueue.PURGE, worker, concurrency=1):
+    async with bus.consume(WorkQueue.PURGE, worker, concurrency=1):
         armed_at = now()
         await bus.arm("timer.purge", interval_s=1.3)
         await worker.saw(1)
@@ -67,7 +67,7 @@ async def test_row_17_a_tokens_tick_says_when_it_fired_and_not_when_it_was_armed
 async def test_an_operators_tick_passes_beside_the_token(bus: Bus):
     worker = Recorder()
     mine = Tick(id="tick-1", source="test", type="timer.purge", time=now())
-    async with bus.work(WorkQueue.PURGE, worker, concurrency=1):
+    async with bus.consume(WorkQueue.PURGE, worker, concurrency=1):
         await bus.arm("timer.purge", interval_s=0.5)
         await bus.tick(mine)
         await worker.saw(2)

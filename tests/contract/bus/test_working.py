@@ -10,26 +10,26 @@ async def test_a_worker_handles_as_many_at_once_as_it_may(bus: Bus):
     worker = Recorder()
     worker.gate.clear()
 
-    async with bus.work(WorkQueue.GENERATE, worker, concurrency=3) as consumer:
+    async with bus.consume(WorkQueue.GENERATE, worker, concurrency=3) as consumer:
         await asyncio.gather(*(bus.send(order()) for _ in range(6)))
         await worker.saw(3)
-        in_hand = consumer.in_hand
+        in_flight = consumer.in_flight
         worker.gate.set()
         await worker.saw(6)
 
-    assert (in_hand, worker.most_at_once) == (3, 3)
+    assert (in_flight, worker.most_at_once) == (3, 3)
 
 
 async def test_done_forgets_the_message(bus: Bus):
     worker = Recorder(Done())
-    async with bus.work(WorkQueue.GENERATE, worker, concurrency=1) as consumer:
+    async with bus.consume(WorkQueue.GENERATE, worker, concurrency=1) as consumer:
         await bus.send(order())
         await worker.saw(1)
-        await until(lambda: consumer.in_hand == 0)
+        await until(lambda: consumer.in_flight == 0)
 
     later = Recorder()
     sent = order()
-    async with bus.work(WorkQueue.GENERATE, later, concurrency=1):
+    async with bus.consume(WorkQueue.GENERATE, later, concurrency=1):
         await bus.send(sent)
         await later.saw(1)
 
@@ -42,7 +42,7 @@ async def test_one_subject_in_hand_shares_the_outcome(bus: Bus):
     worker.gate.clear()
     marker = order("image-2")
 
-    async with bus.work(WorkQueue.GENERATE, worker, concurrency=2) as consumer:
+    async with bus.consume(WorkQueue.GENERATE, worker, concurrency=2) as consumer:
         await bus.send(order("image-1"))
         await worker.saw(1)
         await bus.send(order("image-1"))
@@ -60,8 +60,8 @@ async def test_different_queues_may_hold_one_subject_at_once(bus: Bus):
     generating.gate.clear()
 
     async with (
-        bus.work(WorkQueue.GENERATE, generating, concurrency=1),
-        bus.work(WorkQueue.CANCEL, cancelling, concurrency=1),
+        bus.consume(WorkQueue.GENERATE, generating, concurrency=1),
+        bus.consume(WorkQueue.CANCEL, cancelling, concurrency=1),
     ):
         await bus.send(order("image-1"))
         await generating.saw(1)
@@ -77,11 +77,11 @@ async def test_leaving_gives_what_is_in_hand_to_another(system: System):
     first.gate.clear()
     orders = [order(), order()]
 
-    async with leaving.work(WorkQueue.GENERATE, first, concurrency=2):
+    async with leaving.consume(WorkQueue.GENERATE, first, concurrency=2):
         for each in orders:
             await leaving.send(each)
         await first.saw(2)
-    async with staying.work(WorkQueue.GENERATE, second, concurrency=1):
+    async with staying.consume(WorkQueue.GENERATE, second, concurrency=1):
         await second.saw(2)
 
     assert first.running == 0
@@ -92,10 +92,10 @@ async def test_pause_leaves_new_work_to_others_and_resume_takes_again(system: Sy
     pausing, other = await system.process(), await system.process()
     first, second = Recorder(), Recorder()
 
-    async with pausing.work(WorkQueue.GENERATE, first, concurrency=1) as consumer:
+    async with pausing.consume(WorkQueue.GENERATE, first, concurrency=1) as consumer:
         await consumer.pause()
         await pausing.send(order("image-1"))
-        async with other.work(WorkQueue.GENERATE, second, concurrency=1) as other_taking:
+        async with other.consume(WorkQueue.GENERATE, second, concurrency=1) as other_taking:
             await second.saw(1)
             await other_taking.drain(LIMIT_S)
         await consumer.resume()
@@ -110,7 +110,7 @@ async def test_pause_lets_what_is_in_hand_go_on(bus: Bus):
     worker = Recorder(Reject("handled"))
     worker.gate.clear()
 
-    async with bus.work(WorkQueue.GENERATE, worker, concurrency=1) as consumer:
+    async with bus.consume(WorkQueue.GENERATE, worker, concurrency=1) as consumer:
         await bus.send(order())
         await worker.saw(1)
         await consumer.pause()
@@ -125,7 +125,7 @@ async def test_drain_waits_for_what_is_in_hand_and_takes_nothing_new(bus: Bus):
     worker.gate.clear()
     first, second = order(), order()
 
-    async with bus.work(WorkQueue.GENERATE, worker, concurrency=1) as consumer:
+    async with bus.consume(WorkQueue.GENERATE, worker, concurrency=1) as consumer:
         await bus.send(first)
         await worker.saw(1)
         in_time = await consumer.drain(0.01)
@@ -139,7 +139,10 @@ async def test_drain_waits_for_what_is_in_hand_and_takes_nothing_new(bus: Bus):
 
 
 async def test_a_bus_at_work_has_no_trouble(bus: Bus):
-    async with bus.work(WorkQueue.GENERATE, Recorder(), concurrency=1), bus.listen(frozenset({"image.deleted"}), print):
+    async with (
+        bus.consume(WorkQueue.GENERATE, Recorder(), concurrency=1),
+        bus.subscribe(frozenset({"image.deleted"}), print),
+    ):
         await bus.publish(event(1))
         await some(bus, Since(EPOCH), 1)
 

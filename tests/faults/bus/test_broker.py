@@ -22,7 +22,10 @@ async def test_01_02_53_a_broker_restart_loses_nothing_and_repeats_nothing(rabbi
     events = [event(number) for number in range(10)]
     orders = [order() for _ in range(3)]
     working, ticking = Recorder(), Recorder()
-    async with opened(rabbitmq.fresh_vhost()) as bus, bus.work(WorkQueue.GENERATE, working, concurrency=1) as consumer:
+    async with (
+        opened(rabbitmq.fresh_vhost()) as bus,
+        bus.consume(WorkQueue.GENERATE, working, concurrency=1) as consumer,
+    ):
         reading = Reading(bus)
         await bus.arm("timer.purge", interval_s=4)  # it falls due while the broker is down
         # a broker that is killed within half a second of declaring a queue may forget it (Ra's directory, 3.10)
@@ -46,7 +49,7 @@ async def test_01_02_53_a_broker_restart_loses_nothing_and_repeats_nothing(rabbi
         await reading.saw(10)
         await consumer.resume()
         await working.saw(4)
-        async with bus.work(WorkQueue.PURGE, ticking, concurrency=1):
+        async with bus.consume(WorkQueue.PURGE, ticking, concurrency=1):
             await ticking.saw(1)
             armed_again = await bus.arm("timer.purge", interval_s=60)
         await reading.stop()
@@ -63,7 +66,7 @@ async def test_04_work_goes_on_when_every_connection_is_closed(rabbitmq: RabbitM
     first, second = order(), order()
     url = rabbitmq.fresh_vhost()
     async with opened(url) as bus:
-        async with bus.work(WorkQueue.GENERATE, worker, concurrency=1) as consumer:
+        async with bus.consume(WorkQueue.GENERATE, worker, concurrency=1) as consumer:
             await bus.send(first)
             await worker.saw(1)
 
@@ -89,7 +92,7 @@ async def test_08_under_an_alarm_publishing_stops_and_acks_go_on(rabbitmq: Rabbi
         try:
             with pytest.raises(Unconfirmed):
                 await bus.publish(event(1))
-            async with bus.work(WorkQueue.GENERATE, worker, concurrency=1) as consumer:
+            async with bus.consume(WorkQueue.GENERATE, worker, concurrency=1) as consumer:
                 await worker.saw(3)
                 assert await consumer.drain(5)
             await until(lambda: "memory is full" in bus.unready_reason)
@@ -106,7 +109,7 @@ async def test_12_a_channel_that_the_broker_closes_is_opened_again(vhost: str, c
     caplog.set_level(logging.DEBUG, "common.bus.rabbitmq.consumer")
     worker = Recorder()
     worker.gate.clear()
-    async with opened(vhost) as bus, bus.work(WorkQueue.GENERATE, worker, concurrency=1) as consumer:
+    async with opened(vhost) as bus, bus.consume(WorkQueue.GENERATE, worker, concurrency=1) as consumer:
         await bus.send(order())
         await worker.saw(1)
         await consumer._session.raw.basic_ack(999)  # PRECONDITION_FAILED, unknown delivery tag

@@ -12,7 +12,7 @@ from aio_pika import Connection
 
 from common.bus.port import WorkQueue
 from common.bus.rabbitmq.bus import RabbitBus
-from common.bus.rabbitmq.consumer import Worker
+from common.bus.rabbitmq.consumer import RabbitConsumer
 from common.domain.errors import Unavailable, Unconfirmed
 from tests.contract.bus.support import Recorder, event, order, until
 from tests.faults.bus.support import RECOVERY_S, Reading, is_refused, is_well, opened
@@ -27,23 +27,23 @@ async def test_04_no_more_than_the_concurrency_is_in_hand_after_a_reconnect(vhos
         proxy_before(vhost) as (proxy, url),
         opened(url) as bus,
         opened(vhost) as other,
-        bus.work(WorkQueue.GENERATE, worker, concurrency=2),
+        bus.consume(WorkQueue.GENERATE, worker, concurrency=2),
     ):
         for _ in range(2):
             await bus.send(order())
         await worker.saw(2)
         taken_over = Recorder()
-        async with other.work(WorkQueue.GENERATE, taken_over, concurrency=2):
+        async with other.consume(WorkQueue.GENERATE, taken_over, concurrency=2):
             proxy.cut()
             await taken_over.saw(2)
         for _ in range(4):
             await other.send(order())
         await until(lambda: _pending(bus) == 2, limit_s=RECOVERY_S)
-        in_hand = worker.running
+        in_flight = worker.running
         worker.gate.set()
         await worker.saw(6)
 
-    assert (in_hand, worker.most_at_once) == (2, 2)
+    assert (in_flight, worker.most_at_once) == (2, 2)
 
 
 @pytest.mark.slow
@@ -51,7 +51,7 @@ async def test_05_a_half_open_link_is_found_and_events_are_late_but_not_lost(vho
     async with proxy_before(vhost) as (proxy, url), opened(url, heartbeat=1) as bus, opened(vhost) as other:
         worker = Recorder()
         reading = Reading(bus)
-        async with bus.work(WorkQueue.GENERATE, worker, concurrency=1):
+        async with bus.consume(WorkQueue.GENERATE, worker, concurrency=1):
             await bus.publish(event(1))
             await reading.saw(1)
             proxy.half_open()
@@ -128,7 +128,7 @@ async def test_07_a_blackholed_publish_is_unconfirmed_in_time(vhost: str):
 
 async def test_closing_takes_no_longer_when_the_link_is_dead(vhost: str):
     async with proxy_before(vhost) as (proxy, url):
-        async with opened(url) as bus, bus.work(WorkQueue.GENERATE, Recorder(), concurrency=1):
+        async with opened(url) as bus, bus.consume(WorkQueue.GENERATE, Recorder(), concurrency=1):
             proxy.silence()
             began = time.monotonic()
         took_s = time.monotonic() - began
@@ -138,7 +138,7 @@ async def test_closing_takes_no_longer_when_the_link_is_dead(vhost: str):
 
 
 def _pending(bus: RabbitBus) -> int:
-    return sum(len(taker._pending) for taker in bus._takers if isinstance(taker, Worker))
+    return sum(len(consumer._pending) for consumer in bus._consumers if isinstance(consumer, RabbitConsumer))
 
 
 async def test_a_connection_that_never_came_up_is_closed(monkeypatch):

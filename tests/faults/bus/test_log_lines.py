@@ -25,7 +25,7 @@ async def test_a_broker_that_cannot_be_reached_is_told_by_our_line_alone(caplog)
 
 async def test_a_link_that_the_broker_closes_is_told_by_our_lines_alone(vhost, caplog):
     async with RabbitBus.open(vhost, name="test", timeout_s=2) as bus:
-        async with bus._consume_link.session() as session:
+        async with bus._consume_connection.session() as session:
             # an exchange of a kind that there is not ends the whole connection: 503, COMMAND_INVALID
             with pytest.raises(CONNECTION_EXCEPTIONS):
                 await session.raw.exchange_declare("x", exchange_type="unheard-of")

@@ -41,7 +41,7 @@ async def test_13_a_broker_that_is_not_there_yet_is_waited_for(vhost: str):
             with pytest.raises(Unavailable) as raised:
                 await bus.send(order())
             worker = Recorder()
-            async with bus.work(WorkQueue.GENERATE, worker, concurrency=1):
+            async with bus.consume(WorkQueue.GENERATE, worker, concurrency=1):
                 await proxy.listen()
                 await is_well(bus)
                 await bus.send(order())
@@ -68,8 +68,8 @@ async def test_nothing_is_left_running_when_a_bus_is_closed(vhost: str):
     before = asyncio.all_tasks()
     async with (
         opened(vhost) as bus,
-        bus.work(WorkQueue.GENERATE, Recorder(), concurrency=1),
-        bus.listen(frozenset({"a.b"}), print),
+        bus.consume(WorkQueue.GENERATE, Recorder(), concurrency=1),
+        bus.subscribe(frozenset({"a.b"}), print),
     ):
         reading = bus.read(Since(EPOCH))
         await bus.publish(ApiJoined(id="1", source="test", time=now()))

@@ -13,7 +13,7 @@ from tests.faults.bus.support import opened, raw_channel
 async def test_an_order_with_odd_properties_is_a_dead_letter_or_an_order_like_any(vhost: str):
     worker = Recorder()
     good = order()
-    async with opened(vhost) as bus, bus.work(WorkQueue.GENERATE, worker, concurrency=1):
+    async with opened(vhost) as bus, bus.consume(WorkQueue.GENERATE, worker, concurrency=1):
         connection = await aiormq.connect(vhost)
         channel = await connection.channel()
         for odd in ({"priority": 200}, {"headers": {"failures": "many", "x-death": 5, "reason": bytearray(b"\xff")}}):
@@ -38,7 +38,7 @@ async def test_a_message_that_the_broker_gave_up_is_a_dead_letter_of_its_queue(v
         await until(lambda: has_letters(bus, 1))
         (letter,) = await bus.dead_letters(10)
         undertaker = Recorder()
-        async with bus.work(WorkQueue.DEAD, undertaker, concurrency=1):
+        async with bus.consume(WorkQueue.DEAD, undertaker, concurrency=1):
             await undertaker.saw(1)
 
     assert (letter.reason, letter.queue) == ("delivery_limit", "image.generate")

@@ -55,7 +55,11 @@ async def test_10_a_queue_with_other_arguments_ends_the_start_by_name(vhost: str
 
 async def test_11_a_deleted_queue_is_consumed_again_within_a_second(vhost: str):
     worker = Recorder()
-    async with opened(vhost) as bus, bus.work(WorkQueue.GENERATE, worker, concurrency=1), raw_channel(vhost) as channel:
+    async with (
+        opened(vhost) as bus,
+        bus.consume(WorkQueue.GENERATE, worker, concurrency=1),
+        raw_channel(vhost) as channel,
+    ):
         await channel.queue_delete(ROUTES[WorkQueue.GENERATE].queue)
         began = time.monotonic()
         await until(lambda: _sent(bus))
@@ -81,7 +85,7 @@ async def test_row_17_a_token_armed_by_a_clock_that_is_ahead_fires_by_the_broker
     async with (
         opened(vhost, clock=ManualClock(now() + timedelta(hours=1))) as ahead,
         opened(vhost) as bus,
-        bus.work(WorkQueue.PURGE, worker, concurrency=1),
+        bus.consume(WorkQueue.PURGE, worker, concurrency=1),
     ):
         began = now()
         await ahead.arm("timer.purge", interval_s=0.1)

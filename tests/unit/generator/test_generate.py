@@ -348,7 +348,7 @@ async def test_row_27_an_order_that_cannot_be_taken_is_dead_lettered(tmp_path, f
             arrived.set()
             await asyncio.Event().wait()
 
-        async with made.bus.work(WorkQueue.DEAD, take, concurrency=1):
+        async with made.bus.consume(WorkQueue.DEAD, take, concurrency=1):
             await asyncio.wait_for(arrived.wait(), 5)
 
         assert letters[0].reason.startswith(reason)

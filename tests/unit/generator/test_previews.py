@@ -32,7 +32,7 @@ def watched(made, *told):
     async def answer(request, _order):
         heard = asyncio.Event()
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
-        async with made.bus.listen(frozenset({"image.progress"}), lambda _event: heard.set()):
+        async with made.bus.subscribe(frozenset({"image.progress"}), lambda _event: heard.set()):
             await response.prepare(request)
             for word in told:
                 await response.write(event(*word))

@@ -53,7 +53,7 @@ async def test_a_purge_longer_than_a_slice_sends_itself_on(tmp_path):
             purged.set()
             return Done()
 
-        async with context.bus.work(WorkQueue.PURGE, go_on, concurrency=1):
+        async with context.bus.consume(WorkQueue.PURGE, go_on, concurrency=1):
             await purge(NOTHING, context=context)
             await asyncio.wait_for(purged.wait(), 5)
 

@@ -1,7 +1,7 @@
 """The names, kinds and arguments that a broker out there already holds."""
 
 from common.bus.port import WorkQueue
-from common.bus.rabbitmq.topology import Topology, listener_queue, wait_queue
+from common.bus.rabbitmq.topology import Topology, subscriber_queue, wait_queue
 from common.runtime.settings import Settings
 
 RELIABLY = {"x-dead-letter-strategy": "at-least-once", "x-overflow": "reject-publish"}
@@ -65,7 +65,7 @@ def test_row_16_what_a_broker_already_holds_is_declared_alike():
     queues = [
         *topology.queues,
         wait_queue(WorkQueue.PURGE, settings.purge_interval),
-        listener_queue("a-process", frozenset({"image.cancelled"})),
+        subscriber_queue("a-process", frozenset({"image.cancelled"})),
     ]
 
     assert topology.exchanges == EXCHANGES
