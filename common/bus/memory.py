@@ -1,8 +1,8 @@
-"""The bus within one process: nothing to install, nothing kept. It carries the same bytes as the one on RabbitMQ.
+"""The bus within one process. It needs no broker and stores nothing, but carries the same bytes as RabbitMQ.
 
-send ──▶ a queue ──▶ a task of its idlest worker ──▶ done │ back after a delay │ dead
-publish ──▶ ring of the last events ──▶ readers, each at its own place
-Delays and timer tokens are handles of the event loop: they end with the process, as everything here does.
+send ──▶ a queue ──▶ a task of the consumer with the least to do ──▶ done │ retry after a delay │ dead letter
+publish ──▶ ring buffer of the last events ──▶ readers, each at its own position
+Delays and timer tokens are timer handles of the event loop. All of it is lost when the process ends.
 """
 
 from __future__ import annotations
@@ -26,19 +26,25 @@ from common.runtime.clock import Clock, SystemClock, whole_ms
 
 log = logging.getLogger(__name__)
 
-MAX_WAITING: Final = 100_000  # messages in a queue, some 100 MB; past it `send` raises Unavailable
-MAX_DEAD: Final = 1_000  # dead letters; past it the oldest is forgotten
+MAX_WAITING: Final = 100_000  # messages in a queue, about 100 MB; above it `send` raises Unavailable
+MAX_DEAD: Final = 1_000  # dead letters; above it the oldest is dropped
 
 
 @dataclass(frozen=True, slots=True)
-class _LogRecord:
-    place: int
+class _LogEntry:
+    position: int
     at: datetime
     event: Event
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Subscription:
+    types: frozenset[str]
+    on_event: Callable[[Event], None]
+
+
 class MemoryBus:
-    """`log_size` events can be read back; `retry_delays` are the waits after a handler has raised."""
+    """`log_size` events can be read back; `retry_delays` are the delays after a handler has raised."""
 
     def __init__(
         self,
@@ -54,11 +60,11 @@ class MemoryBus:
             queue: MemoryQueue(queue, dead_letter=self._dead_letter, retry_delays=retry_delays) for queue in WorkQueue
         }
         self._tokens: dict[WorkQueue, asyncio.TimerHandle] = {}
-        self._dead: deque[DeadLetter] = deque(maxlen=MAX_DEAD)
-        self._subscriptions: list[tuple[frozenset[str], Callable[[Event], None]]] = []
-        self._epoch = secrets.token_hex(4)  # a cursor of another run names nothing here
-        self._log: deque[_LogRecord] = deque(maxlen=log_size)
-        self._next_index = 0
+        self._dead_letters: deque[DeadLetter] = deque(maxlen=MAX_DEAD)
+        self._subscriptions: list[_Subscription] = []
+        self._epoch = secrets.token_hex(4)  # makes the cursors of another run invalid here
+        self._log: deque[_LogEntry] = deque(maxlen=log_size)
+        self._next_position = 0
         self._readers: set[asyncio.Event] = set()
         self._closed = False
 
@@ -85,7 +91,7 @@ class MemoryBus:
         self.inject(WorkQueue(tick.type), encode_body(tick))
 
     def inject(self, queue: WorkQueue, body: bytes, *, delay_s: float = 0) -> None:
-        """Put bytes into a queue as they are, as a foreign publisher may on a broker.
+        """Put bytes into a queue without a check, as a foreign publisher can on a broker.
 
         Raises:
             Unavailable: the queue is full.
@@ -103,24 +109,19 @@ class MemoryBus:
 
         def fire() -> None:
             del self._tokens[queue]
-            self._queues[queue].put(
-                QueuedMessage(encode_body(timer_tick(queue, source=self._name, now=self._clock.now())))
-            )
+            tick = timer_tick(queue, source=self._name, now=self._clock.now())
+            self._queues[queue].put(QueuedMessage(encode_body(tick)))
 
         self._tokens[queue] = asyncio.get_running_loop().call_later(interval_s, fire)
         return True
 
     @asynccontextmanager
     async def consume(self, queue: WorkQueue, handler: Handler, *, concurrency: int) -> AsyncIterator[MemoryConsumer]:
-        place = self._queues[queue]
-        consumer = MemoryConsumer(handler, concurrency, place.dispatch)
-        place.consumers.append(consumer)
-        place.dispatch()
+        consumer = self._queues[queue].add_consumer(handler, concurrency)
         try:
             yield consumer
         finally:
-            place.consumers.remove(consumer)
-            await consumer.cancel()
+            await self._queues[queue].remove_consumer(consumer)
 
     async def waiting(self, queue: WorkQueue) -> int:
         return self._queues[queue].waiting
@@ -131,25 +132,25 @@ class MemoryBus:
         self._check_open()
         decoded = decode(encode_body(event))
         assert not isinstance(decoded, Command | Tick)
-        self._log.append(_LogRecord(self._next_index, self._clock.now(), decoded))
-        self._next_index += 1
+        self._log.append(_LogEntry(self._next_position, self._clock.now(), decoded))
+        self._next_position += 1
         for reader in self._readers:
             reader.set()
         for subscription in self._subscriptions:
-            if event.type in subscription[0]:
+            if event.type in subscription.types:
                 asyncio.get_running_loop().call_soon(self._notify, subscription, decoded)
 
-    def _notify(self, subscription: tuple[frozenset[str], Callable[[Event], None]], event: Event) -> None:
+    def _notify(self, subscription: _Subscription, event: Event) -> None:
         if subscription not in self._subscriptions:
-            return  # gone since
+            return  # it ended after the event was published
         try:
-            subscription[1](event)
+            subscription.on_event(event)
         except Exception:
-            log.exception("a listener failed on %s", event.type)
+            log.exception("a subscriber failed on %s", event.type)
 
     @asynccontextmanager
     async def subscribe(self, types: frozenset[str], on_event: Callable[[Event], None]) -> AsyncIterator[None]:
-        subscription = (types, on_event)
+        subscription = _Subscription(types, on_event)
         self._subscriptions.append(subscription)
         try:
             yield
@@ -157,65 +158,68 @@ class MemoryBus:
             self._subscriptions.remove(subscription)
 
     async def read(self, start: Start) -> AsyncGenerator[Logged]:
-        """A reader that falls a whole log behind is told so by CursorGone."""
-        place = self._index_after(start)
+        """A reader that is slower than the log is long gets CursorGone."""
+        position = self._first_position(start)
         appended = asyncio.Event()
         self._readers.add(appended)
         try:
             while True:
                 appended.clear()
                 self._check_open()
-                while place < self._next_index:
-                    oldest = self._next_index - len(self._log)
-                    if place < oldest:
-                        raise CursorGone(f"the log begins at {oldest}, after {place}")
-                    record = self._log[place - oldest]
-                    place += 1
-                    yield Logged(f"{self._epoch}.{record.place}", record.event)
+                while position < self._next_position:
+                    oldest = self._next_position - len(self._log)
+                    if position < oldest:
+                        raise CursorGone(f"the log starts at {oldest}, after {position}")
+                    entry = self._log[position - oldest]
+                    position += 1
+                    yield Logged(f"{self._epoch}.{entry.position}", entry.event)
                 await appended.wait()
         finally:
             self._readers.discard(appended)
 
-    def _index_after(self, start: Start) -> int:
-        oldest = self._next_index - len(self._log)
+    def _first_position(self, start: Start) -> int:
+        oldest = self._next_position - len(self._log)
         if not isinstance(start, After):
-            moment = whole_ms(start.moment)  # as the clock has it
-            return next((record.place for record in self._log if record.at >= moment), self._next_index)
-        epoch, _, place = start.cursor.rpartition(".")
-        if epoch != self._epoch or not place.isdecimal() or not oldest <= int(place) < self._next_index:
+            moment = whole_ms(start.moment)  # the clock has whole milliseconds too
+            return next((entry.position for entry in self._log if entry.at >= moment), self._next_position)
+        epoch, _, position = start.cursor.rpartition(".")
+        if epoch != self._epoch or not position.isdecimal() or not oldest <= int(position) < self._next_position:
             raise CursorGone(f"the log does not hold {start.cursor[:80]!r}")
-        return int(place) + 1
+        return int(position) + 1
 
     # -- dead letters
 
-    def _dead_letter(self, queue: WorkQueue, queued: QueuedMessage, reason: str) -> None:
+    def _dead_letter(self, queue: WorkQueue, message: QueuedMessage, reason: str) -> None:
         if queue is WorkQueue.DEAD:
-            log.warning("a dead letter cannot be handled either and is only kept: %s", reason)
+            log.warning("a dead letter could not be handled and is only kept: %s", reason)
             return
-        log.warning("a message of %s is dead: %s", queue, reason)
-        letter = DeadLetter(secrets.token_hex(8), queued.body, reason, queue.value, self._clock.now())
-        self._dead.append(letter)
-        work = self._queues[WorkQueue.DEAD]
-        if work.waiting >= MAX_DEAD:
-            work.drop_oldest()
-        work.put(QueuedMessage(queued.body, letter))
+        log.warning("a message of %s becomes a dead letter: %s", queue, reason)
+        letter = DeadLetter(secrets.token_hex(8), message.body, reason, queue.value, self._clock.now())
+        self._dead_letters.append(letter)
+        dead_queue = self._queues[WorkQueue.DEAD]
+        if dead_queue.waiting >= MAX_DEAD:
+            dead_queue.drop_oldest()
+        dead_queue.put(QueuedMessage(message.body, letter))
 
     async def dead_letters(self, limit: int) -> list[DeadLetter]:
-        return list(self._dead)[:limit]
+        return list(self._dead_letters)[:limit]
 
     async def redrive(self, letter_id: str) -> bool:
-        letter = next((letter for letter in self._dead if letter.id == letter_id), None)
+        letter = self._find_dead_letter(letter_id)
         if letter is None:
             return False
         self.inject(WorkQueue(letter.queue), letter.body)
-        self._dead.remove(letter)
+        self._dead_letters.remove(letter)
         return True
 
     async def drop(self, letter_id: str) -> bool:
-        letter = next((letter for letter in self._dead if letter.id == letter_id), None)
+        letter = self._find_dead_letter(letter_id)
         if letter is not None:
-            self._dead.remove(letter)
+            self._dead_letters.remove(letter)
         return letter is not None
+
+    def _find_dead_letter(self, letter_id: str) -> DeadLetter | None:
+        return next((letter for letter in self._dead_letters if letter.id == letter_id), None)
 
     def _check_open(self) -> None:
         if self._closed:

@@ -1,4 +1,4 @@
-"""A work queue within one process, and the workers on it."""
+"""A work queue within one process."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from common.domain.errors import Invalid
 
 @dataclass(slots=True, eq=False)
 class QueuedMessage:
-    """A message on its way; it is a `dead_letter` in the queue of the dead, and nowhere else."""
+    """A message in a queue; only the messages of `WorkQueue.DEAD` have a `dead_letter`."""
 
     body: bytes
     dead_letter: DeadLetter | None = None
@@ -26,15 +26,15 @@ class QueuedMessage:
 
 
 class MemoryConsumer:
-    """One consumer: a handler, and the tasks that run it."""
+    """A handler and the tasks that run it; `on_resume` is called when it takes messages again."""
 
-    def __init__(self, handler: Handler, concurrency: int, dispatch: Callable[[], None]) -> None:
+    def __init__(self, handler: Handler, concurrency: int, on_resume: Callable[[], None]) -> None:
         self.handler = handler
         self.tasks: set[asyncio.Task[tuple[Outcome, int]]] = set()
-        # not the sender's, whose log lines carry the id of another message
+        # The consumer's own context: the sender's context carries the image id of another message into the log lines.
         self.context = contextvars.copy_context()
         self._concurrency = concurrency
-        self._dispatch = dispatch
+        self._on_resume = on_resume
         self._paused = False
         self._stopped = False
 
@@ -51,7 +51,7 @@ class MemoryConsumer:
 
     async def resume(self) -> None:
         self._paused = False
-        self._dispatch()
+        self._on_resume()
 
     async def drain(self, timeout_s: float) -> bool:
         self._stopped = True
@@ -67,7 +67,7 @@ class MemoryConsumer:
 
 
 class MemoryQueue:
-    """First in, first out, to whichever worker has the least to do."""
+    """First in, first out; each message goes to the consumer with the fewest running handlers."""
 
     def __init__(
         self,
@@ -76,30 +76,40 @@ class MemoryQueue:
         dead_letter: Callable[[WorkQueue, QueuedMessage, str], None],
         retry_delays: Sequence[float],
     ) -> None:
-        self.consumers: list[MemoryConsumer] = []
+        self._consumers: list[MemoryConsumer] = []
         self._name = name
         self._dead_letter = dead_letter
         self._retry_delays = retry_delays
         self._ready: deque[QueuedMessage] = deque()
         self._delayed: set[asyncio.TimerHandle] = set()
         self._sequence = itertools.count()
-        # by key, what has come for a handler at work: the first parcel decides, all are settled with it
+        # The messages of each running handler, by deduplication key. The first message decides; all share its outcome.
         self._in_flight: dict[str, list[QueuedMessage]] = {}
 
     @property
     def waiting(self) -> int:
         return len(self._ready) + len(self._delayed)
 
-    def put(self, queued: QueuedMessage, delay_s: float = 0) -> None:
+    def add_consumer(self, handler: Handler, concurrency: int) -> MemoryConsumer:
+        consumer = MemoryConsumer(handler, concurrency, on_resume=self._dispatch)
+        self._consumers.append(consumer)
+        self._dispatch()
+        return consumer
+
+    async def remove_consumer(self, consumer: MemoryConsumer) -> None:
+        self._consumers.remove(consumer)
+        await consumer.cancel()
+
+    def put(self, message: QueuedMessage, delay_s: float = 0) -> None:
         if delay_s <= 0:
-            queued.sequence = next(self._sequence)
-            self._ready.append(queued)
-            self.dispatch()
+            message.sequence = next(self._sequence)
+            self._ready.append(message)
+            self._dispatch()
             return
 
         def deliver() -> None:
             self._delayed.discard(timer)
-            self.put(queued)
+            self.put(message)
 
         timer = asyncio.get_running_loop().call_later(delay_s, deliver)
         self._delayed.add(timer)
@@ -113,8 +123,8 @@ class MemoryQueue:
         self._delayed.clear()
         self._ready.clear()
 
-    def dispatch(self) -> None:
-        while self._ready and (free := [consumer for consumer in self.consumers if consumer.is_free]):
+    def _dispatch(self) -> None:
+        while self._ready and (free := [consumer for consumer in self._consumers if consumer.is_free]):
             queued = self._ready.popleft()
             try:
                 message = queued.dead_letter or parse_work_message(self._name, queued.body)
@@ -127,9 +137,9 @@ class MemoryQueue:
                 continue
             self._in_flight[key] = [queued]
             consumer = min(free, key=lambda consumer: consumer.in_flight)
-            # the next one's turn, should both have the same to do
-            self.consumers.remove(consumer)
-            self.consumers.append(consumer)
+            # Round robin: on a tie, the next message goes to another consumer.
+            self._consumers.remove(consumer)
+            self._consumers.append(consumer)
             run = run_handler(consumer.handler, message, failures=queued.failures, retry_delays=self._retry_delays)
             task = asyncio.create_task(run, context=consumer.context.copy())
             consumer.tasks.add(task)
@@ -137,18 +147,18 @@ class MemoryQueue:
 
     def _on_task_done(self, consumer: MemoryConsumer, key: str, task: asyncio.Task[tuple[Outcome, int]]) -> None:
         consumer.tasks.discard(task)
-        group = self._in_flight.pop(key)
+        messages = self._in_flight.pop(key)
         if task.cancelled():
-            # each at the place it had: several may come back, in any order
-            self._ready = deque(sorted([*group, *self._ready], key=lambda queued: queued.sequence))
+            # Restore the original order: several messages may be returned, in any order.
+            self._ready = deque(sorted([*messages, *self._ready], key=lambda message: message.sequence))
         else:
-            queued = group[0]
-            outcome, queued.failures = task.result()
+            first = messages[0]
+            outcome, first.failures = task.result()
             match outcome:
                 case Done():
                     pass
                 case Retry(after_s):
-                    self.put(queued, after_s)
+                    self.put(first, after_s)
                 case Reject(reason):
-                    self._dead_letter(self._name, queued, reason)
-        self.dispatch()
+                    self._dead_letter(self._name, first, reason)
+        self._dispatch()

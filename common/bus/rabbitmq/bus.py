@@ -1,8 +1,8 @@
-"""The port on RabbitMQ, put together: what is published, worked, listened to and read, each on its link.
+"""The bus on RabbitMQ, composed of three connections.
 
-publish link ── Publisher          two connections, for under a broker's alarm one that publishes is stopped
-consume link ── Worker, Listener, Letters
-read link    ── EventLog           opened by the first reader
+publish connection ── Publisher     separate, because in an alarm the broker blocks a connection that publishes
+consume connection ── RabbitConsumer, Subscriber, DeadLetterQueue
+read connection    ── EventLog      opened by the first reader
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ log = logging.getLogger(__name__)
 
 
 class RabbitBus:
-    """Made by `RabbitBus.open`."""
+    """Use `RabbitBus.open` to create one."""
 
     def __init__(
         self,
@@ -73,7 +73,7 @@ class RabbitBus:
         self._timeout_s = timeout_s
         self._start_task = start_task
         self._publish_connection, self._consume_connection = connection("publish"), connection("consume")
-        self._read_connection = connection("read", ends_when_misconfigured=False)  # by then the others were up
+        self._read_connection = connection("read", ends_when_misconfigured=False)  # the others were up before
         self._publisher = Publisher(self._publish_connection)
         self._dead_letter_queue = DeadLetterQueue(self._consume_connection, self._publisher)
         self._log = EventLog(self._read_connection)
@@ -96,14 +96,14 @@ class RabbitBus:
         log_bytes: int = 500_000_000,
         log_segment: int = 20_000_000,
     ) -> AsyncIterator[RabbitBus]:
-        """Connect, and stay connected until the end of the block.
+        """Connect, and reconnect until the end of the block.
 
-        Returns when the first attempt is over, one way or the other: a broker that cannot be reached yet is tried
-        again for as long as it takes, and `unready_reason` says so.
+        Yields after the first attempt, successful or not. An unreachable broker is retried without a limit, and
+        `unready_reason` reports it.
 
         Raises:
-            Misconfigured: credentials, virtual host, or a queue's arguments are not what they have to be. Where the
-                broker is only reached later, the block is cancelled and ends with this.
+            Misconfigured: the credentials, the virtual host or the arguments of a queue are wrong. If the broker is
+                reached only later, the block is cancelled and raises this.
         """
         _check(url)
         topology = Topology(tuple(retry_delays), log_age_s, log_bytes, log_segment)
@@ -137,14 +137,14 @@ class RabbitBus:
             self._publisher.unready_reason,
             self._consume_connection.unready_reason,
             reading,
-            *(one.unready_reason for one in self._consumers),
+            *(consumer.unready_reason for consumer in self._consumers),
         )
         return next(filter(None, parts), "")
 
     # -- publishing
 
     async def send(self, command: Command, *, delay_s: float = 0) -> None:
-        """A delay is that of the shortest retry queue that is not too short, else of the longest."""
+        """The delay is that of the shortest retry queue of at least `delay_s`, else of the longest."""
         route = ROUTES[WorkQueue(command.type)]
         exchange = self._topology.retry_exchange(delay_s) if delay_s > 0 else route.exchange
         await self._publisher.publish(exchange, route.key, amqp_message(command, encode_body(command)))
@@ -177,9 +177,9 @@ class RabbitBus:
                     headers |= dead_letter_headers(letter.reason, letter.queue, letter.died_at)
                 await self._publisher.publish(self._topology.retry_exchange(after_s), key, amqp_copy(delivery, headers))
             case Reject(reason) if queue is WorkQueue.DEAD:
-                log.warning("a dead letter cannot be handled either and is only kept: %s", reason)
+                log.warning("a dead letter could not be handled and is only kept: %s", reason)
             case Reject(reason):
-                log.warning("a message of %s is dead: %s", queue, reason)
+                log.warning("a message of %s becomes a dead letter: %s", queue, reason)
                 headers = dead_letter_headers(reason, queue.value, self._clock.now())
                 await self._publisher.publish(DEAD, key, amqp_copy(delivery, headers))
 
@@ -204,7 +204,7 @@ class RabbitBus:
                 yield consumer
             finally:
                 await consumer.cancel()
-        await consumer.requeue()
+        await consumer.requeue_cancelled()
 
     @asynccontextmanager
     async def subscribe(self, types: frozenset[str], on_event: Callable[[Event], None]) -> AsyncIterator[None]:
@@ -216,7 +216,7 @@ class RabbitBus:
 
     @asynccontextmanager
     async def _consuming(self, consumer: RabbitConsumer | Subscriber) -> AsyncIterator[None]:
-        """Keep it consuming inside, at work from the start if the broker can be reached."""
+        """Run the consumer during the block; if the broker is reachable, it is active before the block starts."""
         task = self._start_task(consumer.run())
         self._consumers.append(consumer)
         try:
@@ -235,11 +235,11 @@ class RabbitBus:
         return self._log.read(start)
 
     async def waiting(self, queue: WorkQueue) -> int:
-        """The retry queues are shared by all work, and are counted with the images, of which they hold most."""
+        """All work queues share the retry queues; they count for GENERATE, which fills most of them."""
         names = [ROUTES[queue].queue, *(self._topology.retry_queues() if queue is WorkQueue.GENERATE else ())]
         async with self._consume_connection.session() as session, deadline(self._timeout_s):
             declared = [await session.raw.queue_declare(name, passive=True) for name in names]
-        return sum(one.message_count or 0 for one in declared)
+        return sum(queue_ok.message_count or 0 for queue_ok in declared)
 
     # -- dead letters
 
@@ -256,8 +256,8 @@ class RabbitBus:
 def _check(url: str) -> None:
     try:
         parts = URL(url)
-        is_whole = bool(parts.host) and (parts.port is None or parts.port > 0)
+        is_complete = bool(parts.host) and (parts.port is None or parts.port > 0)
     except ValueError:
-        is_whole = False
-    if not is_whole:  # the URL itself is not shown: it holds a password
-        raise Misconfigured("BUS_URL: should be as amqp://user:password@host:5672/vhost", code="bad_setting")
+        is_complete = False
+    if not is_complete:  # the message omits the URL, which contains a password
+        raise Misconfigured("BUS_URL: the form is amqp://user:password@host:5672/vhost", code="bad_setting")

@@ -1,4 +1,4 @@
-"""Messages as AMQP carries them: the envelope in the body, its attributes mirrored into the properties."""
+"""Conversion between messages and AMQP: the envelope is the body, and the properties repeat its attributes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _QUEUE_NAMES: Final = {route.queue: queue.value for queue, route in ROUTES.items
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Delivery:
-    """A message as it was delivered, and the channel that alone can settle it."""
+    """A delivered message, and its channel: only this channel can acknowledge it."""
 
     message: AbstractIncomingMessage
     channel: RawChannel
@@ -50,22 +50,22 @@ class Delivery:
 
     @property
     def is_stale(self) -> bool:
-        """Its channel is gone: nothing can settle it, and the broker delivers it again."""
+        """Its channel is closed: it cannot be acknowledged, and the broker delivers it again."""
         return self.channel.is_closed
 
     async def ack(self, *, multiple: bool = False) -> None:
-        """Settle it, or leave it to the redelivery where the link was lost."""
+        """Acknowledge it; if the connection is lost, the broker delivers it again instead."""
         await self._settle("ack", self.channel.basic_ack(self._tag, multiple=multiple, wait=False))
 
     async def requeue(self) -> None:
-        await self._settle("return", self.channel.basic_nack(self._tag, requeue=True, wait=False))
+        await self._settle("requeue", self.channel.basic_nack(self._tag, requeue=True, wait=False))
 
     async def _settle(self, what: str, sending: Awaitable[None]) -> None:
         try:
             async with deadline(ACK_LIMIT_S):
                 await sending
         except BrokerUnavailable as error:
-            log.debug("the %s of %s is void, it will come again: %s", what, self._tag, error.reason)
+            log.debug("the %s of delivery %s failed, it will be redelivered: %s", what, self._tag, error.reason)
 
     @property
     def _tag(self) -> int:
@@ -73,7 +73,7 @@ class Delivery:
 
 
 def amqp_message(message: Message, body: bytes) -> AmqpMessage:
-    """A message of ours; `body` is its encoded form."""
+    """Build the AMQP message for `message`; `body` is its encoded form."""
     return AmqpMessage(
         body,
         content_type=CONTENT_TYPE,
@@ -88,26 +88,26 @@ def amqp_message(message: Message, body: bytes) -> AmqpMessage:
 
 
 def amqp_copy(delivery: Delivery, headers: Mapping[str, Any] | None = None) -> AmqpMessage:
-    """The same message once more, with what `headers` says of it now.
+    """Copy a delivered message in order to publish it again, with `headers` added.
 
-    The broker's own `x-` headers stay behind: copied, they would mislead it.
+    The broker's own `x-` headers are not copied, because the broker would take them for its own.
     """
-    came = delivery.message
+    original = delivery.message
     kept = {
         name: value
         for name, value in delivery.headers.items()
-        # pamqp reads kinds of value that it cannot write
+        # pamqp can read some value types that it cannot write
         if not name.startswith("x-") and name not in OUR_HEADERS and isinstance(value, str | int | float)
     }
     return AmqpMessage(
         delivery.body,
-        content_type=came.content_type or CONTENT_TYPE,
+        content_type=original.content_type or CONTENT_TYPE,
         delivery_mode=DeliveryMode.PERSISTENT,
-        message_id=came.message_id or str(uuid.uuid4()),  # aiormq finds a returned message by its id
-        type=came.type,
-        correlation_id=came.correlation_id,
-        app_id=came.app_id,
-        timestamp=came.timestamp,
+        message_id=original.message_id or str(uuid.uuid4()),  # aiormq matches returned messages by id
+        type=original.type,
+        correlation_id=original.correlation_id,
+        app_id=original.app_id,
+        timestamp=original.timestamp,
         headers={**kept, **(headers or {})},
     )
 
@@ -117,7 +117,7 @@ def dead_letter_headers(reason: str, queue: str, died_at: datetime | None) -> di
 
 
 def parse_dead_letter(delivery: Delivery) -> DeadLetter:
-    """Buried by us, with headers of our own; or by the broker, which writes `x-death`, the latest first."""
+    """Read the headers of a dead letter: ours if we published it, else the broker's `x-death`, latest first."""
     headers = delivery.headers
     if "reason" in headers:
         reason, queue = str(headers["reason"]), str(headers.get("queue", ""))
@@ -127,13 +127,13 @@ def parse_dead_letter(delivery: Delivery) -> DeadLetter:
         reason, queue = str(death.get("reason", "unknown")), str(death.get("queue", ""))
         died_at = _parse_time(death.get("time"))
     queue = _QUEUE_NAMES.get(queue, queue)
-    # both copies of a letter have the same id, and keep it however often they are read
-    told = f"{reason}\n{queue}\n{died_at}\n".encode()
-    return DeadLetter(hashlib.sha256(told + delivery.body).hexdigest()[:16], delivery.body, reason, queue, died_at)
+    # The id is derived from the content, so both copies of a dead letter have the same id, at each read.
+    content = f"{reason}\n{queue}\n{died_at}\n".encode()
+    return DeadLetter(hashlib.sha256(content + delivery.body).hexdigest()[:16], delivery.body, reason, queue, died_at)
 
 
 def expired_at(delivery: Delivery) -> datetime | None:
-    """When the broker last took it out of a queue where it waited: by the broker's clock, in whole seconds."""
+    """When the message last expired from a queue, by the broker's clock, in whole seconds."""
     return _parse_time(_last_death(delivery.headers).get("time"))
 
 
@@ -152,5 +152,5 @@ def _parse_time(value: Any) -> datetime | None:
 
 
 def _truncated(text: str) -> str:
-    """AMQP's short strings hold 255 bytes (0-9-1, 4.2.5.3); the whole is in the body."""
+    """AMQP short strings hold 255 bytes (0-9-1, 4.2.5.3); the body contains the full text."""
     return text.encode()[:255].decode(errors="ignore")

@@ -1,9 +1,10 @@
-"""A worker on a work queue: a channel that is reopened, and the jobs that outlive it.
+"""A consumer of a work queue, whose handlers keep running while its channel is reopened.
 
-    broker ──▶ take ──▶ job (a task of its own) ──▶ handler ──▶ settle: retry or dead-letter, confirmed, then ack
+    broker ──▶ callback ──▶ handler task ──▶ handler ──▶ settle: publish a retry or dead letter, confirmed, then ack
 
-The callback that the library runs only hands over: it is cancelled when the link drops, a job is not. When the link
-is back the broker delivers again what was not acked, and the delivery joins the job that is still at work.
+The library's callback only starts a handler task, because the callback is cancelled when the connection is lost and the
+handler must not be. After a reconnect the broker redelivers each message without an ack, and the new delivery is
+attached to the handler task that still runs.
 """
 
 from __future__ import annotations
@@ -30,27 +31,27 @@ from common.messages import Command, Tick
 
 log = logging.getLogger(__name__)
 
-SETTLE_RETRY_S: Final = 1.0  # between two tries to publish a retry or a dead letter
+SETTLE_RETRY_S: Final = 1.0  # between two attempts to publish a retry or a dead letter
 
 
 @dataclass(slots=True, eq=False)
 class HandlerTask:
-    """One handler at work, and every delivery that its outcome settles; the first one is republished if need be."""
+    """A running handler and all deliveries that its outcome settles; the first one is published again on a retry."""
 
     key: str
     message: Command | Tick | DeadLetter | Invalid
     deliveries: list[Delivery]
-    # the callback's: a trace that runs through it goes on in the job
+    # copied from the callback, so that a trace continues in the task
     context: contextvars.Context
     task: asyncio.Task[None] | None = None
 
 
-# How a message goes on: (delivery, outcome, failures) -> published, or Unavailable
+# Publishes a retry or a dead letter: (delivery, outcome, failures). Raises Unavailable.
 Republish = Callable[[Delivery, Retry | Reject, int], Awaitable[None]]
 
 
 class RabbitConsumer:
-    """`handler_tasks` are those of all workers of this queue in the process, by key."""
+    """`handler_tasks` is shared by all consumers of this queue in the process, by deduplication key."""
 
     def __init__(
         self,
@@ -72,11 +73,10 @@ class RabbitConsumer:
         self._handler_tasks = handler_tasks
         self._republish = republish
         self._retry_delays = retry_delays
-        self._own: set[HandlerTask] = set()
-        self._cancelled: list[HandlerTask] = []
-        self._pending: deque[HandlerTask] = (
-            deque()
-        )  # at most a prefetch: a link that came back brings more than is free
+        self._own_tasks: set[HandlerTask] = set()
+        self._cancelled_tasks: list[HandlerTask] = []
+        # At most one prefetch: after a reconnect more messages are redelivered than handlers may start.
+        self._pending: deque[HandlerTask] = deque()
         self._session: Session | None = None
         self._consumer_tag: str | None = None
         self._state_lock = asyncio.Lock()
@@ -85,7 +85,7 @@ class RabbitConsumer:
 
     @property
     def in_flight(self) -> int:
-        return len(self._own)
+        return len(self._own_tasks)
 
     async def run(self) -> None:
         """Consume until cancelled."""
@@ -102,23 +102,23 @@ class RabbitConsumer:
     async def drain(self, timeout_s: float) -> bool:
         self._drained = True
         await self._update_consuming()
-        tasks = [running.task for running in self._own if running.task is not None]
+        tasks = [handler_task.task for handler_task in self._own_tasks if handler_task.task is not None]
         if tasks:
             await asyncio.wait(tasks, timeout=timeout_s)
-        return not self._own
+        return not self._own_tasks
 
     async def cancel(self) -> None:
-        """Cancel what is in hand, unsettled: it goes back when the channel is closed."""
+        """Cancel the running handlers; their messages return to the queue when the channel is closed."""
         self._drained = True
-        self._cancelled = list(self._own)
-        tasks = [running.task for running in self._cancelled if running.task is not None]
+        self._cancelled_tasks = list(self._own_tasks)
+        tasks = [handler_task.task for handler_task in self._cancelled_tasks if handler_task.task is not None]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def requeue(self) -> None:
-        """What joined a cancelled job by another worker's channel: that one is not closed."""
-        for delivery in [delivery for running in self._cancelled for delivery in running.deliveries]:
+    async def requeue_cancelled(self) -> None:
+        """Return the deliveries of cancelled handlers that came by another consumer's channel, which stays open."""
+        for delivery in [delivery for handler_task in self._cancelled_tasks for delivery in handler_task.deliveries]:
             if not delivery.is_stale:
                 await delivery.requeue()
 
@@ -143,38 +143,36 @@ class RabbitConsumer:
     def _on_failure(self, error: BrokerUnavailable | Misconfigured, _: int) -> None:
         self.unready_reason = error_reason(error)
         self.attempted.set()
-        log.warning("%s cannot be consumed, trying again: %s", self._queue, self.unready_reason)
+        log.warning("%s cannot be consumed, retrying: %s", self._queue, self.unready_reason)
 
     @property
-    def _is_consuming(self) -> bool:
+    def _wants_messages(self) -> bool:
         return not self._paused and not self._drained
 
     async def _apply_state(self) -> None:
-        """Consume or not, as it should be."""
+        """Start or cancel the AMQP consumer."""
         async with self._state_lock:
             session = self._session
             if session is None or session.lost.is_set():
                 return
             async with deadline(self._connection.timeout_s):
-                if self._is_consuming and self._consumer_tag is None:
+                if self._wants_messages and self._consumer_tag is None:
                     queue = await session.channel.get_queue(ROUTES[self._queue].queue, ensure=False)
                     self._consumer_tag = await queue.consume(partial(self._on_message, session))
-                elif not self._is_consuming and self._consumer_tag is not None:
+                elif not self._wants_messages and self._consumer_tag is not None:
                     tag, self._consumer_tag = self._consumer_tag, None
                     await session.raw.basic_cancel(tag)
 
     async def _update_consuming(self) -> None:
         try:
             await self._apply_state()
-        except (
-            BrokerUnavailable
-        ) as error:  # the channel is gone, and with it the consumer: the next one will be as it should
-            log.debug("%s: the consumer could not be switched: %s", self._queue, error.reason)
-        while self._pending and not self._is_consuming:
+        except BrokerUnavailable as error:  # the channel is lost; the state is applied to the next one
+            log.debug("%s: cannot start or cancel the consumer: %s", self._queue, error.reason)
+        while self._pending and not self._wants_messages:
             for delivery in self._pending.popleft().deliveries:
                 await delivery.requeue()
 
-    # -- jobs
+    # -- handler tasks
 
     async def _on_message(self, session: Session, incoming: AbstractIncomingMessage) -> None:
         delivery = Delivery(incoming, session.raw)
@@ -187,11 +185,11 @@ class RabbitConsumer:
         self._pending.append(HandlerTask(key, message, [delivery], contextvars.copy_context()))
         self._start_pending()
 
-    async def _attach(self, running: HandlerTask, delivery: Delivery) -> None:
-        log.debug("%s %s is still in hand", self._queue, running.key)
-        if all(other.is_stale for other in running.deliveries):
-            running.deliveries.append(delivery)
-        else:  # the other brings the order back should this process die; both would take two of the prefetch
+    async def _attach(self, handler_task: HandlerTask, delivery: Delivery) -> None:
+        log.debug("%s %s is still in progress", self._queue, handler_task.key)
+        if all(other.is_stale for other in handler_task.deliveries):
+            handler_task.deliveries.append(delivery)
+        else:  # one unacknowledged delivery is enough if this process dies; two would use two of the prefetch
             await delivery.ack()
 
     def _parse(self, delivery: Delivery) -> Command | Tick | DeadLetter | Invalid:
@@ -205,53 +203,55 @@ class RabbitConsumer:
         return message.model_copy(update={"time": fired_at}) if fired_at else message
 
     def _start_pending(self) -> None:
-        while self._is_consuming and self._pending and len(self._own) < self._concurrency:
-            running = self._pending.popleft()
-            if running.deliveries[0].is_stale:
-                continue  # it comes again
-            existing = self._handler_tasks.get(running.key)
+        while self._wants_messages and self._pending and len(self._own_tasks) < self._concurrency:
+            handler_task = self._pending.popleft()
+            if handler_task.deliveries[0].is_stale:
+                continue  # it will be redelivered
+            existing = self._handler_tasks.get(handler_task.key)
             if existing is not None:
-                existing.deliveries += running.deliveries
+                existing.deliveries += handler_task.deliveries
                 continue
-            self._handler_tasks[running.key] = running
-            self._own.add(running)
-            running.task = asyncio.create_task(self._run(running), context=running.context)
-            running.task.add_done_callback(partial(self._on_task_done, running))
+            self._handler_tasks[handler_task.key] = handler_task
+            self._own_tasks.add(handler_task)
+            handler_task.task = asyncio.create_task(self._run(handler_task), context=handler_task.context)
+            handler_task.task.add_done_callback(partial(self._on_task_done, handler_task))
 
-    async def _run(self, running: HandlerTask) -> None:
+    async def _run(self, handler_task: HandlerTask) -> None:
         try:
-            outcome, failures = await self._run_handler(running)
-            await self._settle(running, outcome, failures)
-        except Exception:  # the top of a unit of work
-            log.exception("%s %s could not be settled and goes back", self._queue, running.key)
+            outcome, failures = await self._run_handler(handler_task)
+            await self._settle(handler_task, outcome, failures)
+        except Exception:
+            log.exception("%s %s could not be settled and is requeued", self._queue, handler_task.key)
             await asyncio.sleep(SETTLE_RETRY_S)
-            self._handler_tasks.pop(running.key, None)
-            for delivery in running.deliveries:
+            self._handler_tasks.pop(handler_task.key, None)
+            for delivery in handler_task.deliveries:
                 await delivery.requeue()
 
-    async def _run_handler(self, running: HandlerTask) -> tuple[Outcome, int]:
-        if isinstance(running.message, Invalid):
-            return Reject(running.message.detail), 0
-        failures = running.deliveries[0].failures
-        return await run_handler(self._handler, running.message, failures=failures, retry_delays=self._retry_delays)
+    async def _run_handler(self, handler_task: HandlerTask) -> tuple[Outcome, int]:
+        if isinstance(handler_task.message, Invalid):
+            return Reject(handler_task.message.detail), 0
+        failures = handler_task.deliveries[0].failures
+        return await run_handler(
+            self._handler, handler_task.message, failures=failures, retry_delays=self._retry_delays
+        )
 
-    async def _settle(self, running: HandlerTask, outcome: Outcome, failures: int) -> None:
-        """Published again before it is acked: a crash in between repeats it, and loses nothing."""
+    async def _settle(self, handler_task: HandlerTask, outcome: Outcome, failures: int) -> None:
+        """Publish the retry or dead letter, then acknowledge: a crash between the two repeats the message."""
         while not isinstance(outcome, Done):
             try:
-                await self._republish(running.deliveries[0], outcome, failures)
+                await self._republish(handler_task.deliveries[0], outcome, failures)
                 break
             except Unavailable as error:
-                if all(delivery.is_stale for delivery in running.deliveries):
-                    return  # it comes again, and is handled again
-                log.warning("%s %s stays in hand: %s", self._queue, running.key, error.detail)
+                if all(delivery.is_stale for delivery in handler_task.deliveries):
+                    return  # it will be redelivered and handled again
+                log.warning("%s %s stays unacknowledged: %s", self._queue, handler_task.key, error.detail)
                 await asyncio.sleep(SETTLE_RETRY_S)
-        self._handler_tasks.pop(running.key, None)  # first: what comes from now on is not settled by this
-        for delivery in running.deliveries:
+        self._handler_tasks.pop(handler_task.key, None)  # before the acks: a later delivery needs a handler of its own
+        for delivery in handler_task.deliveries:
             await delivery.ack()
 
-    def _on_task_done(self, running: HandlerTask, _: asyncio.Task[None]) -> None:
-        if self._handler_tasks.get(running.key) is running:
-            del self._handler_tasks[running.key]
-        self._own.discard(running)
+    def _on_task_done(self, handler_task: HandlerTask, _: asyncio.Task[None]) -> None:
+        if self._handler_tasks.get(handler_task.key) is handler_task:
+            del self._handler_tasks[handler_task.key]
+        self._own_tasks.discard(handler_task)
         self._start_pending()

@@ -1,4 +1,4 @@
-"""The dead letters as people see them: read without being taken, put back, or forgotten."""
+"""The queue of dead letters, which operators list, redrive and drop."""
 
 from __future__ import annotations
 
@@ -20,14 +20,15 @@ from common.bus.rabbitmq.topology import DEAD_QUEUE, ROUTES
 
 log = logging.getLogger(__name__)
 
-FETCH_LIMIT: Final = 10_000  # letters held at once, some 100 MB at worst; past it people see a part
+FETCH_LIMIT: Final = 10_000  # dead letters in memory at once, at most about 100 MB; above it the list is incomplete
 _LONG_AGO: Final = datetime.min.replace(tzinfo=UTC)
 
 
 class DeadLetterQueue:
-    """All are fetched and not settled, so they go back when the channel is closed; meanwhile another sees none.
+    """Each call fetches all messages without an acknowledgement, so they return when the channel is closed.
 
-    All, because a quorum queue puts what comes back behind what came back before: a part would change the order.
+    Meanwhile another caller sees none. All are fetched because a quorum queue puts a returned message behind those
+    that were returned before: if only some were fetched, the order would change.
     """
 
     def __init__(self, connection: BrokerConnection, publisher: Publisher) -> None:
@@ -43,7 +44,7 @@ class DeadLetterQueue:
             for letter, delivery in fetched:
                 if letter.id == letter_id:
                     exchange, key = _origin(letter)
-                    # there, then gone from here: a crash in between repeats it
+                    # publish, then acknowledge: a crash between the two repeats the message
                     await self._publisher.publish(exchange, key, amqp_copy(delivery))
                     await delivery.ack()
                     return True
@@ -68,11 +69,11 @@ class DeadLetterQueue:
                     break
                 delivery = Delivery(IncomingMessage(raw), session.raw)
                 fetched.append((parse_dead_letter(delivery), delivery))
-            yield sorted(fetched, key=lambda each: each[0].died_at or _LONG_AGO)
+            yield sorted(fetched, key=lambda pair: pair[0].died_at or _LONG_AGO)
 
 
 def _origin(letter: DeadLetter) -> tuple[str, str]:
     if letter.queue in set(WorkQueue):
         route = ROUTES[WorkQueue(letter.queue)]
         return route.exchange, route.key
-    return "", letter.queue  # a queue of someone else's, by the default exchange
+    return "", letter.queue  # a queue of another system, by the default exchange

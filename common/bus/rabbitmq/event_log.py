@@ -1,7 +1,8 @@
-"""The event log: a stream, read from any offset by any number of readers, each on a channel of its own.
+"""The event log: a RabbitMQ stream with any number of readers, each with its own channel and offset.
 
-Offsets skip, one past the end delivers nothing, and one before the beginning starts later, all without an error
-(RabbitMQ 3.10 to 4.3). So a cursor is an offset and the id of its event; it is read inclusively, and verified.
+Offsets are not contiguous. An offset past the end delivers nothing, and one before the beginning starts at the
+beginning, both without an error (RabbitMQ 3.10 to 4.3). So a cursor contains an offset and the id of its event; reading
+starts at this event, and the id is verified.
 """
 
 from __future__ import annotations
@@ -30,15 +31,15 @@ from common.messages import Event
 log = logging.getLogger(__name__)
 
 PREFETCH: Final = 500
-ACK_EVERY: Final = 100  # acks only move the credit; the rest of the prefetch bridges the way there and back
-ALIVE_CHECK_S: Final = 10.0  # at the log's end: is the stream still there, and this channel
-MARGIN: Final = timedelta(seconds=5)  # the broker's clock and ours; it finds a moment to the second
+ACK_EVERY: Final = 100  # on a stream an ack only grants credit; the rest of the prefetch covers the round trip
+ALIVE_CHECK_S: Final = 10.0  # at the end of the log: check that the stream and this channel still exist
+MARGIN: Final = timedelta(seconds=5)  # the clocks of broker and process differ; the broker searches by second
 MAX_OFFSET: Final = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
 class _LogPosition:
-    """The last event handled; `unreadable` ones after it broke the link, and are passed over."""
+    """The last event that was read; the `unreadable` events after it broke the connection and are skipped."""
 
     offset: int
     event_id: str
@@ -47,7 +48,7 @@ class _LogPosition:
 
 @dataclass(frozen=True, slots=True)
 class _StreamEntry:
-    """`event_id` is the event's id, as far as one can be made out."""
+    """`event_id` is the id of the event, or the AMQP message id if the event cannot be read."""
 
     offset: int
     event_id: str
@@ -55,7 +56,7 @@ class _StreamEntry:
 
 
 class EventLog:
-    """Reads on a connection of its own, so that a slow reader holds up no work."""
+    """Has its own connection, so that a slow reader does not delay other consumers."""
 
     def __init__(self, connection: BrokerConnection) -> None:
         self._connection = connection
@@ -66,20 +67,16 @@ class EventLog:
         return self._connection.unready_reason or self._failure
 
     async def read(self, start: Start) -> AsyncGenerator[Logged]:
-        """
+        """Read from `start` on, and reconnect until the caller stops.
+
         Raises:
-            CursorGone: the log does not hold the event that the cursor names.
+            CursorGone: the log does not hold the event of the cursor.
         """
         position = _parse_cursor(start.cursor) if isinstance(start, After) else None
         failures, last_prepared = 0, 0
         while True:
             try:
-                await self._connection.wait_until_up()
-                if (
-                    self._connection.preparations == last_prepared
-                ):  # the channel was lost, not the link: the stream may be missing
-                    await self._connection.repair()
-                last_prepared = self._connection.preparations
+                last_prepared = await self._connection.wait_until_up(last_prepared=last_prepared)
                 async with (
                     self._connection.session() as session,
                     aclosing(self._entries(session, start, position)) as entries,
@@ -92,14 +89,14 @@ class EventLog:
             except (BrokerUnavailable, Misconfigured) as error:
                 position = _skip_unreadable(position, error)
                 self._failure = error_reason(error)
-                log.warning("the event log cannot be read, trying again: %s", self._failure)
+                log.warning("the event log cannot be read, retrying: %s", self._failure)
             await asyncio.sleep(min(FIRST_PAUSE_S * 2**failures, LONGEST_PAUSE_S))
             failures += 1
 
     async def _entries(
         self, session: Session, start: Start, position: _LogPosition | None
     ) -> AsyncGenerator[_StreamEntry]:
-        """What follows the place, until the link is lost."""
+        """The events after the position, until the connection is lost."""
         consumer = _StreamConsumer(session, timeout_s=self._connection.timeout_s)
         await consumer.consume(_offset(start, position))
         self._failure = ""
@@ -109,20 +106,20 @@ class EventLog:
             last_offset = position.offset
         while True:
             entry = await consumer.next()
-            if entry.offset > last_offset:  # never twice
+            if entry.offset > last_offset:  # skips what was delivered before
                 last_offset = entry.offset
                 yield entry
 
     async def _verify(self, consumer: _StreamConsumer, position: _LogPosition) -> None:
-        # what is there is delivered in some 10 ms; a false alarm costs a client no more than a new look at its history
+        # An existing event is delivered in about 10 ms. A false alarm only makes a client fetch its history again.
         found = await consumer.first(timeout_s=self._connection.timeout_s)
         if found is None or (found.offset, found.event_id) != (position.offset, position.event_id):
-            found_text = "nothing" if found is None else f"{found.offset}.{found.event_id}"
-            raise CursorGone(f"the log does not hold {position.offset}.{position.event_id[:80]}, there is {found_text}")
+            actual = "nothing" if found is None else f"{found.offset}.{found.event_id}"
+            raise CursorGone(f"the log does not hold {position.offset}.{position.event_id[:80]}, it holds {actual}")
 
 
 class _StreamConsumer:
-    """The deliveries of one consumer; how many wait here is bounded by the prefetch."""
+    """A consumer of the stream; the prefetch limits how many deliveries it buffers."""
 
     def __init__(self, session: Session, *, timeout_s: float) -> None:
         self._session = session
@@ -137,7 +134,7 @@ class _StreamConsumer:
             await self._session.raw.basic_consume(LOG_QUEUE, self._on_message, arguments={"x-stream-offset": offset})
 
     async def first(self, *, timeout_s: float) -> _StreamEntry | None:
-        """None if nothing comes, though the stream answers."""
+        """The first entry; None if nothing arrives in time although the stream exists."""
         try:
             async with asyncio.timeout(timeout_s):
                 return await self._next()
@@ -156,7 +153,7 @@ class _StreamConsumer:
     async def _next(self) -> _StreamEntry:
         delivery = await self._deliveries.get()
         if delivery is None:
-            raise BrokerUnavailable("the link to the event log was lost") from self._session.reason
+            raise BrokerUnavailable("the connection to the event log was lost") from self._session.reason
         self._unacked += 1
         if self._unacked == ACK_EVERY:
             self._unacked = 0
@@ -175,22 +172,22 @@ class _StreamConsumer:
 
 def _parse_cursor(cursor: str) -> _LogPosition:
     offset, _, event_id = cursor.partition(".")
-    # isdecimal alone would take digits of other scripts, and int() thousands of them
+    # isdecimal() alone accepts digits of other scripts, and int() thousands of digits
     if not (offset.isascii() and offset.isdecimal() and len(offset) < 20 and event_id and int(offset) <= MAX_OFFSET):
-        raise CursorGone(f"the log has no place {cursor[:80]!r}")
+        raise CursorGone(f"the log has no position {cursor[:80]!r}")
     return _LogPosition(int(offset), event_id)
 
 
 def _offset(start: Start, position: _LogPosition | None) -> Any:
     if position is not None:
         return position.offset + (position.unreadable + 1 if position.unreadable else 0)
-    assert isinstance(start, Since)  # a cursor always has a place
+    assert isinstance(start, Since)  # a cursor always has a position
     return start.moment - MARGIN
 
 
 def _skip_unreadable(position: _LogPosition | None, error: BrokerUnavailable | Misconfigured) -> _LogPosition | None:
-    """An event whose frame cannot be decoded breaks the link each time it is read: pass over it."""
+    """Skip an event whose frame cannot be decoded, because it breaks the connection each time it is read."""
     if position is None or not isinstance(error.__cause__, InvalidFrameError):
         return position
-    log.error("the event after %s cannot be decoded and is passed over: %s", position.offset, error.__cause__)
+    log.error("skipped an event after %s that cannot be decoded: %s", position.offset, error.__cause__)
     return _LogPosition(position.offset, position.event_id, position.unreadable + 1)

@@ -1,12 +1,15 @@
-"""One confirmed channel for all that this process publishes; any number of messages may be under way on it.
+"""The publisher of this process: one channel with publisher confirms, for any number of messages at once.
 
-Each ends in one of three ways: confirmed (it returns), `Unavailable` (the broker does not have it), `Unconfirmed`.
+Each message has one of three outcomes: confirmed (`publish` returns), `Unavailable` (the broker does not have it) or
+`Unconfirmed`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Final
 
 from aio_pika.abc import AbstractExchange
@@ -21,12 +24,12 @@ from common.domain.errors import Misconfigured, Unavailable, Unconfirmed
 log = logging.getLogger(__name__)
 
 BLOCKED_CHECK_S: Final = 1.0
-# The broker kept silent on a message this long ago at most: after that it may be well, and only unasked.
+# After a missing confirm the publisher is unready for this long. Later the broker may be well: nothing was published.
 SILENCE_S: Final = 30.0
 
 
 class Publisher:
-    """Publishes on a link of its own: under a broker's alarm one that publishes is stopped, acks and all."""
+    """Needs its own connection: in an alarm the broker blocks a connection that publishes, its acks included."""
 
     def __init__(self, connection: BrokerConnection) -> None:
         self._connection = connection
@@ -52,47 +55,50 @@ class Publisher:
         await self._connection.run_sessions(self._use_session, self._on_failure, confirms=True)
 
     async def publish(self, exchange: str, key: str, message: AmqpMessage) -> None:
-        """Returns once the broker has it for good.
+        """Publish a message; returns once the broker has confirmed it.
 
         Raises:
             Unavailable: not connected in time, refused by a full queue, or no queue is bound.
-            Unconfirmed: the link was lost, or the broker kept silent.
+            Unconfirmed: the connection was lost, or the broker did not confirm in time.
         """
-        name = message.message_id or ""
         sent = False
         before = cancel_requests()
         try:
-            async with asyncio.timeout(self._connection.timeout_s):
-                # aiormq tells which message was returned by its id: two of one id at once could be mixed up
-                while (other := self._in_flight.get(name)) is not None:
-                    await asyncio.wait([other])
-                self._in_flight[name] = done = asyncio.get_running_loop().create_future()
-                try:
-                    while not sent:
-                        session, target = await self._session_and_exchange(exchange)
-                        sent = True
-                        try:
-                            await target.publish(message, key, mandatory=True)
-                        except ChannelInvalidStateError:  # raised before anything is written
-                            sent = False
-                            session.lose(None)
-                finally:
-                    del self._in_flight[name]
-                    done.set_result(None)
+            async with asyncio.timeout(self._connection.timeout_s), self._one_at_a_time(message.message_id or ""):
+                while not sent:
+                    session, target = await self._session_and_exchange(exchange)
+                    sent = True
+                    try:
+                        await target.publish(message, key, mandatory=True)
+                    except ChannelInvalidStateError:  # raised before anything is written
+                        sent = False
+                        session.lose(None)
         except TimeoutError:
             raise self._timeout_error(sent=sent, what=f"{exchange} {key}") from None
         except asyncio.CancelledError:
             if cancel_requests() > before:
                 raise
-            raise Unconfirmed("bus", "the link was lost") from None
+            raise Unconfirmed("bus", "the connection was lost") from None
         except PublishError as error:
             await self._repair()
             raise BrokerUnavailable(f"no queue is bound to {exchange} for {key!r}") from error
         except DeliveryError as error:
-            raise QueueFull(f"a queue behind {exchange or key} refuses the message, it may be full") from error
+            raise QueueFull(f"a queue behind {exchange or key} refused the message, it may be full") from error
         except CONNECTION_EXCEPTIONS as error:
             raise Unconfirmed("bus", describe_error(error)) from error
         self._silent_at = None
+
+    @asynccontextmanager
+    async def _one_at_a_time(self, message_id: str) -> AsyncIterator[None]:
+        """aiormq finds a returned message by its id, so two messages in flight with one id could be mixed up."""
+        while (other := self._in_flight.get(message_id)) is not None:
+            await asyncio.wait([other])
+        self._in_flight[message_id] = done = asyncio.get_running_loop().create_future()
+        try:
+            yield
+        finally:
+            del self._in_flight[message_id]
+            done.set_result(None)
 
     def _timeout_error(self, *, sent: bool, what: str) -> Unavailable:
         if not sent:
@@ -122,7 +128,7 @@ class Publisher:
         finally:
             self._forget_session(session)
             self._blocked = False
-        if session.reason is not None:  # of what was under way the outcome is unknown
+        if session.reason is not None:  # the outcome of the messages in flight is unknown
             log.warning("the channel to publish on was closed: %s", describe_error(session.reason))
 
     def _on_failure(self, error: BrokerUnavailable | Misconfigured, _: int) -> None:
@@ -131,7 +137,7 @@ class Publisher:
     async def _check_alarm(self) -> None:
         was_blocked, self._blocked = self._blocked, await self._connection.is_blocked()
         if was_blocked and not self._blocked:
-            self._silent_at = None  # that was why
+            self._silent_at = None  # the alarm explains the missing confirm
 
     def _forget_session(self, session: Session | None) -> None:
         if session is self._session:
@@ -142,8 +148,8 @@ class Publisher:
         try:
             await self._connection.repair()
         except (BrokerUnavailable, Misconfigured) as error:
-            log.warning("what is missing cannot be declared: %s", error_reason(error))
+            log.warning("a missing exchange or queue cannot be declared: %s", error_reason(error))
 
 
 class QueueFull(BrokerUnavailable):
-    """A queue was full and says so: of the timers' waiting queues that is no failure."""
+    """A full queue refused the message; for the waiting queue of a timer this is not a failure."""

@@ -1,4 +1,4 @@
-"""A listener: a queue of this process's own, bound to a few types of event."""
+"""A subscriber: a queue for this process only, bound to some event types."""
 
 from __future__ import annotations
 
@@ -24,28 +24,28 @@ PREFETCH: Final = 100
 
 
 class Subscriber:
-    """`on_event` is called in the order of the events; one that raises has heard it."""
+    """Calls `on_event` in the order of the events; an event is acknowledged even if `on_event` raises."""
 
     def __init__(self, queue: QueueSpec, on_event: Callable[[Event], None], *, connection: BrokerConnection) -> None:
-        self.unready_reason = "not listening yet"
+        self.unready_reason = "not subscribed yet"
         self.attempted = asyncio.Event()
         self._queue = queue
         self._on_event = on_event
         self._connection = connection
 
     async def run(self) -> None:
-        """Listen until cancelled."""
+        """Consume until cancelled."""
         await self._connection.run_sessions(self._use_session, self._on_failure)
 
     async def delete_queue(self) -> None:
-        """Delete the queue, if the broker can be reached now; it expires anyway."""
+        """Delete the queue if the broker is reachable; otherwise it expires."""
         if self._connection.unready_reason:
             return
         try:
             async with self._connection.session() as session, deadline(self._connection.timeout_s):
                 await session.raw.queue_delete(self._queue.name)
         except BrokerUnavailable as error:
-            log.debug("%s is left to expire: %s", self._queue.name, error.reason)
+            log.debug("%s is not deleted and will expire: %s", self._queue.name, error.reason)
 
     async def _use_session(self, session: Session, reset_backoff: ResetBackoff) -> None:
         await self._consume(session)
@@ -53,7 +53,7 @@ class Subscriber:
         self.attempted.set()
         reset_backoff()
         await session.lost.wait()
-        self.unready_reason = "the listener was lost"
+        self.unready_reason = "the subscriber lost its channel"
 
     async def _consume(self, session: Session) -> None:
         async with deadline(self._connection.timeout_s):
@@ -65,7 +65,7 @@ class Subscriber:
     def _on_failure(self, error: BrokerUnavailable | Misconfigured, _: int) -> None:
         self.unready_reason = error_reason(error)
         self.attempted.set()
-        log.warning("%s cannot be consumed, trying again: %s", self._queue.name, self.unready_reason)
+        log.warning("%s cannot be consumed, retrying: %s", self._queue.name, self.unready_reason)
 
     async def _on_message(self, session: Session, message: AbstractIncomingMessage) -> None:
         delivery = Delivery(message, session.raw)
@@ -74,5 +74,5 @@ class Subscriber:
             try:
                 self._on_event(event)
             except Exception:  # the top of a unit of work
-                log.exception("a listener failed on %s", event.type)
+                log.exception("a subscriber failed on %s", event.type)
         await delivery.ack()
