@@ -57,9 +57,8 @@ class Session:
 
 ResetBackoff = Callable[[], None]
 UseSession = Callable[[Session, ResetBackoff], Awaitable[None]]
-OnFailure = Callable[
-    [BrokerUnavailable | Misconfigured, int], None
-]  # the error, and how many attempts failed before it
+# Called with the error and the number of failed attempts before it.
+OnFailure = Callable[[BrokerUnavailable | Misconfigured, int], None]
 
 
 class BrokerConnection:
@@ -196,9 +195,8 @@ class BrokerConnection:
             except InvalidFrameError as error:
                 # aiormq 7.2.4 hides the reason: the broker answered Connection.Open with Connection.Close
                 vhost = self._url.path.removeprefix("/") or "/"
-                detail = (
-                    f"BUS_URL: the broker at {address} has no virtual host {vhost!r} for the user {self._url.user!r}"
-                )
+                user = self._url.user
+                detail = f"BUS_URL: the broker at {address} has no virtual host {vhost!r} for the user {user!r}"
                 raise Misconfigured(detail, code="bad_broker") from error
 
     async def _run_prepare(self, connection: AbstractConnection) -> None:
