@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TypeVar
 
+from common.application.intake import Intake
 from common.application.outbox import Outbox
 from common.domain.errors import Unavailable
 from common.domain.images import Image, Lease
@@ -30,6 +31,7 @@ class GenerationContext:
     """All that painting needs; one for each process."""
 
     store: Store
+    intake: Intake
     outbox: Outbox
     media: Media
     inference: InferenceClient

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from functools import partial
 
-from common.application.quota_store import QuotaBook
+from common.application.intake import image_from_command
 from common.bus.port import Done, Outcome, Reject, Retry
 from common.domain import images, transitions
 from common.domain.errors import (
@@ -28,8 +28,8 @@ from common.domain.errors import (
     Unavailable,
 )
 from common.domain.images import Failure, Format, Image, Picture
-from common.domain.owners import owner_name, scoped
-from common.domain.requests import GenerationRequest, new_image
+from common.domain.owners import scoped
+from common.domain.requests import GenerationRequest
 from common.messages import GenerateImage
 from common.runtime import metrics
 from common.runtime.logs import about
@@ -83,29 +83,12 @@ async def _claimed(command: GenerateImage, context: GenerationContext) -> Image:
 
 
 async def _record(command: GenerateImage, request: GenerationRequest, context: GenerationContext) -> None:
-    """Put another service's order on record, once. Its publisher is believed about the owner."""
-    if not command.owner:
-        raise Invalid("an order names its owner", code="owner_missing")
-    owner = owner_name(command.owner)
-    now = context.clock.now()
-    if now - command.time > timedelta(seconds=context.settings.tombstone_age):
-        raise Invalid("the order is too old to know whether it was deleted", code="order_expired")
-    book = QuotaBook(
-        kind="orders", limit=context.settings.publisher_requests_per_hour, store=context.store, clock=context.clock
-    )
-    await persist(lambda: book.enter(scoped(owner, command.source), command.id))
-    image = new_image(
-        request,
-        image_id=command.id,
-        owner=owner,
-        source=command.source,
-        now=now,
-        traceparent=command.traceparent,
-    ).model_copy(update={"sent_at": now})
+    """Put another service's request on record, once."""
+    image = image_from_command(command, request, now=context.clock.now(), max_age_s=context.settings.tombstone_age)
     try:
-        await persist(lambda: context.store.insert(image))
+        await persist(lambda: context.intake.record(image, quota_key=scoped(image.owner, image.source)))
     except Duplicate:
-        log.info("the order came twice; it is on record")
+        log.info("the command was delivered twice; its image is on record")
 
 
 async def _not_for_us(image_id: str, invalid: InvalidTransition, context: GenerationContext) -> Outcome:

@@ -10,6 +10,8 @@ import socket
 
 import aiohttp
 
+from common.application.intake import Intake
+from common.application.quota_store import QuotaBook
 from common.application.resources import Resources
 from common.application.write_behind import WriteBehind
 from common.bus.port import Bus, Consumer, DeadLetter, Done, Outcome, WorkQueue
@@ -45,8 +47,15 @@ async def run_generator(
             reachable=inference.capabilities.reachable,
         )
         write_behind = WriteBehind(resources.store)
+        publisher_quota = QuotaBook(
+            kind="orders",
+            limit=settings.publisher_requests_per_hour,
+            store=resources.store,
+            clock=resources.clock,
+        )
         context = GenerationContext(
             store=resources.store,
+            intake=Intake(publisher_quota, resources.store),
             outbox=resources.outbox(settings, source=SOURCE, write_behind=write_behind),
             media=resources.media,
             inference=inference,
