@@ -150,11 +150,11 @@ def watch(plan: Plan) -> None:
         await asyncio.sleep(0)  # let it leave: `after` is when the broker may have it
         plan.reach("after", "ack")
 
-    client = worker.InferenceClient  # type: ignore[attr-defined] # where it is looked up, not where it lives
+    client = worker.connect_inference  # type: ignore[attr-defined] # where it is looked up, not where it lives
     replaced: list[tuple[Any, str, Any]] = [
         (standalone, "opened", watched),
         (embedded, "opened", watched),
-        (worker, "InferenceClient", inference),
+        (worker, "connect_inference", inference),
         (Delivery, "ack", watched_ack),
     ]
     for place, name, value in replaced:

@@ -16,8 +16,8 @@ from common.bus.port import Since
 from common.domain.errors import BadImage
 from common.runtime.clock import ManualClock
 from services.generator import progress
-from services.generator.pictures import preview_of
-from services.generator.progress import ProgressTeller
+from services.generator.pictures import make_preview
+from services.generator.progress import ProgressPublisher
 from tests.inference_double import completed, events, picture, preview
 from tests.making import an_image, an_outbox
 from tests.unit.generator.test_generate import bench
@@ -118,10 +118,10 @@ async def test_previews_can_be_switched_off(tmp_path):
 async def a_teller(bus, clock):
     """A teller at work, and a way to wait for what it tells of a step."""
     outbox = an_outbox(bus, None, clock)
-    teller = ProgressTeller(an_image(), outbox, clock)
+    teller = ProgressPublisher(an_image(), outbox, clock)
 
     async def told(step):
-        teller.step(step, 9)
+        teller.on_progress(step, 9)
         async for entry in bus.read(Since(clock.now() - timedelta(hours=1))):
             if entry.event.data.step == step:
                 return entry.event.data
@@ -138,11 +138,11 @@ async def test_of_many_previews_the_newest_is_told_once_a_second(monkeypatch):
     clock = ManualClock()
     red, green, blue = (encoded_colour(colour) for colour in ("red", "green", "blue"))
     async with MemoryBus(clock=clock) as bus, a_teller(bus, clock) as (teller, told):
-        teller.preview(red)
+        teller.on_preview(red)
         first = await told(1)
-        teller.preview(green)
+        teller.on_preview(green)
         too_soon = await told(2)
-        teller.preview(blue)
+        teller.on_preview(blue)
         clock.advance(1)
         second = await told(3)
         clock.advance(1)
@@ -167,7 +167,7 @@ def colour_of(content: bytes) -> str:
 @pytest.mark.parametrize("image_format", ["PNG", "JPEG", "WEBP"])
 @pytest.mark.parametrize("size", [(64, 64), (1024, 512), (16, 2000)])
 def test_every_preview_fits(image_format, size):
-    with Image.open(BytesIO(preview_of(encoded(image_format, size), max_bytes=16_000))) as shown:
+    with Image.open(BytesIO(make_preview(encoded(image_format, size), max_bytes=16_000))) as shown:
         assert shown.format == "WEBP"
         assert max(shown.size) <= 256
 
@@ -177,7 +177,7 @@ def test_noise_is_shown_smaller_rather_than_not_at_all():
     out = BytesIO()
     Image.effect_noise((256, 256), 90).convert("RGB").save(out, "PNG")
 
-    content = preview_of(out.getvalue(), max_bytes=8_000)
+    content = make_preview(out.getvalue(), max_bytes=8_000)
 
     assert len(content) <= 8_000
     with Image.open(BytesIO(content)) as shown:
@@ -186,10 +186,10 @@ def test_noise_is_shown_smaller_rather_than_not_at_all():
 
 def test_what_does_not_fit_even_then_is_none():
     with pytest.raises(BadImage, match="bytes"):
-        preview_of(encoded(), max_bytes=10)
+        make_preview(encoded(), max_bytes=10)
 
 
 @pytest.mark.parametrize("size", [(5_000, 5_000), (30_000, 30_000)])
 def test_a_preview_as_large_as_no_picture_in_work_needs_to_be_is_refused_by_its_header(size):
     with pytest.raises(BadImage, match="pixels"):
-        preview_of(png_bomb(*size), max_bytes=16_000)
+        make_preview(png_bomb(*size), max_bytes=16_000)
