@@ -16,7 +16,7 @@ def connect_inference(url: str, *, http: aiohttp.ClientSession, settings: Settin
     Raises:
         Misconfigured: no back end has this scheme. The text does not hold the URL, which may hold a password.
     """
-    scheme = url.partition("://")[0]
+    scheme = url.partition("://")[0].lower()
     if scheme in {"http", "https"}:
         from services.generator.inference.native import NativeBackend
 
