@@ -34,7 +34,7 @@ class Circuit:
         self._consecutive_failures = 0
 
     def record_failure(self, error: InferenceError) -> None:
-        """Count an error, if it says that the service is down: one that rejects a request, or paints it badly, is up."""
+        """Count an error that may mean an outage; a service that rejects a request, or paints it badly, is not down."""
         if isinstance(error, Unreachable):
             self._consecutive_failures = self._limit
         elif isinstance(error, Transient):

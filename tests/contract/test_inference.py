@@ -75,7 +75,8 @@ async def test_paint_returns_the_encoded_picture(bench):
 
 async def test_paint_reports_progress_and_previews(bench):
     bench.server.will(bench.with_progress)
-    steps, previews = [], []
+    steps: list[tuple[int, ...]] = []
+    previews: list[bytes] = []
 
     content = await bench.backend.paint(an_image(), lambda *step: steps.append(step), previews.append)
 

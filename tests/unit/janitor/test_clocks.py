@@ -11,12 +11,12 @@ from common.domain import transitions
 from common.domain.images import Lease, Status
 from common.messages import Tick, TickData
 from common.runtime.clock import ManualClock
-from services.janitor.agreement import Agreement
+from services.janitor.clock_comparison import ClockComparison
+from services.janitor.dead_letters import fail_dead_letter
 from services.janitor.leases import LeaseWatch
-from services.janitor.orders import fail_dead_letter
 from services.janitor.purge import purge
 from services.janitor.reconcile import reconcile
-from services.janitor.timers import Timer
+from services.janitor.timers import JanitorTimer
 from tests.unit.janitor.support import NOTHING, a_completed_image, cluster, inserted, running
 
 HOUR_S = 3600
@@ -34,7 +34,7 @@ def elsewhere(context, seconds):
 
 
 async def ticked(context, queue, job, *, at, name="run"):
-    await Timer(queue=queue, interval_s=60, job=job, context=context).handle(token(queue, at, name))
+    await JanitorTimer(queue=queue, interval_s=60, job=job, context=context).handle(token(queue, at, name))
 
 
 async def test_row_17_a_janitor_ahead_of_the_bus_ends_nothing_early(tmp_path):
@@ -59,7 +59,7 @@ async def test_row_17_a_purge_by_hand_is_judged_by_when_it_was_asked_for(tmp_pat
             id="1", source="cli", type="timer.purge", time=context.clock.now(), data=TickData(older_than=7 * 86400)
         )
 
-        await Timer(queue=WorkQueue.PURGE, interval_s=60, job=purge, context=ahead).handle(tick)
+        await JanitorTimer(queue=WorkQueue.PURGE, interval_s=60, job=purge, context=ahead).handle(tick)
 
         assert await context.store.get(kept.id) == kept
 
@@ -150,12 +150,12 @@ async def test_row_17_a_dead_letter_is_judged_by_when_it_died(tmp_path):
 
 
 def test_row_17_clocks_that_disagree_are_told_once_and_so_is_their_mending(caplog):
-    agreement, bus, own = Agreement(), ManualClock(), ManualClock()
+    comparison, bus, own = ClockComparison(), ManualClock(), ManualClock()
 
     def tick():
         for clock in (bus, own):
             clock.advance(15)
-        agreement.compare(own=own.now(), now_s=own.monotonic(), ticked_at=bus.now())
+        comparison.compare(own=own.now(), now_s=own.monotonic(), ticked_at=bus.now())
 
     with caplog.at_level(logging.INFO):
         tick()
@@ -175,23 +175,23 @@ def test_row_17_clocks_that_disagree_are_told_once_and_so_is_their_mending(caplo
 
 
 def test_a_tick_that_waited_for_a_janitor_is_no_disagreement(caplog):
-    agreement, clock = Agreement(), ManualClock()
+    comparison, clock = ClockComparison(), ManualClock()
     old = clock.now()
     clock.advance(600)
 
-    agreement.compare(own=clock.now(), now_s=clock.monotonic(), ticked_at=old)
-    agreement.compare(own=clock.now(), now_s=clock.monotonic(), ticked_at=clock.now())
+    comparison.compare(own=clock.now(), now_s=clock.monotonic(), ticked_at=old)
+    comparison.compare(own=clock.now(), now_s=clock.monotonic(), ticked_at=clock.now())
 
     assert caplog.records == []
 
 
 def test_ticks_that_each_wait_for_the_run_before_are_no_disagreement(caplog):
-    agreement, clock = Agreement(), ManualClock()
+    comparison, clock = ClockComparison(), ManualClock()
     for _ in range(5):
         ticked_at = clock.now()
         clock.advance(15)  # it waits for so long, steadily
-        agreement.ran(clock.monotonic())
-        agreement.compare(own=clock.now(), now_s=clock.monotonic(), ticked_at=ticked_at)
+        comparison.run_ended(clock.monotonic())
+        comparison.compare(own=clock.now(), now_s=clock.monotonic(), ticked_at=ticked_at)
 
     assert caplog.records == []
 
