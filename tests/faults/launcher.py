@@ -24,7 +24,7 @@ from typing import Any
 
 from common.bus.port import WorkQueue
 from common.bus.rabbitmq.codec import Delivery
-from services import embedded, standalone
+from services import wiring
 from services.cli.main import main
 from services.generator import worker
 from tests.faults.lifeline import end_with_parent
@@ -124,11 +124,11 @@ class Watched:
 
 def watch(plan: Plan) -> None:
     """From here on everything that a service opens is watched."""
-    opened = standalone.opened
+    open_resources = wiring.open_resources
 
     @asynccontextmanager
     async def watched(*arguments: Any, **named: Any) -> Any:
-        async with opened(*arguments, **named) as parts:
+        async with open_resources(*arguments, **named) as parts:
             yield replace(
                 parts,
                 bus=plan.watched("bus", parts.bus),
@@ -152,8 +152,7 @@ def watch(plan: Plan) -> None:
 
     client = worker.connect_inference  # type: ignore[attr-defined] # where it is looked up, not where it lives
     replaced: list[tuple[Any, str, Any]] = [
-        (standalone, "opened", watched),
-        (embedded, "opened", watched),
+        (wiring, "open_resources", watched),
         (worker, "connect_inference", inference),
         (Delivery, "ack", watched_ack),
     ]
