@@ -3,10 +3,10 @@
 from common.bus.port import DeadLetter, Done
 from services.janitor.dead_letters import fail_dead_letter
 from tests.making import an_image
-from tests.unit.janitor.support import cluster, inserted, running, told
+from tests.unit.janitor.support import cluster, inserted, published_events, running
 
 
-async def test_a_dead_letter_fails_its_image_unless_a_live_lease_holds_it(tmp_path):
+async def test_a_dead_letter_fails_its_image_without_a_live_lease(tmp_path):
     async with cluster(tmp_path) as context:
         waiting = await inserted(context)
         held = await inserted(context, **running(context, 30))
@@ -24,7 +24,7 @@ async def test_a_dead_letter_fails_its_image_unless_a_live_lease_holds_it(tmp_pa
         assert (await context.store.get(held.id)).status == "running"
 
 
-async def test_an_order_that_never_became_a_record_is_told_to_its_owner(tmp_path):
+async def test_the_owner_of_an_unrecorded_request_gets_an_event(tmp_path):
     async with cluster(tmp_path) as context:
         order = an_image()
         body = f'{{"type": "image.generate", "id": "{order.id}", "owner": "ada", "data": {{"width": "wide"}}}}'
@@ -34,4 +34,4 @@ async def test_an_order_that_never_became_a_record_is_told_to_its_owner(tmp_path
 
         await fail_dead_letter(letter, context=context)
 
-        assert await told(context) == [("image.failed", order.id)]
+        assert await published_events(context) == [("image.failed", order.id)]

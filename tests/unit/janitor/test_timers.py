@@ -1,4 +1,4 @@
-"""One run in each interval, whatever comes twice or dies on the way."""
+"""One run in each interval, also after repeated ticks and crashes."""
 
 import asyncio
 
@@ -10,7 +10,7 @@ from services.janitor.timers import JanitorTimer
 from tests.unit.janitor.support import cluster
 
 
-async def test_rows_49_and_51_a_second_token_in_one_interval_does_nothing(tmp_path):
+async def test_rows_49_and_51_a_second_token_is_skipped(tmp_path):
     async with cluster(tmp_path) as context:
         runs = []
 
@@ -33,7 +33,7 @@ async def test_rows_49_and_51_a_second_token_in_one_interval_does_nothing(tmp_pa
         assert len(runs) == 3
 
 
-async def test_row_50_a_run_that_was_killed_is_resumed_by_its_redelivery(tmp_path):
+async def test_row_50_a_redelivery_resumes_a_killed_run(tmp_path):
     async with cluster(tmp_path) as context:
         runs = []
 
