@@ -89,8 +89,8 @@ async def _consume(context: GenerationContext, bus: Bus, settings: Settings, sto
         context.abort(event.subject)
 
     async with (
-        bus.listen(ABORTING_EVENTS, on_event),
-        bus.work(WorkQueue.GENERATE, handle, concurrency=settings.generator_concurrency) as consumer,
+        bus.subscribe(ABORTING_EVENTS, on_event),
+        bus.consume(WorkQueue.GENERATE, handle, concurrency=settings.generator_concurrency) as consumer,
         asyncio.TaskGroup() as group,
     ):
         circuit = group.create_task(context.circuit.run(consumer))

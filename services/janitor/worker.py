@@ -46,7 +46,7 @@ async def run_janitor(settings: Settings, resources: Resources, *, stopping: asy
     ]
     async with AsyncExitStack() as stack:
         consumers = [
-            await stack.enter_async_context(resources.bus.work(queue, handler, concurrency=concurrency))
+            await stack.enter_async_context(resources.bus.consume(queue, handler, concurrency=concurrency))
             for queue, handler, concurrency in handlers
         ]
         async with asyncio.TaskGroup() as group:

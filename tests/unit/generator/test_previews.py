@@ -32,7 +32,7 @@ def until_published(made, *words):
     async def answer(request, _order):
         published = asyncio.Event()
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
-        async with made.bus.listen(frozenset({"image.progress"}), lambda _event: published.set()):
+        async with made.bus.subscribe(frozenset({"image.progress"}), lambda _event: published.set()):
             await response.prepare(request)
             for word in words:
                 await response.write(event(*word))
