@@ -62,14 +62,14 @@ class Keys:
         if expires_at is not None:
             data["expires_at"] = iso(expires_at)
         # not Entry.expires_at: an expired key is still listed
-        if not await self.store.put(Entry(KIND, key_id, 1, data)):
+        if not await self.store.put_entry(Entry(KIND, key_id, 1, data)):
             return await self.create(owner, name=name, expires_at=expires_at)  # the id is taken: one in 2^48
         return f"{PREFIX}{key_id}_{secret}"
 
     async def find(self, text: str) -> ApiKey | None:
         """The key that this text is; None for a wrong, a revoked and an expired one alike."""
         found = _FORM.fullmatch(text)
-        entry = await self.store.entry(KIND, found[1]) if found else None
+        entry = await self.store.get_entry(KIND, found[1]) if found else None
         if found is None or entry is None or not hmac.compare_digest(entry.data["hash"], _hash(found[2])):
             return None
         key = _key(entry)
@@ -77,16 +77,16 @@ class Keys:
 
     async def holds(self, key_id: str) -> bool:
         """Whether a key that was found before is still good."""
-        entry = await self.store.entry(KIND, key_id)
+        entry = await self.store.get_entry(KIND, key_id)
         return entry is not None and not _key(entry).has_expired(self.clock.now())
 
     async def all(self) -> list[ApiKey]:
         """Oldest first, the expired ones too."""
-        return sorted((_key(entry) for entry in await self.store.entries(KIND)), key=lambda key: key.created_at)
+        return sorted((_key(entry) for entry in await self.store.list_entries(KIND)), key=lambda key: key.created_at)
 
     async def revoke(self, key_id: str) -> bool:
         """False if there is none of this id."""
-        return await self.store.discard(KIND, key_id)
+        return await self.store.remove_entry(KIND, key_id)
 
 
 def _hash(secret: str) -> str:

@@ -55,22 +55,22 @@ class QuotaBook:
 
     async def hour(self, key: str) -> Window:
         """What counts of the last hour."""
-        window = _window(await self.store.entry(self.kind, key)).since(self.clock.now() - quotas.HOUR)
+        window = _window(await self.store.get_entry(self.kind, key)).since(self.clock.now() - quotas.HOUR)
         return window.without(await self._ours(window))
 
     async def _change(self, key: str, transition: Callable[[Window], Window]) -> Window:
         while True:
-            before = await self.store.entry(self.kind, key)
+            before = await self.store.get_entry(self.kind, key)
             window = _window(before)
             changed = transition(window)
-            if changed == window or await self.store.put(self._entry(key, changed, before)):
+            if changed == window or await self.store.put_entry(self._entry(key, changed, before)):
                 return changed
 
     async def _failed_by_us(self, key: str) -> set[str]:
-        return await self._ours(_window(await self.store.entry(self.kind, key)))
+        return await self._ours(_window(await self.store.get_entry(self.kind, key)))
 
     async def _ours(self, window: Window) -> set[str]:
-        found = await self.store.several(window.ids) if window.ids else {}
+        found = await self.store.get_several(window.ids) if window.ids else {}
         return {image.id for image in found.values() if quotas.does_not_count(image)}
 
     def _entry(self, key: str, window: Window, before: Entry | None) -> Entry:

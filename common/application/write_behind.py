@@ -61,7 +61,7 @@ class WriteBehind:
         if not self._closing.is_set():
             self._news.clear()
         try:
-            records = await self._store.several(transitions)
+            records = await self._store.get_several(transitions)
             wanted = [after for id_, before in records.items() if (after := transitions[id_](before)) is not before]
             written = await self._store.replace_several(wanted)
             for image in wanted:

@@ -146,7 +146,7 @@ class MongoStore:
         result = await self._answer(self._images.delete_one({"_id": image.id, "revision": image.revision}))
         return result.deleted_count == 1
 
-    async def find(self, idempotency: str) -> Image | None:
+    async def find_by_idempotency(self, idempotency: str) -> Image | None:
         return await self._one({"idempotency": idempotency})
 
     async def history(
@@ -166,11 +166,11 @@ class MongoStore:
         newest_first = [("created_at", DESCENDING), ("id", DESCENDING)]
         return await self._many(self._images.find(query, sort=newest_first, skip=offset, limit=limit))
 
-    async def total(self, owner: str, statuses: Collection[Status]) -> int:
+    async def count_history(self, owner: str, statuses: Collection[Status]) -> int:
         # from the index alone; linear, but an owner has at most what the retention leaves of the hourly limit
         return await self._answer(self._images.count_documents(_shown(owner, statuses)))
 
-    async def waiting(self, now: datetime, *, limit: int) -> list[str]:
+    async def waiting_ids(self, now: datetime, *, limit: int) -> list[str]:
         longest_first = [("waits_since", ASCENDING), ("id", ASCENDING)]
         # from the index alone
         cursor = self._images.find(
@@ -178,7 +178,7 @@ class MongoStore:
         )
         return [document["id"] for document in await self._answer(cursor.to_list(None))]
 
-    async def waiting_before(self, moment: datetime, image_id: str, *, limit: int) -> int:
+    async def count_waiting_before(self, moment: datetime, image_id: str, *, limit: int) -> int:
         query = {
             "waits_since": {"$lte": moment},
             "$or": [{"waits_since": {"$lt": moment}}, {"id": {"$lt": image_id}}],
@@ -202,7 +202,7 @@ class MongoStore:
         }
         return await self._oldest(query, "sent_at", limit)
 
-    async def last_started(self) -> datetime | None:
+    async def latest_started_sent_at(self) -> datetime | None:
         query = {"started_sent_at": {"$exists": True}}
         latest = await self._answer(self._images.find_one(query, sort=[("started_sent_at", DESCENDING)]))
         return None if latest is None else latest["started_sent_at"]
@@ -231,7 +231,7 @@ class MongoStore:
         query = {"buried_at": {"$lt": tombstoned_before}, "deleted_at": {"$exists": True}, "event_due": None}
         return await self._oldest(query, "buried_at", limit)
 
-    async def several(self, ids: Collection[str]) -> dict[str, Image]:
+    async def get_several(self, ids: Collection[str]) -> dict[str, Image]:
         found = await self._many(self._images.find({"_id": {"$in": list(ids)}}))
         return {image.id: image for image in found}
 
@@ -262,15 +262,15 @@ class MongoStore:
         result = await self._answer(self._images.bulk_write(deletes, ordered=False))
         return result.deleted_count
 
-    async def entry(self, kind: str, key: str) -> Entry | None:
+    async def get_entry(self, kind: str, key: str) -> Entry | None:
         document = await self._answer(self._entries.find_one({"_id": entry_id(kind, key)}))
         return None if document is None else read_entry(document)
 
-    async def entries(self, kind: str) -> list[Entry]:
+    async def list_entries(self, kind: str) -> list[Entry]:
         documents = await self._answer(self._entries.find({"kind": kind}, sort=[("key", ASCENDING)]).to_list(None))
         return [read_entry(document) for document in documents]
 
-    async def put(self, entry: Entry) -> bool:
+    async def put_entry(self, entry: Entry) -> bool:
         document = entry_document(entry)
         if entry.revision == 1:
             try:
@@ -281,10 +281,10 @@ class MongoStore:
         before = {"_id": document["_id"], "revision": entry.revision - 1}
         return (await self._answer(self._entries.replace_one(before, document))).matched_count == 1
 
-    async def discard(self, kind: str, key: str) -> bool:
+    async def remove_entry(self, kind: str, key: str) -> bool:
         return (await self._answer(self._entries.delete_one({"_id": entry_id(kind, key)}))).deleted_count == 1
 
-    async def expire(self, now: datetime) -> int:
+    async def remove_expired_entries(self, now: datetime) -> int:
         return (await self._answer(self._entries.delete_many({"expires_at": {"$lte": now}}))).deleted_count
 
     async def check(self) -> None:

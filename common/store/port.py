@@ -58,7 +58,7 @@ class Store(Protocol):
     async def remove(self, image: Image) -> bool:
         """Drop the record of exactly this revision, for good."""
 
-    async def find(self, idempotency: str) -> Image | None:
+    async def find_by_idempotency(self, idempotency: str) -> Image | None:
         """The image of this idempotency string, a deleted one too."""
 
     async def history(
@@ -72,13 +72,13 @@ class Store(Protocol):
     ) -> list[Image]:
         """Images of the owner in these states, newest first by (created_at, id), without the deleted."""
 
-    async def total(self, owner: str, statuses: Collection[Status]) -> int:
+    async def count_history(self, owner: str, statuses: Collection[Status]) -> int:
         """How many images `history` could show in all."""
 
-    async def waiting(self, now: datetime, *, limit: int) -> list[str]:
+    async def waiting_ids(self, now: datetime, *, limit: int) -> list[str]:
         """Ids of the queued images whose `waits_since` has come: who waits longest first, then by id."""
 
-    async def waiting_before(self, moment: datetime, image_id: str, *, limit: int) -> int:
+    async def count_waiting_before(self, moment: datetime, image_id: str, *, limit: int) -> int:
         """How many stand before a queued image of this `waits_since` and id; counts no further than the limit."""
 
     async def unsent(self, *, created_before: datetime, now: datetime, limit: int) -> list[Image]:
@@ -87,7 +87,7 @@ class Store(Protocol):
     async def sent_before(self, moment: datetime, *, limit: int) -> list[Image]:
         """Queued with a `sent_at` before the moment, and `not_before` absent or before it; oldest first."""
 
-    async def last_started(self) -> datetime | None:
+    async def latest_started_sent_at(self) -> datetime | None:
         """The latest `sent_at` of an image that a worker has taken since it was sent."""
 
     async def running(self, *, limit: int) -> list[Image]:
@@ -110,7 +110,7 @@ class Store(Protocol):
     async def tombstones(self, *, tombstoned_before: datetime, limit: int) -> list[Image]:
         """Tombstones older than that, of which no event is due."""
 
-    async def several(self, ids: Collection[str]) -> dict[str, Image]:
+    async def get_several(self, ids: Collection[str]) -> dict[str, Image]:
         """Those of the ids that are on record, tombstones too."""
 
     async def completed(self, *, after_id: str, limit: int) -> list[Image]:
@@ -122,17 +122,17 @@ class Store(Protocol):
     async def remove_several(self, images: Collection[Image]) -> int:
         """`remove` for each, in as few writes as the store allows; how many were removed."""
 
-    async def entry(self, kind: str, key: str) -> Entry | None: ...
+    async def get_entry(self, kind: str, key: str) -> Entry | None: ...
 
-    async def entries(self, kind: str) -> list[Entry]: ...
+    async def list_entries(self, kind: str) -> list[Entry]: ...
 
-    async def put(self, entry: Entry) -> bool:
+    async def put_entry(self, entry: Entry) -> bool:
         """Insert an entry of revision 1, or replace the one whose revision is one less; False if it lost."""
 
-    async def discard(self, kind: str, key: str) -> bool:
+    async def remove_entry(self, kind: str, key: str) -> bool:
         """Drop an entry; True if it was there, for exactly one of several callers."""
 
-    async def expire(self, now: datetime) -> int:
+    async def remove_expired_entries(self, now: datetime) -> int:
         """Drop the entries whose `expires_at` has come; how many."""
 
     async def check(self) -> None:

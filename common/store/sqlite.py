@@ -79,7 +79,7 @@ class SqliteStore:
     async def remove(self, image: Image) -> bool:
         return await self._writer.run(lambda connection: _remove(connection, image))
 
-    async def find(self, idempotency: str) -> Image | None:
+    async def find_by_idempotency(self, idempotency: str) -> Image | None:
         return await self._one("SELECT document FROM images WHERE idempotency = ?", idempotency)
 
     async def history(
@@ -103,17 +103,17 @@ class SqliteStore:
         values = [value for status in statuses for value in (owner, status.value, *position)]
         return await self._many(query, *values, limit, offset)
 
-    async def total(self, owner: str, statuses: Collection[Status]) -> int:
+    async def count_history(self, owner: str, statuses: Collection[Status]) -> int:
         query = "SELECT coalesce(sum(n), 0) FROM totals WHERE owner = ? AND status IN (SELECT value FROM json_each(?))"
         return int(await self._value(query, owner, json.dumps(list(statuses))))
 
-    async def waiting(self, now: datetime, *, limit: int) -> list[str]:
+    async def waiting_ids(self, now: datetime, *, limit: int) -> list[str]:
         query = "SELECT id FROM waiting WHERE waits_since <= ? ORDER BY waits_since, id LIMIT ?"
         values = (time_text(now), limit)
         rows = await self._readers.run(lambda connection: connection.execute(query, values).fetchall())
         return [image_id for (image_id,) in rows]
 
-    async def waiting_before(self, moment: datetime, image_id: str, *, limit: int) -> int:
+    async def count_waiting_before(self, moment: datetime, image_id: str, *, limit: int) -> int:
         query = "SELECT count(*) FROM (SELECT 1 FROM waiting WHERE (waits_since, id) < (?, ?) LIMIT ?)"
         return int(await self._value(query, time_text(moment), image_id, limit))
 
@@ -131,7 +131,7 @@ class SqliteStore:
         """
         return await self._many(query, time_text(moment), limit)
 
-    async def last_started(self) -> datetime | None:
+    async def latest_started_sent_at(self) -> datetime | None:
         text = await self._value("SELECT max(sent_at) FROM started")
         return None if text is None else parse_time(text)
 
@@ -162,7 +162,7 @@ class SqliteStore:
         query = "SELECT document FROM tombstones WHERE buried_at < ? ORDER BY buried_at LIMIT ?"
         return await self._many(query, time_text(tombstoned_before), limit)
 
-    async def several(self, ids: Collection[str]) -> dict[str, Image]:
+    async def get_several(self, ids: Collection[str]) -> dict[str, Image]:
         query = "SELECT document FROM images WHERE id IN (SELECT value FROM json_each(?))"
         return {image.id: image for image in await self._many(query, json.dumps(list(ids)))}
 
@@ -186,16 +186,16 @@ class SqliteStore:
             removed += await self._writer.run(partial(_remove_several, keys=some), rows=len(some))
         return removed
 
-    async def entry(self, kind: str, key: str) -> Entry | None:
+    async def get_entry(self, kind: str, key: str) -> Entry | None:
         query = "SELECT kind, key, revision, data, expires_at FROM entries WHERE kind = ? AND key = ?"
         found = await self._entries(query, kind, key)
         return found[0] if found else None
 
-    async def entries(self, kind: str) -> list[Entry]:
+    async def list_entries(self, kind: str) -> list[Entry]:
         query = "SELECT kind, key, revision, data, expires_at FROM entries WHERE kind = ? ORDER BY key"
         return await self._entries(query, kind)
 
-    async def put(self, entry: Entry) -> bool:
+    async def put_entry(self, entry: Entry) -> bool:
         if entry.revision == 1:
             query = """
                 INSERT INTO entries (revision, data, expires_at, kind, key) VALUES (?, ?, ?, ?, ?)
@@ -209,10 +209,10 @@ class SqliteStore:
         expires_at = None if entry.expires_at is None else time_text(entry.expires_at)
         return await self._write(query, entry.revision, data_text(entry.data), expires_at, entry.kind, entry.key) == 1
 
-    async def discard(self, kind: str, key: str) -> bool:
+    async def remove_entry(self, kind: str, key: str) -> bool:
         return await self._write("DELETE FROM entries WHERE kind = ? AND key = ?", kind, key) == 1
 
-    async def expire(self, now: datetime) -> int:
+    async def remove_expired_entries(self, now: datetime) -> int:
         return await self._write("DELETE FROM entries WHERE expires_at <= ?", time_text(now))
 
     async def check(self) -> None:

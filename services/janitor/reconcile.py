@@ -54,7 +54,7 @@ async def reconcile(_tick: TickData, *, context: JanitorContext) -> None:
         "tombstones dropped": await _all(
             partial(store.tombstones, tombstoned_before=dropped), store.remove, "tombstones"
         ),
-        "entries expired": await store.expire(earliest),
+        "entries expired": await store.remove_expired_entries(earliest),
     }
     for what, count in did.items():
         metrics.reconciled.labels(what).inc(count)
@@ -106,7 +106,7 @@ async def _send_lost(now: datetime, context: JanitorContext) -> int:
     grace = now - timedelta(seconds=context.settings.reconcile_grace)
     moments = [now - FORGOTTEN]
     # one that was sent in the future, by a clock that is ahead, would have the whole backlog sent at every tick
-    if (started := await context.store.last_started()) and started - OVERTAKEN <= now:
+    if (started := await context.store.latest_started_sent_at()) and started - OVERTAKEN <= now:
         moments.append(min(started - OVERTAKEN, grace))
     if await context.bus.waiting(WorkQueue.GENERATE) == 0:
         moments.append(grace)

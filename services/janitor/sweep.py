@@ -72,7 +72,7 @@ async def _files_without_record(context: JanitorContext, *, remove: bool) -> lis
 async def _orphans(files: list[Stored], written_before: datetime, context: JanitorContext) -> list[str]:
     old = [file.key for file in files if file.changed_at < written_before]
     ids = {key: match[0] for key in old if (match := _ID.search(key))}
-    records = await context.store.several(set(ids.values()))
+    records = await context.store.get_several(set(ids.values()))
     return [key for key in old if not _belongs(key, records.get(ids.get(key, "")))]
 
 

@@ -83,20 +83,20 @@ class Timer:
 
         By the bus's clock alone, which all janitors share. A run of the future was noted by a clock that was wrong.
         """
-        entry = await self.context.store.entry("timer", self.queue)
+        entry = await self.context.store.get_entry("timer", self.queue)
         if entry is not None:
             if entry.data["run"] == token.id:
                 return not entry.data["finished"]
             apart = token.time - datetime.fromisoformat(entry.data["last_start"])
             if abs(apart.total_seconds()) < _EARLY * self.interval_s - _WHOLE_S:
                 return False
-        return await self.context.store.put(self._entry(entry, token.id, started_at=token.time, finished=False))
+        return await self.context.store.put_entry(self._entry(entry, token.id, started_at=token.time, finished=False))
 
     async def _finished(self, run: str) -> None:
-        entry = await self.context.store.entry("timer", self.queue)
+        entry = await self.context.store.get_entry("timer", self.queue)
         if entry is not None and entry.data["run"] == run:
             started_at = datetime.fromisoformat(entry.data["last_start"])
-            await self.context.store.put(self._entry(entry, run, started_at=started_at, finished=True))
+            await self.context.store.put_entry(self._entry(entry, run, started_at=started_at, finished=True))
 
     def _entry(self, before: Entry | None, run: str, *, started_at: datetime, finished: bool) -> Entry:
         return Entry(

@@ -55,7 +55,7 @@ class Admission:
     async def limits(self, owner: str) -> Limits:
         """What the owner has left."""
         window = await self._book.hour(owner)
-        active = await self._store.total(owner, {Status.QUEUED, Status.RUNNING})
+        active = await self._store.count_history(owner, {Status.QUEUED, Status.RUNNING})
         resets_in = quotas.frees_in_s(window, now=self._clock.now(), limit=self._hourly) if self._hourly else 0
         return Limits(
             hourly=Limit(limit=self._hourly, remaining=self.left(window), resets_in=resets_in),

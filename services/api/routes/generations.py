@@ -63,7 +63,7 @@ OPERATIONS: Final = [
 
 async def _ordered_before(call: Call, request: GenerationRequest) -> Image | None:
     key = _idempotency(call)
-    image = await call.context.store.find(key) if key else None
+    image = await call.context.store.find_by_idempotency(key) if key else None
     if image is None:
         return None
     if image.request_hash != _hash(request):

@@ -38,7 +38,7 @@ async def history(call: Call) -> web.Response:
     return answer(
         HistoryPage(
             images=[_item(call, image) for image in shown],
-            total=await store.total(call.owner, statuses),
+            total=await store.count_history(call.owner, statuses),
             page=query.page,
             per_page=query.per_page,
             next_cursor=_cursor(shown[-1]) if len(found) > len(shown) else None,

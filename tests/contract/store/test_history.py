@@ -32,12 +32,12 @@ async def test_history_shows_only_the_owners_in_these_states_and_none_deleted(st
     )
 
     assert await store.history("local", [Status.COMPLETED], limit=10) == [shown]
-    assert await store.total("local", [Status.COMPLETED]) == 1
-    assert await store.total("local", [Status.COMPLETED, Status.FAILED]) == 2
+    assert await store.count_history("local", [Status.COMPLETED]) == 1
+    assert await store.count_history("local", [Status.COMPLETED, Status.FAILED]) == 2
     assert await store.history("nobody", list(Status), limit=10) == []
-    assert await store.total("nobody", list(Status)) == 0
+    assert await store.count_history("nobody", list(Status)) == 0
     assert await store.history("local", [], limit=10) == []
-    assert await store.total("local", []) == 0
+    assert await store.count_history("local", []) == 0
 
 
 @pytest.mark.parametrize("statuses", [[Status.COMPLETED], list(Status)])
@@ -80,6 +80,6 @@ async def test_total_follows_every_change(store):
     seen = []
     for write, record in steps:
         await write(record)
-        seen.append([await store.total("local", some) for some in states])
+        seen.append([await store.count_history("local", some) for some in states])
 
     assert seen == [[1, 0, 0, 1], [0, 1, 0, 1], [0, 0, 1, 1], [0, 0, 1, 1], [0, 0, 0, 0], [0, 0, 0, 0]]

@@ -26,7 +26,7 @@ async def test_waiting(store, fields, is_found):
     image = an_image(**fields)
     await store.insert(image)
 
-    assert await store.waiting(NOON, limit=10) == [image.id] * is_found
+    assert await store.waiting_ids(NOON, limit=10) == [image.id] * is_found
 
 
 async def test_who_waits_longest_stands_first_and_a_retry_behind_those_who_came_meanwhile(store):
@@ -37,12 +37,12 @@ async def test_who_waits_longest_stands_first_and_a_retry_behind_those_who_came_
     await keep(store, an_image(id=order[5], created_at=NOON + 3 * SECOND))
     await keep(store, an_image(id=order[3], created_at=NOON + SECOND))
 
-    assert await store.waiting(NOON + 3 * SECOND, limit=10) == order
-    assert await store.waiting(NOON + 3 * SECOND, limit=4) == order[:4]
-    assert await store.waiting(NOON + 2 * SECOND, limit=10) == order[:5]
-    before = [await store.waiting_before(image.waits_since, image.id, limit=10) for image in [*at_once, retried]]
+    assert await store.waiting_ids(NOON + 3 * SECOND, limit=10) == order
+    assert await store.waiting_ids(NOON + 3 * SECOND, limit=4) == order[:4]
+    assert await store.waiting_ids(NOON + 2 * SECOND, limit=10) == order[:5]
+    before = [await store.count_waiting_before(image.waits_since, image.id, limit=10) for image in [*at_once, retried]]
     assert before == [0, 1, 2, 4]
-    assert await store.waiting_before(retried.waits_since, retried.id, limit=3) == 3
+    assert await store.count_waiting_before(retried.waits_since, retried.id, limit=3) == 3
 
 
 async def test_an_image_that_is_taken_waits_no_longer_and_one_that_is_given_back_waits_again(store):
@@ -51,11 +51,11 @@ async def test_an_image_that_is_taken_waits_no_longer_and_one_that_is_given_back
     claimed = transitions.claim(image, lease=LEASE, now=NOON + SECOND, deadline=timedelta(hours=1))
 
     await store.replace(claimed)
-    taken = await store.waiting(NOON + 5 * SECOND, limit=10)
+    taken = await store.waiting_ids(NOON + 5 * SECOND, limit=10)
     await store.replace(transitions.give_back(claimed, lease=LEASE, attempt=1, now=NOON + 2 * SECOND))
 
     assert taken == [other.id]
-    assert await store.waiting(NOON + 5 * SECOND, limit=10) == [other.id, image.id]
+    assert await store.waiting_ids(NOON + 5 * SECOND, limit=10) == [other.id, image.id]
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ async def test_sent_before(store, fields, is_found):
 
 
 async def test_last_started_is_the_latest_that_a_worker_answered(store):
-    assert await store.last_started() is None
+    assert await store.latest_started_sent_at() is None
     await keep(
         store,
         an_image(status=Status.COMPLETED, sent_at=NOON, started_at=NOON),
@@ -109,7 +109,7 @@ async def test_last_started_is_the_latest_that_a_worker_answered(store):
         an_image(status=Status.RUNNING, started_at=NOON + 7 * SECOND),
     )
 
-    assert await store.last_started() == NOON + SECOND
+    assert await store.latest_started_sent_at() == NOON + SECOND
 
 
 @pytest.mark.parametrize(("status", "is_found"), [(Status.RUNNING, True), (Status.QUEUED, False)])
@@ -209,10 +209,10 @@ async def test_several_gives_those_on_record_and_tombstones_too(store):
     records = [an_image(), an_image(deleted_at=NOON, tombstoned_at=NOON)]
     await keep(store, *records, an_image())
 
-    found = await store.several([*ids(records), an_image().id])
+    found = await store.get_several([*ids(records), an_image().id])
 
     assert found == {image.id: image for image in records}
-    assert await store.several([]) == {}
+    assert await store.get_several([]) == {}
 
 
 async def test_completed_walks_by_id(store):

@@ -61,7 +61,7 @@ async def test_insert_takes_the_very_same_record_again(store):
 
     await store.insert(image)
 
-    assert await store.total("local", [Status.QUEUED]) == 1
+    assert await store.count_history("local", [Status.QUEUED]) == 1
 
 
 @pytest.mark.parametrize("key", ["slot", "idempotency"])
@@ -74,7 +74,7 @@ async def test_insert_refuses_a_key_that_is_taken(store, key):
 
     assert refused.value.key == key
     assert await store.get(second.id) is None
-    assert await store.total("local", [Status.QUEUED]) == 1
+    assert await store.count_history("local", [Status.QUEUED]) == 1
 
 
 async def test_insert_names_the_id_before_the_idempotency_and_that_before_the_slot(store):
@@ -92,7 +92,7 @@ async def test_insert_names_the_id_before_the_idempotency_and_that_before_the_sl
 async def test_absent_keys_never_collide(store):
     await keep(store, *(an_image() for _ in range(3)))
 
-    assert await store.total("local", [Status.QUEUED]) == 3
+    assert await store.count_history("local", [Status.QUEUED]) == 3
 
 
 async def test_of_racing_inserts_one_gets_the_slot(store, other):
@@ -164,5 +164,5 @@ async def test_find_gives_the_image_of_an_idempotency_even_deleted(store):
     deleted = transitions.delete(image, now=NOON)
     await store.replace(deleted)
 
-    assert await store.find("local:k") == deleted
-    assert await store.find("local:other") is None
+    assert await store.find_by_idempotency("local:k") == deleted
+    assert await store.find_by_idempotency("local:other") is None

@@ -54,4 +54,4 @@ async def test_sweep_mends_nothing_where_the_media_are_not_there_at_all(tmp_path
         with pytest.raises(MediaMissing):
             await sweep(NOTHING, context=context)
 
-        assert await context.store.total("local", {Status.COMPLETED}) == 30
+        assert await context.store.count_history("local", {Status.COMPLETED}) == 30

@@ -38,9 +38,9 @@ class CountingStore(SqliteStore):
 
     looks = 0
 
-    async def waiting(self, now, *, limit):
+    async def waiting_ids(self, now, *, limit):
         self.looks += 1
-        return await super().waiting(now, limit=limit)
+        return await super().waiting_ids(now, limit=limit)
 
 
 class Shop:

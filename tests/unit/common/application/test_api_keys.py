@@ -39,7 +39,7 @@ async def test_what_is_kept_of_a_key_is_not_the_key(keys, tmp_path):
     text = await keys.create("ada")
 
     secret = text.rpartition("_")[2]
-    [entry] = await keys.store.entries(KIND)
+    [entry] = await keys.store.list_entries(KIND)
     assert secret not in repr(entry)
     assert all(secret.encode() not in path.read_bytes() for path in tmp_path.iterdir())
 

@@ -84,11 +84,11 @@ async def test_no_limit_keeps_no_book(store, clock):
     book = QuotaBook(kind="quota", limit=0, store=store, clock=clock)
 
     assert len(await enter_all(book, "abcdefgh")) == 8
-    assert await store.entries("quota") == []
+    assert await store.list_entries("quota") == []
 
 
 async def test_an_hour_that_is_over_is_dropped_by_the_janitor(book, store, clock):
     await enter_all(book, "abc")
 
-    assert await store.expire(clock.now() + timedelta(hours=1)) == 0
-    assert await store.expire(clock.now() + timedelta(hours=1, minutes=1)) == 1
+    assert await store.remove_expired_entries(clock.now() + timedelta(hours=1)) == 0
+    assert await store.remove_expired_entries(clock.now() + timedelta(hours=1, minutes=1)) == 1

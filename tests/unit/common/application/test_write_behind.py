@@ -28,10 +28,10 @@ class CountedStore(SqliteStore):
     async def between(self):
         """Nothing comes in between."""
 
-    async def several(self, ids):
+    async def get_several(self, ids):
         if self.is_away:
             raise Unavailable("store", "it is away")
-        found = await super().several(ids)
+        found = await super().get_several(ids)
         await self.between()
         return found
 
@@ -76,7 +76,7 @@ async def test_notes_are_written_together_at_the_latest_when_it_closes(store):
         for image in images:
             await consumer.take(image.id, SENT)
 
-    assert await store.several([image.id for image in images]) == {image.id: SENT(image) for image in images}
+    assert await store.get_several([image.id for image in images]) == {image.id: SENT(image) for image in images}
     assert store.writes == 1
 
 

@@ -36,10 +36,10 @@ def every_kind_of_call(store):
         store.replace_several([image] * 30),
         store.remove_several([image]),
         store.history("local", [Status.QUEUED], limit=5),
-        store.total("local", [Status.QUEUED]),
-        store.put(Entry("quota", "a", 1, {})),
-        store.entries("quota"),
-        store.expire(NOON),
+        store.count_history("local", [Status.QUEUED]),
+        store.put_entry(Entry("quota", "a", 1, {})),
+        store.list_entries("quota"),
+        store.remove_expired_entries(NOON),
         store.check(),
     ]
 
@@ -84,7 +84,7 @@ async def test_an_insert_whose_answer_was_lost_may_be_sent_again(proxied, direct
     proxy.cut()
     await direct.insert(image)
 
-    assert await direct.total("local", [Status.QUEUED]) == 1
+    assert await direct.count_history("local", [Status.QUEUED]) == 1
 
 
 class Failing:

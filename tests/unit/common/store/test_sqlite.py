@@ -57,8 +57,8 @@ async def test_what_was_accepted_outlives_the_process(path):
     accepted += rest.decode().split("\n")[:-1]
 
     async with SqliteStore.open(path, timeout_s=5) as store:
-        assert (await store.several(accepted)).keys() == set(accepted)
-        assert await store.total("local", [Status.QUEUED]) >= len(accepted)
+        assert (await store.get_several(accepted)).keys() == set(accepted)
+        assert await store.count_history("local", [Status.QUEUED]) >= len(accepted)
 
 
 INSERTING = """
@@ -105,7 +105,7 @@ async def test_tables_of_the_first_version_are_brought_up_by_who_opens_them(path
         """)
 
     async with SqliteStore.open(path, timeout_s=5) as one, SqliteStore.open(path, timeout_s=5) as other:
-        found = [await store.waiting(NOON, limit=5) for store in (one, other)]
+        found = [await store.waiting_ids(NOON, limit=5) for store in (one, other)]
 
     with contextlib.closing(sqlite3.connect(path)) as connection:
         brought_up = schema_of(connection)
@@ -179,7 +179,11 @@ async def test_a_locked_file_is_unavailable_to_writers_and_not_to_readers(path):
     image = an_image()
     async with SqliteStore.open(path, timeout_s=0.5) as store:
         with locked(path):
-            for write in (store.insert(image), store.put(Entry("quota", "a", 1, {})), store.remove_several([image])):
+            for write in (
+                store.insert(image),
+                store.put_entry(Entry("quota", "a", 1, {})),
+                store.remove_several([image]),
+            ):
                 with pytest.raises(Unavailable, match="no answer within"):
                     await write
             assert await store.get(image.id) is None
@@ -232,7 +236,7 @@ async def test_a_full_disk_is_unavailable_and_spoils_nothing(path):
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
         assert await store.get(second.id) is None
-        assert await store.total("local", [Status.QUEUED]) == 1
+        assert await store.count_history("local", [Status.QUEUED]) == 1
         await store.insert(second)
         assert await store.get(second.id) == second
 
@@ -257,8 +261,8 @@ async def test_a_cancelled_write_happens_as_a_whole_or_not(path):
         await asyncio.gather(*tasks, return_exceptions=True)
 
         await store.insert(an_image())
-        found = await store.several([image.id for image in images])
-        assert await store.total("local", [Status.QUEUED]) == len(found) + 1
+        found = await store.get_several([image.id for image in images])
+        assert await store.count_history("local", [Status.QUEUED]) == len(found) + 1
         assert all(found[image.id] == image for image in images if image.id in found)
 
 
@@ -303,16 +307,16 @@ async def test_every_query_is_answered_from_an_index(path, monkeypatch):
         await store._readers.run(lambda connection: connection.set_trace_callback(asked.append))
         calls: list[Callable] = [
             partial(store.get, image.id),
-            partial(store.find, "local:k"),
+            partial(store.find_by_idempotency, "local:k"),
             partial(store.history, "local", [Status.COMPLETED], limit=5),
             partial(store.history, "local", list(Status), limit=5, offset=5),
             partial(store.history, "local", list(Status), limit=5, after=Position(NOON, image.id)),
-            partial(store.total, "local", list(Status)),
-            partial(store.waiting, NOON, limit=5),
-            partial(store.waiting_before, NOON, image.id, limit=5),
+            partial(store.count_history, "local", list(Status)),
+            partial(store.waiting_ids, NOON, limit=5),
+            partial(store.count_waiting_before, NOON, image.id, limit=5),
             partial(store.unsent, created_before=NOON, now=NOON, limit=5),
             partial(store.sent_before, NOON, limit=5),
-            store.last_started,
+            store.latest_started_sent_at,
             partial(store.running, limit=5),
             partial(store.pending_events, since_before=NOON, limit=5),
             partial(store.overdue, NOON, limit=5),
@@ -320,10 +324,10 @@ async def test_every_query_is_answered_from_an_index(path, monkeypatch):
             partial(store.count_purgeable, NOON),
             partial(store.awaiting_tombstone, deleted_before=NOON, limit=5),
             partial(store.tombstones, tombstoned_before=NOON, limit=5),
-            partial(store.several, [image.id]),
+            partial(store.get_several, [image.id]),
             partial(store.completed, after_id=image.id, limit=5),
-            partial(store.entry, "quota", "local"),
-            partial(store.entries, "quota"),
+            partial(store.get_entry, "quota", "local"),
+            partial(store.list_entries, "quota"),
         ]
         for call in calls:
             await call()
