@@ -19,7 +19,7 @@ from pydantic.alias_generators import to_camel
 
 from common.domain.errors import Invalid
 from common.domain.images import Status
-from common.domain.requests import GenerationRequest, invalid
+from common.domain.requests import GenerationRequest, validation_failed
 from common.domain.views import FailureView, ImageView, Outgoing, Time
 
 CONTENT_TYPE: Final = "application/cloudevents+json"
@@ -31,7 +31,7 @@ PreviewUrl = Annotated[
 ]
 
 
-class Nothing(BaseModel):
+class NoData(BaseModel):
     """The envelope says it all."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -51,7 +51,7 @@ class Deleted(Outgoing):
     id: str
 
 
-class OrderRefused(Outgoing):
+class RequestRefused(Outgoing):
     """An order that never became a record: its id, and why."""
 
     id: str
@@ -103,7 +103,7 @@ class GenerateImage(Message):
 
     type: Literal["image.generate"] = "image.generate"
     owner: str | None = None
-    data: GenerationRequest | Nothing = Nothing()
+    data: GenerationRequest | NoData = NoData()
 
 
 class CancelImage(Message):
@@ -111,7 +111,7 @@ class CancelImage(Message):
 
     type: Literal["image.cancel"] = "image.cancel"
     owner: str | None = None
-    data: Nothing = Nothing()
+    data: NoData = NoData()
 
 
 class ImageEvent(Message):
@@ -127,7 +127,7 @@ ImageChange = Literal["image.queued", "image.started", "image.completed", "image
 
 class ImageChanged(ImageEvent):
     type: ImageChange
-    data: ImageView | OrderRefused
+    data: ImageView | RequestRefused
 
 
 class ImageProgressed(ImageEvent):
@@ -154,7 +154,7 @@ class ApiJoined(Message):
     """An api replica writes this into the log when it starts reading: who reads it back has caught up."""
 
     type: Literal["api.joined"] = "api.joined"
-    data: Nothing = Nothing()
+    data: NoData = NoData()
 
 
 class Tick(Message):
@@ -171,7 +171,7 @@ Event = AnyImageEvent | JanitorPurged | JanitorSwept | ApiJoined
 AnyMessage = Annotated[Command | Event | Tick, Field(discriminator="type")]
 FINAL_EVENTS: Final = frozenset({"image.completed", "image.failed", "image.cancelled", "image.deleted"})
 
-_ANY: Final[TypeAdapter[Command | Event | Tick]] = TypeAdapter(AnyMessage)
+_ADAPTER: Final[TypeAdapter[Command | Event | Tick]] = TypeAdapter(AnyMessage)
 
 
 def encode(message: Message) -> bytes:
@@ -187,8 +187,8 @@ def decode(body: bytes) -> Command | Event | Tick:
         Invalid: not JSON, no known type, or a field that cannot be taken.
     """
     try:
-        return _ANY.validate_json(body)
+        return _ADAPTER.validate_json(body)
     except ValidationError as error:
-        raise invalid(error, "the message") from error
+        raise validation_failed(error, "the message") from error
     except RecursionError as error:
         raise Invalid("the message is nested too deeply", code="invalid_request") from error

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from common.domain.owners import owner_name
+from common.domain.owners import parse_owner
 from common.domain.views import iso
 from common.runtime.clock import Clock
 from common.store.port import Entry, Store
@@ -44,7 +44,7 @@ def looks_like_key(text: str) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Keys:
+class ApiKeyStore:
     """The keys in the store; nothing is cached, so that a revoked one is refused by the next request."""
 
     store: Store
@@ -56,7 +56,7 @@ class Keys:
         Raises:
             Invalid: the owner's name cannot be taken.
         """
-        owner_name(owner)
+        parse_owner(owner)
         key_id, secret = secrets.token_hex(6), secrets.token_hex(24)
         data = {"owner": owner, "name": name, "hash": _hash(secret), "created_at": iso(self.clock.now())}
         if expires_at is not None:
@@ -75,12 +75,12 @@ class Keys:
         key = _key(entry)
         return None if key.has_expired(self.clock.now()) else key
 
-    async def holds(self, key_id: str) -> bool:
+    async def is_valid(self, key_id: str) -> bool:
         """Whether a key that was found before is still good."""
         entry = await self.store.get_entry(KIND, key_id)
         return entry is not None and not _key(entry).has_expired(self.clock.now())
 
-    async def all(self) -> list[ApiKey]:
+    async def list_all(self) -> list[ApiKey]:
         """Oldest first, the expired ones too."""
         return sorted((_key(entry) for entry in await self.store.list_entries(KIND)), key=lambda key: key.created_at)
 

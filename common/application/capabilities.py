@@ -13,8 +13,8 @@ from common.runtime.clock import Clock
 
 log = logging.getLogger(__name__)
 
-FRESH_S = 60.0  # a model that was just added is offered within a minute
-SILENT_S = 5.0  # a silent service is not asked by every request
+REFRESH_INTERVAL_S = 60.0  # a model that was just added is offered within a minute
+RETRY_INTERVAL_S = 5.0  # a silent service is not asked by every request
 _MAX_BYTES = 1_000_000
 
 
@@ -44,7 +44,7 @@ class Capabilities(BaseModel):
     samplers: tuple[str, ...] = ()
 
 
-class CapabilitiesOf:
+class CapabilitiesClient:
     """The capabilities of one service, asked at most once a minute; the last known ones while it is silent."""
 
     def __init__(
@@ -63,12 +63,12 @@ class CapabilitiesOf:
         """None where the service does not say, or has never answered."""
         async with self._asking:  # one question at a time: the others take its answer
             if self._clock.monotonic() >= self._ask_after:
-                await self.reachable()
+                await self.refresh()
         return self._known
 
-    async def reachable(self) -> bool:
+    async def refresh(self) -> bool:
         """Ask now; True if anything but a failure of the service comes back."""
-        self._ask_after = self._clock.monotonic() + SILENT_S
+        self._ask_after = self._clock.monotonic() + RETRY_INTERVAL_S
         try:
             async with self._http.get(
                 self._url, headers=self._headers, timeout=self._timeout, allow_redirects=False
@@ -79,7 +79,7 @@ class CapabilitiesOf:
             return False
         if response.status >= 500:
             return False
-        self._ask_after = self._clock.monotonic() + FRESH_S
+        self._ask_after = self._clock.monotonic() + REFRESH_INTERVAL_S
         self._known = _parsed(body) if response.status == 200 else None
         return True
 

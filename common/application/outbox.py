@@ -52,7 +52,7 @@ class Outbox:
             traceparent=image.traceparent,
         )
         await self.bus.send(command, delay_s=delay_s)
-        await self._note(image, partial(transitions.sent, attempts=image.attempts, now=self.clock.now()))
+        await self._note(image, partial(transitions.mark_sent, attempts=image.attempts, now=self.clock.now()))
 
     async def try_dispatch(self, image: Image, *, delay_s: float = 0) -> None:
         """`dispatch` without an error: the record is durable, and the janitor sends what this could not."""
@@ -71,7 +71,7 @@ class Outbox:
         if pending is None:
             return
         await self.bus.publish(self.events.pending(image, pending))
-        await self._note(image, partial(transitions.event_published, pending=pending))
+        await self._note(image, partial(transitions.mark_event_published, pending=pending))
 
     async def try_publish_pending(self, image: Image) -> None:
         """`publish_pending` without an error: the event stays pending, and the janitor publishes it."""
@@ -102,6 +102,6 @@ class Outbox:
 
     async def _note(self, image: Image, transition: Transition) -> None:
         if self.write_behind is not None:
-            await self.write_behind.take(image.id, transition)
+            await self.write_behind.add(image.id, transition)
         else:
-            await change(self.store, image.id, transition, known=image)
+            await change(self.store, image.id, transition, snapshot=image)

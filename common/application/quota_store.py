@@ -21,7 +21,7 @@ _KEPT: Final = quotas.HOUR + timedelta(minutes=1)
 
 
 @dataclass(frozen=True, slots=True)
-class QuotaBook:
+class QuotaStore:
     """`kind` names the limit; `limit` orders fit into an hour, 0 is no limit."""
 
     kind: str
@@ -29,7 +29,7 @@ class QuotaBook:
     store: Store
     clock: Clock
 
-    async def enter(self, key: str, image_id: str) -> Window:
+    async def reserve(self, key: str, image_id: str) -> Window:
         """Count an order; returns the hour with it in. The same order again counts once.
 
         Raises:
@@ -39,7 +39,7 @@ class QuotaBook:
             return Window()
 
         def entered(window: Window) -> Window:
-            return quotas.enter(window, image_id, now=self.clock.now(), limit=self.limit)
+            return quotas.reserve(window, image_id, now=self.clock.now(), limit=self.limit)
 
         try:
             return await self._change(key, entered)
@@ -48,12 +48,12 @@ class QuotaBook:
             forgiven = await self._failed_by_us(key)
             return await self._change(key, lambda window: entered(window.without(forgiven)))
 
-    async def leave(self, key: str, image_id: str) -> None:
+    async def release(self, key: str, image_id: str) -> None:
         """Take an order back that was refused after all."""
         if self.limit:
             await self._change(key, lambda window: window.without({image_id}))
 
-    async def hour(self, key: str) -> Window:
+    async def usage(self, key: str) -> Window:
         """What counts of the last hour."""
         window = _window(await self.store.get_entry(self.kind, key)).since(self.clock.now() - quotas.HOUR)
         return window.without(await self._ours(window))

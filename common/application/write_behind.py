@@ -18,8 +18,8 @@ from common.store.port import Store, Transition, change
 
 log = logging.getLogger(__name__)
 
-PAUSE_S: Final = 0.2  # far below the grace after which the janitor sends again (10 s)
-MOST: Final = 1000  # that wait; who comes then writes at once
+WRITE_DELAY_S: Final = 0.2  # far below the grace after which the janitor sends again (10 s)
+MAX_PENDING: Final = 1000  # that wait; who comes then writes at once
 
 
 class WriteBehind:
@@ -35,7 +35,7 @@ class WriteBehind:
         while self._waiting or not self._closing.is_set():
             await self._news.wait()
             with suppress(TimeoutError):
-                async with asyncio.timeout(PAUSE_S):
+                async with asyncio.timeout(WRITE_DELAY_S):
                     await self._closing.wait()
             await self._write()
 
@@ -44,13 +44,13 @@ class WriteBehind:
         self._closing.set()
         self._news.set()
 
-    async def take(self, image_id: str, transition: Transition) -> None:
+    async def add(self, image_id: str, transition: Transition) -> None:
         """Apply the move to the record soon. A later note of the same image stands for an earlier one.
 
         Raises:
             NotFound, Unavailable: only where so much waits that this one is written at once.
         """
-        if len(self._waiting) >= MOST:
+        if len(self._waiting) >= MAX_PENDING:
             await change(self._store, image_id, transition)
             return
         self._waiting[image_id] = transition

@@ -29,7 +29,7 @@ class Status(StrEnum):
 
 
 FINAL: Final = frozenset({Status.COMPLETED, Status.FAILED, Status.CANCELLED})
-MAY_BECOME: Final[dict[Status, frozenset[Status]]] = {
+ALLOWED_NEXT: Final[dict[Status, frozenset[Status]]] = {
     Status.QUEUED: frozenset({Status.RUNNING, Status.FAILED, Status.CANCELLED}),
     Status.RUNNING: frozenset(Status),
     Status.COMPLETED: frozenset(),
@@ -158,7 +158,7 @@ def new_image_id(now: datetime) -> str:
     return str(UUID(int=value))
 
 
-def image_id(text: str) -> str:
+def parse_image_id(text: str) -> str:
     """The canonical form of an image's id.
 
     Raises:

@@ -11,7 +11,7 @@ MAX_CHARS: Final = 255  # OpenID Connect Core 1.0, section 2: `sub` has no more 
 _FORBIDDEN: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
-def owner_name(text: object) -> str:
+def parse_owner(text: object) -> str:
     """The name as it came: two that differ in case or in a combining character are two owners.
 
     Raises:
@@ -22,6 +22,6 @@ def owner_name(text: object) -> str:
     return text
 
 
-def scoped(owner: str, rest: str) -> str:
+def scoped_key(owner: str, rest: str) -> str:
     """`<owner>:<rest>`, such that no other owner has the same, whatever colons either holds."""
     return f"{owner.replace('%', '%25').replace(':', '%3A')}:{rest}"

@@ -11,7 +11,7 @@ from common.domain.errors import LimitReached
 from common.domain.images import Image, Status
 
 HOUR: Final = timedelta(hours=1)
-OWNERS_FAULT: Final = frozenset({"inference_refused"})  # any other failure is ours, and does not count
+OWNER_ERRORS: Final = frozenset({"inference_refused"})  # any other failure is ours, and does not count
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class Window:
         return [image_id for _, image_id in self.entries]
 
 
-def enter(window: Window, image_id: str, *, now: datetime, limit: int) -> Window:
+def reserve(window: Window, image_id: str, *, now: datetime, limit: int) -> Window:
     """The window with one more order in it; the same window where it is in already.
 
     Raises:
@@ -44,12 +44,12 @@ def enter(window: Window, image_id: str, *, now: datetime, limit: int) -> Window
         raise LimitReached(
             f"{limit} images in an hour are ordered already",
             code="hourly_limit",
-            retry_after_s=frees_in_s(window, now=now, limit=limit),
+            retry_after_s=available_in_s(window, now=now, limit=limit),
         )
     return Window((*window.entries, (now, image_id)))
 
 
-def frees_in_s(window: Window, *, now: datetime, limit: int) -> float:
+def available_in_s(window: Window, *, now: datetime, limit: int) -> float:
     """Seconds until one more order fits; 0 where one fits now."""
     if len(window.entries) < limit:
         return 0
@@ -59,4 +59,4 @@ def frees_in_s(window: Window, *, now: datetime, limit: int) -> float:
 
 def does_not_count(image: Image) -> bool:
     """A failure that is ours is not the owner's order."""
-    return image.status is Status.FAILED and image.error is not None and image.error.code not in OWNERS_FAULT
+    return image.status is Status.FAILED and image.error is not None and image.error.code not in OWNER_ERRORS

@@ -39,10 +39,9 @@ def _not_blank(value: str) -> str:
 
 
 # the Field comes before the validator, or the schema says "ge" for "minimum"
-Integer = Annotated[int, BeforeValidator(_integral)]
-Side = Annotated[int, Field(ge=64, le=2048, multiple_of=8), BeforeValidator(_integral)]
-Text = Annotated[str, Field(max_length=4000, json_schema_extra=_PLAIN), AfterValidator(_plain_text)]
-Name = Annotated[str, Field(min_length=1, max_length=100, json_schema_extra=_PLAIN), AfterValidator(_plain_text)]
+_Side = Annotated[int, Field(ge=64, le=2048, multiple_of=8), BeforeValidator(_integral)]
+_Text = Annotated[str, Field(max_length=4000, json_schema_extra=_PLAIN), AfterValidator(_plain_text)]
+_Name = Annotated[str, Field(min_length=1, max_length=100, json_schema_extra=_PLAIN), AfterValidator(_plain_text)]
 
 
 class GenerationRequest(BaseModel):
@@ -56,13 +55,13 @@ class GenerationRequest(BaseModel):
         AfterValidator(_plain_text),
         AfterValidator(_not_blank),
     ]
-    negative_prompt: Text = ""
-    model: Name = "sdxl"
-    width: Side = 1024
-    height: Side = 1024
+    negative_prompt: _Text = ""
+    model: _Name = "sdxl"
+    width: _Side = 1024
+    height: _Side = 1024
     steps: Annotated[int, Field(ge=1, le=150), BeforeValidator(_integral)] = 30
     cfg_scale: Annotated[float, Field(ge=0, le=30, allow_inf_nan=False)] = 7.5
-    sampler: Name = "Euler"
+    sampler: _Name = "Euler"
     seed: Annotated[int, Field(ge=-1, le=MAX_SEED, description="-1 draws one"), BeforeValidator(_integral)] = -1
     num_images: Annotated[int, Field(ge=1, le=1), BeforeValidator(_integral)] = 1
     hires_fix: bool = False
@@ -104,7 +103,7 @@ def new_image(
     )
 
 
-def invalid(error: ValidationError, what: str) -> Invalid:
+def validation_failed(error: ValidationError, what: str) -> Invalid:
     """The errors of pydantic as one of ours: each field with what was expected; never the value, it may be secret."""
     fields = {".".join(map(str, found["loc"])) or "body": found["msg"] for found in error.errors(include_url=False)}
     listed = "; ".join(f"{field}: {message}" for field, message in fields.items())

@@ -1,14 +1,15 @@
-"""The moves of an image's record: what may happen to it, and what then is owed. Pure: no clock, no store, no bus.
+"""The transitions of an image's record.
 
     queued ──claim──▶ running ──complete──▶ completed
       ▲  │               │ │
       │  │               │ ├──fail────────▶ failed        (from queued too)
       │  └──cancel───────┼─┴──cancel──────▶ cancelled
-      └──retry, give_back, lapse
+      └──retry, give_back, expire_lease
 
-A transition takes the record as it is and returns the record as it should become, one revision later, or raises
-`InvalidTransition`. It returns the very same object where nothing has to change, so that a transition may be
-applied twice. What fences work is the lease (token and attempt): a worker whose lease is no longer on the record is refused.
+A transition takes the current record and returns the changed record, one revision later, with the event that has to be
+published. It raises `InvalidTransition` when the state does not allow it, and returns the same object when nothing has
+to change, so it may be applied twice. The lease (token and attempt) is the fencing token: a worker whose lease is no
+longer on the record is refused. Pure functions: no clock, no store, no bus.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ MAX_LOST: Final = 6  # an image that outlives six workers is what kills them
 WORKER_LOST: Final = "worker_lost"
 
 
-def sent(image: Image, *, attempts: int, now: datetime) -> Image:
+def mark_sent(image: Image, *, attempts: int, now: datetime) -> Image:
     """The broker has the command for good. Nothing to note once another claim has come in between."""
     if image.status.is_final or image.attempts != attempts:
         return image
@@ -124,7 +125,7 @@ def fail(image: Image, *, error: Failure, now: datetime, lease: Lease | None = N
     return _final(image, Status.FAILED, now, error=error)
 
 
-def past_deadline(image: Image, *, now: datetime) -> Image:
+def fail_past_deadline(image: Image, *, now: datetime) -> Image:
     """Fail what was not delivered in time, whoever holds it."""
     _require_open(image)
     error = Failure(code="deadline", detail="it was not painted in time; order it again")
@@ -186,7 +187,7 @@ def forget_thumbnail(image: Image) -> Image:
     return _next(image, thumbnail=None)
 
 
-def event_published(image: Image, *, pending: PendingEvent) -> Image:
+def mark_event_published(image: Image, *, pending: PendingEvent) -> Image:
     """The broker has confirmed the event that was due."""
     if image.pending_event is None or image.pending_event.revision != pending.revision:
         return image

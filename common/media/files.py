@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from common.domain.errors import Invalid, Misconfigured, Unavailable
-from common.media.port import Stored
+from common.media.port import StoredFile
 from common.runtime.clock import whole_ms
 
 T = TypeVar("T")
@@ -93,7 +93,7 @@ class FileMedia:
             removed += outcome
         return removed
 
-    async def walk(self) -> AsyncIterator[list[Stored]]:
+    async def walk(self) -> AsyncIterator[list[StoredFile]]:
         found = self._walk()
         while page := await self._run(lambda: list(islice(found, PAGE))):
             yield page
@@ -167,7 +167,7 @@ class FileMedia:
                 _sync_folder(folder)
         return removed
 
-    def _walk(self) -> Iterator[Stored]:
+    def _walk(self) -> Iterator[StoredFile]:
         with os.scandir(self._root):
             pass  # there at all
         for name in FOLDERS:
@@ -252,9 +252,9 @@ def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:
                 yield entry
 
 
-def _stored(key: str, entry: os.DirEntry[str]) -> Iterator[Stored]:
+def _stored(key: str, entry: os.DirEntry[str]) -> Iterator[StoredFile]:
     with suppress(FileNotFoundError):
         found = entry.stat(follow_symlinks=False)
         changed_at = whole_ms(datetime.fromtimestamp(found.st_mtime, UTC))
         if stat.S_ISREG(found.st_mode):
-            yield Stored(key=key, size=found.st_size, changed_at=changed_at)
+            yield StoredFile(key=key, size=found.st_size, changed_at=changed_at)

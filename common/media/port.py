@@ -13,7 +13,7 @@ from typing import Protocol
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
+class StoredFile:
     """A file that lies in the media; `changed_at` is when it was written."""
 
     key: str
@@ -39,7 +39,7 @@ class Media(Protocol):
     async def remove(self, keys: Collection[str]) -> int:
         """Remove what is there of these; how many were. Removing twice is no error."""
 
-    def walk(self) -> AsyncIterator[list[Stored]]:
+    def walk(self) -> AsyncIterator[list[StoredFile]]:
         """Everything that lies there, in lists of at most 1,000, leftovers of broken writes included."""
 
     async def check(self) -> None:

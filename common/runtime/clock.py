@@ -9,8 +9,8 @@ from typing import Final, Protocol
 
 log = logging.getLogger(__name__)
 
-STEP: Final = timedelta(seconds=5)  # hosts that keep time by NTP differ by less; slewing never jumps
-BELIEVED_AFTER_S: Final = 900.0  # the usual deadline: what was begun before a step ends by the old time
+STEP_THRESHOLD: Final = timedelta(seconds=5)  # hosts that keep time by NTP differ by less; slewing never jumps
+STEP_ACCEPTED_AFTER_S: Final = 900.0  # the usual deadline: what was begun before a step ends by the old time
 
 
 class Clock(Protocol):
@@ -33,7 +33,7 @@ def whole_ms(moment: datetime) -> datetime:
     return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
 
 
-class _Pace:
+class _StepFilter:
     """The wall clock as the monotonic one carries it on, until a step between the two is believed."""
 
     def __init__(self, wall: datetime, monotonic_s: float) -> None:
@@ -43,10 +43,10 @@ class _Pace:
     def at(self, wall: datetime, monotonic_s: float) -> datetime:
         start = wall - timedelta(seconds=monotonic_s)
         step = start - self._start
-        if self._stepped is not None and abs(start - self._stepped[0]) > STEP:
+        if self._stepped is not None and abs(start - self._stepped[0]) > STEP_THRESHOLD:
             self._stepped = None  # it has stepped once more
-        has_stood = self._stepped is not None and monotonic_s - self._stepped[1] >= BELIEVED_AFTER_S
-        if abs(step) <= STEP or has_stood:
+        has_stood = self._stepped is not None and monotonic_s - self._stepped[1] >= STEP_ACCEPTED_AFTER_S
+        if abs(step) <= STEP_THRESHOLD or has_stood:
             self._start, self._stepped = start, None
             return wall
         if self._stepped is None:
@@ -54,14 +54,14 @@ class _Pace:
             log.warning(
                 "the clock of this host has stepped by %+.0f s: not believed for %d s; is NTP at work?",
                 step.total_seconds(),
-                BELIEVED_AFTER_S,
+                STEP_ACCEPTED_AFTER_S,
             )
         return self._start + timedelta(seconds=monotonic_s)
 
 
 class SystemClock:
     def __init__(self) -> None:
-        self._pace = _Pace(self.now(), _since_boot_s())
+        self._steps = _StepFilter(self.now(), _since_boot_s())
 
     def now(self) -> datetime:
         return whole_ms(datetime.now(UTC))
@@ -70,7 +70,7 @@ class SystemClock:
         return time.monotonic()
 
     def stable_now(self) -> datetime:
-        return whole_ms(self._pace.at(self.now(), _since_boot_s()))
+        return whole_ms(self._steps.at(self.now(), _since_boot_s()))
 
 
 def _since_boot_s() -> float:
@@ -84,7 +84,7 @@ class ManualClock:
     def __init__(self, start: datetime = datetime(2025, 1, 15, 12, tzinfo=UTC)) -> None:
         self._now = start
         self._elapsed_s = 0.0
-        self._pace = _Pace(start, 0.0)
+        self._steps = _StepFilter(start, 0.0)
 
     def now(self) -> datetime:
         return whole_ms(self._now)
@@ -93,7 +93,7 @@ class ManualClock:
         return self._elapsed_s
 
     def stable_now(self) -> datetime:
-        return whole_ms(self._pace.at(self._now, self._elapsed_s))
+        return whole_ms(self._steps.at(self._now, self._elapsed_s))
 
     def step(self, seconds: float) -> None:
         """Set the wall clock forward or back: no time has passed."""

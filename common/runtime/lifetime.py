@@ -10,7 +10,7 @@ import sys
 from collections.abc import Awaitable, Callable
 
 from common.domain.errors import ServiceError
-from common.runtime.watchdog import watched
+from common.runtime.watchdog import watch_event_loop
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ async def _until_stopped(serve: Callable[[asyncio.Event], Awaitable[None]]) -> N
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal, number)
-    with watched(loop):
+    with watch_event_loop(loop):
         await serve(stopping)
 
 

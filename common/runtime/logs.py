@@ -67,7 +67,7 @@ def _trace(text: str) -> str:
 
 
 @contextmanager
-def about(image_id: str) -> Iterator[None]:
+def log_context(image_id: str) -> Iterator[None]:
     """Every line logged inside is about this image."""
     tokens = bind_contextvars(image=image_id)
     try:

@@ -16,7 +16,7 @@ from common.domain.errors import Misconfigured
 _UNITS_S: Final = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
-def seconds(value: Any) -> Any:
+def parse_duration(value: Any) -> Any:
     """`90`, `90s`, `15m`, `1h`, `7d` as seconds.
 
     Raises:
@@ -30,15 +30,15 @@ def seconds(value: Any) -> Any:
     return float(found[1]) * _UNITS_S[found[2]]
 
 
-def _several_seconds(value: Any) -> Any:
-    return tuple(seconds(part) for part in value.split(",")) if isinstance(value, str) else value
+def _durations(value: Any) -> Any:
+    return tuple(parse_duration(part) for part in value.split(",")) if isinstance(value, str) else value
 
 
-def _several(value: Any) -> Any:
+def _comma_separated(value: Any) -> Any:
     return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
 
-Seconds = Annotated[float, BeforeValidator(seconds)]
+Seconds = Annotated[float, BeforeValidator(parse_duration)]
 Secret = Annotated[str, Field(min_length=32)]  # HMAC-SHA256 wants a key as long as its hash (RFC 7518, section 3.2)
 Origin = Annotated[str, Field(pattern=r"^https?://[a-z0-9.-]+(:[0-9]{1,5})?$|^https?://\[[0-9a-f:]+\](:[0-9]{1,5})?$")]
 Positive = Annotated[Seconds, Field(gt=0)]
@@ -95,7 +95,7 @@ class Settings(BaseModel):
     )
     generation_deadline: Positive = Field(900, description="An image not painted this long after the request fails")
     lease: Positive = Field(30, description="How long a silent generator keeps its image; renewed every third of it")
-    retry_delays: Annotated[tuple[Positive, ...], Field(min_length=1), BeforeValidator(_several_seconds)] = Field(
+    retry_delays: Annotated[tuple[Positive, ...], Field(min_length=1), BeforeValidator(_durations)] = Field(
         (5, 30, 120), description="Waits before the second, third … try after a transient error"
     )
     circuit_failures: Annotated[int, Field(ge=1)] = Field(
@@ -168,13 +168,13 @@ class Settings(BaseModel):
     api_keys: bool = Field(
         False, description="Sets up identity by the keys of `darkroom keys` alone; with tokens they are taken as well"
     )
-    media_signing_keys: Annotated[tuple[Secret, ...], BeforeValidator(_several)] = Field(
+    media_signing_keys: Annotated[tuple[Secret, ...], BeforeValidator(_comma_separated)] = Field(
         (), description="Secrets that sign the URLs of pictures, newest first; needed with identity", repr=False
     )
     media_url_age: Positive = Field(
         21_600, description="A signed URL stays the same this long, and holds as long again"
     )
-    cors_origins: Annotated[tuple[Origin, ...], BeforeValidator(_several)] = Field(
+    cors_origins: Annotated[tuple[Origin, ...], BeforeValidator(_comma_separated)] = Field(
         (), description="Pages of other hosts that may use the api: `https://app.example.org,…`"
     )
     idle_timeout: Positive = Field(
@@ -216,12 +216,12 @@ def read_settings(environ: Mapping[str, str], env_file: Path | None = None) -> S
         raise Misconfigured("; ".join(wrong), code="bad_setting") from error
 
 
-def settings_of_this_process() -> Settings:
+def process_settings() -> Settings:
     """`read_settings` from this process's environment, and `.env` in the folder it runs in."""
     return read_settings(os.environ, Path(".env"))
 
 
-def table() -> str:
+def settings_table() -> str:
     """All settings as a Markdown table, for the documentation."""
     rows = ["| setting | default | what it does |", "|---|---|---|"]
     for name, field in Settings.model_fields.items():

@@ -17,7 +17,7 @@ LIMIT_S: Final = 5.0  # work in the loop takes milliseconds; a broker gives up a
 
 
 @contextmanager
-def watched(loop: asyncio.AbstractEventLoop, *, limit_s: float = LIMIT_S) -> Iterator[None]:
+def watch_event_loop(loop: asyncio.AbstractEventLoop, *, limit_s: float = LIMIT_S) -> Iterator[None]:
     """Watch the loop of this thread from another one; logs where it stands, once for each time that it does."""
     ended = threading.Event()
     arguments = (loop, threading.get_ident(), limit_s, ended)

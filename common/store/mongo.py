@@ -23,7 +23,7 @@ from pymongo.errors import ConfigurationError, DuplicateKeyError, OperationFailu
 from common.domain.errors import Duplicate, Misconfigured, Unavailable
 from common.domain.images import FINAL, Image, Status
 from common.store.documents import Document, entry_document, entry_id, image_document, read_entry, read_image
-from common.store.port import Entry, Position
+from common.store.port import Entry, HistoryPosition
 
 T = TypeVar("T")
 
@@ -156,7 +156,7 @@ class MongoStore:
         *,
         limit: int,
         offset: int = 0,
-        after: Position | None = None,
+        after: HistoryPosition | None = None,
     ) -> list[Image]:
         query = _shown(owner, statuses)
         if after is not None:

@@ -29,7 +29,7 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Position:
+class HistoryPosition:
     """Where a page of the history begins: after the image of this time and id, newest first."""
 
     created_at: datetime
@@ -68,7 +68,7 @@ class Store(Protocol):
         *,
         limit: int,
         offset: int = 0,
-        after: Position | None = None,
+        after: HistoryPosition | None = None,
     ) -> list[Image]:
         """Images of the owner in these states, newest first by (created_at, id), without the deleted."""
 
@@ -139,17 +139,17 @@ class Store(Protocol):
         """Answer a trivial question. Raises Unavailable."""
 
 
-async def change(store: Store, image_id: str, transition: Transition, *, known: Image | None = None) -> Image:
+async def change(store: Store, image_id: str, transition: Transition, *, snapshot: Image | None = None) -> Image:
     """Apply a move to the record as it is now, again for as long as another writer was faster.
 
-    `known` is the record as the caller last saw it, and spares the first look: where it is out of date its revision
+    `snapshot` is the record as the caller last saw it, and spares the first look: where it is out of date its revision
     loses, and it is read. Only for moves that an older record neither refuses nor leaves alone.
 
     Raises:
         NotFound: there is no such record.
         InvalidTransition: by the move; nothing has changed.
     """
-    image = known or await store.get(image_id)
+    image = snapshot or await store.get(image_id)
     while image is not None:
         changed = transition(image)
         if changed is image or await store.replace(changed):

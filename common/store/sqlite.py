@@ -20,8 +20,8 @@ from common.domain.errors import Duplicate, Misconfigured
 from common.domain.images import Image, Status
 from common.store import sqlite_schema as schema
 from common.store.documents import data_text, image_text, parse_data, parse_image, parse_time, time_text
-from common.store.port import Entry, Position
-from common.store.sqlite_threads import MAX_ROWS, Lane, answer, commit, is_busy, unavailable
+from common.store.port import Entry, HistoryPosition
+from common.store.sqlite_threads import MAX_ROWS, SqliteExecutor, commit_writes, is_busy, run_reads, unavailable
 
 OLDEST_SQLITE: Final = (3, 38, 0)  # the operator ->>; STRICT tables came with 3.37
 OPENING_PAUSE_S: Final = 0.05  # while others open the file too: SQLite does not wait where it turns the log on
@@ -43,7 +43,7 @@ _HOLDER_OF_SLOT: Final = "SELECT 1 FROM images WHERE slot = ? AND id != ?"
 class SqliteStore:
     """Made by `open`; see `common/store/port.py` for what each method promises."""
 
-    def __init__(self, writer: Lane, readers: Lane) -> None:
+    def __init__(self, writer: SqliteExecutor, readers: SqliteExecutor) -> None:
         self._writer = writer
         self._readers = readers
 
@@ -57,8 +57,8 @@ class SqliteStore:
             Unavailable: the file cannot be opened in time.
         """
         connections = await asyncio.to_thread(_open, path, timeout_s)
-        writer = Lane(connections[:1], commit, max_rows=MAX_ROWS, timeout_s=timeout_s)
-        readers = Lane(connections[1:], answer, max_rows=1, timeout_s=timeout_s)
+        writer = SqliteExecutor(connections[:1], commit_writes, max_rows=MAX_ROWS, timeout_s=timeout_s)
+        readers = SqliteExecutor(connections[1:], run_reads, max_rows=1, timeout_s=timeout_s)
         try:
             yield cls(writer, readers)
         finally:
@@ -89,7 +89,7 @@ class SqliteStore:
         *,
         limit: int,
         offset: int = 0,
-        after: Position | None = None,
+        after: HistoryPosition | None = None,
     ) -> list[Image]:
         if not statuses:
             return []

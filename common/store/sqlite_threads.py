@@ -31,7 +31,7 @@ PROGRESS_STEPS: Final = 20_000  # of SQLite's machine between two looks whether 
 
 
 @dataclass(slots=True, eq=False)
-class Job:
+class StoreJob:
     work: Callable[[sqlite3.Connection], Any]
     rows: int
     future: asyncio.Future[Any]
@@ -39,8 +39,8 @@ class Job:
     error: Exception | None = None
 
 
-class Lane:
-    """A queue of jobs and the threads that work it off; `serve` does a batch and notes the outcome in each job.
+class SqliteExecutor:
+    """A queue of jobs and the threads that work it off; `run_batch` does a batch and notes the outcome in each job.
 
     A thread owns its connection, and closes it at its end.
     """
@@ -48,16 +48,16 @@ class Lane:
     def __init__(
         self,
         connections: Iterable[sqlite3.Connection],
-        serve: Callable[[sqlite3.Connection, list[Job]], None],
+        run_batch: Callable[[sqlite3.Connection, list[StoreJob]], None],
         *,
         max_rows: int,
         timeout_s: float,
     ) -> None:
         self._loop = asyncio.get_running_loop()
-        self._serve = serve
+        self._run_batch = run_batch
         self._max_rows = max_rows
         self._timeout_s = timeout_s
-        self._jobs: SimpleQueue[Job | None] = SimpleQueue()
+        self._jobs: SimpleQueue[StoreJob | None] = SimpleQueue()
         self._waiting = 0
         self._closed = False
         self._threads = [
@@ -72,7 +72,7 @@ class Lane:
         """What `work` returns or raises, in time. `rows` says how many it will write, about."""
         if self._closed or self._waiting >= MAX_WAITING:
             raise Unavailable("store", "it is closed" if self._closed else f"{self._waiting} calls wait already")
-        job = Job(work, rows, self._loop.create_future())
+        job = StoreJob(work, rows, self._loop.create_future())
         self._waiting += 1
         self._jobs.put(job)
         try:
@@ -94,13 +94,13 @@ class Lane:
         with closing(connection):
             while (first := self._jobs.get()) is not None:
                 batch, is_last = self._batch(first)
-                self._serve(connection, [job for job in batch if not _is_abandoned(job)])
+                self._run_batch(connection, [job for job in batch if not _is_abandoned(job)])
                 with suppress(RuntimeError):  # the loop has died without closing the store: nobody waits any more
                     self._loop.call_soon_threadsafe(self._settle, batch)
                 if is_last:
                     break
 
-    def _batch(self, first: Job) -> tuple[list[Job], bool]:
+    def _batch(self, first: StoreJob) -> tuple[list[StoreJob], bool]:
         batch, rows = [first], first.rows
         while rows < self._max_rows:
             try:
@@ -113,7 +113,7 @@ class Lane:
             rows += job.rows
         return batch, False
 
-    def _settle(self, batch: list[Job]) -> None:
+    def _settle(self, batch: list[StoreJob]) -> None:
         for job in batch:
             self._waiting -= 1
             if job.future.done():
@@ -124,7 +124,7 @@ class Lane:
                 job.future.set_result(job.result)
 
 
-def answer(connection: sqlite3.Connection, jobs: list[Job]) -> None:
+def run_reads(connection: sqlite3.Connection, jobs: list[StoreJob]) -> None:
     """Serve readers, one statement each."""
     for job in jobs:
         connection.set_progress_handler(partial(_is_abandoned, job), PROGRESS_STEPS)
@@ -135,7 +135,7 @@ def answer(connection: sqlite3.Connection, jobs: list[Job]) -> None:
     connection.set_progress_handler(None, 0)
 
 
-def commit(connection: sqlite3.Connection, jobs: list[Job]) -> None:
+def commit_writes(connection: sqlite3.Connection, jobs: list[StoreJob]) -> None:
     """Serve writers in one transaction. One that is refused spoils nobody's: a statement that fails undoes itself."""
     try:
         if not _begin(connection, jobs):
@@ -163,7 +163,7 @@ def unavailable(error: sqlite3.Error) -> Unavailable:
     return found
 
 
-def _begin(connection: sqlite3.Connection, jobs: list[Job]) -> bool:
+def _begin(connection: sqlite3.Connection, jobs: list[StoreJob]) -> bool:
     """Take the lock of the file; False once all callers have given up, which their time limit sees to."""
     while not all(map(_is_abandoned, jobs)):
         try:
@@ -177,7 +177,7 @@ def _begin(connection: sqlite3.Connection, jobs: list[Job]) -> bool:
     return False
 
 
-def _attempt(connection: sqlite3.Connection, job: Job) -> None:
+def _attempt(connection: sqlite3.Connection, job: StoreJob) -> None:
     try:
         job.result = job.work(connection)
     except sqlite3.Error:
@@ -186,5 +186,5 @@ def _attempt(connection: sqlite3.Connection, job: Job) -> None:
         job.error = error
 
 
-def _is_abandoned(job: Job) -> bool:
+def _is_abandoned(job: StoreJob) -> bool:
     return job.future.cancelled()

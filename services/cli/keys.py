@@ -8,19 +8,19 @@ from collections.abc import Callable, Coroutine
 from datetime import datetime, timedelta
 from typing import Any
 
-from common.application.api_keys import Keys
+from common.application.api_keys import ApiKeyStore
 from common.domain.errors import ServiceError
 from common.runtime.clock import SystemClock
 from common.runtime.settings import Settings
 from common.store.connect import open_store
 
 
-def run(settings: Settings, act: Callable[[Keys], Coroutine[Any, Any, int]]) -> int:
+def run(settings: Settings, act: Callable[[ApiKeyStore], Coroutine[Any, Any, int]]) -> int:
     """Act on the keys; the exit status, 1 with the reason on stderr."""
 
     async def on_store() -> int:
         async with open_store(settings.store_url, timeout_s=settings.store_timeout) as store:
-            return await act(Keys(store, SystemClock()))
+            return await act(ApiKeyStore(store, SystemClock()))
 
     try:
         return asyncio.run(on_store())
@@ -29,7 +29,7 @@ def run(settings: Settings, act: Callable[[Keys], Coroutine[Any, Any, int]]) -> 
         return 1
 
 
-async def create(keys: Keys, owner: str, *, name: str, holds_s: float | None, is_on: bool) -> int:
+async def create(keys: ApiKeyStore, owner: str, *, name: str, holds_s: float | None, is_on: bool) -> int:
     """Print the new key, and nothing else, on stdout: it is not to be had again."""
     expires_at = None if holds_s is None else keys.clock.now() + timedelta(seconds=holds_s)
     key = await keys.create(owner, name=name, expires_at=expires_at)
@@ -40,9 +40,9 @@ async def create(keys: Keys, owner: str, *, name: str, holds_s: float | None, is
     return 0
 
 
-async def list_keys(keys: Keys) -> int:
+async def list_keys(keys: ApiKeyStore) -> int:
     """One line for each key, oldest first; never the key itself."""
-    found = await keys.all()
+    found = await keys.list_all()
     for key in found:
         expires = _day(key.expires_at) if key.expires_at else "never"
         gone = "  (expired)" if key.has_expired(keys.clock.now()) else ""
@@ -51,7 +51,7 @@ async def list_keys(keys: Keys) -> int:
     return 0
 
 
-async def revoke(keys: Keys, key_id: str) -> int:
+async def revoke(keys: ApiKeyStore, key_id: str) -> int:
     """At once: the next request with it is refused."""
     if await keys.revoke(key_id):
         return 0

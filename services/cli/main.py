@@ -144,10 +144,10 @@ def _generate(arguments: argparse.Namespace) -> int:
 
 def _purge(arguments: argparse.Namespace) -> int:
     from common.messages import TickData
-    from common.runtime.settings import seconds
+    from common.runtime.settings import parse_duration
 
     try:
-        older_than = seconds(arguments.older_than)
+        older_than = parse_duration(arguments.older_than)
     except ValueError as error:
         print(f"darkroom: --older-than: {error}", file=sys.stderr)
         return 2
@@ -186,11 +186,11 @@ def _dead_letters(arguments: argparse.Namespace) -> int:
 
 
 def _keys(arguments: argparse.Namespace) -> int:
-    from common.runtime.settings import seconds
+    from common.runtime.settings import parse_duration
     from services.cli import keys
 
     try:
-        holds_s = seconds(getattr(arguments, "expires", None))
+        holds_s = parse_duration(getattr(arguments, "expires", None))
     except ValueError as error:
         print(f"darkroom: --expires: {error}", file=sys.stderr)
         return 2
@@ -208,18 +208,18 @@ def _keys(arguments: argparse.Namespace) -> int:
 
 
 def _settings_table(_arguments: argparse.Namespace) -> int:
-    from common.runtime.settings import table
+    from common.runtime.settings import settings_table
 
-    print(table(), end="")
+    print(settings_table(), end="")
     return 0
 
 
 def _settings() -> Settings | None:
     from common.domain.errors import Misconfigured
-    from common.runtime.settings import settings_of_this_process
+    from common.runtime.settings import process_settings
 
     try:
-        return settings_of_this_process()
+        return process_settings()
     except Misconfigured as error:
         print(f"darkroom: {error.detail}", file=sys.stderr)
         return None

@@ -12,7 +12,7 @@ from typing import Any, Final
 from common.bus.connect import open_bus
 from common.bus.port import Bus, DeadLetter, Since
 from common.domain.errors import Invalid, Misconfigured, ServiceError, Unavailable
-from common.domain.images import image_id, new_image_id
+from common.domain.images import new_image_id, parse_image_id
 from common.domain.requests import GenerationRequest
 from common.messages import GenerateImage, JanitorPurged, JanitorSwept, Tick, TickData, decode
 from common.runtime.clock import SystemClock
@@ -119,7 +119,7 @@ async def _order_again(letter: DeadLetter, settings: Settings) -> GenerateImage 
         return None
     async with _store(settings) as store:
         try:
-            image = await store.get(image_id(command.id))
+            image = await store.get(parse_image_id(command.id))
         except Invalid:
             return None
     if image is None or not image.status.is_final or image.deleted_at is not None:

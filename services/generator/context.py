@@ -50,9 +50,9 @@ class GenerationContext:
         until = self.clock.stable_now() + timedelta(seconds=length_s)
         return Lease(token=self.token, worker=self.worker, until=until, length_s=length_s)
 
-    async def transition(self, image_id: str, transition: Transition, *, known: Image | None = None) -> Image:
+    async def transition(self, image_id: str, transition: Transition, *, snapshot: Image | None = None) -> Image:
         """Apply a move, however long the store is away."""
-        return await persist(lambda: change(self.store, image_id, transition, known=known))
+        return await persist(lambda: change(self.store, image_id, transition, snapshot=snapshot))
 
 
 async def persist(write: Callable[[], Awaitable[T]]) -> T:

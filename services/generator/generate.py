@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from functools import partial
 
-from common.application.quota_store import QuotaBook
+from common.application.quota_store import QuotaStore
 from common.bus.port import Done, Outcome, Reject, Retry
 from common.domain import images, transitions
 from common.domain.errors import (
@@ -28,11 +28,11 @@ from common.domain.errors import (
     Unavailable,
 )
 from common.domain.images import Failure, Format, Image, Picture
-from common.domain.owners import owner_name, scoped
+from common.domain.owners import parse_owner, scoped_key
 from common.domain.requests import GenerationRequest, new_image
 from common.messages import GenerateImage
 from common.runtime import metrics
-from common.runtime.logs import about
+from common.runtime.logs import log_context
 from common.store.port import change
 from services.generator.context import GenerationContext, persist
 from services.generator.outcomes import LeaseLost, complete, fail_or_retry, give_back, remove_files, retry
@@ -44,7 +44,7 @@ log = logging.getLogger(__name__)
 
 async def generate(command: GenerateImage, context: GenerationContext) -> Outcome:
     """Carry out one order. Bears being called again for the same image, by this worker or another."""
-    with about(command.id):
+    with log_context(command.id):
         try:
             image = await _claimed(command, context)
         except NotFound:
@@ -74,7 +74,7 @@ async def _claimed(command: GenerateImage, context: GenerationContext) -> Image:
         deadline=timedelta(seconds=context.settings.generation_deadline),
     )
     try:
-        return await context.transition(images.image_id(command.id), transition)
+        return await context.transition(images.parse_image_id(command.id), transition)
     except NotFound:
         if not isinstance(command.data, GenerationRequest):
             raise
@@ -86,14 +86,14 @@ async def _record(command: GenerateImage, request: GenerationRequest, context: G
     """Put another service's order on record, once. Its publisher is believed about the owner."""
     if not command.owner:
         raise Invalid("an order names its owner", code="owner_missing")
-    owner = owner_name(command.owner)
+    owner = parse_owner(command.owner)
     now = context.clock.now()
     if now - command.time > timedelta(seconds=context.settings.tombstone_age):
         raise Invalid("the order is too old to know whether it was deleted", code="order_expired")
-    book = QuotaBook(
+    book = QuotaStore(
         kind="orders", limit=context.settings.publisher_requests_per_hour, store=context.store, clock=context.clock
     )
-    await persist(lambda: book.enter(scoped(owner, command.source), command.id))
+    await persist(lambda: book.reserve(scoped_key(owner, command.source), command.id))
     image = new_image(
         request,
         image_id=command.id,

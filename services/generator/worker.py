@@ -42,7 +42,7 @@ async def run_generator(
         circuit = Circuit(
             failures=settings.circuit_failures,
             pause_s=settings.circuit_pause,
-            reachable=inference.capabilities.reachable,
+            reachable=inference.capabilities.refresh,
         )
         write_behind = WriteBehind(resources.store)
         context = GenerationContext(

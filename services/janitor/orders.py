@@ -12,8 +12,8 @@ from common.domain import images, transitions
 from common.domain.errors import Invalid, InvalidTransition, NotFound, Unavailable
 from common.domain.images import Failure
 from common.domain.views import FailureView
-from common.messages import CancelImage, Command, ImageChanged, OrderRefused, Tick
-from common.runtime.logs import about
+from common.messages import CancelImage, Command, ImageChanged, RequestRefused, Tick
+from common.runtime.logs import log_context
 from common.store.port import change
 from services.janitor.context import SOURCE, JanitorContext
 
@@ -26,10 +26,10 @@ async def cancel(command: Command | Tick | DeadLetter, *, context: JanitorContex
     """Cancel the image that the command names; an order that has not arrived yet is waited for."""
     if not isinstance(command, CancelImage):
         return Done()
-    with about(command.subject):
+    with log_context(command.subject):
         again = Retry(context.settings.retry_delays[0])
         try:
-            image_id = images.image_id(command.subject)
+            image_id = images.parse_image_id(command.subject)
             cancelled = await change(context.store, image_id, partial(transitions.cancel, now=context.clock.now()))
         except Invalid as error:
             return Reject(f"{error.code}: {error.detail}")
@@ -53,12 +53,12 @@ async def fail_dead_letter(letter: Command | Tick | DeadLetter, *, context: Jani
     log.warning("dead letter from %s: %s", letter.queue, letter.reason)
     order = _order(letter.body)
     try:
-        image_id = images.image_id(str(order.get("id") or order.get("subject")))
+        image_id = images.parse_image_id(str(order.get("id") or order.get("subject")))
     except Invalid:
         return Done()
     failure = Failure(code=_code(letter.reason), detail=letter.reason[:300])
     now = context.at(letter.died_at).earliest() if letter.died_at else context.earliest()
-    with about(image_id):
+    with log_context(image_id):
         try:
             failed = await change(context.store, image_id, partial(transitions.fail, error=failure, now=now))
             await context.outbox.publish_pending(failed)
@@ -102,6 +102,6 @@ async def _tell_refused(
             owner=owner,
             revision=0,
             attempt=0,
-            data=OrderRefused(id=image_id, error=FailureView(code=failure.code, detail=failure.detail)),
+            data=RequestRefused(id=image_id, error=FailureView(code=failure.code, detail=failure.detail)),
         )
     )

@@ -85,7 +85,7 @@ async def _all(
 
 
 async def _past_deadline(image: Image, context: JanitorContext) -> None:
-    failed = await change(context.store, image.id, partial(transitions.past_deadline, now=context.earliest()))
+    failed = await change(context.store, image.id, partial(transitions.fail_past_deadline, now=context.earliest()))
     await context.outbox.publish_pending(failed)
 
 

@@ -11,7 +11,7 @@ from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Final
 from weakref import WeakValueDictionary
 
-from common.application.quota_store import QuotaBook
+from common.application.quota_store import QuotaStore
 from common.domain import quotas
 from common.domain.errors import Duplicate, LimitReached
 from common.domain.images import Image, Status
@@ -34,7 +34,7 @@ class Admission:
         self._clock = clock
         self._at_once = settings.concurrent_requests
         self._hourly = settings.requests_per_hour
-        self._book = QuotaBook(kind=KIND, limit=self._hourly, store=store, clock=clock)
+        self._book = QuotaStore(kind=KIND, limit=self._hourly, store=store, clock=clock)
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def record(self, image: Image) -> tuple[Image, Window]:
@@ -45,18 +45,18 @@ class Admission:
             Duplicate: its idempotency key came in at the same time by another request.
         """
         async with self._turn(image.owner):
-            window = await self._book.enter(image.owner, image.id)
+            window = await self._book.reserve(image.owner, image.id)
             try:
                 return await self._insert(image), window
             except (LimitReached, Duplicate):
-                await self._book.leave(image.owner, image.id)
+                await self._book.release(image.owner, image.id)
                 raise
 
     async def limits(self, owner: str) -> Limits:
         """What the owner has left."""
-        window = await self._book.hour(owner)
+        window = await self._book.usage(owner)
         active = await self._store.count_history(owner, {Status.QUEUED, Status.RUNNING})
-        resets_in = quotas.frees_in_s(window, now=self._clock.now(), limit=self._hourly) if self._hourly else 0
+        resets_in = quotas.available_in_s(window, now=self._clock.now(), limit=self._hourly) if self._hourly else 0
         return Limits(
             hourly=Limit(limit=self._hourly, remaining=self.left(window), resets_in=resets_in),
             concurrent=Limit(limit=self._at_once, remaining=max(0, self._at_once - active), resets_in=0),

@@ -12,7 +12,7 @@ from typing import Final
 
 import aiohttp
 
-from common.application.capabilities import CapabilitiesOf
+from common.application.capabilities import CapabilitiesClient
 from common.domain.errors import BadImage, InferenceError, Rejected, Transient, Unreachable
 from common.domain.images import Image
 from common.runtime.bounded_read import TooLarge, read_body
@@ -49,7 +49,7 @@ class InferenceClient:
         self._timeout_s = timeout_s
         self._max_bytes = max_bytes
         self._clock = clock
-        self.capabilities = CapabilitiesOf(http, url=url, api_key=api_key, clock=clock)
+        self.capabilities = CapabilitiesClient(http, url=url, api_key=api_key, clock=clock)
 
     async def paint(self, image: Image, on_progress: OnProgress, on_preview: OnPreview | None = None) -> bytes:
         """The bytes of a picture, not yet checked. Cancelling drops the connection, which stops the work there.

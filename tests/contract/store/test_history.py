@@ -6,7 +6,7 @@ import pytest
 
 from common.domain import transitions
 from common.domain.images import Status
-from common.store.port import Position
+from common.store.port import HistoryPosition
 from tests.contract.store.records import LEASE, MS, PICTURE, SECOND, keep
 from tests.making import NOON, an_image
 
@@ -50,7 +50,7 @@ async def test_history_pages_by_offset_and_by_position_alike(store, statuses):
     by_position, after = [], None
     while page := await store.history("local", statuses, limit=5, after=after):
         by_position.append(page)
-        after = Position(page[-1].created_at, page[-1].id)
+        after = HistoryPosition(page[-1].created_at, page[-1].id)
 
     assert [image for page in by_offset for image in page] == whole
     assert by_position == by_offset[:5]
@@ -59,7 +59,7 @@ async def test_history_pages_by_offset_and_by_position_alike(store, statuses):
 async def test_history_from_a_position_bears_an_image_that_has_gone(store):
     records = [an_image(created_at=NOON - SECOND * n) for n in range(4)]
     await keep(store, *records)
-    after = Position(records[1].created_at, records[1].id)
+    after = HistoryPosition(records[1].created_at, records[1].id)
     await store.remove(records[1])
 
     assert await store.history("local", [Status.QUEUED], limit=10, after=after) == records[2:]

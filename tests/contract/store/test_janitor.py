@@ -6,7 +6,7 @@ import pytest
 
 from common.domain import transitions
 from common.domain.images import Lease, PendingEvent, Status
-from common.store.port import Position
+from common.store.port import HistoryPosition
 from tests.contract.store.records import DUE, LEASE, MS, SECOND, ids, keep
 from tests.making import NOON, an_image
 
@@ -235,7 +235,7 @@ async def test_times_are_compared_to_the_millisecond(store, wrong_on_stand_in):
     found = [
         await store.purgeable(now, limit=10),
         await store.unsent(created_before=now, now=now, limit=10),
-        await store.history("local", [Status.COMPLETED], limit=10, after=Position(now, "")),
+        await store.history("local", [Status.COMPLETED], limit=10, after=HistoryPosition(now, "")),
     ]
 
     assert found == [[old], [due], [old]]

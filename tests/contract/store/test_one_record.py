@@ -28,7 +28,7 @@ async def test_get_finds_nothing_where_nothing_is(store):
 async def test_a_record_is_kept_through_all_its_moves(store):
     image = an_image(slot="local:0", idempotency="local:k", request_hash="h", traceparent="00-a-b-01")
     life = [
-        partial(transitions.sent, attempts=0, now=NOON),
+        partial(transitions.mark_sent, attempts=0, now=NOON),
         partial(transitions.claim, lease=LEASE, now=NOON, deadline=timedelta(hours=1)),
         partial(transitions.complete, lease=LEASE, attempt=1, picture=PICTURE, now=NOON + SECOND),
         partial(transitions.pin, pinned=True),

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from common.application.quota_store import QuotaBook
+from common.application.quota_store import QuotaStore
 from common.domain.errors import LimitReached
 from common.domain.images import Failure, Status, new_image_id
 from common.runtime.clock import ManualClock
@@ -26,11 +26,11 @@ async def store(tmp_path):
 
 @pytest.fixture
 def book(store, clock):
-    return QuotaBook(kind="quota", limit=5, store=store, clock=clock)
+    return QuotaStore(kind="quota", limit=5, store=store, clock=clock)
 
 
 async def enter_all(book, ids):
-    results = await asyncio.gather(*(book.enter("ada", each) for each in ids), return_exceptions=True)
+    results = await asyncio.gather(*(book.reserve("ada", each) for each in ids), return_exceptions=True)
     return [each for each, result in zip(ids, results, strict=True) if not isinstance(result, LimitReached)]
 
 
@@ -38,21 +38,21 @@ async def test_of_many_at_once_exactly_the_limit_enter(book):
     entered = await enter_all(book, [f"image-{number}" for number in range(40)])
 
     assert len(entered) == 5
-    assert set((await book.hour("ada")).ids) == set(entered)
-    assert (await book.hour("bob")).ids == []
+    assert set((await book.usage("ada")).ids) == set(entered)
+    assert (await book.usage("bob")).ids == []
 
 
 async def test_the_same_order_counts_once(book):
     assert len(await enter_all(book, ["the same"] * 20)) == 20
-    assert (await book.hour("ada")).ids == ["the same"]
+    assert (await book.usage("ada")).ids == ["the same"]
 
 
 async def test_what_was_taken_back_makes_room(book):
     await enter_all(book, "abcde")
-    await asyncio.gather(book.leave("ada", "a"), book.leave("ada", "b"), book.leave("ada", "nobody's"))
+    await asyncio.gather(book.release("ada", "a"), book.release("ada", "b"), book.release("ada", "nobody's"))
 
     assert await enter_all(book, "fgh") != []
-    assert len((await book.hour("ada")).ids) == 5
+    assert len((await book.usage("ada")).ids) == 5
 
 
 async def test_the_hour_slides(book, clock):
@@ -76,12 +76,12 @@ async def test_failures_of_ours_are_forgiven_when_the_hour_is_full(book, store, 
         await store.insert(an_image(id=image_id, status=Status.FAILED, error=error, **gone))
     await enter_all(book, ids)
 
-    assert len((await book.hour("ada")).ids) == 1, "only what was refused counts"
+    assert len((await book.usage("ada")).ids) == 1, "only what was refused counts"
     assert len(await enter_all(book, "abcdef")) == 4
 
 
 async def test_no_limit_keeps_no_book(store, clock):
-    book = QuotaBook(kind="quota", limit=0, store=store, clock=clock)
+    book = QuotaStore(kind="quota", limit=0, store=store, clock=clock)
 
     assert len(await enter_all(book, "abcdefgh")) == 8
     assert await store.list_entries("quota") == []

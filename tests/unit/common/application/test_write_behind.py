@@ -16,10 +16,10 @@ from common.domain.images import Lease
 from common.store.sqlite import SqliteStore
 from tests.making import NOON, an_image
 
-SENT = partial(transitions.sent, attempts=0, now=NOON)
+SENT = partial(transitions.mark_sent, attempts=0, now=NOON)
 
 
-class CountedStore(SqliteStore):
+class WriteCountingStore(SqliteStore):
     """Counts its writes; away while it is told so; another writer may come in between a look and a write."""
 
     is_away = False
@@ -42,7 +42,7 @@ class CountedStore(SqliteStore):
 
 @pytest.fixture
 async def store(tmp_path):
-    async with CountedStore.open(tmp_path / "darkroom.db", timeout_s=5) as store:
+    async with WriteCountingStore.open(tmp_path / "darkroom.db", timeout_s=5) as store:
         yield store
 
 
@@ -72,9 +72,9 @@ def claimed(image):
 async def test_notes_are_written_together_at_the_latest_when_it_closes(store):
     images = await inserted(store, 20)
 
-    async with at_work(store) as consumer:
+    async with at_work(store) as write_later:
         for image in images:
-            await consumer.take(image.id, SENT)
+            await write_later.add(image.id, SENT)
 
     assert await store.get_several([image.id for image in images]) == {image.id: SENT(image) for image in images}
     assert store.writes == 1
@@ -84,9 +84,9 @@ async def test_a_note_that_the_record_no_longer_wants_changes_nothing(store):
     (image,) = await inserted(store)
     running = claimed(image)
 
-    async with at_work(store) as consumer:
+    async with at_work(store) as write_later:
         await store.replace(running)
-        await consumer.take(image.id, SENT)
+        await write_later.add(image.id, SENT)
 
     assert await store.get(image.id) == running
 
@@ -99,8 +99,8 @@ async def test_a_note_is_applied_again_where_another_writer_was_faster(store):
         await store.replace(pinned)
 
     store.between = pin
-    async with at_work(store) as consumer:
-        await consumer.take(image.id, SENT)
+    async with at_work(store) as write_later:
+        await write_later.add(image.id, SENT)
 
     assert await store.get(image.id) == SENT(pinned)
 
@@ -108,9 +108,9 @@ async def test_a_note_is_applied_again_where_another_writer_was_faster(store):
 async def test_a_record_that_is_gone_needs_no_note(store):
     (image,) = await inserted(store)
 
-    async with at_work(store) as consumer:
+    async with at_work(store) as write_later:
         await store.remove(image)
-        await consumer.take(image.id, SENT)
+        await write_later.add(image.id, SENT)
 
     assert await store.get(image.id) is None
 
@@ -120,19 +120,19 @@ async def test_notes_that_the_store_does_not_take_are_left_to_the_janitor(store,
     store.is_away = True
 
     with caplog.at_level(logging.WARNING):
-        async with at_work(store) as consumer:
-            await consumer.take(image.id, SENT)
+        async with at_work(store) as write_later:
+            await write_later.add(image.id, SENT)
 
     assert await store.get(image.id) == image
     assert "1 notes are lost, the janitor sends again" in caplog.text
 
 
 async def test_beyond_what_may_wait_a_note_is_written_at_once(store, monkeypatch):
-    monkeypatch.setattr(write_behind, "MOST", 1)
+    monkeypatch.setattr(write_behind, "MAX_PENDING", 1)
     first, second = await inserted(store, 2)
-    consumer = WriteBehind(store)
+    write_later = WriteBehind(store)
 
-    await consumer.take(first.id, SENT)
-    await consumer.take(second.id, SENT)
+    await write_later.add(first.id, SENT)
+    await write_later.add(second.id, SENT)
 
     assert await store.get(second.id) == SENT(second)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from common.domain import images, transitions
 from common.domain.errors import Invalid, InvalidTransition
-from common.domain.images import FINAL, MAY_BECOME, Failure, Format, Image, Lease, Picture, Status
+from common.domain.images import ALLOWED_NEXT, FINAL, Failure, Format, Image, Lease, Picture, Status
 from common.domain.transitions import MAX_LOST
 from common.runtime.clock import ManualClock
 from tests.making import an_image
@@ -59,7 +59,7 @@ def test_new_image_ids_sort_by_time_and_are_version_7():
 @pytest.mark.parametrize("text", ["", "x", "../../etc/passwd", "01890000-0000-7000-8000-00000000000", "0" * 32])
 def test_image_id_refuses_what_is_not_a_canonical_uuid(text):
     with pytest.raises(Invalid):
-        images.image_id(text)
+        images.parse_image_id(text)
 
 
 def test_claim_takes_a_queued_image():
@@ -217,7 +217,7 @@ def test_an_event_that_was_published_is_not_due_even_after_a_pin_in_between():
     done = completed(clock, claimed(clock))
     pinned = transitions.pin(done, pinned=True)
 
-    assert transitions.event_published(pinned, pending=done.pending_event).pending_event is None
+    assert transitions.mark_event_published(pinned, pending=done.pending_event).pending_event is None
 
 
 def test_sent_is_not_noted_once_another_claim_came_in_between():
@@ -225,7 +225,7 @@ def test_sent_is_not_noted_once_another_claim_came_in_between():
     image = an_image(created_at=clock.now())
     running = claimed(clock, image)
 
-    assert transitions.sent(running, attempts=0, now=clock.now()) is running
+    assert transitions.mark_sent(running, attempts=0, now=clock.now()) is running
 
 
 def test_the_name_of_a_file_carries_the_attempt():
@@ -291,7 +291,7 @@ def _apply(what, who, record, held, clock):
         "delete": lambda: transitions.delete(record, now=now),
         "bury": lambda: transitions.tombstone(record, now=now),
         "pin": lambda: transitions.pin(record, pinned=not record.pinned),
-        "deadline": lambda: transitions.past_deadline(record, now=now),
+        "deadline": lambda: transitions.fail_past_deadline(record, now=now),
         "dead_letter": lambda: transitions.fail(record, error=BROKEN, now=now),
     }
     if what in anyones:
@@ -315,7 +315,7 @@ def _require_sound(before: Image, after: Image, clock):
         return
     assert after.revision == before.revision + 1
     if after.status is not before.status:
-        assert after.status in MAY_BECOME[before.status]
+        assert after.status in ALLOWED_NEXT[before.status]
     assert before.status not in FINAL or after.status is before.status
     assert (after.lease is not None) == (after.status is Status.RUNNING)
     assert after.attempts in {before.attempts, before.attempts + 1}

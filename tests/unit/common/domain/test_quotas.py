@@ -6,14 +6,14 @@ import pytest
 
 from common.domain.errors import LimitReached
 from common.domain.images import Failure, Status
-from common.domain.quotas import Window, does_not_count, enter, frees_in_s
+from common.domain.quotas import Window, available_in_s, does_not_count, reserve
 from tests.making import NOON, an_image
 
 
 def filled(count):
     window = Window()
     for number in range(count):
-        window = enter(window, str(number), now=NOON + timedelta(minutes=number), limit=50)
+        window = reserve(window, str(number), now=NOON + timedelta(minutes=number), limit=50)
     return window
 
 
@@ -21,12 +21,12 @@ def test_the_fifty_first_in_an_hour_is_refused_and_told_when_to_come_again():
     window = filled(50)
 
     with pytest.raises(LimitReached) as refused:
-        enter(window, "one more", now=NOON + timedelta(minutes=50), limit=50)
+        reserve(window, "one more", now=NOON + timedelta(minutes=50), limit=50)
     assert (refused.value.code, refused.value.retry_after_s) == ("hourly_limit", 600)
 
 
 def test_an_order_fits_again_once_the_oldest_has_left_the_hour():
-    window = enter(filled(50), "one more", now=NOON + timedelta(minutes=60), limit=50)
+    window = reserve(filled(50), "one more", now=NOON + timedelta(minutes=60), limit=50)
 
     assert len(window.entries) == 50
     assert window.ids[0] == "1"
@@ -35,11 +35,11 @@ def test_an_order_fits_again_once_the_oldest_has_left_the_hour():
 def test_the_same_image_counts_once():
     window = filled(3)
 
-    assert enter(window, "1", now=NOON + timedelta(minutes=3), limit=50) == window
+    assert reserve(window, "1", now=NOON + timedelta(minutes=3), limit=50) == window
 
 
 def test_a_lower_limit_than_what_is_in_the_window_waits_until_enough_have_left():
-    assert frees_in_s(filled(5), now=NOON + timedelta(minutes=4), limit=2) == 59 * 60
+    assert available_in_s(filled(5), now=NOON + timedelta(minutes=4), limit=2) == 59 * 60
 
 
 @pytest.mark.parametrize(

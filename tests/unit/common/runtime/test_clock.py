@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from common.runtime.clock import BELIEVED_AFTER_S, ManualClock, SystemClock
+from common.runtime.clock import STEP_ACCEPTED_AFTER_S, ManualClock, SystemClock
 
 
 @pytest.mark.parametrize("step_s", [3600, -3600])
@@ -20,7 +20,7 @@ def test_row_17_a_step_is_believed_only_once_it_has_stood_for_a_while(step_s, ca
     clock.step(step_s)
     with caplog.at_level(logging.WARNING):
         assert clock.stable_now() == right.now()
-        advance(BELIEVED_AFTER_S - 1)
+        advance(STEP_ACCEPTED_AFTER_S - 1)
         assert clock.stable_now() == right.now()
     advance(1)
 
@@ -36,7 +36,7 @@ def test_row_17_a_step_that_is_mended_in_time_is_never_believed():
     clock.advance(60)
     clock.step(-3600)
     clock.stable_now()
-    clock.advance(BELIEVED_AFTER_S)
+    clock.advance(STEP_ACCEPTED_AFTER_S)
 
     assert clock.stable_now() == clock.now()
 
@@ -45,7 +45,7 @@ def test_row_17_a_step_that_follows_another_has_to_stand_as_long():
     clock = ManualClock()
     clock.step(3600)
     clock.stable_now()
-    clock.advance(BELIEVED_AFTER_S - 1)
+    clock.advance(STEP_ACCEPTED_AFTER_S - 1)
     before = clock.stable_now()
     clock.step(-86400)
     clock.stable_now()

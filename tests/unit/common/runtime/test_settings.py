@@ -5,7 +5,7 @@ import pathlib
 import pytest
 
 from common.domain.errors import Misconfigured
-from common.runtime.settings import Settings, read_settings, table
+from common.runtime.settings import Settings, read_settings, settings_table
 
 
 def test_defaults_run_everything_in_one_process():
@@ -68,4 +68,4 @@ def test_what_the_environment_lacks_is_read_from_the_file(tmp_path):
 def test_the_table_in_the_documentation_is_made_from_the_model():
     documented = (pathlib.Path(__file__).parents[4] / "docs" / "settings.md").read_text()
 
-    assert table() in documented
+    assert settings_table() in documented

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import threading
 
-from common.runtime.watchdog import watched
+from common.runtime.watchdog import watch_event_loop
 
 
 class Ear(logging.Handler):
@@ -24,7 +24,7 @@ async def test_row_21_an_event_loop_that_is_blocked_is_logged_with_its_place():
     ear = Ear()
     logging.getLogger("common.runtime.watchdog").addHandler(ear)
     try:
-        with watched(asyncio.get_running_loop(), limit_s=0.02):
+        with watch_event_loop(asyncio.get_running_loop(), limit_s=0.02):
             ear.said.wait(10)  # blocks the loop until the watchdog has said so
     finally:
         logging.getLogger("common.runtime.watchdog").removeHandler(ear)

@@ -87,7 +87,7 @@ async def test_an_insert_whose_answer_was_lost_may_be_sent_again(proxied, direct
     assert await direct.count_history("local", [Status.QUEUED]) == 1
 
 
-class Failing:
+class FailingCollection:
     """A collection whose every answer is the same error, or nothing."""
 
     def __init__(self, error: Exception) -> None:
@@ -107,7 +107,7 @@ class Failing:
     ("code", "expected"), [(18, Misconfigured), (13, Misconfigured), (85, Misconfigured), (189, Unavailable)]
 )
 async def test_a_refusal_at_the_start_is_the_operators_business(code, expected):
-    collection = Failing(OperationFailure("no", code=code))
+    collection = FailingCollection(OperationFailure("no", code=code))
     store = MongoStore({"images": collection, "entries": collection}, timeout_s=1)  # type: ignore[arg-type]  # a fake
 
     with pytest.raises(expected):
@@ -115,7 +115,7 @@ async def test_a_refusal_at_the_start_is_the_operators_business(code, expected):
 
 
 async def test_an_insert_whose_rival_is_never_there_gives_up():
-    collection = Failing(DuplicateKeyError("no"))
+    collection = FailingCollection(DuplicateKeyError("no"))
     store = MongoStore({"images": collection, "entries": collection}, timeout_s=1)  # type: ignore[arg-type]  # a fake
 
     with pytest.raises(Unavailable, match="changing hands"):

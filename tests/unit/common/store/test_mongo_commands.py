@@ -11,14 +11,14 @@ from pymongo import monitoring
 from common.domain import transitions
 from common.domain.images import Lease, Status
 from common.store.mongo import MongoStore
-from common.store.port import Entry, Position
+from common.store.port import Entry, HistoryPosition
 from tests.making import NOON, an_image
 from tests.unit.common.store.test_documents import an_image_with_everything, nulls
 
 pytestmark = pytest.mark.mongodb
 
 
-class Recorder(monitoring.CommandListener):
+class CommandRecorder(monitoring.CommandListener):
     """Keeps the commands that the driver sends while a test listens."""
 
     def __init__(self):
@@ -37,7 +37,7 @@ class Recorder(monitoring.CommandListener):
 
 PLUMBING = {"lsid", "$db", "$clusterTime", "txnNumber", "$readPreference"}
 MAJORITY = {"writeConcern": {"w": "majority", "j": True}}
-recorder = Recorder()
+recorder = CommandRecorder()
 monitoring.register(recorder)  # for the whole process: the driver knows no other way than by the client's maker
 
 
@@ -172,11 +172,18 @@ PURGEABLE = {
     "pinned": False,
     "created_at": {"$lt": CUT},
 }
+AFTER = HistoryPosition(CUT, "the-id")
 NEWEST = {"created_at": -1, "id": -1}
 FINDS = {
     "history": (partial(MongoStore.history, owner="local", statuses=[Status.COMPLETED], limit=5), SHOWN, NEWEST),
     "history after": (
-        partial(MongoStore.history, owner="local", statuses=[Status.COMPLETED], limit=5, after=Position(CUT, "the-id")),
+        partial(
+            MongoStore.history,
+            owner="local",
+            statuses=[Status.COMPLETED],
+            limit=5,
+            after=HistoryPosition(CUT, "the-id"),
+        ),
         {**SHOWN, "created_at": {"$lte": CUT}, "$or": [{"created_at": {"$lt": CUT}}, {"id": {"$lt": "the-id"}}]},
         NEWEST,
     ),

@@ -14,7 +14,7 @@ from common.domain.errors import Misconfigured, Unavailable
 from common.domain.images import Status
 from common.store import sqlite as adapter
 from common.store import sqlite_threads
-from common.store.port import Entry, Position
+from common.store.port import Entry, HistoryPosition
 from common.store.sqlite import SqliteStore
 from common.store.sqlite_schema import VERSION
 from tests.making import NOON, an_image
@@ -310,7 +310,7 @@ async def test_every_query_is_answered_from_an_index(path, monkeypatch):
             partial(store.find_by_idempotency, "local:k"),
             partial(store.history, "local", [Status.COMPLETED], limit=5),
             partial(store.history, "local", list(Status), limit=5, offset=5),
-            partial(store.history, "local", list(Status), limit=5, after=Position(NOON, image.id)),
+            partial(store.history, "local", list(Status), limit=5, after=HistoryPosition(NOON, image.id)),
             partial(store.count_history, "local", list(Status)),
             partial(store.waiting_ids, NOON, limit=5),
             partial(store.count_waiting_before, NOON, image.id, limit=5),
