@@ -49,6 +49,24 @@ def test_a_bad_setting_fails_by_name(name, value):
         read_settings({name: value})
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("LEASE", "soon", "LEASE: must be a number of seconds, or a number with a unit: 90, 90s, 15m, 1h, 7d"),
+        ("LOG_FORMAT", "xml", "LOG_FORMAT: Input should be 'text' or 'json'"),
+        (
+            "CORS_ORIGINS",
+            "https://app.example.org/path",
+            "CORS_ORIGINS: must be origins in lower case without a path: https://app.example.org,http://localhost:3000",
+        ),
+    ],
+)
+def test_a_bad_setting_says_what_it_must_be(name, value, message):
+    with pytest.raises(Misconfigured) as error:
+        read_settings({name: value})
+    assert error.value.detail == message
+
+
 def test_every_bad_setting_is_named_at_once():
     with pytest.raises(Misconfigured) as error:
         read_settings({"API_PORT": "x", "LEASE": "y"})
