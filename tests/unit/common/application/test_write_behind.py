@@ -124,7 +124,7 @@ async def test_notes_that_the_store_does_not_take_are_left_to_the_janitor(store,
             await write_later.add(image.id, SENT)
 
     assert await store.get(image.id) == image
-    assert "1 notes are lost, the janitor sends again" in caplog.text
+    assert "1 confirmations are not recorded, the janitor publishes again" in caplog.text
 
 
 async def test_beyond_what_may_wait_a_note_is_written_at_once(store, monkeypatch):
