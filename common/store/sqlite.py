@@ -1,6 +1,6 @@
-"""The store in one SQLite file, shared by the processes of one machine. Nothing to install, and as durable as the disk.
+"""The store in one SQLite file, shared by the processes of one machine.
 
-Write-ahead log and `synchronous=FULL`: what was accepted survives a loss of power.
+It needs no installation. With the write-ahead log and `synchronous=FULL`, a confirmed write survives a loss of power.
 """
 
 from __future__ import annotations
@@ -10,38 +10,27 @@ import json
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Collection
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from common.domain.errors import Duplicate, Misconfigured
+from common.domain.errors import Misconfigured
 from common.domain.images import Image, Status
 from common.store import sqlite_schema as schema
+from common.store import sqlite_writes as writes
 from common.store.documents import data_text, image_text, parse_data, parse_image, parse_time, time_text
 from common.store.port import Entry, HistoryPosition
 from common.store.sqlite_threads import MAX_ROWS, SqliteExecutor, commit_writes, is_busy, run_reads, unavailable
 
 OLDEST_SQLITE: Final = (3, 38, 0)  # the operator ->>; STRICT tables came with 3.37
-OPENING_PAUSE_S: Final = 0.05  # while others open the file too: SQLite does not wait where it turns the log on
-READERS: Final = 3  # they share one interpreter: more gain nothing
-# Many rows in one step: between two this thread waits for its turn at the interpreter, up to 5 ms while others are
-# busy, with the file locked. So no statement for each row, and no row of an answer for each, as `RETURNING` gives.
-_REPLACEABLE: Final = """
-    SELECT json_group_array(images.id) FROM json_each(?) AS new
-    JOIN images ON images.id = new.value ->> 0 AND images.revision = new.value ->> 1
-"""
-_REPLACE_SEVERAL: Final = """
-    UPDATE images SET document = new.value ->> 2 FROM json_each(?) AS new
-    WHERE images.id = new.value ->> 0 AND images.revision = new.value ->> 1
-"""
-_HOLDER_OF_IDEMPOTENCY: Final = "SELECT 1 FROM images WHERE idempotency = ? AND id != ?"
-_HOLDER_OF_SLOT: Final = "SELECT 1 FROM images WHERE slot = ? AND id != ?"
+OPENING_PAUSE_S: Final = 0.05  # while others open the file: SQLite does not wait while it switches the log on
+READERS: Final = 3  # threads; they share one interpreter, so more gain nothing
 
 
 class SqliteStore:
-    """Made by `open`; see `common/store/port.py` for what each method promises."""
+    """Opened by `open`; the contract of the methods is in `common/store/port.py`."""
 
     def __init__(self, writer: SqliteExecutor, readers: SqliteExecutor) -> None:
         self._writer = writer
@@ -50,10 +39,10 @@ class SqliteStore:
     @classmethod
     @asynccontextmanager
     async def open(cls, path: Path, *, timeout_s: float) -> AsyncIterator[SqliteStore]:
-        """Open or make the file, and its folder.
+        """Open the file; create it and its folder if they are missing.
 
         Raises:
-            Misconfigured: the path cannot be used, or holds what is not ours.
+            Misconfigured: the path cannot be used, or the file belongs to another program.
             Unavailable: the file cannot be opened in time.
         """
         connections = await asyncio.to_thread(_open, path, timeout_s)
@@ -67,17 +56,17 @@ class SqliteStore:
 
     async def insert(self, image: Image) -> None:
         text = image_text(image)
-        await self._writer.run(lambda connection: _insert(connection, image, text))
+        await self._writer.run(lambda connection: writes.insert(connection, image, text))
 
     async def get(self, image_id: str) -> Image | None:
         return await self._one("SELECT document FROM images WHERE id = ?", image_id)
 
     async def replace(self, image: Image) -> bool:
         text = image_text(image)
-        return await self._writer.run(lambda connection: _replace(connection, image, text))
+        return await self._writer.run(lambda connection: writes.replace(connection, image, text))
 
     async def remove(self, image: Image) -> bool:
-        return await self._writer.run(lambda connection: _remove(connection, image))
+        return await self._writer.run(lambda connection: writes.remove(connection, image))
 
     async def find_by_idempotency(self, idempotency: str) -> Image | None:
         return await self._one("SELECT document FROM images WHERE idempotency = ?", idempotency)
@@ -98,7 +87,7 @@ class SqliteStore:
         if after is not None:
             arm += " AND (created_at, id) < (?, ?)"
             position = (time_text(after.created_at), after.id)
-        # one sorted walk through the index for each state, merged as far as the limit and no further
+        # one sorted index scan for each status, merged up to the limit and no further
         query = " UNION ALL ".join([arm] * len(statuses)) + " ORDER BY created_at DESC, id DESC LIMIT ? OFFSET ?"
         values = [value for status in statuses for value in (owner, status.value, *position)]
         return await self._many(query, *values, limit, offset)
@@ -172,10 +161,10 @@ class SqliteStore:
 
     async def replace_several(self, images: Collection[Image]) -> set[str]:
         in_order, replaced = list(images), set[str]()
-        for start in range(0, len(in_order), MAX_ROWS):  # a transaction each, so that other writers get their turn
+        for start in range(0, len(in_order), MAX_ROWS):  # one transaction each, so that other writers get their turn
             some = in_order[start : start + MAX_ROWS]
-            rows = await asyncio.to_thread(_rows, some)  # before the transaction, and beside the loop
-            replaced |= await self._writer.run(partial(_replace_several, images=some, rows=rows), rows=len(some))
+            rows = await asyncio.to_thread(writes.rows, some)  # before the transaction and outside the event loop
+            replaced |= await self._writer.run(partial(writes.replace_several, images=some, rows=rows), rows=len(some))
         return replaced
 
     async def remove_several(self, images: Collection[Image]) -> int:
@@ -183,7 +172,7 @@ class SqliteStore:
         removed = 0
         for start in range(0, len(keys), MAX_ROWS):
             some = keys[start : start + MAX_ROWS]
-            removed += await self._writer.run(partial(_remove_several, keys=some), rows=len(some))
+            removed += await self._writer.run(partial(writes.remove_several, keys=some), rows=len(some))
         return removed
 
     async def get_entry(self, kind: str, key: str) -> Entry | None:
@@ -224,7 +213,7 @@ class SqliteStore:
 
     async def _many(self, query: str, *values: Any) -> list[Image]:
         def work(connection: sqlite3.Connection) -> list[Image]:
-            rows = connection.execute(query, values).fetchall()  # all: a statement left open would hold its snapshot
+            rows = connection.execute(query, values).fetchall()  # all: an open statement would hold its snapshot
             return [parse_image(text) for text, *_ in rows]
 
         return await self._readers.run(work)
@@ -244,13 +233,13 @@ class SqliteStore:
 
 
 def _open(path: Path, timeout_s: float) -> list[sqlite3.Connection]:
-    """The writer's connection, then those of the readers, to a file with our tables."""
+    """The connection of the writer, then those of the readers."""
     if sqlite3.sqlite_version_info < OLDEST_SQLITE:
-        raise Misconfigured(f"SQLite is {sqlite3.sqlite_version}, Darkroom needs 3.38: use a newer Python")
+        raise Misconfigured(f"SQLite is {sqlite3.sqlite_version}, Darkroom needs 3.38 or later: use a newer Python")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise Misconfigured(f"STORE_URL: its folder cannot be made: {error.strerror}") from error
+        raise Misconfigured(f"STORE_URL: the folder cannot be created: {error.strerror}") from error
     tries = max(1, int(timeout_s / OPENING_PAUSE_S))
     while True:
         tries -= 1
@@ -260,59 +249,3 @@ def _open(path: Path, timeout_s: float) -> list[sqlite3.Connection]:
             if not (tries and is_busy(error)):
                 raise unavailable(error) from error
         time.sleep(OPENING_PAUSE_S)
-
-
-def _insert(connection: sqlite3.Connection, image: Image, text: str) -> None:
-    try:
-        connection.execute("INSERT INTO images (id, document) VALUES (?, ?)", (image.id, text))
-    except sqlite3.IntegrityError as error:
-        stored = connection.execute("SELECT document FROM images WHERE id = ?", (image.id,)).fetchone()
-        if stored is None:
-            raise _duplicate(connection, image, error) from error
-        if stored != (text,):
-            raise Duplicate("id") from error
-
-
-def _replace(connection: sqlite3.Connection, image: Image, text: str) -> bool:
-    query = "UPDATE images SET document = ? WHERE id = ? AND revision = ?"
-    try:
-        return connection.execute(query, (text, image.id, image.revision - 1)).rowcount == 1
-    except sqlite3.IntegrityError as error:
-        raise _duplicate(connection, image, error) from error
-
-
-def _rows(images: list[Image]) -> str:
-    return json.dumps([(image.id, image.revision - 1, image_text(image)) for image in images], ensure_ascii=False)
-
-
-def _replace_several(connection: sqlite3.Connection, *, images: list[Image], rows: str) -> set[str]:
-    try:
-        (replaceable,) = connection.execute(_REPLACEABLE, (rows,)).fetchone()
-        connection.execute(_REPLACE_SEVERAL, (rows,))
-        return set(json.loads(replaceable))
-    except sqlite3.IntegrityError:  # one asks for what another image holds, and has undone them all
-        return {image.id for image in images if _is_replaced(connection, image)}
-
-
-def _is_replaced(connection: sqlite3.Connection, image: Image) -> bool:
-    with suppress(Duplicate):
-        return _replace(connection, image, image_text(image))
-    return False
-
-
-def _remove_several(connection: sqlite3.Connection, *, keys: list[tuple[str, int]]) -> int:
-    return connection.executemany("DELETE FROM images WHERE id = ? AND revision = ?", keys).rowcount
-
-
-def _duplicate(connection: sqlite3.Connection, image: Image, error: sqlite3.IntegrityError) -> Exception:
-    """Which key another image holds. First the idempotency: who repeats an order wants its image, not a free place."""
-    if image.idempotency and connection.execute(_HOLDER_OF_IDEMPOTENCY, (image.idempotency, image.id)).fetchone():
-        return Duplicate("idempotency")
-    if image.slot and connection.execute(_HOLDER_OF_SLOT, (image.slot, image.id)).fetchone():
-        return Duplicate("slot")
-    return error
-
-
-def _remove(connection: sqlite3.Connection, image: Image) -> bool:
-    query = "DELETE FROM images WHERE id = ? AND revision = ?"
-    return connection.execute(query, (image.id, image.revision)).rowcount == 1

@@ -216,7 +216,7 @@ def test_object_stores_are_refused(root):
     with pytest.raises(Misconfigured, match="MEDIA_ROOT: object stores") as refused:
         open_media(root)
 
-    assert refused.value.detail.endswith("are not supported yet; give a folder")
+    assert refused.value.detail.endswith("are not supported; use a folder")
     assert "hunter2" not in refused.value.detail
 
 

@@ -118,5 +118,5 @@ async def test_an_insert_whose_rival_is_never_there_gives_up():
     collection = FailingCollection(DuplicateKeyError("no"))
     store = MongoStore({"images": collection, "entries": collection}, timeout_s=1)  # type: ignore[arg-type]  # a fake
 
-    with pytest.raises(Unavailable, match="changing hands"):
+    with pytest.raises(Unavailable, match="keeps changing its owner"):
         await store.insert(an_image(slot="local:0"))

@@ -284,7 +284,7 @@ async def test_more_than_the_queue_holds_is_refused_at_once(path, monkeypatch):
         with locked(path):
             waiting = [asyncio.create_task(store.insert(an_image())) for _ in range(3)]
             await asyncio.sleep(0)
-            with pytest.raises(Unavailable, match="3 calls wait already"):
+            with pytest.raises(Unavailable, match="3 calls are waiting already"):
                 await store.insert(an_image())
         await asyncio.gather(*waiting)
 
