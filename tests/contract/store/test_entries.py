@@ -1,4 +1,4 @@
-"""Small entries beside the records."""
+"""The entries of the store."""
 
 import asyncio
 

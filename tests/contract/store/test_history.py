@@ -11,7 +11,7 @@ from tests.contract.store.records import LEASE, MS, PICTURE, SECOND, keep
 from tests.making import NOON, an_image
 
 
-async def test_history_is_newest_first_and_by_id_where_the_moment_is_the_same(store):
+async def test_history_is_sorted_by_time_then_id_newest_first(store):
     moments = [NOON, NOON, NOON + MS, NOON - SECOND, NOON, NOON + SECOND]
     records = [an_image(created_at=moment) for moment in moments]
     await keep(store, *records)
@@ -21,7 +21,7 @@ async def test_history_is_newest_first_and_by_id_where_the_moment_is_the_same(st
     assert found == sorted(records, key=lambda image: (image.created_at, image.id), reverse=True)
 
 
-async def test_history_shows_only_the_owners_in_these_states_and_none_deleted(store):
+async def test_history_is_filtered_by_owner_status_and_deletion(store):
     shown = an_image(status=Status.COMPLETED)
     await keep(
         store,
@@ -56,7 +56,7 @@ async def test_history_pages_by_offset_and_by_position_alike(store, statuses):
     assert by_position == by_offset[:5]
 
 
-async def test_history_from_a_position_bears_an_image_that_has_gone(store):
+async def test_history_continues_after_a_removed_image(store):
     records = [an_image(created_at=NOON - SECOND * n) for n in range(4)]
     await keep(store, *records)
     after = HistoryPosition(records[1].created_at, records[1].id)
@@ -65,7 +65,7 @@ async def test_history_from_a_position_bears_an_image_that_has_gone(store):
     assert await store.history("local", [Status.QUEUED], limit=10, after=after) == records[2:]
 
 
-async def test_total_follows_every_change(store):
+async def test_the_count_follows_every_change(store):
     states = [[Status.QUEUED], [Status.RUNNING], [Status.COMPLETED], list(Status)]
     image = an_image()
     steps = [

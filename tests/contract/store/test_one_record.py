@@ -1,4 +1,4 @@
-"""One record: kept, replaced, removed, and refused where its keys are taken."""
+"""One record: inserted, replaced and removed, and rejected if its keys are taken."""
 
 import asyncio
 from datetime import timedelta
@@ -77,7 +77,7 @@ async def test_insert_refuses_a_key_that_is_taken(store, key):
     assert await store.count_history("local", [Status.QUEUED]) == 1
 
 
-async def test_insert_names_the_id_before_the_idempotency_and_that_before_the_slot(store):
+async def test_insert_reports_id_before_idempotency_before_slot(store):
     first = an_image(slot="local:0", idempotency="local:k")
     await store.insert(first)
 
@@ -108,7 +108,7 @@ async def test_of_racing_inserts_one_gets_the_slot(store, other):
     assert sorted(outcomes, key=str) == [None] + ["slot"] * 19
 
 
-async def test_a_slot_that_a_move_lets_go_of_is_free(store):
+async def test_a_released_slot_is_free(store):
     image = an_image(slot="local:0")
     await store.insert(image)
 
@@ -158,7 +158,7 @@ async def test_remove_takes_only_the_very_revision(store):
     assert await store.get(image.id) is None
 
 
-async def test_find_gives_the_image_of_an_idempotency_even_deleted(store):
+async def test_a_deleted_image_is_found_by_its_idempotency(store):
     image = an_image(idempotency="local:k")
     await keep(store, image, an_image())
     deleted = transitions.delete(image, now=NOON)

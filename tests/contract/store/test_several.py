@@ -24,7 +24,7 @@ async def test_replace_several_names_those_it_replaced(store):
     assert await store.count_history("local", [Status.CANCELLED]) == 4
 
 
-async def test_replace_several_passes_over_a_key_that_is_taken(store):
+async def test_replace_several_skips_a_duplicate_key(store):
     records = [an_image() for _ in range(3)]
     await keep(store, an_image(slot="local:0"), *records)
 

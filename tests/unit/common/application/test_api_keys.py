@@ -1,4 +1,4 @@
-"""API keys: shown once, kept as a hash, refused from the moment they are revoked or have expired."""
+"""API keys: shown once, stored as a hash, rejected once they are revoked or expired."""
 
 import re
 from datetime import timedelta

@@ -1,4 +1,4 @@
-"""The sliding hour of one owner."""
+"""The hourly window of one owner."""
 
 from datetime import timedelta
 
@@ -17,7 +17,7 @@ def filled(count):
     return window
 
 
-def test_the_fifty_first_in_an_hour_is_refused_and_told_when_to_come_again():
+def test_beyond_the_limit_the_answer_says_when_to_retry():
     window = filled(50)
 
     with pytest.raises(LimitReached) as refused:
@@ -25,7 +25,7 @@ def test_the_fifty_first_in_an_hour_is_refused_and_told_when_to_come_again():
     assert (refused.value.code, refused.value.retry_after_s) == ("hourly_limit", 600)
 
 
-def test_an_order_fits_again_once_the_oldest_has_left_the_hour():
+def test_an_image_fits_again_when_the_oldest_has_left():
     window = reserve(filled(50), "one more", now=NOON + timedelta(minutes=60), limit=50)
 
     assert len(window.entries) == 50
@@ -38,14 +38,14 @@ def test_the_same_image_counts_once():
     assert reserve(window, "1", now=NOON + timedelta(minutes=3), limit=50) == window
 
 
-def test_a_lower_limit_than_what_is_in_the_window_waits_until_enough_have_left():
+def test_a_lowered_limit_waits_until_enough_images_have_left():
     assert available_in_s(filled(5), now=NOON + timedelta(minutes=4), limit=2) == 59 * 60
 
 
 @pytest.mark.parametrize(
     ("code", "free"), [("inference_failed", True), ("deadline", True), ("inference_refused", False)]
 )
-def test_a_failure_that_is_ours_does_not_count(code, free):
+def test_a_failure_of_the_service_does_not_count(code, free):
     image = an_image(status=Status.FAILED, error=Failure(code=code, detail=""))
 
     assert does_not_count(image) is free

@@ -87,7 +87,7 @@ async def test_a_folder_that_was_removed_is_made_again(media, root):
     assert await media.get(KEY) == b"y"
 
 
-async def test_media_that_are_not_there_are_unavailable_rather_than_empty(media, root):
+async def test_a_missing_media_folder_is_unavailable_not_empty(media, root):
     root.rmdir()
 
     with pytest.raises(Unavailable):

@@ -1,4 +1,4 @@
-"""Settings come from a mapping; a bad one is named at the start, and its value is not repeated."""
+"""Settings: read from a mapping; an invalid value is named at the start, without its value."""
 
 import pathlib
 

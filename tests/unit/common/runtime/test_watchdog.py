@@ -20,7 +20,7 @@ class LogCapture(logging.Handler):
         self.logged.set()
 
 
-async def test_row_21_an_event_loop_that_is_blocked_is_logged_with_its_place():
+async def test_row_21_a_blocked_event_loop_is_logged_with_its_place():
     capture = LogCapture()
     logging.getLogger("common.runtime.watchdog").addHandler(capture)
     try:

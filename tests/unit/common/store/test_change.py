@@ -1,4 +1,4 @@
-"""`change` with a record that the caller has at hand."""
+"""`change` with a snapshot of the record."""
 
 from functools import partial
 
@@ -12,7 +12,7 @@ from tests.making import NOON, an_image
 
 
 class ReadCountingStore(SqliteStore):
-    """Counts the looks at the store."""
+    """Counts the reads."""
 
     gets = 0
 
@@ -27,7 +27,7 @@ async def store(tmp_path):
         yield store
 
 
-async def test_a_known_record_spares_the_look(store):
+async def test_a_snapshot_saves_the_read(store):
     image = an_image()
     await store.insert(image)
 
@@ -37,7 +37,7 @@ async def test_a_known_record_spares_the_look(store):
     assert await store.get(image.id) == changed
 
 
-async def test_a_known_record_that_is_out_of_date_is_read(store):
+async def test_an_outdated_snapshot_is_read_again(store):
     image = an_image()
     await store.insert(image)
     await change(store, image.id, partial(transitions.pin, pinned=True))
@@ -47,6 +47,6 @@ async def test_a_known_record_that_is_out_of_date_is_read(store):
     assert (changed.pinned, changed.sent_at, changed.revision) == (True, NOON, 3)
 
 
-async def test_a_known_record_that_is_gone_is_not_found(store):
+async def test_a_snapshot_of_a_removed_record_is_not_found(store):
     with pytest.raises(NotFound):
         await change(store, an_image().id, partial(transitions.mark_sent, attempts=0, now=NOON), snapshot=an_image())

@@ -106,7 +106,7 @@ class FailingCollection:
 @pytest.mark.parametrize(
     ("code", "expected"), [(18, Misconfigured), (13, Misconfigured), (85, Misconfigured), (189, Unavailable)]
 )
-async def test_a_refusal_at_the_start_is_the_operators_business(code, expected):
+async def test_a_refusal_at_the_start_is_misconfigured(code, expected):
     collection = FailingCollection(OperationFailure("no", code=code))
     store = MongoStore({"images": collection, "entries": collection}, timeout_s=1)  # type: ignore[arg-type]  # a fake
 
@@ -114,7 +114,7 @@ async def test_a_refusal_at_the_start_is_the_operators_business(code, expected):
         await store._create_indexes()
 
 
-async def test_an_insert_whose_rival_is_never_there_gives_up():
+async def test_an_insert_gives_up_if_its_rival_is_never_found():
     collection = FailingCollection(DuplicateKeyError("no"))
     store = MongoStore({"images": collection, "entries": collection}, timeout_s=1)  # type: ignore[arg-type]  # a fake
 

@@ -1,4 +1,4 @@
-"""What is sent to MongoDB, word for word: its stand-in is laxer, so that the answers alone prove too little."""
+"""The commands sent to MongoDB, word for word: its stand-in is laxer, so the answers alone prove too little."""
 
 import asyncio
 import copy
@@ -55,7 +55,7 @@ async def store(database):
         yield store
 
 
-async def test_the_indexes_are_made_at_the_start(database):
+async def test_the_indexes_are_created_at_the_start(database):
     sent: list[dict] = []
     recorder.sent = sent
     async with MongoStore.open(database, timeout_s=10):
@@ -264,7 +264,7 @@ async def test_a_count_reads_nothing_but_its_index(store, sent, call, query):
     assert command["pipeline"] == [{"$match": query}, {"$group": {"_id": 1, "n": {"$sum": 1}}}]
 
 
-async def test_a_place_in_the_queue_is_counted_no_further_than_the_limit(store, sent):
+async def test_a_queue_position_is_counted_up_to_the_limit(store, sent):
     await store.waiting_ids(NOON, limit=5)
     await store.count_waiting_before(NOON, "the-id", limit=5)
 

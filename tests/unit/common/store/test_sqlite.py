@@ -91,7 +91,7 @@ async def test_tables_of_a_newer_release_are_refused(path):
     assert refused.value.code == "store_too_new"
 
 
-async def test_tables_of_the_first_version_are_brought_up_by_who_opens_them(path):
+async def test_opening_a_file_of_version_1_upgrades_its_schema(path):
     image = an_image()
     async with SqliteStore.open(path, timeout_s=5) as store:
         await store.insert(image)
@@ -175,7 +175,7 @@ async def test_a_locked_file_is_unavailable_to_who_opens_it(path):
             pass
 
 
-async def test_a_locked_file_is_unavailable_to_writers_and_not_to_readers(path):
+async def test_a_locked_file_is_unavailable_to_writers_only(path):
     image = an_image()
     async with SqliteStore.open(path, timeout_s=0.5) as store:
         with locked(path):
@@ -278,7 +278,7 @@ async def test_a_fault_in_one_write_harms_nobody_else(path):
         assert [type(outcome) for outcome in outcomes] == [type(None), UnicodeEncodeError, type(None)]
 
 
-async def test_more_than_the_queue_holds_is_refused_at_once(path, monkeypatch):
+async def test_a_call_beyond_the_queue_limit_fails_at_once(path, monkeypatch):
     monkeypatch.setattr(sqlite_threads, "MAX_WAITING", 3)
     async with SqliteStore.open(path, timeout_s=5) as store:
         with locked(path):
