@@ -1,4 +1,4 @@
-"""The life of a process: it runs until a signal, stops in order, and exits with a status."""
+"""The life of a process, from its start to its exit status."""
 
 from __future__ import annotations
 

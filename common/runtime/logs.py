@@ -1,4 +1,4 @@
-"""The form of the log lines: text or JSON, one line for each record, with the image id from the context."""
+"""The log of a service: one line for each record, in text or JSON."""
 
 from __future__ import annotations
 

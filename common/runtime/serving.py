@@ -1,4 +1,4 @@
-"""An aiohttp application as a context manager: it listens inside, and is closed in order after."""
+"""An HTTP server for an aiohttp application, as a context manager."""
 
 from __future__ import annotations
 
