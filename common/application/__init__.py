@@ -1,1 +1,1 @@
-"""The parts that stand on several ports: outbox, quotas, API keys, health."""
+"""Components built on several ports: outbox, quotas, API keys, health."""
