@@ -169,7 +169,7 @@ def _steps(store: Store, bus: Bus, clock: SystemClock, limited: Settings, free: 
         await bus.send(GenerateImage(id=image.id, source="api", subject=image.id, time=clock.now()))
 
     async def place() -> None:
-        await store.waiting_before(clock.now(), "", limit=TOLD_APART)
+        await store.count_waiting_before(clock.now(), "", limit=TOLD_APART)
 
     return {
         "validate": validate,

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from common.application.quota_store import QuotaBook
+from common.application.quota_store import QuotaStore
 from common.domain.errors import Duplicate, Invalid, LimitReached
 from common.domain.images import Image
-from common.domain.owners import owner_name
+from common.domain.owners import parse_owner
 from common.domain.quotas import Window
 from common.domain.requests import GenerationRequest, new_image
 from common.messages import GenerateImage
@@ -32,7 +32,7 @@ class Intake:
     record itself, so the limit is exact over any number of replicas and no slot can leak.
     """
 
-    quota: QuotaBook
+    quota: QuotaStore
     store: Store
     slots: int = 0
 
@@ -43,13 +43,13 @@ class Intake:
             LimitReached: `hourly_limit` or `concurrent_limit`; nothing is recorded or counted.
             Duplicate: its id or its idempotency key is on record already.
         """
-        window = await self.quota.enter(quota_key, image.id)
+        window = await self.quota.reserve(quota_key, image.id)
         try:
             return await self._insert(image), window
         except (LimitReached, Duplicate) as refused:
             # a duplicate id is the same request again, and its one entry in the window is the recorded image's
             if not (isinstance(refused, Duplicate) and refused.key == "id"):
-                await self.quota.leave(quota_key, image.id)
+                await self.quota.release(quota_key, image.id)
             raise
 
     async def _insert(self, image: Image) -> Image:
@@ -81,7 +81,7 @@ def image_from_command(command: GenerateImage, request: GenerationRequest, *, no
     """
     if not command.owner:
         raise Invalid("the command of another service must name the owner", code="owner_missing")
-    owner = owner_name(command.owner)
+    owner = parse_owner(command.owner)
     if now - command.time > timedelta(seconds=max_age_s):
         raise Invalid("the command is too old to tell whether its image was deleted", code="order_expired")
     image = new_image(

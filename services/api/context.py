@@ -9,7 +9,7 @@ from typing import Any, Final, Literal
 from aiohttp import web
 from pydantic import BaseModel
 
-from common.application.capabilities import CapabilitiesOf
+from common.application.capabilities import CapabilitiesClient
 from common.application.outbox import Outbox
 from common.bus.port import Bus
 from common.domain.images import Image
@@ -37,7 +37,7 @@ class Context:
     outbox: Outbox
     live: LiveEvents
     places: Places
-    capabilities: CapabilitiesOf | None
+    capabilities: CapabilitiesClient | None
     clock: Clock
     identity: Identity
     signing: Signing

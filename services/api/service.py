@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 
 import aiohttp
 
-from common.application.capabilities import CapabilitiesOf
+from common.application.capabilities import CapabilitiesClient
 from common.application.resources import Resources
 from common.application.write_behind import WriteBehind
 from common.runtime.serving import serving
@@ -52,7 +52,7 @@ async def api_running(settings: Settings, resources: Resources, *, inference_url
     write_behind = WriteBehind(store)
     async with aiohttp.ClientSession() as http, asyncio.TaskGroup() as group:
         capabilities = (
-            CapabilitiesOf(http, url=inference_url, api_key=settings.inference_service_api_key, clock=clock)
+            CapabilitiesClient(http, url=inference_url, api_key=settings.inference_service_api_key, clock=clock)
             if inference_url
             else None
         )

@@ -42,10 +42,10 @@ def load_settings() -> Settings:
         CommandFailed: a setting is wrong.
     """
     from common.domain.errors import Misconfigured
-    from common.runtime.settings import settings_of_this_process
+    from common.runtime.settings import process_settings
 
     try:
-        return settings_of_this_process()
+        return process_settings()
     except Misconfigured as error:
         raise CommandFailed(error.detail, status=USAGE_ERROR) from error
 
@@ -56,10 +56,10 @@ def parse_age(text: str | None, *, option: str) -> float | None:
     Raises:
         CommandFailed: the text is not an age.
     """
-    from common.runtime.settings import seconds
+    from common.runtime.settings import parse_duration
 
     try:
-        age_s: float | None = seconds(text)
+        age_s: float | None = parse_duration(text)
     except ValueError as error:
         raise CommandFailed(f"{option}: {error}", status=USAGE_ERROR) from error
     return age_s

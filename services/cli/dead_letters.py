@@ -10,7 +10,7 @@ from typing import Final
 
 from common.bus.port import Bus, DeadLetter
 from common.domain.errors import Invalid, Misconfigured, Unavailable
-from common.domain.images import Image, image_id, new_image_id
+from common.domain.images import Image, new_image_id, parse_image_id
 from common.domain.requests import GenerationRequest
 from common.messages import GenerateImage, decode
 from common.runtime.clock import SystemClock
@@ -77,7 +77,7 @@ async def _new_command(letter: DeadLetter, settings: Settings) -> GenerateImage 
         return None
     async with _store(settings) as store:
         try:
-            image = await store.get(image_id(command.id))
+            image = await store.get(parse_image_id(command.id))
         except Invalid:
             return None
     if image is None or not image.status.is_final or image.deleted_at is not None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from services.cli.console import CommandFailed, add_command, load_settings, parse_age, print_message
 
 if TYPE_CHECKING:
-    from common.application.api_keys import Keys
+    from common.application.api_keys import ApiKeyStore
     from common.runtime.settings import Settings
     from services.cli.console import Subparsers
 
@@ -31,7 +31,7 @@ def add_parsers(commands: Subparsers) -> None:
 def _keys(arguments: argparse.Namespace) -> int:
     expires_in_s = parse_age(getattr(arguments, "expires", None), option="--expires")
     settings = load_settings()
-    actions: dict[str, Callable[[Keys], Coroutine[Any, Any, int]]] = {
+    actions: dict[str, Callable[[ApiKeyStore], Coroutine[Any, Any, int]]] = {
         "create": lambda keys: create(
             keys,
             arguments.owner,
@@ -45,18 +45,18 @@ def _keys(arguments: argparse.Namespace) -> int:
     return _run_on_keys(settings, actions[arguments.action])
 
 
-def _run_on_keys(settings: Settings, action: Callable[[Keys], Coroutine[Any, Any, int]]) -> int:
+def _run_on_keys(settings: Settings, action: Callable[[ApiKeyStore], Coroutine[Any, Any, int]]) -> int:
     """Run the action on the keys in the store; returns its exit status."""
     import asyncio
 
-    from common.application.api_keys import Keys
+    from common.application.api_keys import ApiKeyStore
     from common.domain.errors import ServiceError
     from common.runtime.clock import SystemClock
     from common.store.connect import open_store
 
     async def run() -> int:
         async with open_store(settings.store_url, timeout_s=settings.store_timeout) as store:
-            return await action(Keys(store, SystemClock()))
+            return await action(ApiKeyStore(store, SystemClock()))
 
     try:
         return asyncio.run(run())
@@ -64,7 +64,7 @@ def _run_on_keys(settings: Settings, action: Callable[[Keys], Coroutine[Any, Any
         raise CommandFailed(f"{error.code}: {error.detail}") from error
 
 
-async def create(keys: Keys, owner: str, *, name: str, expires_in_s: float | None, has_identity: bool) -> int:
+async def create(keys: ApiKeyStore, owner: str, *, name: str, expires_in_s: float | None, has_identity: bool) -> int:
     """Print the new key alone on stdout. It cannot be shown again."""
     expires_at = None if expires_in_s is None else keys.clock.now() + timedelta(seconds=expires_in_s)
     key = await keys.create(owner, name=name, expires_at=expires_at)
@@ -75,9 +75,9 @@ async def create(keys: Keys, owner: str, *, name: str, expires_in_s: float | Non
     return 0
 
 
-async def list_keys(keys: Keys) -> int:
+async def list_keys(keys: ApiKeyStore) -> int:
     """Print one line for each key, oldest first; never the key itself."""
-    found = await keys.all()
+    found = await keys.list_all()
     for key in found:
         expires = _date(key.expires_at) if key.expires_at else "never"
         note = "  (expired)" if key.has_expired(keys.clock.now()) else ""
@@ -86,7 +86,7 @@ async def list_keys(keys: Keys) -> int:
     return 0
 
 
-async def revoke(keys: Keys, key_id: str) -> int:
+async def revoke(keys: ApiKeyStore, key_id: str) -> int:
     """Revoke a key; the next request with it is refused."""
     if await keys.revoke(key_id):
         return 0

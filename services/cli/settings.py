@@ -16,7 +16,7 @@ def add_parsers(commands: Subparsers) -> None:
 
 
 def _print_table(_arguments: argparse.Namespace) -> int:
-    from common.runtime.settings import table
+    from common.runtime.settings import settings_table
 
-    print(table(), end="")
+    print(settings_table(), end="")
     return 0

@@ -53,9 +53,9 @@ class GenerationContext:
         until = self.clock.stable_now() + timedelta(seconds=length_s)
         return Lease(token=self.token, worker=self.worker, until=until, length_s=length_s)
 
-    async def transition(self, image_id: str, transition: Transition, *, known: Image | None = None) -> Image:
+    async def transition(self, image_id: str, transition: Transition, *, snapshot: Image | None = None) -> Image:
         """Apply a transition to the record; waits for the store as long as it is unavailable."""
-        return await retry_while_unavailable(lambda: change(self.store, image_id, transition, known=known))
+        return await retry_while_unavailable(lambda: change(self.store, image_id, transition, snapshot=snapshot))
 
 
 async def retry_while_unavailable(operation: Callable[[], Awaitable[T]]) -> T:

@@ -28,11 +28,11 @@ from common.domain.errors import (
     Unavailable,
 )
 from common.domain.images import Failure, Format, Image, Picture
-from common.domain.owners import scoped
+from common.domain.owners import scoped_key
 from common.domain.requests import GenerationRequest
 from common.messages import GenerateImage
 from common.runtime import metrics
-from common.runtime.logs import about
+from common.runtime.logs import log_context
 from services.generator.context import GenerationContext, retry_while_unavailable
 from services.generator.lease import LeaseLost, keep_lease
 from services.generator.outcomes import complete, fail_or_retry, give_back, remove_files, retry
@@ -44,7 +44,7 @@ log = logging.getLogger(__name__)
 
 async def generate(command: GenerateImage, context: GenerationContext) -> Outcome:
     """Generate the image of a command. The command may be delivered again, to this worker or to another one."""
-    with about(command.id):
+    with log_context(command.id):
         try:
             image = await _claim(command, context)
         except NotFound:
@@ -67,7 +67,7 @@ async def _claim(command: GenerateImage, context: GenerationContext) -> Image:
         deadline=timedelta(seconds=context.settings.generation_deadline),
     )
     try:
-        return await context.transition(images.image_id(command.id), transition)
+        return await context.transition(images.parse_image_id(command.id), transition)
     except NotFound:
         if not isinstance(command.data, GenerationRequest):
             raise
@@ -78,7 +78,9 @@ async def _claim(command: GenerateImage, context: GenerationContext) -> Image:
 async def _record(command: GenerateImage, request: GenerationRequest, context: GenerationContext) -> None:
     image = image_from_command(command, request, now=context.clock.now(), max_age_s=context.settings.tombstone_age)
     try:
-        await retry_while_unavailable(lambda: context.intake.record(image, quota_key=scoped(image.owner, image.source)))
+        await retry_while_unavailable(
+            lambda: context.intake.record(image, quota_key=scoped_key(image.owner, image.source))
+        )
     except Duplicate:
         log.info("the command was delivered twice; its image is on record")
 

@@ -36,7 +36,7 @@ async def complete(image: Image, picture: Picture, context: GenerationContext) -
         transitions.complete, lease=context.lease(), attempt=image.attempts, picture=picture, now=context.clock.now()
     )
     with lease_required():
-        completed = await context.transition(image.id, transition, known=image)
+        completed = await context.transition(image.id, transition, snapshot=image)
     metrics.painting.observe(picture.generation_time)
     log.info("completed in %.2f s, %d bytes", picture.generation_time, picture.file_size)
     return completed

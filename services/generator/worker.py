@@ -15,7 +15,7 @@ import socket
 import aiohttp
 
 from common.application.intake import Intake
-from common.application.quota_store import QuotaBook
+from common.application.quota_store import QuotaStore
 from common.application.resources import Resources
 from common.application.write_behind import WriteBehind
 from common.bus.port import Bus, Consumer, DeadLetter, Done, Outcome, WorkQueue
@@ -55,7 +55,7 @@ async def run_generator(
 def _context(
     settings: Settings, resources: Resources, inference: InferenceBackend, write_behind: WriteBehind
 ) -> GenerationContext:
-    quota = QuotaBook(
+    quota = QuotaStore(
         kind=PUBLISHER_QUOTA,
         limit=settings.publisher_requests_per_hour,
         store=resources.store,

@@ -10,7 +10,7 @@ from common.bus.port import DeadLetter, Done, Outcome, Reject, Retry
 from common.domain import images, transitions
 from common.domain.errors import Invalid, InvalidTransition, NotFound, Unavailable
 from common.messages import CancelImage, Command, Tick
-from common.runtime.logs import about
+from common.runtime.logs import log_context
 from common.store.port import change
 from services.janitor.context import JanitorContext
 
@@ -21,10 +21,10 @@ async def cancel(command: Command | Tick | DeadLetter, *, context: JanitorContex
     """Cancel the image that the command names; retries for a while if its request has not arrived yet."""
     if not isinstance(command, CancelImage):
         return Done()
-    with about(command.subject):
+    with log_context(command.subject):
         again = Retry(context.settings.retry_delays[0])
         try:
-            image_id = images.image_id(command.subject)
+            image_id = images.parse_image_id(command.subject)
             cancelled = await change(context.store, image_id, partial(transitions.cancel, now=context.clock.now()))
         except Invalid as error:
             return Reject(f"{error.code}: {error.detail}")

@@ -12,8 +12,8 @@ from common.domain import images, transitions
 from common.domain.errors import Invalid, InvalidTransition, NotFound, Unavailable
 from common.domain.images import Failure
 from common.domain.views import FailureView
-from common.messages import Command, ImageChanged, OrderRefused, Tick
-from common.runtime.logs import about
+from common.messages import Command, ImageChanged, RequestRefused, Tick
+from common.runtime.logs import log_context
 from common.store.port import change
 from services.janitor.context import SOURCE, JanitorContext
 
@@ -29,12 +29,12 @@ async def fail_dead_letter(letter: Command | Tick | DeadLetter, *, context: Jani
     log.warning("dead letter from %s: %s", letter.queue, letter.reason)
     command = _generate_command(letter.body)
     try:
-        image_id = images.image_id(str(command.get("id") or command.get("subject")))
+        image_id = images.parse_image_id(str(command.get("id") or command.get("subject")))
     except Invalid:
         return Done()
     failure = Failure(code=_failure_code(letter.reason), detail=letter.reason[:300])
     now = context.at(letter.died_at).earliest() if letter.died_at else context.earliest()
-    with about(image_id):
+    with log_context(image_id):
         try:
             failed = await change(context.store, image_id, partial(transitions.fail, error=failure, now=now))
             await context.outbox.publish_pending(failed)
@@ -78,6 +78,6 @@ async def _publish_refusal(
             owner=owner,
             revision=0,
             attempt=0,
-            data=OrderRefused(id=image_id, error=FailureView(code=failure.code, detail=failure.detail)),
+            data=RequestRefused(id=image_id, error=FailureView(code=failure.code, detail=failure.detail)),
         )
     )

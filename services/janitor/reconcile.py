@@ -57,7 +57,7 @@ async def reconcile(_tick: TickData, *, context: JanitorContext) -> None:
         "tombstones dropped": await _for_each_page(
             partial(store.tombstones, tombstoned_before=tombstone_cutoff), store.remove, "tombstones dropped"
         ),
-        "entries expired": await store.expire(earliest),
+        "entries expired": await store.remove_expired_entries(earliest),
     }
     for what, count in counts.items():
         metrics.reconciled.labels(what).inc(count)
@@ -88,7 +88,7 @@ async def _for_each_page(
 
 
 async def _fail_overdue(image: Image, context: JanitorContext) -> None:
-    failed = await change(context.store, image.id, partial(transitions.past_deadline, now=context.earliest()))
+    failed = await change(context.store, image.id, partial(transitions.fail_past_deadline, now=context.earliest()))
     await context.outbox.publish_pending(failed)
 
 
@@ -109,7 +109,7 @@ async def _resend_lost(now: datetime, context: JanitorContext) -> int:
     grace = now - timedelta(seconds=context.settings.reconcile_grace)
     cutoffs = [now - RESEND_AFTER]
     # a command sent by a clock that is ahead lies in the future, and would cause the whole backlog to be sent each tick
-    if (started := await context.store.last_started()) and started - OVERTAKEN_BY <= now:
+    if (started := await context.store.latest_started_sent_at()) and started - OVERTAKEN_BY <= now:
         cutoffs.append(min(started - OVERTAKEN_BY, grace))
     if await context.bus.waiting(WorkQueue.GENERATE) == 0:
         cutoffs.append(grace)

@@ -14,7 +14,7 @@ from functools import partial
 from common.domain import images, transitions
 from common.domain.errors import MediaMissing
 from common.domain.images import Image
-from common.media.port import Stored
+from common.media.port import StoredFile
 from common.messages import JanitorSwept, SweepReport, TickData
 from common.runtime import metrics
 from common.store.port import change
@@ -69,10 +69,10 @@ async def _files_without_record(context: JanitorContext, *, remove: bool) -> lis
     return found
 
 
-async def _orphans(files: list[Stored], written_before: datetime, context: JanitorContext) -> list[str]:
+async def _orphans(files: list[StoredFile], written_before: datetime, context: JanitorContext) -> list[str]:
     old = [file.key for file in files if file.changed_at < written_before]
     ids = {key: match[0] for key in old if (match := _ID.search(key))}
-    records = await context.store.several(set(ids.values()))
+    records = await context.store.get_several(set(ids.values()))
     return [key for key in old if not _is_of(key, records.get(ids.get(key, "")))]
 
 

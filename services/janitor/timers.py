@@ -87,20 +87,20 @@ class JanitorTimer:
         Only the clock of the bus counts, which all janitors share. A recorded start in the future was written by a
         clock that was wrong, and is ignored.
         """
-        entry = await self.context.store.entry("timer", self.queue)
+        entry = await self.context.store.get_entry("timer", self.queue)
         if entry is not None:
             if entry.data["run"] == token.id:
                 return not entry.data["finished"]
             apart = token.time - datetime.fromisoformat(entry.data["last_start"])
             if abs(apart.total_seconds()) < _MIN_INTERVALS * self.interval_s - _TICK_RESOLUTION_S:
                 return False
-        return await self.context.store.put(self._entry(entry, token.id, started_at=token.time, finished=False))
+        return await self.context.store.put_entry(self._entry(entry, token.id, started_at=token.time, finished=False))
 
     async def _end_run(self, run: str) -> None:
-        entry = await self.context.store.entry("timer", self.queue)
+        entry = await self.context.store.get_entry("timer", self.queue)
         if entry is not None and entry.data["run"] == run:
             started_at = datetime.fromisoformat(entry.data["last_start"])
-            await self.context.store.put(self._entry(entry, run, started_at=started_at, finished=True))
+            await self.context.store.put_entry(self._entry(entry, run, started_at=started_at, finished=True))
 
     def _entry(self, before: Entry | None, run: str, *, started_at: datetime, finished: bool) -> Entry:
         return Entry(

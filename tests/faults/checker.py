@@ -108,7 +108,7 @@ async def _is_settled(store: Store) -> bool:
     """No image open, no event due, and what is deleted is buried."""
     ever = datetime(2100, 1, 1, tzinfo=UTC)
     return not (
-        await store.total(OWNER, {Status.QUEUED, Status.RUNNING})
+        await store.count_history(OWNER, {Status.QUEUED, Status.RUNNING})
         or await store.pending_events(since_before=ever, limit=1)
         or await store.awaiting_tombstone(deleted_before=ever, limit=1)
     )
@@ -120,7 +120,7 @@ async def records_in(settings: Settings, accepted: Collection[str]) -> dict[str,
         known = list(accepted)
         records: dict[str, Image] = {}
         for start in range(0, len(known), PAGE):
-            records |= await store.several(known[start : start + PAGE])
+            records |= await store.get_several(known[start : start + PAGE])
         shown = await store.history(OWNER, set(Status), limit=1_000_000)
         return records | {image.id: image for image in shown}
 

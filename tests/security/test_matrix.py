@@ -8,7 +8,7 @@ import aiohttp
 import pytest
 from yarl import URL
 
-from common.application.api_keys import Keys
+from common.application.api_keys import ApiKeyStore
 from common.runtime.clock import SystemClock
 from common.store.sqlite import SqliteStore
 from services.api.app import OPERATIONS
@@ -95,7 +95,7 @@ async def made_by_ada(http: aiohttp.ClientSession, url: str) -> dict[str, str]:
 @pytest.fixture
 async def keys(tmp_path):
     async with SqliteStore.open(tmp_path / "darkroom.db", timeout_s=5) as store:
-        yield Keys(store, SystemClock())
+        yield ApiKeyStore(store, SystemClock())
 
 
 async def test_every_caller_at_every_route(tmp_path, keys):

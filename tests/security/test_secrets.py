@@ -9,7 +9,7 @@ import aiohttp
 import pytest
 from yarl import URL
 
-from common.application.api_keys import Keys
+from common.application.api_keys import ApiKeyStore
 from common.runtime.clock import SystemClock
 from common.store.sqlite import SqliteStore
 from tests.cluster import ORDER, embedded
@@ -35,7 +35,7 @@ async def test_row_68_logs_hold_no_secret_no_prompt_and_no_forged_line(tmp_path,
         aiohttp.ClientSession() as http,
     ):
         async with SqliteStore.open(tmp_path / "darkroom.db", timeout_s=5) as store:
-            key = await Keys(store, SystemClock()).create("ada")
+            key = await ApiKeyStore(store, SystemClock()).create("ada")
         token, forged = callers.token(), callers.token(aud="another service")
         inference.will(status(422, "bad prompt:\n[error] forged line of the inference service\x1b[2J"))
         orders = f"{cluster.url}/v1/images/generations"

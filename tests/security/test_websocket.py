@@ -9,7 +9,7 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
-from common.application.api_keys import Keys
+from common.application.api_keys import ApiKeyStore
 from common.runtime.clock import SystemClock
 from common.store.sqlite import SqliteStore
 from tests.cluster import ORDER, embedded
@@ -150,7 +150,7 @@ async def test_row_66_a_token_that_expires_closes_its_websocket(tmp_path, http):
 async def test_a_key_that_expires_closes_its_websocket(http, cluster):
     async with SqliteStore.open(cluster.folder / "darkroom.db", timeout_s=5) as store:
         expires_at = SystemClock().now() + timedelta(seconds=2)
-        key = await Keys(store, SystemClock()).create("ada", expires_at=expires_at)
+        key = await ApiKeyStore(store, SystemClock()).create("ada", expires_at=expires_at)
 
     socket = await http.ws_connect(f"{cluster.url}/ws", headers={"Authorization": f"Bearer {key}"})
 

@@ -12,7 +12,7 @@ from typing import Final
 
 from aiohttp import web
 
-from common.application.api_keys import Keys, looks_like_key
+from common.application.api_keys import ApiKeyStore, looks_like_key
 from common.domain.errors import Misconfigured, Unauthorized
 from common.runtime.clock import Clock
 from common.runtime.settings import Settings
@@ -39,7 +39,7 @@ class Identity:
 
     def __init__(self, settings: Settings, *, store: Store, clock: Clock, jwks: Jwks | None = None) -> None:
         self.is_on = settings.has_identity
-        self._keys = Keys(store, clock)
+        self._keys = ApiKeyStore(store, clock)
         self._tokens = Tokens(settings, jwks=jwks, clock=clock)
         self._clock = clock
 
@@ -66,7 +66,7 @@ class Identity:
         """Whether a caller of a while ago would be let in now."""
         if caller.until is not None and caller.until <= self._clock.now():
             return False
-        return caller.key_id is None or await self._keys.holds(caller.key_id)
+        return caller.key_id is None or await self._keys.is_valid(caller.key_id)
 
 
 def require_sound(settings: Settings) -> None:

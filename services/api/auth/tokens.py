@@ -16,7 +16,7 @@ from jwt import PyJWK
 from jwt.types import Options
 
 from common.domain.errors import Invalid, Unauthorized
-from common.domain.owners import owner_name
+from common.domain.owners import parse_owner
 from common.runtime.clock import Clock
 from common.runtime.settings import Settings
 from services.api.auth.jwks import ALGORITHMS, Jwks
@@ -91,7 +91,7 @@ class Tokens:
         begins = [_seconds(payload[claim]) for claim in ("nbf", "iat") if claim in payload]
         if until_s <= now_s or any(begin_s > now_s + self._leeway_s for begin_s in begins):
             raise Unauthorized
-        return Claims(owner=owner_name(payload["sub"]), until=datetime.fromtimestamp(until_s, UTC))
+        return Claims(owner=parse_owner(payload["sub"]), until=datetime.fromtimestamp(until_s, UTC))
 
 
 def _seconds(value: object) -> float:

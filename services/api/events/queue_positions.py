@@ -130,7 +130,7 @@ class Places:
         if since is None or since > self._clock.now():
             return None
         try:
-            return 1 + await self._store.waiting_before(since, image.id, limit=TOLD_APART)
+            return 1 + await self._store.count_waiting_before(since, image.id, limit=TOLD_APART)
         except Unavailable as error:
             log.debug("the place is not known: %s", error)
             return None
@@ -147,7 +147,7 @@ class Places:
         places: dict[str, int] = {}
         now = self._clock.now()
         if self._is_awaited:
-            ids = await self._store.waiting(now, limit=TOLD_APART)
+            ids = await self._store.waiting_ids(now, limit=TOLD_APART)
             places = {image_id: place for place, image_id in enumerate(ids, 1)}
         for waiting in list(self._owners.values()):
             waiting.look(places, now)

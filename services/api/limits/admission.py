@@ -12,7 +12,7 @@ from typing import Final
 from weakref import WeakValueDictionary
 
 from common.application.intake import Intake
-from common.application.quota_store import QuotaBook
+from common.application.quota_store import QuotaStore
 from common.domain import quotas
 from common.domain.images import Image, Status
 from common.domain.quotas import OwnerQuotas, QuotaState, Window
@@ -35,7 +35,7 @@ class Admission:
         self._clock = clock
         self._concurrent = settings.concurrent_requests
         self._hourly = settings.requests_per_hour
-        self._quota = QuotaBook(kind=KIND, limit=self._hourly, store=store, clock=clock)
+        self._quota = QuotaStore(kind=KIND, limit=self._hourly, store=store, clock=clock)
         self._intake = Intake(self._quota, store, slots=self._concurrent)
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
@@ -51,9 +51,9 @@ class Admission:
 
     async def limits(self, owner: str) -> OwnerQuotas:
         """The limits of the owner, and what is left of them."""
-        window = await self._quota.hour(owner)
-        active = await self._store.total(owner, {Status.QUEUED, Status.RUNNING})
-        resets_in_s = quotas.frees_in_s(window, now=self._clock.now(), limit=self._hourly) if self._hourly else 0
+        window = await self._quota.usage(owner)
+        active = await self._store.count_history(owner, {Status.QUEUED, Status.RUNNING})
+        resets_in_s = quotas.available_in_s(window, now=self._clock.now(), limit=self._hourly) if self._hourly else 0
         return OwnerQuotas(
             hourly=QuotaState(limit=self._hourly, remaining=self.left(window), resets_in_s=resets_in_s),
             concurrent=QuotaState(limit=self._concurrent, remaining=max(0, self._concurrent - active), resets_in_s=0),

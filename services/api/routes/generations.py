@@ -11,7 +11,7 @@ from aiohttp import web
 from common.application.capabilities import Capabilities
 from common.domain.errors import Duplicate, Gone, Invalid, LimitReached
 from common.domain.images import Image, Status, new_image_id
-from common.domain.owners import scoped
+from common.domain.owners import scoped_key
 from common.domain.requests import GenerationRequest, new_image
 from services.api.context import Call, Operation, answer
 from services.api.limits import ratelimit
@@ -63,7 +63,7 @@ OPERATIONS: Final = [
 
 async def _ordered_before(call: Call, request: GenerationRequest) -> Image | None:
     key = _idempotency(call)
-    image = await call.context.store.find(key) if key else None
+    image = await call.context.store.find_by_idempotency(key) if key else None
     if image is None:
         return None
     if image.request_hash != _hash(request):
@@ -160,7 +160,7 @@ def _idempotency(call: Call) -> str | None:
         return None
     if not _KEY.fullmatch(key):
         raise Invalid("an Idempotency-Key has 1 to 200 visible ASCII characters", code="invalid_header")
-    return scoped(call.owner, key)
+    return scoped_key(call.owner, key)
 
 
 def _hash(request: GenerationRequest) -> str:

@@ -7,32 +7,26 @@ from typing import Final
 from aiohttp import web
 from prometheus_client.aiohttp import make_aiohttp_handler
 
-from common.domain.errors import Unavailable
+from common.application.health import build_report, unready_reasons
 from services.api.context import Call, Operation, answer
 from services.api.routes.schema import Health
 
 
 async def alive(_call: Call) -> web.Response:
     """The process answers."""
-    return answer(Health(status="ok", unready_reasons={}))
+    return answer(Health.model_validate(build_report({})[1]))
 
 
 async def ready(call: Call) -> web.Response:
     """503 with what is missing, while bus, store, media or the event log cannot be used."""
     context = call.context
-    reasons = {}
-    if context.bus.unready_reason:
-        reasons["bus"] = context.bus.unready_reason
-    if not context.live.is_ready:
-        reasons["events"] = "the event log is still being read"
-    for name, check in (("store", context.store.check), ("media", context.media.check)):
-        try:
-            await check()
-        except Unavailable as error:
-            reasons[name] = error.detail
-    return answer(
-        Health(status="unavailable" if reasons else "ok", unready_reasons=reasons), status=503 if reasons else 200
-    )
+
+    async def events() -> str | None:
+        return None if context.live.is_ready else "the event log is still being read"
+
+    checks = {"events": events, "store": context.store.check, "media": context.media.check}
+    status, report = build_report(await unready_reasons(context.bus, checks))
+    return answer(Health.model_validate(report), status=status)
 
 
 _metrics: Final = make_aiohttp_handler()

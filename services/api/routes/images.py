@@ -12,7 +12,7 @@ from aiohttp import web
 from common.domain import images, transitions
 from common.domain.errors import InvalidTransition, NotFound, ServiceError
 from common.domain.images import Image, Status
-from common.store.port import Position, Transition, change
+from common.store.port import HistoryPosition, Transition, change
 from services.api.context import Call, Operation, answer
 from services.api.routes.schema import Cancelled, Change, HistoryItem, HistoryPage, HistoryQuery, ImageAnswer
 
@@ -38,7 +38,7 @@ async def history(call: Call) -> web.Response:
     return answer(
         HistoryPage(
             images=[_item(call, image) for image in shown],
-            total=await store.total(call.owner, statuses),
+            total=await store.count_history(call.owner, statuses),
             page=query.page,
             per_page=query.per_page,
             next_cursor=_cursor(shown[-1]) if len(found) > len(shown) else None,
@@ -121,12 +121,12 @@ OPERATIONS: Final = [
 
 async def owned(call: Call, image_id: str) -> Image:
     """The image, if it is this owner's and not deleted; one of others is as absent as none."""
-    return _owned(await call.context.store.get(images.image_id(image_id)), call.owner, image_id)
+    return _owned(await call.context.store.get(images.parse_image_id(image_id)), call.owner, image_id)
 
 
 async def _changed(call: Call, transition: Transition) -> Image:
     """Apply a move, within it the check that the image is this owner's."""
-    image_id = images.image_id(call.image_id)
+    image_id = images.parse_image_id(call.image_id)
 
     def owned_transition(image: Image) -> Image:
         return transition(_owned(image, call.owner, image_id))
@@ -155,7 +155,7 @@ def _cursor(image: Image) -> str:
     return f"{milliseconds:013d}.{image.id}"
 
 
-def _position(cursor: str) -> Position:
+def _position(cursor: str) -> HistoryPosition:
     """Its form was checked with the query."""
     milliseconds, _, image_id = cursor.partition(".")
-    return Position(_EPOCH + timedelta(milliseconds=int(milliseconds)), image_id)
+    return HistoryPosition(_EPOCH + timedelta(milliseconds=int(milliseconds)), image_id)

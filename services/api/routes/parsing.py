@@ -11,7 +11,7 @@ from aiohttp import web
 from pydantic import BaseModel, ValidationError
 
 from common.domain.errors import Invalid
-from common.domain.requests import invalid
+from common.domain.requests import validation_failed
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -77,7 +77,7 @@ def parse(body: bytes, model: type[M]) -> M:
     try:
         return model.model_validate(value)
     except ValidationError as error:
-        raise invalid(error, "the request") from error
+        raise validation_failed(error, "the request") from error
 
 
 def read_query(request: web.Request, model: type[M]) -> M:
@@ -88,7 +88,7 @@ def read_query(request: web.Request, model: type[M]) -> M:
     try:
         return model.model_validate(dict(request.query))
     except ValidationError as error:
-        raise invalid(error, "the query") from error
+        raise validation_failed(error, "the query") from error
 
 
 def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -38,7 +38,7 @@ async def issue(call: Call) -> web.Response:
     if caller.key_id is not None:
         data["key_id"] = caller.key_id
     expires_at = clock.now() + timedelta(seconds=HOLDS_S)
-    await call.context.store.put(Entry(KIND, _key(ticket), 1, data, expires_at))
+    await call.context.store.put_entry(Entry(KIND, _key(ticket), 1, data, expires_at))
     return answer(Ticket(ticket=ticket, expires_in=HOLDS_S), status=201, headers={"Cache-Control": "no-store"})
 
 
@@ -65,10 +65,10 @@ async def redeem(request: web.Request, context: Context) -> Caller:
     if len(tickets) != 1:
         raise Unauthorized
     store, key = context.store, _key(tickets[0])
-    entry = await store.entry(KIND, key)
+    entry = await store.get_entry(KIND, key)
     if entry is None or entry.expires_at is None or entry.expires_at <= context.clock.now():
         raise Unauthorized
-    if not await store.discard(KIND, key):
+    if not await store.remove_entry(KIND, key):
         raise Unauthorized
     until = entry.data.get("until")
     return Caller(entry.data["owner"], datetime.fromisoformat(until) if until else None, entry.data.get("key_id"))

@@ -14,7 +14,7 @@ from typing import Final
 
 import aiohttp
 
-from common.application.capabilities import CapabilitiesOf
+from common.application.capabilities import CapabilitiesClient
 from common.domain.errors import BadImage, InferenceError, Rejected, Transient, Unreachable
 from common.domain.images import Image
 from common.runtime.bounded_read import TooLarge, read_body
@@ -49,7 +49,7 @@ class NativeBackend:
         self._timeout_s = timeout_s
         self._max_bytes = max_bytes
         self._clock = clock
-        self._capabilities = CapabilitiesOf(http, url=url, api_key=api_key, clock=clock)
+        self._capabilities = CapabilitiesClient(http, url=url, api_key=api_key, clock=clock)
 
     async def paint(self, image: Image, on_progress: OnProgress, on_preview: OnPreview | None = None) -> bytes:
         try:
@@ -63,7 +63,7 @@ class NativeBackend:
             raise Transient(f"the connection to the inference service broke: {type(error).__name__}") from error
 
     async def is_reachable(self) -> bool:
-        return await self._capabilities.reachable()
+        return await self._capabilities.refresh()
 
     async def _paint(self, image: Image, on_progress: OnProgress, on_preview: OnPreview | None) -> bytes:
         # a service that describes its capabilities can stream its progress

@@ -35,7 +35,7 @@ async def test_row_55_purge_and_user_delete_the_same_images_once(tmp_path):
             purge(NOTHING, context=context),
         )
 
-        records = await context.store.several([image.id for image in old])
+        records = await context.store.get_several([image.id for image in old])
         assert all(record.tombstoned_at and record.pending_event is None for record in records.values())
         assert await context.media.exists([image.image_file for image in old]) == set()
         events = Counter(await published_events(context))

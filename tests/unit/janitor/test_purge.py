@@ -22,11 +22,11 @@ async def test_purge_removes_old_images_and_nothing_else(tmp_path):
         assert await context.media.exists([image.image_file for image in [*old, *kept]]) == {
             image.image_file for image in kept
         }
-        assert await context.store.total("local", set(Status)) == 2
+        assert await context.store.count_history("local", set(Status)) == 2
         events = await published_events(context)
         assert sorted(events[:-1]) == sorted(("image.deleted", image.id) for image in old)
         assert events[-1] == ("janitor.purged", "")
-        records = await context.store.several([image.id for image in old])
+        records = await context.store.get_several([image.id for image in old])
         assert all(record.tombstoned_at for record in records.values())
 
 
@@ -57,4 +57,4 @@ async def test_a_long_purge_continues_with_another_tick(tmp_path):
             await purge(NOTHING, context=context)
             await asyncio.wait_for(purged.wait(), 5)
 
-        assert await context.store.total("local", set(Status)) == 0
+        assert await context.store.count_history("local", set(Status)) == 0

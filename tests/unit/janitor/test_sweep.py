@@ -54,4 +54,4 @@ async def test_sweep_repairs_nothing_if_all_media_are_missing(tmp_path):
         with pytest.raises(MediaMissing):
             await sweep(NOTHING, context=context)
 
-        assert await context.store.total("local", {Status.COMPLETED}) == 30
+        assert await context.store.count_history("local", {Status.COMPLETED}) == 30

@@ -38,9 +38,9 @@ class CountingStore(SqliteStore):
 
     looks = 0
 
-    async def waiting(self, now, *, limit):
+    async def waiting_ids(self, now, *, limit):
         self.looks += 1
-        return await super().waiting(now, limit=limit)
+        return await super().waiting_ids(now, limit=limit)
 
 
 class Shop:
@@ -279,7 +279,7 @@ async def test_the_queue_is_looked_at_for_as_long_as_somebody_waits():
         return looks - before
 
     live = a_live()
-    places = Places(SimpleNamespace(waiting=waiting_ids), live, ManualClock(), interval_s=0)
+    places = Places(SimpleNamespace(waiting_ids=waiting_ids), live, ManualClock(), interval_s=0)
     running = asyncio.create_task(places.run())
     with places.telling("local", print):
         nobody_waits = await looks_in(20)

@@ -3,7 +3,7 @@ from datetime import timedelta
 import pytest
 
 from common.application.intake import Intake, image_from_command
-from common.application.quota_store import QuotaBook
+from common.application.quota_store import QuotaStore
 from common.domain.errors import Duplicate, Invalid, LimitReached
 from common.domain.images import Status, new_image_id
 from common.domain.requests import GenerationRequest
@@ -28,7 +28,7 @@ async def store(tmp_path):
 
 @pytest.fixture
 def quota(store, clock):
-    return QuotaBook(kind="quota", limit=2, store=store, clock=clock)
+    return QuotaStore(kind="quota", limit=2, store=store, clock=clock)
 
 
 def command(clock, **fields):
@@ -37,7 +37,7 @@ def command(clock, **fields):
 
 
 async def counted(quota):
-    return len((await quota.hour("ada")).entries)
+    return len((await quota.usage("ada")).entries)
 
 
 async def test_record_counts_and_inserts_the_image(store, quota):
@@ -80,7 +80,7 @@ async def test_a_full_quota_records_nothing(store, quota):
     with pytest.raises(LimitReached, match="2"):
         await intake.record(an_image(owner="ada"), quota_key="ada")
 
-    assert await store.total("ada", set(Status)) == 2
+    assert await store.count_history("ada", set(Status)) == 2
 
 
 def test_the_image_of_a_command_names_its_publisher(clock):

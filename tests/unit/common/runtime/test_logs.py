@@ -1,4 +1,4 @@
-"""Whatever is logged, a line is one line, and a trace cannot pass for others."""
+"""Log lines: one line for each record, and a traceback cannot imitate others."""
 
 import logging
 

@@ -92,7 +92,7 @@ async def test_row_44_of_two_claims_through_a_step_down_one_wins(members, store,
 
 
 @pytest.mark.parametrize("how", ["refused", "interrupted"])
-async def test_row_44_without_a_new_primary_the_store_is_unavailable_in_time(members, store, how):
+async def test_row_44_without_a_primary_the_store_is_unavailable(members, store, how):
     image = await an_order(store, members)
     async with opened(members, timeout_s=0.5) as hasty:
         members.step_down_at("update", how=how, successor=None)
