@@ -39,8 +39,8 @@ ROUTES: Final[list[Operation]] = [
     *health.OPERATIONS,
 ]
 OPERATIONS: Final = [*ROUTES, *contract.operations(ROUTES), *static.OPERATIONS, *docs_page.OPERATIONS]
-NOBODY: Final = Caller("")  # owns nothing: an owner's name is never empty
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+NO_CALLER: Final = Caller("")  # owns nothing: an owner's name is never empty
+RouteHandler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def build_app(context: Context) -> web.Application:
@@ -75,11 +75,11 @@ def _spellings(path: str) -> list[str]:
     return [bare, f"{bare}/"] if bare else ["/"]
 
 
-def _handler(operation: Operation) -> Handler:
+def _handler(operation: Operation) -> RouteHandler:
     async def handle(request: web.Request) -> web.StreamResponse:
         context = request.app[CONTEXT]
         is_signed = operation.instead_of_header == "signature" and context.signing.allows(request)
-        caller = NOBODY if operation.is_public or is_signed else await _caller(operation, request, context)
+        caller = NO_CALLER if operation.is_public or is_signed else await _caller(operation, request, context)
         if operation.gives_json:
             require_json_wanted(request)
         if operation.body is None:

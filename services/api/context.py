@@ -21,7 +21,7 @@ from common.store.port import Store
 from services.api.auth.identity import Caller, Identity
 from services.api.auth.signing import Signing
 from services.api.events.live import LiveEvents
-from services.api.events.queue_positions import Places
+from services.api.events.queue_positions import QueuePositions
 from services.api.limits.admission import Admission
 from services.api.routes.schema import ImageAnswer
 
@@ -36,7 +36,7 @@ class Context:
     media: Media
     outbox: Outbox
     live: LiveEvents
-    places: Places
+    queue_positions: QueuePositions
     capabilities: CapabilitiesOf | None
     clock: Clock
     identity: Identity
@@ -49,7 +49,7 @@ class Context:
 
     async def whole(self, image: Image) -> ImageAnswer:
         """The image as REST answers with it."""
-        return ImageAnswer(**dict(self.view(image)), queue_place=await self.places.place(image))
+        return ImageAnswer(**dict(self.view(image)), queue_place=await self.queue_positions.place(image))
 
 
 @dataclass(frozen=True, slots=True)

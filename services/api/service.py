@@ -21,7 +21,7 @@ from services.api.auth.jwks import Jwks
 from services.api.auth.signing import Signing
 from services.api.context import Context
 from services.api.events.live import LiveEvents
-from services.api.events.queue_positions import Places
+from services.api.events.queue_positions import QueuePositions
 from services.api.limits.admission import Admission
 from services.api.routes.generations import SOURCE
 
@@ -35,7 +35,7 @@ async def api_running(settings: Settings, resources: Resources, *, inference_url
     Raises:
         Misconfigured: the address is taken, or identity is not set up as it must be.
     """
-    identity.require_sound(settings)
+    identity.require_valid_identity(settings)
     _warn_of_what_is_open(settings)
     store, clock = resources.store, resources.clock
     signing = Signing(settings, clock)
@@ -48,7 +48,7 @@ async def api_running(settings: Settings, resources: Resources, *, inference_url
         poll_s=settings.poll_interval,
         data=signing.data,
     )
-    places = Places(store, live, clock, interval_s=settings.places_interval)
+    queue_positions = QueuePositions(store, live, clock, interval_s=settings.places_interval)
     write_behind = WriteBehind(store)
     async with aiohttp.ClientSession() as http, asyncio.TaskGroup() as group:
         capabilities = (
@@ -64,7 +64,7 @@ async def api_running(settings: Settings, resources: Resources, *, inference_url
             media=resources.media,
             outbox=resources.outbox(settings, source=SOURCE, write_behind=write_behind),
             live=live,
-            places=places,
+            queue_positions=queue_positions,
             capabilities=capabilities,
             clock=clock,
             identity=Identity(settings, store=store, clock=clock, jwks=jwks),
@@ -72,7 +72,7 @@ async def api_running(settings: Settings, resources: Resources, *, inference_url
             admission=Admission(settings, store=store, clock=clock),
         )
         group.create_task(write_behind.run())
-        running = [group.create_task(live.run()), group.create_task(places.run())]
+        running = [group.create_task(live.run()), group.create_task(queue_positions.run())]
         if jwks is not None:
             running.append(group.create_task(jwks.run()))
         async with serving(

@@ -81,12 +81,12 @@ async def test_row_61_no_event_reaches_a_foreign_socket(seed):
         factory = an_event_factory(clock)
         events = [an_event(dice.choice(users), dice, clock, factory) for _ in range(EVENTS)]
         for user in users:
-            await sockets.enter_async_context(live.listening(user, heard[user].append))
+            await sockets.enter_async_context(live.subscribed(user, heard[user].append))
         async with asyncio.timeout(20), asyncio.TaskGroup() as group:
             reading = group.create_task(live.run())
             await live.ready()
             over = asyncio.Event()
-            async with live.listening("the end", lambda _: over.set()):
+            async with live.subscribed("the end", lambda _: over.set()):
                 for event in [*events, an_event("the end", dice, clock, factory)]:
                     await bus.publish(event)
                 await over.wait()

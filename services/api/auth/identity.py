@@ -62,14 +62,14 @@ class Identity:
         claims = await self._tokens.verify(credential)
         return Caller(claims.owner, claims.until)
 
-    async def still_knows(self, caller: Caller) -> bool:
+    async def is_still_valid(self, caller: Caller) -> bool:
         """Whether a caller of a while ago would be let in now."""
         if caller.until is not None and caller.until <= self._clock.now():
             return False
         return caller.key_id is None or await self._keys.holds(caller.key_id)
 
 
-def require_sound(settings: Settings) -> None:
+def require_valid_identity(settings: Settings) -> None:
     """Look at the settings of identity as a whole, before anything listens.
 
     Raises:

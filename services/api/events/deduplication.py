@@ -22,9 +22,9 @@ from common.messages import AnyImageEvent, Event, ImageChanged, ImageDeleted, Im
 
 log = logging.getLogger(__name__)
 
-KNOWN_IMAGES: Final = 100_000  # whose newest revision is remembered: about 20 MB
-MARGIN: Final = timedelta(seconds=10)  # between the clocks of who tells, of the broker and of this replica
-REACH_S: Final = 10.0  # for a look back, which holds up what is live: some 50,000 events on RabbitMQ
+MAX_SEEN_IMAGES: Final = 100_000  # whose newest revision is remembered: about 20 MB
+CLOCK_MARGIN: Final = timedelta(seconds=10)  # between the clocks of who tells, of the broker and of this replica
+LOOK_BACK_S: Final = 10.0  # for a look back, which holds up what is live: some 50,000 events on RabbitMQ
 
 
 @dataclass(slots=True)
@@ -35,20 +35,20 @@ class Seen:
     ids: dict[str, str] = field(default_factory=dict)  # event id to the cursor it first had
 
 
-class Known:
+class SeenEvents:
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
         self._images: OrderedDict[str, Seen] = OrderedDict()
-        self._border = datetime.max.replace(tzinfo=UTC)
+        self._covered_since = datetime.max.replace(tzinfo=UTC)
         self._first = ""  # the cursors of the first entry after the border, and of the last that was read
         self._last = ""
-        self._reaching = asyncio.Lock()
+        self._looking_back = asyncio.Lock()
 
-    def begin(self, moment: datetime) -> None:
+    def restart(self, moment: datetime) -> None:
         """The log is read from this moment on; there may be a hole before it."""
-        self._border, self._first = moment, ""
+        self._covered_since, self._first = moment, ""
 
-    def follow(self, cursor: str) -> None:
+    def advance(self, cursor: str) -> None:
         """The reader has come to this entry."""
         self._first, self._last = self._first or cursor, cursor
 
@@ -56,7 +56,7 @@ class Known:
         """True for what clients have seen, or what is older than what they have seen of this image; else noted."""
         seen = self._images.setdefault(event.subject, Seen())
         self._images.move_to_end(event.subject)
-        if len(self._images) > KNOWN_IMAGES:
+        if len(self._images) > MAX_SEEN_IMAGES:
             self._images.popitem(last=False)
         if event.revision < seen.revision or event.id in seen.ids:
             return True
@@ -70,27 +70,27 @@ class Known:
         seen = self._images.get(event.subject)
         return seen is None or seen.ids.get(event.id) == cursor
 
-    async def reach(self, event: Event) -> None:
+    async def look_back_for(self, event: Event) -> None:
         """Where this event may stand in the log from before the border, look there; what is found moves the border.
 
         So it costs one look, and the next such event none. What the log no longer holds, or does not give in time,
         stays unknown, and its repeat is shown.
         """
-        told = _first_told(event)
-        if told is None or self._reaches(told) or not self._first:  # without a border there is no end to a look
+        told = _earliest_publish_time(event)
+        if told is None or self._covers(told) or not self._first:  # without a border there is no end to a look
             return
-        async with self._reaching:
-            if not self._reaches(told):
-                await self._look_back(told - MARGIN)
+        async with self._looking_back:
+            if not self._covers(told):
+                await self._look_back(told - CLOCK_MARGIN)
 
-    def _reaches(self, moment: datetime) -> bool:
-        return moment - MARGIN >= self._border
+    def _covers(self, moment: datetime) -> bool:
+        return moment - CLOCK_MARGIN >= self._covered_since
 
     async def _look_back(self, moment: datetime) -> None:
-        border, first, ends = self._border, "", {self._first, self._last}
+        border, first, ends = self._covered_since, "", {self._first, self._last}
         log.info("looking back in the event log to %s, it was known since %s", moment, border)
         try:
-            async with asyncio.timeout(REACH_S), aclosing(self._bus.read(Since(moment))) as entries:
+            async with asyncio.timeout(LOOK_BACK_S), aclosing(self._bus.read(Since(moment))) as entries:
                 async for entry in entries:
                     first = first or entry.cursor
                     if entry.cursor in ends:
@@ -98,8 +98,8 @@ class Known:
                     self._note(entry)
         except (ServiceError, TimeoutError) as error:
             log.warning("what the event log held before %s is not known: %r", border, error)
-        if self._border == border:  # else the reader has begun anew meanwhile
-            self._border, self._first = moment, first or self._first
+        if self._covered_since == border:  # else the reader has begun anew meanwhile
+            self._covered_since, self._first = moment, first or self._first
 
     def _note(self, entry: Logged) -> None:
         event = entry.event
@@ -107,7 +107,7 @@ class Known:
             return
         seen = self._images.get(event.subject)
         if seen is None:
-            if len(self._images) >= KNOWN_IMAGES:
+            if len(self._images) >= MAX_SEEN_IMAGES:
                 return  # the newer ones are worth more
             seen = self._images[event.subject] = Seen()
             self._images.move_to_end(event.subject, last=False)
@@ -115,7 +115,7 @@ class Known:
         seen.ids.setdefault(event.id, entry.cursor)
 
 
-def _first_told(event: Event) -> datetime | None:
+def _earliest_publish_time(event: Event) -> datetime | None:
     """The earliest time at which this event can have been told; None of one that is never told again."""
     match event:
         case ImageChanged(type="image.queued", data=ImageView(started_at=started_at, created_at=created_at)):

@@ -29,7 +29,7 @@ from common.messages import FINAL_EVENTS, AnyImageEvent, ApiJoined, ImageChanged
 from common.runtime import metrics
 from common.runtime.clock import Clock
 from common.store.port import Store
-from services.api.events.deduplication import Known
+from services.api.events.deduplication import SeenEvents
 
 log = logging.getLogger(__name__)
 
@@ -104,7 +104,7 @@ class LiveEvents:
         self._buffer: deque[tuple[str, ClientEvent | None]] = deque(maxlen=backlog)
         self._place: dict[str, int] = {}
         self._count = 0
-        self._known = Known(bus)
+        self._seen = SeenEvents(bus)
         self._listeners: dict[str | None, set[Callable[[ClientEvent], None]]] = {}
         self._waiting: dict[str, set[asyncio.Event]] = {}
         self._marks: dict[str, asyncio.Event] = {}
@@ -135,8 +135,8 @@ class LiveEvents:
                 try:
                     async with aclosing(self._bus.read(start)) as entries:
                         async for entry in entries:
-                            self._known.follow(entry.cursor)
-                            await self._known.reach(entry.event)
+                            self._seen.advance(entry.cursor)
+                            await self._seen.look_back_for(entry.event)
                             self._take(entry)
                 except CursorGone as error:
                     log.warning("the event log was cut under the reader: %s", error)
@@ -150,7 +150,7 @@ class LiveEvents:
 
     def _begin(self) -> Start:
         moment = self._clock.now() - timedelta(seconds=self._lookback_s)
-        self._known.begin(moment)
+        self._seen.restart(moment)
         return Since(moment)
 
     async def _become_ready(self) -> None:
@@ -175,7 +175,7 @@ class LiveEvents:
     def _take(self, entry: Logged) -> None:
         event, shown, is_new = entry.event, None, False
         if isinstance(event, ImageChanged | ImageDeleted | ImageProgressed):
-            is_new = not self._known.is_repeat(event, entry.cursor)
+            is_new = not self._seen.is_repeat(event, entry.cursor)
             # one that is read again after a cut was told, and is still there for who resumes
             shown = ClientEvent(entry.cursor, event, self._data) if is_new else self._again(entry)
         self._keep(entry.cursor, shown and shown.as_kept)
@@ -217,7 +217,7 @@ class LiveEvents:
         """
         async with aclosing(self._bus.read(After(cursor))) as entries:
             async for entry in entries:
-                await self._known.reach(entry.event)
+                await self._seen.look_back_for(entry.event)
                 yield entry.cursor, self._again(entry)
                 if entry.cursor in self._place:
                     return
@@ -227,11 +227,11 @@ class LiveEvents:
         event = entry.event
         if not isinstance(event, ImageChanged | ImageDeleted | ImageProgressed):
             return None
-        is_first = self._known.is_first(event, entry.cursor)
+        is_first = self._seen.is_first(event, entry.cursor)
         return ClientEvent(entry.cursor, event, self._data).as_kept if is_first else None
 
     @asynccontextmanager
-    async def listening(self, owner: str | None, on_event: Callable[[ClientEvent], None]) -> AsyncIterator[None]:
+    async def subscribed(self, owner: str | None, on_event: Callable[[ClientEvent], None]) -> AsyncIterator[None]:
         """Call `on_event` with each event of this owner from now on; None is all of them."""
         listeners = self._listeners.setdefault(owner, set())
         listeners.add(on_event)

@@ -27,16 +27,16 @@ from services.api.events.live import ClientEvent, LiveEvents
 
 log = logging.getLogger(__name__)
 
-TOLD_APART: Final = 1000  # places; a look at so many takes a store a millisecond or few, however long the queue is
-BEYOND: Final = TOLD_APART + 1  # told of all that stand further back
-Tell = Callable[[str], None]
+MAX_RANKED: Final = 1000  # places; a look at so many takes a store a millisecond or few, however long the queue is
+MAX_POSITION: Final = MAX_RANKED + 1  # told of all that stand further back
+SendFrame = Callable[[str], None]
 
 
-class Waiting:
+class OwnerPositions:
     """What one owner waits for, and which places each of its websockets was told last."""
 
     def __init__(self, wake: Callable[[], None]) -> None:
-        self.told: dict[Tell, dict[str, int]] = {}
+        self.told: dict[SendFrame, dict[str, int]] = {}
         self.since: dict[str, datetime] = {}
         self._wake = wake
         self._found: dict[str, int] = {}
@@ -53,14 +53,14 @@ class Waiting:
         elif self.since.pop(event.subject, None):
             self._wake()
 
-    def look(self, places: dict[str, int], now: datetime) -> None:
+    def look(self, queue_positions: dict[str, int], now: datetime) -> None:
         """Tell the places where they are not what was told last; each frame holds all of them."""
         found = {}
         for image_id, since in self.since.items():
-            place = places.get(image_id)
+            place = queue_positions.get(image_id)
             # one that had a place and has none was taken, and the event of it is under way
-            if place is None and len(places) == TOLD_APART and since <= now and self._stood_beyond(image_id):
-                place = BEYOND
+            if place is None and len(queue_positions) == MAX_RANKED and since <= now and self._stood_beyond(image_id):
+                place = MAX_POSITION
             if place is not None:
                 found[image_id] = place
         self._found = found
@@ -71,15 +71,15 @@ class Waiting:
             tell(frame)
 
     def _stood_beyond(self, image_id: str) -> bool:
-        return self._found.get(image_id, BEYOND) == BEYOND
+        return self._found.get(image_id, MAX_POSITION) == MAX_POSITION
 
     def _add(self, image_id: str, since: datetime) -> None:
-        if image_id in self.since or len(self.since) < TOLD_APART:  # limits keep an owner far below
+        if image_id in self.since or len(self.since) < MAX_RANKED:  # limits keep an owner far below
             self.since[image_id] = since
             self._wake()
 
 
-class Places:
+class QueuePositions:
     """Of one api replica; `run` is the task that hears and looks."""
 
     def __init__(self, store: Store, live: LiveEvents, clock: Clock, *, interval_s: float) -> None:
@@ -87,13 +87,13 @@ class Places:
         self._live = live
         self._clock = clock
         self._interval_s = interval_s
-        self._owners: dict[str, Waiting] = {}
+        self._owners: dict[str, OwnerPositions] = {}
         self._news = asyncio.Event()
 
     @contextmanager
-    def telling(self, owner: str, tell: Tell) -> Iterator[None]:
+    def subscribed(self, owner: str, tell: SendFrame) -> Iterator[None]:
         """Tell a websocket the places of what its owner waits for, from now on."""
-        waiting = self._owners.setdefault(owner, Waiting(self._news.set))
+        waiting = self._owners.setdefault(owner, OwnerPositions(self._news.set))
         waiting.told[tell] = {}
         try:
             yield
@@ -109,7 +109,7 @@ class Places:
 
     async def run(self) -> None:
         """Look again and again while somebody waits, else sleep until somebody does; never returns."""
-        async with self._live.listening(None, self._hear):
+        async with self._live.subscribed(None, self._on_event):
             while True:
                 await self._news.wait()
                 self._news.clear()
@@ -122,7 +122,7 @@ class Places:
                 await asyncio.sleep(self._interval_s)
 
     async def place(self, image: Image) -> int | None:
-        """Of a queued image: 1 is next, `BEYOND` all behind the last that is told apart.
+        """Of a queued image: 1 is next, `MAX_POSITION` all behind the last that is told apart.
 
         None where it does not wait, waits for its retry, or the store does not say: no answer fails for want of it.
         """
@@ -130,12 +130,12 @@ class Places:
         if since is None or since > self._clock.now():
             return None
         try:
-            return 1 + await self._store.waiting_before(since, image.id, limit=TOLD_APART)
+            return 1 + await self._store.waiting_before(since, image.id, limit=MAX_RANKED)
         except Unavailable as error:
             log.debug("the place is not known: %s", error)
             return None
 
-    def _hear(self, shown: ClientEvent) -> None:
+    def _on_event(self, shown: ClientEvent) -> None:
         if waiting := self._owners.get(shown.event.owner):
             waiting.on_event(shown.event)
 
@@ -144,10 +144,10 @@ class Places:
         return any(waiting.since for waiting in self._owners.values())
 
     async def _look(self) -> None:
-        places: dict[str, int] = {}
+        queue_positions: dict[str, int] = {}
         now = self._clock.now()
         if self._is_awaited:
-            ids = await self._store.waiting(now, limit=TOLD_APART)
-            places = {image_id: place for place, image_id in enumerate(ids, 1)}
+            ids = await self._store.waiting(now, limit=MAX_RANKED)
+            queue_positions = {image_id: place for place, image_id in enumerate(ids, 1)}
         for waiting in list(self._owners.values()):
-            waiting.look(places, now)
+            waiting.look(queue_positions, now)

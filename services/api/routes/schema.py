@@ -9,7 +9,7 @@ from pydantic.alias_generators import to_camel
 
 from common.domain.images import Status
 from common.domain.views import FailureView, ImageView, Outgoing, Time
-from services.api.events.queue_positions import BEYOND
+from services.api.events.queue_positions import MAX_POSITION
 
 # milliseconds and an image's id; to a client it is opaque
 _CURSOR: Final = "^[0-9]{13}[.][0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"
@@ -43,8 +43,8 @@ class ImageAnswer(ImageView):
         int | None,
         Field(
             ge=1,
-            le=BEYOND,
-            description=f"1 is next, {BEYOND} any place beyond; null where it is not queued, or waits for its retry",
+            le=MAX_POSITION,
+            description=f"1 is next, {MAX_POSITION} any place beyond; null where it is not queued, or waits for its retry",
         ),
     ]
 

@@ -106,7 +106,7 @@ async def live(call: Call) -> web.StreamResponse:
     try:
         await context.live.ready()
         await socket.prepare(request)
-        with context.places.telling(call.owner, client.on_queue_positions):
+        with context.queue_positions.subscribed(call.owner, client.on_queue_positions):
             await _converse(client, call, request.query.get("after"))
     except (ConnectionError, TimeoutError):
         log.debug("a websocket broke off")
@@ -166,14 +166,14 @@ async def _converse(client: Client, call: Call, after: str | None) -> None:
 async def _show(client: Client, call: Call, after: str | None) -> None:
     live_events = call.context.live
     if after is None:
-        async with live_events.listening(call.owner, client.on_event):
+        async with live_events.subscribed(call.owner, client.on_event):
             await _snapshot(client, call, "hello", live_events.cursor)
             await client.write()
         return
     try:
         await _catch_up(client, call, after)
     except CursorGone:
-        async with live_events.listening(call.owner, client.on_event):
+        async with live_events.subscribed(call.owner, client.on_event):
             await _snapshot(client, call, "gap", live_events.cursor)
             await client.write()
 
@@ -201,8 +201,8 @@ async def _catch_up(client: Client, call: Call, after: str) -> None:
             after = cursor
             if shown is not None and shown.event.owner == owner:
                 await client.socket.send_str(shown.frame)
-    # between the look above and `listening` nothing is awaited: what was missed and what is live meet without a seam
-    async with live_events.listening(owner, client.on_event):
+    # between the look above and `subscribed` nothing is awaited: what was missed and what is live meet without a seam
+    async with live_events.subscribed(owner, client.on_event):
         for shown in missed:
             if shown.event.owner == owner:
                 await client.socket.send_str(shown.frame)
@@ -214,7 +214,7 @@ async def _while_known(call: Call) -> None:
     identity, clock, until = call.context.identity, call.context.clock, call.caller.until
     while True:
         try:
-            if not await identity.still_knows(call.caller):
+            if not await identity.is_still_valid(call.caller):
                 return
         except Unavailable as error:
             log.debug("not asked again: %s", error)
@@ -227,7 +227,9 @@ async def _snapshot(client: Client, call: Call, kind: str, cursor: str) -> None:
     context = call.context
     found = await context.store.history(call.owner, IN_FLIGHT, limit=SNAPSHOT)
     images = [context.view(image).model_dump(mode="json", by_alias=True) for image in found]
-    context.places.expect(call.owner, found)  # before what may take long, or an end in between would be forgotten
+    context.queue_positions.expect(
+        call.owner, found
+    )  # before what may take long, or an end in between would be forgotten
     await client.socket.send_str(json.dumps({"type": kind, "cursor": cursor, "images": images}, ensure_ascii=False))
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from common.domain.errors import Misconfigured
 from common.runtime.settings import read_settings
-from services.api.auth.identity import require_sound
+from services.api.auth.identity import require_valid_identity
 from tests.security.callers import AUDIENCE, ISSUER, SECRET, SIGNING
 
 WHOLE = {"JWT_SECRET": SECRET, "JWT_ISSUER": ISSUER, "JWT_AUDIENCE": AUDIENCE, "MEDIA_SIGNING_KEYS": SIGNING}
@@ -22,7 +22,7 @@ WHOLE = {"JWT_SECRET": SECRET, "JWT_ISSUER": ISSUER, "JWT_AUDIENCE": AUDIENCE, "
     ],
 )
 def test_what_is_whole_may_listen(settings):
-    require_sound(read_settings(settings))
+    require_valid_identity(read_settings(settings))
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,7 @@ def test_what_is_whole_may_listen(settings):
 )
 def test_what_is_not_is_named_without_its_value(settings, named):
     with pytest.raises(Misconfigured, match=named) as error:
-        require_sound(read_settings(settings))
+        require_valid_identity(read_settings(settings))
 
     assert "short-secret" not in error.value.detail
     assert SECRET not in error.value.detail

@@ -13,7 +13,7 @@ from common.domain import transitions
 from common.domain.errors import CursorGone
 from common.runtime.clock import ManualClock, SystemClock
 from services.api.events.live import LiveEvents
-from services.api.events.queue_positions import Places
+from services.api.events.queue_positions import QueuePositions
 from services.api.routes.websocket import Client, _catch_up
 from tests.making import an_event_factory, an_image
 
@@ -77,8 +77,10 @@ async def resumed(live: LiveEvents, after: str):
         return []
 
     store = SimpleNamespace(history=history)
-    places = Places(store, live, CLOCK, interval_s=1)
-    call = SimpleNamespace(owner="local", context=SimpleNamespace(live=live, store=store, places=places))
+    queue_positions = QueuePositions(store, live, CLOCK, interval_s=1)
+    call = SimpleNamespace(
+        owner="local", context=SimpleNamespace(live=live, store=store, queue_positions=queue_positions)
+    )
     socket = Socket()
     client = Client(socket, None, buffer=100)  # type: ignore[arg-type]
     showing = asyncio.create_task(_catch_up(client, call, after))  # type: ignore[arg-type]
@@ -126,7 +128,7 @@ async def test_a_preview_is_shown_to_who_listens_and_not_kept_for_who_resumes():
     async with MemoryBus() as bus, replica(bus) as live:
         cursor = live.cursor
         told: list[dict] = []
-        async with live.listening("local", lambda shown: told.append(json.loads(shown.frame))):
+        async with live.subscribed("local", lambda shown: told.append(json.loads(shown.frame))):
             progress = an_event_factory(CLOCK).progressed(
                 an_image(), step=1, steps=4, seconds_left=2, preview="data:image/webp;base64,UklGRg=="
             )
@@ -150,7 +152,7 @@ async def test_a_log_that_was_cut_under_the_reader_is_read_again_and_still_there
             await live.caught_up()
             cursor = live.cursor
             told: list[str] = []
-            async with live.listening("local", lambda shown: told.append(shown.event.id)):
+            async with live.subscribed("local", lambda shown: told.append(shown.event.id)):
                 await bus.publish(second)
                 await live.caught_up()
                 held.cut.set()

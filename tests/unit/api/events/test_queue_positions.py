@@ -21,7 +21,7 @@ from common.runtime.settings import read_settings
 from common.store.port import change
 from common.store.sqlite import SqliteStore
 from services.api.events.live import ClientEvent, LiveEvents, plain
-from services.api.events.queue_positions import BEYOND, TOLD_APART, Places, Waiting
+from services.api.events.queue_positions import MAX_POSITION, MAX_RANKED, OwnerPositions, QueuePositions
 from services.api.routes.websocket import Client
 from services.api.service import api_running
 from tests.cluster import ORDER
@@ -87,11 +87,11 @@ def bearer(owner):
     return {"Authorization": f"Bearer {callers.token(owner)}"}
 
 
-async def told(socket, places):
+async def told(socket, queue_positions):
     """Every frame up to the one that tells these places."""
     frames: list[dict] = []
     async with asyncio.timeout(LIMIT_S):
-        while not frames or frames[-1] != {"type": "places", "places": places}:
+        while not frames or frames[-1] != {"type": "places", "places": queue_positions}:
             frames.append(await socket.receive_json())
     return frames
 
@@ -147,10 +147,10 @@ async def test_who_waits_for_a_retry_has_no_place_until_it_has_come(shop):
 
 async def test_an_answer_without_a_place_is_better_than_none(shop, tmp_path):
     async with CountingStore.open(tmp_path / "closed.db", timeout_s=LIMIT_S) as closed:
-        places = Places(closed, a_live(), CLOCK, interval_s=1)
-        assert await places.place(an_image()) == 1
+        queue_positions = QueuePositions(closed, a_live(), CLOCK, interval_s=1)
+        assert await queue_positions.place(an_image()) == 1
 
-    assert await places.place(an_image()) is None
+    assert await queue_positions.place(an_image()) is None
 
 
 # ---------------------------------------------------------------- websocket
@@ -223,16 +223,16 @@ def a_live():
 
 
 def a_waiting(*images):
-    waiting = Waiting(lambda: None)
+    waiting = OwnerPositions(lambda: None)
     waiting.expect(images)
     return waiting
 
 
-def looked(waiting, places, now=NOON):
+def looked(waiting, queue_positions, now=NOON):
     """What one look tells a websocket that was there at the look before, or None."""
     heard: list[str] = []
     waiting.told = {heard.append: next(iter(waiting.told.values()), {})}
-    waiting.look(places, now)
+    waiting.look(queue_positions, now)
     return json.loads(heard[0])["places"] if heard else None
 
 
@@ -247,14 +247,14 @@ def test_what_has_not_changed_is_not_told_again():
 
 def test_beyond_what_is_told_apart_one_place_stands_for_all():
     image, delayed = an_image(), an_image(not_before=NOON + HOUR)
-    others = {f"other {number}": number for number in range(1, TOLD_APART + 1)}
-    moved_up = {**dict(list(others.items())[:-1]), image.id: TOLD_APART}
+    others = {f"other {number}": number for number in range(1, MAX_RANKED + 1)}
+    moved_up = {**dict(list(others.items())[:-1]), image.id: MAX_RANKED}
     waiting = a_waiting(image, delayed)
 
-    found = [looked(waiting, places) for places in (others, moved_up, others)]
+    found = [looked(waiting, queue_positions) for queue_positions in (others, moved_up, others)]
 
     # at last it was taken, before its event was heard
-    assert found == [{image.id: BEYOND}, {image.id: TOLD_APART}, {}]
+    assert found == [{image.id: MAX_POSITION}, {image.id: MAX_RANKED}, {}]
 
 
 def a_deletion(image):
@@ -279,16 +279,16 @@ async def test_the_queue_is_looked_at_for_as_long_as_somebody_waits():
         return looks - before
 
     live = a_live()
-    places = Places(SimpleNamespace(waiting=waiting_ids), live, ManualClock(), interval_s=0)
-    running = asyncio.create_task(places.run())
-    with places.telling("local", print):
+    queue_positions = QueuePositions(SimpleNamespace(waiting=waiting_ids), live, ManualClock(), interval_s=0)
+    running = asyncio.create_task(queue_positions.run())
+    with queue_positions.subscribed("local", print):
         nobody_waits = await looks_in(20)
-        places.expect("local", [image])
+        queue_positions.expect("local", [image])
         one_waits = await looks_in(20)
         live._show(ClientEvent("cursor", a_deletion(image), plain))
         await looks_in(3)
         it_was_taken = await looks_in(20)
-        places.expect("local", [image])
+        queue_positions.expect("local", [image])
     await looks_in(3)
     it_has_gone = await looks_in(20)
     running.cancel()
