@@ -32,8 +32,8 @@ from common.store.connect import open_store
 from common.store.port import Store
 from services.api.events.queue_positions import MAX_RANKED
 from services.api.limits.admission import Admission
-from services.api.routes.images import _cursor
-from services.api.routes.parsing import parse
+from services.api.middleware.request_reading import parse
+from services.api.routes.images import encode_cursor
 
 AT_ONCE = 32
 PAGE = 20
@@ -216,7 +216,7 @@ async def _position(path: Path, image_id: str) -> str:
         image = await store.get(image_id)
         assert image
         assert image.status is Status.COMPLETED
-        return _cursor(image)
+        return encode_cursor(image)
 
 
 async def main(size: int, rounds: int, most: int = 1_000_000) -> None:

@@ -12,9 +12,9 @@ from common.bus.port import After, Since
 from common.domain import transitions
 from common.domain.errors import CursorGone
 from common.runtime.clock import ManualClock, SystemClock
+from services.api.events.client import Client
 from services.api.events.live import LiveEvents
-from services.api.events.queue_positions import QueuePositions
-from services.api.routes.websocket import Client, _catch_up
+from services.api.events.stream import EventStream
 from tests.making import an_event_factory, an_image
 
 CLOCK = SystemClock()
@@ -73,17 +73,13 @@ async def replica(bus, *, clock=CLOCK):
 async def resumed(live: LiveEvents, after: str):
     """A client that comes back with a cursor, and what it is sent."""
 
-    async def history(*_arguments, **_named):
-        return []
+    async def snapshot(kind: str, cursor: str) -> str:
+        return json.dumps({"type": kind, "cursor": cursor})
 
-    store = SimpleNamespace(history=history)
-    queue_positions = QueuePositions(store, live, CLOCK, interval_s=1)
-    call = SimpleNamespace(
-        owner="local", context=SimpleNamespace(live=live, store=store, queue_positions=queue_positions)
-    )
     socket = Socket()
     client = Client(socket, None, buffer=100)  # type: ignore[arg-type]
-    showing = asyncio.create_task(_catch_up(client, call, after))  # type: ignore[arg-type]
+    stream = EventStream(live, client, owner="local", snapshot=snapshot)
+    showing = asyncio.create_task(stream.resume(after))
     try:
         yield socket
     finally:
