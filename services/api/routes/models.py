@@ -39,8 +39,8 @@ class ModelRoutes:
         found = await self.admission.limits(call.owner)
         hourly, concurrent = found.hourly, found.concurrent
         body = Limits(
-            hourly=Limit(limit=hourly.limit, remaining=hourly.remaining, resets_in=hourly.resets_in),
-            concurrent=Limit(limit=concurrent.limit, remaining=concurrent.remaining, resets_in=concurrent.resets_in),
+            hourly=Limit(limit=hourly.limit, remaining=hourly.remaining, resets_in=hourly.resets_in_s),
+            concurrent=Limit(limit=concurrent.limit, remaining=concurrent.remaining, resets_in=concurrent.resets_in_s),
         )
         return answer(body, headers=ratelimit.policy_header(self.settings))
 
