@@ -160,28 +160,28 @@ async def test_the_position_is_none_while_the_store_is_unavailable(api, tmp_path
 # ---------------------------------------------------------------- websocket
 
 
-async def test_an_owner_receives_new_positions_of_their_own_images_only(api):
+async def test_an_owner_receives_positions_of_own_images_only(api):
     async with api.socket("ada") as ada, api.socket("bob") as bob:
         first, second = [(await api.request("ada"))["id"] for _ in range(2)]
-        his = (await api.request("bob"))["id"]
+        bobs = (await api.request("bob"))["id"]
         frames = await received(ada, {first: 1, second: 2})
-        heard_by_bob = await received(bob, {his: 3})
+        bobs_frames = await received(bob, {bobs: 3})
 
         await api.claim(first)
         frames += await received(ada, {second: 1})
-        heard_by_bob += await received(bob, {his: 2})
+        bobs_frames += await received(bob, {bobs: 2})
         await api.claim(second)
         frames += await received(ada, {})
-        heard_by_bob += await received(bob, {his: 1})
+        bobs_frames += await received(bob, {bobs: 1})
 
-    assert his not in json.dumps(frames)
-    assert first not in json.dumps(heard_by_bob)
-    assert second not in json.dumps(heard_by_bob)
+    assert bobs not in json.dumps(frames)
+    assert first not in json.dumps(bobs_frames)
+    assert second not in json.dumps(bobs_frames)
     assert all("cursor" not in frame for frame in frames if frame["type"] == "places")
 
 
 @pytest.mark.parametrize("interval", [3600])
-async def test_the_store_is_not_queried_for_owners_without_queued_images(api):
+async def test_the_store_is_not_queried_without_queued_images(api):
     async with api.socket("ada") as ada:
         await api.claim((await api.request("bob"))["id"])
         await api.request("bob")
@@ -251,6 +251,7 @@ def a_deletion(image):
 
 
 async def test_the_store_is_queried_only_while_an_image_is_queued():
+    """A websocket is open, an image is queued and ends, another is queued, and the websocket is closed."""
     image = an_image()
     queries = 0
 

@@ -24,7 +24,7 @@ def test_without_limits_there_is_no_header():
     assert remaining_header(window, settings=UNLIMITED, now=NOON) == {}
 
 
-def test_the_remaining_images_are_those_until_the_oldest_leaves():
+def test_the_remaining_images_of_the_hour_are_counted():
     window = Window(((NOON, "one"), (NOON + timedelta(minutes=10), "two")))
 
     header = remaining_header(window, settings=LIMITED, now=NOON + timedelta(minutes=20))
