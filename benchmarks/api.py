@@ -30,7 +30,7 @@ from common.runtime.clock import SystemClock
 from common.runtime.settings import Settings
 from common.store.connect import open_store
 from common.store.port import Store
-from services.api.events.queue_positions import TOLD_APART
+from services.api.events.queue_positions import MAX_RANKED
 from services.api.limits.admission import Admission
 from services.api.routes.images import _cursor
 from services.api.routes.parsing import parse
@@ -169,7 +169,7 @@ def _steps(store: Store, bus: Bus, clock: SystemClock, limited: Settings, free: 
         await bus.send(GenerateImage(id=image.id, source="api", subject=image.id, time=clock.now()))
 
     async def place() -> None:
-        await store.count_waiting_before(clock.now(), "", limit=TOLD_APART)
+        await store.count_waiting_before(clock.now(), "", limit=MAX_RANKED)
 
     return {
         "validate": validate,

@@ -18,7 +18,7 @@ from pydantic import (
 from pydantic.alias_generators import to_camel
 
 from common.domain.errors import Invalid
-from common.domain.images import Status
+from common.domain.images import FINAL, Status
 from common.domain.requests import GenerationRequest, validation_failed
 from common.domain.views import FailureView, ImageView, Outgoing, Time
 
@@ -34,7 +34,7 @@ PreviewUrl = Annotated[
 class NoData(BaseModel):
     """The data of a message whose envelope is enough."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", title="Nothing")
 
 
 class Progress(Outgoing):
@@ -53,6 +53,8 @@ class Deleted(Outgoing):
 
 class RequestRefused(Outgoing):
     """A request that was rejected before a record existed."""
+
+    model_config = ConfigDict(title="OrderRefused")
 
     id: str
     status: Literal[Status.FAILED] = Status.FAILED
@@ -169,7 +171,7 @@ Command = GenerateImage | CancelImage
 AnyImageEvent = ImageChanged | ImageProgressed | ImageDeleted
 Event = AnyImageEvent | JanitorPurged | JanitorSwept | ApiJoined
 AnyMessage = Annotated[Command | Event | Tick, Field(discriminator="type")]
-FINAL_EVENTS: Final = frozenset({"image.completed", "image.failed", "image.cancelled", "image.deleted"})
+FINAL_EVENTS: Final = frozenset({*(f"image.{status}" for status in FINAL), "image.deleted"})
 
 _ADAPTER: Final[TypeAdapter[Command | Event | Tick]] = TypeAdapter(AnyMessage)
 

@@ -17,6 +17,7 @@ from common.runtime.clock import SystemClock
 from common.runtime.settings import Settings
 from services.api.auth.signing import Signing
 from services.api.events.live import LiveEvents
+from services.api.presenter import Presenter
 from tests.making import an_event_factory, an_image
 from tests.security.callers import SIGNING
 
@@ -75,18 +76,17 @@ async def test_row_61_no_event_reaches_a_foreign_socket(seed):
     settings = Settings(jwt_secret="x" * 32, media_signing_keys=(SIGNING,))
     heard: dict[str, list] = defaultdict(list)
     async with MemoryBus(clock=clock, log_size=2 * EVENTS) as bus, AsyncExitStack() as sockets:
-        live = LiveEvents(
-            bus, NO_STORE, clock, backlog=2 * EVENTS, lookback_s=60, poll_s=1, data=Signing(settings, clock).data
-        )
         factory = an_event_factory(clock)
+        data = Presenter(factory.presenter, Signing(settings, clock), NO_STORE, clock).event_data
+        live = LiveEvents(bus, NO_STORE, clock, backlog=2 * EVENTS, lookback_s=60, poll_s=1, data=data)
         events = [an_event(dice.choice(users), dice, clock, factory) for _ in range(EVENTS)]
         for user in users:
-            await sockets.enter_async_context(live.listening(user, heard[user].append))
+            await sockets.enter_async_context(live.subscribed(user, heard[user].append))
         async with asyncio.timeout(20), asyncio.TaskGroup() as group:
             reading = group.create_task(live.run())
             await live.ready()
             over = asyncio.Event()
-            async with live.listening("the end", lambda _: over.set()):
+            async with live.subscribed("the end", lambda _: over.set()):
                 for event in [*events, an_event("the end", dice, clock, factory)]:
                     await bus.publish(event)
                 await over.wait()
