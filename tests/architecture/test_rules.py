@@ -62,7 +62,8 @@ def test_sqlite_is_imported_by_its_adapter_only():
 def test_pillow_is_imported_where_pictures_are_made_only():
     users = {path for path, name in imports() if name.partition(".")[0] == "PIL"}
 
-    assert all(path.startswith(("services/generator/pictures", "services/generator/thumbnails", "services/inference/paint")) for path in users), users
+    makers = ("services/generator/pictures", "services/generator/thumbnails", "services/inference/paint")
+    assert all(path.startswith(makers) for path in users), users
 
 
 def test_nothing_is_called_utils():
