@@ -33,6 +33,7 @@ from services.api.admission import Admission
 from services.api.images import _cursor
 from services.api.places import TOLD_APART
 from services.api.requests import parse
+from tests.servers.rabbitmq import RabbitMQ
 
 AT_ONCE = 32
 PAGE = 20
@@ -94,7 +95,7 @@ def posting(http: aiohttp.ClientSession, url: str) -> Ask:
 # -- whole requests
 
 
-async def requests(folder: Path, broker: servers.RabbitMQ, stub: servers.Stub, *, size: int, rounds: int) -> Table:
+async def requests(folder: Path, broker: RabbitMQ, stub: servers.Stub, *, size: int, rounds: int) -> Table:
     columns = (*QUANTILES, "a second", "api CPU ms")
     table = Table(f"Requests on RabbitMQ and SQLite, ms, one at a time: {size} each", columns, head="request")
     for number in range(rounds):
@@ -120,7 +121,7 @@ async def requests(folder: Path, broker: servers.RabbitMQ, stub: servers.Stub, *
 # -- the 202 path by step
 
 
-async def steps(folder: Path, broker: servers.RabbitMQ, *, size: int, rounds: int) -> Table:
+async def steps(folder: Path, broker: RabbitMQ, *, size: int, rounds: int) -> Table:
     """What the handler calls, in this process, one at a time."""
     table = Table(f"The 202 path by step, ms: {size} each", ("p50", "p99"), head="step")
     for number in range(rounds):
