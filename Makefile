@@ -3,6 +3,8 @@
 #   make run      everything in one process, at http://127.0.0.1:8000
 #   make test     all checks and all tests (RabbitMQ and Chromium are fetched if they are missing)
 #   make check    the static checks only
+#   make coverage   all tests again, with the branches that they cover measured; fails below the gate in pyproject.toml
+#                 (about twice as long as make test)
 #   make test-brokers   what touches the bus, on this system's RabbitMQ, on 4.0 and on 4.3, and the upgrades between them
 #                 (root on Debian; the newer ones are fetched into .tools/brokers; about 10 minutes)
 #   make fuzz     thousands of odd requests at a running server (FUZZ_ARGS="--cases 20000 --seed 7")
@@ -25,7 +27,7 @@ IN_TWO := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 BROKERS := $(CURDIR)/.tools/brokers
 BROKER_TESTS := tests/contract/bus tests/flow tests/faults/bus -k "not memory and not embedded"
 
-.PHONY: run test check test-brokers servers fmt lock clean fuzz chaos chaos-stream chaos-purge chaos-outage \
+.PHONY: run test check coverage test-brokers servers fmt lock clean fuzz chaos chaos-stream chaos-purge chaos-outage \
         bench bench-servers bench-pipeline bench-api bench-live bench-purge bench-start bench-growth
 .DELETE_ON_ERROR:
 
@@ -40,6 +42,13 @@ check: .venv/.dev-stamp
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+
+# Child processes write their own data files. The gate is for the whole suite: PYTEST_ARGS that leave tests out miss it.
+coverage: servers
+	@$(BIN)/coverage erase
+	@$(BIN)/coverage run -m pytest $(IN_TWO) $(PYTEST_ARGS)
+	@$(BIN)/coverage combine -q
+	@$(BIN)/coverage report
 
 # The header of each run names the version that serves.
 test-brokers: servers
