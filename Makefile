@@ -2,7 +2,7 @@
 #
 #   make run      everything in one process, at http://127.0.0.1:8000
 #   make test     all checks and all tests (RabbitMQ and Chromium are fetched if they are missing)
-#   make check    the static checks only
+#   make check    the static checks only: style, types, imports and spelling of the code, lint of the page
 #   make coverage   all tests again, with the branches that they cover measured; fails below the gate in pyproject.toml
 #                 (about twice as long as make test)
 #   make test-brokers   what touches the bus, on this system's RabbitMQ, on 4.0 and on 4.3, and the upgrades between them
@@ -46,6 +46,7 @@ check: .venv/.dev-stamp check-page
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+	@$(BIN)/codespell
 
 check-page: node_modules/.stamp
 	@$(BIOME) check --error-on-warnings .
