@@ -2,9 +2,10 @@
 #
 #   make run      everything in one process, at http://127.0.0.1:8000
 #   make test     all checks and all tests (RabbitMQ and Chromium are fetched if they are missing)
-#   make check    the static checks only: style, types, imports and spelling of the code, lint of the page
-#   make coverage   all tests again, with the branches that they cover measured; fails below the gate in pyproject.toml
-#                 (about twice as long as make test)
+#   make check    the static checks only: ruff, mypy, import-linter and codespell, and biome on the page's JavaScript
+#                 and CSS (make check-page runs biome alone; where npm is missing, Node is fetched into .tools/node)
+#   make coverage all tests, with the branches that they cover measured in all processes; fails below the figure in
+#                 pyproject.toml (takes up to twice as long as make test)
 #   make test-brokers   what touches the bus, on this system's RabbitMQ, on 4.0 and on 4.3, and the upgrades between them
 #                 (root on Debian; the newer ones are fetched into .tools/brokers; about 10 minutes)
 #   make fuzz     thousands of odd requests at a running server (FUZZ_ARGS="--cases 20000 --seed 7")
@@ -12,9 +13,8 @@
 #                 make bench-pipeline, bench-api, bench-live, bench-purge, bench-start, bench-growth, with SIZE= ROUNDS=
 #   make chaos    orders through processes that are killed, stopped and cut off (JOBS=2000 SEED=1 MINUTES=3); beside it
 #                 chaos-stream (10,000 reconnects), chaos-purge (100,000 old images), chaos-outage (no broker for 30 s)
-#   make check-page   the linter and formatter of the page's JavaScript and CSS alone, part of make check
-#   make fmt      put the code in its form
-#   make lock     write requirements/*.txt anew (UPGRADE=1 takes the newest versions)
+#   make fmt      format the code, and fix what the linters can fix
+#   make lock     compile requirements/*.txt again (UPGRADE=1 takes the newest versions)
 
 UV := $(shell command -v uv 2>/dev/null || echo .tools/bin/uv)
 BIN := .venv/bin
