@@ -52,9 +52,10 @@ check-page: node_modules/.stamp
 	@$(BIOME) check --error-on-warnings .
 
 # Child processes write their own data files. The gate is for the whole suite: PYTEST_ARGS that leave tests out miss it.
+# Tests have more time than in make test, because measured code is slower.
 coverage: servers
 	@$(BIN)/coverage erase
-	@$(BIN)/coverage run -m pytest $(IN_TWO) $(PYTEST_ARGS)
+	@$(BIN)/coverage run -m pytest $(IN_TWO) --timeout 240 $(PYTEST_ARGS)
 	@$(BIN)/coverage combine -q
 	@$(BIN)/coverage report
 
