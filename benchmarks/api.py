@@ -32,8 +32,9 @@ from common.store.connect import open_store
 from common.store.port import Store
 from services.api.events.queue_positions import MAX_RANKED
 from services.api.limits.admission import Admission
-from services.api.routes.images import _cursor
-from services.api.routes.parsing import parse
+from services.api.middleware.request_reading import parse
+from services.api.routes.images import encode_cursor
+from tests.servers.rabbitmq import RabbitMQ
 
 AT_ONCE = 32
 PAGE = 20
@@ -95,7 +96,7 @@ def posting(http: aiohttp.ClientSession, url: str) -> Ask:
 # -- whole requests
 
 
-async def requests(folder: Path, broker: servers.RabbitMQ, stub: servers.Stub, *, size: int, rounds: int) -> Table:
+async def requests(folder: Path, broker: RabbitMQ, stub: servers.Stub, *, size: int, rounds: int) -> Table:
     columns = (*QUANTILES, "a second", "api CPU ms")
     table = Table(f"Requests on RabbitMQ and SQLite, ms, one at a time: {size} each", columns, head="request")
     for number in range(rounds):
@@ -121,7 +122,7 @@ async def requests(folder: Path, broker: servers.RabbitMQ, stub: servers.Stub, *
 # -- the 202 path by step
 
 
-async def steps(folder: Path, broker: servers.RabbitMQ, *, size: int, rounds: int) -> Table:
+async def steps(folder: Path, broker: RabbitMQ, *, size: int, rounds: int) -> Table:
     """What the handler calls, in this process, one at a time."""
     table = Table(f"The 202 path by step, ms: {size} each", ("p50", "p99"), head="step")
     for number in range(rounds):
@@ -216,7 +217,7 @@ async def _position(path: Path, image_id: str) -> str:
         image = await store.get(image_id)
         assert image
         assert image.status is Status.COMPLETED
-        return _cursor(image)
+        return encode_cursor(image)
 
 
 async def main(size: int, rounds: int, most: int = 1_000_000) -> None:

@@ -56,7 +56,7 @@ def fill_store(file: Path, count: int, *, status: Status = Status.COMPLETED, bor
     with closing(sqlite_schema.connect(file, readers=0, timeout_s=5)[0]) as connection:
         connection.execute("PRAGMA synchronous = OFF")
         connection.execute("PRAGMA cache_size = -262144")
-        ids = []
+        ids: list[str] = []
         texts = _texts(status, born)
         while rows := list(islice(texts, min(BATCH, count - len(ids)))):
             connection.execute("BEGIN")

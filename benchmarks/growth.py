@@ -14,6 +14,7 @@ from benchmarks import servers
 from benchmarks.filling import fill_store
 from benchmarks.load import load
 from benchmarks.measuring import Table, Watch, arguments, finish, say
+from tests.cluster import Cluster
 
 ON_RECORD = (0, 10_000, 100_000, 1_000_000)
 QUEUED = 10_000
@@ -21,7 +22,7 @@ WARM_UP = 20
 NOTHING = "0 on record"
 
 
-async def measure(cluster: servers.Cluster, table: Table, row: str, *, size: int, queued: int = 0) -> None:
+async def measure(cluster: Cluster, table: Table, row: str, *, size: int, queued: int = 0) -> None:
     async with servers.opened(cluster), load(cluster.url) as ordering:
         await ordering.flood(WARM_UP)
         ordering.forget()

@@ -20,6 +20,7 @@ from benchmarks import job, servers
 from benchmarks.load import load
 from benchmarks.measuring import Table, Watch, arguments, finish, memory_mib, percentile, say
 from benchmarks.samples import SAMPLES
+from tests.servers.rabbitmq import RabbitMQ
 
 WARM_UP = 8
 RATES = (8, 25)
@@ -33,7 +34,7 @@ class Grounds:
     """What all contenders share in a run."""
 
     folder: Path
-    broker: servers.RabbitMQ
+    broker: RabbitMQ
     redis_url: str
     stub: servers.Stub
 

@@ -17,6 +17,7 @@ from contextlib import closing, contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from benchmarks import servers
 from benchmarks.filling import fill_media, fill_store
@@ -31,9 +32,11 @@ from common.runtime.clock import SystemClock
 from common.runtime.settings import Settings
 from common.store import sqlite as sqlite_store
 from common.store.connect import open_store
+from common.store.sqlite_threads import commit_writes
 from services.janitor.context import JanitorContext
 from services.janitor.purge import BATCHES_PER_RUN, purge
 from services.janitor.sweep import sweep
+from tests.servers.rabbitmq import RabbitMQ
 
 UNLINK = "os.unlink of the files, nothing else"
 ROW_BY_ROW = "row by row: read, unlink two, delete"
@@ -50,18 +53,14 @@ class Transactions:
     @contextmanager
     def watched(self) -> Iterator[Transactions]:
         """Stores opened inside are timed."""
-        commit = sqlite_store.commit
 
         def timed(connection: sqlite3.Connection, jobs: list[Any]) -> None:
             began = time.perf_counter()
-            commit(connection, jobs)
+            commit_writes(connection, jobs)
             self.longest_ms = max(self.longest_ms, (time.perf_counter() - began) * 1000)
 
-        sqlite_store.commit = timed
-        try:
+        with patch.object(sqlite_store, "commit_writes", timed):
             yield self
-        finally:
-            sqlite_store.commit = commit
 
 
 def prepare(folder: Path, name: str, size: int) -> tuple[Path, list[Path]]:
@@ -108,7 +107,7 @@ async def purge_all(context: JanitorContext) -> None:
         await purge(data, context=context)
 
 
-async def purges(folder: Path, broker: servers.RabbitMQ, *, size: int, rounds: int) -> Table:
+async def purges(folder: Path, broker: RabbitMQ, *, size: int, rounds: int) -> Table:
     columns = ("seconds", "images/s", "speed over unlink", "CPU s", "longest write transaction, ms")
     table = Table(f"Purge: {size:,} images, {2 * size:,} files", columns, head="how")
     for number in range(rounds):

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import aiohttp
 
+from common.messages import Event
 from tests.faults.fault_cluster import FaultCluster, fault_cluster
 from tests.faults.stream import Silent, Speaker, reconnecting
 from tests.servers.rabbitmq import open_broker
@@ -83,11 +84,11 @@ async def _delays(stage: FaultCluster, http: aiohttp.ClientSession, seconds: flo
         speaker = Speaker(bus, prompt=PROMPT)
         publish = bus.publish
 
-        async def noted(event) -> None:
+        async def noted(event: Event) -> None:
             sent[event.id] = time.monotonic()
             await publish(event)
 
-        bus.publish = noted
+        bus.publish = noted  # type: ignore[method-assign]
         sockets = [await http.ws_connect(f"{stage.urls['api']}/ws") for _ in range(READERS)]
         readers = [asyncio.create_task(read(socket)) for socket in sockets]
         ends = time.monotonic() + seconds

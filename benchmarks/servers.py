@@ -134,6 +134,7 @@ class Lines:
     """A process that takes `START COUNT` a line and answers `ok` when that is done."""
 
     def __init__(self, command: list[str], env: dict[str, str]) -> None:
+        self._command = command
         self._process = subprocess.Popen(
             command,
             cwd=ROOT,
@@ -149,7 +150,7 @@ class Lines:
         assert self._process.stdout
         line = self._process.stdout.readline().strip()
         if line != word:
-            raise RuntimeError(f"{self._process.args} said {line!r}, not {word!r}")
+            raise RuntimeError(f"{self._command} said {line!r}, not {word!r}")
 
     def tell(self, start: int, count: int) -> None:
         assert self._process.stdin

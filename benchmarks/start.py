@@ -14,11 +14,12 @@ from pathlib import Path
 from benchmarks import servers
 from benchmarks.measuring import Table, Watch, arguments, finish, memory_mib, say
 from tests.cluster import Cluster
+from tests.servers.rabbitmq import RabbitMQ
 
 DARKROOM = [sys.executable, "-m", "services"]
 
 
-async def starts(folder: Path, broker: servers.RabbitMQ, stub: servers.Stub, table: Table, number: int) -> None:
+async def starts(folder: Path, broker: RabbitMQ, stub: servers.Stub, table: Table, number: int) -> None:
     began = time.perf_counter()
     subprocess.run([*DARKROOM, "--help"], check=True, capture_output=True, cwd=servers.ROOT)
     table.add("`darkroom --help`", seconds=time.perf_counter() - began)
@@ -47,9 +48,7 @@ async def _start(cluster: Cluster, alias: str, table: Table, row: str) -> None:
     table.add(row, seconds=time.perf_counter() - began)
 
 
-async def idle(
-    folder: Path, broker: servers.RabbitMQ, stub: servers.Stub, table: Table, *, number: int, s: int
-) -> None:
+async def idle(folder: Path, broker: RabbitMQ, stub: servers.Stub, table: Table, *, number: int, s: int) -> None:
     cluster = servers.cluster(folder / f"idle-{number}", bus_url=broker.fresh_vhost(), stub_url=stub.url, generators=1)
     alone = servers.cluster(folder / f"idle-up-{number}", bus_url=None, stub_url=stub.url)
     async with servers.opened(cluster), servers.opened(alone):

@@ -26,14 +26,16 @@ export function Gallery({ session, open, tryOut }) {
       </h2>
       ${images.length > 0 && html`<${Grid} images=${images} session=${session} open=${open} />`}
       ${isEmpty && html`<${Empty} isAlone=${!pictures.canvas.length} tryOut=${tryOut} />`}
-      ${history.hasFailed
-        ? html`
+      ${
+        history.hasFailed
+          ? html`
             <p class="more">
               The ${history.isLoaded ? "older pictures" : "pictures"} could not be read.
               <button class="quiet" onClick=${() => history.retry()}>Try again</button>
             </p>
           `
-        : pictures.hasMore && html`<${More} history=${history} loaded=${pictures.gallery.length} />`}
+          : pictures.hasMore && html`<${More} history=${history} loaded=${pictures.gallery.length} />`
+      }
     </section>
   `;
 }

@@ -18,8 +18,9 @@ export function Noticeboard({ notices }) {
         ({ id, text, action }) => html`
           <p class="notice" key=${id}>
             <span>${text}</span>
-            ${action &&
-            html`
+            ${
+              action &&
+              html`
               <button
                 class="quiet"
                 title=${action === "Undo" ? "Undo (Ctrl+Z)" : null}
@@ -27,7 +28,8 @@ export function Noticeboard({ notices }) {
               >
                 ${action}
               </button>
-            `}
+            `
+            }
             <button class="quiet bare" aria-label="Dismiss" onClick=${() => notices.dismiss(id)}>
               ${icon("close")}
             </button>

@@ -53,7 +53,10 @@ export class Notices {
 
   #start(id) {
     clearTimeout(this.#timers.get(id));
-    this.#timers.set(id, setTimeout(() => this.dismiss(id), SHOWN_MS));
+    this.#timers.set(
+      id,
+      setTimeout(() => this.dismiss(id), SHOWN_MS),
+    );
   }
 
   #take(id) {

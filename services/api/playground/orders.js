@@ -18,7 +18,9 @@ export class Orders {
 
   constructor(changed) {
     this.#changed = changed;
-    addEventListener("online", () => this.#wakes.forEach((wake) => wake()));
+    addEventListener("online", () => {
+      for (const wake of this.#wakes.values()) wake();
+    });
   }
 
   /** An order was just given, and may be answered any moment. */

@@ -21,8 +21,10 @@ export function Panel({ session, values, set, problem, generate }) {
     <form class="panel" aria-label="New picture" onSubmit=${submit} novalidate>
       <header>
         <h1><span class="lamp" aria-hidden="true"></span>Darkroom</h1>
-        ${session.isSignedIn &&
-        html`<button type="button" class="quiet" onClick=${() => session.signOut()}>Sign out</button>`}
+        ${
+          session.isSignedIn &&
+          html`<button type="button" class="quiet" onClick=${() => session.signOut()}>Sign out</button>`
+        }
       </header>
       <div class="fields">
         <${Text}

@@ -183,7 +183,7 @@ export class Session {
     this.pictures.places = {}; // those of before the connection was lost
     const shown = this.history.isLoaded
       ? this.pictures.inWork().map(({ id }) => id)
-      : recall(sessionStorage, ON_CANVAS) ?? [];
+      : (recall(sessionStorage, ON_CANVAS) ?? []);
     for (const image of images) this.#learn(image);
     if (isFresh) {
       const inFlight = new Set(images.map(({ id }) => id));

@@ -52,6 +52,10 @@ export function Viewer({ session, image, viewer, reuse }) {
     event.preventDefault();
     viewer.close();
   };
+  const useSettings = () => {
+    viewer.close();
+    reuse(image);
+  };
 
   return html`
     <dialog
@@ -79,7 +83,7 @@ export function Viewer({ session, image, viewer, reuse }) {
         ${image.negativePrompt && html`<p class="negative"><span>Without</span> ${image.negativePrompt}</p>`}
         <${Facts} session=${session} image=${image} />
         <div class="doings">
-          <button class="primary" onClick=${() => (viewer.close(), reuse(image))} disabled=${!image.parameters}>
+          <button class="primary" onClick=${useSettings} disabled=${!image.parameters}>
             ${icon("reuse")} Use settings
           </button>
           <a class="button" href=${image.imageUrl} download>${icon("download")} Download</a>
