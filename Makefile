@@ -1,7 +1,7 @@
 # `make run` runs the product, `make test` runs the tests. Both set up what they need, once.
 #
 #   make run      everything in one process, at http://127.0.0.1:8000
-#   make test     all checks and all tests (RabbitMQ and Chromium are fetched if they are missing)
+#   make test     all checks and all tests (RabbitMQ, SecantusDB and Chromium are fetched if they are missing)
 #   make check    the static checks only
 #   make test-brokers   the tests of the bus on this system's RabbitMQ, on 4.0 and on 4.3, and the upgrades between them
 #                 (root on Debian; the newer ones are fetched into .tools/brokers; about 10 minutes)
@@ -65,7 +65,7 @@ chaos-purge: servers
 chaos-outage: servers
 	@$(BIN)/python -m benchmarks.outage
 
-servers: .venv/.dev-stamp
+servers: .venv/.dev-stamp $(if $(TEST_STORE_URL),,.venv-secantusdb/.stamp)
 	@sh scripts/get-test-servers.sh
 
 fmt: .venv/.dev-stamp
@@ -75,6 +75,7 @@ fmt: .venv/.dev-stamp
 lock: | $(UV)
 	@echo uv | $(COMPILE) --no-annotate - -o requirements/tools-uv.txt
 	@printf 'hatchling\neditables\n' | $(COMPILE) - -o requirements/build.txt
+	@echo 'secantusdb>=0.7.0b3' | $(COMPILE) - -o requirements/secantusdb.txt
 	@$(COMPILE) pyproject.toml -o requirements/runtime.txt
 	@$(COMPILE) pyproject.toml --group dev --constraints requirements/runtime.txt -o requirements/dev.txt
 	@$(COMPILE) pyproject.toml --group bench --constraints requirements/runtime.txt -o requirements/bench.txt
@@ -89,13 +90,22 @@ bench-servers: servers .venv-bench/.stamp
 	@sh scripts/get-bench-servers.sh
 
 clean:
-	rm -rf .venv .venv-bench .tools .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf .venv .venv-bench .venv-secantusdb .tools .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 
 # The programs that Darkroom is compared with have their own environment: it is not needed to run or test Darkroom.
 .venv-bench/.stamp: requirements/bench.txt | $(UV)
 	@echo "setting up .venv-bench ..."
 	@$(UV) venv -q --allow-existing .venv-bench
 	@VIRTUAL_ENV=.venv-bench $(UV) pip sync -q --require-hashes requirements/bench.txt
+	@touch $@
+
+# What serves as MongoDB in the tests is under the GPL, so it is a tool in an environment of its own and no dependency.
+# Version 0.7.0b3 has wheels for Linux (glibc) and macOS on ARM, for Python up to 3.13.
+.venv-secantusdb/.stamp: requirements/secantusdb.txt | $(UV)
+	@echo "setting up .venv-secantusdb ..."
+	@$(UV) venv -q --allow-existing --no-project --python '>=3.11,<3.14' .venv-secantusdb
+	@VIRTUAL_ENV=.venv-secantusdb $(UV) pip sync -q --compile-bytecode --require-hashes --only-binary :all: $< || \
+		{ echo "SecantusDB cannot be set up here: set TEST_STORE_URL to a MongoDB." >&2; exit 1; }
 	@touch $@
 
 .tools/bin/uv: scripts/get-uv.sh requirements/tools-uv.txt

@@ -12,7 +12,7 @@ import threading
 import urllib.request
 from pathlib import Path
 
-from services.generator.pictures import Checked, check
+from services.generator.pictures import CheckedPicture, check
 
 THUMBNAIL_SIZE = 256
 MAX_PIXELS = 16_777_216
@@ -21,7 +21,7 @@ AT_ONCE = 4  # images in hand over all workers: two for each of two cores, as of
 _local = threading.local()
 
 
-def keep(content: bytes, folder: Path, name: str) -> Checked:
+def keep(content: bytes, folder: Path, name: str) -> CheckedPicture:
     """Decode, check, make the thumbnail, write both files: to the disk, and their names as well."""
     checked = check(content, max_pixels=MAX_PIXELS, thumbnail_size=THUMBNAIL_SIZE, thumbnail_format=None)
     write(folder / "pictures" / name, content)
@@ -56,7 +56,7 @@ def prepare(folder: Path) -> None:
         connection.execute("CREATE TABLE IF NOT EXISTS rows (name TEXT PRIMARY KEY, format TEXT, size INTEGER)")
 
 
-def row(folder: Path, name: str, checked: Checked, size: int) -> None:
+def row(folder: Path, name: str, checked: CheckedPicture, size: int) -> None:
     """One durable row, by a connection that its thread keeps."""
     connection = getattr(_local, "connection", None)
     if connection is None:

@@ -32,7 +32,7 @@ from common.runtime.settings import Settings
 from common.store import sqlite as sqlite_store
 from common.store.connect import open_store
 from services.janitor.context import JanitorContext
-from services.janitor.purge import SLICE, purge
+from services.janitor.purge import BATCHES_PER_RUN, purge
 from services.janitor.sweep import sweep
 
 UNLINK = "os.unlink of the files, nothing else"
@@ -172,7 +172,7 @@ async def main(size: int, rounds: int) -> None:
             await purges(folder, broker, size=size, rounds=rounds),
             await sweeps(folder, size=size, rounds=rounds),
         ]
-    finish("purge", tables, size=size, rounds=rounds, batch=Settings().purge_batch, slice=SLICE)
+    finish("purge", tables, size=size, rounds=rounds, batch=Settings().purge_batch, slice=BATCHES_PER_RUN)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from typing import NoReturn
 
 import pytest
 
@@ -12,7 +13,7 @@ from tests.servers.rabbitmq import RabbitMQ
 
 
 def pytest_report_header() -> str:
-    return f"rabbitmq: {rabbitmq_server.source() or 'none'}; mongodb: {mongodb_server.source()}"
+    return f"rabbitmq: {rabbitmq_server.source() or 'none'}; mongodb: {mongodb_server.source() or 'none'}"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -28,10 +29,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path not in slow)
 
 
+def missing(what: str) -> NoReturn:
+    """Skip the test whose server is not here; with CI set, fail it."""
+    (pytest.fail if os.environ.get("CI") else pytest.skip)(what)
+
+
 @pytest.fixture(scope="session")
 def rabbitmq_of_the_run() -> Iterator[RabbitMQ]:
     if rabbitmq_server.source() is None:
-        missing = pytest.fail if os.environ.get("CI") else pytest.skip
         missing("no RabbitMQ: set TEST_BUS_URL, start Docker, or install rabbitmq-server")
     broker = rabbitmq_server.open_broker()
     yield broker
@@ -54,6 +59,8 @@ def vhost(rabbitmq: RabbitMQ) -> str:
 
 @pytest.fixture(scope="session")
 def mongodb_of_the_run() -> Iterator[MongoDB]:
+    if mongodb_server.source() is None:
+        missing("no MongoDB: set TEST_STORE_URL, start Docker, or run make servers")
     server = mongodb_server.open_server()
     yield server
     server.close()
@@ -61,7 +68,7 @@ def mongodb_of_the_run() -> Iterator[MongoDB]:
 
 @pytest.fixture
 def mongodb(mongodb_of_the_run: MongoDB) -> Iterator[MongoDB]:
-    """MongoDB or its stand-in, running; a test that stops it need not start it again."""
+    """MongoDB, running; a test that stops it need not start it again."""
     yield mongodb_of_the_run
     if not mongodb_of_the_run.is_running:
         mongodb_of_the_run.start()

@@ -1,1 +1,1 @@
-"""The message bus: one port, an adapter in memory and one on RabbitMQ."""
+"""The message bus: a port, an in-memory adapter and a RabbitMQ adapter."""

@@ -1,4 +1,4 @@
-"""The scheme of `BUS_URL` chooses the adapter."""
+"""Open the bus; the scheme of `BUS_URL` chooses the adapter."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from common.runtime.settings import Settings
 
 
 def open_bus(settings: Settings, *, name: str, clock: Clock) -> AbstractAsyncContextManager[Bus]:
-    """The bus of this process; `name` is the service's, as its connections and its messages show it.
+    """Open the bus of this process; its connections and messages show `name`, the name of the service.
 
-    A broker that does not answer yet is no error: `unready_reason` says so until it does.
+    A broker that is not reachable yet is not an error; `unready_reason` reports it until the connection is up.
 
     Raises:
-        Misconfigured: no such kind of bus; on entering, what an operator has to mend: credentials, a queue's arguments.
+        Misconfigured: the scheme is unknown; on entering, an operator has to correct credentials or queue arguments.
     """
     scheme = settings.bus_url.partition("://")[0]
     if scheme == "memory":
@@ -24,7 +24,7 @@ def open_bus(settings: Settings, *, name: str, clock: Clock) -> AbstractAsyncCon
 
         return MemoryBus(name=name, clock=clock, log_size=settings.event_backlog, retry_delays=settings.retry_delays)
     if scheme in {"amqp", "amqps"}:
-        from common.bus.rabbitmq.bus import RabbitBus  # slow: 0.4 s, which the embedded mode need not wait for
+        from common.bus.rabbitmq.bus import RabbitBus  # slow: 0.4 s, not needed in embedded mode
 
         return RabbitBus.open(
             settings.bus_url,
@@ -37,4 +37,5 @@ def open_bus(settings: Settings, *, name: str, clock: Clock) -> AbstractAsyncCon
             log_bytes=settings.event_log_bytes,
             log_segment=settings.event_log_segment,
         )
-    raise Misconfigured(f"BUS_URL: {scheme!r} is no bus; memory://, amqp:// and amqps:// are", code="bad_setting")
+    detail = f"BUS_URL: the scheme {scheme!r} is not supported; use memory://, amqp:// or amqps://"
+    raise Misconfigured(detail, code="bad_setting")

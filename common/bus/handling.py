@@ -1,6 +1,6 @@
-"""What both adapters make of a message and of its handler, so that the rules of the port stand once.
+"""The rules for handling a message that both adapters share: bytes in, an outcome out.
 
-Knows no broker and no queue: bytes in, an outcome out.
+This module knows no broker and no queue.
 """
 
 from __future__ import annotations
@@ -22,52 +22,52 @@ log = logging.getLogger(__name__)
 EVENT_TYPES: Final = frozenset(
     name for model in get_args(Event) for name in get_args(model.model_fields["type"].annotation)
 )
-MAX_BODY: Final = 65_536  # bytes; an order is under 20 kB, and a broker carries small messages best
-MAX_FAILURES: Final = 20  # handlers raised in a row until the message is dead; RabbitMQ's own default delivery limit
+MAX_BODY: Final = 65_536  # bytes; a command is under 20 kB, and brokers work best with small messages
+MAX_FAILURES: Final = 20  # failures in a row until it becomes a dead letter; RabbitMQ's default delivery limit
 
 
-def body_of(message: Message) -> bytes:
-    """The bytes of a message.
+def encode_body(message: Message) -> bytes:
+    """Encode a message as the body that is published.
 
     Raises:
-        Invalid: they are more than a bus should carry.
+        Invalid: the body is larger than `MAX_BODY`.
     """
     body = encode(message)
     if len(body) > MAX_BODY:
-        detail = f"the message {message.type} {message.id} has {len(body)} bytes, at most {MAX_BODY} are sent"
+        detail = f"the message {message.type} {message.id} has {len(body)} bytes, but at most {MAX_BODY} are allowed"
         raise Invalid(detail, code="message_too_large")
     return body
 
 
-def order_in(queue: WorkQueue, body: bytes) -> Command | Tick:
-    """The message of a work queue.
+def parse_work_message(queue: WorkQueue, body: bytes) -> Command | Tick:
+    """Parse a message of a work queue.
 
     Raises:
-        Invalid: it does not parse, or is nothing for this queue.
+        Invalid: the body does not parse, or its type does not belong to this queue.
     """
     message = decode(body)
     if not isinstance(message, GenerateImage | CancelImage | Tick) or message.type != queue.value:
-        raise Invalid(f"a message of type {message.type} is nothing for {queue.value}", code="wrong_queue")
+        raise Invalid(f"a message of type {message.type} does not belong to {queue.value}", code="wrong_queue")
     return message
 
 
-def event_in(body: bytes) -> Event | None:
-    """The event of a log's entry; None for one that this version cannot read."""
+def parse_event(body: bytes) -> Event | None:
+    """Parse an event of the log; None if this version cannot read it."""
     try:
         message = decode(body)
     except Invalid as error:
-        if _type_in(body) in EVENT_TYPES:
-            log.warning("an event is passed over, it cannot be read: %s", error.detail)
+        if _message_type(body) in EVENT_TYPES:
+            log.warning("ignored an event that cannot be read: %s", error.detail)
         else:
-            log.debug("an event is passed over, of a newer version or none of ours: %s", error.detail)
+            log.debug("ignored an event of a newer version or of another system: %s", error.detail)
         return None
     if isinstance(message, GenerateImage | CancelImage | Tick):
-        log.warning("a message of type %s is no event, and is passed over", message.type)
+        log.warning("ignored a message of type %s: it is not an event", message.type)
         return None
     return message
 
 
-def _type_in(body: bytes) -> str:
+def _message_type(body: bytes) -> str:
     try:
         envelope = json.loads(body)
     except (ValueError, RecursionError):
@@ -75,26 +75,26 @@ def _type_in(body: bytes) -> str:
     return str(envelope.get("type")) if isinstance(envelope, dict) else ""
 
 
-def tick_of(timer: WorkQueue, *, source: str, now: datetime) -> Tick:
-    """The tick of a timer's own token."""
-    # the enumeration is wider than the ticks: what is no timer fails here
+def timer_tick(timer: WorkQueue, *, source: str, now: datetime) -> Tick:
+    """The tick for the token of a timer."""
+    # Not every work queue is a timer; for the others the validation fails.
     return Tick.model_validate(
         {"id": str(uuid.uuid4()), "source": source, "type": timer.value, "time": now, "token": True}
     )
 
 
-def key_of(message: Command | Tick | DeadLetter) -> str:
-    """What is never handled twice at once in a process: an image, or one tick or dead letter."""
+def deduplication_key(message: Command | Tick | DeadLetter) -> str:
+    """A process handles only one message at a time per key: the image, or the tick or dead letter itself."""
     return message.id if isinstance(message, Tick | DeadLetter) else message.subject or message.id
 
 
-async def handle(
+async def run_handler(
     handler: Handler, message: Command | Tick | DeadLetter, *, failures: int, retry_delays: Sequence[float]
 ) -> tuple[Outcome, int]:
-    """Run the handler; its outcome, and how often in a row handlers of this message have raised.
+    """Run the handler; return its outcome, and how many times in a row the handling of this message has failed.
 
     Raises:
-        CancelledError: only when the task itself is cancelled; one that leaks out of a library is a failure.
+        CancelledError: the task itself was cancelled. A CancelledError that leaks out of a library is a failure.
     """
     before = cancel_requests()
     try:
@@ -106,13 +106,13 @@ async def handle(
     except Exception as error:  # noqa: BLE001 - the top of a unit of work
         failed = error
     failures += 1
-    log.error("the handler of %s failed (%s in a row)", key_of(message), failures, exc_info=failed)
+    log.error("the handler of %s failed (%s in a row)", deduplication_key(message), failures, exc_info=failed)
     if failures >= MAX_FAILURES:
         return Reject(f"the handler failed {failures} times in a row, last with {type(failed).__name__}"), failures
     return Retry(retry_delays[min(failures, len(retry_delays)) - 1]), failures
 
 
 def cancel_requests() -> int:
-    """How often this task has been told to stop. Where a CancelledError comes without one more, it is a library's."""
+    """How many times `cancel` was called on this task. A CancelledError without another call comes from a library."""
     task = asyncio.current_task()
     return task.cancelling() if task is not None else 0

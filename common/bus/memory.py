@@ -1,8 +1,8 @@
-"""The bus within one process: nothing to install, nothing kept. It carries the same bytes as the one on RabbitMQ.
+"""The bus within one process. It needs no broker and stores nothing, but carries the same bytes as RabbitMQ.
 
-send ──▶ a queue ──▶ a task of its idlest worker ──▶ done │ back after a delay │ dead
-publish ──▶ ring of the last events ──▶ readers, each at its own place
-Delays and timer tokens are handles of the event loop: they end with the process, as everything here does.
+send ──▶ a queue ──▶ a task of the consumer with the least to do ──▶ done │ retry after a delay │ dead letter
+publish ──▶ ring buffer of the last events ──▶ readers, each at its own position
+Delays and timer tokens are timer handles of the event loop. All of it is lost when the process ends.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Self
 
-from common.bus.handling import body_of, tick_of
-from common.bus.memory_queue import Parcel, Queue, Worker
+from common.bus.handling import encode_body, timer_tick
+from common.bus.memory_queue import MemoryConsumer, MemoryQueue, QueuedMessage
 from common.bus.port import After, DeadLetter, Handler, Logged, Start, WorkQueue
 from common.domain.errors import CursorGone, Unavailable
 from common.messages import Command, Event, Tick, decode
@@ -26,19 +26,25 @@ from common.runtime.clock import Clock, SystemClock, whole_ms
 
 log = logging.getLogger(__name__)
 
-MAX_WAITING: Final = 100_000  # messages in a queue, some 100 MB; past it `send` raises Unavailable
-MAX_DEAD: Final = 1_000  # dead letters; past it the oldest is forgotten
+MAX_WAITING: Final = 100_000  # messages in a queue, about 100 MB; above it `send` raises Unavailable
+MAX_DEAD: Final = 1_000  # dead letters; above it the oldest is dropped
 
 
 @dataclass(frozen=True, slots=True)
-class _Entry:
-    place: int
+class _LogEntry:
+    position: int
     at: datetime
     event: Event
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Subscription:
+    types: frozenset[str]
+    on_event: Callable[[Event], None]
+
+
 class MemoryBus:
-    """`log_size` events can be read back; `retry_delays` are the waits after a handler has raised."""
+    """`log_size` events can be read back; `retry_delays` are the delays after a handler has raised."""
 
     def __init__(
         self,
@@ -51,14 +57,14 @@ class MemoryBus:
         self._name = name
         self._clock = clock or SystemClock()
         self._queues = {
-            queue: Queue(queue, dead_letter=self._dead_letter, retry_delays=retry_delays) for queue in WorkQueue
+            queue: MemoryQueue(queue, dead_letter=self._dead_letter, retry_delays=retry_delays) for queue in WorkQueue
         }
         self._tokens: dict[WorkQueue, asyncio.TimerHandle] = {}
-        self._dead: deque[DeadLetter] = deque(maxlen=MAX_DEAD)
-        self._listeners: list[tuple[frozenset[str], Callable[[Event], None]]] = []
-        self._epoch = secrets.token_hex(4)  # a cursor of another run names nothing here
-        self._log: deque[_Entry] = deque(maxlen=log_size)
-        self._next_place = 0
+        self._dead_letters: deque[DeadLetter] = deque(maxlen=MAX_DEAD)
+        self._subscriptions: list[_Subscription] = []
+        self._epoch = secrets.token_hex(4)  # makes the cursors of another run invalid here
+        self._log: deque[_LogEntry] = deque(maxlen=log_size)
+        self._next_position = 0
         self._readers: set[asyncio.Event] = set()
         self._closed = False
 
@@ -79,46 +85,43 @@ class MemoryBus:
         return "the bus is closed" if self._closed else ""
 
     async def send(self, command: Command, *, delay_s: float = 0) -> None:
-        self.inject(WorkQueue(command.type), body_of(command), delay_s=delay_s)
+        self.inject(WorkQueue(command.type), encode_body(command), delay_s=delay_s)
 
     async def tick(self, tick: Tick) -> None:
-        self.inject(WorkQueue(tick.type), body_of(tick))
+        self.inject(WorkQueue(tick.type), encode_body(tick))
 
     def inject(self, queue: WorkQueue, body: bytes, *, delay_s: float = 0) -> None:
-        """Put bytes into a queue as they are, as a foreign publisher may on a broker.
+        """Put bytes into a queue without a check, as a foreign publisher can on a broker.
 
         Raises:
             Unavailable: the queue is full.
         """
-        self._must_be_open()
+        self._check_open()
         if self._queues[queue].waiting >= MAX_WAITING:
             raise Unavailable("bus", f"{queue} is full")
-        self._queues[queue].put(Parcel(body), delay_s)
+        self._queues[queue].put(QueuedMessage(body), delay_s)
 
     async def arm(self, timer: str, *, interval_s: float) -> bool:
-        self._must_be_open()
+        self._check_open()
         queue = WorkQueue(timer)
         if queue in self._tokens:
             return False
 
         def fire() -> None:
             del self._tokens[queue]
-            self._queues[queue].put(Parcel(body_of(tick_of(queue, source=self._name, now=self._clock.now()))))
+            tick = timer_tick(queue, source=self._name, now=self._clock.now())
+            self._queues[queue].put(QueuedMessage(encode_body(tick)))
 
         self._tokens[queue] = asyncio.get_running_loop().call_later(interval_s, fire)
         return True
 
     @asynccontextmanager
-    async def work(self, queue: WorkQueue, handler: Handler, *, concurrency: int) -> AsyncIterator[Worker]:
-        place = self._queues[queue]
-        worker = Worker(handler, concurrency, place.dispatch)
-        place.workers.append(worker)
-        place.dispatch()
+    async def consume(self, queue: WorkQueue, handler: Handler, *, concurrency: int) -> AsyncIterator[MemoryConsumer]:
+        consumer = self._queues[queue].add_consumer(handler, concurrency)
         try:
-            yield worker
+            yield consumer
         finally:
-            place.workers.remove(worker)
-            await worker.cancel()
+            await self._queues[queue].remove_consumer(consumer)
 
     async def waiting(self, queue: WorkQueue) -> int:
         return self._queues[queue].waiting
@@ -126,95 +129,98 @@ class MemoryBus:
     # -- the event log
 
     async def publish(self, event: Event) -> None:
-        self._must_be_open()
-        heard = decode(body_of(event))
-        assert not isinstance(heard, Command | Tick)
-        self._log.append(_Entry(self._next_place, self._clock.now(), heard))
-        self._next_place += 1
+        self._check_open()
+        decoded = decode(encode_body(event))
+        assert not isinstance(decoded, Command | Tick)
+        self._log.append(_LogEntry(self._next_position, self._clock.now(), decoded))
+        self._next_position += 1
         for reader in self._readers:
             reader.set()
-        for listener in self._listeners:
-            if event.type in listener[0]:
-                asyncio.get_running_loop().call_soon(self._tell, listener, heard)
+        for subscription in self._subscriptions:
+            if event.type in subscription.types:
+                asyncio.get_running_loop().call_soon(self._notify, subscription, decoded)
 
-    def _tell(self, listener: tuple[frozenset[str], Callable[[Event], None]], event: Event) -> None:
-        if listener not in self._listeners:
-            return  # gone since
+    def _notify(self, subscription: _Subscription, event: Event) -> None:
+        if subscription not in self._subscriptions:
+            return  # it ended after the event was published
         try:
-            listener[1](event)
+            subscription.on_event(event)
         except Exception:
-            log.exception("a listener failed on %s", event.type)
+            log.exception("a subscriber failed on %s", event.type)
 
     @asynccontextmanager
-    async def listen(self, types: frozenset[str], on_event: Callable[[Event], None]) -> AsyncIterator[None]:
-        listener = (types, on_event)
-        self._listeners.append(listener)
+    async def subscribe(self, types: frozenset[str], on_event: Callable[[Event], None]) -> AsyncIterator[None]:
+        subscription = _Subscription(types, on_event)
+        self._subscriptions.append(subscription)
         try:
             yield
         finally:
-            self._listeners.remove(listener)
+            self._subscriptions.remove(subscription)
 
     async def read(self, start: Start) -> AsyncGenerator[Logged]:
-        """A reader that falls a whole log behind is told so by CursorGone."""
-        place = self._place_after(start)
-        news = asyncio.Event()
-        self._readers.add(news)
+        """A reader that is slower than the log is long gets CursorGone."""
+        position = self._first_position(start)
+        appended = asyncio.Event()
+        self._readers.add(appended)
         try:
             while True:
-                news.clear()
-                self._must_be_open()
-                while place < self._next_place:
-                    oldest = self._next_place - len(self._log)
-                    if place < oldest:
-                        raise CursorGone(f"the log begins at {oldest}, after {place}")
-                    entry = self._log[place - oldest]
-                    place += 1
-                    yield Logged(f"{self._epoch}.{entry.place}", entry.event)
-                await news.wait()
+                appended.clear()
+                self._check_open()
+                while position < self._next_position:
+                    oldest = self._next_position - len(self._log)
+                    if position < oldest:
+                        raise CursorGone(f"the log starts at {oldest}, after {position}")
+                    entry = self._log[position - oldest]
+                    position += 1
+                    yield Logged(f"{self._epoch}.{entry.position}", entry.event)
+                await appended.wait()
         finally:
-            self._readers.discard(news)
+            self._readers.discard(appended)
 
-    def _place_after(self, start: Start) -> int:
-        oldest = self._next_place - len(self._log)
+    def _first_position(self, start: Start) -> int:
+        oldest = self._next_position - len(self._log)
         if not isinstance(start, After):
-            moment = whole_ms(start.moment)  # as the clock has it
-            return next((entry.place for entry in self._log if entry.at >= moment), self._next_place)
-        epoch, _, place = start.cursor.rpartition(".")
-        if epoch != self._epoch or not place.isdecimal() or not oldest <= int(place) < self._next_place:
+            moment = whole_ms(start.moment)  # the clock has whole milliseconds too
+            return next((entry.position for entry in self._log if entry.at >= moment), self._next_position)
+        epoch, _, position = start.cursor.rpartition(".")
+        if epoch != self._epoch or not position.isdecimal() or not oldest <= int(position) < self._next_position:
             raise CursorGone(f"the log does not hold {start.cursor[:80]!r}")
-        return int(place) + 1
+        return int(position) + 1
 
     # -- dead letters
 
-    def _dead_letter(self, queue: WorkQueue, parcel: Parcel, reason: str) -> None:
+    def _dead_letter(self, queue: WorkQueue, message: QueuedMessage, reason: str) -> None:
         if queue is WorkQueue.DEAD:
-            log.warning("a dead letter cannot be handled either and is only kept: %s", reason)
+            log.warning("a dead letter could not be handled and is only kept: %s", reason)
             return
-        log.warning("a message of %s is dead: %s", queue, reason)
-        letter = DeadLetter(secrets.token_hex(8), parcel.body, reason, queue.value, self._clock.now())
-        self._dead.append(letter)
-        work = self._queues[WorkQueue.DEAD]
-        if work.waiting >= MAX_DEAD:
-            work.forget_oldest()
-        work.put(Parcel(parcel.body, letter))
+        log.warning("a message of %s becomes a dead letter: %s", queue, reason)
+        letter = DeadLetter(secrets.token_hex(8), message.body, reason, queue.value, self._clock.now())
+        self._dead_letters.append(letter)
+        dead_queue = self._queues[WorkQueue.DEAD]
+        if dead_queue.waiting >= MAX_DEAD:
+            dead_queue.drop_oldest()
+        dead_queue.put(QueuedMessage(message.body, letter))
 
     async def dead_letters(self, limit: int) -> list[DeadLetter]:
-        return list(self._dead)[:limit]
+        return list(self._dead_letters)[:limit]
 
     async def redrive(self, letter_id: str) -> bool:
-        letter = next((letter for letter in self._dead if letter.id == letter_id), None)
+        letter = self._find_dead_letter(letter_id)
         if letter is None:
             return False
         self.inject(WorkQueue(letter.queue), letter.body)
-        self._dead.remove(letter)
+        self._dead_letters.remove(letter)
         return True
 
     async def drop(self, letter_id: str) -> bool:
-        letter = next((letter for letter in self._dead if letter.id == letter_id), None)
+        letter = self._find_dead_letter(letter_id)
         if letter is not None:
-            self._dead.remove(letter)
+            self._dead_letters.remove(letter)
         return letter is not None
 
-    def _must_be_open(self) -> None:
+    def _find_dead_letter(self, letter_id: str) -> DeadLetter | None:
+        return next((letter for letter in self._dead_letters if letter.id == letter_id), None)
+
+    def _check_open(self) -> None:
         if self._closed:
             raise Unavailable("bus", "it is closed")

@@ -1,4 +1,4 @@
-"""A work queue within one process, and the workers on it."""
+"""A work queue within one process."""
 
 from __future__ import annotations
 
@@ -10,36 +10,36 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from common.bus.handling import handle, key_of, order_in
+from common.bus.handling import deduplication_key, parse_work_message, run_handler
 from common.bus.port import DeadLetter, Done, Handler, Outcome, Reject, Retry, WorkQueue
 from common.domain.errors import Invalid
 
 
 @dataclass(slots=True, eq=False)
-class Parcel:
-    """A message on its way; it is a `letter` in the queue of the dead, and nowhere else."""
+class QueuedMessage:
+    """A message in a queue; only the messages of `WorkQueue.DEAD` have a `dead_letter`."""
 
     body: bytes
-    letter: DeadLetter | None = None
+    dead_letter: DeadLetter | None = None
     failures: int = 0
-    number: int = 0
+    sequence: int = 0
 
 
-class Worker:
-    """One consumer: a handler, and the tasks that run it."""
+class MemoryConsumer:
+    """A handler and the tasks that run it; `on_resume` is called when it takes messages again."""
 
-    def __init__(self, handler: Handler, concurrency: int, dispatch: Callable[[], None]) -> None:
+    def __init__(self, handler: Handler, concurrency: int, on_resume: Callable[[], None]) -> None:
         self.handler = handler
         self.tasks: set[asyncio.Task[tuple[Outcome, int]]] = set()
-        # not the sender's, whose log lines carry the id of another message
+        # The consumer's own context: the sender's context carries the image id of another message into the log lines.
         self.context = contextvars.copy_context()
         self._concurrency = concurrency
-        self._dispatch = dispatch
+        self._on_resume = on_resume
         self._paused = False
         self._stopped = False
 
     @property
-    def in_hand(self) -> int:
+    def in_flight(self) -> int:
         return len(self.tasks)
 
     @property
@@ -51,7 +51,7 @@ class Worker:
 
     async def resume(self) -> None:
         self._paused = False
-        self._dispatch()
+        self._on_resume()
 
     async def drain(self, timeout_s: float) -> bool:
         self._stopped = True
@@ -66,41 +66,55 @@ class Worker:
         await asyncio.gather(*self.tasks, return_exceptions=True)
 
 
-class Queue:
-    """First in, first out, to whichever worker has the least to do."""
+class MemoryQueue:
+    """First in, first out; each message goes to the consumer with the fewest running handlers."""
 
     def __init__(
-        self, name: WorkQueue, *, dead_letter: Callable[[WorkQueue, Parcel, str], None], retry_delays: Sequence[float]
+        self,
+        name: WorkQueue,
+        *,
+        dead_letter: Callable[[WorkQueue, QueuedMessage, str], None],
+        retry_delays: Sequence[float],
     ) -> None:
-        self.workers: list[Worker] = []
+        self._consumers: list[MemoryConsumer] = []
         self._name = name
         self._dead_letter = dead_letter
         self._retry_delays = retry_delays
-        self._ready: deque[Parcel] = deque()
+        self._ready: deque[QueuedMessage] = deque()
         self._delayed: set[asyncio.TimerHandle] = set()
-        self._numbers = itertools.count()
-        # by key, what has come for a handler at work: the first parcel decides, all are settled with it
-        self._in_hand: dict[str, list[Parcel]] = {}
+        self._sequence = itertools.count()
+        # The messages of each running handler, by deduplication key. The first message decides; all share its outcome.
+        self._in_flight: dict[str, list[QueuedMessage]] = {}
 
     @property
     def waiting(self) -> int:
         return len(self._ready) + len(self._delayed)
 
-    def put(self, parcel: Parcel, delay_s: float = 0) -> None:
+    def add_consumer(self, handler: Handler, concurrency: int) -> MemoryConsumer:
+        consumer = MemoryConsumer(handler, concurrency, on_resume=self._dispatch)
+        self._consumers.append(consumer)
+        self._dispatch()
+        return consumer
+
+    async def remove_consumer(self, consumer: MemoryConsumer) -> None:
+        self._consumers.remove(consumer)
+        await consumer.cancel()
+
+    def put(self, message: QueuedMessage, delay_s: float = 0) -> None:
         if delay_s <= 0:
-            parcel.number = next(self._numbers)
-            self._ready.append(parcel)
-            self.dispatch()
+            message.sequence = next(self._sequence)
+            self._ready.append(message)
+            self._dispatch()
             return
 
-        def due() -> None:
+        def deliver() -> None:
             self._delayed.discard(timer)
-            self.put(parcel)
+            self.put(message)
 
-        timer = asyncio.get_running_loop().call_later(delay_s, due)
+        timer = asyncio.get_running_loop().call_later(delay_s, deliver)
         self._delayed.add(timer)
 
-    def forget_oldest(self) -> None:
+    def drop_oldest(self) -> None:
         self._ready.popleft()
 
     def close(self) -> None:
@@ -109,42 +123,42 @@ class Queue:
         self._delayed.clear()
         self._ready.clear()
 
-    def dispatch(self) -> None:
-        while self._ready and (free := [worker for worker in self.workers if worker.is_free]):
-            parcel = self._ready.popleft()
+    def _dispatch(self) -> None:
+        while self._ready and (free := [consumer for consumer in self._consumers if consumer.is_free]):
+            queued = self._ready.popleft()
             try:
-                message = parcel.letter or order_in(self._name, parcel.body)
+                message = queued.dead_letter or parse_work_message(self._name, queued.body)
             except Invalid as error:
-                self._dead_letter(self._name, parcel, error.detail)
+                self._dead_letter(self._name, queued, error.detail)
                 continue
-            key = key_of(message)
-            if key in self._in_hand:
-                self._in_hand[key].append(parcel)
+            key = deduplication_key(message)
+            if key in self._in_flight:
+                self._in_flight[key].append(queued)
                 continue
-            self._in_hand[key] = [parcel]
-            worker = min(free, key=lambda worker: worker.in_hand)
-            # the next one's turn, should both have the same to do
-            self.workers.remove(worker)
-            self.workers.append(worker)
-            run = handle(worker.handler, message, failures=parcel.failures, retry_delays=self._retry_delays)
-            task = asyncio.create_task(run, context=worker.context.copy())
-            worker.tasks.add(task)
-            task.add_done_callback(partial(self._ended, worker, key))
+            self._in_flight[key] = [queued]
+            consumer = min(free, key=lambda consumer: consumer.in_flight)
+            # Round robin: on a tie, the next message goes to another consumer.
+            self._consumers.remove(consumer)
+            self._consumers.append(consumer)
+            run = run_handler(consumer.handler, message, failures=queued.failures, retry_delays=self._retry_delays)
+            task = asyncio.create_task(run, context=consumer.context.copy())
+            consumer.tasks.add(task)
+            task.add_done_callback(partial(self._on_task_done, consumer, key))
 
-    def _ended(self, worker: Worker, key: str, task: asyncio.Task[tuple[Outcome, int]]) -> None:
-        worker.tasks.discard(task)
-        parcels = self._in_hand.pop(key)
+    def _on_task_done(self, consumer: MemoryConsumer, key: str, task: asyncio.Task[tuple[Outcome, int]]) -> None:
+        consumer.tasks.discard(task)
+        messages = self._in_flight.pop(key)
         if task.cancelled():
-            # each at the place it had: several may come back, in any order
-            self._ready = deque(sorted([*parcels, *self._ready], key=lambda parcel: parcel.number))
+            # Restore the original order: several messages may be returned, in any order.
+            self._ready = deque(sorted([*messages, *self._ready], key=lambda message: message.sequence))
         else:
-            parcel = parcels[0]
-            outcome, parcel.failures = task.result()
+            first = messages[0]
+            outcome, first.failures = task.result()
             match outcome:
                 case Done():
                     pass
                 case Retry(after_s):
-                    self.put(parcel, after_s)
+                    self.put(first, after_s)
                 case Reject(reason):
-                    self._dead_letter(self._name, parcel, reason)
-        self.dispatch()
+                    self._dead_letter(self._name, first, reason)
+        self._dispatch()

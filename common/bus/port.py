@@ -1,11 +1,11 @@
-"""What a message bus does for Darkroom. The docstrings are the contract that `tests/contract/bus/` runs.
+"""The message bus port. The docstrings are the contract that `tests/contract/bus/` checks.
 
-send(command) ──▶ work queue ──▶ ONE worker's handler ──▶ done │ retry │ reject
-                      ▲                                           │        │
-                      └────────────── after a delay ──────────────┘    dead letters
-publish(event) ──▶ event log ──▶ EVERY reader, from the cursor it names
-              └──▶ listeners of a few types, from now on
-arm(timer) ──▶ one token for each timer waits its interval ──▶ ONE worker's handler
+send(command) ──▶ work queue ──▶ ONE consumer's handler ──▶ done │ retry │ reject
+                      ▲                                             │        │
+                      └─────────────── after a delay ───────────────┘    dead letters
+publish(event) ──▶ event log ──▶ EVERY reader, from the cursor that it passes
+              └──▶ subscribers of some event types, from now on
+arm(timer) ──▶ one token for each timer waits for its interval ──▶ ONE consumer's handler
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from common.messages import Command, Event, Tick
 
 
 class WorkQueue(StrEnum):
-    """Where work waits; the value is the type of its messages. `DEAD` holds a copy of each dead letter."""
+    """The work queues; the value is the type of the messages. `DEAD` holds a copy of each dead letter."""
 
     GENERATE = "image.generate"
     CANCEL = "image.cancel"
@@ -33,14 +33,14 @@ class WorkQueue(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """Handled for good: the bus forgets the message."""
+    """The message is handled; the bus deletes it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """Deliver it again after about `after_s` seconds, to anyone. No worker's slot is held meanwhile.
+    """Deliver the message again after about `after_s` seconds, to any consumer. It uses no concurrency meanwhile.
 
-    It may come sooner where `after_s` is longer than every retry queue: then answer `Retry` again.
+    The message may come sooner if `after_s` is longer than every retry queue: then return `Retry` again.
     """
 
     after_s: float
@@ -48,7 +48,7 @@ class Retry:
 
 @dataclass(frozen=True, slots=True)
 class Reject:
-    """It can never be handled: to the dead letters, with the reason."""
+    """The message can never be handled; it becomes a dead letter with this reason."""
 
     reason: str
 
@@ -58,7 +58,7 @@ Outcome = Done | Retry | Reject
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """A message that ended badly: its bytes as they came, and why. `id` names it for `redrive` and `drop`."""
+    """A message that failed for good: its original bytes and the reason. `redrive` and `drop` take its `id`."""
 
     id: str
     body: bytes
@@ -72,7 +72,7 @@ Handler = Callable[[Command | Tick | DeadLetter], Awaitable[Outcome]]
 
 @dataclass(frozen=True, slots=True)
 class Logged:
-    """An event as it stands in the log. The cursor is opaque; it holds the place and the event's id."""
+    """An event of the log. The cursor is opaque; it contains the position and the id of the event."""
 
     cursor: str
     event: Event
@@ -80,14 +80,14 @@ class Logged:
 
 @dataclass(frozen=True, slots=True)
 class After:
-    """Read what follows this cursor, and nothing twice."""
+    """Read the events that follow this cursor, each once."""
 
     cursor: str
 
 
 @dataclass(frozen=True, slots=True)
 class Since:
-    """Read from about this moment on, or from where the log begins; some older events may come first."""
+    """Read from about this moment, or from the start of the log. Some older events may come first."""
 
     moment: datetime
 
@@ -96,80 +96,88 @@ Start = After | Since
 
 
 class Consumer(Protocol):
-    """A consumer at work."""
+    """A running consumer of one work queue."""
 
     @property
-    def in_hand(self) -> int:
-        """Handlers running now."""
+    def in_flight(self) -> int:
+        """How many handlers are running."""
 
     async def pause(self) -> None:
-        """Take nothing new; what is in hand goes on, and what waits stays in the queue for others."""
+        """Take no new messages; running handlers continue, and waiting messages stay in the queue for others."""
 
     async def resume(self) -> None: ...
 
     async def drain(self, timeout_s: float) -> bool:
-        """Take nothing new for good and wait for what is in hand; True if all of it ended in time."""
+        """Take no new messages from now on and wait for the running handlers; True if all ended in time."""
 
 
 class Bus(Protocol):
     async def send(self, command: Command, *, delay_s: float = 0) -> None:
-        """Order work; returns once the bus has it for good. It reaches one worker, now or after about the delay.
+        """Publish a command to its work queue; returns once the bus has stored it.
+
+        One consumer gets it, at once or after about the delay.
 
         Raises:
-            Unavailable: the bus does not have it.
-            Unconfirmed: the outcome is unknown; it may arrive, and may arrive again when it is sent again.
+            Unavailable: the bus does not have the command.
+            Unconfirmed: the outcome is unknown. The command may be delivered, and twice if it is sent again.
         """
 
     async def publish(self, event: Event) -> None:
-        """Tell everyone; returns once the event is in the log for good. Raises as `send` does."""
+        """Publish an event to all readers and subscribers; returns once the log has stored it. Raises as `send`."""
 
     async def tick(self, tick: Tick) -> None:
-        """Fire a timer now, beside its token; its `time` comes as it is. Raises as `send` does."""
+        """Run a timer now, in addition to its token; `tick.time` is delivered unchanged. Raises as `send`."""
 
     async def arm(self, timer: str, *, interval_s: float) -> bool:
-        """Have the timer's token wait its interval; False if one waits already, which is left as it is.
+        """Let the timer's token wait for its interval; returns False and changes nothing if a token waits already.
 
-        `timer` is the type of its tick (`timer.purge`). However many arm it, one token fires an interval later. The
-        `time` of its tick is when it fired, by the bus's own clock, cut to the second: not that of whoever armed it.
-        Raises as `send` does.
+        `timer` is the type of its tick (`timer.purge`). However many processes arm it, one token fires, one interval
+        later. The `time` of its tick is when it fired, by the clock of the bus, truncated to the second; the clock of
+        the process that armed it is not used. Raises as `send`.
         """
 
-    def work(self, queue: WorkQueue, handler: Handler, *, concurrency: int) -> AbstractAsyncContextManager[Consumer]:
-        """Hand each message of the queue to one handler of one process, at most `concurrency` at once here.
+    def consume(self, queue: WorkQueue, handler: Handler, *, concurrency: int) -> AbstractAsyncContextManager[Consumer]:
+        """Pass each message of the queue to one handler in one process; at most `concurrency` run at once here.
 
-        A handler must bear being run twice: a message whose worker dies, or whose outcome is lost, comes again. One
-        that arrives while this process still handles the same `subject` is not handled twice at once: it shares the
-        outcome of the handler that runs. A handler that raises counts as `Retry`, and when it has for the 20th time in
-        a row as `Reject`; one cancelled, because the context is left, gives its message to another worker. A message
-        that does not parse is rejected here. A `Reject` of a dead letter changes nothing more: the letter is kept.
+        Delivery is at least once: if a process dies, or its acknowledgement is lost, the message is delivered again,
+        so a handler must be idempotent. If a message arrives while this process still handles the same `subject`, no
+        second handler starts: the message shares the outcome of the running one.
 
-        Messages are handled in the order they came, as far as retries and several workers allow.
+        A handler that raises counts as `Retry`, and the 20th time in a row as `Reject`. If the context ends, running
+        handlers are cancelled and their messages return to the queue. A message that does not parse is rejected
+        without a call of the handler. `Reject` of a dead letter has no further effect: the dead letter is kept.
+
+        Messages are handled in the order of their arrival, except for retries and if several consumers share the queue.
         """
 
-    def listen(self, types: frozenset[str], on_event: Callable[[Event], None]) -> AbstractAsyncContextManager[None]:
-        """Call `on_event` with each event of these types published from now on. What is published while the link is
-        down may come late or, after long, not at all: a hint, not a record."""
+    def subscribe(self, types: frozenset[str], on_event: Callable[[Event], None]) -> AbstractAsyncContextManager[None]:
+        """Call `on_event` with each event of these types that is published from now on.
+
+        There is no guarantee: events published while the connection is down may be late, or lost if it lasts long.
+        """
 
     def read(self, start: Start) -> AsyncGenerator[Logged]:
-        """Read the log in order, and wait at its end for more; close the generator to stop. Heals a lost link.
+        """Read the log in order and wait at its end for more; close the generator to stop.
+
+        It reconnects by itself when the connection is lost.
 
         Raises:
-            CursorGone: the log does not hold the event that the cursor names; or, later, the one last read: it was
-                trimmed away behind a reader too slow, or while the link was down.
+            CursorGone: the log does not hold the event of the cursor, or no longer holds the event read last: the log
+                was trimmed because the reader was too slow or the connection was down.
         """
 
     async def waiting(self, queue: WorkQueue) -> int:
-        """How many messages wait in the queue or for their retry; those in hand may count. Raises Unavailable."""
+        """How many messages wait in the queue or for a retry; those in flight may be counted. Raises Unavailable."""
 
     async def dead_letters(self, limit: int) -> list[DeadLetter]:
-        """The oldest dead letters; they stay where they are. Raises Unavailable."""
+        """The oldest dead letters; they are not removed. Raises Unavailable."""
 
     async def redrive(self, letter_id: str) -> bool:
-        """Put a dead letter back into the queue it came from; False if there is none of this id."""
+        """Move a dead letter back to its original queue; False if no dead letter has this id."""
 
     async def drop(self, letter_id: str) -> bool:
-        """Forget a dead letter; False if there is none of this id."""
+        """Delete a dead letter; False if no dead letter has this id."""
 
     @property
     def unready_reason(self) -> str:
-        """Why the bus is of no use at the moment; empty when it is ready."""
+        """Why the bus cannot be used at the moment; empty when it is ready."""

@@ -31,6 +31,23 @@ class Window:
         return [image_id for _, image_id in self.entries]
 
 
+@dataclass(frozen=True, slots=True)
+class QuotaState:
+    """One limit and what is left of it: one more fits in `resets_in_s` seconds. A limit of 0 means no limit."""
+
+    limit: int
+    remaining: int
+    resets_in_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class OwnerQuotas:
+    """The limits of one owner: images in an hour, and unfinished images at once."""
+
+    hourly: QuotaState
+    concurrent: QuotaState
+
+
 def enter(window: Window, image_id: str, *, now: datetime, limit: int) -> Window:
     """The window with one more order in it; the same window where it is in already.
 

@@ -1,1 +1,1 @@
-"""Acts on timer ticks: purges old images, reconciles what faults left, sweeps drift."""
+"""The janitor: it purges old images, reconciles records after faults, and sweeps files that have no record."""

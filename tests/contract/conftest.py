@@ -1,6 +1,6 @@
-"""Every adapter of a port, so that one suite holds for all of them."""
+"""Fixtures that run one contract suite over all adapters of a port."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -42,25 +42,14 @@ async def store(store_url: str) -> AsyncIterator[Store]:
 
 @pytest.fixture
 async def other(store_url: str, store: Store) -> AsyncIterator[Store]:
-    """The same store, as another replica opens it."""
+    """The same store, opened by another replica."""
     async with open_store(store_url, timeout_s=10) as other:
         yield other
 
 
-@pytest.fixture
-def wrong_on_stand_in(request: pytest.FixtureRequest) -> Callable[[str], None]:
-    """Called by a test that MongoDB passes and its stand-in does not; it must fail there, or the call goes."""
-
-    def expect_failure(reason: str) -> None:
-        if "mongodb" in request.node.keywords and request.getfixturevalue("mongodb").is_stand_in:
-            request.applymarker(pytest.mark.xfail(reason=f"nx-27017 {reason}", strict=True))
-
-    return expect_failure
-
-
 @pytest.fixture(params=["files"])
 def media_root(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """Where empty media lie, one for each adapter."""
+    """The root of an empty media store, one for each adapter."""
     return f"{tmp_path}/new/media"
 
 

@@ -24,7 +24,7 @@ from typing import Any
 
 from common.bus.port import WorkQueue
 from common.bus.rabbitmq.codec import Delivery
-from services import embedded, standalone
+from services import wiring
 from services.cli.main import main
 from services.generator import worker
 from tests.faults.lifeline import end_with_parent
@@ -111,7 +111,7 @@ class Watched:
             return self._plan.around(self._port, name, attribute)
         return attribute
 
-    def work(self, queue: WorkQueue, handler: Any, *, concurrency: int) -> Any:
+    def consume(self, queue: WorkQueue, handler: Any, *, concurrency: int) -> Any:
         """Of the bus only: each delivery that reaches the handler is noted."""
 
         async def handle(message: Any) -> Any:
@@ -119,16 +119,16 @@ class Watched:
                 self._plan.note(f"delivered {message.id}")
             return await handler(message)
 
-        return self._target.work(queue, handle, concurrency=concurrency)
+        return self._target.consume(queue, handle, concurrency=concurrency)
 
 
 def watch(plan: Plan) -> None:
     """From here on everything that a service opens is watched."""
-    opened = standalone.opened
+    open_resources = wiring.open_resources
 
     @asynccontextmanager
     async def watched(*arguments: Any, **named: Any) -> Any:
-        async with opened(*arguments, **named) as parts:
+        async with open_resources(*arguments, **named) as parts:
             yield replace(
                 parts,
                 bus=plan.watched("bus", parts.bus),
@@ -141,20 +141,19 @@ def watch(plan: Plan) -> None:
 
     ack = Delivery.ack
 
-    async def watched_ack(self: Delivery, *, and_before: bool = False) -> None:
+    async def watched_ack(self: Delivery, *, multiple: bool = False) -> None:
         if GENERATE not in self.body:
-            await ack(self, and_before=and_before)
+            await ack(self, multiple=multiple)
             return
         plan.reach("before", "ack")
-        await ack(self, and_before=and_before)
+        await ack(self, multiple=multiple)
         await asyncio.sleep(0)  # let it leave: `after` is when the broker may have it
         plan.reach("after", "ack")
 
-    client = worker.InferenceClient  # type: ignore[attr-defined] # where it is looked up, not where it lives
+    client = worker.connect_inference  # type: ignore[attr-defined] # where it is looked up, not where it lives
     replaced: list[tuple[Any, str, Any]] = [
-        (standalone, "opened", watched),
-        (embedded, "opened", watched),
-        (worker, "InferenceClient", inference),
+        (wiring, "open_resources", watched),
+        (worker, "connect_inference", inference),
         (Delivery, "ack", watched_ack),
     ]
     for place, name, value in replaced:

@@ -106,7 +106,7 @@ async def test_a_publisher_has_a_limit_of_its_own_for_each_owner(tmp_path):
             await letters.put(letter)
             await asyncio.Event().wait()
 
-        async with made.bus.work(WorkQueue.DEAD, fail_dead_letter, concurrency=2):
+        async with made.bus.consume(WorkQueue.DEAD, fail_dead_letter, concurrency=2):
             taken = [await order("newsletter", "ada") for _ in range(2)]
             taken += [await order("newsletter", "bob"), await order("calendar", "ada")]
             for command in taken:
@@ -127,7 +127,7 @@ async def test_an_order_for_an_owner_that_cannot_be_one_is_dead_lettered(tmp_pat
             await letters.put(letter)
             await asyncio.Event().wait()
 
-        async with made.bus.work(WorkQueue.DEAD, fail_dead_letter, concurrency=1):
+        async with made.bus.consume(WorkQueue.DEAD, fail_dead_letter, concurrency=1):
             now = made.clock.now()
             data = GenerationRequest(prompt="a lighthouse")
             await made.bus.send(GenerateImage(id=new_image_id(now), source="x", time=now, owner="a\x00", data=data))

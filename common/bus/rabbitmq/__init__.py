@@ -1,1 +1,1 @@
-"""The bus on RabbitMQ, 3.10 to 4.x: the only place that knows of aio-pika."""
+"""The bus on RabbitMQ 3.10 to 4.x. Only this package imports aio-pika."""

@@ -1,8 +1,8 @@
-"""The port on RabbitMQ, put together: what is published, worked, listened to and read, each on its link.
+"""The bus on RabbitMQ, composed of three connections.
 
-publish link ── Publisher          two connections, for under a broker's alarm one that publishes is stopped
-consume link ── Worker, Listener, Letters
-read link    ── EventLog           opened by the first reader
+publish connection ── Publisher     separate, because in an alarm the broker blocks a connection that publishes
+consume connection ── RabbitConsumer, Subscriber, DeadLetterQueue
+read connection    ── EventLog      opened by the first reader
 """
 
 from __future__ import annotations
@@ -16,24 +16,24 @@ from typing import Any
 
 from yarl import URL
 
-from common.bus.handling import body_of, tick_of
+from common.bus.handling import encode_body, timer_tick
 from common.bus.port import Consumer, DeadLetter, Handler, Logged, Reject, Retry, Start, WorkQueue
-from common.bus.rabbitmq.codec import Delivery, again, amqp, dead_headers, letter_of
-from common.bus.rabbitmq.connection import Link
-from common.bus.rabbitmq.consumer import Job, Worker
-from common.bus.rabbitmq.dead_letters import Letters
-from common.bus.rabbitmq.deadlines import deadline, set_within
+from common.bus.rabbitmq.codec import Delivery, amqp_copy, amqp_message, dead_letter_headers, parse_dead_letter
+from common.bus.rabbitmq.connection import BrokerConnection
+from common.bus.rabbitmq.consumer import HandlerTask, RabbitConsumer
+from common.bus.rabbitmq.dead_letters import DeadLetterQueue
+from common.bus.rabbitmq.deadlines import deadline, wait_for_event
 from common.bus.rabbitmq.event_log import EventLog
 from common.bus.rabbitmq.publisher import Publisher, QueueFull
-from common.bus.rabbitmq.subscriber import Listener
-from common.bus.rabbitmq.tasks import Begin, running
+from common.bus.rabbitmq.subscriber import Subscriber
+from common.bus.rabbitmq.tasks import StartTask, task_scope
 from common.bus.rabbitmq.topology import (
     DEAD,
     EVENTS,
     ROUTES,
     Topology,
     declare_queue,
-    listener_queue,
+    subscriber_queue,
     wait_queue,
 )
 from common.domain.errors import Misconfigured
@@ -44,13 +44,21 @@ log = logging.getLogger(__name__)
 
 
 class RabbitBus:
-    """Made by `RabbitBus.open`."""
+    """Use `RabbitBus.open` to create one."""
 
     def __init__(
-        self, url: str, *, name: str, clock: Clock, topology: Topology, timeout_s: float, heartbeat: int, start: Begin
+        self,
+        url: str,
+        *,
+        name: str,
+        clock: Clock,
+        topology: Topology,
+        timeout_s: float,
+        heartbeat: int,
+        start_task: StartTask,
     ) -> None:
-        def link(purpose: str, *, ends_when_misconfigured: bool = True) -> Link:
-            return Link(
+        def connection(purpose: str, *, ends_when_misconfigured: bool = True) -> BrokerConnection:
+            return BrokerConnection(
                 url,
                 name=f"{name} {purpose}",
                 heartbeat=heartbeat,
@@ -63,15 +71,15 @@ class RabbitBus:
         self._clock = clock
         self._topology = topology
         self._timeout_s = timeout_s
-        self._start = start
-        self._publish_link, self._consume_link = link("publish"), link("consume")
-        self._read_link = link("read", ends_when_misconfigured=False)  # by then the others were up
-        self._publisher = Publisher(self._publish_link)
-        self._letters = Letters(self._consume_link, self._publisher)
-        self._log = EventLog(self._read_link)
+        self._start_task = start_task
+        self._publish_connection, self._consume_connection = connection("publish"), connection("consume")
+        self._read_connection = connection("read", ends_when_misconfigured=False)  # the others were up before
+        self._publisher = Publisher(self._publish_connection)
+        self._dead_letter_queue = DeadLetterQueue(self._consume_connection, self._publisher)
+        self._log = EventLog(self._read_connection)
         self._is_reading = False
-        self._jobs: dict[WorkQueue, dict[str, Job]] = {queue: {} for queue in WorkQueue}
-        self._takers: list[Worker | Listener] = []
+        self._handler_tasks: dict[WorkQueue, dict[str, HandlerTask]] = {queue: {} for queue in WorkQueue}
+        self._consumers: list[RabbitConsumer | Subscriber] = []
 
     @classmethod
     @asynccontextmanager
@@ -88,18 +96,18 @@ class RabbitBus:
         log_bytes: int = 500_000_000,
         log_segment: int = 20_000_000,
     ) -> AsyncIterator[RabbitBus]:
-        """Connect, and stay connected until the end of the block.
+        """Connect, and reconnect until the end of the block.
 
-        Returns when the first attempt is over, one way or the other: a broker that cannot be reached yet is tried
-        again for as long as it takes, and `unready_reason` says so.
+        Yields after the first attempt, successful or not. An unreachable broker is retried without a limit, and
+        `unready_reason` reports it.
 
         Raises:
-            Misconfigured: credentials, virtual host, or a queue's arguments are not what they have to be. Where the
-                broker is only reached later, the block is cancelled and ends with this.
+            Misconfigured: the credentials, the virtual host or the arguments of a queue are wrong. If the broker is
+                reached only later, the block is cancelled and raises this.
         """
         _check(url)
         topology = Topology(tuple(retry_delays), log_age_s, log_bytes, log_segment)
-        async with running() as start:
+        async with task_scope() as start_task:
             bus = cls(
                 url,
                 name=name,
@@ -107,149 +115,149 @@ class RabbitBus:
                 topology=topology,
                 timeout_s=timeout_s,
                 heartbeat=heartbeat,
-                start=start,
+                start_task=start_task,
             )
-            await bus._connect()
+            await bus._wait_for_first_attempt()
             yield bus
 
-    async def _connect(self) -> None:
-        links = (self._publish_link, self._consume_link)
-        for link in links:
-            self._start(link.keep())
-        self._start(self._publisher.keep())
-        for link in links:
-            await link.tried.wait()
-        if not self._publish_link.unready_reason:
-            await set_within(self._publisher.ready, self._timeout_s)
+    async def _wait_for_first_attempt(self) -> None:
+        connections = (self._publish_connection, self._consume_connection)
+        for connection in connections:
+            self._start_task(connection.run())
+        self._start_task(self._publisher.run())
+        for connection in connections:
+            await connection.attempted.wait()
+        if not self._publish_connection.unready_reason:
+            await wait_for_event(self._publisher.ready, self._timeout_s)
 
     @property
     def unready_reason(self) -> str:
         reading = self._log.unready_reason if self._is_reading else ""
         parts = (
             self._publisher.unready_reason,
-            self._consume_link.unready_reason,
+            self._consume_connection.unready_reason,
             reading,
-            *(each.unready_reason for each in self._takers),
+            *(consumer.unready_reason for consumer in self._consumers),
         )
         return next(filter(None, parts), "")
 
     # -- publishing
 
     async def send(self, command: Command, *, delay_s: float = 0) -> None:
-        """A delay is that of the shortest retry queue that is not too short, else of the longest."""
+        """The delay is that of the shortest retry queue of at least `delay_s`, else of the longest."""
         route = ROUTES[WorkQueue(command.type)]
         exchange = self._topology.retry_exchange(delay_s) if delay_s > 0 else route.exchange
-        await self._publisher.publish(exchange, route.key, amqp(command, body_of(command)))
+        await self._publisher.publish(exchange, route.key, amqp_message(command, encode_body(command)))
 
     async def publish(self, event: Event) -> None:
-        await self._publisher.publish(EVENTS, event.type, amqp(event, body_of(event)))
+        await self._publisher.publish(EVENTS, event.type, amqp_message(event, encode_body(event)))
 
     async def tick(self, tick: Tick) -> None:
         route = ROUTES[WorkQueue(tick.type)]
-        await self._publisher.publish(route.exchange, route.key, amqp(tick, body_of(tick)))
+        await self._publisher.publish(route.exchange, route.key, amqp_message(tick, encode_body(tick)))
 
     async def arm(self, timer: str, *, interval_s: float) -> bool:
-        token = tick_of(WorkQueue(timer), source=self._name, now=self._clock.now())
+        token = timer_tick(WorkQueue(timer), source=self._name, now=self._clock.now())
         queue = wait_queue(WorkQueue(timer), interval_s)
-        async with self._publish_link.session() as session, deadline(self._timeout_s):
+        async with self._publish_connection.session() as session, deadline(self._timeout_s):
             await declare_queue(session.channel, queue)
         try:
-            await self._publisher.publish("", queue.name, amqp(token, body_of(token)))
+            await self._publisher.publish("", queue.name, amqp_message(token, encode_body(token)))
         except QueueFull:
             return False
         return True
 
-    async def _forward(self, queue: WorkQueue, delivery: Delivery, outcome: Retry | Reject, failures: int) -> None:
+    async def _republish(self, queue: WorkQueue, delivery: Delivery, outcome: Retry | Reject, failures: int) -> None:
         key = ROUTES[queue].key
         match outcome:
             case Retry(after_s):
                 headers: dict[str, Any] = {"failures": failures} if failures else {}
                 if queue is WorkQueue.DEAD:
-                    letter = letter_of(delivery)
-                    headers |= dead_headers(letter.reason, letter.queue, letter.died_at)
-                await self._publisher.publish(self._topology.retry_exchange(after_s), key, again(delivery, headers))
+                    letter = parse_dead_letter(delivery)
+                    headers |= dead_letter_headers(letter.reason, letter.queue, letter.died_at)
+                await self._publisher.publish(self._topology.retry_exchange(after_s), key, amqp_copy(delivery, headers))
             case Reject(reason) if queue is WorkQueue.DEAD:
-                log.warning("a dead letter cannot be handled either and is only kept: %s", reason)
+                log.warning("a dead letter could not be handled and is only kept: %s", reason)
             case Reject(reason):
-                log.warning("a message of %s is dead: %s", queue, reason)
-                headers = dead_headers(reason, queue.value, self._clock.now())
-                await self._publisher.publish(DEAD, key, again(delivery, headers))
+                log.warning("a message of %s becomes a dead letter: %s", queue, reason)
+                headers = dead_letter_headers(reason, queue.value, self._clock.now())
+                await self._publisher.publish(DEAD, key, amqp_copy(delivery, headers))
 
     # -- consuming
 
     @asynccontextmanager
-    async def work(self, queue: WorkQueue, handler: Handler, *, concurrency: int) -> AsyncIterator[Consumer]:
-        async def forward(delivery: Delivery, outcome: Retry | Reject, failures: int) -> None:
-            await self._forward(queue, delivery, outcome, failures)
+    async def consume(self, queue: WorkQueue, handler: Handler, *, concurrency: int) -> AsyncIterator[Consumer]:
+        async def republish(delivery: Delivery, outcome: Retry | Reject, failures: int) -> None:
+            await self._republish(queue, delivery, outcome, failures)
 
-        worker = Worker(
+        consumer = RabbitConsumer(
             queue,
             handler,
             concurrency=concurrency,
-            link=self._consume_link,
-            jobs=self._jobs[queue],
-            forward=forward,
+            connection=self._consume_connection,
+            handler_tasks=self._handler_tasks[queue],
+            republish=republish,
             retry_delays=self._topology.retry_delays,
         )
-        async with self._consuming(worker):
+        async with self._consuming(consumer):
             try:
-                yield worker
+                yield consumer
             finally:
-                await worker.cancel()
-        await worker.give_back()
+                await consumer.cancel()
+        await consumer.requeue_cancelled()
 
     @asynccontextmanager
-    async def listen(self, types: frozenset[str], on_event: Callable[[Event], None]) -> AsyncIterator[None]:
-        queue = listener_queue(f"{self._name}-{secrets.token_hex(4)}", types)
-        listener = Listener(queue, on_event, link=self._consume_link)
-        async with self._consuming(listener):
+    async def subscribe(self, types: frozenset[str], on_event: Callable[[Event], None]) -> AsyncIterator[None]:
+        queue = subscriber_queue(f"{self._name}-{secrets.token_hex(4)}", types)
+        subscriber = Subscriber(queue, on_event, connection=self._consume_connection)
+        async with self._consuming(subscriber):
             yield
-        await listener.leave()
+        await subscriber.delete_queue()
 
     @asynccontextmanager
-    async def _consuming(self, taker: Worker | Listener) -> AsyncIterator[None]:
-        """Keep it consuming inside, at work from the start if the broker can be reached."""
-        task = self._start(taker.keep())
-        self._takers.append(taker)
+    async def _consuming(self, consumer: RabbitConsumer | Subscriber) -> AsyncIterator[None]:
+        """Run the consumer during the block; if the broker is reachable, it is active before the block starts."""
+        task = self._start_task(consumer.run())
+        self._consumers.append(consumer)
         try:
-            if not self._consume_link.unready_reason:
-                await set_within(taker.tried, self._timeout_s)
+            if not self._consume_connection.unready_reason:
+                await wait_for_event(consumer.attempted, self._timeout_s)
             yield
         finally:
-            self._takers.remove(taker)
+            self._consumers.remove(consumer)
             task.cancel()
             await asyncio.wait([task])
 
     def read(self, start: Start) -> AsyncGenerator[Logged]:
         if not self._is_reading:
             self._is_reading = True
-            self._start(self._read_link.keep())
+            self._start_task(self._read_connection.run())
         return self._log.read(start)
 
     async def waiting(self, queue: WorkQueue) -> int:
-        """The retry queues are shared by all work, and are counted with the images, of which they hold most."""
+        """All work queues share the retry queues; they count for GENERATE, which fills most of them."""
         names = [ROUTES[queue].queue, *(self._topology.retry_queues() if queue is WorkQueue.GENERATE else ())]
-        async with self._consume_link.session() as session, deadline(self._timeout_s):
+        async with self._consume_connection.session() as session, deadline(self._timeout_s):
             declared = [await session.raw.queue_declare(name, passive=True) for name in names]
-        return sum(each.message_count or 0 for each in declared)
+        return sum(queue_ok.message_count or 0 for queue_ok in declared)
 
     # -- dead letters
 
     async def dead_letters(self, limit: int) -> list[DeadLetter]:
-        return await self._letters.oldest(limit)
+        return await self._dead_letter_queue.oldest(limit)
 
     async def redrive(self, letter_id: str) -> bool:
-        return await self._letters.redrive(letter_id)
+        return await self._dead_letter_queue.redrive(letter_id)
 
     async def drop(self, letter_id: str) -> bool:
-        return await self._letters.drop(letter_id)
+        return await self._dead_letter_queue.drop(letter_id)
 
 
 def _check(url: str) -> None:
     try:
         parts = URL(url)
-        is_whole = bool(parts.host) and (parts.port is None or parts.port > 0)
+        is_complete = bool(parts.host) and (parts.port is None or parts.port > 0)
     except ValueError:
-        is_whole = False
-    if not is_whole:  # the URL itself is not shown: it holds a password
-        raise Misconfigured("BUS_URL: should be as amqp://user:password@host:5672/vhost", code="bad_setting")
+        is_complete = False
+    if not is_complete:  # the message omits the URL, which contains a password
+        raise Misconfigured("BUS_URL: the form is amqp://user:password@host:5672/vhost", code="bad_setting")

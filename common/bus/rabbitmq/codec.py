@@ -1,4 +1,4 @@
-"""Messages as AMQP carries them: the envelope in the body, its attributes mirrored into the properties."""
+"""Conversion between messages and AMQP: the envelope is the body, and the properties repeat its attributes."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ log = logging.getLogger(__name__)
 
 ACK_LIMIT_S: Final = 5.0
 OUR_HEADERS: Final = frozenset({"failures", "reason", "queue", "died-at"})
-_WORK_QUEUES: Final = {route.queue: queue.value for queue, route in ROUTES.items()}
+_QUEUE_NAMES: Final = {route.queue: queue.value for queue, route in ROUTES.items()}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Delivery:
-    """A message as it was delivered, and the channel that alone can settle it."""
+    """A delivered message, and its channel: only this channel can acknowledge it."""
 
     message: AbstractIncomingMessage
     channel: RawChannel
@@ -49,92 +49,92 @@ class Delivery:
         return count if isinstance(count, int) else 0
 
     @property
-    def is_void(self) -> bool:
-        """Its channel is gone: nothing can settle it, and the broker delivers it again."""
+    def is_stale(self) -> bool:
+        """Its channel is closed: it cannot be acknowledged, and the broker delivers it again."""
         return self.channel.is_closed
 
-    async def ack(self, *, and_before: bool = False) -> None:
-        """Settle it, or leave it to the redelivery where the link was lost."""
-        await self._settle("ack", self.channel.basic_ack(self._tag, multiple=and_before, wait=False))
+    async def ack(self, *, multiple: bool = False) -> None:
+        """Acknowledge it; if the connection is lost, the broker delivers it again instead."""
+        await self._settle("ack", self.channel.basic_ack(self._tag, multiple=multiple, wait=False))
 
-    async def give_back(self) -> None:
-        await self._settle("return", self.channel.basic_nack(self._tag, requeue=True, wait=False))
+    async def requeue(self) -> None:
+        await self._settle("requeue", self.channel.basic_nack(self._tag, requeue=True, wait=False))
 
     async def _settle(self, what: str, sending: Awaitable[None]) -> None:
         try:
             async with deadline(ACK_LIMIT_S):
                 await sending
         except BrokerUnavailable as error:
-            log.debug("the %s of %s is void, it will come again: %s", what, self._tag, error.reason)
+            log.debug("the %s of delivery %s failed, it will be redelivered: %s", what, self._tag, error.reason)
 
     @property
     def _tag(self) -> int:
         return self.message.delivery_tag or 0
 
 
-def amqp(message: Message, body: bytes) -> AmqpMessage:
-    """A message of ours; `body` is its encoded form."""
+def amqp_message(message: Message, body: bytes) -> AmqpMessage:
+    """Build the AMQP message for `message`; `body` is its encoded form."""
     return AmqpMessage(
         body,
         content_type=CONTENT_TYPE,
         delivery_mode=DeliveryMode.PERSISTENT,
-        message_id=_short(message.id),
-        type=_short(message.type),
-        correlation_id=_short(message.subject),
-        app_id=_short(message.source),
+        message_id=_truncated(message.id),
+        type=_truncated(message.type),
+        correlation_id=_truncated(message.subject),
+        app_id=_truncated(message.source),
         timestamp=message.time,
         headers={"traceparent": message.traceparent} if message.traceparent else {},
     )
 
 
-def again(delivery: Delivery, headers: Mapping[str, Any] | None = None) -> AmqpMessage:
-    """The same message once more, with what `headers` says of it now.
+def amqp_copy(delivery: Delivery, headers: Mapping[str, Any] | None = None) -> AmqpMessage:
+    """Copy a delivered message in order to publish it again, with `headers` added.
 
-    The broker's own `x-` headers stay behind: copied, they would mislead it.
+    The broker's own `x-` headers are not copied, because the broker would take them for its own.
     """
-    came = delivery.message
+    original = delivery.message
     kept = {
         name: value
         for name, value in delivery.headers.items()
-        # pamqp reads kinds of value that it cannot write
+        # pamqp can read some value types that it cannot write
         if not name.startswith("x-") and name not in OUR_HEADERS and isinstance(value, str | int | float)
     }
     return AmqpMessage(
         delivery.body,
-        content_type=came.content_type or CONTENT_TYPE,
+        content_type=original.content_type or CONTENT_TYPE,
         delivery_mode=DeliveryMode.PERSISTENT,
-        message_id=came.message_id or str(uuid.uuid4()),  # aiormq finds a returned message by its id
-        type=came.type,
-        correlation_id=came.correlation_id,
-        app_id=came.app_id,
-        timestamp=came.timestamp,
+        message_id=original.message_id or str(uuid.uuid4()),  # aiormq matches returned messages by id
+        type=original.type,
+        correlation_id=original.correlation_id,
+        app_id=original.app_id,
+        timestamp=original.timestamp,
         headers={**kept, **(headers or {})},
     )
 
 
-def dead_headers(reason: str, queue: str, died_at: datetime | None) -> dict[str, Any]:
+def dead_letter_headers(reason: str, queue: str, died_at: datetime | None) -> dict[str, Any]:
     return {"reason": reason[:1000], "queue": queue, "died-at": iso(died_at) if died_at else ""}
 
 
-def letter_of(delivery: Delivery) -> DeadLetter:
-    """Buried by us, with headers of our own; or by the broker, which writes `x-death`, the latest first."""
+def parse_dead_letter(delivery: Delivery) -> DeadLetter:
+    """Read the headers of a dead letter: ours if we published it, else the broker's `x-death`, latest first."""
     headers = delivery.headers
     if "reason" in headers:
         reason, queue = str(headers["reason"]), str(headers.get("queue", ""))
-        died_at = _moment(headers.get("died-at"))
+        died_at = _parse_time(headers.get("died-at"))
     else:
         death = _last_death(headers)
         reason, queue = str(death.get("reason", "unknown")), str(death.get("queue", ""))
-        died_at = _moment(death.get("time"))
-    queue = _WORK_QUEUES.get(queue, queue)
-    # both copies of a letter have the same id, and keep it however often they are read
-    told = f"{reason}\n{queue}\n{died_at}\n".encode()
-    return DeadLetter(hashlib.sha256(told + delivery.body).hexdigest()[:16], delivery.body, reason, queue, died_at)
+        died_at = _parse_time(death.get("time"))
+    queue = _QUEUE_NAMES.get(queue, queue)
+    # The id is derived from the content, so both copies of a dead letter have the same id, at each read.
+    content = f"{reason}\n{queue}\n{died_at}\n".encode()
+    return DeadLetter(hashlib.sha256(content + delivery.body).hexdigest()[:16], delivery.body, reason, queue, died_at)
 
 
-def left_its_wait(delivery: Delivery) -> datetime | None:
-    """When the broker last took it out of a queue where it waited: by the broker's clock, in whole seconds."""
-    return _moment(_last_death(delivery.headers).get("time"))
+def expired_at(delivery: Delivery) -> datetime | None:
+    """When the message last expired from a queue, by the broker's clock, in whole seconds."""
+    return _parse_time(_last_death(delivery.headers).get("time"))
 
 
 def _last_death(headers: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -142,7 +142,7 @@ def _last_death(headers: Mapping[str, Any]) -> Mapping[str, Any]:
     return deaths[0] if isinstance(deaths, list) and deaths and isinstance(deaths[0], dict) else {}
 
 
-def _moment(value: Any) -> datetime | None:
+def _parse_time(value: Any) -> datetime | None:
     if isinstance(value, datetime):
         return value if value.tzinfo else value.replace(tzinfo=UTC)
     try:
@@ -151,6 +151,6 @@ def _moment(value: Any) -> datetime | None:
         return None
 
 
-def _short(text: str) -> str:
-    """AMQP's short strings hold 255 bytes (0-9-1, 4.2.5.3); the whole is in the body."""
+def _truncated(text: str) -> str:
+    """AMQP short strings hold 255 bytes (0-9-1, 4.2.5.3); the body contains the full text."""
     return text.encode()[:255].decode(errors="ignore")

@@ -1,6 +1,6 @@
-"""A connection to the broker that is kept up, and channels on it for as long as they live.
+"""A connection to the broker that reconnects by itself.
 
-    connect ──▶ prepare ──▶ up ──▶ lost ──▶ a little later, again
+    connect ──▶ prepare ──▶ up ──▶ lost ──▶ connect again after a pause
 
 Why not aio-pika's robust connections: docs/decisions/0005-own-reconnect-loop.md.
 """
@@ -21,23 +21,23 @@ from aiormq.abc import AbstractChannel as RawChannel
 from aiormq.connection import DEFAULT_PORTS
 from yarl import URL
 
-from common.bus.rabbitmq.deadlines import BrokerUnavailable, closed, deadline, reason_of, text_of
+from common.bus.rabbitmq.deadlines import BrokerUnavailable, close_quietly, deadline, describe_error, error_reason
 from common.domain.errors import Misconfigured
 
 log = logging.getLogger(__name__)
 
-FIRST_PAUSE_S: Final = 0.1  # a queue that was deleted is consumed again within a second
+FIRST_PAUSE_S: Final = 0.1  # a deleted queue is declared and consumed again within a second
 LONGEST_PAUSE_S: Final = 3.0  # a broker that restarts takes 6 s and more
-# Where a quorum queue is deleted and made anew at once, its consumers are never told, and get nothing any more; the
-# broker needs 40 ms to tell them (3.10.8, idle).
+# If a quorum queue is deleted and declared again at once, its consumers get no cancel notification and no messages any
+# more. The broker needs 40 ms to notify them (3.10.8, idle).
 REPAIR_PAUSE_S: Final = 0.25
-REMIND_EVERY: Final = 20  # attempts that fail alike: a line a minute
-# Methods of aiormq 7.2.4 that log as an error, at each attempt and each close, what the link tells once it has ended.
-_TOLD_BY_LINK: Final = frozenset({"connect", "__handle_close"})
+LOG_EVERY: Final = 20  # attempts that fail for the same reason: one log line a minute
+# Methods of aiormq 7.2.4 that log an ERROR at each attempt and each close. This module logs the same once.
+_LOGGED_HERE: Final = frozenset({"connect", "__handle_close"})
 
 
 class Session:
-    """A channel while it lives: `lost` once the link, the channel or a consumer on it is gone, whoever ended it."""
+    """A channel until it is lost: `lost` is set when the connection, the channel or a consumer on it has ended."""
 
     def __init__(self, channel: AbstractChannel, raw: RawChannel) -> None:
         self.channel = channel
@@ -55,13 +55,14 @@ class Session:
             self.on_lost()
 
 
-Working = Callable[[], None]
-Use = Callable[[Session, Working], Awaitable[None]]
-Failed = Callable[[BrokerUnavailable | Misconfigured, int], None]  # with how many attempts have failed before
+ResetBackoff = Callable[[], None]
+UseSession = Callable[[Session, ResetBackoff], Awaitable[None]]
+# Called with the error and the number of failed attempts before it.
+OnFailure = Callable[[BrokerUnavailable | Misconfigured, int], None]
 
 
-class Link:
-    """`prepare` runs on each new connection before it is used; `name` is what the broker's operator sees."""
+class BrokerConnection:
+    """`prepare` runs on each new connection before it is used; the broker's management tools show `name`."""
 
     def __init__(
         self,
@@ -74,7 +75,7 @@ class Link:
         ends_when_misconfigured: bool = True,
     ) -> None:
         self.unready_reason = "not connected yet"
-        self.tried = asyncio.Event()  # the first attempt is over, one way or the other
+        self.attempted = asyncio.Event()  # the first attempt has ended, successfully or not
         self.timeout_s = timeout_s
         self._url = URL(url).update_query(heartbeat=heartbeat)
         self._name = name
@@ -82,24 +83,31 @@ class Link:
         self._connection: AbstractConnection | None = None
         self._up = asyncio.Event()
         self._ends_when_misconfigured = ends_when_misconfigured
-        self.preparations = 0  # begun so far
+        self._prepare_count = 0  # calls of `prepare` so far
         self._repairing = asyncio.Lock()
 
-    async def keep(self) -> None:
+    async def run(self) -> None:
         """Keep the connection up until cancelled.
 
         Raises:
-            Misconfigured: it has never been up, and an operator has to act. Once it was up, it is tried again.
+            Misconfigured: the configuration is wrong and no connection has been up yet; later it is retried instead.
         """
-        logging.getLogger("aiormq.connection").addFilter(_is_told_by_library)
-        await _keep_trying(self._live, self._failed)
+        logging.getLogger("aiormq.connection").addFilter(_is_left_to_aiormq)
+        await _retry_forever(self._connect_once, self._on_failure)
 
-    async def up(self) -> None:
-        """Wait for the connection, however long."""
+    async def wait_until_up(self, *, last_prepared: int) -> int:
+        """Wait for a connection that is prepared, without a time limit; return the value for the next call.
+
+        The first call passes 0. A caller that has lost only its channel finds the same connection again: then
+        something declared may be missing, and `prepare` runs again. Raises BrokerUnavailable, Misconfigured.
+        """
         await self._up.wait()
+        if self._prepare_count == last_prepared:
+            await self.repair()
+        return self._prepare_count
 
-    async def connection(self) -> AbstractConnection:
-        """The connection, once it is up. Raises Down if that takes too long."""
+    async def _wait_for_connection(self) -> AbstractConnection:
+        """The connection, as soon as it is up. Raises BrokerUnavailable after `timeout_s`."""
         try:
             async with asyncio.timeout(self.timeout_s):
                 while self._connection is None:
@@ -110,44 +118,41 @@ class Link:
 
     @asynccontextmanager
     async def session(self, *, confirms: bool = False) -> AsyncIterator[Session]:
-        """A channel of one's own. Raises Down."""
-        connection = await self.connection()
+        """Open a channel for one caller. Raises BrokerUnavailable."""
+        connection = await self._wait_for_connection()
         async with deadline(self.timeout_s):
             channel = await connection.channel(publisher_confirms=confirms, on_return_raises=confirms)
             session = Session(channel, await channel.get_underlay_channel())
         try:
             yield session
         finally:
-            await closed(channel.close())
+            await close_quietly(channel.close())
 
     async def repair(self) -> None:
-        """Prepare again: something that was declared is missing. Raises Down, Misconfigured."""
-        asked = self.preparations
+        """Run `prepare` again, because something declared is missing. Raises BrokerUnavailable, Misconfigured."""
+        count = self._prepare_count
         async with self._repairing:
-            if self.preparations != asked:
-                return  # one has begun since, and is over
+            if self._prepare_count != count:
+                return  # another call has prepared meanwhile
             await asyncio.sleep(REPAIR_PAUSE_S)
-            connection = await self.connection()
-            if self.preparations == asked:  # else it is another connection by now
-                await self._prepared(connection)
+            connection = await self._wait_for_connection()
+            if self._prepare_count == count:  # otherwise this is a new connection, already prepared
+                await self._run_prepare(connection)
 
-    async def keep_session(self, use: Use, failed: Failed, *, confirms: bool = False) -> None:
-        """Have `use` work on a channel, and on another whenever it ends or fails, until cancelled."""
-        seen = 0
+    async def run_sessions(self, use_session: UseSession, on_failure: OnFailure, *, confirms: bool = False) -> None:
+        """Call `use_session` with a channel, and with a new one whenever it ends or fails, until cancelled."""
+        last_prepared = 0
 
-        async def live(working: Working) -> None:
-            nonlocal seen
-            await self.up()
-            if self.preparations == seen:  # the channel was lost, not the link: what it needs may be missing
-                await self.repair()
-            seen = self.preparations
+        async def attempt(reset_backoff: ResetBackoff) -> None:
+            nonlocal last_prepared
+            last_prepared = await self.wait_until_up(last_prepared=last_prepared)
             async with self.session(confirms=confirms) as session:
-                await use(session, working)
+                await use_session(session, reset_backoff)
 
-        await _keep_trying(live, failed)
+        await _retry_forever(attempt, on_failure)
 
     async def is_blocked(self) -> bool:
-        """Whether the broker has told this connection to stop publishing: its disk or memory is full."""
+        """Whether the broker blocks this connection from publishing because its disk or memory is full."""
         connection = self._connection
         if connection is None or connection.transport is None:
             return False
@@ -158,88 +163,89 @@ class Link:
             return True
         return False
 
-    async def _live(self, working: Working) -> None:
-        connection = await self._connected()
+    async def _connect_once(self, reset_backoff: ResetBackoff) -> None:
+        connection = await self._connect()
         lost: asyncio.Queue[BaseException | None] = asyncio.Queue()
         connection.close_callbacks.add(lambda _, error: lost.put_nowait(error))
         try:
-            await self._prepared(connection)
+            await self._run_prepare(connection)
             self._connection, self.unready_reason = connection, ""
             self._ends_when_misconfigured = False
             self._up.set()
-            self.tried.set()
-            working()
+            self.attempted.set()
+            reset_backoff()
             log.info("%s: connected", self._name)
             error = await lost.get()
-            raise BrokerUnavailable("the connection was lost" + (f": {text_of(error)}" if error else ""))
+            raise BrokerUnavailable("the connection was lost" + (f": {describe_error(error)}" if error else ""))
         finally:
             self._up.clear()
             self._connection = None
-            await closed(connection.close())
+            await close_quietly(connection.close())
 
-    async def _connected(self) -> AbstractConnection:
-        place = f"{self._url.host}:{self._url.port or DEFAULT_PORTS[self._url.scheme]}"
-        async with deadline(self.timeout_s, doing=f"connecting to {place}"):
+    async def _connect(self) -> AbstractConnection:
+        address = f"{self._url.host}:{self._url.port or DEFAULT_PORTS[self._url.scheme]}"
+        async with deadline(self.timeout_s, doing=f"connecting to {address}"):
             try:
                 return await aio_pika.connect(
                     self._url, client_properties={"connection_name": self._name}, connection_class=_Connection
                 )
             except ProbableAuthenticationError as error:
-                detail = f"BUS_URL: the broker at {place} refuses the user {self._url.user!r} or its password"
+                detail = f"BUS_URL: the broker at {address} refuses the user {self._url.user!r} or its password"
                 raise Misconfigured(detail, code="bad_broker") from error
             except InvalidFrameError as error:
-                # aiormq 7.2.4 keeps the reason to itself: the broker answered Connection.Open with Connection.Close
+                # aiormq 7.2.4 hides the reason: the broker answered Connection.Open with Connection.Close
                 vhost = self._url.path.removeprefix("/") or "/"
-                detail = f"BUS_URL: the broker at {place} has no virtual host {vhost!r} for the user {self._url.user!r}"
+                user = self._url.user
+                detail = f"BUS_URL: the broker at {address} has no virtual host {vhost!r} for the user {user!r}"
                 raise Misconfigured(detail, code="bad_broker") from error
 
-    async def _prepared(self, connection: AbstractConnection) -> None:
-        self.preparations += 1
-        async with deadline(2 * self.timeout_s):  # some forty questions, and queues to make on the first time
+    async def _run_prepare(self, connection: AbstractConnection) -> None:
+        self._prepare_count += 1
+        async with deadline(2 * self.timeout_s):  # about forty requests, and the first time the queues are created
             await self._prepare(connection)
 
-    def _failed(self, error: BrokerUnavailable | Misconfigured, attempt: int) -> None:
+    def _on_failure(self, error: BrokerUnavailable | Misconfigured, attempt: int) -> None:
         if isinstance(error, Misconfigured) and self._ends_when_misconfigured:
             raise error
-        reason = reason_of(error)
+        reason = error_reason(error)
         changed, self.unready_reason = reason != self.unready_reason, reason
-        self.tried.set()
-        if changed or attempt % REMIND_EVERY == 0:
+        self.attempted.set()
+        if changed or attempt % LOG_EVERY == 0:
             level = logging.ERROR if isinstance(error, Misconfigured) else logging.WARNING
-            log.log(level, "%s: %s; trying again", self._name, reason)
+            log.log(level, "%s: %s; retrying", self._name, reason)
 
 
 class _Connection(aio_pika.Connection):
-    """Closed also where it never came up: its finalizer would do so, in a task that nobody owns (aio-pika 10.2.1)."""
+    """Closes itself if connecting fails: otherwise its finalizer does, in a task without an owner (aio-pika 10.2.1)."""
 
-    async def connect(self, timeout: float | None = None) -> None:  # noqa: ASYNC109 - the library's own
+    async def connect(self, timeout: float | None = None) -> None:  # noqa: ASYNC109 - the signature of aio-pika
         try:
             await super().connect(timeout)
         except BaseException:
-            await closed(self.close())
+            await close_quietly(self.close())
             raise
 
 
-def _is_told_by_library(record: logging.LogRecord) -> bool:
-    return record.funcName not in _TOLD_BY_LINK
+def _is_left_to_aiormq(record: logging.LogRecord) -> bool:
+    return record.funcName not in _LOGGED_HERE
 
 
-async def _keep_trying(live: Callable[[Working], Awaitable[None]], failed: Failed) -> None:
-    """Call `live` again whenever it ends, until cancelled; the pauses grow until it says that it works."""
+async def _retry_forever(attempt: Callable[[ResetBackoff], Awaitable[None]], on_failure: OnFailure) -> None:
+    """Call `attempt` again whenever it ends, until cancelled; the pauses grow until it calls `reset_backoff`."""
     failures = 0
 
-    def working() -> None:
+    def reset_backoff() -> None:
         nonlocal failures
         failures = 0
 
     while True:
         try:
-            await live(working)
+            await attempt(reset_backoff)
         except (BrokerUnavailable, Misconfigured) as error:
-            failed(error, failures)
-        except Exception as error:  # the top of a unit of work: the process would live on without its link
-            log.exception("an error that was not foreseen; trying again")
-            failed(BrokerUnavailable(text_of(error)), failures)
+            on_failure(error, failures)
+        except Exception as error:  # otherwise the process would continue without a connection
+            log.exception("unexpected error; retrying")
+            on_failure(BrokerUnavailable(describe_error(error)), failures)
         pause_s = min(FIRST_PAUSE_S * 2**failures, LONGEST_PAUSE_S)
         failures += 1
-        await asyncio.sleep(pause_s * random.uniform(0.75, 1))  # not all processes at the same moment
+        await asyncio.sleep(pause_s * random.uniform(0.75, 1))  # jitter: not all processes at once

@@ -1,9 +1,10 @@
-"""A worker on a work queue: a channel that is reopened, and the jobs that outlive it.
+"""A consumer of a work queue, whose handlers keep running while its channel is reopened.
 
-    broker ──▶ take ──▶ job (a task of its own) ──▶ handler ──▶ settle: retry or dead-letter, confirmed, then ack
+    broker ──▶ callback ──▶ handler task ──▶ handler ──▶ settle: publish a retry or dead letter, confirmed, then ack
 
-The callback that the library runs only hands over: it is cancelled when the link drops, a job is not. When the link
-is back the broker delivers again what was not acked, and the delivery joins the job that is still at work.
+The library's callback only starts a handler task, because the callback is cancelled when the connection is lost and the
+handler must not be. After a reconnect the broker redelivers each message without an ack, and the new delivery is
+attached to the handler task that still runs.
 """
 
 from __future__ import annotations
@@ -19,38 +20,38 @@ from typing import Final
 
 from aio_pika.abc import AbstractIncomingMessage
 
-from common.bus.handling import handle, key_of, order_in
+from common.bus.handling import deduplication_key, parse_work_message, run_handler
 from common.bus.port import DeadLetter, Done, Handler, Outcome, Reject, Retry, WorkQueue
-from common.bus.rabbitmq.codec import Delivery, left_its_wait, letter_of
-from common.bus.rabbitmq.connection import Link, Session, Working
-from common.bus.rabbitmq.deadlines import BrokerUnavailable, deadline, reason_of, text_of
+from common.bus.rabbitmq.codec import Delivery, expired_at, parse_dead_letter
+from common.bus.rabbitmq.connection import BrokerConnection, ResetBackoff, Session
+from common.bus.rabbitmq.deadlines import BrokerUnavailable, deadline, describe_error, error_reason
 from common.bus.rabbitmq.topology import ROUTES
 from common.domain.errors import Invalid, Misconfigured, Unavailable
 from common.messages import Command, Tick
 
 log = logging.getLogger(__name__)
 
-SETTLE_AGAIN_S: Final = 1.0  # between two tries to publish a retry or a dead letter
+SETTLE_RETRY_S: Final = 1.0  # between two attempts to publish a retry or a dead letter
 
 
 @dataclass(slots=True, eq=False)
-class Job:
-    """One handler at work, and every delivery that its outcome settles; the first one is republished if need be."""
+class HandlerTask:
+    """A running handler and all deliveries that its outcome settles; the first one is published again on a retry."""
 
     key: str
     message: Command | Tick | DeadLetter | Invalid
     deliveries: list[Delivery]
-    # the callback's: a trace that runs through it goes on in the job
+    # copied from the callback, so that a trace continues in the task
     context: contextvars.Context
     task: asyncio.Task[None] | None = None
 
 
-# How a message goes on: (delivery, outcome, failures) -> published, or Unavailable
-Forward = Callable[[Delivery, Retry | Reject, int], Awaitable[None]]
+# Publishes a retry or a dead letter: (delivery, outcome, failures). Raises Unavailable.
+Republish = Callable[[Delivery, Retry | Reject, int], Awaitable[None]]
 
 
-class Worker:
-    """`jobs` are those of all workers of this queue in the process, by key."""
+class RabbitConsumer:
+    """`handler_tasks` is shared by all consumers of this queue in the process, by deduplication key."""
 
     def __init__(
         self,
@@ -58,198 +59,199 @@ class Worker:
         handler: Handler,
         *,
         concurrency: int,
-        link: Link,
-        jobs: dict[str, Job],
-        forward: Forward,
+        connection: BrokerConnection,
+        handler_tasks: dict[str, HandlerTask],
+        republish: Republish,
         retry_delays: Sequence[float],
     ) -> None:
         self.unready_reason = "not consuming yet"
-        self.tried = asyncio.Event()
+        self.attempted = asyncio.Event()
         self._queue = queue
         self._handler = handler
         self._concurrency = concurrency
-        self._link = link
-        self._jobs = jobs
-        self._forward = forward
+        self._connection = connection
+        self._handler_tasks = handler_tasks
+        self._republish = republish
         self._retry_delays = retry_delays
-        self._mine: set[Job] = set()
-        self._left: list[Job] = []
-        self._pending: deque[Job] = deque()  # at most a prefetch: a link that came back brings more than is free
+        self._own_tasks: set[HandlerTask] = set()
+        self._cancelled_tasks: list[HandlerTask] = []
+        # At most one prefetch: after a reconnect more messages are redelivered than handlers may start.
+        self._pending: deque[HandlerTask] = deque()
         self._session: Session | None = None
-        self._tag: str | None = None
-        self._adjusting = asyncio.Lock()
+        self._consumer_tag: str | None = None
+        self._state_lock = asyncio.Lock()
         self._paused = False
         self._drained = False
 
     @property
-    def in_hand(self) -> int:
-        return len(self._mine)
+    def in_flight(self) -> int:
+        return len(self._own_tasks)
 
-    async def keep(self) -> None:
+    async def run(self) -> None:
         """Consume until cancelled."""
-        await self._link.keep_session(self._use, self._failed)
+        await self._connection.run_sessions(self._use_session, self._on_failure)
 
     async def pause(self) -> None:
         self._paused = True
-        await self._switch()
+        await self._update_consuming()
 
     async def resume(self) -> None:
         self._paused = False
-        await self._switch()
+        await self._update_consuming()
 
     async def drain(self, timeout_s: float) -> bool:
         self._drained = True
-        await self._switch()
-        tasks = [job.task for job in self._mine if job.task is not None]
+        await self._update_consuming()
+        tasks = [handler_task.task for handler_task in self._own_tasks if handler_task.task is not None]
         if tasks:
             await asyncio.wait(tasks, timeout=timeout_s)
-        return not self._mine
+        return not self._own_tasks
 
     async def cancel(self) -> None:
-        """Cancel what is in hand, unsettled: it goes back when the channel is closed."""
+        """Cancel the running handlers; their messages return to the queue when the channel is closed."""
         self._drained = True
-        self._left = list(self._mine)
-        tasks = [job.task for job in self._left if job.task is not None]
+        self._cancelled_tasks = list(self._own_tasks)
+        tasks = [handler_task.task for handler_task in self._cancelled_tasks if handler_task.task is not None]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def give_back(self) -> None:
-        """What joined a cancelled job by another worker's channel: that one is not closed."""
-        for delivery in [delivery for job in self._left for delivery in job.deliveries]:
-            if not delivery.is_void:
-                await delivery.give_back()
+    async def requeue_cancelled(self) -> None:
+        """Return the deliveries of cancelled handlers that came by another consumer's channel, which stays open."""
+        for delivery in [delivery for handler_task in self._cancelled_tasks for delivery in handler_task.deliveries]:
+            if not delivery.is_stale:
+                await delivery.requeue()
 
     # -- the channel
 
-    async def _use(self, session: Session, working: Working) -> None:
-        async with deadline(self._link.timeout_s):
+    async def _use_session(self, session: Session, reset_backoff: ResetBackoff) -> None:
+        async with deadline(self._connection.timeout_s):
             await session.raw.basic_qos(prefetch_count=self._concurrency)
-        self._session, self._tag = session, None
+        self._session, self._consumer_tag = session, None
         try:
-            await self._adjust()
+            await self._apply_state()
             self.unready_reason = ""
-            self.tried.set()
-            working()
+            self.attempted.set()
+            reset_backoff()
             await session.lost.wait()
         finally:
-            self._session, self._tag = None, None
+            self._session, self._consumer_tag = None, None
         self.unready_reason = "the consumer was lost"
         if session.reason is not None:
-            log.debug("%s: the channel was closed: %s", self._queue, text_of(session.reason))
+            log.debug("%s: the channel was closed: %s", self._queue, describe_error(session.reason))
 
-    def _failed(self, error: BrokerUnavailable | Misconfigured, _: int) -> None:
-        self.unready_reason = reason_of(error)
-        self.tried.set()
-        log.warning("%s cannot be consumed, trying again: %s", self._queue, self.unready_reason)
+    def _on_failure(self, error: BrokerUnavailable | Misconfigured, _: int) -> None:
+        self.unready_reason = error_reason(error)
+        self.attempted.set()
+        log.warning("%s cannot be consumed, retrying: %s", self._queue, self.unready_reason)
 
     @property
-    def _is_taking(self) -> bool:
+    def _wants_messages(self) -> bool:
         return not self._paused and not self._drained
 
-    async def _adjust(self) -> None:
-        """Consume or not, as it should be."""
-        async with self._adjusting:
+    async def _apply_state(self) -> None:
+        """Start or cancel the AMQP consumer."""
+        async with self._state_lock:
             session = self._session
             if session is None or session.lost.is_set():
                 return
-            async with deadline(self._link.timeout_s):
-                if self._is_taking and self._tag is None:
+            async with deadline(self._connection.timeout_s):
+                if self._wants_messages and self._consumer_tag is None:
                     queue = await session.channel.get_queue(ROUTES[self._queue].queue, ensure=False)
-                    self._tag = await queue.consume(partial(self._take, session))
-                elif not self._is_taking and self._tag is not None:
-                    tag, self._tag = self._tag, None
+                    self._consumer_tag = await queue.consume(partial(self._on_message, session))
+                elif not self._wants_messages and self._consumer_tag is not None:
+                    tag, self._consumer_tag = self._consumer_tag, None
                     await session.raw.basic_cancel(tag)
 
-    async def _switch(self) -> None:
+    async def _update_consuming(self) -> None:
         try:
-            await self._adjust()
-        except (
-            BrokerUnavailable
-        ) as error:  # the channel is gone, and with it the consumer: the next one will be as it should
-            log.debug("%s: the consumer could not be switched: %s", self._queue, error.reason)
-        while self._pending and not self._is_taking:
+            await self._apply_state()
+        except BrokerUnavailable as error:  # the channel is lost; the state is applied to the next one
+            log.debug("%s: cannot start or cancel the consumer: %s", self._queue, error.reason)
+        while self._pending and not self._wants_messages:
             for delivery in self._pending.popleft().deliveries:
-                await delivery.give_back()
+                await delivery.requeue()
 
-    # -- jobs
+    # -- handler tasks
 
-    async def _take(self, session: Session, incoming: AbstractIncomingMessage) -> None:
+    async def _on_message(self, session: Session, incoming: AbstractIncomingMessage) -> None:
         delivery = Delivery(incoming, session.raw)
-        message = self._parsed(delivery)
-        key = f"poison {id(delivery)}" if isinstance(message, Invalid) else key_of(message)
-        running = self._jobs.get(key)
-        if running is not None:
-            await self._join(running, delivery)
+        message = self._parse(delivery)
+        key = f"poison {id(delivery)}" if isinstance(message, Invalid) else deduplication_key(message)
+        existing = self._handler_tasks.get(key)
+        if existing is not None:
+            await self._attach(existing, delivery)
             return
-        self._pending.append(Job(key, message, [delivery], contextvars.copy_context()))
-        self._start()
+        self._pending.append(HandlerTask(key, message, [delivery], contextvars.copy_context()))
+        self._start_pending()
 
-    async def _join(self, job: Job, delivery: Delivery) -> None:
-        log.debug("%s %s is still in hand", self._queue, job.key)
-        if all(other.is_void for other in job.deliveries):
-            job.deliveries.append(delivery)
-        else:  # the other brings the order back should this process die; both would take two of the prefetch
+    async def _attach(self, handler_task: HandlerTask, delivery: Delivery) -> None:
+        log.debug("%s %s is still in progress", self._queue, handler_task.key)
+        if all(other.is_stale for other in handler_task.deliveries):
+            handler_task.deliveries.append(delivery)
+        else:  # one unacknowledged delivery is enough if this process dies; two would use two of the prefetch
             await delivery.ack()
 
-    def _parsed(self, delivery: Delivery) -> Command | Tick | DeadLetter | Invalid:
+    def _parse(self, delivery: Delivery) -> Command | Tick | DeadLetter | Invalid:
         try:
             if self._queue is WorkQueue.DEAD:
-                return letter_of(delivery)
-            message = order_in(self._queue, delivery.body)
+                return parse_dead_letter(delivery)
+            message = parse_work_message(self._queue, delivery.body)
         except Invalid as error:
             return error
-        fired_at = left_its_wait(delivery) if isinstance(message, Tick) and message.token else None
+        fired_at = expired_at(delivery) if isinstance(message, Tick) and message.token else None
         return message.model_copy(update={"time": fired_at}) if fired_at else message
 
-    def _start(self) -> None:
-        while self._is_taking and self._pending and len(self._mine) < self._concurrency:
-            job = self._pending.popleft()
-            if job.deliveries[0].is_void:
-                continue  # it comes again
-            running = self._jobs.get(job.key)
-            if running is not None:
-                running.deliveries += job.deliveries
+    def _start_pending(self) -> None:
+        while self._wants_messages and self._pending and len(self._own_tasks) < self._concurrency:
+            handler_task = self._pending.popleft()
+            if handler_task.deliveries[0].is_stale:
+                continue  # it will be redelivered
+            existing = self._handler_tasks.get(handler_task.key)
+            if existing is not None:
+                existing.deliveries += handler_task.deliveries
                 continue
-            self._jobs[job.key] = job
-            self._mine.add(job)
-            job.task = asyncio.create_task(self._run(job), context=job.context)
-            job.task.add_done_callback(partial(self._ended, job))
+            self._handler_tasks[handler_task.key] = handler_task
+            self._own_tasks.add(handler_task)
+            handler_task.task = asyncio.create_task(self._run(handler_task), context=handler_task.context)
+            handler_task.task.add_done_callback(partial(self._on_task_done, handler_task))
 
-    async def _run(self, job: Job) -> None:
+    async def _run(self, handler_task: HandlerTask) -> None:
         try:
-            outcome, failures = await self._outcome(job)
-            await self._settle(job, outcome, failures)
-        except Exception:  # the top of a unit of work
-            log.exception("%s %s could not be settled and goes back", self._queue, job.key)
-            await asyncio.sleep(SETTLE_AGAIN_S)
-            self._jobs.pop(job.key, None)
-            for delivery in job.deliveries:
-                await delivery.give_back()
+            outcome, failures = await self._run_handler(handler_task)
+            await self._settle(handler_task, outcome, failures)
+        except Exception:
+            log.exception("%s %s could not be settled and is requeued", self._queue, handler_task.key)
+            await asyncio.sleep(SETTLE_RETRY_S)
+            self._handler_tasks.pop(handler_task.key, None)
+            for delivery in handler_task.deliveries:
+                await delivery.requeue()
 
-    async def _outcome(self, job: Job) -> tuple[Outcome, int]:
-        if isinstance(job.message, Invalid):
-            return Reject(job.message.detail), 0
-        failures = job.deliveries[0].failures
-        return await handle(self._handler, job.message, failures=failures, retry_delays=self._retry_delays)
+    async def _run_handler(self, handler_task: HandlerTask) -> tuple[Outcome, int]:
+        if isinstance(handler_task.message, Invalid):
+            return Reject(handler_task.message.detail), 0
+        failures = handler_task.deliveries[0].failures
+        return await run_handler(
+            self._handler, handler_task.message, failures=failures, retry_delays=self._retry_delays
+        )
 
-    async def _settle(self, job: Job, outcome: Outcome, failures: int) -> None:
-        """Published again before it is acked: a crash in between repeats it, and loses nothing."""
+    async def _settle(self, handler_task: HandlerTask, outcome: Outcome, failures: int) -> None:
+        """Publish the retry or dead letter, then acknowledge: a crash between the two repeats the message."""
         while not isinstance(outcome, Done):
             try:
-                await self._forward(job.deliveries[0], outcome, failures)
+                await self._republish(handler_task.deliveries[0], outcome, failures)
                 break
             except Unavailable as error:
-                if all(delivery.is_void for delivery in job.deliveries):
-                    return  # it comes again, and is handled again
-                log.warning("%s %s stays in hand: %s", self._queue, job.key, error.detail)
-                await asyncio.sleep(SETTLE_AGAIN_S)
-        self._jobs.pop(job.key, None)  # first: what comes from now on is not settled by this
-        for delivery in job.deliveries:
+                if all(delivery.is_stale for delivery in handler_task.deliveries):
+                    return  # it will be redelivered and handled again
+                log.warning("%s %s stays unacknowledged: %s", self._queue, handler_task.key, error.detail)
+                await asyncio.sleep(SETTLE_RETRY_S)
+        self._handler_tasks.pop(handler_task.key, None)  # before the acks: a later delivery needs a handler of its own
+        for delivery in handler_task.deliveries:
             await delivery.ack()
 
-    def _ended(self, job: Job, _: asyncio.Task[None]) -> None:
-        if self._jobs.get(job.key) is job:
-            del self._jobs[job.key]
-        self._mine.discard(job)
-        self._start()
+    def _on_task_done(self, handler_task: HandlerTask, _: asyncio.Task[None]) -> None:
+        if self._handler_tasks.get(handler_task.key) is handler_task:
+            del self._handler_tasks[handler_task.key]
+        self._own_tasks.discard(handler_task)
+        self._start_pending()

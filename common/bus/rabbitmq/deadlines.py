@@ -1,4 +1,4 @@
-"""Asking the broker: each answer in time, and every error of the library as one of ours."""
+"""Deadlines for requests to the broker; errors of the library become errors of this code base."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CLOSE_LIMIT_S: Final = 2.5  # aiormq waits 2 s for the broker's answer
 
 
 class BrokerUnavailable(Unavailable):
-    """The broker does not do what it was asked; `reason` says why, without saying that it is the bus."""
+    """The broker cannot do what was requested; `reason` says why, without the prefix for the bus."""
 
     def __init__(self, reason: str) -> None:
         super().__init__("bus", reason)
@@ -28,9 +28,10 @@ class BrokerUnavailable(Unavailable):
 
 @asynccontextmanager
 async def deadline(timeout_s: float, *, doing: str = "") -> AsyncIterator[None]:
-    """Whatever is asked of the broker inside is answered in time, or ends in `BrokerUnavailable`.
+    """Raise `BrokerUnavailable` if the block takes longer than `timeout_s` or fails with an error of the library.
 
-    aiormq raises a CancelledError where a link dies: one that is not meant for this task is `BrokerUnavailable` too.
+    aiormq raises a CancelledError when a connection is lost. If nobody cancelled this task, it becomes
+    `BrokerUnavailable` too.
     """
     before = cancel_requests()
     prefix = f"{doing}: " if doing else ""
@@ -40,24 +41,24 @@ async def deadline(timeout_s: float, *, doing: str = "") -> AsyncIterator[None]:
     except asyncio.CancelledError:
         if cancel_requests() > before:
             raise
-        raise BrokerUnavailable(f"{prefix}the link was lost") from None
+        raise BrokerUnavailable(f"{prefix}the connection was lost") from None
     except TimeoutError as error:
         raise BrokerUnavailable(f"{prefix}the broker did not answer within {timeout_s:g} s") from error
     except CONNECTION_EXCEPTIONS as error:
-        raise BrokerUnavailable(prefix + text_of(error)) from error
+        raise BrokerUnavailable(prefix + describe_error(error)) from error
 
 
-def reason_of(error: BrokerUnavailable | Misconfigured) -> str:
+def error_reason(error: BrokerUnavailable | Misconfigured) -> str:
     return error.reason if isinstance(error, BrokerUnavailable) else error.detail
 
 
-def text_of(error: BaseException) -> str:
-    """An error of a library in one line."""
+def describe_error(error: BaseException) -> str:
+    """Describe an error of a library in one line."""
     return f"{type(error).__name__}: {' '.join(str(part) for part in error.args)}".replace("\n", " ")[:300]
 
 
-async def set_within(event: asyncio.Event, timeout_s: float) -> bool:
-    """Wait for the event, but not longer; whether it is set."""
+async def wait_for_event(event: asyncio.Event, timeout_s: float) -> bool:
+    """Wait for the event for at most `timeout_s`; True if it is set."""
     try:
         async with asyncio.timeout(timeout_s):
             return await event.wait()
@@ -65,8 +66,8 @@ async def set_within(event: asyncio.Event, timeout_s: float) -> bool:
         return False
 
 
-async def closed(closing: Awaitable[None]) -> None:
-    """Close what may be gone already, or may never answer."""
+async def close_quietly(closing: Awaitable[None]) -> None:
+    """Await a close of something that may be closed already, or may never answer."""
     try:
         async with deadline(CLOSE_LIMIT_S):
             await closing

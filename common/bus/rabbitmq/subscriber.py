@@ -1,4 +1,4 @@
-"""A listener: a queue of this process's own, bound to a few types of event."""
+"""A subscriber: a queue for this process only, bound to some event types."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Final
 
 from aio_pika.abc import AbstractIncomingMessage
 
-from common.bus.handling import event_in
+from common.bus.handling import parse_event
 from common.bus.rabbitmq.codec import Delivery
-from common.bus.rabbitmq.connection import Link, Session, Working
-from common.bus.rabbitmq.deadlines import BrokerUnavailable, deadline, reason_of
-from common.bus.rabbitmq.topology import Queue, declare_queue
+from common.bus.rabbitmq.connection import BrokerConnection, ResetBackoff, Session
+from common.bus.rabbitmq.deadlines import BrokerUnavailable, deadline, error_reason
+from common.bus.rabbitmq.topology import QueueSpec, declare_queue
 from common.domain.errors import Misconfigured
 from common.messages import Event
 
@@ -23,56 +23,56 @@ log = logging.getLogger(__name__)
 PREFETCH: Final = 100
 
 
-class Listener:
-    """`on_event` is called in the order of the events; one that raises has heard it."""
+class Subscriber:
+    """Calls `on_event` in the order of the events; an event is acknowledged even if `on_event` raises."""
 
-    def __init__(self, queue: Queue, on_event: Callable[[Event], None], *, link: Link) -> None:
-        self.unready_reason = "not listening yet"
-        self.tried = asyncio.Event()
+    def __init__(self, queue: QueueSpec, on_event: Callable[[Event], None], *, connection: BrokerConnection) -> None:
+        self.unready_reason = "not subscribed yet"
+        self.attempted = asyncio.Event()
         self._queue = queue
-        self._hear = on_event
-        self._link = link
+        self._on_event = on_event
+        self._connection = connection
 
-    async def keep(self) -> None:
-        """Listen until cancelled."""
-        await self._link.keep_session(self._use, self._failed)
+    async def run(self) -> None:
+        """Consume until cancelled."""
+        await self._connection.run_sessions(self._use_session, self._on_failure)
 
-    async def leave(self) -> None:
-        """Delete the queue, if the broker can be reached now; it expires anyway."""
-        if self._link.unready_reason:
+    async def delete_queue(self) -> None:
+        """Delete the queue if the broker is reachable; otherwise it expires."""
+        if self._connection.unready_reason:
             return
         try:
-            async with self._link.session() as session, deadline(self._link.timeout_s):
+            async with self._connection.session() as session, deadline(self._connection.timeout_s):
                 await session.raw.queue_delete(self._queue.name)
         except BrokerUnavailable as error:
-            log.debug("%s is left to expire: %s", self._queue.name, error.reason)
+            log.debug("%s is not deleted and will expire: %s", self._queue.name, error.reason)
 
-    async def _use(self, session: Session, working: Working) -> None:
+    async def _use_session(self, session: Session, reset_backoff: ResetBackoff) -> None:
         await self._consume(session)
         self.unready_reason = ""
-        self.tried.set()
-        working()
+        self.attempted.set()
+        reset_backoff()
         await session.lost.wait()
-        self.unready_reason = "the listener was lost"
+        self.unready_reason = "the subscriber lost its channel"
 
     async def _consume(self, session: Session) -> None:
-        async with deadline(self._link.timeout_s):
+        async with deadline(self._connection.timeout_s):
             await declare_queue(session.channel, self._queue)
             await session.raw.basic_qos(prefetch_count=PREFETCH)
             queue = await session.channel.get_queue(self._queue.name, ensure=False)
-            await queue.consume(partial(self._take, session))
+            await queue.consume(partial(self._on_message, session))
 
-    def _failed(self, error: BrokerUnavailable | Misconfigured, _: int) -> None:
-        self.unready_reason = reason_of(error)
-        self.tried.set()
-        log.warning("%s cannot be consumed, trying again: %s", self._queue.name, self.unready_reason)
+    def _on_failure(self, error: BrokerUnavailable | Misconfigured, _: int) -> None:
+        self.unready_reason = error_reason(error)
+        self.attempted.set()
+        log.warning("%s cannot be consumed, retrying: %s", self._queue.name, self.unready_reason)
 
-    async def _take(self, session: Session, message: AbstractIncomingMessage) -> None:
+    async def _on_message(self, session: Session, message: AbstractIncomingMessage) -> None:
         delivery = Delivery(message, session.raw)
-        event = event_in(delivery.body)
+        event = parse_event(delivery.body)
         if event is not None:
             try:
-                self._hear(event)
+                self._on_event(event)
             except Exception:  # the top of a unit of work
-                log.exception("a listener failed on %s", event.type)
+                log.exception("a subscriber failed on %s", event.type)
         await delivery.ack()

@@ -1,4 +1,4 @@
-"""The tasks of a bus: each has an owner, and none outlives it."""
+"""Background tasks that end together with the bus that started them."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
 
-Begin = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
+StartTask = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
 
 
 @asynccontextmanager
-async def running() -> AsyncIterator[Begin]:
-    """Tasks that end with the block; where one fails, the block is cancelled and ends with its error, ungrouped."""
+async def task_scope() -> AsyncIterator[StartTask]:
+    """Run tasks until the block ends. If a task fails, the block is cancelled and raises its error, ungrouped."""
     started: set[asyncio.Task[None]] = set()
     failed: BaseException | None = None
     try:
@@ -32,4 +32,4 @@ async def running() -> AsyncIterator[Begin]:
     except BaseExceptionGroup as errors:
         failed = errors.exceptions[0]
     if failed is not None:
-        raise failed  # here, not above: a raise there would change its context
+        raise failed  # not in the except clause, which would change its __context__

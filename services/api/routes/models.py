@@ -10,7 +10,7 @@ from common.application.capabilities import Capabilities
 from common.domain.requests import GenerationRequest
 from services.api.context import Call, Operation, answer
 from services.api.limits import ratelimit
-from services.api.routes.schema import Limits, ModelOffer, Offers
+from services.api.routes.schema import Limit, Limits, ModelOffer, Offers
 
 _DEFAULTS: Final = GenerationRequest(prompt="-").model_dump(by_alias=True, exclude={"prompt"})
 
@@ -25,7 +25,16 @@ async def models(call: Call) -> web.Response:
 async def limits(call: Call) -> web.Response:
     """What the owner has left."""
     context = call.context
-    return answer(await context.admission.limits(call.owner), headers=ratelimit.policy(context.settings))
+    found = await context.admission.limits(call.owner)
+    body = Limits(
+        hourly=Limit(limit=found.hourly.limit, remaining=found.hourly.remaining, resets_in=found.hourly.resets_in_s),
+        concurrent=Limit(
+            limit=found.concurrent.limit,
+            remaining=found.concurrent.remaining,
+            resets_in=found.concurrent.resets_in_s,
+        ),
+    )
+    return answer(body, headers=ratelimit.policy(context.settings))
 
 
 OPERATIONS: Final = [

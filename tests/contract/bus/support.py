@@ -1,4 +1,4 @@
-"""What the suite of the bus needs of an adapter: the processes of one system, and bytes of a stranger."""
+"""Tools of the contract suite of the bus."""
 
 import asyncio
 import itertools
@@ -18,26 +18,26 @@ from common.messages import CancelImage, Deleted, Event, GenerateImage, ImageDel
 from tests import waiting
 
 RETRY_DELAYS = (0.1, 0.6)
-LIMIT_S = 15.0  # for what takes some 10 ms: a busy machine shall not fail a test
+LIMIT_S = 15.0  # for steps that take about 10 ms: a busy machine must not fail a test
 until = partial(waiting.until, limit_s=LIMIT_S, pause_s=0.01)
 
-EPOCH = datetime.now(UTC) - timedelta(minutes=1)  # before anything that a test has published
+EPOCH = datetime.now(UTC) - timedelta(minutes=1)  # before any event that a test publishes
 
 _numbers = itertools.count(1)
 
 
 class System(Protocol):
-    """Several processes on one bus."""
+    """Several processes that share one bus."""
 
     async def process(self) -> Bus:
-        """The bus of one more process."""
+        """Open the bus of one more process."""
 
     async def inject(self, queue: WorkQueue, body: bytes) -> None:
-        """What a stranger publishes."""
+        """Publish bytes as a foreign publisher."""
 
 
 class MemorySystem:
-    """There is one process, so all share its bus."""
+    """The bus in memory has one process, so all share its bus."""
 
     def __init__(self, bus: MemoryBus) -> None:
         self._bus = bus
@@ -76,23 +76,23 @@ async def rabbit_system(url: str) -> AsyncIterator[System]:
 
 
 class Recorder:
-    """A handler that notes what it was given, and answers with what it is told; blocks while `gate` is closed."""
+    """A handler that records its messages and returns the given outcomes; it blocks while `gate` is not set."""
 
     def __init__(self, *outcomes: Outcome) -> None:
-        self.seen: list = []
+        self.received: list = []
         self.gate = asyncio.Event()
         self.gate.set()
         self.running = 0
-        self.most_at_once = 0
+        self.max_running = 0
         self._outcomes = iter(outcomes)
         self._news = asyncio.Condition()
 
     async def __call__(self, message) -> Outcome:
         self.running += 1
-        self.most_at_once = max(self.most_at_once, self.running)
+        self.max_running = max(self.max_running, self.running)
         try:
             async with self._news:
-                self.seen.append(message)
+                self.received.append(message)
                 self._news.notify_all()
             await self.gate.wait()
             return next(self._outcomes, Done())
@@ -101,15 +101,15 @@ class Recorder:
 
     @property
     def ids(self) -> list[str]:
-        return [message.id for message in self.seen]
+        return [message.id for message in self.received]
 
-    async def saw(self, count: int, *, limit_s: float = LIMIT_S) -> None:
-        """Wait until so many messages have come."""
+    async def wait_for(self, count: int, *, limit_s: float = LIMIT_S) -> None:
+        """Wait until `count` messages have been received."""
         async with asyncio.timeout(limit_s), self._news:
-            await self._news.wait_for(lambda: len(self.seen) >= count)
+            await self._news.wait_for(lambda: len(self.received) >= count)
 
 
-async def has_letters(bus: Bus, count: int = 1) -> bool:
+async def has_dead_letters(bus: Bus, count: int = 1) -> bool:
     return len(await bus.dead_letters(10)) >= count
 
 
@@ -117,16 +117,16 @@ async def is_waiting(bus: Bus, count: int) -> bool:
     return await bus.waiting(WorkQueue.GENERATE) == count
 
 
-async def some(bus: Bus, start: Start, count: int, *, limit_s: float = LIMIT_S) -> list[Logged]:
-    """The next `count` events from there on."""
+async def read_events(bus: Bus, start: Start, count: int, *, limit_s: float = LIMIT_S) -> list[Logged]:
+    """The next `count` events from `start` on."""
     found: list[Logged] = []
-    reading = bus.read(start)
+    reader = bus.read(start)
     try:
         async with asyncio.timeout(limit_s):
             while len(found) < count:
-                found.append(await anext(reading))
+                found.append(await anext(reader))
     finally:
-        await reading.aclose()
+        await reader.aclose()
     return found
 
 
@@ -134,16 +134,16 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
-def order(image_id: str | None = None) -> GenerateImage:
+def generate_command(image_id: str | None = None) -> GenerateImage:
     number = next(_numbers)
-    return GenerateImage(id=f"order-{number}", source="test", subject=image_id or f"image-{number}", time=now())
+    return GenerateImage(id=f"generate-{number}", source="test", subject=image_id or f"image-{number}", time=now())
 
 
-def cancel(image_id: str) -> CancelImage:
+def cancel_command(image_id: str) -> CancelImage:
     return CancelImage(id=f"cancel-{next(_numbers)}", source="test", subject=image_id, time=now())
 
 
-def event(number: int = 0) -> Event:
+def image_event(number: int = 0) -> Event:
     return ImageDeleted(
         id=f"event-{next(_numbers)}",
         source="test",
@@ -157,6 +157,6 @@ def event(number: int = 0) -> Event:
     )
 
 
-def report() -> Event:
+def purge_event() -> Event:
     data = PurgeReport(older_than=now(), dry_run=True, images=0)
     return JanitorPurged(id=f"report-{next(_numbers)}", source="test", time=now(), data=data)

@@ -1,4 +1,4 @@
-"""What is tried again, and where that ends."""
+"""Retries and their limit."""
 
 import asyncio
 import time
@@ -7,102 +7,112 @@ import pytest
 
 from common.bus.port import Bus, Done, Retry, WorkQueue
 from common.messages import Tick, encode
-from tests.contract.bus.support import LIMIT_S, RETRY_DELAYS, Recorder, System, cancel, has_letters, now, order, until
+from tests.contract.bus.support import (
+    LIMIT_S,
+    RETRY_DELAYS,
+    Recorder,
+    System,
+    cancel_command,
+    generate_command,
+    has_dead_letters,
+    now,
+    until,
+)
 
 
 async def test_retry_delivers_again_after_the_delay(bus: Bus):
-    worker = Recorder(Retry(RETRY_DELAYS[1]))
-    sent = order()
+    handler = Recorder(Retry(RETRY_DELAYS[1]))
+    sent = generate_command()
 
-    async with bus.work(WorkQueue.GENERATE, worker, concurrency=1):
+    async with bus.consume(WorkQueue.GENERATE, handler, concurrency=1):
         await bus.send(sent)
-        await worker.saw(1)
+        await handler.wait_for(1)
         began = time.monotonic()
-        await worker.saw(2)
+        await handler.wait_for(2)
         took_s = time.monotonic() - began
 
-    assert worker.ids == [sent.id, sent.id]
+    assert handler.ids == [sent.id, sent.id]
     assert took_s > RETRY_DELAYS[1] * 0.8
 
 
-async def test_retry_holds_no_slot_meanwhile(bus: Bus):
-    worker = Recorder(Retry(RETRY_DELAYS[1]))
-    first, second = order(), order()
+async def test_retry_uses_no_concurrency_meanwhile(bus: Bus):
+    handler = Recorder(Retry(RETRY_DELAYS[1]))
+    first, second = generate_command(), generate_command()
 
-    async with bus.work(WorkQueue.GENERATE, worker, concurrency=1):
+    async with bus.consume(WorkQueue.GENERATE, handler, concurrency=1):
         await bus.send(first)
         await bus.send(second)
-        await worker.saw(3)
+        await handler.wait_for(3)
 
-    assert worker.ids == [first.id, second.id, first.id]
+    assert handler.ids == [first.id, second.id, first.id]
 
 
 @pytest.mark.parametrize("queue", [WorkQueue.CANCEL, WorkQueue.PURGE, WorkQueue.DEAD])
 async def test_retry_comes_back_to_its_own_queue(system: System, bus: Bus, queue: WorkQueue):
-    worker = Recorder(Retry(RETRY_DELAYS[0]))
-    letter = order()
+    handler = Recorder(Retry(RETRY_DELAYS[0]))
+    letter = generate_command()
 
-    async with bus.work(queue, worker, concurrency=1):
+    async with bus.consume(queue, handler, concurrency=1):
         match queue:
             case WorkQueue.CANCEL:
-                await bus.send(cancel("image-1"))
+                await bus.send(cancel_command("image-1"))
             case WorkQueue.PURGE:
                 await bus.tick(Tick(id="tick-1", source="test", type="timer.purge", time=now()))
             case _:
                 await system.inject(WorkQueue.GENERATE, encode(letter)[:-1])
-                async with bus.work(WorkQueue.GENERATE, Recorder(), concurrency=1):
-                    await worker.saw(1)
-        await worker.saw(2)
+                async with bus.consume(WorkQueue.GENERATE, Recorder(), concurrency=1):
+                    await handler.wait_for(1)
+        await handler.wait_for(2)
 
-    assert worker.seen[0] == worker.seen[1]
+    assert handler.received[0] == handler.received[1]
 
 
 async def test_a_handler_that_raises_is_retried(bus: Bus, caplog: pytest.LogCaptureFixture):
-    tried = Recorder()
+    attempts = Recorder()
 
     async def handler(message) -> Done:
-        await tried(message)
-        if len(tried.seen) == 1:
+        await attempts(message)
+        if len(attempts.received) == 1:
             raise ValueError("broken")
         return Done()
 
-    async with bus.work(WorkQueue.GENERATE, handler, concurrency=1):
-        await bus.send(order("image-1"))
-        await tried.saw(2)
+    async with bus.consume(WorkQueue.GENERATE, handler, concurrency=1):
+        await bus.send(generate_command("image-1"))
+        await attempts.wait_for(2)
 
     assert [record.exc_info[0] for record in caplog.records if record.exc_info] == [ValueError]
 
 
-async def test_a_cancellation_out_of_a_library_is_a_failure_as_any(bus: Bus):
-    tried = Recorder()
+async def test_a_cancelled_error_of_a_library_counts_as_a_failure(bus: Bus):
+    attempts = Recorder()
 
     async def handler(message) -> Done:
-        await tried(message)
-        if len(tried.seen) == 1:
+        await attempts(message)
+        if len(attempts.received) == 1:
             raise asyncio.CancelledError
         return Done()
 
-    async with bus.work(WorkQueue.GENERATE, handler, concurrency=1) as consumer:
-        await bus.send(order())
-        await tried.saw(2)
+    async with bus.consume(WorkQueue.GENERATE, handler, concurrency=1) as consumer:
+        await bus.send(generate_command())
+        await attempts.wait_for(2)
         assert await consumer.drain(LIMIT_S)
 
-    assert len(tried.seen) == 2
+    assert len(attempts.received) == 2
 
 
 async def test_a_handler_that_keeps_raising_makes_a_dead_letter(system: System, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("common.bus.handling.MAX_FAILURES", 3)
     bus = await system.process()
-    tried = Recorder()
+    attempts = Recorder()
 
     async def handler(message) -> Done:
-        await tried(message)
+        await attempts(message)
         raise ValueError("broken")
 
-    async with bus.work(WorkQueue.GENERATE, handler, concurrency=1):
-        await bus.send(order())
-        await until(lambda: has_letters(bus))
+    async with bus.consume(WorkQueue.GENERATE, handler, concurrency=1):
+        await bus.send(generate_command())
+        await until(lambda: has_dead_letters(bus))
 
     (letter,) = await bus.dead_letters(10)
-    assert len(tried.seen) == 3
+    assert len(attempts.received) == 3
     assert letter.reason == "the handler failed 3 times in a row, last with ValueError"

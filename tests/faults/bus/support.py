@@ -1,4 +1,4 @@
-"""What the tests of the broken bus share: a bus on RabbitMQ, a channel of a stranger, a reader at work."""
+"""Tools of the fault tests of the bus on RabbitMQ."""
 
 import asyncio
 from contextlib import asynccontextmanager
@@ -10,10 +10,10 @@ from common.bus.rabbitmq.bus import RabbitBus
 from common.domain.errors import Unavailable, Unconfirmed
 from tests.contract.bus.support import EPOCH, until
 
-RECOVERY_S = 30.0  # a broker needs 6 s to start, a half-open link 6 s to be found
+RECOVERY_S = 30.0  # a broker starts in 6 s, a half-open connection is detected in 6 s
 
 
-def opened(url: str, **settings):
+def open_rabbit_bus(url: str, **settings):
     return RabbitBus.open(url, **{"name": "test", "retry_delays": (0.2, 1), "timeout_s": 2, **settings})
 
 
@@ -23,8 +23,8 @@ async def raw_channel(url: str):
         yield channel
 
 
-class Reading:
-    """A reader at work, and the ids it has seen."""
+class LogReader:
+    """Reads the log in a task and collects the event ids."""
 
     def __init__(self, bus: RabbitBus) -> None:
         self.ids: list[str] = []
@@ -34,7 +34,7 @@ class Reading:
         async for logged in bus.read(Since(EPOCH)):
             self.ids.append(logged.event.id)
 
-    async def saw(self, count: int) -> None:
+    async def wait_for(self, count: int) -> None:
         await until(lambda: len(self.ids) >= count or self._task.done(), limit_s=RECOVERY_S)
         if self._task.done():
             self._task.result()
@@ -45,9 +45,9 @@ class Reading:
 
 
 def is_refused(outcome: BaseException | None) -> bool:
-    """The broker does not have it, for sure."""
+    """The outcome says for certain that the broker does not have the message."""
     return isinstance(outcome, Unavailable) and not isinstance(outcome, Unconfirmed)
 
 
-async def is_well(bus: RabbitBus) -> None:
+async def wait_until_ready(bus: RabbitBus) -> None:
     await until(lambda: bus.unready_reason == "", limit_s=RECOVERY_S)

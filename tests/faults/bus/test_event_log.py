@@ -1,4 +1,4 @@
-"""An event log that was trimmed or deleted, or holds what cannot be read."""
+"""Faults of the event log: trimmed, deleted, or with unreadable entries."""
 
 import aio_pika
 import aiormq
@@ -10,11 +10,11 @@ from common.bus.rabbitmq.topology import EVENTS, LOG_QUEUE
 from common.domain.errors import CursorGone
 from common.messages import JanitorSwept as Swept
 from common.messages import SweepReport, encode
-from tests.contract.bus.support import EPOCH, event, now, order, some, until
-from tests.faults.bus.support import Reading, opened, raw_channel
+from tests.contract.bus.support import EPOCH, generate_command, image_event, now, read_events, until
+from tests.faults.bus.support import LogReader, open_rabbit_bus, raw_channel
 
 
-async def test_a_trimmed_log_says_that_the_cursor_is_gone(vhost: str):
+async def test_a_trimmed_log_raises_cursor_gone(vhost: str):
     data = SweepReport(
         dry_run=True,
         files_without_record=0,
@@ -22,15 +22,15 @@ async def test_a_trimmed_log_says_that_the_cursor_is_gone(vhost: str):
         records_without_thumbnail=0,
         examples=["x" * 30_000],
     )
-    async with opened(vhost, log_bytes=1_000_000, log_segment=100_000, timeout_s=5) as bus:
-        await bus.publish(event(1))
-        (first,) = await some(bus, Since(EPOCH), 1)
+    async with open_rabbit_bus(vhost, log_bytes=1_000_000, log_segment=100_000, timeout_s=5) as bus:
+        await bus.publish(image_event(1))
+        (first,) = await read_events(bus, Since(EPOCH), 1)
 
         async def is_trimmed() -> bool:
             for number in range(20):
                 await bus.publish(Swept(id=f"swept-{number}", source="test", time=now(), data=data))
             try:
-                await some(bus, After(first.cursor), 1)
+                await read_events(bus, After(first.cursor), 1)
             except CursorGone:
                 return True
             return False
@@ -38,63 +38,63 @@ async def test_a_trimmed_log_says_that_the_cursor_is_gone(vhost: str):
         await until(is_trimmed)
 
 
-async def test_a_cursor_past_the_end_is_gone(vhost: str):
-    async with opened(vhost, timeout_s=0.5) as bus:
+async def test_a_cursor_past_the_end_raises_cursor_gone(vhost: str):
+    async with open_rabbit_bus(vhost, timeout_s=0.5) as bus:
         for number in range(3):
-            await bus.publish(event(number))
+            await bus.publish(image_event(number))
         with pytest.raises(CursorGone):
-            await some(bus, After("1000.event"), 1)
+            await read_events(bus, After("1000.event"), 1)
 
 
-async def test_a_log_that_was_deleted_says_so_to_who_reads_it(vhost: str):
-    async with opened(vhost, timeout_s=0.5) as bus, raw_channel(vhost) as channel:
-        await bus.publish(event(1))
-        reading = Reading(bus)
-        await reading.saw(1)
+async def test_a_deleted_log_raises_cursor_gone(vhost: str):
+    async with open_rabbit_bus(vhost, timeout_s=0.5) as bus, raw_channel(vhost) as channel:
+        await bus.publish(image_event(1))
+        reader = LogReader(bus)
+        await reader.wait_for(1)
         await channel.queue_delete(LOG_QUEUE)
 
         with pytest.raises(CursorGone):
-            await reading.saw(2)
-        await bus.publish(event(2))
-        assert len(await some(bus, Since(EPOCH), 1)) == 1
+            await reader.wait_for(2)
+        await bus.publish(image_event(2))
+        assert len(await read_events(bus, Since(EPOCH), 1)) == 1
 
 
-async def test_an_event_that_cannot_be_read_is_passed_over(vhost: str):
+async def test_an_event_that_cannot_be_read_is_skipped(vhost: str):
     newer = b'{"specversion":"1.0","id":"1","source":"x","type":"image.framed","time":"2025-01-15T12:00:00Z","data":{}}'
-    async with opened(vhost) as bus, raw_channel(vhost) as channel:
+    async with open_rabbit_bus(vhost) as bus, raw_channel(vhost) as channel:
         exchange = await channel.get_exchange(EVENTS)
-        events = [event(1), event(2)]
+        events = [image_event(1), image_event(2)]
         await bus.publish(events[0])
-        for body in (b"\xff", newer, encode(order())):
+        for body in (b"\xff", newer, encode(generate_command())):
             await exchange.publish(aio_pika.Message(body), "image.deleted")
         await bus.publish(events[1])
 
-        found = await some(bus, Since(EPOCH), 2)
+        found = await read_events(bus, Since(EPOCH), 2)
         assert [logged.event.id for logged in found] == [each.id for each in events]
-        assert await some(bus, After(found[0].cursor), 1) == found[1:]
+        assert await read_events(bus, After(found[0].cursor), 1) == found[1:]
 
 
-async def test_an_event_whose_frame_breaks_the_client_is_passed_over(vhost: str, monkeypatch: pytest.MonkeyPatch):
-    """A timestamp in microseconds is a year that Python does not have: the client library gives the link up."""
-    events = [event(1), event(2)]
-    async with opened(vhost) as bus:
+async def test_an_event_whose_frame_breaks_the_client_is_skipped(vhost: str, monkeypatch: pytest.MonkeyPatch):
+    """A timestamp in microseconds exceeds the years of Python, so the client library closes the connection."""
+    events = [image_event(1), image_event(2)]
+    async with open_rabbit_bus(vhost) as bus:
         await bus.publish(events[0])
-        await _publish_with_timestamp(vhost, EVENTS, "image.deleted", encode(event(99)), 1_736_942_400_000_000)
+        await _publish_with_timestamp(vhost, EVENTS, "image.deleted", encode(image_event(99)), 1_736_942_400_000_000)
         await bus.publish(events[1])
-        reading = Reading(bus)
-        await reading.saw(2)
-        await reading.stop()
+        reader = LogReader(bus)
+        await reader.wait_for(2)
+        await reader.stop()
 
-    assert reading.ids == [each.id for each in events]
+    assert reader.ids == [each.id for each in events]
 
 
 async def _publish_with_timestamp(url: str, exchange: str, key: str, body: bytes, timestamp: int) -> None:
-    """As a stranger may whose clock counts microseconds: no client library of Python lets one write it."""
+    """Publish as a foreign client with a clock in microseconds; no client library in Python can write that."""
     connection = await aiormq.connect(url)
     channel = await connection.channel()
     properties = aiormq.spec.Basic.Properties(delivery_mode=2)
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(pamqp.encode.METHODS, "timestamp", lambda value: int(value).to_bytes(8, "big"))
-        properties.timestamp = timestamp  # type: ignore[assignment]  # what it would not take
+        properties.timestamp = timestamp  # type: ignore[assignment]  # the declared type is datetime
         await channel.basic_publish(body, exchange=exchange, routing_key=key, properties=properties)
     await connection.close()

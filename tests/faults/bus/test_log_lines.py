@@ -1,4 +1,4 @@
-"""What is logged of a broker that is away: our line, which says that it is tried again, and no ERROR of the library."""
+"""Log lines about an unreachable broker: one line of ours that announces the retry, and no ERROR of the library."""
 
 import logging
 
@@ -9,26 +9,26 @@ from common.bus.rabbitmq.bus import RabbitBus
 from tests.contract.bus.support import until
 from tests.servers.process import free_ports
 
-LINK = "common.bus.rabbitmq.connection"
+CONNECTION_LOGGER = "common.bus.rabbitmq.connection"
 
 
-def told(caplog) -> tuple[set[str], list[str]]:
-    """Who has said something in our name, and all errors."""
+def log_records(caplog) -> tuple[set[str], list[str]]:
+    """The loggers of this code base that have logged, and all error messages."""
     ours = {record.name for record in caplog.records if record.name.startswith("common.")}
     return ours, [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR]
 
 
-async def test_a_broker_that_cannot_be_reached_is_told_by_our_line_alone(caplog):
+async def test_an_unreachable_broker_logs_our_line_only(caplog):
     async with RabbitBus.open(f"amqp://127.0.0.1:{free_ports(1)[0]}", name="test"):
-        assert told(caplog) == ({LINK}, [])
+        assert log_records(caplog) == ({CONNECTION_LOGGER}, [])
 
 
-async def test_a_link_that_the_broker_closes_is_told_by_our_lines_alone(vhost, caplog):
+async def test_a_connection_closed_by_the_broker_logs_our_lines_only(vhost, caplog):
     async with RabbitBus.open(vhost, name="test", timeout_s=2) as bus:
-        async with bus._consume_link.session() as session:
-            # an exchange of a kind that there is not ends the whole connection: 503, COMMAND_INVALID
+        async with bus._consume_connection.session() as session:
+            # an unknown exchange type closes the whole connection: 503, COMMAND_INVALID
             with pytest.raises(CONNECTION_EXCEPTIONS):
                 await session.raw.exchange_declare("x", exchange_type="unheard-of")
-        await until(lambda: LINK in told(caplog)[0])
+        await until(lambda: CONNECTION_LOGGER in log_records(caplog)[0])
 
-    assert told(caplog) == ({LINK}, [])
+    assert log_records(caplog) == ({CONNECTION_LOGGER}, [])

@@ -1,6 +1,6 @@
-"""How a bus is opened where it cannot be, and what is left when it is closed.
+"""Faults when a bus is opened, and the cleanup when it is closed.
 
-Each test is named after its row in the list of faults.
+The number in the name of a test is its row in the list of faults.
 """
 
 import asyncio
@@ -11,8 +11,8 @@ import pytest
 from common.bus.port import Since, WorkQueue
 from common.domain.errors import Misconfigured, Unavailable
 from common.messages import ApiJoined
-from tests.contract.bus.support import EPOCH, Recorder, now, order, until
-from tests.faults.bus.support import is_refused, is_well, opened
+from tests.contract.bus.support import EPOCH, Recorder, generate_command, now, until
+from tests.faults.bus.support import is_refused, open_rabbit_bus, wait_until_ready
 from tests.proxy import proxy_before
 
 
@@ -23,40 +23,40 @@ from tests.proxy import proxy_before
         ({"path": "/nowhere"}, "has no virtual host 'nowhere' for the user 'guest'"),
     ],
 )
-async def test_13_wrong_credentials_end_the_start_with_a_clear_text(vhost: str, change: dict[str, str], expected: str):
+async def test_13_wrong_credentials_end_the_start_with_a_clear_error(vhost: str, change: dict[str, str], expected: str):
     parts = urlsplit(vhost)
     change = {name: value.format(address=parts.netloc.rpartition("@")[2]) for name, value in change.items()}
 
     with pytest.raises(Misconfigured, match=expected) as raised:
-        async with opened(urlunsplit(parts._replace(**change))):
-            pytest.fail("it opened")
+        async with open_rabbit_bus(urlunsplit(parts._replace(**change))):
+            pytest.fail("the bus opened")
     assert "secret" not in raised.value.detail
 
 
-async def test_13_a_broker_that_is_not_there_yet_is_waited_for(vhost: str):
+async def test_13_an_unreachable_broker_is_retried(vhost: str):
     async with proxy_before(vhost) as (proxy, url):
         proxy.refuse()
-        async with opened(url, timeout_s=0.3) as bus:
+        async with open_rabbit_bus(url, timeout_s=0.3) as bus:
             unready_reason = bus.unready_reason
             with pytest.raises(Unavailable) as raised:
-                await bus.send(order())
-            worker = Recorder()
-            async with bus.work(WorkQueue.GENERATE, worker, concurrency=1):
+                await bus.send(generate_command())
+            handler = Recorder()
+            async with bus.consume(WorkQueue.GENERATE, handler, concurrency=1):
                 await proxy.listen()
-                await is_well(bus)
-                await bus.send(order())
-                await worker.saw(1)
+                await wait_until_ready(bus)
+                await bus.send(generate_command())
+                await handler.wait_for(1)
 
     assert "connecting to 127.0.0.1" in unready_reason
     assert is_refused(raised.value)
 
 
-async def test_13_a_wrong_password_that_is_only_seen_later_ends_the_block(vhost: str):
+async def test_13_a_wrong_password_found_later_ends_the_block(vhost: str):
     async with proxy_before(vhost.replace("guest:guest", "guest:wrong")) as (proxy, url):
         proxy.refuse()
 
         async def serve() -> None:
-            async with opened(url, timeout_s=0.3):
+            async with open_rabbit_bus(url, timeout_s=0.3):
                 await proxy.listen()
                 await asyncio.Event().wait()
 
@@ -67,18 +67,18 @@ async def test_13_a_wrong_password_that_is_only_seen_later_ends_the_block(vhost:
 async def test_nothing_is_left_running_when_a_bus_is_closed(vhost: str):
     before = asyncio.all_tasks()
     async with (
-        opened(vhost) as bus,
-        bus.work(WorkQueue.GENERATE, Recorder(), concurrency=1),
-        bus.listen(frozenset({"a.b"}), print),
+        open_rabbit_bus(vhost) as bus,
+        bus.consume(WorkQueue.GENERATE, Recorder(), concurrency=1),
+        bus.subscribe(frozenset({"a.b"}), print),
     ):
-        reading = bus.read(Since(EPOCH))
+        reader = bus.read(Since(EPOCH))
         await bus.publish(ApiJoined(id="1", source="test", time=now()))
-        await anext(reading)
-        await reading.aclose()
+        await anext(reader)
+        await reader.aclose()
     await until(lambda: asyncio.all_tasks() == before)
 
 
-async def test_an_error_in_the_block_comes_out_as_it_is(vhost: str):
+async def test_an_error_in_the_block_is_raised_unchanged(vhost: str):
     with pytest.raises(ZeroDivisionError):
-        async with opened(vhost):
+        async with open_rabbit_bus(vhost):
             raise ZeroDivisionError

@@ -1,4 +1,4 @@
-"""Orders that are odd, or that their workers die of."""
+"""Messages with odd properties, and messages that kill their consumers."""
 
 import aio_pika
 import aiormq
@@ -6,48 +6,48 @@ import aiormq
 from common.bus.port import WorkQueue
 from common.bus.rabbitmq.topology import DEAD_QUEUE, ROUTES
 from common.messages import encode
-from tests.contract.bus.support import Recorder, has_letters, order, until
-from tests.faults.bus.support import opened, raw_channel
+from tests.contract.bus.support import Recorder, generate_command, has_dead_letters, until
+from tests.faults.bus.support import open_rabbit_bus, raw_channel
 
 
-async def test_an_order_with_odd_properties_is_a_dead_letter_or_an_order_like_any(vhost: str):
-    worker = Recorder()
-    good = order()
-    async with opened(vhost) as bus, bus.work(WorkQueue.GENERATE, worker, concurrency=1):
+async def test_a_command_with_odd_properties_does_not_stop_consuming(vhost: str):
+    handler = Recorder()
+    good = generate_command()
+    async with open_rabbit_bus(vhost) as bus, bus.consume(WorkQueue.GENERATE, handler, concurrency=1):
         connection = await aiormq.connect(vhost)
         channel = await connection.channel()
         for odd in ({"priority": 200}, {"headers": {"failures": "many", "x-death": 5, "reason": bytearray(b"\xff")}}):
             properties = aiormq.spec.Basic.Properties(**odd)
             queue = ROUTES[WorkQueue.GENERATE].queue
-            await channel.basic_publish(encode(order()), routing_key=queue, properties=properties)
+            await channel.basic_publish(encode(generate_command()), routing_key=queue, properties=properties)
             await channel.basic_publish(b"poison", routing_key=queue, properties=properties)
         await connection.close()
         await bus.send(good)
-        await worker.saw(3)
-        await until(lambda: has_letters(bus, 2))
+        await handler.wait_for(3)
+        await until(lambda: has_dead_letters(bus, 2))
 
-    assert worker.ids[-1] == good.id
+    assert handler.ids[-1] == good.id
 
 
-async def test_a_message_that_the_broker_gave_up_is_a_dead_letter_of_its_queue(vhost: str):
-    """One worker after the other has died of it."""
-    async with opened(vhost) as bus:
-        await bus.send(order("image-1"))
-        for _ in range(21):  # 4.3 does not count what is given back, only what a worker lost
+async def test_a_message_past_the_delivery_limit_is_a_dead_letter(vhost: str):
+    """The delivery limit is reached because each consumer of the message dies."""
+    async with open_rabbit_bus(vhost) as bus:
+        await bus.send(generate_command("image-1"))
+        for _ in range(21):  # 4.3 does not count a nack, only a lost consumer
             await until(lambda: _lost(vhost, ROUTES[WorkQueue.GENERATE].queue))
-        await until(lambda: has_letters(bus, 1))
+        await until(lambda: has_dead_letters(bus, 1))
         (letter,) = await bus.dead_letters(10)
-        undertaker = Recorder()
-        async with bus.work(WorkQueue.DEAD, undertaker, concurrency=1):
-            await undertaker.saw(1)
+        dead_letter_handler = Recorder()
+        async with bus.consume(WorkQueue.DEAD, dead_letter_handler, concurrency=1):
+            await dead_letter_handler.wait_for(1)
 
     assert (letter.reason, letter.queue) == ("delivery_limit", "image.generate")
     assert letter.died_at is not None
-    assert undertaker.seen == [letter]
+    assert dead_letter_handler.received == [letter]
 
 
-async def test_the_dead_letters_bear_being_looked_at_more_often_than_the_limit(vhost: str):
-    async with opened(vhost) as bus:
+async def test_dead_letters_can_be_listed_past_the_delivery_limit(vhost: str):
+    async with open_rabbit_bus(vhost) as bus:
         async with raw_channel(vhost) as channel:
             await channel.default_exchange.publish(aio_pika.Message(b"x"), DEAD_QUEUE)
         for _ in range(25):
@@ -55,7 +55,7 @@ async def test_the_dead_letters_bear_being_looked_at_more_often_than_the_limit(v
 
 
 async def _lost(url: str, name: str) -> bool:
-    """Take a message and go, as a worker that dies; True as well when none is left."""
+    """Get a message and disconnect, as a consumer that dies; also True if no message is left."""
     async with raw_channel(url) as channel:
         queue = await channel.get_queue(name)
         return await queue.get(fail=False) is not None or queue.declaration_result.message_count == 0

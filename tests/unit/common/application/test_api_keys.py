@@ -66,7 +66,7 @@ async def test_an_expired_key_is_refused_and_still_listed(keys, clock):
 
 
 async def test_the_command_prints_the_key_alone(keys, clock, capsys):
-    assert await command.create(keys, "ada", name="laptop", holds_s=3600, is_on=False) == 0
+    assert await command.create(keys, "ada", name="laptop", expires_in_s=3600, has_identity=False) == 0
     printed = capsys.readouterr()
     assert await command.list_keys(keys) == 0
     listed = capsys.readouterr()

@@ -1,7 +1,7 @@
-"""The names, kinds and arguments that a broker out there already holds."""
+"""The names, types and arguments of queues that exist on the brokers in use."""
 
 from common.bus.port import WorkQueue
-from common.bus.rabbitmq.topology import Topology, listener_queue, wait_queue
+from common.bus.rabbitmq.topology import Topology, subscriber_queue, wait_queue
 from common.runtime.settings import Settings
 
 RELIABLY = {"x-dead-letter-strategy": "at-least-once", "x-overflow": "reject-publish"}
@@ -51,11 +51,11 @@ QUEUES = {
 }
 
 
-def test_row_16_what_a_broker_already_holds_is_declared_alike():
-    """A queue keeps the arguments it was made with, and another process that declares others does not start.
+def test_row_16_queues_keep_their_arguments():
+    """A queue keeps the arguments of its first declaration; a process that declares others does not start.
 
-    So an argument changes under a new name only: the next version at its end, a row here, and a line in the CHANGELOG
-    that says what becomes of the old queue.
+    So a changed argument needs a new name with the next version, a row here, and a line in the CHANGELOG that says
+    what happens to the old queue.
     """
     settings = Settings()
 
@@ -65,7 +65,7 @@ def test_row_16_what_a_broker_already_holds_is_declared_alike():
     queues = [
         *topology.queues,
         wait_queue(WorkQueue.PURGE, settings.purge_interval),
-        listener_queue("a-process", frozenset({"image.cancelled"})),
+        subscriber_queue("a-process", frozenset({"image.cancelled"})),
     ]
 
     assert topology.exchanges == EXCHANGES

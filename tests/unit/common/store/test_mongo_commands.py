@@ -1,4 +1,4 @@
-"""What is sent to MongoDB, word for word: its stand-in is laxer, so that the answers alone prove too little."""
+"""What is sent to MongoDB, word for word: one server alone accepts more than a set of them does."""
 
 import asyncio
 import copy

@@ -1,4 +1,4 @@
-"""What an operator does by hand, through the `darkroom` command, on a real broker."""
+"""The `darkroom` command of an operator, with a real broker."""
 
 import asyncio
 import json
@@ -21,7 +21,7 @@ from tests.waiting import until
 
 
 class Operator:
-    """Types commands; what they answer."""
+    """Runs commands and returns their output."""
 
     def __init__(
         self, stage: FaultCluster, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
@@ -30,7 +30,7 @@ class Operator:
         for name, value in stage.settings.items():
             monkeypatch.setenv(name, value)
 
-    async def types(self, *arguments: str, status: int = 0) -> str:
+    async def run(self, *arguments: str, status: int = 0) -> str:
         self._capsys.readouterr()
         ended = await asyncio.to_thread(main, arguments)
         out, err = self._capsys.readouterr()
@@ -45,7 +45,7 @@ async def operator(stage, capsys, monkeypatch) -> Operator:
 
 @pytest.fixture
 async def page(stage, http) -> FrontEnd:
-    """A small house at work."""
+    """A running cluster with one process of each service."""
     await stage.add_painter(paint_s=0.01)
     for service in ("api", "generator", "janitor"):
         await stage.add_service(service)
@@ -58,24 +58,24 @@ async def ordered(page: FrontEnd, count: int) -> list[str]:
     return [(await page.final(image["id"]))["id"] for image in images]
 
 
-async def test_purge_says_how_many_then_clears_them_and_nothing_pinned(stage, page, operator):
+async def test_purge_counts_then_removes_all_but_pinned_images(stage, page, operator):
     accepted = await ordered(page, 4)
     await page.ask("PATCH", f"/api/images/{accepted[0]}/", json={"pinned": True})
 
-    week = json.loads(await operator.types("purge", "--older-than", "7d", "--dry-run"))
-    dry = json.loads(await operator.types("purge", "--older-than", "0s", "--dry-run"))
+    week = json.loads(await operator.run("purge", "--older-than", "7d", "--dry-run"))
+    dry = json.loads(await operator.run("purge", "--older-than", "0s", "--dry-run"))
     assert len(files_in(stage.media)) == 8
-    done = json.loads(await operator.types("purge", "--older-than", "0s"))
+    done = json.loads(await operator.run("purge", "--older-than", "0s"))
 
     assert [(each["dryRun"], each["images"]) for each in (week, dry, done)] == [(True, 0), (True, 3), (False, 3)]
     await until_quiet(stage.known)
     found = await check(stage.known, accepted=accepted, deleted=accepted[1:])
     assert found.violations == []
     assert len(files_in(stage.media)) == 2
-    assert "--older-than" in await operator.types("purge", "--older-than", "soon", status=2)
+    assert "--older-than" in await operator.run("purge", "--older-than", "soon", status=2)
 
 
-async def test_sweep_says_what_drifted_and_mends_it(stage, page, operator):
+async def test_sweep_reports_and_repairs_drift(stage, page, operator):
     kept, lost, bare = await ordered(page, 3)
     _, whole = await page.get(f"/api/images/{kept}/")
     for image_id, field in ((lost, "imageUrl"), (bare, "thumbnailUrl")):
@@ -84,10 +84,10 @@ async def test_sweep_says_what_drifted_and_mends_it(stage, page, operator):
     stray = stage.media / whole["imageUrl"].removeprefix("/media/").replace(kept, new_image_id(SystemClock().now()))
     stray.write_bytes(b"stray")
 
-    dry = json.loads(await operator.types("sweep", "--dry-run"))
+    dry = json.loads(await operator.run("sweep", "--dry-run"))
     assert stray.exists()
-    done = json.loads(await operator.types("sweep"))
-    again = json.loads(await operator.types("sweep"))
+    done = json.loads(await operator.run("sweep"))
+    again = json.loads(await operator.run("sweep"))
 
     found = ("filesWithoutRecord", "recordsWithoutFile", "recordsWithoutThumbnail")
     assert [dry[name] for name in found] == [1, 1, 1]
@@ -99,33 +99,33 @@ async def test_sweep_says_what_drifted_and_mends_it(stage, page, operator):
 
 
 async def test_dead_letters_are_listed_shown_dropped_and_redriven(stage, page, operator):
-    unheard = GenerateImage(id=new_image_id(SystemClock().now()), source="shop", time=SystemClock().now())
+    unrecorded = GenerateImage(id=new_image_id(SystemClock().now()), source="shop", time=SystemClock().now())
     async with stage.bus() as bus:
-        await bus.send(unheard)
+        await bus.send(unrecorded)
     await publish(stage, "image.commands", "generate", b"\xff not json")
     await until_letters(stage, 2)
 
-    listed = [line.split(maxsplit=3) for line in (await operator.types("dead-letters", "list")).splitlines()]
+    listed = [line.split(maxsplit=3) for line in (await operator.run("dead-letters", "list")).splitlines()]
     reasons = {reason.partition(":")[0]: letter_id for letter_id, _, queue, reason in listed}
     assert [queue for _, _, queue, _ in listed] == ["image.generate", "image.generate"]
     assert "unknown_image" in reasons
     letter = reasons.pop("unknown_image")
     [garbage] = reasons.values()
-    shown = json.loads(await operator.types("dead-letters", "show", letter))
-    assert json.loads(shown["body"])["id"] == unheard.id
-    await operator.types("dead-letters", "drop", garbage)
-    assert "no dead letter" in await operator.types("dead-letters", "drop", garbage, status=1)
+    shown = json.loads(await operator.run("dead-letters", "show", letter))
+    assert json.loads(shown["body"])["id"] == unrecorded.id
+    await operator.run("dead-letters", "drop", garbage)
+    assert "no dead letter" in await operator.run("dead-letters", "drop", garbage, status=1)
 
-    # what was missing is there now: the same order is tried again
+    # the record exists now, so the redriven command succeeds
     async with open_store(stage.known.store_url, timeout_s=10) as store:
-        await store.insert(an_image(id=unheard.id, created_at=SystemClock().now(), sent_at=SystemClock().now()))
-    await operator.types("dead-letters", "redrive", letter)
-    assert (await page.final(unheard.id))["status"] == "completed"
+        await store.insert(an_image(id=unrecorded.id, created_at=SystemClock().now(), sent_at=SystemClock().now()))
+    await operator.run("dead-letters", "redrive", letter)
+    assert (await page.final(unrecorded.id))["status"] == "completed"
     await until_letters(stage, 0)
-    assert "takes the id" in await operator.types("dead-letters", "show", status=2)
+    assert "takes the id" in await operator.run("dead-letters", "show", status=2)
 
 
-async def test_a_redrive_of_a_failed_image_is_a_new_order_that_names_the_old_one(stage, page, operator):
+async def test_redriving_a_failed_image_requests_a_new_one(stage, page, operator):
     clock = SystemClock()
     old = an_image(created_at=clock.now(), prompt="a lighthouse at noon")
     failed = transitions.fail(old, error=Failure(code="worker_lost", detail="six"), now=clock.now())
@@ -135,11 +135,11 @@ async def test_a_redrive_of_a_failed_image_is_a_new_order_that_names_the_old_one
     headers = {"reason": "worker_lost: six workers", "queue": "image.generate", "died-at": clock.now().isoformat()}
     await publish(stage, DEAD, "generate", encode(order), headers)
     await until_letters(stage, 1)
-    [line] = (await operator.types("dead-letters", "list")).splitlines()
+    [line] = (await operator.run("dead-letters", "list")).splitlines()
 
-    said = await operator.types("dead-letters", "redrive", line.split()[0])
+    said = await operator.run("dead-letters", "redrive", line.split()[0])
 
-    new_id = said.rpartition("ordered anew as ")[2].strip()
+    new_id = said.rpartition("requested again as image ")[2].strip()
     image = await page.final(new_id)
     assert (image["status"], image["prompt"]) == ("completed", "a lighthouse at noon")
     async with open_store(stage.known.store_url, timeout_s=10) as store:
@@ -149,7 +149,8 @@ async def test_a_redrive_of_a_failed_image_is_a_new_order_that_names_the_old_one
 
 
 @pytest.mark.timeout(90)
-async def test_row_22_an_order_that_kills_its_workers_fails_and_ends_as_a_dead_letter(stage, http, operator):
+async def test_row_22_an_image_that_kills_workers_is_dead_lettered(stage, http, operator):
+    """The sixth worker that dies on an image fails it; its command is kept as a dead letter, and can be redriven."""
     await stage.add_painter(paint_s=0.01)
     quick = {"LEASE": "0.5", "RECONCILE_INTERVAL": "0.3", "RECONCILE_GRACE": "0.3"}
     stage.settings.update(quick)
@@ -171,17 +172,17 @@ async def test_row_22_an_order_that_kills_its_workers_fails_and_ends_as_a_dead_l
         transitions.MAX_LOST,
     )
     await until_letters(stage, 1)
-    [line] = (await operator.types("dead-letters", "list")).splitlines()
+    [line] = (await operator.run("dead-letters", "list")).splitlines()
     assert "image.generate  worker_lost: 6 workers" in line
     await until_settled(stage.known)
     await stage.sweep()
     found = await check(stage.known, accepted=[image_id], painted=stage.painted())
     assert found.violations == []
     stage.services["generator"].env["FAULTS"] = ""
-    assert "ordered anew" in await operator.types("dead-letters", "redrive", line.split()[0])
+    assert "requested again as image" in await operator.run("dead-letters", "redrive", line.split()[0])
 
 
-def test_the_command_says_that_memory_is_out_of_reach(capsys, monkeypatch):
+def test_a_memory_bus_is_out_of_reach(capsys, monkeypatch):
     monkeypatch.setenv("BUS_URL", "memory://")
 
     assert main(["dead-letters", "list"]) == 2
@@ -189,14 +190,14 @@ def test_the_command_says_that_memory_is_out_of_reach(capsys, monkeypatch):
 
 
 async def publish(stage: FaultCluster, exchange: str, key: str, body: bytes, headers: dict | None = None) -> None:
-    """As a stranger does."""
+    """Publish as a client that is not Darkroom."""
     async with await aio_pika.connect(stage.bus_url) as connection, connection.channel() as channel:
         to = await channel.get_exchange(exchange)
         await to.publish(aio_pika.Message(body, headers=headers, message_id="stranger"), key)
 
 
 async def until_letters(stage: FaultCluster, count: int) -> None:
-    """Wait until so many are kept, and the janitor has looked at each."""
+    """Wait until so many are kept, and the janitor has handled each."""
 
     async def are_kept() -> bool:
         lengths = await queue_lengths(stage.known)

@@ -1,0 +1,48 @@
+"""Wiring that the standalone services and the embedded mode share.
+
+It opens the resources of a process by the URLs in the settings, and serves the reference inference server.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from common.application.resources import Resources
+from common.bus.connect import open_bus
+from common.media.connect import open_media
+from common.runtime.clock import SystemClock
+from common.runtime.serving import serving
+from common.runtime.settings import Settings
+from common.store.connect import open_store
+
+
+@asynccontextmanager
+async def open_resources(settings: Settings, *, name: str) -> AsyncIterator[Resources]:
+    """Open store, media and bus for the service of this name; they are closed in reverse order, the store last."""
+    clock = SystemClock()
+    async with (
+        open_store(settings.store_url, timeout_s=settings.store_timeout) as store,
+        open_media(settings.media_root) as media,
+        open_bus(settings, name=name, clock=clock) as bus,
+    ):
+        yield Resources(bus, store, media, clock)
+
+
+@asynccontextmanager
+async def serve_inference(settings: Settings, *, host: str) -> AsyncIterator[str]:
+    """Serve the reference inference server; yields its base URL."""
+    from services.inference.app import build_app  # only the processes that paint load Pillow
+    from services.inference.painter import PainterEngine
+
+    app = build_app(
+        PainterEngine(step_delay_s=settings.painter_step_delay),
+        api_key=settings.inference_service_api_key,
+        concurrency=settings.inference_concurrency,
+        clock=SystemClock(),
+    )
+    # a disconnected client cancels its handler, which stops the painting
+    async with serving(
+        app, host=host, port=settings.inference_port, stop_timeout_s=settings.grace_period, cancel_handlers=True
+    ) as port:
+        yield f"http://{host}:{port}"
