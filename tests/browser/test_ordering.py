@@ -80,7 +80,7 @@ async def test_several_orders_have_a_card_each_and_know_their_places(visit, infe
         await expect(await visit.order(f"picture {prompt}")).to_be_visible()
 
     await expect(visit.cards).to_have_count(4)
-    await expect(visit.card("picture three")).to_contain_text("Waiting for a free painter")
+    await expect(visit.card("picture three")).to_contain_text("Waiting in the queue")
     await expect(visit.card("picture three")).to_contain_text("Next in line")
     await expect(visit.card("picture four")).to_contain_text("2nd in the queue")
     for inference_stub in stubs:
@@ -121,7 +121,7 @@ async def test_cancelling_stops_the_painting_and_offers_a_way_back(visit, infere
 
     await expect(card).to_have_count(0)
     await inference_stub.dropped.wait()
-    await visit.notices.get_by_role("button", name="Order again").click()
+    await visit.notices.get_by_role("button", name="Start again").click()
     await expect(visit.tile("a picture too many")).to_be_visible()
 
 
@@ -130,13 +130,13 @@ async def test_a_failure_says_what_happened_and_what_to_do(visit, inference):
 
     card = await visit.order("a forbidden picture")
 
-    await expect(card).to_contain_text("refused this order")
+    await expect(card).to_contain_text("refused this request")
     await expect(card).to_contain_text("Change the prompt or the settings")
     await expect(card).to_contain_text("the prompt is not allowed")
-    await card.get_by_role("button", name="Order again").click()
+    await card.get_by_role("button", name="Try again").click()
     await expect(visit.tile("a forbidden picture")).to_be_visible()
-    await card.filter(has_text="refused").get_by_role("button", name="Put away").click()
-    await expect(visit.page.get_by_text("refused this order")).to_have_count(0)
+    await card.filter(has_text="refused").get_by_role("button", name="Remove from canvas").click()
+    await expect(visit.page.get_by_text("refused this request")).to_have_count(0)
 
 
 @pytest.mark.parametrize("settings", [{"RETRY_DELAYS": "2"}])
@@ -146,7 +146,7 @@ async def test_a_hitch_says_when_it_is_tried_again(visit, inference, settings):
     card = await visit.order("a bumpy picture")
 
     await expect(card).to_contain_text("Trying again in")
-    await expect(card).to_contain_text("the painting service had a problem")
+    await expect(card).to_contain_text("the image service had an error")
     await expect(visit.tile("a bumpy picture")).to_be_visible()
 
 
@@ -174,11 +174,11 @@ async def test_limits_are_told_before_they_bite(visit, inference, settings):
     inference_stub = InferenceStub()
     inference.will(inference_stub)
     limits = visit.page.locator("#limits")
-    await expect(limits).to_have_text("1 of 1 at once free · 3 of 3 left this hour")
+    await expect(limits).to_have_text("1 of 1 can start now · 3 of 3 left this hour")
 
     await expect(await visit.order("the first")).to_be_visible()
 
-    await expect(limits).to_have_text("One picture at a time: wait for it, or cancel it.")
+    await expect(limits).to_have_text("One picture at a time. Wait for it, or cancel it.")
     await expect(visit.generate).to_be_disabled()
     inference_stub.finish()
     await expect(visit.generate).to_be_enabled()
@@ -187,7 +187,7 @@ async def test_limits_are_told_before_they_bite(visit, inference, settings):
     await expect(visit.generate).to_be_enabled()
     await visit.order("the third")
     await expect(visit.tile("the third")).to_be_visible()
-    await expect(limits).to_contain_text("The limit of 3 an hour is reached. One more in 60 min.")
+    await expect(limits).to_contain_text("Limit of 3 an hour reached. Next picture in 60 min.")
 
 
 async def test_what_a_model_cannot_do_is_greyed_out(visit, inference):

@@ -28,7 +28,7 @@ async def test_who_signs_in_sees_their_own_pictures_only(new_visit, new_profile,
     ada = await new_visit(await new_profile(), is_open=False)
     ada.expect_refusals()
     await ada.page.goto(ada.url)
-    await expect(ada.viewer).to_contain_text("This Darkroom asks who you are")
+    await expect(ada.viewer).to_contain_text("You need an access token")
     await sign_in(ada, token("ada", secret="another secret, of 32 characters and more"))
     await expect(ada.viewer).to_contain_text("This token was not accepted")
 
@@ -57,7 +57,7 @@ async def test_who_signs_in_sees_their_own_pictures_only(new_visit, new_profile,
     await bob.stable_now()
     await expect(bob.page.get_by_text("Nothing here yet")).to_be_visible()
     await bob.page.get_by_role("button", name="Sign out").click()
-    await expect(bob.viewer).to_contain_text("This Darkroom asks who you are")
+    await expect(bob.viewer).to_contain_text("You need an access token")
 
 
 @IDENTITY

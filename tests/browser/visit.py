@@ -62,7 +62,7 @@ class Visit:
 
     @property
     def offline(self) -> Locator:
-        return self.page.get_by_text("Offline. What you see may be old")
+        return self.page.get_by_text("Offline. This page may be out of date")
 
     @property
     def notices(self) -> Locator:

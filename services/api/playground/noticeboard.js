@@ -1,4 +1,4 @@
-// Where notices are shown: over the page, or within a dialog, for nothing that lies beneath a dialog can be reached.
+// Shows the notices: above the page, or inside a dialog, because nothing outside an open dialog can be used.
 
 import { icon } from "./icons.js";
 import { html } from "./vendor/htm-preact.js";
