@@ -63,7 +63,7 @@ def test_every_module_is_asked_for_at_once():
     assert links.targets == modules
 
 
-def test_what_is_vendored_is_named_with_version_licence_and_hash():
+def test_vendored_files_have_version_licence_and_hash():
     for folder in (PAGE / "vendor", Path(__file__).parent / "vendor"):
         notes = (folder / "README.md").read_text()
         for path in folder.glob("*.js"):

@@ -9,7 +9,7 @@ from tests.browser.visit import is_painted
 MANY = 300
 
 
-async def test_three_hundred_pictures_are_scrolled_through_as_thumbnails(api, new_visit):
+async def test_three_hundred_images_scroll_as_thumbnails(api, new_visit):
     await hang(api, MANY)
     visit = await new_visit()
     await expect(visit.page.locator("#gallery h2")).to_contain_text(f"{MANY} pictures")
@@ -31,7 +31,7 @@ async def test_three_hundred_pictures_are_scrolled_through_as_thumbnails(api, ne
     assert await visit.tiles.count() == MANY + 1
 
 
-async def test_what_is_ordered_deleted_or_purged_elsewhere_is_seen_at_once(api, visit):
+async def test_changes_made_elsewhere_appear_at_once(api, visit):
     image = await api.order(prompt="by another front end")
     await expect(visit.tile("by another front end")).to_be_visible()
     # seen large, the picture's record is read in full: the delete comes after that, or the browser logs a 404
@@ -46,7 +46,7 @@ async def test_what_is_ordered_deleted_or_purged_elsewhere_is_seen_at_once(api, 
     await expect(visit.notices).to_contain_text("This picture was deleted")
 
 
-async def test_what_is_deleted_in_one_tab_leaves_the_other_after_the_time_to_undo(api, new_visit):
+async def test_a_deletion_reaches_other_tabs_after_the_undo_time(api, new_visit):
     await hang(api, 2)
     one, other = await new_visit(), await new_visit()
     await expect(other.tiles).to_have_count(2)

@@ -9,7 +9,7 @@ OWN_SERVER = pytest.mark.parametrize("settings", [{}])
 
 
 @OWN_SERVER
-async def test_a_server_that_is_restarted_takes_up_the_work_without_a_reload(visit, inference, cluster, settings):
+async def test_the_page_survives_a_server_restart_without_reload(visit, inference, cluster, settings):
     inference_stub = InferenceStub()
     inference.will(inference_stub)
     card = await visit.order("a picture through thick and thin")
@@ -34,7 +34,7 @@ async def test_a_server_that_is_restarted_takes_up_the_work_without_a_reload(vis
 
 
 @OWN_SERVER
-async def test_what_happened_while_the_server_was_seen_to_restart_is_shown(visit, cluster, api, settings):
+async def test_changes_during_a_server_restart_are_shown(visit, cluster, api, settings):
     await visit.order("a picture that will go")
     await expect(visit.tile("a picture that will go")).to_be_visible()
     (gone,) = (await api.get("/api/images/history/"))[1]["images"]
@@ -55,7 +55,7 @@ async def test_what_happened_while_the_server_was_seen_to_restart_is_shown(visit
     await expect(visit.tile("a picture that will go")).to_have_count(0)
 
 
-async def test_a_page_that_lost_the_network_resumes_after_its_last_event(visit, api):
+async def test_a_page_resumes_after_its_last_event(visit, api):
     visit.expect_offline()
     await visit.order("a picture before")
     await expect(visit.tile("a picture before")).to_be_visible()

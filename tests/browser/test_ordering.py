@@ -89,7 +89,7 @@ async def test_several_orders_have_a_card_each_and_know_their_places(visit, infe
         await expect(visit.tile(f"picture {prompt}")).to_be_visible()
 
 
-async def test_a_place_in_the_queue_falls_before_ones_eyes_and_is_not_read_out(visit, inference, api):
+async def test_the_queue_position_falls_and_is_not_announced(visit, inference, api):
     stubs = [InferenceStub() for _ in range(3)]
     inference.will(*stubs)
     for number in range(3):

@@ -7,7 +7,7 @@ from tests.browser.visit import is_painted
 from tests.inference_double import picture
 
 
-async def test_a_preview_fills_the_card_until_the_picture_has_taken_its_place(visit, inference):
+async def test_a_preview_fills_the_card_until_the_image_replaces_it(visit, inference):
     inference_stub = InferenceStub()
     inference.will(inference_stub)
     await visit.page.get_by_role("radio", name="16:9", exact=True).check()

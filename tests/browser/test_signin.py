@@ -24,7 +24,7 @@ IDENTITY = pytest.mark.parametrize(
 
 
 @IDENTITY
-async def test_who_signs_in_sees_their_own_pictures_only(new_visit, new_profile, settings):
+async def test_a_signed_in_user_sees_only_their_own_images(new_visit, new_profile, settings):
     ada = await new_visit(await new_profile(), is_open=False)
     ada.expect_refusals()
     await ada.page.goto(ada.url)
@@ -61,7 +61,7 @@ async def test_who_signs_in_sees_their_own_pictures_only(new_visit, new_profile,
 
 
 @IDENTITY
-async def test_a_token_that_runs_out_is_asked_for_again_and_nothing_is_lost(new_visit, settings):
+async def test_an_expired_token_is_asked_for_again(new_visit, settings):
     visit = await new_visit(is_open=False)
     visit.expect_refusals()
     await visit.page.goto(visit.url)

@@ -117,7 +117,8 @@ async def find_it_and_go_on(url: str, left: Left) -> None:
     assert read[2].event.id == later.id
 
 
-async def test_row_16_an_upgrade_keeps_orders_events_and_timers():
+@pytest.mark.fault(row=16)
+async def test_an_upgrade_keeps_orders_events_and_timers():
     with installed(MIDDLE) as (broker, engine):
         url = broker.fresh_vhost()
         left = await leave_something_of_each_kind(url)
@@ -133,7 +134,8 @@ async def test_row_16_an_upgrade_keeps_orders_events_and_timers():
 
 
 @pytest.mark.parametrize("newer", [MIDDLE, NEW], ids=["4.0", "4.3"])
-async def test_row_16_an_upgrade_that_rabbitmq_refuses_costs_nothing(newer: Path):
+@pytest.mark.fault(row=16)
+async def test_an_upgrade_that_rabbitmq_refuses_costs_nothing(newer: Path):
     with installed(OLD) as (broker, engine):
         url = broker.fresh_vhost()
         left = await leave_something_of_each_kind(url)
@@ -152,7 +154,8 @@ async def test_row_16_an_upgrade_that_rabbitmq_refuses_costs_nothing(newer: Path
 
 
 @pytest.mark.parametrize("newer", [MIDDLE, NEW], ids=["4.0", "4.3"])
-async def test_row_16_the_definitions_of_an_old_broker_serve_on_a_newer_one(newer: Path, tmp_path: Path):
+@pytest.mark.fault(row=16)
+async def test_definitions_of_an_old_broker_serve_on_a_newer_one(newer: Path, tmp_path: Path):
     definitions = str(tmp_path / "definitions.json")
     with installed(OLD) as (broker, _):
         old_url = broker.fresh_vhost()

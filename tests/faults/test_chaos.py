@@ -11,7 +11,7 @@ from tests.faults import chaos
 
 @pytest.mark.slow
 @pytest.mark.timeout(240)  # a round, and its replay where it fails
-async def test_a_round_of_chaos_loses_nothing_doubles_nothing_and_leaves_nothing(tmp_path, rabbitmq):
+async def test_a_round_of_chaos_violates_no_promise(tmp_path, rabbitmq):
     """`CHAOS_SEED` names a seed; without it, each run draws another. One that fails says which, and is run again."""
     seed = int(os.environ.get("CHAOS_SEED") or random.randrange(10**6))
 

@@ -149,7 +149,8 @@ async def test_a_redrive_of_a_failed_image_is_a_new_order_that_names_the_old_one
 
 
 @pytest.mark.timeout(90)
-async def test_row_22_an_order_that_kills_its_workers_fails_and_ends_as_a_dead_letter(stage, http, operator):
+@pytest.mark.fault(row=22)
+async def test_an_order_that_kills_its_workers_is_dead_lettered(stage, http, operator):
     await stage.add_painter(paint_s=0.01)
     quick = {"LEASE": "0.5", "RECONCILE_INTERVAL": "0.3", "RECONCILE_GRACE": "0.3"}
     stage.settings.update(quick)

@@ -14,7 +14,9 @@ from tests.waiting import until
 
 @pytest.mark.slow
 @pytest.mark.timeout(100)
-async def test_rows_1_and_2_a_broker_that_is_killed_under_load_costs_no_order(stage, http, rabbitmq):
+@pytest.mark.fault(row=1)
+@pytest.mark.fault(row=2)
+async def test_a_broker_killed_under_load_costs_no_order(stage, http, rabbitmq):
     stage.settings["GENERATOR_CONCURRENCY"] = "8"  # the backlog is soon worked off
     away = await outage(stage, http, rabbitmq, how="kill", seconds=0.5)  # and the 7 s that it takes to start again
 
@@ -24,7 +26,8 @@ async def test_rows_1_and_2_a_broker_that_is_killed_under_load_costs_no_order(st
 
 
 @pytest.mark.timeout(90)
-async def test_row_41_a_store_that_is_away_refuses_orders_and_loses_no_work(tmp_path, vhost, database, http):
+@pytest.mark.fault(row=41)
+async def test_an_unavailable_store_refuses_orders_and_loses_none(tmp_path, vhost, database, http):
     async with proxy_before(database) as (line, url), fault_cluster(tmp_path, vhost, STORE_URL=database) as stage:
         await stage.add_painter(paint_s=1.0)
         for name in ("api", "generator", "janitor"):
@@ -52,7 +55,8 @@ async def is_completed(page: FrontEnd, image_id: str) -> bool:
     return image.get("status") == "completed"
 
 
-async def test_row_30_a_circuit_opens_on_a_dead_service_and_closes_by_itself(stage, http):
+@pytest.mark.fault(row=30)
+async def test_a_circuit_opens_on_a_dead_service_and_closes_again(stage, http):
     await stage.add_painter(paint_s=0.02)
     await stage.add_service("api")
     await stage.add_service("generator")

@@ -63,7 +63,11 @@ async def fed(page: FrontEnd, still_going, accepted: list[str]) -> None:
 
 
 @pytest.mark.parametrize("points", [PAINTING[:6], PAINTING[6:]], ids=["up to the record", "after it"])
-async def test_rows_18_23_24_25_a_generator_killed_at_any_point_loses_and_repeats_nothing(stage, http, points):
+@pytest.mark.fault(row=18)
+@pytest.mark.fault(row=23)
+@pytest.mark.fault(row=24)
+@pytest.mark.fault(row=25)
+async def test_a_generator_killed_at_any_point_loses_nothing(stage, http, points):
     faults = [f"kill {when} {point}" for when, point in both_sides(points)]
     doomed = await furnished(stage, "generator", faults, GENERATOR_CONCURRENCY="1")
     async with following(http, list(stage.urls.values())) as follower:
@@ -78,7 +82,9 @@ async def test_rows_18_23_24_25_a_generator_killed_at_any_point_loses_and_repeat
         await all_is_well(stage, follower, accepted)
 
 
-async def test_row_19_a_generator_that_stands_still_past_its_lease_wakes_up_to_nothing(stage, http):
+@pytest.mark.fault(row=19)
+@pytest.mark.fault(row=21)
+async def test_a_generator_stopped_past_its_lease_changes_nothing(stage, http):
     points = [(when, point) for when, point in both_sides(PAINTING) if point not in {"noted", "ack", "failed"}]
     faults = [f"stop {when} {point}" for when, point in points]
     doomed = await furnished(stage, "generator", faults, GENERATOR_CONCURRENCY="1", HEARTBEAT="10")
@@ -100,7 +106,7 @@ async def test_row_19_a_generator_that_stands_still_past_its_lease_wakes_up_to_n
         await all_is_well(stage, follower, accepted)
 
 
-async def test_an_api_killed_at_any_point_of_an_order_or_a_delete_keeps_what_it_promised(stage, http):
+async def test_an_api_killed_at_any_point_keeps_its_promises(stage, http):
     ordering = [f"kill {when} {point}" for when, point in both_sides(ORDERING)]
     deleting = [f"kill {when} {point}" for when, point in both_sides(CLEARING)]
     await furnished(stage, "api", [*ordering, *deleting])
@@ -145,7 +151,9 @@ async def ordered_twice(
     return image["id"]
 
 
-async def test_rows_50_and_54_a_janitor_killed_at_any_point_of_a_purge_leaves_nothing_behind(stage, http):
+@pytest.mark.fault(row=50)
+@pytest.mark.fault(row=54)
+async def test_a_janitor_killed_during_a_purge_leaves_nothing_behind(stage, http):
     faults = [f"kill {when} {point}" for when, point in both_sides(CLEARING)]
     doomed = await furnished(stage, "janitor", faults, PURGE_BATCH="2")
     page = FrontEnd(http, stage.urls["api"])

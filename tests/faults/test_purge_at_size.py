@@ -6,7 +6,8 @@ from tests.faults.old_images import purge_with_kills
 
 
 @pytest.mark.timeout(120)
-async def test_row_54_a_purge_killed_twice_clears_everything_old_and_nothing_else(stage):
+@pytest.mark.fault(row=54)
+async def test_a_purge_killed_twice_removes_only_what_is_old(stage):
     purged = await purge_with_kills(stage, old=3000, kills=2, batch=100)
 
     assert stage.faults == {"SIGKILL after mark": 1, "SIGKILL after unlink": 1}

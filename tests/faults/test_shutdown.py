@@ -26,7 +26,8 @@ async def at_work(stage) -> None:
     await until(lambda: stage.painted("painting"))
 
 
-async def test_row_20_a_generator_finishes_what_it_has_and_takes_nothing_new(stage, http):
+@pytest.mark.fault(row=20)
+async def test_a_stopping_generator_finishes_and_takes_nothing_new(stage, http):
     page = await a_house(stage, http, paint_s=0.8, GENERATOR_CONCURRENCY="1", GRACE_PERIOD="10")
     first, second = await page.order(), await page.order()
     await at_work(stage)
@@ -43,7 +44,8 @@ async def test_row_20_a_generator_finishes_what_it_has_and_takes_nothing_new(sta
     assert found.violations == []
 
 
-async def test_row_20_what_takes_longer_than_the_grace_is_given_back_with_no_failure_counted(stage, http):
+@pytest.mark.fault(row=20)
+async def test_work_past_the_grace_period_is_requeued_without_failure(stage, http):
     page = await a_house(stage, http, paint_s=1.5, GRACE_PERIOD="0.1")
     accepted = [(await page.order())["id"] for _ in range(2)]
     await at_work(stage)

@@ -92,7 +92,7 @@ async def test_a_named_page_may_ask_and_read(guarded):
 
 
 @pytest.mark.parametrize("origin", [FOREIGN, "null", f"{NAMED}.evil.example.org", "http://app.example.org", "*"])
-async def test_a_page_that_is_not_named_reads_nothing_and_changes_nothing(guarded, origin):
+async def test_an_origin_that_is_not_allowed_reads_nothing(guarded, origin):
     identity = {"Authorization": f"Bearer {callers.token()}"}
     url = f"{guarded}/v1/images/generations"
 
@@ -106,7 +106,7 @@ async def test_a_page_that_is_not_named_reads_nothing_and_changes_nothing(guarde
     assert not [name for _, headers, _ in (preflight, post, read) for name in headers if "Allow-Origin" in name]
 
 
-async def test_without_identity_a_foreign_page_cannot_act_as_the_one_owner(alone):
+async def test_a_foreign_page_cannot_act_as_the_local_owner(alone):
     """A form of any page can send a POST without a body: a cancel, a ticket."""
     for path in (f"{IMAGE}cancel/", "/api/ws-tickets/"):
         assert (await ask("POST", alone + path, Origin=FOREIGN))[0] == 403
@@ -114,7 +114,7 @@ async def test_without_identity_a_foreign_page_cannot_act_as_the_one_owner(alone
 
 
 @pytest.mark.parametrize("host", ["evil.example.org", "evil.example.org:8000", "127.0.0.1.evil.example.org", "["])
-async def test_without_identity_a_name_bent_to_this_address_is_not_answered_to(alone, host):
+async def test_a_rebound_host_name_is_refused_without_identity(alone, host):
     status, _, text = await ask("GET", f"{alone}/api/images/history/", Host=host)
 
     assert status in {400, 403}

@@ -21,7 +21,7 @@ def chromium_path() -> str:
 
 
 @pytest.mark.browser
-async def test_the_page_shows_the_contract_without_any_outside_request(tmp_path, chromium_path):
+async def test_the_docs_page_makes_no_outside_request(tmp_path, chromium_path):
     from playwright.async_api import async_playwright
 
     async with (

@@ -1,4 +1,4 @@
-"""An event is shown to its owner and to nobody else: 1,000 users, events in any order. Row 61."""
+"""An event is shown to its owner and to nobody else: 1,000 users, events in any order."""
 
 import asyncio
 import json
@@ -69,7 +69,8 @@ def an_event(owner: str, dice: random.Random, clock: SystemClock, events: EventF
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
-async def test_row_61_no_event_reaches_a_foreign_socket(seed):
+@pytest.mark.fault(row=61)
+async def test_no_event_reaches_a_foreign_socket(seed):
     dice, clock = random.Random(seed), SystemClock()
     users = names(dice)
     settings = Settings(jwt_secret="x" * 32, media_signing_keys=(SIGNING,))

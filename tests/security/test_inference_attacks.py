@@ -1,4 +1,4 @@
-"""An inference service that is nobody's friend, and a publisher that orders too much. Rows 36, 38 and 39."""
+"""An inference service that is nobody's friend, and a publisher that orders too much."""
 
 import asyncio
 import gzip
@@ -6,6 +6,7 @@ import json
 from io import BytesIO
 from pathlib import Path
 
+import pytest
 from aiohttp import web
 from PIL import Image, ImageCms
 
@@ -19,7 +20,8 @@ from tests.unit.generator.test_generate import bench
 MB = 1_000_000
 
 
-async def test_row_36_a_bomb_of_gzip_is_cut_at_the_limit(tmp_path):
+@pytest.mark.fault(row=36)
+async def test_a_gzip_bomb_is_cut_at_the_limit(tmp_path):
     """300 MB in 300 kB: not asked for, and where it comes all the same, no more is unpacked than is taken."""
     asked, bomb = [], gzip.compress(bytes(300 * MB), 9)
 
@@ -42,7 +44,8 @@ def _resident_bytes() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
 
 
-async def test_row_38_an_answer_that_names_a_url_is_no_picture_and_is_not_fetched(tmp_path):
+@pytest.mark.fault(row=38)
+async def test_a_url_in_the_answer_is_not_fetched(tmp_path):
     fetched = []
 
     async def trap(request, _order):
@@ -63,7 +66,8 @@ async def test_row_38_an_answer_that_names_a_url_is_no_picture_and_is_not_fetche
         assert len(made.inference.orders) == 4
 
 
-async def test_row_39_a_picture_is_recorded_as_what_it_is(tmp_path):
+@pytest.mark.fault(row=39)
+async def test_an_image_is_recorded_with_its_real_format(tmp_path):
     """Another format and size than were ordered, a name that lies, EXIF with a place, a profile."""
     exif = Image.Exif()
     exif[0x8825] = {1: "N", 2: (52.0, 31.0, 0.0)}
@@ -119,7 +123,7 @@ async def test_a_publisher_has_a_limit_of_its_own_for_each_owner(tmp_path):
         assert await made.store.get(refused.id) is None
 
 
-async def test_an_order_for_an_owner_that_cannot_be_one_is_dead_lettered(tmp_path):
+async def test_an_order_with_an_invalid_owner_is_dead_lettered(tmp_path):
     async with bench(tmp_path) as made:
         letters: asyncio.Queue = asyncio.Queue()
 

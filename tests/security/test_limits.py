@@ -1,4 +1,4 @@
-"""The limits of an owner, over two api processes on a real RabbitMQ: exact, whatever comes at once. Rows 62, 63."""
+"""The limits of an owner, over two api processes on a real RabbitMQ: exact, whatever comes at once."""
 
 import asyncio
 import re
@@ -47,7 +47,8 @@ async def two_apis(folder, bus_url, **settings):
         yield lambda name: Owner(http, urls, name)
 
 
-async def test_row_62_of_200_posts_at_once_over_two_apis_exactly_2_are_in_flight(tmp_path, vhost):
+@pytest.mark.fault(row=62)
+async def test_of_200_concurrent_posts_exactly_2_are_in_flight(tmp_path, vhost):
     async with two_apis(tmp_path, vhost, CONCURRENT_REQUESTS="2", REQUESTS_PER_HOUR="50") as owner:
         ada, bob = owner("ada"), owner("bob")
 
@@ -64,7 +65,8 @@ async def test_row_62_of_200_posts_at_once_over_two_apis_exactly_2_are_in_flight
         ), "what was refused does not count"
 
 
-async def test_row_62_of_120_in_a_row_or_at_once_exactly_50_are_taken(tmp_path, vhost):
+@pytest.mark.fault(row=62)
+async def test_of_120_requests_exactly_50_are_accepted(tmp_path, vhost):
     async with two_apis(tmp_path, vhost, CONCURRENT_REQUESTS="0", REQUESTS_PER_HOUR="50") as owner:
         ada, bob = owner("ada"), owner("bob")
 
@@ -110,9 +112,8 @@ four_an_hour = one_house(REQUESTS_PER_HOUR="4", CONCURRENT_REQUESTS="0", GENERAT
 one_at_once = one_house(REQUESTS_PER_HOUR="5", CONCURRENT_REQUESTS="1", GENERATOR_CONCURRENCY="16")
 
 
-async def test_row_63_neither_cancel_nor_delete_nor_a_used_key_nor_another_spelling_gives_an_order_back(
-    four_an_hour, inference
-):
+@pytest.mark.fault(row=63)
+async def test_no_way_around_the_hourly_limit(four_an_hour, inference):
     inference.always(inference.hold)
     ada = four_an_hour("ada")
     images = [(await ada.order(**{"Idempotency-Key": f"key-{number}"}))[2] for number in range(4)]
@@ -128,7 +129,7 @@ async def test_row_63_neither_cancel_nor_delete_nor_a_used_key_nor_another_spell
     inference.released.set()
 
 
-async def test_a_failure_that_is_ours_gives_its_order_back_and_a_refusal_does_not(four_an_hour, inference):
+async def test_only_our_own_failure_leaves_the_hourly_window(four_an_hour, inference):
     cleo = four_an_hour("cleo")
     answers = []
     for answer in (status(422), status(422), status(422), status(500)):
@@ -158,7 +159,8 @@ async def test_a_place_is_free_again_when_its_image_is_final(one_at_once, infere
     inference.released.set()
 
 
-async def test_row_48_two_posts_with_one_key_are_one_order_and_count_once(one_at_once, inference):
+@pytest.mark.fault(row=48)
+async def test_two_posts_with_one_key_count_once(one_at_once, inference):
     inference.released.clear()
     inference.always(inference.hold)
     bob, key = one_at_once("bob"), {"Idempotency-Key": "the-same-click"}

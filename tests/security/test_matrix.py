@@ -1,4 +1,4 @@
-"""Who may do what: every caller at every route, in one table. Row 60 and row 61 of the faults."""
+"""Who may do what: every caller at every route, in one table."""
 
 import asyncio
 import re
@@ -98,6 +98,8 @@ async def keys(tmp_path):
         yield Keys(store, SystemClock())
 
 
+@pytest.mark.fault(row=60)
+@pytest.mark.fault(row=61)
 async def test_every_caller_at_every_route(tmp_path, keys):
     async with (
         callers.provider() as provider,
@@ -158,7 +160,7 @@ def test_the_table_has_every_route():
     assert missing == []
 
 
-async def test_a_provider_that_is_away_is_asked_again_and_nobody_is_let_in(tmp_path):
+async def test_an_unavailable_provider_admits_nobody(tmp_path):
     async with callers.provider() as provider:
         pass
     async with (

@@ -1,7 +1,8 @@
-"""Bodies, heads and senders too large or too slow: refused or cut off, while good requests go on. Rows 56, 57."""
+"""Bodies, heads and senders too large or too slow: refused or cut off, while good requests go on."""
 
 import asyncio
 import gzip
+import json
 import re
 from contextlib import suppress
 
@@ -50,7 +51,8 @@ async def heard(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> b
         writer.close()
 
 
-async def test_row_56_slow_senders_are_cut_off_and_harm_nobody(cluster):
+@pytest.mark.fault(row=56)
+async def test_slow_senders_are_cut_off_and_harm_nobody(cluster):
     """1,000 half heads and 100 half bodies, while a picture is ordered: none of them is kept."""
     body = HEAD + b'Content-Length: 60000\r\n\r\n{"prompt":'
     half_heads = await asyncio.gather(*(sent(cluster, HEAD) for _ in range(1000)))
@@ -66,7 +68,24 @@ async def test_row_56_slow_senders_are_cut_off_and_harm_nobody(cluster):
     assert {answer.partition(b"\r\n")[0] for answer in answers} == {b"HTTP/1.1 408 Request Timeout"}
 
 
-async def test_row_56_a_head_that_drips_is_cut_off_all_the_same(cluster):
+@pytest.mark.fault(row=67)
+async def test_a_client_that_disconnects_in_its_post_loses_nothing(cluster):
+    """The request is complete, the client is gone before the answer: the image is painted all the same."""
+    body = json.dumps({**ORDER, "prompt": "a client that disconnects"}).encode()
+    async with front_end(cluster.url) as page, page.socket() as events:
+        _, writer = await sent(cluster, HEAD + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+        await writer.drain()
+        writer.transport.abort()
+
+        queued = await events.next()
+        frames = await events.until_final(queued["subject"])
+
+    assert (queued["type"], queued["data"]["prompt"]) == ("image.queued", "a client that disconnects")
+    assert frames[-1]["type"] == "image.completed"
+
+
+@pytest.mark.fault(row=56)
+async def test_a_dripping_head_is_cut_off(cluster):
     reader, writer = await asyncio.open_connection("127.0.0.1", cluster.api_port)
 
     async def drip() -> None:
@@ -117,7 +136,8 @@ async def test_row_56_a_head_that_drips_is_cut_off_all_the_same(cluster):
         "body where none is taken",
     ],
 )
-async def test_row_57_what_is_too_large_or_no_http_is_refused(cluster, request_bytes, status):
+@pytest.mark.fault(row=57)
+async def test_requests_too_large_or_not_http_are_refused(cluster, request_bytes, status):
     said = await spoken(cluster, request_bytes)
 
     assert re.match(rb"HTTP/1.[01] %d " % status, said) or (status == 413 and said == b""), said[:200]

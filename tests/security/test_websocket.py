@@ -1,4 +1,4 @@
-"""The websocket against those who should not be there, and those who should but misbehave. Rows 64 and 66."""
+"""The websocket against those who should not be there, and those who should but misbehave."""
 
 import asyncio
 import time
@@ -109,11 +109,13 @@ async def test_of_many_who_come_with_one_ticket_one_is_let_in(http, cluster):
     ],
     ids=["nothing", "no ticket", "an empty one", "a made-up one", "two", "an expired token", "an empty token"],
 )
-async def test_row_66_without_identity_there_is_no_websocket(http, cluster, more):
+@pytest.mark.fault(row=66)
+async def test_no_websocket_opens_without_credentials(http, cluster, more):
     assert await refused(http, cluster, **more) == 401
 
 
-async def test_row_66_a_token_in_the_query_opens_nothing_and_is_not_logged(http, cluster):
+@pytest.mark.fault(row=66)
+async def test_a_token_in_the_query_opens_nothing_and_is_not_logged(http, cluster):
     token = callers.token()
 
     assert await refused(http, cluster, params={"token": token, "access_token": token, "ticket": token}) == 401
@@ -123,17 +125,20 @@ async def test_row_66_a_token_in_the_query_opens_nothing_and_is_not_logged(http,
 @pytest.mark.parametrize(
     "origin", ["https://evil.example.org", "null", "http://127.0.0.1.evil.example.org", "http://["]
 )
-async def test_row_66_a_foreign_page_opens_none_even_with_a_token(http, cluster, origin):
+@pytest.mark.fault(row=66)
+async def test_a_foreign_page_opens_no_websocket_even_with_a_token(http, cluster, origin):
     assert await refused(http, cluster, headers={**bearer(), "Origin": origin}) == 403
 
 
-async def test_row_66_our_own_page_and_a_named_one_open_it(http, cluster):
+@pytest.mark.fault(row=66)
+async def test_our_own_page_and_an_allowed_origin_open_it(http, cluster):
     for origin in (cluster.url, "https://app.example.org"):
         async with http.ws_connect(f"{cluster.url}/ws", headers={**bearer(), "Origin": origin}) as socket:
             assert (await socket.receive_json(timeout=5))["type"] == "hello"
 
 
-async def test_row_66_a_token_that_expires_closes_its_websocket(tmp_path, http):
+@pytest.mark.fault(row=66)
+async def test_a_token_that_expires_closes_its_websocket(tmp_path, http):
     async with (
         inference_double() as inference,
         embedded(tmp_path, INFERENCE_SERVICE_URL=inference.url, **callers.settings_of(), JWT_LEEWAY="0") as cluster,
@@ -157,7 +162,8 @@ async def test_a_key_that_expires_closes_its_websocket(http, cluster):
     assert await closed_with(socket) == 4401
 
 
-async def test_row_64_a_flood_and_a_huge_frame_are_closed(http, cluster):
+@pytest.mark.fault(row=64)
+async def test_a_flood_and_a_huge_frame_are_closed(http, cluster):
     flooding = await http.ws_connect(f"{cluster.url}/ws", headers=bearer())
     huge = await http.ws_connect(f"{cluster.url}/ws", headers=bearer())
     binary = await http.ws_connect(f"{cluster.url}/ws", headers=bearer())
@@ -176,7 +182,8 @@ async def test_row_64_a_flood_and_a_huge_frame_are_closed(http, cluster):
     assert await closed_with(binary) == 1008
 
 
-async def test_row_64_an_owner_has_ten_websockets_and_no_more(http, cluster):
+@pytest.mark.fault(row=64)
+async def test_an_owner_has_ten_websockets_and_no_more(http, cluster):
     async def come(owner: str) -> aiohttp.ClientWebSocketResponse | int:
         try:
             return await http.ws_connect(f"{cluster.url}/ws", headers=bearer(owner))

@@ -113,7 +113,7 @@ async def test_silence_hides_that_a_side_went_away(echo, proxy):
         assert proxy.connections == 1
 
 
-async def test_half_open_silences_what_is_there_and_passes_what_is_new(proxy):
+async def test_half_open_silences_only_existing_connections(proxy):
     async with connected(proxy) as old:
         await ask(old)
         proxy.half_open()

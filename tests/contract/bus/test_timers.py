@@ -3,6 +3,8 @@
 import time
 from datetime import timedelta
 
+import pytest
+
 from common.bus.port import Bus, Done, WorkQueue
 from common.messages import Tick
 from tests.contract.bus.support import Recorder, System, now
@@ -25,6 +27,7 @@ async def test_timers_have_a_token_each(bus: Bus):
     assert await bus.arm("timer.purge", interval_s=30)
 
 
+@pytest.mark.fault(row=49)
 async def test_several_janitors_tick_once_an_interval(system: System):
     interval_s = 0.4
     buses = [await system.process() for _ in range(3)]
@@ -53,7 +56,8 @@ async def test_several_janitors_tick_once_an_interval(system: System):
     assert len(set(ticked.ids)) == len(ticked.ids)
 
 
-async def test_row_17_a_tokens_tick_says_when_it_fired_and_not_when_it_was_armed(bus: Bus):
+@pytest.mark.fault(row=17)
+async def test_a_tick_carries_the_time_when_its_token_fired(bus: Bus):
     worker = Recorder()
     async with bus.work(WorkQueue.PURGE, worker, concurrency=1):
         armed_at = now()

@@ -18,7 +18,10 @@ from tests.servers.rabbitmq import RabbitMQ
 
 @pytest.mark.slow
 @pytest.mark.parametrize("how", ["stop", "kill"])
-async def test_01_02_53_a_broker_restart_loses_nothing_and_repeats_nothing(rabbitmq: RabbitMQ, how: str):
+@pytest.mark.fault(row=1)
+@pytest.mark.fault(row=2)
+@pytest.mark.fault(row=53)
+async def test_a_broker_restart_loses_nothing_and_repeats_nothing(rabbitmq: RabbitMQ, how: str):
     events = [event(number) for number in range(10)]
     orders = [order() for _ in range(3)]
     working, ticking = Recorder(), Recorder()
@@ -56,7 +59,8 @@ async def test_01_02_53_a_broker_restart_loses_nothing_and_repeats_nothing(rabbi
     assert (len(ticking.seen), armed_again) == (1, True)
 
 
-async def test_04_work_goes_on_when_every_connection_is_closed(rabbitmq: RabbitMQ, caplog: pytest.LogCaptureFixture):
+@pytest.mark.fault(row=4)
+async def test_work_goes_on_when_every_connection_is_closed(rabbitmq: RabbitMQ, caplog: pytest.LogCaptureFixture):
     caplog.set_level(logging.DEBUG, "common.bus.rabbitmq.consumer")
     worker = Recorder()
     worker.gate.clear()
@@ -80,7 +84,8 @@ async def test_04_work_goes_on_when_every_connection_is_closed(rabbitmq: RabbitM
         assert await bus.waiting(WorkQueue.GENERATE) == 0
 
 
-async def test_08_under_an_alarm_publishing_stops_and_acks_go_on(rabbitmq: RabbitMQ):
+@pytest.mark.fault(row=8)
+async def test_under_an_alarm_publishing_stops_and_acks_go_on(rabbitmq: RabbitMQ):
     worker = Recorder()
     async with opened(rabbitmq.fresh_vhost(), timeout_s=1) as bus:
         for _ in range(3):
@@ -101,7 +106,8 @@ async def test_08_under_an_alarm_publishing_stops_and_acks_go_on(rabbitmq: Rabbi
         assert await bus.waiting(WorkQueue.GENERATE) == 0
 
 
-async def test_12_a_channel_that_the_broker_closes_is_opened_again(vhost: str, caplog: pytest.LogCaptureFixture):
+@pytest.mark.fault(row=12)
+async def test_a_channel_that_the_broker_closes_is_opened_again(vhost: str, caplog: pytest.LogCaptureFixture):
     """As the consumer timeout does, which takes a minute to be noticed by the broker: the same close, made at once."""
     caplog.set_level(logging.DEBUG, "common.bus.rabbitmq.consumer")
     worker = Recorder()
@@ -118,7 +124,8 @@ async def test_12_a_channel_that_the_broker_closes_is_opened_again(vhost: str, c
         assert await bus.waiting(WorkQueue.GENERATE) == 0
 
 
-async def test_14_a_full_queue_refuses(rabbitmq: RabbitMQ):
+@pytest.mark.fault(row=14)
+async def test_a_full_queue_refuses(rabbitmq: RabbitMQ):
     url = rabbitmq.fresh_vhost()
     policy = ("set_policy", "-p", urlsplit(url).path[1:], "full", "^image.commands", '{"max-length": 1}')
     async with opened(url) as bus:

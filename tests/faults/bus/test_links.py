@@ -20,7 +20,8 @@ from tests.proxy import proxy_before
 from tests.servers.process import free_ports
 
 
-async def test_04_no_more_than_the_concurrency_is_in_hand_after_a_reconnect(vhost: str):
+@pytest.mark.fault(row=4)
+async def test_concurrency_holds_after_a_reconnect(vhost: str):
     worker = Recorder()
     worker.gate.clear()
     async with (
@@ -47,7 +48,8 @@ async def test_04_no_more_than_the_concurrency_is_in_hand_after_a_reconnect(vhos
 
 
 @pytest.mark.slow
-async def test_05_a_half_open_link_is_found_and_events_are_late_but_not_lost(vhost: str):
+@pytest.mark.fault(row=5)
+async def test_a_half_open_connection_delays_events_but_loses_none(vhost: str):
     async with proxy_before(vhost) as (proxy, url), opened(url, heartbeat=1) as bus, opened(vhost) as other:
         worker = Recorder()
         reading = Reading(bus)
@@ -67,7 +69,8 @@ async def test_05_a_half_open_link_is_found_and_events_are_late_but_not_lost(vho
     assert len(reading.ids) == 2
 
 
-async def test_06_a_link_cut_before_the_confirm_leaves_the_outcome_unknown(vhost: str):
+@pytest.mark.fault(row=6)
+async def test_a_cut_before_the_confirm_leaves_the_outcome_unknown(vhost: str):
     async with proxy_before(vhost) as (proxy, url), opened(url, timeout_s=3) as bus:
         proxy.silence()
         publishing = [asyncio.create_task(bus.publish(event(number))) for number in range(100)]
@@ -85,7 +88,8 @@ async def test_06_a_link_cut_before_the_confirm_leaves_the_outcome_unknown(vhost
     assert not all(map(is_refused, outcomes))
 
 
-async def test_06_whatever_is_under_way_when_links_are_cut_again_and_again_has_an_outcome(vhost: str):
+@pytest.mark.fault(row=6)
+async def test_every_publish_has_an_outcome_over_repeated_cuts(vhost: str):
     events = [event(number) for number in range(300)]
     async with proxy_before(vhost) as (proxy, url), opened(url) as bus, opened(vhost) as other:
 
@@ -112,7 +116,8 @@ async def test_06_whatever_is_under_way_when_links_are_cut_again_and_again_has_a
     assert len(set(reading.ids)) == len(reading.ids)
 
 
-async def test_07_a_blackholed_publish_is_unconfirmed_in_time(vhost: str):
+@pytest.mark.fault(row=7)
+async def test_a_blackholed_publish_is_unconfirmed_in_time(vhost: str):
     async with proxy_before(vhost) as (proxy, url), opened(url, timeout_s=0.5) as bus:
         proxy.silence()
         began = time.monotonic()

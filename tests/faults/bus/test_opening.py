@@ -23,7 +23,8 @@ from tests.proxy import proxy_before
         ({"path": "/nowhere"}, "has no virtual host 'nowhere' for the user 'guest'"),
     ],
 )
-async def test_13_wrong_credentials_end_the_start_with_a_clear_text(vhost: str, change: dict[str, str], expected: str):
+@pytest.mark.fault(row=13)
+async def test_wrong_credentials_end_the_start_with_a_clear_text(vhost: str, change: dict[str, str], expected: str):
     parts = urlsplit(vhost)
     change = {name: value.format(address=parts.netloc.rpartition("@")[2]) for name, value in change.items()}
 
@@ -33,7 +34,8 @@ async def test_13_wrong_credentials_end_the_start_with_a_clear_text(vhost: str, 
     assert "secret" not in raised.value.detail
 
 
-async def test_13_a_broker_that_is_not_there_yet_is_waited_for(vhost: str):
+@pytest.mark.fault(row=13)
+async def test_a_broker_that_is_not_there_yet_is_waited_for(vhost: str):
     async with proxy_before(vhost) as (proxy, url):
         proxy.refuse()
         async with opened(url, timeout_s=0.3) as bus:
@@ -51,7 +53,8 @@ async def test_13_a_broker_that_is_not_there_yet_is_waited_for(vhost: str):
     assert is_refused(raised.value)
 
 
-async def test_13_a_wrong_password_that_is_only_seen_later_ends_the_block(vhost: str):
+@pytest.mark.fault(row=13)
+async def test_a_wrong_password_seen_later_ends_the_block(vhost: str):
     async with proxy_before(vhost.replace("guest:guest", "guest:wrong")) as (proxy, url):
         proxy.refuse()
 

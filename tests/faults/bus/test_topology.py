@@ -18,7 +18,8 @@ from tests.contract.bus.support import EPOCH, Recorder, event, is_waiting, now, 
 from tests.faults.bus.support import is_refused, opened, raw_channel
 
 
-async def test_09_a_missing_exchange_is_declared_again(vhost: str):
+@pytest.mark.fault(row=9)
+async def test_a_missing_exchange_is_declared_again(vhost: str):
     async with opened(vhost) as bus, raw_channel(vhost) as channel:
         await channel.exchange_delete(EVENTS)
         with pytest.raises(Unavailable):
@@ -29,7 +30,8 @@ async def test_09_a_missing_exchange_is_declared_again(vhost: str):
         assert len(await some(bus, Since(EPOCH), 1)) == 1
 
 
-async def test_09_a_missing_binding_is_declared_again_and_nothing_vanishes(vhost: str):
+@pytest.mark.fault(row=9)
+async def test_a_missing_binding_is_declared_again(vhost: str):
     route = ROUTES[WorkQueue.GENERATE]
     same = order()
     async with opened(vhost) as bus, raw_channel(vhost) as channel:
@@ -41,7 +43,8 @@ async def test_09_a_missing_binding_is_declared_again_and_nothing_vanishes(vhost
         await until(lambda: is_waiting(bus, 1))
 
 
-async def test_10_a_queue_with_other_arguments_ends_the_start_by_name(vhost: str):
+@pytest.mark.fault(row=10)
+async def test_a_queue_with_other_arguments_ends_the_start_by_name(vhost: str):
     name = ROUTES[WorkQueue.GENERATE].queue
     async with raw_channel(vhost) as channel:
         arguments = {"x-queue-type": "quorum", "x-delivery-limit": 5, "x-dead-letter-exchange": "image.dead"}
@@ -53,7 +56,8 @@ async def test_10_a_queue_with_other_arguments_ends_the_start_by_name(vhost: str
     assert "20" in raised.value.detail
 
 
-async def test_11_a_deleted_queue_is_consumed_again_within_a_second(vhost: str):
+@pytest.mark.fault(row=11)
+async def test_a_deleted_queue_is_consumed_again_within_a_second(vhost: str):
     worker = Recorder()
     async with opened(vhost) as bus, bus.work(WorkQueue.GENERATE, worker, concurrency=1), raw_channel(vhost) as channel:
         await channel.queue_delete(ROUTES[WorkQueue.GENERATE].queue)
@@ -65,7 +69,8 @@ async def test_11_a_deleted_queue_is_consumed_again_within_a_second(vhost: str):
     assert took_s < 2  # 0.3 s; twice the second for a busy machine
 
 
-async def test_52_a_lost_token_is_armed_again(vhost: str):
+@pytest.mark.fault(row=52)
+async def test_a_lost_token_is_armed_again(vhost: str):
     async with opened(vhost) as bus, raw_channel(vhost) as channel:
         await bus.arm("timer.purge", interval_s=60)
         await (await channel.get_queue("image.timer.purge.wait.60000.v1", ensure=False)).purge()
@@ -76,7 +81,8 @@ async def test_52_a_lost_token_is_armed_again(vhost: str):
         assert not await bus.arm("timer.purge", interval_s=60)
 
 
-async def test_row_17_a_token_armed_by_a_clock_that_is_ahead_fires_by_the_brokers(vhost: str):
+@pytest.mark.fault(row=17)
+async def test_a_token_armed_by_a_fast_clock_fires_by_the_brokers(vhost: str):
     worker = Recorder()
     async with (
         opened(vhost, clock=ManualClock(now() + timedelta(hours=1))) as ahead,

@@ -49,7 +49,8 @@ class Failing:
 
 
 @pytest.mark.parametrize("applied", [[True] * 6, [False] * 6, [True, False] * 6], ids=["applied", "not", "either"])
-async def test_row_42_a_write_whose_answer_was_lost_is_made_once(tmp_path, applied):
+@pytest.mark.fault(row=42)
+async def test_a_write_whose_answer_was_lost_is_made_once(tmp_path, applied):
     left = list(applied)
 
     async with bench(tmp_path, seen_by_worker=lambda port: Failing(port, "replace", applied=left)) as made:
@@ -61,7 +62,8 @@ async def test_row_42_a_write_whose_answer_was_lost_is_made_once(tmp_path, appli
         assert len(made.files()) == 2
 
 
-async def test_row_43_a_worker_cancelled_in_the_middle_of_a_write_reads_the_record_before_it_acts(tmp_path):
+@pytest.mark.fault(row=43)
+async def test_a_worker_cancelled_during_a_write_reads_the_record(tmp_path):
     """The write goes through though its task is cancelled: the image is not given back, for it is completed."""
 
     class Slow(Failing):
@@ -95,7 +97,8 @@ async def test_row_43_a_worker_cancelled_in_the_middle_of_a_write_reads_the_reco
         assert made.files() == [image.image_file, image.thumbnail]
 
 
-async def test_row_45_a_full_disk_is_nobodys_failure_and_leaves_no_half_file(tmp_path):
+@pytest.mark.fault(row=45)
+async def test_a_full_disk_counts_no_failure_and_leaves_no_file(tmp_path):
     full = [False, False, False]  # both files of one attempt, then one of the next
 
     async with bench(tmp_path, seen_by_worker=lambda port: Failing(port, "put", applied=full)) as made:
@@ -105,7 +108,8 @@ async def test_row_45_a_full_disk_is_nobodys_failure_and_leaves_no_half_file(tmp
         assert made.files() == [image.image_file, image.thumbnail]
 
 
-async def test_row_46_media_that_cannot_be_written_end_the_start(tmp_path):
+@pytest.mark.fault(row=46)
+async def test_media_that_cannot_be_written_end_the_start(tmp_path):
     (tmp_path / "file").write_text("no folder")
 
     with pytest.raises(Misconfigured, match="MEDIA_ROOT"):
@@ -113,7 +117,8 @@ async def test_row_46_media_that_cannot_be_written_end_the_start(tmp_path):
             pass
 
 
-async def test_row_26_one_order_delivered_to_two_generators_at_once_is_painted_by_one(tmp_path):
+@pytest.mark.fault(row=26)
+async def test_a_command_delivered_to_two_generators_is_painted_once(tmp_path):
     async with bench(tmp_path) as made, asyncio.TaskGroup() as group:
         made.inference.always(made.inference.hold)
         stopping = asyncio.Event()
@@ -140,7 +145,8 @@ async def test_row_26_one_order_delivered_to_two_generators_at_once_is_painted_b
         stopping.set()
 
 
-def test_row_17_a_worker_whose_clock_is_an_hour_ahead_takes_over_at_most_once_and_the_fence_holds():
+@pytest.mark.fault(row=17)
+def test_a_worker_an_hour_ahead_takes_over_at_most_once():
     """Leases are of the wall clock: a fast clock takes over too early, and the result of the other is refused."""
     clock, ahead = ManualClock(), ManualClock()
     ahead.advance(3600)

@@ -122,7 +122,8 @@ async def test_progress_that_makes_no_sense_is_passed_over(tmp_path):
 
 
 @pytest.mark.parametrize("code", [408, 425, 429, 500, 503])
-async def test_row_28_a_busy_service_is_asked_again(tmp_path, code):
+@pytest.mark.fault(row=28)
+async def test_a_busy_service_is_asked_again(tmp_path, code):
     async with bench(tmp_path) as made:
         made.inference.will(status(code), status(code))
         image = await made.final(await made.order())
@@ -140,7 +141,8 @@ async def test_the_third_transient_error_fails_the_image_and_says_why(tmp_path):
         assert "out of memory" in image.error.detail
 
 
-async def test_row_28_retry_after_is_honoured(tmp_path):
+@pytest.mark.fault(row=28)
+async def test_retry_after_is_honoured(tmp_path):
     async with bench(tmp_path) as made:
         made.inference.will(status(429, headers={"Retry-After": "300"}))
         image_id = await made.order()
@@ -170,7 +172,8 @@ async def _upto(made, image_id, event_type, count):
 
 
 @pytest.mark.parametrize("code", [400, 401, 404, 422])
-async def test_row_31_a_refusal_fails_the_image_at_once(tmp_path, code):
+@pytest.mark.fault(row=31)
+async def test_a_refusal_fails_the_image_at_once(tmp_path, code):
     async with bench(tmp_path) as made:
         made.inference.will(status(code, '{"detail": "no such model"}'))
         image = await made.final(await made.order())
@@ -179,7 +182,8 @@ async def test_row_31_a_refusal_fails_the_image_at_once(tmp_path, code):
         assert "no such model" in image.error.detail
 
 
-async def test_row_37_a_redirect_is_not_followed(tmp_path):
+@pytest.mark.fault(row=37)
+async def test_a_redirect_is_not_followed(tmp_path):
     async with bench(tmp_path) as made:
         elsewhere = {"Location": f"{made.inference.url}/secret"}
         made.inference.will(status(307, headers=elsewhere))
@@ -190,7 +194,8 @@ async def test_row_37_a_redirect_is_not_followed(tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"", b"<html>busy</html>", picture()[:-100]], ids=["empty", "html", "truncated"])
-async def test_row_33_a_bad_picture_is_tried_once_more_then_fails(tmp_path, content):
+@pytest.mark.fault(row=33)
+async def test_a_bad_image_is_tried_once_more_then_fails(tmp_path, content):
     async with bench(tmp_path) as made:
         made.inference.always(body(content))
         image = await made.final(await made.order())
@@ -200,7 +205,8 @@ async def test_row_33_a_bad_picture_is_tried_once_more_then_fails(tmp_path, cont
         assert made.files() == []
 
 
-async def test_row_33_a_stream_whose_picture_is_no_base64_is_a_bad_picture(tmp_path):
+@pytest.mark.fault(row=33)
+async def test_invalid_base64_in_the_stream_is_a_bad_image(tmp_path):
     async with bench(tmp_path) as made:
         made.inference.capabilities = {"models": []}
         made.inference.always(events(("completed", {"b64_json": "caf\u00e9", "format": "png"})))
@@ -209,7 +215,8 @@ async def test_row_33_a_stream_whose_picture_is_no_base64_is_a_bad_picture(tmp_p
         assert (image.status, image.attempts, image.error.code) == ("failed", 2, "bad_image")
 
 
-async def test_row_35_a_body_without_end_is_cut_at_the_limit(tmp_path):
+@pytest.mark.fault(row=35)
+async def test_an_endless_body_is_cut_at_the_limit(tmp_path):
     async def endless(request, _order):
         from aiohttp import web
 
@@ -225,7 +232,8 @@ async def test_row_35_a_body_without_end_is_cut_at_the_limit(tmp_path):
         assert (image.status, image.error.code) == ("failed", "bad_image")
 
 
-async def test_row_32_a_body_that_breaks_off_is_tried_again(tmp_path):
+@pytest.mark.fault(row=32)
+async def test_a_body_that_breaks_off_is_tried_again(tmp_path):
     async def cut(request, _order):
         from aiohttp import web
 
@@ -242,7 +250,8 @@ async def test_row_32_a_body_that_breaks_off_is_tried_again(tmp_path):
         assert (image.status, image.attempts, image.failures) == ("completed", 2, 1)
 
 
-async def test_row_29_a_silent_service_is_given_up_and_asked_again(tmp_path):
+@pytest.mark.fault(row=29)
+async def test_a_silent_service_times_out_and_is_asked_again(tmp_path):
     async with bench(tmp_path, INFERENCE_TIMEOUT="0.2") as made:
         made.inference.will(made.inference.hold)
         image = await made.final(await made.order())
@@ -277,7 +286,8 @@ async def test_a_worker_that_missed_the_event_hears_of_a_cancel_at_its_next_rene
         await asyncio.wait_for(made.inference.dropped.wait(), 5)
 
 
-async def test_row_20_a_stopping_generator_gives_its_image_back(tmp_path):
+@pytest.mark.fault(row=20)
+async def test_a_stopping_generator_gives_its_image_back(tmp_path):
     async with bench(tmp_path) as made:
         made.inference.will(made.inference.hold)
         image_id = await made.order()
@@ -290,7 +300,8 @@ async def test_row_20_a_stopping_generator_gives_its_image_back(tmp_path):
         assert (image.status, image.attempts, image.failures, image.lost, image.lease) == ("queued", 1, 0, 0, None)
 
 
-async def test_row_25_a_command_that_comes_again_paints_nothing(tmp_path):
+@pytest.mark.fault(row=25)
+async def test_a_redelivered_command_paints_nothing(tmp_path):
     async with bench(tmp_path) as made:
         image_id = await made.order()
         before = await made.final(image_id)
@@ -304,7 +315,8 @@ async def test_row_25_a_command_that_comes_again_paints_nothing(tmp_path):
         assert (await made.store.get(image_id)).image_file == before.image_file
 
 
-async def test_row_27_a_complete_order_of_another_service_is_taken(tmp_path):
+@pytest.mark.fault(row=27)
+async def test_a_complete_order_of_another_service_is_accepted(tmp_path):
     async with bench(tmp_path) as made:
         order = GenerateImage(
             id=new_image_id(made.clock.now()),
@@ -332,7 +344,8 @@ async def test_row_27_a_complete_order_of_another_service_is_taken(tmp_path):
     ],
     ids=["incomplete", "no owner", "too old", "no id"],
 )
-async def test_row_27_an_order_that_cannot_be_taken_is_dead_lettered(tmp_path, fields, reason):
+@pytest.mark.fault(row=27)
+async def test_an_order_that_cannot_be_accepted_is_dead_lettered(tmp_path, fields, reason):
     async with bench(tmp_path) as made:
         now = made.clock.now()
         sent_at = now - timedelta(seconds=fields.pop("age", 0))
@@ -354,7 +367,8 @@ async def test_row_27_an_order_that_cannot_be_taken_is_dead_lettered(tmp_path, f
         assert letters[0].reason.startswith(reason)
 
 
-async def test_row_30_a_service_that_is_down_costs_no_attempts_worth_counting(tmp_path):
+@pytest.mark.fault(row=30)
+async def test_an_unavailable_service_costs_no_attempts(tmp_path):
     async with inference_double() as gone:
         dead_url = gone.url
     settings, clock = read_settings(FAST), SystemClock()

@@ -37,7 +37,8 @@ async def ticked(context, queue, job, *, at, name="run"):
     await Timer(queue=queue, interval_s=60, job=job, context=context).handle(token(queue, at, name))
 
 
-async def test_row_17_a_janitor_ahead_of_the_bus_ends_nothing_early(tmp_path):
+@pytest.mark.fault(row=17)
+async def test_a_janitor_ahead_of_the_bus_ends_nothing_early(tmp_path):
     async with cluster(tmp_path) as context:
         waiting = await inserted(context, sent_at=context.clock.now())
         kept = await a_completed_image(context)
@@ -51,7 +52,8 @@ async def test_row_17_a_janitor_ahead_of_the_bus_ends_nothing_early(tmp_path):
         assert await context.media.exists([kept.image_file]) == {kept.image_file}
 
 
-async def test_row_17_a_purge_by_hand_is_judged_by_when_it_was_asked_for(tmp_path):
+@pytest.mark.fault(row=17)
+async def test_a_requested_purge_is_judged_by_its_request_time(tmp_path):
     async with cluster(tmp_path) as context:
         kept = await a_completed_image(context)
         ahead = elsewhere(context, YEARS_S)
@@ -64,7 +66,8 @@ async def test_row_17_a_purge_by_hand_is_judged_by_when_it_was_asked_for(tmp_pat
         assert await context.store.get(kept.id) == kept
 
 
-async def test_row_17_a_janitor_behind_the_bus_sends_what_is_unsent_all_the_same(tmp_path):
+@pytest.mark.fault(row=17)
+async def test_a_janitor_behind_the_bus_still_sends_unsent_commands(tmp_path):
     async with cluster(tmp_path) as context:
         unsent = await inserted(context)
         context.clock.advance(11)
@@ -75,7 +78,8 @@ async def test_row_17_a_janitor_behind_the_bus_sends_what_is_unsent_all_the_same
         assert (await context.store.get(unsent.id)).sent_at is not None
 
 
-async def test_row_17_a_step_of_the_one_clock_there_is_ends_nothing_early(tmp_path):
+@pytest.mark.fault(row=17)
+async def test_a_step_of_the_only_clock_ends_nothing_early(tmp_path):
     """All in one process: the bus has no other clock than the janitor."""
     async with cluster(tmp_path) as context:
         waiting = await inserted(context, sent_at=context.clock.now())
@@ -89,7 +93,8 @@ async def test_row_17_a_step_of_the_one_clock_there_is_ends_nothing_early(tmp_pa
         assert (await context.store.get(waiting.id)).status == "failed"
 
 
-async def test_row_17_a_run_of_a_janitor_that_was_ahead_holds_up_no_other(tmp_path):
+@pytest.mark.fault(row=17)
+async def test_a_run_of_a_janitor_ahead_blocks_no_other(tmp_path):
     async with cluster(tmp_path) as context:
         runs = []
 
@@ -106,7 +111,8 @@ async def test_row_17_a_run_of_a_janitor_that_was_ahead_holds_up_no_other(tmp_pa
 
 
 @pytest.mark.parametrize("wrong_s", [HOUR_S, 0, -HOUR_S])
-async def test_row_17_a_lease_is_over_when_it_is_not_renewed_whatever_the_clock_that_gave_it(tmp_path, wrong_s):
+@pytest.mark.fault(row=17)
+async def test_a_lease_expires_unrenewed_whatever_clock_granted_it(tmp_path, wrong_s):
     async with cluster(tmp_path) as context:
         alive, dead = [await inserted(context, **running(context, wrong_s + 30)) for _ in range(2)]
 
@@ -122,7 +128,8 @@ async def test_row_17_a_lease_is_over_when_it_is_not_renewed_whatever_the_clock_
         assert (await context.store.get(dead.id)).status == Status.QUEUED
 
 
-async def test_row_17_what_was_sent_by_a_clock_ahead_does_not_have_the_backlog_sent_at_every_tick(tmp_path):
+@pytest.mark.fault(row=17)
+async def test_a_send_by_a_clock_ahead_does_not_resend_the_backlog(tmp_path):
     async with cluster(tmp_path) as context:
         future = context.clock.now() + timedelta(seconds=HOUR_S)
         await inserted(context, **running(context, 30, sent_at=future, started_at=future))
@@ -135,7 +142,8 @@ async def test_row_17_what_was_sent_by_a_clock_ahead_does_not_have_the_backlog_s
         assert await context.bus.waiting(WorkQueue.GENERATE) == 3
 
 
-async def test_row_17_a_dead_letter_is_judged_by_when_it_died(tmp_path):
+@pytest.mark.fault(row=17)
+async def test_a_dead_letter_is_judged_by_its_death_time(tmp_path):
     async with cluster(tmp_path) as context:
         held = await inserted(context, **running(context, 30))
         ahead = elsewhere(context, HOUR_S)
@@ -149,7 +157,8 @@ async def test_row_17_a_dead_letter_is_judged_by_when_it_died(tmp_path):
         assert (await context.store.get(held.id)).status == "running"
 
 
-def test_row_17_clocks_that_disagree_are_told_once_and_so_is_their_mending(caplog):
+@pytest.mark.fault(row=17)
+def test_disagreeing_clocks_are_logged_once_as_is_recovery(caplog):
     agreement, bus, own = Agreement(), ManualClock(), ManualClock()
 
     def tick():

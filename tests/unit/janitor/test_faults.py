@@ -4,6 +4,8 @@ import asyncio
 from collections import Counter
 from functools import partial
 
+import pytest
+
 from common.domain import images, transitions
 from common.domain.errors import InvalidTransition, NotFound
 from common.messages import TickData
@@ -14,7 +16,8 @@ from tests.unit.janitor.support import a_completed_image, cluster, told
 NOTHING = TickData()
 
 
-async def test_row_55_a_purge_and_a_users_delete_of_the_same_images_are_each_done_once(tmp_path):
+@pytest.mark.fault(row=55)
+async def test_a_purge_and_a_delete_of_one_image_happen_once(tmp_path):
     async with cluster(tmp_path) as context:
         old = [await a_completed_image(context) for _ in range(40)]
         context.clock.advance(31 * 86400)

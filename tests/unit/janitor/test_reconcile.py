@@ -38,7 +38,8 @@ async def test_reconcile_leaves_a_retry_alone_until_it_is_due(tmp_path):
         assert (await context.store.get(image.id)).sent_at is not None
 
 
-async def test_row_18_reconcile_gives_back_what_a_dead_worker_held(tmp_path):
+@pytest.mark.fault(row=18)
+async def test_reconcile_requeues_what_a_dead_worker_held(tmp_path):
     async with cluster(tmp_path) as context:
         held = await inserted(context, **running(context, 30))
         dead = await inserted(context, **running(context, 30))
@@ -66,7 +67,8 @@ async def test_reconcile_fails_what_is_past_its_deadline_and_tells_it(tmp_path):
         assert await told(context) == [("image.failed", image.id)]
 
 
-async def test_row_3_reconcile_sends_again_what_the_broker_lost(tmp_path):
+@pytest.mark.fault(row=3)
+async def test_reconcile_sends_again_what_the_broker_lost(tmp_path):
     async with cluster(tmp_path) as context:
         image = await inserted(context, sent_at=context.clock.now())
         context.clock.advance(11)
@@ -104,7 +106,8 @@ async def test_what_a_later_one_overtook_is_sent_again(tmp_path):
         assert (await context.store.get(waiting.id)).sent_at < context.clock.now()
 
 
-async def test_row_24_reconcile_publishes_the_event_that_is_due(tmp_path):
+@pytest.mark.fault(row=24)
+async def test_reconcile_publishes_the_pending_event(tmp_path):
     async with cluster(tmp_path) as context:
         due = PendingEvent(type="image.completed", revision=4, since=context.clock.now())
         image = await a_completed_image(context, pending_event=due, revision=4)

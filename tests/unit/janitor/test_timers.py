@@ -10,7 +10,9 @@ from services.janitor.timers import Timer
 from tests.unit.janitor.support import cluster
 
 
-async def test_rows_49_and_51_a_second_token_in_one_interval_does_nothing(tmp_path):
+@pytest.mark.fault(row=49)
+@pytest.mark.fault(row=51)
+async def test_a_second_token_in_one_interval_does_nothing(tmp_path):
     async with cluster(tmp_path) as context:
         runs = []
 
@@ -33,7 +35,8 @@ async def test_rows_49_and_51_a_second_token_in_one_interval_does_nothing(tmp_pa
         assert len(runs) == 3
 
 
-async def test_row_50_a_run_that_was_killed_is_resumed_by_its_redelivery(tmp_path):
+@pytest.mark.fault(row=50)
+async def test_a_killed_run_is_resumed_by_its_redelivery(tmp_path):
     async with cluster(tmp_path) as context:
         runs = []
 

@@ -1,5 +1,7 @@
 """The names, kinds and arguments that a broker out there already holds."""
 
+import pytest
+
 from common.bus.port import WorkQueue
 from common.bus.rabbitmq.topology import Topology, listener_queue, wait_queue
 from common.runtime.settings import Settings
@@ -51,7 +53,8 @@ QUEUES = {
 }
 
 
-def test_row_16_what_a_broker_already_holds_is_declared_alike():
+@pytest.mark.fault(row=16)
+def test_what_a_broker_already_holds_is_declared_alike():
     """A queue keeps the arguments it was made with, and another process that declares others does not start.
 
     So an argument changes under a new name only: the next version at its end, a row here, and a line in the CHANGELOG

@@ -107,7 +107,8 @@ def test_claim_leaves_the_deadline_to_the_janitor_which_has_two_clocks_to_tell_b
     assert claimed(clock, image).status == "running"
 
 
-def test_row_17_a_retry_dated_past_the_deadline_is_of_a_wrong_clock_and_not_waited_for():
+@pytest.mark.fault(row=17)
+def test_a_retry_dated_past_the_deadline_is_not_waited_for():
     clock, ahead = ManualClock(), ManualClock()
     ahead.advance(3600)
     image = claimed(clock)

@@ -9,7 +9,8 @@ from common.runtime.clock import BELIEVED_AFTER_S, ManualClock, SystemClock
 
 
 @pytest.mark.parametrize("step_s", [3600, -3600])
-def test_row_17_a_step_is_believed_only_once_it_has_stood_for_a_while(step_s, caplog):
+@pytest.mark.fault(row=17)
+def test_a_step_is_accepted_only_after_a_while(step_s, caplog):
     clock, right = ManualClock(), ManualClock()
 
     def advance(seconds):
@@ -29,7 +30,8 @@ def test_row_17_a_step_is_believed_only_once_it_has_stood_for_a_while(step_s, ca
     assert f"{step_s:+d} s" in caplog.text
 
 
-def test_row_17_a_step_that_is_mended_in_time_is_never_believed():
+@pytest.mark.fault(row=17)
+def test_a_step_that_is_reverted_in_time_is_ignored():
     clock = ManualClock()
     clock.step(3600)
     clock.stable_now()
@@ -41,7 +43,8 @@ def test_row_17_a_step_that_is_mended_in_time_is_never_believed():
     assert clock.stable_now() == clock.now()
 
 
-def test_row_17_a_step_that_follows_another_has_to_stand_as_long():
+@pytest.mark.fault(row=17)
+def test_a_second_step_waits_as_long_as_the_first():
     clock = ManualClock()
     clock.step(3600)
     clock.stable_now()

@@ -4,6 +4,8 @@ import asyncio
 import logging
 import threading
 
+import pytest
+
 from common.runtime.watchdog import watched
 
 
@@ -20,7 +22,8 @@ class Ear(logging.Handler):
         self.said.set()
 
 
-async def test_row_21_an_event_loop_that_is_blocked_is_logged_with_its_place():
+@pytest.mark.fault(row=21)
+async def test_a_blocked_event_loop_is_logged_with_its_place():
     ear = Ear()
     logging.getLogger("common.runtime.watchdog").addHandler(ear)
     try:

@@ -60,7 +60,8 @@ async def an_order(store, members):
 
 @pytest.mark.parametrize("remembers", [True, False], ids=["repeat known", "repeat made again"])
 @pytest.mark.parametrize("how", HOWS)
-async def test_row_44_a_claim_through_a_step_down_is_made_once(members, store, how, remembers):
+@pytest.mark.fault(row=44)
+async def test_a_claim_through_a_step_down_is_made_once(members, store, how, remembers):
     image = await an_order(store, members)
     members.remembers = remembers
 
@@ -76,7 +77,8 @@ async def test_row_44_a_claim_through_a_step_down_is_made_once(members, store, h
 
 @pytest.mark.parametrize("remembers", [True, False], ids=["repeat known", "repeat made again"])
 @pytest.mark.parametrize("how", HOWS)
-async def test_row_44_of_two_claims_through_a_step_down_one_wins(members, store, how, remembers):
+@pytest.mark.fault(row=44)
+async def test_of_two_claims_through_a_step_down_one_wins(members, store, how, remembers):
     image = await an_order(store, members)
     members.remembers = remembers
     async with opened(members) as other:
@@ -92,7 +94,8 @@ async def test_row_44_of_two_claims_through_a_step_down_one_wins(members, store,
 
 
 @pytest.mark.parametrize("how", ["refused", "interrupted"])
-async def test_row_44_without_a_new_primary_the_store_is_unavailable_in_time(members, store, how):
+@pytest.mark.fault(row=44)
+async def test_without_a_primary_the_store_is_unavailable_in_time(members, store, how):
     image = await an_order(store, members)
     async with opened(members, timeout_s=0.5) as hasty:
         members.step_down_at("update", how=how, successor=None)
