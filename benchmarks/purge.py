@@ -1,6 +1,6 @@
-"""Clearing away: the janitor's purge and sweep, against bare `os.unlink`, row-by-row deletes, and a bare walk.
+"""Speed of the janitor's purge and sweep beside bare `os.unlink`, row-by-row deletes, `os.walk`.
 
-Pictures are files of 4 kB here (100,000 of a real megabyte would fill the disk); unlinking a larger file costs a
+Images are files of 4 kB here (100,000 of a real megabyte would fill the disk); unlinking a larger file costs a
 little more for every contender alike. The purge does all of its work: marks, files and their folders synced, an event
 for each image, tombstones. The event goes to RabbitMQ in one row, and to the bus in memory in the other.
 """
@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import servers
-from benchmarks.filling import fill_media, fill_store
-from benchmarks.measuring import Table, arguments, cpu_s, finish, say
+from benchmarks.filled_store import fill_media, fill_store
+from benchmarks.measurements import Table, arguments, cpu_s, report_progress, save_results
 from common.application.events import EventFactory
 from common.application.outbox import Outbox
 from common.bus.connect import open_bus
@@ -141,7 +141,7 @@ async def purges(folder: Path, broker: servers.RabbitMQ, *, size: int, rounds: i
             if longest_ms is not None:
                 row["longest write transaction, ms"] = longest_ms
             table.add(name, **row)
-            say(f"round {number + 1}: {name}, {spent[name]:.1f} s")
+            report_progress(f"round {number + 1}: {name}, {spent[name]:.1f} s")
     return table
 
 
@@ -162,7 +162,7 @@ async def sweeps(folder: Path, *, size: int, rounds: int) -> Table:
         await with_janitor(path, "memory://", run)
         took = time.perf_counter() - began
         table.add("sweep", **{"seconds": took, "files/s": found / took})
-        say(f"round {number + 1}: sweep, {took:.1f} s")
+        report_progress(f"round {number + 1}: sweep, {took:.1f} s")
     return table
 
 
@@ -172,7 +172,7 @@ async def main(size: int, rounds: int) -> None:
             await purges(folder, broker, size=size, rounds=rounds),
             await sweeps(folder, size=size, rounds=rounds),
         ]
-    finish("purge", tables, size=size, rounds=rounds, batch=Settings().purge_batch, slice=SLICE)
+    save_results("purge", tables, size=size, rounds=rounds, batch=Settings().purge_batch, slice=SLICE)
 
 
 if __name__ == "__main__":

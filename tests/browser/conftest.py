@@ -68,8 +68,8 @@ async def inference(inference_of_the_run):
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def house_of_the_run(inference_of_the_run, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("house")
+async def server_of_the_run(inference_of_the_run, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("server")
     async with embedded(folder, INFERENCE_SERVICE_URL=inference_of_the_run.url) as cluster:
         yield cluster
 
@@ -81,11 +81,11 @@ def settings():
 
 
 @in_session
-async def cluster(settings, tmp_path, inference, house_of_the_run):
+async def cluster(settings, tmp_path, inference, server_of_the_run):
     """`darkroom up`, without pictures. A second or two are saved where a test has no settings of its own."""
     if settings is None:
-        await delete_all(house_of_the_run.url)
-        yield house_of_the_run
+        await delete_all(server_of_the_run.url)
+        yield server_of_the_run
     else:
         async with embedded(tmp_path, INFERENCE_SERVICE_URL=inference.url, **settings) as cluster:
             yield cluster

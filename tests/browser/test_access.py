@@ -6,7 +6,7 @@ import pytest
 from playwright.async_api import expect
 
 from tests.browser.inference_stub import InferenceStub
-from tests.browser.test_gallery import hang
+from tests.browser.test_gallery import add_images
 from tests.inference_double import status
 
 AXE = (Path(__file__).parent / "vendor" / "axe.min.js").read_text()
@@ -15,7 +15,7 @@ PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touc
 
 
 async def test_everything_is_done_with_the_keyboard_alone(api, new_visit):
-    await hang(api, 6)
+    await add_images(api, 6)
     visit = await new_visit()
     await visit.press("Tab")
     await expect(visit.prompt).to_be_focused()
@@ -67,7 +67,7 @@ async def test_axe_has_no_serious_findings(api, new_visit, inference, look, devi
     inference.will(status(400, "no"))
     await visit.order("a picture that is refused")
     await expect(visit.cards).to_contain_text("refused")
-    await hang(api, 3)
+    await add_images(api, 3)
     stubs = [InferenceStub(), InferenceStub()]
     inference.will(*stubs)
     for prompt in ("painted", "begun", "waiting"):
@@ -84,7 +84,7 @@ async def test_axe_has_no_serious_findings(api, new_visit, inference, look, devi
 
 
 async def test_nothing_is_wider_than_a_phone(api, new_visit):
-    await hang(api, 5)
+    await add_images(api, 5)
     visit = await new_visit(**PHONE)
     await expect(visit.page.get_by_label("Sampler")).to_be_hidden()
     await visit.page.get_by_role("button", name="Settings").click()

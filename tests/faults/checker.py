@@ -36,7 +36,7 @@ PAGE = 1000
 
 
 @dataclass
-class Told:
+class ShownEvents:
     """What an owner's websocket showed: how often each terminal event of each image, and each delete."""
 
     events: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -66,7 +66,7 @@ async def check(
     *,
     accepted: Collection[str],
     deleted: Collection[str] = (),
-    told: Told | None = None,
+    shown: ShownEvents | None = None,
     painted: Mapping[str, int] | None = None,
     deadline_s: float = 900,
     dead_letters: int = 0,
@@ -77,10 +77,10 @@ async def check(
     _check_files(found, files_in(Path(settings.media_root)))
     in_log = await _terminal_events(settings)
     _check_events(found, in_log, "the event log", at_most=None)
-    if told is not None:
-        _check_events(found, told.events, "a websocket", at_most=1)
-        if told.gaps:
-            found.others.append(f"the websocket was told of {told.gaps} gaps")
+    if shown is not None:
+        _check_events(found, shown.events, "a websocket", at_most=1)
+        if shown.gaps:
+            found.others.append(f"the websocket was told of {shown.gaps} gaps")
     for image_id, times in (painted or {}).items():
         if times > 1:
             found.duplicates.append(f"{image_id} was painted {times} times")
@@ -172,16 +172,16 @@ def _check_events(found: Findings, events: Counter[tuple[str, str]], where: str,
         if at_most is not None and times > at_most:
             found.duplicates.append(f"{where} showed {kind} of {image_id} {times} times")
     for image in found.records.values():
-        told = kinds.get(image.id, [])
-        terminal = [kind for kind in told if kind in TERMINAL]
+        shown = kinds.get(image.id, [])
+        terminal = [kind for kind in shown if kind in TERMINAL]
         if len(terminal) > 1:
             found.duplicates.append(f"{where} showed {' and '.join(terminal)} of {image.id}")
         if image.deleted_at is not None:
-            if "image.deleted" not in told:
+            if "image.deleted" not in shown:
                 found.lost.append(f"{where} never showed that {image.id} was deleted")
         elif terminal != [f"image.{image.status}"] and image.status.is_final:
             found.lost.append(f"{where} showed {terminal or 'nothing'} of {image.id}, which is {image.status}")
-        elif "image.deleted" in told:
+        elif "image.deleted" in shown:
             found.others.append(f"{where} showed that {image.id} was deleted, and it is there")
 
 

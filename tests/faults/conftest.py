@@ -13,9 +13,9 @@ collect_ignore = [] if "TEST_BROKERS" in os.environ else ["test_broker_upgrade.p
 
 
 @pytest.fixture
-async def stage(tmp_path, vhost) -> AsyncIterator[FaultCluster]:
-    async with fault_cluster(tmp_path, vhost) as made:
-        yield made
+async def cluster(tmp_path, vhost) -> AsyncIterator[FaultCluster]:
+    async with fault_cluster(tmp_path, vhost) as cluster:
+        yield cluster
 
 
 @pytest.fixture

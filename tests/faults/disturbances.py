@@ -15,10 +15,10 @@ from tests.servers.rabbitmq import RabbitMQ
 class Disturbances:
     """Breaks one thing after another until it is cancelled, then mends all."""
 
-    def __init__(self, made: FaultCluster, broker: RabbitMQ, dice: random.Random, *, pause_s: float) -> None:
+    def __init__(self, cluster: FaultCluster, broker: RabbitMQ, dice: random.Random, *, pause_s: float) -> None:
         self.faults: Counter[str] = Counter()
         self.times: list[datetime] = []
-        self._scene = made
+        self._cluster = cluster
         self._broker = broker
         self._dice = dice
         self._pause_s = pause_s
@@ -49,9 +49,9 @@ class Disturbances:
             await act()
 
     def mend(self) -> None:
-        for line in [*self._scene.lines.values(), *self._scene.inference_lines.values()]:
+        for line in [*self._cluster.proxies.values(), *self._cluster.inference_proxies.values()]:
             line.resume()
-        for service in self._scene.services.values():
+        for service in self._cluster.services.values():
             if service.is_running:
                 service.signal(signal.SIGCONT)
 
@@ -65,20 +65,20 @@ class Disturbances:
         """Longer than a lease: its work is taken over, and it wakes up as a zombie."""
         alias = self._anyone()
         self._signal(signal.SIGSTOP, alias)
-        await asyncio.sleep(float(self._scene.settings["LEASE"]) * 1.7)
+        await asyncio.sleep(float(self._cluster.settings["LEASE"]) * 1.7)
         self._signal(signal.SIGCONT, alias)
 
     async def _cut(self) -> None:
-        self._scene.lines[self._anyone()].cut()
+        self._cluster.proxies[self._anyone()].cut()
 
     async def _silence(self) -> None:
-        line = self._scene.lines[self._anyone()]
+        line = self._cluster.proxies[self._anyone()]
         line.silence()
         await asyncio.sleep(self._dice.uniform(1, 6))
         line.resume()
 
     async def _refuse(self) -> None:
-        line = self._dice.choice(list(self._scene.inference_lines.values()))
+        line = self._dice.choice(list(self._cluster.inference_proxies.values()))
         line.refuse()
         await asyncio.sleep(self._dice.uniform(0.5, 2))
         await line.listen()
@@ -93,10 +93,10 @@ class Disturbances:
 
     def _anyone(self) -> str:
         """A generator as often as any other."""
-        aliases = list(self._scene.lines)
+        aliases = list(self._cluster.proxies)
         return self._dice.choice([*aliases, *(alias for alias in aliases if alias.startswith("generator"))])
 
     def _signal(self, number: signal.Signals, alias: str) -> None:
-        service = self._scene.services[alias]
+        service = self._cluster.services[alias]
         if service.is_running:
             service.signal(number)

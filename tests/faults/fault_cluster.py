@@ -2,7 +2,7 @@
 
 api-1  api-2  generator-1 …  janitor-1 …      started by tests/faults/fork_server.py, and dies where it is told
    └──────┴── proxy each ──┴──▶ broker
-                generators ─ proxy ─▶ painter  (tests/faults/painter.py)
+                generators ─ proxy ─▶ painter  (tests/faults/faulty_inference.py)
 """
 
 import asyncio
@@ -26,7 +26,7 @@ from tests.proxy import Proxy, proxy_before, proxy_to
 from tests.servers.process import free_ports
 
 UUID_LENGTH = 36
-PAINTER = "tests.faults.painter"
+PAINTER = "tests.faults.faulty_inference"
 SETTINGS = {
     "HEARTBEAT": "2",
     "BUS_TIMEOUT": "3",
@@ -36,7 +36,7 @@ SETTINGS = {
 }
 
 
-class Breakable(Service):
+class FaultyService(Service):
     """A service that the fork server starts, by way of the launcher."""
 
     _process: Any
@@ -61,8 +61,8 @@ class FaultCluster(Cluster):
         self.bus_url = bus_url
         self.journal = folder / "journal"
         self.paintings = folder / "paintings"
-        self.lines: dict[str, Proxy] = {}
-        self.inference_lines: dict[str, Proxy] = {}
+        self.proxies: dict[str, Proxy] = {}
+        self.inference_proxies: dict[str, Proxy] = {}
         self.urls: dict[str, str] = {}
         self._stack = stack
         self._fork_server = fork_server
@@ -70,7 +70,7 @@ class FaultCluster(Cluster):
             path.touch()
 
     @property
-    def known(self) -> Settings:
+    def direct_settings(self) -> Settings:
         """Where the checker looks."""
         return read_settings(self.settings)
 
@@ -89,23 +89,23 @@ class FaultCluster(Cluster):
         """One more process, behind lines of its own."""
         alias = alias or name
         line, bus_url = await self._stack.enter_async_context(proxy_before(self.bus_url))
-        self.lines[alias] = line
+        self.proxies[alias] = line
         settings = {"BUS_URL": bus_url, "FAULTS_JOURNAL": str(self.journal), **settings}
         if name in {"generator", "up"}:
             line = await self._stack.enter_async_context(proxy_to("127.0.0.1", self.inference_port))
-            self.inference_lines[alias] = line
+            self.inference_proxies[alias] = line
             settings["INFERENCE_SERVICE_URL"] = f"http://{line.address}"
         if name == "api":
             settings["API_PORT"] = str(free_ports(1)[0])
             self.urls[alias] = f"http://127.0.0.1:{settings['API_PORT']}"
         known = self.add(name, alias=alias, **settings)
-        service = Breakable(
+        service = FaultyService(
             name, env=known.env, log=known.log_file, ready_url=known.ready_url, fork_server=self._fork_server
         )
         self.services[alias] = service
         return service
 
-    async def again(self, alias: str, faults: str = "") -> None:
+    async def restart(self, alias: str, faults: str = "") -> None:
         """Start what has died, with these faults to come."""
         service = self.services[alias]
         service.env["FAULTS"] = faults
@@ -114,7 +114,7 @@ class FaultCluster(Cluster):
 
     def bus(self) -> AbstractAsyncContextManager[Bus]:
         """The bus as an operator has it, past the lines."""
-        return open_bus(self.known, name="test", clock=SystemClock())
+        return open_bus(self.direct_settings, name="test", clock=SystemClock())
 
     async def sweep(self) -> SweepReport:
         """Have a janitor compare files and records now; what it says it found."""
@@ -127,12 +127,12 @@ class FaultCluster(Cluster):
                         return entry.event.data
         raise AssertionError("the log has no end")
 
-    async def died(self, alias: str, limit_s: float = 30) -> None:
+    async def wait_killed(self, alias: str, limit_s: float = 30) -> None:
         """Wait until a fault has ended it."""
         status = await self.services[alias].wait(limit_s)
         assert status == -signal.SIGKILL, f"{alias} ended with {status}:\n{self.services[alias].log}"
 
-    def is_still(self, alias: str) -> bool:
+    def is_stopped(self, alias: str) -> bool:
         """Whether a SIGSTOP holds it."""
         stat = Path(f"/proc/{self.services[alias].pid}/stat").read_text()
         return stat.rpartition(")")[2].split()[0] == "T"
@@ -166,6 +166,6 @@ class FaultCluster(Cluster):
 async def fault_cluster(folder: Path, bus_url: str, **settings: str) -> AsyncIterator[FaultCluster]:
     """An empty one; all that was started in it is dead at the end."""
     async with AsyncExitStack() as stack:
-        made = FaultCluster(folder, bus_url, stack, await stack.enter_async_context(fork_server()), **settings)
-        stack.push_async_callback(made.kill)
-        yield made
+        cluster = FaultCluster(folder, bus_url, stack, await stack.enter_async_context(fork_server()), **settings)
+        stack.push_async_callback(cluster.kill)
+        yield cluster

@@ -23,10 +23,10 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.faults.lifeline import end_with_parent
+from tests.faults.parent_death import end_with_parent
 
 
-class Child:
+class ForkedProcess:
     """A process of the fork server, as `asyncio.subprocess.Process` shows one."""
 
     def __init__(self, pid: int) -> None:
@@ -54,22 +54,22 @@ class ForkServer:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
         self._writer = writer
-        self._children: dict[int, Child] = {}
-        self._born: asyncio.Queue[Child] = asyncio.Queue()
+        self._children: dict[int, ForkedProcess] = {}
+        self._started: asyncio.Queue[ForkedProcess] = asyncio.Queue()
         self._one_at_a_time = asyncio.Lock()
 
-    async def start(self, name: str, env: dict[str, str], log: Path) -> Child:
+    async def start(self, name: str, env: dict[str, str], log: Path) -> ForkedProcess:
         async with self._one_at_a_time:
             self._writer.write(json.dumps({"name": name, "env": env, "log": str(log)}).encode() + b"\n")
             await self._writer.drain()
-            return await self._born.get()
+            return await self._started.get()
 
     async def listen(self) -> None:
         while line := await self._reader.readline():
             said = json.loads(line)
             if "status" not in said:
-                child = self._children[said["pid"]] = Child(said["pid"])
-                self._born.put_nowait(child)
+                child = self._children[said["pid"]] = ForkedProcess(said["pid"])
+                self._started.put_nowait(child)
             else:
                 child = self._children.pop(said["pid"])
                 child.returncode = said["status"]
@@ -121,12 +121,12 @@ def run() -> None:
         while (files := socket.recv_fds(line, 100, 1)[1]) != []:
             if os.fork() == 0:
                 line.close()
-                _tend(files[0], launcher)
+                _serve_test(files[0], launcher)
                 return
             os.close(files[0])
 
 
-def _tend(test: int, launcher: Any) -> None:
+def _serve_test(test: int, launcher: Any) -> None:
     """A fork server: fork what is asked for, tell what has ended, until the test closes the line."""
     end_with_parent()
     os.dup2(test, 0)
@@ -156,9 +156,9 @@ def _tend(test: int, launcher: Any) -> None:
                 pid = os.fork()
                 if pid == 0:
                     selector.close()
-                    _become(json.loads(line), launcher)
+                    _run_service(json.loads(line), launcher)
                 children.add(pid)
-                _say({"pid": pid})
+                _send({"pid": pid})
         _reap(children)
 
 
@@ -167,14 +167,14 @@ def _reap(children: set[int]) -> None:
         ended, status = os.waitpid(pid, os.WNOHANG)
         if ended:
             children.discard(pid)
-            _say({"pid": pid, "status": os.waitstatus_to_exitcode(status)})
+            _send({"pid": pid, "status": os.waitstatus_to_exitcode(status)})
 
 
-def _say(what: dict[str, Any]) -> None:
+def _send(what: dict[str, Any]) -> None:
     os.write(1, json.dumps(what).encode() + b"\n")
 
 
-def _become(order: dict[str, Any], launcher: Any) -> None:
+def _run_service(order: dict[str, Any], launcher: Any) -> None:
     """In the child: a service like one started from a shell. Never returns."""
     status = 1
     try:

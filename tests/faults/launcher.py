@@ -27,7 +27,7 @@ from common.bus.rabbitmq.codec import Delivery
 from services import embedded, standalone
 from services.cli.main import main
 from services.generator import worker
-from tests.faults.lifeline import end_with_parent
+from tests.faults.parent_death import end_with_parent
 from tests.faults.points import Points
 
 GENERATE = b'"type":"image.generate"'  # in the bytes of an order
@@ -60,7 +60,7 @@ class Fault:
         return self.at == 0
 
 
-class Plan:
+class FaultPlan:
     """What is to happen to this process, and the journal of what did."""
 
     def __init__(self, faults: str, journal: str) -> None:
@@ -80,8 +80,8 @@ class Plan:
                 self.note(f"{fault.signal.name} {when} {point}")
                 os.kill(os.getpid(), fault.signal)
 
-    def watched(self, port: str, target: Any) -> Any:
-        return Watched(port, target, self)
+    def faulty(self, port: str, target: Any) -> Any:
+        return FaultyPort(port, target, self)
 
     def around(self, port: str, name: str, method: Any) -> Any:
         @functools.wraps(method)
@@ -97,10 +97,10 @@ class Plan:
         return call
 
 
-class Watched:
+class FaultyPort:
     """Stands for a port: what is a coroutine function of it is watched, the rest passes through."""
 
-    def __init__(self, port: str, target: Any, plan: Plan) -> None:
+    def __init__(self, port: str, target: Any, plan: FaultPlan) -> None:
         self._port = port
         self._target = target
         self._plan = plan
@@ -122,26 +122,26 @@ class Watched:
         return self._target.work(queue, handle, concurrency=concurrency)
 
 
-def watch(plan: Plan) -> None:
+def wrap_ports(plan: FaultPlan) -> None:
     """From here on everything that a service opens is watched."""
     opened = standalone.opened
 
     @asynccontextmanager
-    async def watched(*arguments: Any, **named: Any) -> Any:
+    async def faulty(*arguments: Any, **named: Any) -> Any:
         async with opened(*arguments, **named) as parts:
             yield replace(
                 parts,
-                bus=plan.watched("bus", parts.bus),
-                store=plan.watched("store", parts.store),
-                media=plan.watched("media", parts.media),
+                bus=plan.faulty("bus", parts.bus),
+                store=plan.faulty("store", parts.store),
+                media=plan.faulty("media", parts.media),
             )
 
     def inference(*arguments: Any, **named: Any) -> Any:
-        return plan.watched("inference", client(*arguments, **named))
+        return plan.faulty("inference", client(*arguments, **named))
 
     ack = Delivery.ack
 
-    async def watched_ack(self: Delivery, *, and_before: bool = False) -> None:
+    async def faulty_ack(self: Delivery, *, and_before: bool = False) -> None:
         if GENERATE not in self.body:
             await ack(self, and_before=and_before)
             return
@@ -152,10 +152,10 @@ def watch(plan: Plan) -> None:
 
     client = worker.InferenceClient  # type: ignore[attr-defined] # where it is looked up, not where it lives
     replaced: list[tuple[Any, str, Any]] = [
-        (standalone, "opened", watched),
-        (embedded, "opened", watched),
+        (standalone, "opened", faulty),
+        (embedded, "opened", faulty),
         (worker, "InferenceClient", inference),
-        (Delivery, "ack", watched_ack),
+        (Delivery, "ack", faulty_ack),
     ]
     for place, name, value in replaced:
         setattr(place, name, value)
@@ -164,7 +164,7 @@ def watch(plan: Plan) -> None:
 def launch(arguments: list[str]) -> int:
     """Run a service by the faults in the environment; its exit status."""
     end_with_parent()
-    watch(Plan(os.environ.get("FAULTS", ""), os.environ.get("FAULTS_JOURNAL", "")))
+    wrap_ports(FaultPlan(os.environ.get("FAULTS", ""), os.environ.get("FAULTS_JOURNAL", "")))
     return main(arguments)
 
 

@@ -24,7 +24,7 @@ from common.domain.errors import CursorGone
 from common.messages import Command
 from tests.contract.bus.support import Recorder, event, now, order, some, until
 from tests.servers.rabbitmq import SYSTEM, RabbitMQ, executable
-from tests.servers.rabbitmq_engines import Installed
+from tests.servers.rabbitmq_engines import InstalledRabbitMQ
 
 pytestmark = [pytest.mark.rabbitmq, pytest.mark.slow, pytest.mark.timeout(180)]  # a broker starts in about 6 s
 
@@ -40,9 +40,9 @@ def opened(url: str):
 
 
 @contextmanager
-def installed(root: Path) -> Iterator[tuple[RabbitMQ, Installed]]:
+def installed(root: Path) -> Iterator[tuple[RabbitMQ, InstalledRabbitMQ]]:
     """A broker of our own, and the engine that changes its installation."""
-    engine = Installed(script_in(root), root=root)
+    engine = InstalledRabbitMQ(script_in(root), root=root)
     broker = RabbitMQ(engine)
     try:
         yield broker, engine

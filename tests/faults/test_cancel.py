@@ -7,20 +7,20 @@ from common.messages import CancelImage
 from common.runtime.clock import SystemClock
 from tests.cluster import FrontEnd
 from tests.faults.checker import check, files_in, until_quiet
+from tests.faults.faulty_inference import LONG_S
 from tests.faults.follower import following
-from tests.faults.painter import LONG_S
 from tests.waiting import until
 
 
-async def test_cancel_by_rest_and_by_command_in_every_state(stage, http):
-    await stage.add_painter(paint_s=0.02)
+async def test_cancel_by_rest_and_by_command_in_every_state(cluster, http):
+    await cluster.add_painter(paint_s=0.02)
     for service in ("api", "generator", "janitor"):
-        await stage.add_service(service, GENERATOR_CONCURRENCY="2", INFERENCE_TIMEOUT="60")
-    await stage.start()
-    page = FrontEnd(http, stage.urls["api"])
-    async with following(http, [page.url]) as follower, stage.bus() as bus:
+        await cluster.add_service(service, GENERATOR_CONCURRENCY="2", INFERENCE_TIMEOUT="60")
+    await cluster.start()
+    page = FrontEnd(http, cluster.urls["api"])
+    async with following(http, [page.url]) as follower, cluster.bus() as bus:
         running = [(await page.order(prompt="takes long"))["id"] for _ in range(2)]
-        await until(lambda: len(stage.painted("painting")) == 2)
+        await until(lambda: len(cluster.painted("painting")) == 2)
         queued = [(await page.order())["id"] for _ in range(2)]
         kept = (await page.order())["id"]
 
@@ -49,8 +49,10 @@ async def test_cancel_by_rest_and_by_command_in_every_state(stage, http):
             (409, "completed"),
         ]
         assert (image["status"], image["attempts"]) == ("completed", 1)
-        await until_quiet(stage.known)
-        found = await check(stage.known, accepted=[*cancelled, kept], told=follower.told, painted=stage.painted())
+        await until_quiet(cluster.direct_settings)
+        found = await check(
+            cluster.direct_settings, accepted=[*cancelled, kept], shown=follower.shown, painted=cluster.painted()
+        )
     assert found.violations == []
-    assert set(stage.painted()) == {kept}  # the calls were dropped: the painter never finished what was cancelled
-    assert len(files_in(stage.media)) == 2
+    assert set(cluster.painted()) == {kept}  # the calls were dropped: the painter never finished what was cancelled
+    assert len(files_in(cluster.media)) == 2

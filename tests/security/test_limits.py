@@ -18,7 +18,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 ORDERS, ASYNC = "/v1/images/generations", {"Prefer": "respond-async"}
 
 
-class Owner:
+class LimitedOwner:
     """One owner who orders from any of the api's processes."""
 
     def __init__(self, http: aiohttp.ClientSession, urls: list[str], name: str) -> None:
@@ -44,7 +44,7 @@ async def two_apis(folder, bus_url, **settings):
     cluster.add("api", alias="api-2", API_PORT=str(port))
     async with running(cluster), aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
         urls = [cluster.url, f"http://127.0.0.1:{port}"]
-        yield lambda name: Owner(http, urls, name)
+        yield lambda name: LimitedOwner(http, urls, name)
 
 
 @pytest.mark.fault(row=62)
@@ -89,7 +89,7 @@ async def inference():
         yield double
 
 
-def one_house(**settings):
+def one_server(**settings):
     """A fixture: an owner's maker in one house with these limits; each test takes owners of its own."""
 
     @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -103,13 +103,13 @@ def one_house(**settings):
             ) as cluster,
             aiohttp.ClientSession() as http,
         ):
-            yield lambda name: Owner(http, [cluster.url], name)
+            yield lambda name: LimitedOwner(http, [cluster.url], name)
 
     return made
 
 
-four_an_hour = one_house(REQUESTS_PER_HOUR="4", CONCURRENT_REQUESTS="0", GENERATOR_CONCURRENCY="16")
-one_at_once = one_house(REQUESTS_PER_HOUR="5", CONCURRENT_REQUESTS="1", GENERATOR_CONCURRENCY="16")
+four_an_hour = one_server(REQUESTS_PER_HOUR="4", CONCURRENT_REQUESTS="0", GENERATOR_CONCURRENCY="16")
+one_at_once = one_server(REQUESTS_PER_HOUR="5", CONCURRENT_REQUESTS="1", GENERATOR_CONCURRENCY="16")
 
 
 @pytest.mark.fault(row=63)

@@ -14,7 +14,15 @@ import shutil
 from pathlib import Path
 
 from tests.servers import docker
-from tests.servers.rabbitmq_engines import POOL, Engine, Given, InDocker, Installed, vhost_name, vhost_names
+from tests.servers.rabbitmq_engines import (
+    POOL,
+    DockerRabbitMQ,
+    GivenRabbitMQ,
+    InstalledRabbitMQ,
+    RabbitEngine,
+    vhost_name,
+    vhost_names,
+)
 
 IMAGE = "rabbitmq:4.3"
 SYSTEM = Path("/")
@@ -28,7 +36,7 @@ class RabbitMQ:
     `start`, `stop`, `kill` and `ctl` block; inside a coroutine call them by `asyncio.to_thread`.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: RabbitEngine) -> None:
         self._engine = engine
         self._names = itertools.count()
         try:
@@ -95,11 +103,11 @@ def source() -> str | None:
 def open_broker() -> RabbitMQ:
     """Start the broker that `source` names."""
     if given := os.environ.get("TEST_BUS_URL"):
-        return RabbitMQ(Given(given))
+        return RabbitMQ(GivenRabbitMQ(given))
     if _root() == SYSTEM and docker.answers():
-        return RabbitMQ(InDocker(image()))
+        return RabbitMQ(DockerRabbitMQ(image()))
     if script := executable(_root()):
-        return RabbitMQ(Installed(script, root=_root()))
+        return RabbitMQ(InstalledRabbitMQ(script, root=_root()))
     raise LookupError("no RabbitMQ: set TEST_BUS_URL, start Docker, or install rabbitmq-server")
 
 

@@ -1,4 +1,4 @@
-"""How a RabbitMQ is run for the tests: `Installed`, `InDocker`, or `Given` by URL and not ours."""
+"""How a RabbitMQ is run for the tests: `InstalledRabbitMQ`, `DockerRabbitMQ`, or `GivenRabbitMQ` by URL and not ours."""
 
 import base64
 import json
@@ -25,7 +25,7 @@ START_LIMIT_S = 50.0  # 6 s on an idle machine; below the time limit of a test, 
 PERMISSIONS = {"configure": ".*", "write": ".*", "read": ".*"}
 
 
-class Engine(Protocol):
+class RabbitEngine(Protocol):
     """How a broker is run; it starts with the first `POOL` virtual hosts."""
 
     def start(self) -> str: ...  # waits until it answers; gives the URL of the broker, without a virtual host
@@ -77,7 +77,7 @@ exec chroot "$root" "$@"
 """
 
 
-class Installed:
+class InstalledRabbitMQ:
     """A node of our own from an installed package: own ports, folder, cookie and name, beside any system broker.
 
     `executable` is a path inside `root`.
@@ -169,7 +169,7 @@ class Installed:
         (self._folder / name).write_text(text)
 
 
-class InDocker:
+class DockerRabbitMQ:
     """A container of the official image."""
 
     def __init__(self, image: str) -> None:
@@ -213,7 +213,7 @@ class InDocker:
         return self._container.log()
 
 
-class Given:
+class GivenRabbitMQ:
     """A running broker that is not ours: a test that would stop it is skipped."""
 
     def __init__(self, url: str) -> None:

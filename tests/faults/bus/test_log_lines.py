@@ -12,7 +12,7 @@ from tests.servers.process import free_ports
 LINK = "common.bus.rabbitmq.connection"
 
 
-def told(caplog) -> tuple[set[str], list[str]]:
+def shown(caplog) -> tuple[set[str], list[str]]:
     """Who has said something in our name, and all errors."""
     ours = {record.name for record in caplog.records if record.name.startswith("common.")}
     return ours, [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR]
@@ -20,7 +20,7 @@ def told(caplog) -> tuple[set[str], list[str]]:
 
 async def test_a_broker_that_cannot_be_reached_is_told_by_our_line_alone(caplog):
     async with RabbitBus.open(f"amqp://127.0.0.1:{free_ports(1)[0]}", name="test"):
-        assert told(caplog) == ({LINK}, [])
+        assert shown(caplog) == ({LINK}, [])
 
 
 async def test_a_link_that_the_broker_closes_is_told_by_our_lines_alone(vhost, caplog):
@@ -29,6 +29,6 @@ async def test_a_link_that_the_broker_closes_is_told_by_our_lines_alone(vhost, c
             # an exchange of a kind that there is not ends the whole connection: 503, COMMAND_INVALID
             with pytest.raises(CONNECTION_EXCEPTIONS):
                 await session.raw.exchange_declare("x", exchange_type="unheard-of")
-        await until(lambda: LINK in told(caplog)[0])
+        await until(lambda: LINK in shown(caplog)[0])
 
-    assert told(caplog) == ({LINK}, [])
+    assert shown(caplog) == ({LINK}, [])

@@ -1,4 +1,4 @@
-"""`python -m tests.faults.painter`: an inference service of its own process that fails by chance and counts its work.
+"""`python -m tests.faults.faulty_inference`: an inference service of its own process that fails by chance and counts its work.
 
 It keeps the contract: a repeat of a key waits for the same painting or gets what was painted, so what it paints twice
 was ordered under two keys. Environment: `INFERENCE_PORT`; `PAINTER_SEED`; `PAINTER_FAULTS`, the share of answers
@@ -14,14 +14,14 @@ import signal
 
 from aiohttp import web
 
-from tests.faults.lifeline import end_with_parent
+from tests.faults.parent_death import end_with_parent
 from tests.inference_double import completed, events, picture
 
 HANG_S = 60.0
 LONG_S = 20.0
 
 
-class Painter:
+class FaultyInference:
     """Paints each key once."""
 
     def __init__(self, *, seed: str, faults: float, paint_s: float, journal: str) -> None:
@@ -100,16 +100,16 @@ async def _broken_off(request: web.Request, content: bytes) -> web.StreamRespons
 
 
 async def serve() -> None:
-    painter = Painter(
+    service = FaultyInference(
         seed=os.environ.get("PAINTER_SEED", "0"),
         faults=float(os.environ.get("PAINTER_FAULTS", "0")),
         paint_s=float(os.environ.get("PAINT_S", "0.05")),
         journal=os.environ["PAINTER_JOURNAL"],
     )
     app = web.Application()
-    app.router.add_post("/inference/images/generations", painter.generate)
-    app.router.add_get("/inference/capabilities", painter.describe)
-    app.router.add_get("/healthz", painter.describe)
+    app.router.add_post("/inference/images/generations", service.generate)
+    app.router.add_get("/inference/capabilities", service.describe)
+    app.router.add_get("/healthz", service.describe)
     runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", int(os.environ["INFERENCE_PORT"])).start()

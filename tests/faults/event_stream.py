@@ -32,11 +32,11 @@ REPEATED = 0.3  # share of terminal events that are published again, up to 50 ev
 PACE_S = 0.002
 
 
-class Speaker:
+class EventSource:
     """Publishes the lives of images that exist in its head only."""
 
     def __init__(self, bus: Bus, *, seed: int = 0, prompt: str = "a lighthouse") -> None:
-        self.spoken: list[str] = []
+        self.published: list[str] = []
         self._bus = bus
         self._clock = SystemClock()
         self._dice = random.Random(seed)
@@ -46,13 +46,13 @@ class Speaker:
         # the services make their events by the same factory
         self._events = an_event_factory(self._clock, source="speaker")
 
-    async def speak(self, count: int) -> None:
+    async def publish_lives(self, count: int) -> None:
         """The lives of `count` images, one after the other."""
         for _ in range(count):
-            await self.life()
+            await self.publish_life()
             await asyncio.sleep(PACE_S)
 
-    async def life(self) -> str:
+    async def publish_life(self) -> str:
         """One image from its order to its end; returns its id."""
         now = self._clock.now()
         image = an_image(created_at=now, prompt=self._prompt)
@@ -67,7 +67,7 @@ class Speaker:
         await self._publish(self._events.progressed(running, step=1, steps=2, seconds_left=None))
         completed = self._events.changed(done, "image.completed")
         await self._publish(completed)
-        self.spoken.append(image.id)
+        self.published.append(image.id)
         if self._dice.random() < REPEATED:
             self._again.append((self._count + self._dice.randrange(50), completed))
         while self._again and self._again[0][0] <= self._count:
@@ -85,72 +85,78 @@ class Speaker:
 
 
 @dataclass
-class Heard:
+class StreamResult:
     """What the followers were told of what was spoken."""
 
     images: int = 0
     reconnects: int = 0
     missed: int = 0
-    doubled: int = 0
+    shown_twice: int = 0
     gaps: int = 0
     kills: int = 0
     examples: list[str] = field(default_factory=list)
 
     @property
-    def is_well(self) -> bool:
-        return not (self.missed or self.doubled or self.gaps)
+    def is_clean(self) -> bool:
+        return not (self.missed or self.shown_twice or self.gaps)
 
-    def count(self, number: int, follower: Follower, spoken: list[str]) -> None:
-        told = follower.told
-        for image_id in spoken:
-            times = told.events[image_id, "image.completed"]
+    def count(self, number: int, follower: Follower, published: list[str]) -> None:
+        shown = follower.shown
+        for image_id in published:
+            times = shown.events[image_id, "image.completed"]
             if times != 1:
                 self.missed += times == 0
-                self.doubled += times > 1
+                self.shown_twice += times > 1
                 self.examples.append(f"follower {number} was told {times} times of {image_id}")
-        self.gaps += told.gaps
+        self.gaps += shown.gaps
         self.reconnects += follower.reconnects
 
 
 async def reconnecting(
-    stage: FaultCluster, http: aiohttp.ClientSession, *, reconnects: int, followers: int, seed: int, kill_every_s: float
-) -> Heard:
+    cluster: FaultCluster,
+    http: aiohttp.ClientSession,
+    *,
+    reconnects: int,
+    followers: int,
+    seed: int,
+    kill_every_s: float,
+) -> StreamResult:
     """Speak until the followers have left and come back so often in all; then count what each was told."""
-    heard, dice = Heard(), random.Random(seed)
-    urls = list(stage.urls.values())
-    async with stage.bus() as bus, _all_following(http, urls, followers, seed) as crowd:
-        speaker = Speaker(bus, seed=seed)
-        killing = asyncio.create_task(_killing(stage, heard, dice, kill_every_s))
-        while sum(follower.reconnects for follower in crowd) < reconnects or not heard.kills:
-            await speaker.speak(20)
-        killing.cancel()
-        await asyncio.wait([killing])
-        last = await speaker.life()
+    result, dice = StreamResult(), random.Random(seed)
+    urls = list(cluster.urls.values())
+    async with cluster.bus() as bus, _many_followers(http, urls, followers, seed) as followers_running:
+        source = EventSource(bus, seed=seed)
+        killer = asyncio.create_task(_kill_replicas(cluster, result, dice, kill_every_s))
+        while sum(follower.reconnects for follower in followers_running) < reconnects or not result.kills:
+            await source.publish_lives(20)
+        killer.cancel()
+        await asyncio.wait([killer])
+        last = await source.publish_life()
         try:
             async with asyncio.timeout(30):
-                for follower in crowd:
+                for follower in followers_running:
                     await follower.until_final(last).wait()
         except TimeoutError:
-            heard.examples.append("not all were told of the last one within 30 s")
-        heard.images = len(speaker.spoken)
-        for number, follower in enumerate(crowd):
-            heard.count(number, follower, speaker.spoken)
-    return heard
+            result.examples.append("not all were told of the last one within 30 s")
+        result.images = len(source.published)
+        for number, follower in enumerate(followers_running):
+            result.count(number, follower, source.published)
+    return result
 
 
-async def _killing(stage: FaultCluster, heard: Heard, dice: random.Random, every_s: float) -> None:
+async def _kill_replicas(cluster: FaultCluster, result: StreamResult, dice: random.Random, every_s: float) -> None:
     """One api after another is killed, and started again."""
     while True:
         await asyncio.sleep(every_s * dice.uniform(0.5, 1.5))
-        alias = dice.choice(list(stage.urls))
-        stage.services[alias].signal(signal.SIGKILL)
-        heard.kills += 1
-        await stage.services[alias].wait()
-        await stage.again(alias)
+        alias = dice.choice(list(cluster.urls))
+        cluster.services[alias].signal(signal.SIGKILL)
+        result.kills += 1
+        await cluster.services[alias].wait()
+        await cluster.restart(alias)
 
 
 @asynccontextmanager
-async def _all_following(
+async def _many_followers(
     http: aiohttp.ClientSession, urls: list[str], count: int, seed: int
 ) -> AsyncIterator[list[Follower]]:
     async with AsyncExitStack() as stack:
@@ -160,7 +166,7 @@ async def _all_following(
         ]
 
 
-class Silent:
+class SilentClient:
     """A websocket that is opened and never read: not by the client, and soon not by the kernel either."""
 
     def __init__(self, url: str) -> None:

@@ -11,14 +11,14 @@ from tests.cluster import ORDER
 from tests.faults.follower import Follower
 
 
-class Owner:
+class ChaosClient:
     """Orders pictures as a page does, and keeps what it was promised."""
 
     def __init__(self, http: aiohttp.ClientSession, urls: list[str], dice: random.Random) -> None:
         self.accepted: dict[str, str] = {}  # key to image id
         self.deleted: set[str] = set()
         self.refused: Counter[str] = Counter()
-        self.double: list[str] = []
+        self.duplicates: list[str] = []
         self.follower = Follower(http, urls, random.Random(dice.random()), leaves=0.01)
         self.watcher = Follower(http, urls, random.Random(dice.random()), leaves=0.0)
         self._http = http
@@ -27,23 +27,23 @@ class Owner:
 
     async def order(self, number: int) -> None:
         """One order and what becomes of it; asks again with the same key until it is answered."""
-        key, whim = f"order-{number}", self._dice.random()
+        key, chance = f"order-{number}", self._dice.random()
         answer = await self._ask("POST", "/v1/images/generations", number, key=key)
         self._accept(key, answer["id"])
-        if whim < 0.05:  # the same click once more
+        if chance < 0.05:  # the same click once more
             again = await self._ask("POST", "/v1/images/generations", number, key=key)
             self._accept(key, again["id"])
-        elif whim < 0.10:
+        elif chance < 0.10:
             await self._ask("POST", f"/api/images/{answer['id']}/cancel/")
-        elif whim < 0.13:
+        elif chance < 0.13:
             await self._delete(answer["id"])
         await self.watcher.until_final(answer["id"]).wait()
-        if 0.13 <= whim < 0.20:
+        if 0.13 <= chance < 0.20:
             await self._delete(answer["id"])
 
     def _accept(self, key: str, image_id: str) -> None:
         if self.accepted.setdefault(key, image_id) != image_id:
-            self.double.append(f"the key {key} gave {self.accepted[key]} and {image_id}")
+            self.duplicates.append(f"the key {key} gave {self.accepted[key]} and {image_id}")
 
     async def _delete(self, image_id: str) -> None:
         await self._ask("DELETE", f"/api/images/{image_id}/")
