@@ -34,6 +34,8 @@ from services.api.events.queue_positions import TOLD_APART
 from services.api.limits.admission import Admission
 from services.api.routes.images import _cursor
 from services.api.routes.parsing import parse
+from tests.cluster import running
+from tests.servers.rabbitmq import RabbitMQ
 
 AT_ONCE = 32
 PAGE = 20
@@ -95,15 +97,13 @@ def posting(http: aiohttp.ClientSession, url: str) -> Ask:
 # -- whole requests
 
 
-async def requests(
-    folder: Path, broker: servers.RabbitMQ, stub: servers.InstantInference, *, size: int, rounds: int
-) -> Table:
+async def requests(folder: Path, broker: RabbitMQ, stub: servers.InstantInference, *, size: int, rounds: int) -> Table:
     columns = (*QUANTILES, "a second", "api CPU ms")
     table = Table(f"Requests on RabbitMQ and SQLite, ms, one at a time: {size} each", columns, head="request")
     for number in range(rounds):
         path = folder / f"api-{number}"
         cluster = servers.cluster(path, bus_url=broker.fresh_vhost(), stub_url=stub.url, generators=0)
-        async with servers.opened(cluster), aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
+        async with running(cluster), aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
             async with http.post(f"{cluster.url}/v1/images/generations", data=ORDER, headers=HEADERS) as response:
                 image = await response.json()
             asks = {
@@ -123,7 +123,7 @@ async def requests(
 # -- the 202 path by step
 
 
-async def steps(folder: Path, broker: servers.RabbitMQ, *, size: int, rounds: int) -> Table:
+async def steps(folder: Path, broker: RabbitMQ, *, size: int, rounds: int) -> Table:
     """What the handler calls, in this process, one at a time."""
     table = Table(f"The 202 path by step, ms: {size} each", ("p50", "p99"), head="step")
     for number in range(rounds):
@@ -199,7 +199,7 @@ async def history(folder: Path, stub: servers.InstantInference, *, size: int, ro
     for number in range(rounds):
         for count, path in paths.items():
             cluster = servers.cluster(path, bus_url=None, stub_url=stub.url)
-            async with servers.opened(cluster), aiohttp.ClientSession() as http:
+            async with running(cluster), aiohttp.ClientSession() as http:
                 base = f"{cluster.url}/api/images/history/?perPage={PAGE}"
                 for name, query in (
                     ("first page", ""),

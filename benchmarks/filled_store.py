@@ -56,7 +56,7 @@ def fill_store(file: Path, count: int, *, status: Status = Status.COMPLETED, bor
     with closing(sqlite_schema.connect(file, readers=0, timeout_s=5)[0]) as connection:
         connection.execute("PRAGMA synchronous = OFF")
         connection.execute("PRAGMA cache_size = -262144")
-        ids = []
+        ids: list[str] = []
         texts = _texts(status, born)
         while rows := list(islice(texts, min(BATCH, count - len(ids)))):
             connection.execute("BEGIN")
@@ -81,7 +81,7 @@ def _texts(status: Status, born: datetime) -> Iterator[tuple[str, str]]:
 
 
 def fill_media(root: Path, store_file: Path, *, size: int = 4096) -> list[Path]:
-    """Write image and thumbnail of every completed image in the store, `size` bytes each, unsynced; returns their paths."""
+    """Write both files of every completed image in the store, `size` bytes each, unsynced; returns their paths."""
     content = b"\0" * size
     files = []
     with closing(sqlite_schema.connect(store_file, readers=0, timeout_s=5)[0]) as connection:

@@ -14,6 +14,7 @@ from benchmarks import servers
 from benchmarks.filled_store import fill_store
 from benchmarks.load import load
 from benchmarks.measurements import CpuUsage, Table, arguments, report_progress, save_results
+from tests.cluster import Cluster, running
 
 ON_RECORD = (0, 10_000, 100_000, 1_000_000)
 QUEUED = 10_000
@@ -21,8 +22,8 @@ WARM_UP = 20
 NOTHING = "0 on record"
 
 
-async def measure(cluster: servers.Cluster, table: Table, row: str, *, size: int, queued: int = 0) -> None:
-    async with servers.opened(cluster), load(cluster.url) as ordering:
+async def measure(cluster: Cluster, table: Table, row: str, *, size: int, queued: int = 0) -> None:
+    async with running(cluster), load(cluster.url) as ordering:
         await ordering.flood(WARM_UP)
         ordering.forget()
         if queued:

@@ -25,7 +25,7 @@ from common.domain.views import ImagePresenter
 from common.messages import ImageChanged
 from common.runtime.clock import SystemClock
 from common.runtime.settings import Settings
-from tests.cluster import Cluster
+from tests.cluster import Cluster, running
 
 PER_S = 30  # events a second: 1,000 sockets then have 30,000 deliveries
 IDLE = 10_000
@@ -202,7 +202,7 @@ async def main(size: int, rounds: int) -> None:
                     WEBSOCKETS_PER_OWNER="20000",
                 )
                 async with (
-                    servers.opened(cluster),
+                    running(cluster),
                     open_bus(Settings(bus_url=bus_url), name="bench", clock=SystemClock()) as bus,
                 ):
                     await fan_out(cluster, bus, fan, size=size)

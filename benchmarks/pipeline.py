@@ -21,6 +21,8 @@ from benchmarks import job, servers
 from benchmarks.load import load
 from benchmarks.measurements import CpuUsage, Table, arguments, memory_mib, percentile, report_progress, save_results
 from benchmarks.samples import SAMPLES
+from tests.cluster import running
+from tests.servers.rabbitmq import RabbitMQ
 
 WARM_UP = 8
 RATES = (8, 25)
@@ -34,7 +36,7 @@ class SharedServers:
     """The folder and servers that all contenders of a run share."""
 
     folder: Path
-    broker: servers.RabbitMQ
+    broker: RabbitMQ
     redis_url: str
     stub: servers.InstantInference
 
@@ -141,7 +143,7 @@ async def contender(name: str, shared: SharedServers, folder: Path) -> AsyncIter
             yield found
     elif name == DARKROOM:
         cluster = servers.cluster(folder, bus_url=shared.broker.fresh_vhost(), stub_url=shared.stub.url)
-        async with servers.opened(cluster):
+        async with running(cluster):
             workers = [service.pid for alias, service in cluster.services.items() if alias.startswith("generator")]
             yield Darkroom(cluster.url, workers)
     else:
@@ -191,7 +193,7 @@ async def latency(shared: SharedServers, *, size: int, rounds: int) -> Table:
             for where, bus_url in (("one process", None), ("RabbitMQ", shared.broker.fresh_vhost())):
                 path = shared.folder / f"latency-{where.replace(' ', '-')}-{sample.replace(' ', '-')}-{rate}-{number}"
                 cluster = servers.cluster(path, bus_url=bus_url, stub_url=shared.stub.url)
-                async with servers.opened(cluster), load(cluster.url) as ordering:
+                async with running(cluster), load(cluster.url) as ordering:
                     await ordering.flood(WARM_UP)
                     ordering.forget()
                     times = await ordering.drip(min(size, rate * 12), per_s=rate)

@@ -34,6 +34,7 @@ from common.store.connect import open_store
 from services.janitor.context import JanitorContext
 from services.janitor.purge import SLICE, purge
 from services.janitor.sweep import sweep
+from tests.servers.rabbitmq import RabbitMQ
 
 UNLINK = "os.unlink of the files, nothing else"
 ROW_BY_ROW = "row by row: read, unlink two, delete"
@@ -50,18 +51,18 @@ class Transactions:
     @contextmanager
     def watched(self) -> Iterator[Transactions]:
         """Stores opened inside are timed."""
-        commit = sqlite_store.commit
+        commit = sqlite_store.commit  # type: ignore[attr-defined] # where it is looked up, not where it is defined
 
         def timed(connection: sqlite3.Connection, jobs: list[Any]) -> None:
             began = time.perf_counter()
             commit(connection, jobs)
             self.longest_ms = max(self.longest_ms, (time.perf_counter() - began) * 1000)
 
-        sqlite_store.commit = timed
+        sqlite_store.commit = timed  # type: ignore[attr-defined]
         try:
             yield self
         finally:
-            sqlite_store.commit = commit
+            sqlite_store.commit = commit  # type: ignore[attr-defined]
 
 
 def prepare(folder: Path, name: str, size: int) -> tuple[Path, list[Path]]:
@@ -108,7 +109,7 @@ async def purge_all(context: JanitorContext) -> None:
         await purge(data, context=context)
 
 
-async def purges(folder: Path, broker: servers.RabbitMQ, *, size: int, rounds: int) -> Table:
+async def purges(folder: Path, broker: RabbitMQ, *, size: int, rounds: int) -> Table:
     columns = ("seconds", "images/s", "speed over unlink", "CPU s", "longest write transaction, ms")
     table = Table(f"Purge: {size:,} images, {2 * size:,} files", columns, head="how")
     for number in range(rounds):

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import aiohttp
 
+from common.messages import Event
 from tests.faults.event_stream import EventSource, SilentClient, reconnecting
 from tests.faults.fault_cluster import FaultCluster, fault_cluster
 from tests.servers.rabbitmq import open_broker
@@ -80,15 +81,11 @@ async def _delays(cluster: FaultCluster, http: aiohttp.ClientSession, seconds: f
             if frame.get("id") in sent:
                 delays.append((time.monotonic() - sent[frame["id"]]) * 1000)
 
+    def note(event: Event) -> None:
+        sent[event.id] = time.monotonic()
+
     async with cluster.bus() as bus:
-        source = EventSource(bus, prompt=PROMPT)
-        publish = bus.publish
-
-        async def noted(event) -> None:
-            sent[event.id] = time.monotonic()
-            await publish(event)
-
-        bus.publish = noted
+        source = EventSource(bus, prompt=PROMPT, before_publish=note)
         sockets = [await http.ws_connect(f"{cluster.urls['api']}/ws") for _ in range(READERS)]
         readers = [asyncio.create_task(read(socket)) for socket in sockets]
         ends = time.monotonic() + seconds

@@ -17,7 +17,7 @@ from pathlib import Path
 import aiohttp
 
 from benchmarks.samples import SAMPLES
-from tests.cluster import Cluster, running
+from tests.cluster import Cluster
 from tests.servers import rabbitmq
 from tests.servers.process import Process, free_ports
 from tests.servers.rabbitmq import RabbitMQ
@@ -149,7 +149,7 @@ class LineProcess:
         assert self._process.stdout
         line = self._process.stdout.readline().strip()
         if line != word:
-            raise RuntimeError(f"{self._process.args} said {line!r}, not {word!r}")
+            raise RuntimeError(f"{self._process.args!r} said {line!r}, not {word!r}")
 
     def tell(self, start: int, count: int) -> None:
         assert self._process.stdin
@@ -191,9 +191,6 @@ def cluster(path: Path, *, bus_url: str | None, stub_url: str, generators: int =
         found.add("generator", alias=f"generator-{number + 1}")
     found.add("janitor")
     return found
-
-
-opened = running
 
 
 async def until(is_so: Callable[[], bool], what: str, *, limit_s: float = READY_S, pause_s: float = 0.02) -> None:

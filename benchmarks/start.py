@@ -13,14 +13,13 @@ from pathlib import Path
 
 from benchmarks import servers
 from benchmarks.measurements import CpuUsage, Table, arguments, memory_mib, report_progress, save_results
-from tests.cluster import Cluster
+from tests.cluster import Cluster, running
+from tests.servers.rabbitmq import RabbitMQ
 
 DARKROOM = [sys.executable, "-m", "services"]
 
 
-async def starts(
-    folder: Path, broker: servers.RabbitMQ, stub: servers.InstantInference, table: Table, number: int
-) -> None:
+async def starts(folder: Path, broker: RabbitMQ, stub: servers.InstantInference, table: Table, number: int) -> None:
     began = time.perf_counter()
     subprocess.run([*DARKROOM, "--help"], check=True, capture_output=True, cwd=servers.ROOT)
     table.add("`darkroom --help`", seconds=time.perf_counter() - began)
@@ -50,11 +49,11 @@ async def _start(cluster: Cluster, alias: str, table: Table, row: str) -> None:
 
 
 async def idle(
-    folder: Path, broker: servers.RabbitMQ, stub: servers.InstantInference, table: Table, *, number: int, s: int
+    folder: Path, broker: RabbitMQ, stub: servers.InstantInference, table: Table, *, number: int, s: int
 ) -> None:
     cluster = servers.cluster(folder / f"idle-{number}", bus_url=broker.fresh_vhost(), stub_url=stub.url, generators=1)
     pillow_only = servers.cluster(folder / f"idle-up-{number}", bus_url=None, stub_url=stub.url)
-    async with servers.opened(cluster), servers.opened(pillow_only):
+    async with running(cluster), running(pillow_only):
         groups = {
             **{alias.removesuffix("-1"): [service.pid] for alias, service in cluster.services.items()},
             "everything in one process": [pillow_only.services["up"].pid],

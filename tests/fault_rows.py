@@ -1,4 +1,4 @@
-"""Rows of the fault list: which test files are marked with a row, and which files a document names for it."""
+"""Rows of the fault list: the test files marked with a row, the files that a document lists."""
 
 import ast
 import re

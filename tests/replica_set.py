@@ -1,11 +1,11 @@
-"""A replica set of two members made of one server, whose primary steps down when a test says so.
+"""A replica set of two members on one server, whose primary steps down on demand.
 
-    driver ──▶ member 0 ─┐  hello is answered here, and so is what a real set would refuse or has answered before
+    driver ──▶ member 0 ─┐  hello is answered here, as is every command that a real set refuses or has answered before
            └─▶ member 1 ─┴──▶ the server, without sessions
 
 It speaks MongoDB's wire protocol (mongodb.com/docs, OP_MSG; retryable writes, server discovery and monitoring in the
 driver specifications, read in 2026) as far as the driver needs it to see a set, to know at once of an election, and to
-send a write again under its number. What it has not: replication, so nothing lags and nothing is ever rolled back.
+send a write again under its number. It has no replication, so nothing lags and nothing is ever rolled back.
 
     async with replica_set(database) as members:
         async with MongoStore.open(members.url, timeout_s=5) as store:
@@ -71,7 +71,7 @@ class ReplicaSet:
         self._plan = _StepDown(command, how=how, among=among, successor=successor)
 
     def elect(self, member: int | None) -> None:
-        """Make it the primary, or nobody; the driver hears of it at once."""
+        """Make this member the primary, or none; the driver learns of it at once."""
         self.primary = member
         self._election += 1
         self._elected.set()
@@ -85,7 +85,9 @@ class ReplicaSet:
         for member in self._members:
             await member.close()
 
-    async def answer(self, member: "_Member", command: BsonDocument, server: "_ServerConnection") -> BsonDocument | None:
+    async def answer(
+        self, member: "_Member", command: BsonDocument, server: "_ServerConnection"
+    ) -> BsonDocument | None:
         """What this member answers; None cuts the connection."""
         name = next(iter(command))
         if name in HELLO:
@@ -185,7 +187,7 @@ class ReplicaSet:
 
 
 class _StepDown:
-    """What a test ordered, and how many of the commands it waits for have come."""
+    """A planned step-down, with the number of matching commands that have arrived."""
 
     def __init__(self, command: str, *, how: StepDownKind, among: int, successor: int | None) -> None:
         self.command = command
@@ -198,7 +200,7 @@ class _StepDown:
 
 
 class _Member:
-    """A port of the set's, and the connections to it."""
+    """One member: a port with its connections."""
 
     def __init__(self, of: ReplicaSet) -> None:
         self._set = of

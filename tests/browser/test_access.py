@@ -1,4 +1,4 @@
-"""For whom the page must work as well: keyboard only, screen readers, phones, light and dark, little motion."""
+"""Accessibility of the page: keyboard, screen readers, phones, light and dark, reduced motion."""
 
 from pathlib import Path
 
@@ -44,7 +44,7 @@ async def test_everything_is_done_with_the_keyboard_alone(api, new_visit):
     await expect(visit.tile("picture 4")).to_be_visible()
 
 
-async def test_what_happens_is_said_to_a_screen_reader(visit, inference):
+async def test_changes_are_announced_to_screen_readers(visit, inference):
     spoken = visit.page.locator("body > [role=status].unseen")
     inference_stub = InferenceStub()
     inference.will(inference_stub)

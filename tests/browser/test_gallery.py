@@ -1,4 +1,4 @@
-"""The gallery, and one picture seen large."""
+"""The gallery with its viewer."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""What the page does when the network, the server or its own sleep comes between."""
+"""The page after an outage of the network or the server."""
 
 import pytest
 from playwright.async_api import expect
@@ -19,8 +19,8 @@ async def test_the_page_survives_a_server_restart_without_reload(visit, inferenc
 
     await cluster.services["up"].kill()
     await expect(visit.offline).to_be_visible()
-    # ordered while nobody is there: sent once, when somebody is
-    late = await visit.order("a picture ordered in the dark")
+    # requested while the server is down: sent once, when it is up
+    late = await visit.order("a picture ordered in the dark", is_answered=False)
     await expect(late).to_contain_text("The server cannot be reached")
     await cluster.start()
 
@@ -29,7 +29,7 @@ async def test_the_page_survives_a_server_restart_without_reload(visit, inferenc
     await expect(visit.tile("a picture ordered in the dark")).to_be_visible(timeout=20_000)
     await expect(visit.tiles).to_have_count(2)
     await visit.page.reload()
-    await visit.stable_now()
+    await visit.loaded()
     await expect(visit.tiles).to_have_count(2)
 
 
@@ -92,7 +92,7 @@ async def test_two_tabs_agree(new_visit, inference):
 
 
 @OWN_SERVER
-async def test_an_answer_that_is_lost_on_its_way_orders_once(visit, cluster, api, settings):
+async def test_a_lost_answer_leads_to_one_image(visit, cluster, api, settings):
     visit.expect_offline()
 
     async def lose(route):

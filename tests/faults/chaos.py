@@ -1,9 +1,9 @@
-"""A round of chaos: orders, cancels, deletes on one side, kills, stops and cuts on the other; then the checker.
+"""A round of chaos: requests, cancels, deletes against kills, stops, disconnects; then the checker.
 
-    Owner ── orders with a key each, asks again until answered, cancels some, deletes some, follows two websockets
-    Trouble ─ picks by chance what breaks next
-    Keepers ─ start again what has died, as an orchestrator does; each process also dies by chance, at any point of
-              an image's way
+    ChaosClient ── requests with a key each, retries until answered, cancels some, deletes some, follows two websockets
+    Disturbances ─ break something chosen by chance, one after another
+    supervisors ── restart processes that have ended, as an orchestrator does; each process also dies by chance at any
+                   point of an image's life
 
 The seed fixes what is drawn (what breaks, when, what is ordered); how the processes interleave stays the machine's.
 """
@@ -29,15 +29,17 @@ from tests.servers.rabbitmq import RabbitMQ
 from tests.waiting import until
 
 GENERATORS, JANITORS, APIS = 3, 2, 2
-BACKLOG = 40  # orders that are open at once at most: enough to keep every generator busy
-POINT_ODDS = 0.0015  # that a process dies at one of an image's points; some 20 points to an image
-SETTLE_S = 60.0  # after the last fault all must be final within this: leases, ticks and retries are seconds here
+BACKLOG = 40  # concurrent open requests at most: enough to keep every generator busy
+POINT_ODDS = 0.0015  # that a process dies at one point of an image; an image has about 20 points
+SETTLE_S = (
+    60.0  # after the last fault all images must be final within this: leases, ticks and retries take seconds here
+)
 DEADLINE_S = 600.0
 
 
 @dataclass
 class Report:
-    """What a round did and found."""
+    """Faults, outcomes and findings of a round."""
 
     seed: int
     jobs: int
@@ -65,11 +67,11 @@ class Report:
             ("kills (of these at named points)", f"{kills} ({sum(self.points.values())})"),
             ("orderly stops under load", faults["term"]),
             ("processes stopped past their lease", faults["freeze"]),
-            ("cuts, silences and refusals of lines", faults["cut"] + faults["silence"] + faults["refuse"]),
+            ("cuts, silences and refusals of connections", faults["cut"] + faults["silence"] + faults["refuse"]),
             ("broker restarts, broker kills", f"{faults['restart']}, {faults['crash']}"),
             ("redeliveries", self.redeliveries),
             ("retries", self.retries),
-            ("paintings begun and dropped", self.repainted),
+            ("paintings started and dropped", self.repainted),
             ("websocket reconnects", self.reconnects),
             ("files of dead attempts, swept", self.swept),
             ("duplicates", len(found.duplicates)),
@@ -88,8 +90,8 @@ class Report:
         return "\n".join([*lines, *(["violations:", *violations] if violations else [])])
 
 
-async def keep(cluster: FaultCluster, alias: str, dice: random.Random, odds: list[float]) -> None:
-    """Start a service again whenever it has died; `odds` holds the chance of dying at a point, 0 once all is mended."""
+async def supervise(cluster: FaultCluster, alias: str, dice: random.Random, odds: list[float]) -> None:
+    """Restart a service whenever it has ended; `odds` holds the chance of dying at a point, 0 after the last fault."""
     service = cluster.services[alias]
     while True:
         await service.wait(limit_s=3600)
@@ -99,7 +101,7 @@ async def keep(cluster: FaultCluster, alias: str, dice: random.Random, odds: lis
 
 
 async def until_ready(cluster: FaultCluster) -> None:
-    """Wait until each has said that it is; one may die on the way to it, and is started again."""
+    """Wait until every service is ready; one may die before that and is restarted."""
     async with aiohttp.ClientSession() as http:
         for service in cluster.services.values():
             await until(partial(answers, http, str(service.ready_url)))
@@ -111,21 +113,23 @@ def by_chance(odds: float, dice: random.Random) -> str:
 
 @asynccontextmanager
 async def running(cluster: FaultCluster, dice: random.Random) -> AsyncIterator[list[float]]:
-    """Everything started and kept; yields the odds of dying at a point, to be changed."""
+    """Start and supervise all services; yields the odds of dying at a point, which may be changed."""
     odds = [POINT_ODDS]
     aliases = list(cluster.proxies)
     for alias in aliases:
         cluster.services[alias].env["FAULTS"] = by_chance(odds[0], dice)
     for service in cluster.services.values():
         await service.start()
-    keepers = [asyncio.create_task(keep(cluster, alias, random.Random(dice.random()), odds)) for alias in aliases]
+    supervisors = [
+        asyncio.create_task(supervise(cluster, alias, random.Random(dice.random()), odds)) for alias in aliases
+    ]
     try:
         await until_ready(cluster)
         yield odds
     finally:
-        for keeper in keepers:
-            keeper.cancel()
-        await asyncio.gather(*keepers, return_exceptions=True)
+        for supervisor in supervisors:
+            supervisor.cancel()
+        await asyncio.gather(*supervisors, return_exceptions=True)
 
 
 async def run(
@@ -139,7 +143,7 @@ async def run(
     pause_s: float = 1.5,
     store_url: str | None = None,
 ) -> Report:
-    """One round; `minutes` is how long the orders take to come in (as fast as they are worked off if None)."""
+    """One round. The requests are spread over `minutes`; None means as fast as they are processed."""
     dice = random.Random(seed)
     report = Report(seed, jobs)
     began = time.monotonic()
@@ -163,7 +167,7 @@ async def run(
                 within_s = minutes * 60 if minutes else jobs / 25  # a second on two cores
                 breaking = group.create_task(disturbances.run(restarts=restarts, within_s=within_s))
                 tasks = await _orders(client, jobs, minutes)
-                # once the last is accepted nothing more is broken, and all must become final
+                # after the last accepted request nothing more is broken, and every image must become final
                 breaking.cancel()
                 await asyncio.wait([breaking])
                 disturbances.mend()
@@ -177,7 +181,7 @@ async def run(
 
 
 async def _orders(client: ChaosClient, jobs: int, minutes: float | None) -> list[asyncio.Task[None]]:
-    """All orders; returns once each is accepted, with the tasks that see to what becomes of them."""
+    """Make all requests; returns once each is accepted, with the tasks that follow them."""
     gate = asyncio.Semaphore(BACKLOG)
 
     async def one(number: int) -> None:
@@ -199,7 +203,7 @@ def _failures(tasks: list[asyncio.Task[None]]) -> list[BaseException]:
 
 
 async def _wait_settled(cluster: FaultCluster, client: ChaosClient, tasks: list[asyncio.Task[None]]) -> None:
-    """Wait until nothing is under way, but not for ever; the checker says what still is."""
+    """Wait until no work is left, up to a limit; the checker reports what is left after it."""
     await asyncio.wait(tasks, timeout=SETTLE_S)
     for task in tasks:
         task.cancel()

@@ -1,4 +1,4 @@
-"""An owner in a round of chaos: orders with a key each, asks again until answered, cancels some, deletes some."""
+"""The client in a round of chaos: requests images, retries until answered, cancels some, deletes some."""
 
 import asyncio
 import json
@@ -12,7 +12,7 @@ from tests.faults.follower import Follower
 
 
 class ChaosClient:
-    """Orders pictures as a page does, and keeps what it was promised."""
+    """Requests images as a page does, and records what the api confirmed."""
 
     def __init__(self, http: aiohttp.ClientSession, urls: list[str], dice: random.Random) -> None:
         self.accepted: dict[str, str] = {}  # key to image id
@@ -26,11 +26,11 @@ class ChaosClient:
         self._dice = dice
 
     async def order(self, number: int) -> None:
-        """One order and what becomes of it; asks again with the same key until it is answered."""
+        """Request one image and follow it; retries with the same key until it is answered."""
         key, chance = f"order-{number}", self._dice.random()
         answer = await self._ask("POST", "/v1/images/generations", number, key=key)
         self._accept(key, answer["id"])
-        if chance < 0.05:  # the same click once more
+        if chance < 0.05:  # a repeated click
             again = await self._ask("POST", "/v1/images/generations", number, key=key)
             self._accept(key, again["id"])
         elif chance < 0.10:
@@ -50,7 +50,7 @@ class ChaosClient:
         self.deleted.add(image_id)
 
     async def _ask(self, method: str, path: str, number: int = 0, *, key: str = "") -> dict:
-        """Until the api has answered for it: 503 and a broken line are asked again, on any replica."""
+        """Retry on any replica after 503 or a broken connection, until the api has answered."""
         body = {**ORDER, "prompt": f"number {number}", "steps": 2} if key else None
         headers = {"Prefer": "respond-async", "Idempotency-Key": key} if key else {}
         while True:

@@ -1,4 +1,4 @@
-"""Trouble in a round of chaos: picks by chance what breaks next, among the processes, their lines and the broker."""
+"""Disturbances in a round of chaos: breaks processes, connections or the broker by chance."""
 
 import asyncio
 import random
@@ -13,7 +13,7 @@ from tests.servers.rabbitmq import RabbitMQ
 
 
 class Disturbances:
-    """Breaks one thing after another until it is cancelled, then mends all."""
+    """Breaks one thing after another until it is cancelled; `mend` repairs everything."""
 
     def __init__(self, cluster: FaultCluster, broker: RabbitMQ, dice: random.Random, *, pause_s: float) -> None:
         self.faults: Counter[str] = Counter()
@@ -24,7 +24,7 @@ class Disturbances:
         self._pause_s = pause_s
 
     async def run(self, *, restarts: int, within_s: float) -> None:
-        """`restarts` of the broker are spread over about `within_s`; the rest comes as it is drawn."""
+        """Spread `restarts` of the broker over about `within_s` seconds; choose all other faults by chance."""
         began = time.monotonic()
         due = [within_s * (number + 0.5) / restarts for number in range(restarts)]
         acts: list[tuple[int, str, Callable[[], Awaitable[None]]]] = [
@@ -62,7 +62,7 @@ class Disturbances:
         self._signal(signal.SIGTERM, self._anyone())
 
     async def _freeze(self) -> None:
-        """Longer than a lease: its work is taken over, and it wakes up as a zombie."""
+        """Stop longer than a lease: another process takes the work over before this one continues."""
         alias = self._anyone()
         self._signal(signal.SIGSTOP, alias)
         await asyncio.sleep(float(self._cluster.settings["LEASE"]) * 1.7)

@@ -1,4 +1,4 @@
-"""A websocket of the owner that loses its connection by chance, resumes on any replica, and counts what it is told."""
+"""A websocket client that disconnects by chance, resumes on any replica, counts the events shown."""
 
 import asyncio
 import json
@@ -12,7 +12,7 @@ from tests.faults.checker import TERMINAL, ShownEvents
 
 
 class Follower:
-    """`leaves` is the chance of going away after a frame; `run` is the task that follows."""
+    """`leaves` is the chance of disconnecting after a frame; `run` is the task that reads."""
 
     def __init__(self, http: aiohttp.ClientSession, urls: list[str], dice: random.Random, *, leaves: float) -> None:
         self.shown = ShownEvents()
@@ -47,7 +47,7 @@ class Follower:
                     return
 
     def _on_frame(self, frame: dict) -> None:
-        self._cursor = frame.get("cursor", self._cursor)  # a frame of places has none
+        self._cursor = frame.get("cursor", self._cursor)  # a frame of queue positions has none
         if frame["type"] == "hello":
             self.ready.set()
         elif frame["type"] == "gap":
@@ -61,7 +61,7 @@ class Follower:
 async def following(
     http: aiohttp.ClientSession, urls: list[str], *, leaves: float = 0.0, seed: int = 0
 ) -> AsyncIterator[Follower]:
-    """One at work, connected before anything is ordered."""
+    """A running follower, connected before the block begins."""
     follower = Follower(http, urls, random.Random(seed), leaves=leaves)
     task = asyncio.create_task(follower.run())
     try:

@@ -1,7 +1,7 @@
-"""Starts services in 20 ms each: a process that has imported everything once, and forks for each of them.
+"""A fork server: starts a service in 20 ms by forking a process that has imported everything.
 
-    test run ── a socket for each scene ──▶ parent ── fork ──▶ fork server
-    scene    ── {"name", "env", "log"} ──▶ fork server ── fork ──▶ a service, a process of its own
+    test run ── a socket for each test ──▶ parent ── fork ──▶ fork server
+    test     ── {"name", "env", "log"} ──▶ fork server ── fork ──▶ a service, a process of its own
              ◀── {"pid"}, later {"pid", "status"} ──┘
 
 Importing takes a second of a core, and a test that kills thirty processes starts thirty. So it is done once in a run.
@@ -27,7 +27,7 @@ from tests.faults.parent_death import end_with_parent
 
 
 class ForkedProcess:
-    """A process of the fork server, as `asyncio.subprocess.Process` shows one."""
+    """A process of the fork server, with the interface of `asyncio.subprocess.Process`."""
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
@@ -49,7 +49,7 @@ class ForkedProcess:
 
 
 class ForkServer:
-    """The test's end; made by `fork_server`."""
+    """The client in the test; made by `fork_server`."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
@@ -78,7 +78,7 @@ class ForkServer:
 
 @asynccontextmanager
 async def fork_server() -> AsyncIterator[ForkServer]:
-    """All its processes end with it."""
+    """A fork server for one test; its processes end with it."""
     ours, theirs = socket.socketpair()
     with theirs:
         socket.send_fds(_parent(), [b"one more"], [theirs.fileno()])
@@ -96,7 +96,7 @@ async def fork_server() -> AsyncIterator[ForkServer]:
 
 @functools.cache
 def _parent() -> socket.socket:
-    """The line to her; she ends when it is closed, as it is where the test run is killed."""
+    """The socket to the parent, which ends when the socket is closed: also when the test run is killed."""
     ours, theirs = socket.socketpair()
     with theirs:
         process = subprocess.Popen(
@@ -112,11 +112,11 @@ def _parent() -> socket.socket:
 
 
 def run() -> None:
-    """The parent: a fork server for each socket that comes, until the test run ends."""
+    """The parent: forks a fork server for each socket it receives, until the test run ends."""
     from tests.faults import launcher
 
     end_with_parent()
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # a fork server tells the test of its end, nobody else asks
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # a fork server reports its end to the test; nobody waits for it here
     with socket.socket(fileno=os.dup(0)) as line:
         while (files := socket.recv_fds(line, 100, 1)[1]) != []:
             if os.fork() == 0:
@@ -127,7 +127,7 @@ def run() -> None:
 
 
 def _serve_test(test: int, launcher: Any) -> None:
-    """A fork server: fork what is asked for, tell what has ended, until the test closes the line."""
+    """A fork server: fork each requested service, report each that ended, until the test closes the socket."""
     end_with_parent()
     os.dup2(test, 0)
     os.dup2(test, 1)
@@ -175,7 +175,7 @@ def _send(what: dict[str, Any]) -> None:
 
 
 def _run_service(order: dict[str, Any], launcher: Any) -> None:
-    """In the child: a service like one started from a shell. Never returns."""
+    """In the child: run a service like one started from a shell. Never returns."""
     status = 1
     try:
         signal.set_wakeup_fd(-1)

@@ -1,14 +1,14 @@
-"""`python -m tests.faults.launcher <service>`: a Darkroom service that dies where it is told to.
+"""`python -m tests.faults.launcher <service>`: a Darkroom service that dies at given points.
 
-    service ─▶ watched port ─▶ port
-                   └─ before and after each call that is a point: shall it die here, stop here, break here?
+    service ─▶ faulty port ─▶ port
+                   └─ before and after each call that is a point: kill or stop this process?
 
-The service is the one that ships, its ports are wrapped when they are opened; it knows nothing of this.
+The service is unchanged: only its ports are wrapped when they are opened.
 
-    FAULTS="kill before claim"              SIGKILL itself there, the first time it comes by
-    FAULTS="stop after event 3"             SIGSTOP itself, the third time
-    FAULTS="kill anywhere 0.002 7"          SIGKILL itself at any point, by chance; 7 is the seed
-    FAULTS_JOURNAL=<file>                   a line for each order delivered and each fault
+    FAULTS="kill before claim"              SIGKILL there, the first time
+    FAULTS="stop after event 3"             SIGSTOP, the third time
+    FAULTS="kill anywhere 0.002 7"          SIGKILL at any point, by chance; 7 is the seed
+    FAULTS_JOURNAL=<file>                   a line for each command delivered and each fault
 """
 
 import asyncio
@@ -30,13 +30,13 @@ from services.generator import worker
 from tests.faults.parent_death import end_with_parent
 from tests.faults.points import Points
 
-GENERATE = b'"type":"image.generate"'  # in the bytes of an order
+GENERATE = b'"type":"image.generate"'  # in the bytes of a command
 SIGNALS = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}
 
 
 @dataclass
 class Fault:
-    """One thing to come; `at` counts down the times that the point is passed."""
+    """One planned fault; `at` counts down the passes of its point."""
 
     signal: signal.Signals
     when: str
@@ -61,7 +61,7 @@ class Fault:
 
 
 class FaultPlan:
-    """What is to happen to this process, and the journal of what did."""
+    """The faults planned for this process, with the journal of those that happened."""
 
     def __init__(self, faults: str, journal: str) -> None:
         parts = [part for part in faults.split(";") if part.strip()]
@@ -98,7 +98,7 @@ class FaultPlan:
 
 
 class FaultyPort:
-    """Stands for a port: what is a coroutine function of it is watched, the rest passes through."""
+    """Wraps a port: its coroutine functions are points, everything else passes through."""
 
     def __init__(self, port: str, target: Any, plan: FaultPlan) -> None:
         self._port = port
@@ -112,7 +112,7 @@ class FaultyPort:
         return attribute
 
     def work(self, queue: WorkQueue, handler: Any, *, concurrency: int) -> Any:
-        """Of the bus only: each delivery that reaches the handler is noted."""
+        """Of the bus only: write each delivery that reaches the handler to the journal."""
 
         async def handle(message: Any) -> Any:
             if queue is WorkQueue.GENERATE:
@@ -123,7 +123,7 @@ class FaultyPort:
 
 
 def wrap_ports(plan: FaultPlan) -> None:
-    """From here on everything that a service opens is watched."""
+    """Wrap every port that a service opens from now on."""
     opened = standalone.opened
 
     @asynccontextmanager
@@ -147,7 +147,7 @@ def wrap_ports(plan: FaultPlan) -> None:
             return
         plan.reach("before", "ack")
         await ack(self, and_before=and_before)
-        await asyncio.sleep(0)  # let it leave: `after` is when the broker may have it
+        await asyncio.sleep(0)  # let it be sent: `after` means that the broker may have it
         plan.reach("after", "ack")
 
     client = worker.InferenceClient  # type: ignore[attr-defined] # where it is looked up, not where it lives
@@ -162,7 +162,7 @@ def wrap_ports(plan: FaultPlan) -> None:
 
 
 def launch(arguments: list[str]) -> int:
-    """Run a service by the faults in the environment; its exit status."""
+    """Run a service with the faults of the environment; returns its exit status."""
     end_with_parent()
     wrap_ports(FaultPlan(os.environ.get("FAULTS", ""), os.environ.get("FAULTS_JOURNAL", "")))
     return main(arguments)

@@ -1,4 +1,4 @@
-"""Many expired images on disk and on record, and a purge of them whose janitor is killed on the way."""
+"""A purge of many expired images whose janitor is killed repeatedly."""
 
 import asyncio
 import time
@@ -20,12 +20,12 @@ from tests.waiting import until
 
 DAY = timedelta(days=1)
 AT_ONCE = 200
-JPEG = b"\xff\xd8\xff\xd9"  # what lies in the files does not matter to a purge
+JPEG = b"\xff\xd8\xff\xd9"  # the content of a file does not matter to a purge
 
 
 @dataclass
 class PurgeResult:
-    """What a purge at size was like."""
+    """Duration, memory and remains of a purge."""
 
     images: int
     kills: int
@@ -38,7 +38,7 @@ class PurgeResult:
 
 
 async def add_completed(cluster: FaultCluster, count: int, *, age: timedelta, pinned: bool = False) -> list[Image]:
-    """So many completed images of that age, on record and on disk."""
+    """Add `count` completed images of that age, on record and on disk."""
     created_at = SystemClock().now() - age
     images_made = [
         _completed(an_image(created_at=created_at + timedelta(milliseconds=n), pinned=pinned)) for n in range(count)
@@ -73,10 +73,10 @@ def _write_files(root: Path, images_made: list[Image]) -> None:
 
 
 async def purge_with_kills(cluster: FaultCluster, *, old: int, kills: int, batch: int) -> PurgeResult:
-    """A tick, and a janitor that dies at a point of the purge, as often as that; the next one goes on."""
+    """Purge with a janitor that is killed `kills` times and restarted after each."""
     await add_completed(cluster, old, age=31 * DAY)
     kept = [*await add_completed(cluster, 20, age=DAY), *await add_completed(cluster, 20, age=40 * DAY, pinned=True)]
-    # each half-way: so many batches in, between the mark and the files, then between the files and the tombstones
+    # at the third batch: between the mark and the files, then between the files and the tombstones
     faults = [f"kill {'after mark' if number % 2 == 0 else 'after unlink'} 3" for number in range(kills)]
     await cluster.add_service("janitor", PURGE_BATCH=str(batch), FAULTS=faults[0] if faults else "")
     await cluster.start()
@@ -112,7 +112,7 @@ async def purge_with_kills(cluster: FaultCluster, *, old: int, kills: int, batch
 
 
 async def _until_gone(cluster: FaultCluster, old: int) -> None:
-    """Wait until nothing is purgeable, longer for more."""
+    """Wait until nothing is purgeable; the limit grows with the number of images."""
     cutoff = SystemClock().now() - 30 * DAY
     async with open_store(cluster.direct_settings.store_url, timeout_s=60) as store:
 

@@ -1,4 +1,4 @@
-"""Orders at a steady pace while the broker is away: what was answered meanwhile, and what became of it."""
+"""An outage of the broker under a steady load of requests."""
 
 import asyncio
 import time
@@ -18,7 +18,7 @@ PACE_S = 0.1
 
 
 class SteadyOrders:
-    """Each order is asked once; a refusal must be a clear one."""
+    """Requests at a steady pace, without retries; a refusal must be a 503 `unavailable`."""
 
     def __init__(self, page: FrontEnd) -> None:
         self.accepted: list[str] = []
@@ -44,7 +44,7 @@ class SteadyOrders:
             assert (status, image["code"]) == (503, "unavailable")
 
     async def answered(self, count: int) -> None:
-        """Wait for so many more answers."""
+        """Wait for `count` more answers."""
         enough = self.statuses.total() + count
         await until(lambda: self.statuses.total() >= enough or self._task.done(), limit_s=LIMIT_S + 3 * count * PACE_S)
         if self._task.done():
@@ -57,7 +57,7 @@ class SteadyOrders:
 
 @dataclass
 class OutageResult:
-    """What an outage was like for who ordered."""
+    """Answers during an outage, recovery time and findings."""
 
     statuses: Counter[int]
     during: int
@@ -69,7 +69,7 @@ class OutageResult:
 async def outage(
     cluster: FaultCluster, http: aiohttp.ClientSession, broker: RabbitMQ, *, how: str, seconds: float
 ) -> OutageResult:
-    """Stop or kill the broker under load, start it again after so many seconds, and look at everything in the end."""
+    """Stop or kill the broker under load, start it again after `seconds`, then check everything."""
     await cluster.add_painter(paint_s=0.05)
     for name in ("api", "generator", "janitor"):
         await cluster.add_service(name, BUS_TIMEOUT="1")

@@ -1,4 +1,4 @@
-"""Cancel tells the truth in every state, asked for by REST or by a published command, and touches nothing else."""
+"""Cancel by REST or by a published command in every state of an image."""
 
 import time
 
@@ -13,6 +13,7 @@ from tests.waiting import until
 
 
 async def test_cancel_by_rest_and_by_command_in_every_state(cluster, http):
+    """Two running, two queued: one of each is cancelled by REST, the other by command; a fifth image is untouched."""
     await cluster.add_painter(paint_s=0.02)
     for service in ("api", "generator", "janitor"):
         await cluster.add_service(service, GENERATOR_CONCURRENCY="2", INFERENCE_TIMEOUT="60")
@@ -31,7 +32,10 @@ async def test_cancel_by_rest_and_by_command_in_every_state(cluster, http):
         began = time.monotonic()
         cancelled = [*queued, *running]
         answers = []
-        for by_rest, by_command in (queued, running):  # in this order, or a hand would be free for what is queued
+        for by_rest, by_command in (
+            queued,
+            running,
+        ):  # in this order, else a generator would be free for the queued images
             answers.append(await page.post(f"/api/images/{by_rest}/cancel/"))
             await commanded(by_command)
             for image_id in (by_rest, by_command):
@@ -43,7 +47,7 @@ async def test_cancel_by_rest_and_by_command_in_every_state(cluster, http):
         late = await page.post(f"/api/images/{kept}/cancel/")
 
         assert [(status, answer["was"]) for status, answer in answers] == [(200, "queued"), (200, "running")]
-        assert took_s < LONG_S / 2  # well before the pictures could have been there
+        assert took_s < LONG_S / 2  # long before the images could be finished
         assert [(status, answer["imageStatus"]) for status, answer in (again, late)] == [
             (409, "cancelled"),
             (409, "completed"),
@@ -54,5 +58,5 @@ async def test_cancel_by_rest_and_by_command_in_every_state(cluster, http):
             cluster.direct_settings, accepted=[*cancelled, kept], shown=follower.shown, painted=cluster.painted()
         )
     assert found.violations == []
-    assert set(cluster.painted()) == {kept}  # the calls were dropped: the painter never finished what was cancelled
+    assert set(cluster.painted()) == {kept}  # the calls were dropped: no cancelled image was painted to its end
     assert len(files_in(cluster.media)) == 2

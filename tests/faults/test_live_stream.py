@@ -1,4 +1,4 @@
-"""The websocket under faults: resumed from anywhere, never read, and past the end of the log."""
+"""Websockets under faults: resumed on any replica, never read, with a cursor older than the log."""
 
 import asyncio
 import json
@@ -71,7 +71,7 @@ async def test_a_cursor_older_than_the_log_is_answered_with_a_gap(cluster, http)
             assert (await events.until_final(last))[-1]["type"] == "image.completed"
 
 
-async def test_shutdown_says_1001_to_every_websocket(cluster, http):
+async def test_shutdown_closes_every_websocket_with_1001(cluster, http):
     await cluster.add_service("api")
     await cluster.start()
     async with (

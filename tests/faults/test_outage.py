@@ -1,4 +1,4 @@
-"""A dependency that is away for a while, under load: orders are taken or refused clearly, and none taken is lost."""
+"""Outages of broker, store and inference service under load: no accepted request is lost."""
 
 from functools import partial
 
@@ -17,8 +17,8 @@ from tests.waiting import until
 @pytest.mark.fault(row=1)
 @pytest.mark.fault(row=2)
 async def test_a_broker_killed_under_load_costs_no_order(cluster, http, rabbitmq):
-    cluster.settings["GENERATOR_CONCURRENCY"] = "8"  # the backlog is soon worked off
-    result = await outage(cluster, http, rabbitmq, how="kill", seconds=0.5)  # and the 7 s that it takes to start again
+    cluster.settings["GENERATOR_CONCURRENCY"] = "8"  # the backlog is processed quickly
+    result = await outage(cluster, http, rabbitmq, how="kill", seconds=0.5)  # plus the 7 s of its restart
 
     assert result.findings.violations == []
     assert set(result.statuses) <= {202, 503}
@@ -31,7 +31,7 @@ async def test_an_unavailable_store_refuses_orders_and_loses_none(tmp_path, vhos
     async with proxy_before(database) as (line, url), fault_cluster(tmp_path, vhost, STORE_URL=database) as cluster:
         await cluster.add_painter(paint_s=1.0)
         for name in ("api", "generator", "janitor"):
-            await cluster.add_service(name, STORE_URL=url, STORE_TIMEOUT="1")  # the checker looks past the line
+            await cluster.add_service(name, STORE_URL=url, STORE_TIMEOUT="1")  # the checker bypasses the proxy
         await cluster.start()
         page = FrontEnd(http, cluster.urls["api"])
         accepted = [(await page.order())["id"] for _ in range(3)]
@@ -71,4 +71,4 @@ async def test_a_circuit_opens_on_a_dead_service_and_closes_again(cluster, http)
 
     images = [await page.final(image_id) for image_id in accepted]
     assert [(image["status"], image["failures"]) for image in images] == [("completed", 0)] * 10
-    assert sum(image["attempts"] - 1 for image in images) <= 4  # what was in hand when it went down, not the queue
+    assert sum(image["attempts"] - 1 for image in images) <= 4  # the images in progress when it failed, not the queue

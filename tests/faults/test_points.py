@@ -1,6 +1,6 @@
-"""Every named point of an image's way, before and after: a process dies there, or stands still past its lease.
+"""Processes that are killed or stopped at every named point of an image's life.
 
-One process for each point, each with one image in hand, so that a whole row of deaths takes one recovery.
+One process for each point, each with one image at a time, so that many deaths take one recovery.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ from tests.waiting import until
 
 PAINTING = ("claim", "started", "answer", "file", "thumbnail", "complete", "event", "noted", "ack", "again", "failed")
 ORDERING = ("record", "queued", "send", "sent")
-DELETING = ("mark", "unlink", "event", "bury")
+DELETING = ("mark", "unlink", "event", "tombstone")
 PROMPTS = ("a lighthouse", "busy at first", "refuse this", "busy at first")
 
 
@@ -31,7 +31,7 @@ def both_sides(points):
 
 
 async def start_with_faults(cluster: FaultCluster, service: str, faults: list[str], **settings: str) -> list[str]:
-    """One process of the service for each fault, and one of each other; all running. The aliases of the doomed."""
+    """Start one process of the service for each fault, one of each other service; returns the aliases of the faulty."""
     await cluster.add_painter(paint_s=0.02)
     for other in {"api", "generator", "janitor"} - {service}:
         await cluster.add_service(other)
@@ -59,7 +59,7 @@ async def check_promises(cluster: FaultCluster, follower, accepted, deleted=()) 
 
 
 async def order_until(page: FrontEnd, is_going, accepted: list[str]) -> None:
-    """Order until every doomed process has come by its point."""
+    """Request images until every faulty process has reached its point."""
     prompts = itertools.cycle(PROMPTS)
     async with asyncio.timeout(30):
         while is_going():
@@ -119,7 +119,9 @@ async def test_an_api_killed_at_any_point_keeps_its_promises(cluster, http):
     await cluster.restart("api")
     page = FrontEnd(http, cluster.urls["api"])
     async with following(http, [cluster.urls["api"]]) as follower:
-        cluster.services["generator"].signal(signal.SIGSTOP)  # what is taken at once is not noted as sent
+        cluster.services["generator"].signal(
+            signal.SIGSTOP
+        )  # a command that is claimed at once would not be recorded as sent
         accepted = [
             await order_twice(cluster, http, fault.replace(" ", "-"), page, f"key-{number}")
             for number, fault in enumerate(ordering)
@@ -141,13 +143,13 @@ async def test_an_api_killed_at_any_point_keeps_its_promises(cluster, http):
 async def order_twice(
     cluster: FaultCluster, http: aiohttp.ClientSession, faulty: str, healthy: FrontEnd, key: str
 ) -> str:
-    """Order from an api that dies of it, then from one that does not, with the same key."""
+    """Request from an api that dies during the request, then from a healthy one with the same key."""
     headers = {"Prefer": "respond-async", "Idempotency-Key": key}
     body = {"prompt": "a lighthouse", "width": 64, "height": 64}
     answered = []
     with suppress(aiohttp.ClientError):
         answered.append(await FrontEnd(http, cluster.urls[faulty]).post("/v1/images/generations", body, **headers))
-    # noting comes after the answer
+    # `sent` is recorded after the answer
     assert [status for status, _ in answered] == ([202] if faulty.endswith("sent") else [])
     await until(lambda: not cluster.services[faulty].is_running)
     status, image = await healthy.post("/v1/images/generations", body, **headers)
@@ -180,7 +182,7 @@ async def test_a_janitor_killed_during_a_purge_leaves_nothing_behind(cluster, ht
 
 
 async def purge(cluster: FaultCluster) -> None:
-    """A tick by hand: everything that is final is old enough."""
+    """Send a tick by which every final image is old enough."""
     now = SystemClock().now()
     async with cluster.bus() as bus:
         await bus.tick(

@@ -1,4 +1,4 @@
-"""SIGTERM with work in hand: finished within the grace period or given back, clients told, exit 0."""
+"""SIGTERM during work: finished within the grace period or requeued, clients informed, exit 0."""
 
 import asyncio
 import signal
@@ -22,7 +22,7 @@ async def start_services(cluster, http, *, paint_s: float, **generator: str) -> 
 
 
 async def until_painting_begins(cluster) -> None:
-    """Wait until the painter has begun."""
+    """Wait until the inference service has begun a painting."""
     await until(lambda: cluster.painted("painting"))
 
 
@@ -61,7 +61,7 @@ async def test_work_past_the_grace_period_is_requeued_without_failure(cluster, h
     assert (await check(cluster.direct_settings, accepted=accepted, painted=cluster.painted())).violations == []
 
 
-async def test_an_api_answers_who_waits_tells_its_websockets_and_ends(cluster, http):
+async def test_a_stopping_api_answers_waiters_and_closes_websockets(cluster, http):
     page = await start_services(cluster, http, paint_s=5, GRACE_PERIOD="0.3")
     async with http.ws_connect(f"{page.url}/ws") as socket:
         await socket.receive()
@@ -80,7 +80,7 @@ async def test_an_api_answers_who_waits_tells_its_websockets_and_ends(cluster, h
 
 
 @pytest.mark.parametrize(("grace_s", "status"), [("10", "completed"), ("0.3", "queued")])
-async def test_up_finishes_or_gives_back_and_tells_its_clients(tmp_path, http, grace_s, status):
+async def test_up_finishes_or_requeues_and_closes_websockets(tmp_path, http, grace_s, status):
     async with embedded(tmp_path, PAINTER_STEP_DELAY="0.1", GRACE_PERIOD=grace_s) as cluster:
         page = FrontEnd(http, cluster.url)
         async with http.ws_connect(f"{cluster.url}/ws") as socket:

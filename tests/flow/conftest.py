@@ -1,4 +1,4 @@
-"""The whole of Darkroom, in each of the two ways it runs."""
+"""All of Darkroom, in both ways it runs."""
 
 import pytest_asyncio
 

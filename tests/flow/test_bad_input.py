@@ -1,4 +1,4 @@
-"""Bad input to every route: a problem with a stable code, and nothing stored."""
+"""Bad input to every route: a problem with a stable code, no stored image."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""`/docs` in a real browser: it shows the contract, asks nobody else for anything, and keeps its own strict policy."""
+"""`/docs` in a real browser: no request to another host, no violation of its policy."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""An event is shown to its owner and to nobody else: 1,000 users, events in any order."""
+"""Events are shown only to their owner: 1,000 users, events in random order."""
 
 import asyncio
 import json
@@ -25,7 +25,7 @@ NO_STORE: Any = None  # events are read from the log alone
 
 
 def names(dice: random.Random) -> list[str]:
-    """Names that resemble each other: prefixes, capitals, colons, spaces, other alphabets, and much that is random."""
+    """Similar names: prefixes, capitals, colons, spaces, other alphabets; then random ones."""
     alike = [
         "a",
         "A",

@@ -1,4 +1,4 @@
-"""The limits of an owner, over two api processes on a real RabbitMQ: exact, whatever comes at once."""
+"""The limits of an owner, exact over two api processes on a real RabbitMQ."""
 
 import asyncio
 import re
@@ -19,7 +19,7 @@ ORDERS, ASYNC = "/v1/images/generations", {"Prefer": "respond-async"}
 
 
 class LimitedOwner:
-    """One owner who orders from any of the api's processes."""
+    """An owner who sends requests to any of the api processes."""
 
     def __init__(self, http: aiohttp.ClientSession, urls: list[str], name: str) -> None:
         self._http, self._urls = http, urls
@@ -37,7 +37,7 @@ class LimitedOwner:
 
 @asynccontextmanager
 async def two_apis(folder, bus_url, **settings):
-    """Two processes of the api and nobody who paints: what is ordered stays in flight."""
+    """Two api processes without a generator: every request stays in flight."""
     cluster = Cluster(folder, BUS_URL=bus_url, **callers.settings_of(), **settings)
     cluster.add("api")
     port = free_ports(1)[0]
@@ -62,7 +62,7 @@ async def test_of_200_concurrent_posts_exactly_2_are_in_flight(tmp_path, vhost):
         assert (limits["concurrent"], limits["hourly"]["remaining"]) == (
             {"limit": 2, "remaining": 0, "resetsIn": 0.0},
             48,
-        ), "what was refused does not count"
+        ), "a refused request does not count"
 
 
 @pytest.mark.fault(row=62)
@@ -90,7 +90,7 @@ async def inference():
 
 
 def one_server(**settings):
-    """A fixture: an owner's maker in one house with these limits; each test takes owners of its own."""
+    """A fixture: one server with these limits, shared by tests with different owners."""
 
     @pytest_asyncio.fixture(scope="module", loop_scope="module")
     async def made(tmp_path_factory, inference):
@@ -125,7 +125,7 @@ async def test_no_way_around_the_hourly_limit(four_an_hour, inference):
     assert (again[0], again[2]["id"]) == (202, images[2]["id"]), "a repeat is the same order, and is no new one"
     assert (await ada.order())[2]["code"] == "hourly_limit"
     assert (await ada.order(Authorization=f"bearer  {callers.token('ada')} "))[2]["code"] == "hourly_limit"
-    assert (await four_an_hour("ADA").order())[0] == 202, "another name is another owner, with pictures of its own"
+    assert (await four_an_hour("ADA").order())[0] == 202, "another name is another owner, with images of its own"
     inference.released.set()
 
 
@@ -144,7 +144,7 @@ async def test_only_our_own_failure_leaves_the_hourly_window(four_an_hour, infer
     assert (fifth[0], sixth[0]) == (202, 429)
 
 
-async def test_a_place_is_free_again_when_its_image_is_final(one_at_once, inference):
+async def test_a_slot_is_free_when_its_image_is_final(one_at_once, inference):
     inference.released.clear()
     inference.always(inference.hold)
     ada = one_at_once("ada")
@@ -172,7 +172,7 @@ async def test_two_posts_with_one_key_count_once(one_at_once, inference):
     inference.released.set()
 
 
-async def test_one_owners_key_is_never_anothers(four_an_hour):
+async def test_owners_do_not_share_idempotency_keys(four_an_hour):
     """`a` with the key `b:c`, and `a:b` with the key `c`: joined carelessly, the two are one."""
     orders = [("a", "b:c"), ("a:b", "c"), ("a%3Ab", "c"), ("a%3Ab:c", "c")]
 

@@ -1,4 +1,4 @@
-"""Who may do what: every caller at every route, in one table."""
+"""Authorization: every caller at every route, in one table."""
 
 import asyncio
 import re
@@ -24,7 +24,7 @@ WEBSOCKET = {
     "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA==",
 }
 IMAGE, FILE, THUMBNAIL = "/api/images/{id}/", "/media/{image_file}", "/media/{thumbnail}"
-# `ada` is the owner of the image, `bob` has a good token of his own, a nobody has none that holds
+# `ada` is the owner of the image, `bob` has a valid token of his own, a nobody has no valid token
 TABLE = [
     # method   path                       ada  bob  nobody
     ("POST", "/v1/images/generations", (202, 202, 401)),
@@ -56,7 +56,7 @@ HEADERS = {"/v1/images/generations": ASYNC, "/ws": WEBSOCKET}
 
 
 class Matrix:
-    """The house, ada's picture in it, and what each cell was answered."""
+    """The server with an image of ada, and the answers of each cell."""
 
     def __init__(self, http: aiohttp.ClientSession, url: str, names: dict[str, str]) -> None:
         self._http, self._url, self._names = http, url, names
@@ -101,6 +101,7 @@ async def keys(tmp_path):
 @pytest.mark.fault(row=60)
 @pytest.mark.fault(row=61)
 async def test_every_caller_at_every_route(tmp_path, keys):
+    """Callers without a valid token, then other owners, then the owner; the answers must match the table."""
     async with (
         callers.provider() as provider,
         inference_double() as inference,

@@ -1,4 +1,4 @@
-"""Pictures go to their owner, or to who has a signed URL of that very file."""
+"""Access to media: by the owner, or by a signed URL of the file."""
 
 import asyncio
 import json
@@ -51,7 +51,7 @@ async def fetched(http, cluster, path, **headers):
         return response.status, response.headers, await response.read()
 
 
-async def test_a_signed_url_shows_its_picture_to_an_img_tag(http, cluster, image):
+async def test_a_signed_url_shows_its_image_to_an_img_tag(http, cluster, image):
     for url in (image["imageUrl"], image["thumbnailUrl"]):
         status, headers, content = await fetched(http, cluster, url)
         assert status == 200
@@ -60,7 +60,7 @@ async def test_a_signed_url_shows_its_picture_to_an_img_tag(http, cluster, image
 
 
 async def test_every_view_of_an_image_has_the_same_urls(http, cluster, image):
-    """REST, history, hello and event alike, and minutes later too: a cache that has it keeps it."""
+    """REST, history, hello and event give the same URL, so that a cache keeps the file."""
     _, _, one = await fetched(http, cluster, f"/api/images/{image['id']}/", **BEARER)
     _, _, page = await fetched(http, cluster, "/api/images/history/", **BEARER)
     async with http.ws_connect(f"{cluster.url}/ws", headers=BEARER) as socket:
@@ -103,7 +103,7 @@ async def test_a_signature_covers_file_expiry_and_key(http, cluster, image):
         assert b"PNG" not in content
 
 
-async def test_a_deleted_picture_is_gone_for_a_signed_url_too(http, cluster, image):
+async def test_a_deleted_image_is_gone_for_a_signed_url_too(http, cluster, image):
     async with http.delete(f"{cluster.url}/api/images/{image['id']}/", headers=BEARER) as response:
         assert response.status == 204
 
@@ -136,9 +136,9 @@ async def test_an_image_is_cached_by_browsers_only(http, cluster, image):
 
 @pytest.mark.fault(row=59)
 async def test_no_path_leads_out_of_the_media(http, cluster, image):
-    """A link in the storage is not followed either; ids are compared with records, and never made into paths."""
+    """Links in the storage are not followed; ids are compared with records, never used as paths."""
     secret = cluster.folder / "secret.txt"
-    secret.write_text("a secret of the house")
+    secret.write_text("a secret of the server")
     file = next((cluster.media / "generated_images").rglob(f"{image['id']}.png"))
     month = "/".join(file.relative_to(cluster.media).parts[:3])
     other = "01890000-0000-7000-8000-000000000000"
@@ -172,10 +172,10 @@ async def test_no_path_leads_out_of_the_media(http, cluster, image):
     file.symlink_to(secret)
     status, _, content = await fetched(http, cluster, URL(image["imageUrl"]).path, **BEARER)
     assert status in {404, 503}, "a link in the place of a file is a disk that is not as it should be"
-    assert b"a secret of the house" not in content
+    assert b"a secret of the server" not in content
 
 
-async def test_without_limits_nothing_is_said_of_them(http, cluster):
+async def test_without_limits_there_are_no_ratelimit_headers(http, cluster):
     async with http.post(f"{cluster.url}/v1/images/generations", json=ORDER, headers=BEARER) as response:
         assert response.status == 201
         assert not [name for name in response.headers if name.lower().startswith("ratelimit")]

@@ -1,4 +1,4 @@
-"""What must never be read in a log or in an error: secrets, tokens, tickets, signatures, prompts."""
+"""Logs and errors without secrets, tokens, tickets, signatures or prompts."""
 
 import asyncio
 import json
@@ -23,6 +23,7 @@ SAID = "a zebra on the moon \u2028 of my own"
 @pytest.mark.parametrize("log_format", ["text", "json"])
 @pytest.mark.fault(row=68)
 async def test_logs_hold_no_secret_no_prompt_and_no_forged_line(tmp_path, log_format):
+    """Requests with every kind of secret, at log level DEBUG; then the whole log is searched for them."""
     async with (
         inference_double() as inference,
         embedded(
@@ -82,7 +83,7 @@ async def test_logs_hold_no_secret_no_prompt_and_no_forged_line(tmp_path, log_fo
 
 
 async def _send_no_http(port: int, token: str) -> None:
-    """A header that is too long, with a token in it: what reads it quotes it in its error."""
+    """Send a header with a token that is too long: the parser quotes it in its error."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(f"GET / HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}{'x' * 9000}\r\n\r\n".encode())
     async with asyncio.timeout(10):

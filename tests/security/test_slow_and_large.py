@@ -1,4 +1,4 @@
-"""Bodies, heads and senders too large or too slow: refused or cut off, while good requests go on."""
+"""Requests that are too large or too slow are refused; good requests are served meanwhile."""
 
 import asyncio
 import gzip
@@ -37,7 +37,7 @@ async def sent(cluster, piece: bytes) -> tuple[asyncio.StreamReader, asyncio.Str
 
 
 async def spoken(cluster, piece: bytes) -> bytes:
-    """Send, wait until the server has closed the connection, and return all that it said."""
+    """Send, wait until the server has closed the connection, return everything it sent."""
     return await heard(*await sent(cluster, piece))
 
 
@@ -53,7 +53,7 @@ async def heard(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> b
 
 @pytest.mark.fault(row=56)
 async def test_slow_senders_are_cut_off_and_harm_nobody(cluster):
-    """1,000 half heads and 100 half bodies, while a picture is ordered: none of them is kept."""
+    """1,000 half heads and 100 half bodies during a good request: all are closed in time."""
     body = HEAD + b'Content-Length: 60000\r\n\r\n{"prompt":'
     half_heads = await asyncio.gather(*(sent(cluster, HEAD) for _ in range(1000)))
     half_bodies = await asyncio.gather(*(sent(cluster, body) for _ in range(100)))

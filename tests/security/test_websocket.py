@@ -1,4 +1,4 @@
-"""The websocket against those who should not be there, and those who should but misbehave."""
+"""The websocket against callers without access or with bad behaviour."""
 
 import asyncio
 import time
@@ -77,13 +77,13 @@ async def test_a_ticket_opens_one_websocket_of_its_owner(http, cluster):
             image = await response.json()
         frame = await socket.receive_json(timeout=5)
         assert (frame["type"], frame["subject"]) == ("image.queued", image["id"])
-    assert await refused(http, cluster, protocols=[V1, f"ticket.{ticket}"]) == 401, "it holds once"
+    assert await refused(http, cluster, protocols=[V1, f"ticket.{ticket}"]) == 401, "a ticket is valid once"
 
 
-async def test_of_many_who_come_with_one_ticket_one_is_let_in(http, cluster):
+async def test_of_many_callers_with_one_ticket_one_is_admitted(http, cluster):
     ticket = await ticket_of(http, cluster, bearer())
 
-    async def come() -> int:
+    async def connect() -> int:
         try:
             socket = await http.ws_connect(f"{cluster.url}/ws", protocols=[V1, f"ticket.{ticket}"])
         except aiohttp.WSServerHandshakeError as error:
@@ -91,7 +91,7 @@ async def test_of_many_who_come_with_one_ticket_one_is_let_in(http, cluster):
         await socket.close()
         return 101
 
-    statuses = await asyncio.gather(*(come() for _ in range(20)))
+    statuses = await asyncio.gather(*(connect() for _ in range(20)))
 
     assert sorted(statuses) == [101] + [401] * 19
 
@@ -184,25 +184,25 @@ async def test_a_flood_and_a_huge_frame_are_closed(http, cluster):
 
 @pytest.mark.fault(row=64)
 async def test_an_owner_has_ten_websockets_and_no_more(http, cluster):
-    async def come(owner: str) -> aiohttp.ClientWebSocketResponse | int:
+    async def connect(owner: str) -> aiohttp.ClientWebSocketResponse | int:
         try:
             return await http.ws_connect(f"{cluster.url}/ws", headers=bearer(owner))
         except aiohttp.WSServerHandshakeError as error:
             return error.status
 
-    came = await asyncio.gather(*(come("cleo") for _ in range(50)))
-    other = await come("dora")
+    came = await asyncio.gather(*(connect("cleo") for _ in range(50)))
+    other = await connect("dora")
 
     sockets = [each for each in came if not isinstance(each, int)]
     assert (len(sockets), set(came) - set(sockets)) == (10, {429})
     assert not isinstance(other, int), "another owner has ten of its own"
     await sockets[0].close()
     async with asyncio.timeout(5):
-        while isinstance(again := await come("cleo"), int):
+        while isinstance(again := await connect("cleo"), int):
             pass
     assert (await again.receive_json(timeout=5))["type"] == "hello"
 
 
-async def test_a_plain_get_is_told_that_this_is_a_websocket(http, cluster):
+async def test_a_plain_get_gets_not_a_websocket(http, cluster):
     async with http.get(f"{cluster.url}/ws", headers=bearer()) as response:
         assert (response.status, (await response.json())["code"]) == (400, "not_a_websocket")

@@ -1,4 +1,4 @@
-"""How a RabbitMQ is run for the tests: `InstalledRabbitMQ`, `DockerRabbitMQ`, or `GivenRabbitMQ` by URL and not ours."""
+"""The ways to run a RabbitMQ for the tests: an installed package, Docker, or a running broker by URL."""
 
 import base64
 import json
@@ -26,7 +26,7 @@ PERMISSIONS = {"configure": ".*", "write": ".*", "read": ".*"}
 
 
 class RabbitEngine(Protocol):
-    """How a broker is run; it starts with the first `POOL` virtual hosts."""
+    """A way to run a broker; it starts with the first `POOL` virtual hosts."""
 
     def start(self) -> str: ...  # waits until it answers; gives the URL of the broker, without a virtual host
     def stop(self) -> None: ...
@@ -46,7 +46,7 @@ def vhost_names(first: int) -> list[str]:
 
 
 def definitions(names: list[str]) -> str:
-    """What RabbitMQ calls a definitions file: these virtual hosts, and the guest who may do everything there."""
+    """A definitions file of RabbitMQ: these virtual hosts, with a guest who has all permissions."""
     return json.dumps(
         {
             "users": [{"name": "guest", "password": "guest", "tags": ["administrator"]}],
@@ -67,8 +67,8 @@ log.console.level = info
 """
 
 
-# Runs a command in another root, which has the folder of temporary files in common with this one. What it mounts lies
-# in a namespace of the command's own, and is gone with it.
+# Runs a command in another root that shares the folder of temporary files with this one. Its mounts are in a namespace
+# of the command and end with it.
 _IN_ROOT = """
 root=$0 temporary=$1
 shift
@@ -78,7 +78,7 @@ exec chroot "$root" "$@"
 
 
 class InstalledRabbitMQ:
-    """A node of our own from an installed package: own ports, folder, cookie and name, beside any system broker.
+    """A node from an installed package, with its own ports, folder, cookie and name beside any system broker.
 
     `executable` is a path inside `root`.
     """
@@ -99,7 +99,7 @@ class InstalledRabbitMQ:
         self._env = {
             "PATH": os.environ["PATH"],
             "LANG": "C.UTF-8",
-            "HOME": str(self._folder),  # the cookie lies here
+            "HOME": str(self._folder),  # the cookie is stored here
             "ERL_EPMD_PORT": str(epmd_port),
             "ERL_EPMD_ADDRESS": "127.0.0.1",
             "RABBITMQ_NODENAME": self._node,
@@ -120,7 +120,7 @@ class InstalledRabbitMQ:
         self._server: Process | None = None
 
     def use(self, executable: Path, *, root: Path) -> None:
-        """Start from this installation the next time: on the same data, as an upgrade does."""
+        """Use this installation at the next start, on the same data, as an upgrade does."""
         self._bin = executable.parent
         self._root = root
 
@@ -214,7 +214,7 @@ class DockerRabbitMQ:
 
 
 class GivenRabbitMQ:
-    """A running broker that is not ours: a test that would stop it is skipped."""
+    """A running broker given by URL: a test that would stop it is skipped."""
 
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
@@ -265,7 +265,7 @@ class GivenRabbitMQ:
 
 
 def _wait_until_it_answers(host: str, port: int, *, while_running: Process | None = None) -> None:
-    """An open port is not yet a broker: wait for its first AMQP frame."""
+    """Wait for the first AMQP frame; an open port is not enough."""
     deadline = time.monotonic() + START_LIMIT_S
     while not _answers(host, port):
         if while_running and not while_running.is_running:

@@ -1,4 +1,4 @@
-"""What pages of other hosts can make a visitor's browser do here: nothing, unless they are named."""
+"""Pages of other hosts in a visitor's browser: only allowed origins may use the api."""
 
 import aiohttp
 import pytest
@@ -16,7 +16,7 @@ IMAGE = "/api/images/01890000-0000-7000-8000-000000000000/"
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def protected(tmp_path_factory):
-    """Identity is on, and one page of another host is named."""
+    """A server with identity and one allowed origin."""
     async with (
         inference_double() as inference,
         embedded(
@@ -31,7 +31,7 @@ async def protected(tmp_path_factory):
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def local(tmp_path_factory):
-    """Nothing is set up: one owner, on loopback."""
+    """A server without identity: one owner, on loopback."""
     async with (
         inference_double() as inference,
         embedded(tmp_path_factory.mktemp("alone"), INFERENCE_SERVICE_URL=inference.url) as cluster,
@@ -60,13 +60,13 @@ async def test_every_answer_carries_the_security_headers(protected):
         assert headers["Server"] == "darkroom", path
 
 
-async def test_answers_about_an_owner_are_kept_by_no_cache(protected):
+async def test_answers_about_an_owner_are_not_cached(protected):
     _, headers, _ = await ask("GET", f"{protected}/api/limits/", Authorization=f"Bearer {callers.token()}")
 
     assert headers["Cache-Control"] == "no-store"
 
 
-async def test_a_named_page_may_ask_and_read(protected):
+async def test_an_allowed_origin_may_request_and_read(protected):
     status, preflight, _ = await ask(
         "OPTIONS",
         f"{protected}/v1/images/generations",
@@ -122,11 +122,11 @@ async def test_a_rebound_host_name_is_refused_without_identity(local, host):
 
 
 @pytest.mark.parametrize("host", ["localhost", "localhost:8000", "127.0.0.1:1", "[::1]:8000"])
-async def test_this_machines_own_names_are_answered_to(local, host):
+async def test_the_names_of_loopback_are_accepted(local, host):
     assert (await ask("GET", f"{local}/api/images/history/", Host=host))[0] == 200
 
 
-async def test_other_methods_are_told_what_is_done_here(protected):
+async def test_a_405_lists_the_allowed_methods(protected):
     identity = {"Authorization": f"Bearer {callers.token()}"}
     for method, path, allowed in [
         ("GET", "/v1/images/generations", "POST"),
@@ -154,7 +154,7 @@ async def test_other_methods_are_told_what_is_done_here(protected):
         ("application/json; q=0.000", 406),
     ],
 )
-async def test_who_does_not_take_json_is_told_so(protected, accept, status):
+async def test_accept_without_json_gets_a_406(protected, accept, status):
     found, _, text = await ask(
         "GET", f"{protected}/api/limits/", Accept=accept, Authorization=f"Bearer {callers.token()}"
     )
