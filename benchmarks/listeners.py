@@ -127,14 +127,14 @@ class Listeners:
         for socket in self._sockets:
             await socket.enough.wait()
         at_ns = time.monotonic_ns()
-        heard = sum(socket.frames for socket in self._sockets)
+        received = sum(socket.frames for socket in self._sockets)
         latencies = [each for socket in self._sockets for each in socket.latencies_ms]
         for socket in self._sockets:
             socket.frames = 0
             socket.wanted = sys.maxsize
             socket.enough.clear()
             socket.latencies_ms.clear()
-        return {"at_ns": at_ns, "heard": heard, "latencies_ms": latencies}
+        return {"at_ns": at_ns, "received": received, "latencies_ms": latencies}
 
     async def close(self) -> dict[str, object]:
         for socket in self._sockets:

@@ -39,7 +39,7 @@ class ListenerProcess:
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
 
-    async def tell(self, line: str) -> None:
+    async def send(self, line: str) -> None:
         assert self._process.stdin
         self._process.stdin.write(f"{line}\n".encode())
         await self._process.stdin.drain()
@@ -53,7 +53,7 @@ class ListenerProcess:
         return found
 
     async def do(self, line: str) -> dict[str, Any]:
-        await self.tell(line)
+        await self.send(line)
         return await self.answer()
 
 
@@ -94,7 +94,7 @@ def an_event() -> ImageChanged:
     )
 
 
-async def tell(bus: Bus, count: int, *, per_s: float) -> None:
+async def publish_events(bus: Bus, count: int, *, per_s: float) -> None:
     start = time.perf_counter()
     for number in range(count):
         await asyncio.sleep(max(0.0, start + number / per_s - time.perf_counter()))
@@ -107,21 +107,21 @@ async def fan_out(cluster: Cluster, bus: Bus, table: Table, *, size: int) -> Non
         events = size
         async with listener_process(cluster.api_port) as listeners:
             await listeners.do(f"open {sockets}")
-            await tell(bus, 5, per_s=PER_S)
+            await publish_events(bus, 5, per_s=PER_S)
             await listeners.do("wait 5")
             watch = CpuUsage({"api": [api]})
-            await listeners.tell(f"wait {events}")
+            await listeners.send(f"wait {events}")
             began = time.perf_counter()
-            await tell(bus, events, per_s=PER_S)
-            heard = await listeners.answer()
+            await publish_events(bus, events, per_s=PER_S)
+            answer = await listeners.answer()
             took, spent = time.perf_counter() - began, watch.spent()["api"]
-        if heard["heard"] < events * sockets:
-            raise RuntimeError(f"{heard['heard']} of {events * sockets} frames came")
+        if answer["received"] < events * sockets:
+            raise RuntimeError(f"{answer['received']} of {events * sockets} frames came")
         row: dict[str, float] = {
-            "deliveries/s": heard["heard"] / took,
-            "a second and a core": heard["heard"] / spent,
-            "p50 ms": percentile(heard["latencies_ms"], 0.5),
-            "p99 ms": percentile(heard["latencies_ms"], 0.99),
+            "deliveries/s": answer["received"] / took,
+            "a second and a core": answer["received"] / spent,
+            "p50 ms": percentile(answer["latencies_ms"], 0.5),
+            "p99 ms": percentile(answer["latencies_ms"], 0.99),
         }
         table.add(f"{sockets:,} sockets", **row)
 
@@ -151,11 +151,11 @@ async def resume(cluster: Cluster, bus: Bus, table: Table) -> None:
     api = cluster.services["api"]
     async with listener_process(cluster.api_port) as listeners:
         await listeners.do("open 1000")
-        await tell(bus, 3, per_s=PER_S)
+        await publish_events(bus, 3, per_s=PER_S)
         await listeners.do("wait 3")
         cursor = await _cursor(cluster)
         await api.stop()
-        await tell(bus, MISSED, per_s=1000)
+        await publish_events(bus, MISSED, per_s=1000)
         await listeners.do("close")
         await api.start()
         await api.ready()
@@ -163,14 +163,14 @@ async def resume(cluster: Cluster, bus: Bus, table: Table) -> None:
         began_ns = time.monotonic_ns()
         await listeners.do(f"open 1000 {cursor}")
         greeted_ns = time.monotonic_ns()
-        heard = await listeners.do(f"wait {MISSED}")
-    if heard["heard"] < 1000 * MISSED:
-        raise RuntimeError(f"{heard['heard']} of {1000 * MISSED} missed events came")
+        answer = await listeners.do(f"wait {MISSED}")
+    if answer["received"] < 1000 * MISSED:
+        raise RuntimeError(f"{answer['received']} of {1000 * MISSED} missed events came")
     table.add(
         f"1,000 sockets come back, {MISSED} events missed",
         **{
             "all greeted, s": (greeted_ns - began_ns) / 1e9,
-            "all caught up, s": (heard["at_ns"] - began_ns) / 1e9,
+            "all caught up, s": (answer["at_ns"] - began_ns) / 1e9,
             "api CPU s": watch.spent()["api"],
         },
     )

@@ -36,7 +36,7 @@ class Table:
     rows: dict[str, dict[str, list[float]]] = field(default_factory=dict)
 
     def add(self, row: str, **values: float) -> None:
-        """The values of one round; `_` in a name stands for a space."""
+        """The values of one round; `_` in a name means a space."""
         into = self.rows.setdefault(row, {})
         for name, value in values.items():
             into.setdefault(name.replace("_", " "), []).append(value)

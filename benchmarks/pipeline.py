@@ -57,8 +57,8 @@ class PillowOnly:
     async def do(self, start: int, count: int) -> float:
         began = time.perf_counter()
         half = count // 2
-        self._lines[0].tell(start, half)
-        self._lines[1].tell(start + half, count - half)
+        self._lines[0].send(start, half)
+        self._lines[1].send(start + half, count - half)
         for each in self._lines:
             await asyncio.to_thread(each.expect, "ok")
         return time.perf_counter() - began
@@ -73,7 +73,7 @@ class Peer:
     async def do(self, start: int, count: int) -> float:
         wanted = job.rows(self._folder) + count
         began = time.perf_counter()
-        self._lines.tell(start, count)
+        self._lines.send(start, count)
         await servers.until(lambda: job.rows(self._folder) >= wanted, "the rows", limit_s=300, pause_s=0.01)
         took = time.perf_counter() - began
         await asyncio.to_thread(self._lines.expect, "ok")

@@ -151,7 +151,7 @@ class LineProcess:
         if line != word:
             raise RuntimeError(f"{self._process.args!r} said {line!r}, not {word!r}")
 
-    def tell(self, start: int, count: int) -> None:
+    def send(self, start: int, count: int) -> None:
         assert self._process.stdin
         self._process.stdin.write(f"{start} {count}\n")
 

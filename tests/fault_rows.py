@@ -27,7 +27,7 @@ def documented_files(document: str) -> dict[int, set[str]]:
 
 
 def missing_tests(document: str) -> list[str]:
-    """`file::test` names in a document that do not exist; `…` stands for the file before it."""
+    """`file::test` names in a document that do not exist; `…` means the file before it."""
     text, file, missing = (ROOT / "docs" / document).read_text(), "", []
     for found in re.finditer(r"`(tests/[\w/]+\.py|…)::(\w+)`", text):
         file = found[1] if found[1] != "…" else file

@@ -1,11 +1,15 @@
 """Names of types, modules, tests and identifiers."""
 
 import ast
+import re
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.architecture.sources import EVERYTHING, modules, nodes, parsed
+from tests.architecture.sources import EVERYTHING, Function, functions, lines, modules, nodes, parsed
+
+MAX_TEST_NAME = 60  # characters
+MAX_SILENT_LINES = 30  # of a test without a docstring
 
 # An old name and the one that took its place. No identifier has it: variable, attribute, argument, function or type.
 REPLACED = {
@@ -87,13 +91,11 @@ def identifiers() -> Iterator[tuple[str, str]]:
 def types() -> Iterator[tuple[str, str]]:
     """Every class, and every type alias of a module, with its place."""
     for module in modules(EVERYTHING):
-        for node in ast.walk(parsed(module)):
-            if isinstance(node, ast.ClassDef):
-                yield node.name, f"{module}:{node.lineno}"
-        for node in parsed(module).body:
-            for target in targets(node):
-                if is_type_name(target.id):
-                    yield target.id, f"{module}:{node.lineno}"
+        aliases = [target for statement in parsed(module).body for target in targets(statement)]
+        yield from ((alias.id, f"{module}:{alias.lineno}") for alias in aliases if is_type_name(alias.id))
+    for module, node in nodes(EVERYTHING):
+        if isinstance(node, ast.ClassDef):
+            yield node.name, f"{module}:{node.lineno}"
 
 
 def targets(node: ast.stmt) -> list[ast.Name]:
@@ -155,26 +157,21 @@ def test_a_modules_first_line_names_one_subject():
     assert [f"{module}: {first}" for module, first in firsts.items() if ", and" in first] == []
 
 
-def test_names_of_tests_are_short():
-    names = [
-        f"{module}:{node.name}"
-        for module, node in nodes(("tests",))
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-        and node.name.startswith("test_")
-        and len(node.name) >= 60
-    ]
+def each_test() -> Iterator[tuple[str, Function]]:
+    for module, function in functions(("tests",)):
+        if function.name.startswith("test_"):
+            yield f"{module}:{function.name}", function
 
-    assert names == []
+
+def test_names_of_tests_are_short():
+    assert [place for place, test in each_test() if len(test.name) >= MAX_TEST_NAME] == []
+
+
+def test_names_of_tests_hold_no_row_of_the_fault_list():
+    assert [place for place, test in each_test() if re.match(r"test_(rows?_\d|\d+_\d)", test.name)] == []
 
 
 def test_a_long_test_begins_with_its_scenario():
-    silent = [
-        f"{module}:{node.name}"
-        for module, node in nodes(("tests",))
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-        and node.name.startswith("test_")
-        and (node.end_lineno or 0) - node.lineno + 1 > 30
-        and not ast.get_docstring(node)
-    ]
+    long = [(place, test) for place, test in each_test() if lines(test) > MAX_SILENT_LINES]
 
-    assert silent == []
+    assert [place for place, test in long if not ast.get_docstring(test)] == []

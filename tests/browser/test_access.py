@@ -45,16 +45,16 @@ async def test_everything_is_done_with_the_keyboard_alone(api, new_visit):
 
 
 async def test_changes_are_announced_to_screen_readers(visit, inference):
-    spoken = visit.page.locator("body > [role=status].unseen")
+    announcements = visit.page.locator("body > [role=status].unseen")
     inference_stub = InferenceStub()
     inference.will(inference_stub)
     await visit.order("a picture to hear of")
-    await expect(spoken).to_have_text("Painting: a picture to hear of")
+    await expect(announcements).to_have_text("Painting: a picture to hear of")
     inference_stub.finish()
-    await expect(spoken).to_have_text("Done: a picture to hear of")
+    await expect(announcements).to_have_text("Done: a picture to hear of")
     inference.will(status(400))
     await visit.order("a picture that is refused")
-    await expect(spoken).to_contain_text("Failed: a picture that is refused")
+    await expect(announcements).to_contain_text("Failed: a picture that is refused")
 
 
 @pytest.mark.parametrize("look", ["dark", "light"])

@@ -170,7 +170,7 @@ async def run(
                 # after the last accepted request nothing more is broken, and every image must become final
                 breaking.cancel()
                 await asyncio.wait([breaking])
-                disturbances.mend()
+                disturbances.repair()
                 odds[0] = 0.0
                 await _wait_settled(cluster, client, tasks)
                 for follower in followers:

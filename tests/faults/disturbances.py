@@ -13,7 +13,7 @@ from tests.servers.rabbitmq import RabbitMQ
 
 
 class Disturbances:
-    """Breaks one thing after another until it is cancelled; `mend` repairs everything."""
+    """Breaks one thing after another until it is cancelled; `repair` repairs everything."""
 
     def __init__(self, cluster: FaultCluster, broker: RabbitMQ, dice: random.Random, *, pause_s: float) -> None:
         self.faults: Counter[str] = Counter()
@@ -48,7 +48,7 @@ class Disturbances:
             self.times.append(datetime.now(UTC))
             await act()
 
-    def mend(self) -> None:
+    def repair(self) -> None:
         for line in [*self._cluster.proxies.values(), *self._cluster.inference_proxies.values()]:
             line.resume()
         for service in self._cluster.services.values():

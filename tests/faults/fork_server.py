@@ -116,7 +116,9 @@ def run() -> None:
     from tests.faults import launcher
 
     end_with_parent()
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # a fork server reports its end to the test; nobody waits for it here
+    signal.signal(
+        signal.SIGCHLD, signal.SIG_IGN
+    )  # a fork server reports its end to the test; no process waits for it here
     with socket.socket(fileno=os.dup(0)) as line:
         while (files := socket.recv_fds(line, 100, 1)[1]) != []:
             if os.fork() == 0:

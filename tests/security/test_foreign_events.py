@@ -74,7 +74,7 @@ async def test_no_event_reaches_a_foreign_socket(seed):
     dice, clock = random.Random(seed), SystemClock()
     users = names(dice)
     settings = Settings(jwt_secret="x" * 32, media_signing_keys=(SIGNING,))
-    heard: dict[str, list] = defaultdict(list)
+    received: dict[str, list] = defaultdict(list)
     async with MemoryBus(clock=clock, log_size=2 * EVENTS) as bus, AsyncExitStack() as sockets:
         live = LiveEvents(
             bus, NO_STORE, clock, backlog=2 * EVENTS, lookback_s=60, poll_s=1, data=Signing(settings, clock).data
@@ -82,7 +82,7 @@ async def test_no_event_reaches_a_foreign_socket(seed):
         factory = an_event_factory(clock)
         events = [an_event(dice.choice(users), dice, clock, factory) for _ in range(EVENTS)]
         for user in users:
-            await sockets.enter_async_context(live.listening(user, heard[user].append))
+            await sockets.enter_async_context(live.listening(user, received[user].append))
         async with asyncio.timeout(20), asyncio.TaskGroup() as group:
             reading = group.create_task(live.run())
             await live.ready()
@@ -94,9 +94,9 @@ async def test_no_event_reaches_a_foreign_socket(seed):
             reading.cancel()
 
     expected = Counter(event.owner for event in events)
-    assert {user: len(shown) for user, shown in heard.items() if shown} == dict(expected)
-    for user, shown in heard.items():
+    assert {user: len(shown) for user, shown in received.items() if shown} == dict(expected)
+    for user, shown in received.items():
         assert {each.event.owner for each in shown} <= {user}
-    ours = {user: {each.event.subject for each in shown} for user, shown in heard.items()}
-    for user, shown in heard.items():
+    ours = {user: {each.event.subject for each in shown} for user, shown in received.items()}
+    for user, shown in received.items():
         assert {json.loads(each.frame)["subject"] for each in shown} == ours[user]

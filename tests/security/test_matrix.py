@@ -24,9 +24,9 @@ WEBSOCKET = {
     "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA==",
 }
 IMAGE, FILE, THUMBNAIL = "/api/images/{id}/", "/media/{image_file}", "/media/{thumbnail}"
-# `ada` is the owner of the image, `bob` has a valid token of his own, a nobody has no valid token
+# `ada` is the owner of the image, `bob` has a valid token of his own, a stranger has no valid token
 TABLE = [
-    # method   path                       ada  bob  nobody
+    # method   path                       ada  bob  stranger
     ("POST", "/v1/images/generations", (202, 202, 401)),
     ("GET", "/api/images/history/", (200, 200, 401)),
     ("GET", IMAGE, (200, 404, 401)),
@@ -116,7 +116,7 @@ async def test_every_caller_at_every_route(tmp_path, keys):
         wrong_secret = adas_key[:-1] + ("0" if adas_key[-1] != "0" else "1")
         fetched = provider.fetched
 
-        nobodies = {
+        strangers = {
             "anonymous": [],
             "basic": ["Basic YWRhOmFkYQ=="],
             "no scheme": [callers.token()],
@@ -126,7 +126,7 @@ async def test_every_caller_at_every_route(tmp_path, keys):
             "a key with another secret": [f"Bearer {wrong_secret}"],
             **{what: [f"Bearer {text}"] for what, text in callers.forgeries(provider.url).items()},
         }
-        for caller, authorization in nobodies.items():
+        for caller, authorization in strangers.items():
             await matrix.row(caller, authorization, 2)
         for caller, bearer in {
             "bob": callers.token("bob"),

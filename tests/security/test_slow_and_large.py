@@ -30,18 +30,18 @@ async def cluster(tmp_path_factory):
         yield cluster
 
 
-async def sent(cluster, piece: bytes) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+async def open_and_send(cluster, piece: bytes) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     reader, writer = await asyncio.open_connection("127.0.0.1", cluster.api_port)
     writer.write(piece)
     return reader, writer
 
 
-async def spoken(cluster, piece: bytes) -> bytes:
+async def send_and_read(cluster, piece: bytes) -> bytes:
     """Send, wait until the server has closed the connection, return everything it sent."""
-    return await heard(*await sent(cluster, piece))
+    return await read_all(*await open_and_send(cluster, piece))
 
 
-async def heard(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
+async def read_all(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
     try:
         async with asyncio.timeout(30):
             return await reader.read()
@@ -55,13 +55,13 @@ async def heard(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> b
 async def test_slow_senders_are_cut_off_and_harm_nobody(cluster):
     """1,000 half heads and 100 half bodies during a good request: all are closed in time."""
     body = HEAD + b'Content-Length: 60000\r\n\r\n{"prompt":'
-    half_heads = await asyncio.gather(*(sent(cluster, HEAD) for _ in range(1000)))
-    half_bodies = await asyncio.gather(*(sent(cluster, body) for _ in range(100)))
+    half_heads = await asyncio.gather(*(open_and_send(cluster, HEAD) for _ in range(1000)))
+    half_bodies = await asyncio.gather(*(open_and_send(cluster, body) for _ in range(100)))
 
     async with front_end(cluster.url) as page:
         status, _ = await page.post(ORDERS, ORDER)
-    said = await asyncio.gather(*(heard(*each) for each in half_heads))
-    answers = await asyncio.gather(*(heard(*each) for each in half_bodies))
+    said = await asyncio.gather(*(read_all(*each) for each in half_heads))
+    answers = await asyncio.gather(*(read_all(*each) for each in half_bodies))
 
     assert status == 201, "a good request is served meanwhile"
     assert set(said) == {b""}
@@ -73,7 +73,7 @@ async def test_a_client_that_disconnects_in_its_post_loses_nothing(cluster):
     """The request is complete, the client is gone before the answer: the image is painted all the same."""
     body = json.dumps({**ORDER, "prompt": "a client that disconnects"}).encode()
     async with front_end(cluster.url) as page, page.socket() as events:
-        _, writer = await sent(cluster, HEAD + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+        _, writer = await open_and_send(cluster, HEAD + b"Content-Length: %d\r\n\r\n" % len(body) + body)
         await writer.drain()
         writer.transport.abort()
 
@@ -138,7 +138,7 @@ async def test_a_dripping_head_is_cut_off(cluster):
 )
 @pytest.mark.fault(row=57)
 async def test_requests_too_large_or_not_http_are_refused(cluster, request_bytes, status):
-    said = await spoken(cluster, request_bytes)
+    said = await send_and_read(cluster, request_bytes)
 
     assert re.match(rb"HTTP/1.[01] %d " % status, said) or (status == 413 and said == b""), said[:200]
     assert b"Traceback" not in said
@@ -148,7 +148,7 @@ async def test_requests_too_large_or_not_http_are_refused(cluster, request_bytes
 async def test_a_packed_body_is_not_unpacked(cluster):
     packed = gzip.compress(b'{"prompt": "' + b"a" * 30_000_000 + b'"}')
 
-    said = await spoken(
+    said = await send_and_read(
         cluster,
         HEAD + b"Content-Encoding: gzip\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % len(packed) + packed,
     )
