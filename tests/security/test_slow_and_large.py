@@ -24,7 +24,7 @@ async def cluster(tmp_path_factory):
     async with (
         inference_double() as inference,
         embedded(
-            tmp_path_factory.mktemp("slow"), INFERENCE_SERVICE_URL=inference.url, BODY_TIMEOUT="2", IDLE_TIMEOUT="3"
+            tmp_path_factory.mktemp("slow"), INFERENCE_SERVICE_URL=inference.url, BODY_TIMEOUT="1", IDLE_TIMEOUT="2"
         ) as cluster,
     ):
         yield cluster
