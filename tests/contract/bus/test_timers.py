@@ -3,6 +3,8 @@
 import time
 from datetime import timedelta
 
+import pytest
+
 from common.bus.port import Bus, Done, WorkQueue
 from common.messages import Tick
 from tests.contract.bus.support import Recorder, System, now
@@ -53,7 +55,8 @@ async def test_several_janitors_tick_once_an_interval(system: System):
     assert len(set(ticks.ids)) == len(ticks.ids)
 
 
-async def test_row_17_the_tick_of_a_token_has_the_time_it_fired(bus: Bus):
+@pytest.mark.fault(row=17)
+async def test_the_tick_of_a_token_has_the_time_it_fired(bus: Bus):
     handler = Recorder()
     async with bus.consume(WorkQueue.PURGE, handler, concurrency=1):
         armed_at = now()
