@@ -58,7 +58,6 @@ REPLACED_MODULES = {
     "moves": "transitions",
     "notes": "write_behind",
     "operating": "operator",
-    "pages": "static",
     "places": "queue_positions",
     "publishing": "publisher",
     "wire": "codec",

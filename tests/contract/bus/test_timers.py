@@ -27,6 +27,7 @@ async def test_each_timer_has_its_own_token(bus: Bus):
     assert await bus.arm("timer.purge", interval_s=30)
 
 
+@pytest.mark.fault(row=49)
 async def test_several_janitors_tick_once_an_interval(system: System):
     interval_s = 0.4
     buses = [await system.process() for _ in range(3)]

@@ -1,4 +1,4 @@
-"""Faults when a bus is opened, and the cleanup when it is closed.
+"""Faults while a bus is opened or closed.
 
 The number in the name of a test is its row in the list of faults.
 """

@@ -1,4 +1,4 @@
-"""Faults of the topology: missing or different exchanges, queues and bindings, and lost tokens.
+"""Faults of the topology: missing or different exchanges, queues, bindings; lost tokens.
 
 The number in the name of a test is its row in the list of faults.
 """

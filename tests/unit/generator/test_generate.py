@@ -25,7 +25,7 @@ from tests.making import an_image, an_outbox
 FAST = {"RETRY_DELAYS": "0.05", "CIRCUIT_PAUSE": "0.05", "LEASE": "3", "GRACE_PERIOD": "0.2"}
 
 
-class Bench:
+class GeneratorBench:
     """A running generator with an inference double, and the ports that it uses."""
 
     def __init__(self, tmp_path, *, bus, store, media, inference: Inference | None, settings, clock) -> None:
@@ -72,7 +72,9 @@ async def bench(tmp_path, *, seen_by_worker=lambda port: port, **more):
         FileMedia.open(tmp_path / "media") as media,
         asyncio.TaskGroup() as group,
     ):
-        made = Bench(tmp_path, bus=bus, store=store, media=media, inference=inference, settings=settings, clock=clock)
+        made = GeneratorBench(
+            tmp_path, bus=bus, store=store, media=media, inference=inference, settings=settings, clock=clock
+        )
         made.task = group.create_task(
             run_generator(
                 settings,
@@ -379,7 +381,9 @@ async def test_an_unreachable_service_counts_no_failure(tmp_path):
         FileMedia.open(tmp_path / "media") as media,
         asyncio.TaskGroup() as group,
     ):
-        made = Bench(tmp_path, bus=bus, store=store, media=media, inference=None, settings=settings, clock=clock)
+        made = GeneratorBench(
+            tmp_path, bus=bus, store=store, media=media, inference=None, settings=settings, clock=clock
+        )
         group.create_task(
             run_generator(settings, Resources(bus, store, media, clock), inference_url=dead_url, stopping=stopping)
         )

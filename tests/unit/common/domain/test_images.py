@@ -1,4 +1,4 @@
-"""The transitions of the record: changes, rejections, and soundness under any sequence."""
+"""The transitions of the record: changes, rejections, soundness under any sequence."""
 
 from datetime import timedelta
 

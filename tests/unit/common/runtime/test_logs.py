@@ -1,4 +1,4 @@
-"""Log lines: one line for each record, and a traceback cannot imitate others."""
+"""Log lines: one line for each record."""
 
 import logging
 
