@@ -35,7 +35,7 @@ async def test_a_client_that_never_reads_is_closed_alone(cluster, http):
         async with cluster.bus() as bus, following(http, [url]) as follower:
             source = EventSource(bus, prompt="a lighthouse " * 300)
             async with asyncio.timeout(50):
-                while "a websocket does not read" not in cluster.services["api"].log:
+                while "its client does not read" not in cluster.services["api"].log:
                     await asyncio.gather(*(source.publish_life() for _ in range(50)))
                 for image_id in source.published:
                     await follower.until_final(image_id).wait()

@@ -162,7 +162,7 @@ async def test_an_image_that_kills_workers_is_dead_lettered(cluster, http, opera
     page = FrontEnd(http, cluster.urls["api"])
     image_id = (await page.order())["id"]
     for _ in range(transitions.MAX_LOST):
-        await cluster.died("generator")
+        await cluster.wait_killed("generator")
         await cluster.services["generator"].start()
 
     image = await page.final(image_id)

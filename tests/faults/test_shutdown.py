@@ -21,14 +21,14 @@ async def start_services(cluster, http, *, paint_s: float, **generator: str) -> 
     return FrontEnd(http, cluster.urls["api"])
 
 
-async def until_painting_begins(cluster) -> None:
-    """Wait until the inference service has begun a painting."""
-    await until(lambda: cluster.painted("painting"))
+async def until_painting_begins(cluster, count: int = 1) -> None:
+    """Wait until the inference service has begun so many paintings."""
+    await until(lambda: len(cluster.painted("painting")) >= count)
 
 
 @pytest.mark.fault(row=20)
 async def test_a_stopping_generator_finishes_and_takes_nothing_new(cluster, http):
-    page = await start_services(cluster, http, paint_s=0.8, GENERATOR_CONCURRENCY="1", GRACE_PERIOD="10")
+    page = await start_services(cluster, http, paint_s=2, GENERATOR_CONCURRENCY="1", GRACE_PERIOD="10")
     first, second = await page.order(), await page.order()
     await until_painting_begins(cluster)
 
@@ -46,9 +46,9 @@ async def test_a_stopping_generator_finishes_and_takes_nothing_new(cluster, http
 
 @pytest.mark.fault(row=20)
 async def test_work_past_the_grace_period_is_requeued_without_failure(cluster, http):
-    page = await start_services(cluster, http, paint_s=1.5, GRACE_PERIOD="0.1")
+    page = await start_services(cluster, http, paint_s=3, GRACE_PERIOD="0.1")
     accepted = [(await page.order())["id"] for _ in range(2)]
-    await until_painting_begins(cluster)
+    await until_painting_begins(cluster, 2)
 
     assert await cluster.services["generator"].stop() == 0
     _, image = await page.get(f"/api/images/{accepted[0]}/")
