@@ -115,10 +115,10 @@ class SqliteStore:
 
     async def sent_before(self, moment: datetime, *, limit: int) -> list[Image]:
         query = """
-            SELECT document FROM sent WHERE sent_at < ?1 AND (not_before IS NULL OR not_before < ?1)
-            ORDER BY sent_at LIMIT ?2
+            SELECT document FROM sent WHERE sent_at < ? AND (not_before IS NULL OR not_before < ?)
+            ORDER BY sent_at LIMIT ?
         """
-        return await self._many(query, time_text(moment), limit)
+        return await self._many(query, time_text(moment), time_text(moment), limit)
 
     async def latest_started_sent_at(self) -> datetime | None:
         text = await self._value("SELECT max(sent_at) FROM started")
@@ -185,18 +185,16 @@ class SqliteStore:
         return await self._entries(query, kind)
 
     async def put_entry(self, entry: Entry) -> bool:
+        expires_at = None if entry.expires_at is None else time_text(entry.expires_at)
+        values = (entry.revision, data_text(entry.data), expires_at, entry.kind, entry.key)
         if entry.revision == 1:
             query = """
                 INSERT INTO entries (revision, data, expires_at, kind, key) VALUES (?, ?, ?, ?, ?)
                 ON CONFLICT DO NOTHING
             """
-        else:
-            query = """
-                UPDATE entries SET revision = ?1, data = ?2, expires_at = ?3
-                WHERE kind = ?4 AND key = ?5 AND revision = ?1 - 1
-            """
-        expires_at = None if entry.expires_at is None else time_text(entry.expires_at)
-        return await self._write(query, entry.revision, data_text(entry.data), expires_at, entry.kind, entry.key) == 1
+            return await self._write(query, *values) == 1
+        query = "UPDATE entries SET revision = ?, data = ?, expires_at = ? WHERE kind = ? AND key = ? AND revision = ?"
+        return await self._write(query, *values, entry.revision - 1) == 1
 
     async def remove_entry(self, kind: str, key: str) -> bool:
         return await self._write("DELETE FROM entries WHERE kind = ? AND key = ?", kind, key) == 1

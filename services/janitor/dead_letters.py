@@ -1,4 +1,4 @@
-"""Handling of dead letters: the image of each is failed, and its owner gets an event."""
+"""Handling of dead letters: the image of each is failed."""
 
 from __future__ import annotations
 

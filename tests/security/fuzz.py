@@ -18,7 +18,7 @@ from tests.cluster import Cluster, embedded
 from tests.inference_double import inference_double
 from tests.security import callers
 
-OPERATIONS = 14  # about: one without input takes fewer cases than its share, one with much takes more
+OPERATIONS = 14  # about: an operation without input takes fewer cases, one with much input takes more
 CONFIG = Path(__file__).with_name("schemathesis.toml")
 
 
@@ -30,7 +30,7 @@ async def blank(_request: web.Request, order: dict) -> web.Response:
 
 
 async def fuzz(folder: Path, *, examples: int, seed: int) -> tuple[int, int, str]:
-    """Exit status, number of cases and what schemathesis said."""
+    """Exit status, number of cases and output of schemathesis."""
     async with (
         inference_double() as inference,
         embedded(folder, INFERENCE_SERVICE_URL=inference.url, **callers.settings_of()) as cluster,

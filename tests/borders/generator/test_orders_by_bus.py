@@ -22,7 +22,7 @@ from common.store.sqlite import SqliteStore
 from services.generator.worker import run_generator
 from services.janitor.worker import run_janitor
 from tests.inference_double import inference_double
-from tests.unit.generator.test_generate import FAST, Bench
+from tests.unit.generator.test_generate import FAST, GeneratorBench
 from tests.waiting import until
 
 BUSES = ["memory", pytest.param("rabbitmq", marks=pytest.mark.rabbitmq)]
@@ -53,7 +53,9 @@ async def bench(request, tmp_path):
         resources = Resources(bus, store, media, clock)
         group.create_task(run_generator(settings, resources, inference_url=inference.url, stopping=stopping))
         group.create_task(run_janitor(settings, resources, stopping=stopping))
-        yield Bench(tmp_path, bus=bus, store=store, media=media, inference=inference, settings=settings, clock=clock)
+        yield GeneratorBench(
+            tmp_path, bus=bus, store=store, media=media, inference=inference, settings=settings, clock=clock
+        )
         stopping.set()
 
 
@@ -159,7 +161,7 @@ async def test_a_cancel_that_comes_first_counts(bench):
 
 @pytest.mark.border("A10")
 @pytest.mark.parametrize("fields", [{"source": "shop"}, {"owner": "bob"}], ids=repr)
-async def test_a_cancel_that_comes_first_of_another_sender_does_not_count(bench, fields):
+async def test_an_early_cancel_of_another_sender_does_not_count(bench, fields):
     order = an_order(bench)
     await bench.bus.send(a_cancel(order.id, **fields))
     await until(lambda: _is_remembered(bench, order.id, fields.get("source", "newsletter")))

@@ -1,4 +1,4 @@
-"""The envelope: an independent reader of CloudEvents understands it, and decoding returns the same message."""
+"""The envelope, as an independent reader of CloudEvents understands it."""
 
 import json
 from datetime import timedelta

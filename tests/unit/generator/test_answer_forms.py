@@ -1,4 +1,4 @@
-"""Common forms of an inference service's answer, and large ones."""
+"""The forms in which an inference service may answer."""
 
 import asyncio
 import base64

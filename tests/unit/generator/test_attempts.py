@@ -1,4 +1,7 @@
-"""Attempts that go wrong in ways that nobody foresaw, and services that refuse the generator itself."""
+"""Attempts that go wrong in ways that nobody foresaw.
+
+Also of services that deny the generator itself, of odd texts and dates, and of two claims at once.
+"""
 
 import asyncio
 import json
@@ -40,7 +43,7 @@ ERRORS = {
 
 @pytest.mark.border("B1")
 @pytest.mark.parametrize("name", ERRORS)
-async def test_an_unforeseen_error_ends_each_attempt_and_then_the_image(tmp_path, caplog, monkeypatch, name):
+async def test_an_unforeseen_error_ends_its_attempt_with_a_code(tmp_path, caplog, monkeypatch, name):
     monkeypatch.setattr(generate, "check", raising(ERRORS[name]))
     async with bench(tmp_path) as made:
         image = await made.final(await made.order())
@@ -53,7 +56,7 @@ async def test_an_unforeseen_error_ends_each_attempt_and_then_the_image(tmp_path
 
 @pytest.mark.border("B1")
 @pytest.mark.parametrize("where", ["complete", "put", "paint", "progress", "started"])
-async def test_one_unforeseen_error_anywhere_in_an_attempt_costs_at_most_that_attempt(tmp_path, monkeypatch, where):
+async def test_an_unforeseen_error_costs_at_most_its_attempt(tmp_path, monkeypatch, where):
     left = [True]
 
     def once(real):
@@ -102,7 +105,7 @@ async def test_an_odd_retry_after_is_ignored_or_limited(tmp_path, date):
 @pytest.mark.border("B5")
 @pytest.mark.parametrize("text", ODD_TEXTS, ids=lambda text: text[:20] or "empty")
 @pytest.mark.parametrize("as_event", [False, True], ids=["status", "event"])
-async def test_an_odd_text_of_the_service_is_limited_in_length_and_alphabet(tmp_path, text, as_event):
+async def test_texts_of_the_service_are_cleaned(tmp_path, text, as_event):
     async def as_error_event(request, _order):
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await response.prepare(request)
@@ -132,7 +135,7 @@ def test_a_recorded_failure_has_a_code_and_a_text_of_one_line():
 
 @pytest.mark.border("B6")
 @pytest.mark.parametrize("code", [401, 402, 403, 404, 405, 407])
-async def test_a_service_that_denies_the_generator_opens_the_circuit_and_the_image_waits(tmp_path, caplog, code):
+async def test_an_image_waits_for_a_service_that_denies_us(tmp_path, caplog, code):
     caplog.set_level(logging.INFO)
     async with bench(tmp_path) as made:
         secret = "key sk-1234 of account 77 is not known"
@@ -150,7 +153,7 @@ async def test_a_service_that_denies_the_generator_opens_the_circuit_and_the_ima
 
 
 @pytest.mark.border("A2")
-async def test_a_claim_is_refused_to_another_claim_of_the_same_process(tmp_path):
+async def test_a_claim_is_fenced_against_its_own_process(tmp_path):
     """Two deliveries of one command in one process: a second bus connection does not share the deduplication."""
     async with bench(tmp_path) as made:
         made.inference.will(made.inference.hold)

@@ -65,7 +65,7 @@ async def test_the_owner_of_an_unrecorded_request_gets_an_event(tmp_path):
     ],
     ids=repr,
 )
-async def test_a_dead_letter_changes_no_image_that_its_sender_does_not_own(tmp_path, fields):
+async def test_a_dead_letter_changes_only_an_image_of_its_sender(tmp_path, fields):
     """Of a malformed request no record was made, so also one that names owner and source changes none."""
     async with cluster(tmp_path) as context:
         image = await inserted(context, source="shop", owner="ada")
@@ -90,7 +90,7 @@ async def test_a_dead_letter_changes_no_image_that_its_sender_does_not_own(tmp_p
         ("line\r\nend \x1b[2J", "undeliverable"),
     ],
 )
-async def test_the_reason_of_a_dead_letter_is_limited_in_length_and_alphabet(tmp_path, reason, code):
+async def test_the_reason_of_a_dead_letter_is_cleaned(tmp_path, reason, code):
     async with cluster(tmp_path) as context:
         image = await inserted(context)
 
