@@ -25,7 +25,7 @@ _PNG_METADATA: Final = frozenset({b"acTL", b"fdAT", b"tRNS", b"iCCP", b"eXIf"})
 _JPEG: Final = b"\xff\xd8\xff"
 # a JFIF header without density or thumbnail: its presence says that the colours are YCbCr
 _JFIF: Final = b"\xff\xe0\x00\x10JFIF\x00\x01\x01\x00\x00\x01\x00\x01\x00\x00"
-_WEBP_PIXELS: Final = frozenset({b"VP8 ", b"VP8L", b"ALPH", b"ANIM", b"ANMF"})  # codespell:ignore ALPH
+_WEBP_PIXELS: Final = frozenset({b"VP8 ", b"VP8L", b"ALPH", b"ANIM", b"ANMF"})
 _WEBP_KEPT_FLAGS: Final = 0x12  # alpha and animation; not the flags of profile, EXIF and XMP
 
 
