@@ -16,7 +16,7 @@ from common.domain.errors import LimitReached
 from common.domain.quotas import Window
 from common.domain.views import iso
 from common.runtime.clock import Clock
-from common.store.port import Entry, Store
+from common.store.port import Entry, Store, back_off
 
 _KEPT: Final = quotas.HOUR + timedelta(minutes=1)
 
@@ -60,12 +60,15 @@ class QuotaStore:
         return window.without(await self._uncounted(window))
 
     async def _change(self, key: str, transition: Callable[[Window], Window]) -> Window:
+        losses = 0
         while True:
             before = await self.store.get_entry(self.kind, key)
             window = _window(before)
             changed = transition(window)
             if changed == window or await self.store.put_entry(self._entry(key, changed, before)):
                 return changed
+            losses += 1
+            await back_off(losses)
 
     async def _uncounted(self, window: Window) -> set[str]:
         found = await self.store.get_several(window.ids) if window.ids else {}

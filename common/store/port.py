@@ -9,15 +9,22 @@ index, it goes into `mongo_indexes.py` and `sqlite_schema.py`.
 
 from __future__ import annotations
 
+import asyncio
+import random
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
-from common.domain.errors import NotFound
+from common.domain.errors import NotFound, Unavailable
 from common.domain.images import Image, Status
 
 Transition = Callable[[Image], Image]
+
+FREE_LOSSES: Final = 3
+FIRST_BACK_OFF_S: Final = 0.005  # about what a write takes
+MAX_BACK_OFF_S: Final = 0.25
+MAX_LOSSES: Final = 50  # about 10 s
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,11 +165,31 @@ async def change(store: Store, image_id: str, transition: Transition, *, snapsho
     Raises:
         NotFound: there is no such record.
         InvalidTransition: raised by the transition; nothing is changed.
+        Unavailable: other writers were faster for many seconds.
     """
     image = snapshot or await store.get(image_id)
+    losses = 0
     while image is not None:
         changed = transition(image)
         if changed is image or await store.replace(changed):
             return changed
+        losses += 1
+        await back_off(losses)
         image = await store.get(image_id)
     raise NotFound(f"there is no image {image_id}", code="image_not_found")
+
+
+async def back_off(losses: int) -> None:
+    """Wait after a compare-and-swap that lost, so that the writers of one record stop meeting each other.
+
+    The first losses cost nothing: they are usual, and the next try nearly always wins. Then the waits double up to
+    a limit, each with a random part.
+
+    Raises:
+        Unavailable: too many losses; a record whose stored revision never matches would be tried for ever.
+    """
+    if losses > MAX_LOSSES:
+        raise Unavailable("store", f"{losses} writes of one record in a row were overtaken")
+    if losses > FREE_LOSSES:
+        longest_s = min(MAX_BACK_OFF_S, FIRST_BACK_OFF_S * 2 ** (losses - FREE_LOSSES - 1))
+        await asyncio.sleep(random.uniform(longest_s / 2, longest_s))

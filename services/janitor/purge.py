@@ -16,6 +16,7 @@ from common.domain.errors import Unavailable
 from common.domain.images import Image
 from common.messages import JanitorPurged, PurgeReport, Tick, TickData
 from common.runtime import metrics
+from common.runtime.setting_types import MAX_AGE_S
 from services.janitor.context import SOURCE, JanitorContext, for_each_image
 
 log = logging.getLogger(__name__)
@@ -26,9 +27,10 @@ BATCHES_PER_RUN = 20  # a longer purge continues with a tick of its own, so no r
 
 async def purge(tick: TickData, *, context: JanitorContext) -> None:
     """Purge images older than the tick says, or than the retention; one run purges a limited number of batches."""
-    age_s = tick.older_than if tick.older_than is not None else context.settings.retention_days * 86400
-    now = context.earliest()
-    cutoff = now - timedelta(seconds=age_s)
+    age = context.settings.retention if tick.older_than is None else timedelta(seconds=min(tick.older_than, MAX_AGE_S))
+    if age is None:  # images are kept for ever
+        return
+    cutoff = context.earliest() - age
     if tick.dry_run:
         await _report(await context.store.count_purgeable(cutoff), cutoff, context, dry_run=True)
         return
