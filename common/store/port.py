@@ -49,7 +49,9 @@ class HistoryPosition:
 class Store(Protocol):
     """Every method raises `Unavailable` if the store does not answer in time; a write may have happened nevertheless.
 
-    Queries that return a list of images return the oldest first, at most `limit`, unless they say otherwise.
+    Queries that return a list of images return the oldest first, at most `limit`, unless they say otherwise. A record
+    that cannot be read (damaged, or written by a newer version) is left out of each list; asked for alone, it raises
+    `Unreadable`. The same holds for entries.
     """
 
     async def insert(self, image: Image) -> None:
@@ -127,6 +129,9 @@ class Store(Protocol):
 
     async def get_several(self, ids: Collection[str]) -> dict[str, Image]:
         """The existing images with these ids, by id, also deleted ones and tombstones."""
+
+    async def known_ids(self, ids: Collection[str]) -> set[str]:
+        """Those of the ids that have a record, also one that cannot be read."""
 
     async def completed(self, *, after_id: str, limit: int) -> list[Image]:
         """Completed images that are not deleted, with an id greater than `after_id`, sorted by id."""
