@@ -55,7 +55,7 @@ async def connect(url: str, *, timeout_s: float) -> AsyncIterator[AsyncIOMotorDa
 
 
 def _require_confirmed_writes(url: str) -> None:
-    """Refuse `w=0`. Every write is confirmed by a majority, so any weaker value has no effect, but this one contradicts."""
+    """Refuse `w=0`. Another value has no effect, as every write is confirmed by a majority; this one contradicts it."""
     options = {name.lower(): value for name, value in parse_qsl(url.partition("?")[2])}
     if options.get("w") == "0":
         raise Misconfigured("STORE_URL: w=0 is not supported: every write must be confirmed", code="bad_setting")

@@ -19,6 +19,7 @@ from common.runtime.settings import Settings
 from common.store.port import Store, Transition, change
 from services.generator.circuit import Circuit
 from services.generator.inference.port import InferenceBackend
+from services.generator.media_pause import MediaPause
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +41,11 @@ class GenerationContext:
     clock: Clock
     token: str
     worker: str
+    media_pause: MediaPause = field(init=False)
     abort_signals: dict[str, asyncio.Event] = field(default_factory=dict)  # of the images that this process paints
+
+    def __post_init__(self) -> None:
+        self.media_pause = MediaPause(self.media, pause_s=self.settings.circuit_pause)
 
     def abort(self, image_id: str) -> None:
         """Stop painting this image, if this process paints it: it was cancelled or deleted."""

@@ -12,12 +12,12 @@ import logging
 from datetime import datetime, timedelta
 
 from common.domain import images, transitions
-from common.domain.errors import Unavailable
+from common.domain.errors import Invalid, Unavailable
 from common.domain.images import Image
 from common.messages import JanitorPurged, PurgeReport, Tick, TickData
 from common.runtime import metrics
 from common.runtime.setting_types import MAX_AGE_S
-from services.janitor.context import SOURCE, JanitorContext, for_each_image
+from services.janitor.context import SOURCE, JanitorContext, for_each_image, remove_files
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +60,8 @@ async def _purge_batches(cutoff: datetime, context: JanitorContext) -> tuple[int
                 if not batch:
                     return purged, False
                 marked = await _mark_deleted(batch, context)
+                if not marked:  # nothing can be marked now, and the next query would return the same images
+                    return purged, False
                 purged += len(marked)
                 group.create_task(_remove_batch(marked, context)).add_done_callback(lambda _: slots.release())
     except BaseExceptionGroup as errors:
@@ -72,17 +74,39 @@ async def _mark_deleted(batch: list[Image], context: JanitorContext) -> list[Ima
     """Returns the images that this janitor marked; another writer was faster with the rest."""
     now = context.earliest()
     marked = {image.id: transitions.delete(image, now=now) for image in batch}
-    written = await context.store.replace_several(list(marked.values()))
+    try:
+        written = await context.store.replace_several(list(marked.values()))
+    except Unavailable:
+        raise
+    except Exception:  # noqa: BLE001 - one record that cannot be written fails the batch: each by itself
+        written = set()
+
+        async def replace(image: Image) -> None:
+            if await context.store.replace(marked[image.id]):
+                written.add(image.id)
+
+        await for_each_image(batch, replace, context=context)
     return [marked[image_id] for image_id in written]
 
 
 async def _remove_batch(marked: list[Image], context: JanitorContext) -> None:
-    await context.media.remove([key for image in marked for key in images.media_keys(image)])
+    marked = await _remove_files(marked, context)
     confirmed = await _publish_deleted(marked, context)
     now = context.earliest()
     tombstones = [transitions.tombstone(image, now=now, announced=image.id in confirmed) for image in marked]
     await context.store.replace_several(tombstones)
     metrics.purged.inc(len(marked))
+
+
+async def _remove_files(marked: list[Image], context: JanitorContext) -> list[Image]:
+    """Returns the images whose files are removed; reconcile tries the others again."""
+    try:
+        await context.media.remove([key for image in marked for key in images.media_keys(image)])
+    except (Invalid, Unavailable):  # a strange id, or one folder that cannot be written: each image by itself
+        failed: set[str] = set()
+        await for_each_image(marked, lambda image: remove_files(image, context), context=context, failed=failed)
+        return [image for image in marked if image.id not in failed]
+    return marked
 
 
 async def _publish_deleted(deleted: list[Image], context: JanitorContext) -> set[str]:
@@ -94,7 +118,7 @@ async def _publish_deleted(deleted: list[Image], context: JanitorContext) -> set
         confirmed.add(image.id)
 
     try:
-        await for_each_image(deleted, publish)
+        await for_each_image(deleted, publish, context=context)
     except Unavailable as error:
         log.warning("%d events stay pending: %s", len(deleted) - len(confirmed), error)
     return confirmed

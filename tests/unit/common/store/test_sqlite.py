@@ -153,7 +153,7 @@ async def test_an_old_sqlite_is_refused(path, monkeypatch):
 async def test_a_file_that_is_no_database_is_refused(path):
     path.write_bytes(b"not a database, but long enough to be taken for one" * 100)
 
-    with pytest.raises(Misconfigured, match="STORE_URL: .*file is not a database"):
+    with pytest.raises(Misconfigured, match=r"STORE_URL: .*file is not a database"):
         async with SqliteStore.open(path, timeout_s=5):
             pass
 
@@ -161,7 +161,7 @@ async def test_a_file_that_is_no_database_is_refused(path):
 async def test_a_path_that_cannot_be_opened_is_refused(path):
     path.mkdir()
 
-    with pytest.raises(Misconfigured, match="STORE_URL: .*unable to open"):
+    with pytest.raises(Misconfigured, match=r"STORE_URL: .*unable to open"):
         async with SqliteStore.open(path, timeout_s=5):
             pass
 
