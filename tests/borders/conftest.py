@@ -1,7 +1,8 @@
 """Fixtures of the tests of the borders."""
 
 import sqlite3
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -20,3 +21,12 @@ def newer_version() -> Callable[[Path, str], None]:
             assert changed.rowcount == 1
 
     return rewrite
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that other users may enter; those of `tmp_path` are the tester's alone."""
+    with tempfile.TemporaryDirectory(prefix="darkroom-") as name:
+        folder = Path(name).resolve()
+        folder.chmod(0o755)
+        yield folder

@@ -58,9 +58,9 @@ async def test_a_file_in_place_of_a_folder_is_refused_by_name(tmp_path, form):
 
 @pytest.mark.border("C3")
 @pytest.mark.parametrize("form", ["", *PLACES])
-def test_a_folder_of_another_user_is_refused_by_name(tmp_path, form):
+def test_a_folder_of_another_user_is_refused_by_name(open_folder, form):
     """All other folders belong to the user, so only a probe in each place can find it."""
-    root = tmp_path / "media"
+    root = open_folder / "media"
     for name in FOLDERS:
         (root / name / this_month()).mkdir(parents=True)
     for folder in [root, *root.rglob("*")]:
@@ -72,7 +72,7 @@ def test_a_folder_of_another_user_is_refused_by_name(tmp_path, form):
         for child in foreign.iterdir():
             shutil.rmtree(child)
 
-    result = as_nobody(tmp_path, OPENS, root)
+    result = as_nobody(OPENS, root)
 
     assert f"MEDIA_ROOT: {foreign}" in result
     assert "cannot be written: Permission denied" in result
@@ -95,10 +95,10 @@ def mounted(folder, options):
 
 @pytest.mark.border("C3")
 async def test_a_read_only_disk_is_refused_by_name(tmp_path):
-    with mounted(tmp_path / "media", "size=1m,ro"):
-        with pytest.raises(Misconfigured, match=r"MEDIA_ROOT: .*Read-only file system"):
-            async with FileMedia.open(tmp_path / "media"):
-                pass
+    refused = pytest.raises(Misconfigured, match=r"MEDIA_ROOT: .*Read-only file system")
+    with mounted(tmp_path / "media", "size=1m,ro"), refused:
+        async with FileMedia.open(tmp_path / "media"):
+            pass
 
 
 @pytest.mark.border("C3")
@@ -130,7 +130,7 @@ async def test_a_disk_that_was_unmounted_is_found_by_a_check_and_by_a_write(tmp_
 
 @pytest.mark.border("C3")
 async def test_a_probe_writes_through_fsync_and_rename_and_leaves_nothing(tmp_path, monkeypatch):
-    calls = []
+    calls: list[str] = []
     for name in ("fsync", "replace"):
         monkeypatch.setattr(os, name, _recorded(name, getattr(os, name), calls))
     async with FileMedia.open(tmp_path / "media") as media:
@@ -151,7 +151,7 @@ def _recorded(name, function, calls):
 
 @pytest.mark.border("C3")
 async def test_many_checks_at_once_write_once(tmp_path, monkeypatch):
-    calls = []
+    calls: list[str] = []
     async with FileMedia.open(tmp_path / "media") as media:
         monkeypatch.setattr(os, "fsync", _recorded("fsync", os.fsync, calls))
         await asyncio.gather(*(media.check() for _ in range(100)))

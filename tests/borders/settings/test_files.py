@@ -13,6 +13,8 @@ from common.runtime.settings import SECRETS, read_settings
 from tests.borders.as_nobody import as_nobody
 
 SECRET = "a-secret-of-a-test-of-more-than-32-characters"
+READS_SECRET = "common.runtime.settings.read_settings({'JWT_SECRET_FILE': sys.argv[1]})"
+READS_ENV_FILE = "common.runtime.settings.read_settings({}, common.runtime.settings.Path(sys.argv[1]))"
 VALUES = {"bus_url": "amqp://user:password@host/", "store_url": "mongodb://user:password@host/db"}
 
 
@@ -51,14 +53,12 @@ def test_a_file_that_holds_no_secret_is_refused_by_name(content, reason, tmp_pat
 
 
 @pytest.mark.border("C2")
-def test_a_folder_and_a_file_without_rights_are_refused_by_name(tmp_path):
-    secret = tmp_path / "secret"
+def test_a_folder_and_a_file_without_rights_are_refused_by_name(open_folder):
+    secret = open_folder / "secret"
     secret.write_text(SECRET)
     secret.chmod(0o600)
-    for path in (tmp_path, secret):
-        result = as_nobody(
-            tmp_path, "from common.runtime.settings import *; read_settings({'JWT_SECRET_FILE': sys.argv[1]})", path
-        )
+    for path in (open_folder, secret):
+        result = as_nobody(READS_SECRET, path)
         assert "JWT_SECRET_FILE: the file cannot be read" in result
 
 
@@ -105,13 +105,11 @@ def test_an_env_file_that_cannot_be_read_is_refused(make, tmp_path):
 
 
 @pytest.mark.border("C2")
-def test_an_env_file_of_another_user_is_refused(tmp_path):
-    (tmp_path / ".env").write_text("API_PORT=1234\n")
-    (tmp_path / ".env").chmod(0o600)
+def test_an_env_file_of_another_user_is_refused(open_folder):
+    (open_folder / ".env").write_text("API_PORT=1234\n")
+    (open_folder / ".env").chmod(0o600)
 
-    result = as_nobody(
-        tmp_path, "from common.runtime.settings import *; read_settings({}, Path(sys.argv[1]))", tmp_path / ".env"
-    )
+    result = as_nobody(READS_ENV_FILE, open_folder / ".env")
 
     assert ".env: cannot be read: Permission denied" in result
 
