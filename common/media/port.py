@@ -29,6 +29,11 @@ class StoredFile:
         found = _ID.search(self.key)
         return found[0] if found else None
 
+    @property
+    def is_leftover(self) -> bool:
+        """Whether it is what an interrupted write or check has left, rather than a picture."""
+        return "/." in self.key
+
 
 class Media(Protocol):
     """Every method raises `Unavailable` if the media cannot be read or written.

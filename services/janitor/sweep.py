@@ -65,7 +65,7 @@ async def _count_files(drift: _Drift, context: JanitorContext) -> None:
 
 
 async def _without_record(files: Sequence[StoredFile], context: JanitorContext) -> tuple[list[StoredFile], int]:
-    """The files that no record names, and how many of them are of images that have no record at all.
+    """The files that no record names, and how many of them are pictures of images that have no record at all.
 
     A file of a record that cannot be read is kept: the record may be of a newer version.
     """
@@ -75,7 +75,7 @@ async def _without_record(files: Sequence[StoredFile], context: JanitorContext) 
     orphans = [
         file for file in files if file.image_id not in unreadable and not _is_of(file, records.get(file.image_id or ""))
     ]
-    return orphans, sum(file.image_id not in records for file in orphans)
+    return orphans, sum(file.image_id not in records and not file.is_leftover for file in orphans)
 
 
 def _is_of(file: StoredFile, image: Image | None) -> bool:
