@@ -23,14 +23,14 @@ _SURROGATE: Final = re.compile("[\ud800-\udfff]")  # how Python shows the bytes 
 
 
 def read_values(
-    environ: Mapping[str, str], env_file: Path | None, *, names: Collection[str], secrets: Collection[str]
+    variables: Mapping[str, str], env_file: Path | None, *, names: Collection[str], secrets: Collection[str]
 ) -> tuple[dict[str, str], list[str]]:
     """The texts of the settings by name, and why others cannot be read. An empty text counts as not set.
 
     Raises:
         Misconfigured: `env_file` exists and cannot be read.
     """
-    source = {**(_env_file(env_file) if env_file is not None else {}), **_set(environ)}
+    source = {**(_env_file(env_file) if env_file is not None else {}), **_set(variables)}
     values: dict[str, str] = {}
     wrong: list[str] = []
     for name in sorted(names):
@@ -60,8 +60,8 @@ def clean(name: str, text: str) -> str:
     return text
 
 
-def _set(environ: Mapping[str, str | None]) -> dict[str, str]:
-    return {name: value for name, value in environ.items() if value}
+def _set(variables: Mapping[str, str | None]) -> dict[str, str]:
+    return {name: value for name, value in variables.items() if value}
 
 
 def _value(name: str, source: Mapping[str, str], *, is_secret: bool) -> str:

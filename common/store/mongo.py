@@ -123,10 +123,8 @@ class MongoStore:
 
     async def waiting_ids(self, now: datetime, *, limit: int) -> list[str]:
         longest_first = [("waits_since", ASCENDING), ("id", ASCENDING)]
-        # covered by the index
-        cursor = self._images.find(
-            {"waits_since": {"$lte": now}}, projection={"_id": False, "id": True}, sort=longest_first, limit=limit
-        )
+        covered = {"_id": False, "id": True}  # by the index
+        cursor = self._images.find({"waits_since": {"$lte": now}}, projection=covered, sort=longest_first, limit=limit)
         return [document["id"] for document in await self._answer(cursor.to_list(None)) if "id" in document]
 
     async def count_waiting_before(self, moment: datetime, image_id: str, *, limit: int) -> int:
@@ -154,9 +152,10 @@ class MongoStore:
         return await self._oldest(query, "sent_at", limit)
 
     async def latest_started_sent_at(self) -> datetime | None:
-        query = {"started_sent_at": {"$type": "date"}}
+        query = {"started_sent_at": {"$exists": True}}
         latest = await self._answer(self._images.find_one(query, sort=[("started_sent_at", DESCENDING)]))
-        return None if latest is None else latest["started_sent_at"]
+        found = None if latest is None else latest["started_sent_at"]
+        return found if isinstance(found, datetime) else None  # a damaged record may have anything else
 
     async def running(self, *, limit: int) -> list[Image]:
         query = {"status": Status.RUNNING.value, "lease.until": {"$exists": True}}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -85,34 +85,42 @@ async def for_each_image(
     Raises:
         Unavailable: so many actions in a row raised it that a dependency must be away. The next run finds the images.
     """
-    remaining = iter(found)
-    done = failures_in_a_row = 0
-
-    async def act_in_turn() -> None:
-        nonlocal done, failures_in_a_row
-        for image in remaining:
-            try:
-                await act(image)
-            except (InvalidTransition, NotFound) as error:
-                log.debug("skipped: %s", error)
-            except Exception as error:
-                failures_in_a_row += 1
-                if isinstance(error, Unavailable) and failures_in_a_row >= MAX_FAILURES_IN_A_ROW:
-                    raise
-                context.warn(image, error)
-                if failed is not None:
-                    failed.add(image.id)
-            else:
-                done += 1
-                failures_in_a_row = 0
-
+    run = _Run(iter(found), act, context, failed if failed is not None else set())
     try:
         async with asyncio.TaskGroup() as group:
             for _ in range(CONCURRENCY):  # a few tasks that share the images: a batch has a thousand
-                group.create_task(act_in_turn())
+                group.create_task(run.act_in_turn())
     except BaseExceptionGroup as errors:
         raise errors.exceptions[0] from None
-    return done
+    return run.done
+
+
+@dataclass(slots=True)
+class _Run:
+    """The state of one `for_each_image`."""
+
+    remaining: Iterator[Image]
+    act: Callable[[Image], Awaitable[object]]
+    context: JanitorContext
+    failed: set[str]
+    done: int = 0
+    failures_in_a_row: int = 0
+
+    async def act_in_turn(self) -> None:
+        for image in self.remaining:
+            try:
+                await self.act(image)
+            except (InvalidTransition, NotFound) as error:
+                log.debug("skipped: %s", error)
+            except Exception as error:  # noqa: BLE001 - top of the work on one record: the others must not wait for it
+                self.failures_in_a_row += 1
+                if isinstance(error, Unavailable) and self.failures_in_a_row >= MAX_FAILURES_IN_A_ROW:
+                    raise
+                self.context.warn(image, error)
+                self.failed.add(image.id)
+            else:
+                self.done += 1
+                self.failures_in_a_row = 0
 
 
 async def remove_files(image: Image, context: JanitorContext) -> None:
