@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from common.application.intake import Intake
 from common.application.outbox import Outbox
-from common.domain.errors import Unavailable
+from common.domain.errors import Unavailable, Unreadable
 from common.domain.images import Image, Lease
 from common.media.port import Media
 from common.runtime.clock import Clock
@@ -64,10 +64,16 @@ class GenerationContext:
 
 
 async def retry_while_unavailable(operation: Callable[[], Awaitable[T]]) -> T:
-    """Repeat an operation on the store until the store has answered; the operation must be repeatable."""
+    """Repeat an operation on the store until the store has answered; the operation must be repeatable.
+
+    Raises:
+        Unreadable: the record is damaged or of a newer version, which waiting does not change.
+    """
     while True:
         try:
             return await operation()
+        except Unreadable:
+            raise
         except Unavailable as error:
             log.warning("waiting for the store: %s", error)
             await asyncio.sleep(STORE_PAUSE_S)

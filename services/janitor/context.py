@@ -112,7 +112,7 @@ class _Run:
                 await self.act(image)
             except (InvalidTransition, NotFound) as error:
                 log.debug("skipped: %s", error)
-            except Exception as error:  # noqa: BLE001 - top of the work on one record: the others must not wait for it
+            except Exception as error:
                 self.failures_in_a_row += 1
                 if isinstance(error, Unavailable) and self.failures_in_a_row >= MAX_FAILURES_IN_A_ROW:
                     raise

@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import os
 import shutil
+import sys
 from contextlib import asynccontextmanager
 
 import pytest
@@ -141,4 +143,29 @@ def test_the_command_names_the_fault_and_takes_over(tmp_path, monkeypatch, capsy
     assert "media_foreign: MEDIA_ROOT" in capsys.readouterr().err
     assert main(["media", "--adopt"]) == 0
     assert main(["media"]) == 0
-    assert json.dumps((tmp_path / "media/.darkroom-store").read_text()).isascii()
+
+
+@pytest.mark.border("C1")
+@pytest.mark.parametrize("log_format", ["text", "json"])
+async def test_a_service_does_not_start_on_media_of_another_store(tmp_path, log_format):
+    async with deployment(tmp_path / "theirs.db", tmp_path / "media") as (store, media):
+        made = await with_pictures(store, media, 3)
+        await claim_media(store, media)
+    settings = {
+        "STORE_URL": f"sqlite:///{tmp_path}/ours.db",
+        "MEDIA_ROOT": str(tmp_path / "media"),
+        "LOG_FORMAT": log_format,
+        "API_PORT": "0",
+        "INFERENCE_PORT": "0",
+    }
+    service = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "services", "up", env={**os.environ, **settings}, stderr=asyncio.subprocess.PIPE
+    )
+
+    _, written = await asyncio.wait_for(service.communicate(), 30)
+
+    assert service.returncode == 1
+    last = written.decode().splitlines()[-1]
+    text = json.loads(last)["event"] if log_format == "json" else last.removeprefix("darkroom: ")
+    assert text.startswith("media_foreign: MEDIA_ROOT: the media belong to another store")
+    assert all((tmp_path / "media" / image.image_file).exists() for image in made)

@@ -1,10 +1,16 @@
 """The sweep counts both sides first: where too much is missing, nothing is removed and the report says why."""
 
+import json
+from datetime import UTC, datetime
+
 import pytest
 
+from common.bus.port import WorkQueue
 from common.domain.images import Status
 from common.messages import TickData
+from services.cli.ticks import publish_tick
 from services.janitor.sweep import sweep
+from services.janitor.timers import JanitorTimer
 from tests.unit.janitor.support import NOTHING, a_completed_image, cluster, last_report
 
 LATER_S = 10 * 365 * 86_400  # the files have the date of today, the clock is in 2025
@@ -143,3 +149,38 @@ async def test_the_files_of_a_record_that_cannot_be_read_are_kept(tmp_path, newe
 
         assert (report.refused, report.files_without_record) == (None, 0)
         assert made[0].image_file in files_below(tmp_path / "media")
+
+
+@pytest.mark.border("C1")
+@pytest.mark.parametrize(("lost", "status"), [(0, 0), (1, 0), (30, 1)])
+async def test_the_command_shows_the_reason_and_fails(tmp_path, capsys, lost, status):
+    async with cluster(tmp_path, SWEEP_GRACE="60") as context:
+        made = [await a_completed_image(context) for _ in range(30)]
+        await lose_pictures(context, made[:lost])
+        context.clock.advance(LATER_S)
+        timer = JanitorTimer(WorkQueue.SWEEP, 60, sweep, context)
+
+        async with context.bus.consume(WorkQueue.SWEEP, timer.handle, concurrency=1):
+            assert await publish_tick(context.bus, "timer.sweep", NOTHING) == status
+
+        shown = json.loads(capsys.readouterr().out)
+        assert (shown["recordsWithoutFile"], shown["refused"] is None) == (lost, status == 0)
+
+
+@pytest.mark.border("C1")
+async def test_media_that_cannot_be_written_are_compared_and_not_swept(tmp_path):
+    async with cluster(tmp_path, SWEEP_GRACE="60") as context:
+        made = [await a_completed_image(context) for _ in range(30)]
+        await lose_pictures(context, made[:1])
+        folder = tmp_path / "media/generated_images" / f"{context.clock.now():%Y/%m}"
+        context.clock.advance(LATER_S)
+        month = tmp_path / "media/generated_images" / f"{datetime.now(UTC):%Y/%m}"
+        month.rmdir()
+        month.write_bytes(b"")  # what new pictures need is a file; the old ones can be read
+
+        report = await swept(context)
+
+        assert folder.is_dir()
+        assert report.refused.startswith("media is unavailable")
+        assert report.records_without_file == 1
+        assert await records(context) == 30

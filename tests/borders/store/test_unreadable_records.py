@@ -15,6 +15,7 @@ from common.domain.images import PendingEvent, Status
 from common.store.connect import open_store
 from common.store.documents import entry_document, image_document, read_image, readable
 from common.store.port import Entry, HistoryPosition, Store
+from services.generator.context import retry_while_unavailable
 from tests.making import NOON, an_image
 
 # what a newer version, a tool or a bad disk leave behind; all keep what the indexes need
@@ -166,3 +167,14 @@ async def test_many_unreadable_records_at_once_end_no_reader(raw):
 
     async with asyncio.timeout(10):
         assert await raw.store.history("local", set(Status), limit=2) == [good]
+
+
+@pytest.mark.border("B4")
+async def test_a_generator_does_not_wait_for_a_record_that_cannot_be_read(raw):
+    """The command is delivered again, to a replica that may be newer, and is a dead letter in the end."""
+    bad = an_image()
+    await raw.insert(bad, {"format": "avif"})
+
+    async with asyncio.timeout(10):
+        with pytest.raises(Unreadable):
+            await retry_while_unavailable(lambda: raw.store.get(bad.id))
