@@ -26,7 +26,7 @@ async def up(settings: Settings, stopping: asyncio.Event, on_ready: Callable[[st
     then bus and store.
     """
     async with (
-        wiring.open_resources(settings, name="up") as resources,
+        wiring.open_resources(settings, name="up", stopping=stopping) as resources,
         _inference_url(settings) as inference_url,
         api_running(settings, resources, inference_url=inference_url) as port,
         asyncio.TaskGroup() as group,

@@ -16,6 +16,7 @@ from prometheus_client.aiohttp import make_aiohttp_handler
 
 from common.bus.port import Bus
 from common.domain.errors import Unavailable
+from common.media.port import Media
 from common.store.port import Store
 
 CHECK_TIMEOUT_S: Final = 6.0  # above STORE_TIMEOUT's default, so that the store's own reason is reported
@@ -37,14 +38,14 @@ def build_report(reasons: Mapping[str, str]) -> tuple[int, dict[str, Any]]:
     return (503 if reasons else 200), {"status": "unavailable" if reasons else "ok", "trouble": dict(reasons)}
 
 
-def build_health_app(*, bus: Bus, store: Store) -> web.Application:
+def build_health_app(*, bus: Bus, store: Store, media: Media) -> web.Application:
     """`/healthz` answers while the process runs; `/readyz` answers 503 with the reasons while it cannot work."""
 
     async def alive(_request: web.Request) -> web.Response:
         return _answer({})
 
     async def ready(_request: web.Request) -> web.Response:
-        return _answer(await unready_reasons(bus, {"store": store.check}))
+        return _answer(await unready_reasons(bus, {"store": store.check, "media": media.check}))
 
     app = web.Application()
     app.router.add_get("/healthz", alive)

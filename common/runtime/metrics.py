@@ -16,6 +16,7 @@ attempts = Counter("darkroom_attempts_total", "Attempts by outcome", ["outcome"]
 painting = Histogram("darkroom_painting_seconds", "From the claim to the stored picture", buckets=_SECONDS)
 circuit_open = Gauge("darkroom_circuit_open", "1 while no work is taken because the inference service is down")
 reconciled = Counter("darkroom_reconciled_total", "Records repaired after a fault, by action", ["what"])
+skipped = Counter("darkroom_skipped_records_total", "Records left out or not repaired, by the part that did so", ["by"])
 purged = Counter("darkroom_purged_total", "Images purged")
 clock_ahead = Gauge("darkroom_clock_ahead_seconds", "How far the janitor's clock is ahead of the bus's")
 drift = Gauge("darkroom_drift", "Differences between files and records found by the last sweep", ["what"])
