@@ -16,6 +16,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_core import ErrorDetails
 
 from common.domain.errors import Misconfigured
+from common.runtime.addresses import HostName, Network, PublicUrl, path_of
 
 _UNITS_S: Final = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
@@ -43,7 +44,10 @@ def _comma_separated(value: Any) -> Any:
 
 
 def _origin(value: str) -> str:
-    if re.fullmatch(r"https?://([a-z0-9.-]+|\[[0-9a-f:]+\])(:[0-9]{1,5})?", value) is None:
+    is_site = re.fullmatch(r"https?://([a-z0-9.-]+|\[[0-9a-f:]+\])(:[0-9]{1,5})?", value)
+    # of a desktop shell or a browser extension: tauri://localhost, app://., chrome-extension://<id>
+    is_app = re.fullmatch(r"(?!https?:|file:)[a-z][a-z0-9+.-]*://[A-Za-z0-9._-]+", value)
+    if is_site is None and is_app is None:
         raise ValueError("must be origins in lower case without a path: https://app.example.org,http://localhost:3000")
     return value
 
@@ -149,7 +153,12 @@ class Settings(BaseModel):
         1, description="Interval at which queue positions are read while a websocket waits for one"
     )
     body_timeout: Positive = Field(10, description="Longest time for receiving the body of a request")
-    max_body_size: Annotated[int, Field(ge=1024)] = Field(65536, description="Largest body of a request, in bytes")
+    max_body_size: Annotated[int, Field(ge=1024)] = Field(
+        131_072, description="Largest body of a request, in bytes; two full prompts, escaped, take 98,000"
+    )
+    requests_waiting: Annotated[int, Field(ge=1, le=100_000)] = Field(
+        500, description="Largest number of requests of one owner that wait for their image at the same time"
+    )
     websocket_buffer: Annotated[int, Field(ge=8)] = Field(
         256, description="Number of frames buffered for a websocket that does not read; beyond that it is closed"
     )
@@ -204,6 +213,17 @@ class Settings(BaseModel):
     cors_origins: Annotated[tuple[Origin, ...], BeforeValidator(_comma_separated)] = Field(
         (), description="Origins of other sites whose pages may use the api: `https://app.example.org,…`"
     )
+    allowed_hosts: Annotated[tuple[HostName, ...], BeforeValidator(_comma_separated)] = Field(
+        (),
+        description="Host names by which the servers may be reached: `draw.example.org,*.example.org`; if unset, any; "
+        "without authentication on loopback, only names of this machine",
+    )
+    trusted_proxies: Annotated[tuple[Network, ...], BeforeValidator(_comma_separated)] = Field(
+        (), description="Addresses or networks of the proxies whose `X-Forwarded-*` and `Forwarded` headers count"
+    )
+    public_url: PublicUrl | None = Field(
+        None, description="URL of the api as browsers see it, if a proxy serves it below a path: `https://host/draw/`"
+    )
     idle_timeout: Positive = Field(
         75, description="A connection that sends no complete request head within this time is closed"
     )
@@ -218,8 +238,15 @@ class Settings(BaseModel):
         return self.api_keys or self.jwt_secret is not None or self.jwt_jwks_url is not None
 
     @property
+    def base_path(self) -> str:
+        """The path of PUBLIC_URL without a slash at its end."""
+        return path_of(self.public_url)
+
+    @property
     def media_prefix(self) -> str:
-        return self.media_url if self.media_url.endswith("/") else self.media_url + "/"
+        prefix = self.media_url if self.media_url.endswith("/") else self.media_url + "/"
+        is_below = prefix.startswith((f"{self.base_path}/", "//")) or not prefix.startswith("/")
+        return prefix if is_below else self.base_path + prefix
 
 
 def read_settings(environ: Mapping[str, str], env_file: Path | None = None) -> Settings:
