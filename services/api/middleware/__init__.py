@@ -1,1 +1,1 @@
-"""What every request passes through: metrics, problems, browser security, reading of its input."""
+"""How requests are checked, read, counted, and answered if they fail."""
