@@ -17,10 +17,10 @@ def pytest_report_header() -> str:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what needs a server, so that `-m "not rabbitmq"` is the quick half. Files with slow tests come first.
+    """Mark tests that need a server, so that `-m "not rabbitmq"` selects the quick half.
 
-    A worker does whole files, so a slow one at the end keeps the other waiting; and a broker starts again in 7 s while
-    it is young, in 20 s once a hundred tests have left their queues in it.
+    Files with slow tests run first: a worker runs whole files, so a slow file at the end keeps the other worker
+    waiting. A broker restarts in 7 s while it is new, in 20 s once a hundred tests have left their queues in it.
     """
     for item in items:
         for server in {"rabbitmq", "mongodb"}.intersection(getattr(item, "fixturenames", ())):
@@ -45,7 +45,7 @@ def rabbitmq_of_the_run() -> Iterator[RabbitMQ]:
 
 @pytest.fixture
 def rabbitmq(rabbitmq_of_the_run: RabbitMQ) -> Iterator[RabbitMQ]:
-    """The broker, running; a test that stops it need not start it again."""
+    """The broker, running; it is started again after a test that stops it."""
     yield rabbitmq_of_the_run
     if not rabbitmq_of_the_run.is_running:
         rabbitmq_of_the_run.start()
@@ -53,7 +53,7 @@ def rabbitmq(rabbitmq_of_the_run: RabbitMQ) -> Iterator[RabbitMQ]:
 
 @pytest.fixture
 def vhost(rabbitmq: RabbitMQ) -> str:
-    """The URL of a virtual host that is this test's alone."""
+    """The URL of a virtual host for this test only."""
     return rabbitmq.fresh_vhost()
 
 
@@ -76,5 +76,5 @@ def mongodb(mongodb_of_the_run: MongoDB) -> Iterator[MongoDB]:
 
 @pytest.fixture
 def database(mongodb: MongoDB) -> str:
-    """The URL of a database that is this test's alone."""
+    """The URL of a database for this test only."""
     return mongodb.fresh_database()

@@ -1,4 +1,4 @@
-"""Health of a service: alive, ready, and its metrics.
+"""Health of a service: liveness, readiness, metrics.
 
 Readiness is built from named checks. They run at the same time, and a check that does not answer in time counts as
 failed, so `/readyz` always answers.

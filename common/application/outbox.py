@@ -46,7 +46,8 @@ class Outbox:
         await self.publish_queued(image)
         command = GenerateImage(
             id=image.id,
-            source=self.events.source,
+            source=image.source,  # with the owner: a dead letter of the command may fail this image, and no other one
+            owner=image.owner,
             subject=image.id,
             time=self.clock.now(),
             traceparent=image.traceparent,

@@ -1,4 +1,4 @@
-"""Delayed writes to the records: many confirmations in one write, and no caller waits for it.
+"""Delayed writes to the records: many confirmations in one write.
 
     add ──▶ wait a moment for more ──▶ read the records ──▶ one write of those that still change
 

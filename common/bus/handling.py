@@ -84,8 +84,12 @@ def timer_tick(timer: WorkQueue, *, source: str, now: datetime) -> Tick:
 
 
 def deduplication_key(message: Command | Tick | DeadLetter) -> str:
-    """A process handles only one message at a time per key: the image, or the tick or dead letter itself."""
-    return message.id if isinstance(message, Tick | DeadLetter) else message.subject or message.id
+    """A process handles only one message at a time per key.
+
+    The key is the image: the id of `image.generate`, the subject of `image.cancel`. For a tick or a dead letter it is
+    the id of the message.
+    """
+    return message.subject or message.id if isinstance(message, CancelImage) else message.id
 
 
 async def run_handler(

@@ -140,7 +140,7 @@ class Bus(Protocol):
         """Pass each message of the queue to one handler in one process; at most `concurrency` run at once here.
 
         Delivery is at least once: if a process dies, or its acknowledgement is lost, the message is delivered again,
-        so a handler must be idempotent. If a message arrives while this process still handles the same `subject`, no
+        so a handler must be idempotent. If a message arrives while this process still handles the same image, no
         second handler starts: the message shares the outcome of the running one.
 
         A handler that raises counts as `Retry`, and the 20th time in a row as `Reject`. If the context ends, running

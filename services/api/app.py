@@ -1,4 +1,4 @@
-"""The api as an aiohttp application: the table of its routes, and how a request reaches its handler."""
+"""The aiohttp application of the api: its routes with all that surrounds a handler."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The parts that all subcommands share: parsers, settings, messages on stderr, and the error that ends a command.
+"""The parts that all subcommands share: parsers, settings, messages on stderr.
 
 Like each module that `main` imports, it imports nothing heavy at the top, so that `--help` stays fast.
 """

@@ -1,4 +1,4 @@
-"""Client of a running server for one image: requests it, shows its progress, and writes the file."""
+"""Client of a running server for one image, from the request to the file."""
 
 from __future__ import annotations
 

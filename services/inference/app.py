@@ -65,15 +65,14 @@ def build_app(
         api_key: the key that clients must send; None turns authentication off.
         concurrency: how many pictures are painted at once, each in its own thread.
         max_waiting: how many more orders may wait; the next one gets 429.
-        allowed_hosts: the host names of this server (`is_allowed_host`); empty allows any. A page of another site can
-            reach a server on loopback by a name of its own (DNS rebinding).
+        allowed_hosts: the host names of this server (`is_allowed_host`); empty allows any.
     """
     jobs = PaintQueue(
         engine, concurrency=concurrency, max_waiting=max_waiting, preview_interval_s=preview_interval_s, clock=clock
     )
     server = _Server(engine, jobs, keep_alive_s)
-    middlewares = [as_json, _only_hosts(allowed_hosts), _guard(api_key)]
-    app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=middlewares)
+    guards = [_only_hosts(allowed_hosts), _guard(api_key)]
+    app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[as_json, *guards])
     for slash in ("", "/"):
         app.router.add_post(f"/inference/images/generations{slash}", server.generate)
         app.router.add_get(f"/inference/capabilities{slash}", server.capabilities)
@@ -82,11 +81,8 @@ def build_app(
     async def drain(_: web.Application) -> None:
         jobs.drain()
 
-    async def close(_: web.Application) -> None:
-        await jobs.close()
-
     app.on_shutdown.append(drain)
-    app.on_cleanup.append(close)
+    app.on_cleanup.append(lambda _: jobs.close())
     return app
 
 
@@ -203,7 +199,7 @@ def _problem(error: Exception) -> HttpProblem:
 
 
 def _only_hosts(allowed: Collection[str]) -> Middleware:
-    """Refuse requests for other host names."""
+    """Refuse other host names, by which a page of any site can reach a server on loopback (DNS rebinding)."""
 
     @web.middleware
     async def only_hosts(request: web.Request, handler: Handler) -> web.StreamResponse:

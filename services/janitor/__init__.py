@@ -1,1 +1,1 @@
-"""The janitor: it purges old images, reconciles records after faults, and sweeps files that have no record."""
+"""The janitor: purges old images, reconciles records after faults, sweeps files without a record."""

@@ -1,4 +1,4 @@
-"""The context of the janitor's jobs: the ports and settings they need, and the time by two clocks."""
+"""The context of the janitor's jobs: ports, settings, the time by two clocks."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ from tests.making import an_image
 
 
 @dataclass
-class Bench:
+class BackendBench:
     """A back end, and the server that it talks to; `server` answers as the test says."""
 
     backend: InferenceBackend
@@ -40,10 +40,10 @@ class Bench:
 
 
 @asynccontextmanager
-async def native() -> AsyncIterator[Bench]:
+async def native() -> AsyncIterator[BackendBench]:
     async with inference_double() as server, aiohttp.ClientSession() as http:
         server.capabilities = {"models": []}
-        yield Bench(
+        yield BackendBench(
             backend=connect_inference(server.url, http=http, settings=SETTINGS, clock=SystemClock()),
             server=server,
             ok=body(picture()),
@@ -54,11 +54,11 @@ async def native() -> AsyncIterator[Bench]:
 
 
 SETTINGS = read_settings({"INFERENCE_TIMEOUT": "5", "MAX_IMAGE_FILE_SIZE": "100000"})
-BACKENDS: dict[str, Callable[[], AbstractAsyncContextManager[Bench]]] = {"native": native}
+BACKENDS: dict[str, Callable[[], AbstractAsyncContextManager[BackendBench]]] = {"native": native}
 
 
 @pytest.fixture(params=BACKENDS)
-async def bench(request) -> AsyncIterator[Bench]:
+async def bench(request) -> AsyncIterator[BackendBench]:
     async with BACKENDS[request.param]() as made:
         yield made
 

@@ -1,4 +1,4 @@
-"""The contracts, checked from outside: by the schemas of their specifications, and by a fuzzer at a real server."""
+"""The contracts, checked from outside: by the schemas of their specifications, by a fuzzer at a real server."""
 
 import json
 from pathlib import Path
@@ -15,8 +15,9 @@ SCHEMAS = Path(__file__).parents[1] / "schemas"
 
 
 @pytest.mark.border("D8")
+@pytest.mark.timeout(180)  # 15 s on two cores with other work, 117 s at a load of 20
 @pytest.mark.parametrize("has_identity", [False, True])
-async def test_a_stock_fuzzer_finds_nothing_that_the_document_does_not_say(tmp_path, has_identity):
+async def test_a_stock_fuzzer_finds_nothing_undocumented(tmp_path, has_identity):
     status, cases, said = await fuzz(tmp_path, examples=5, seed=20_250_115, has_identity=has_identity)
 
     assert status == 0, said

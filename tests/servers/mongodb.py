@@ -27,7 +27,7 @@ START_LIMIT_S = 50.0  # 1 s for SecantusDB, 3 to 5 s for a container; below the 
 SECANTUSDB = Path(__file__).parents[2] / ".venv-secantusdb"
 
 
-class Engine(Protocol):
+class MongoEngine(Protocol):
     """How the server is run."""
 
     def start(self) -> str: ...  # waits until it answers; gives its URL
@@ -43,7 +43,7 @@ class MongoDB:
     `start`, `stop` and `kill` block; inside a coroutine call them by `asyncio.to_thread`.
     """
 
-    def __init__(self, engine: Engine, *, served_by: str) -> None:
+    def __init__(self, engine: MongoEngine, *, served_by: str) -> None:
         self._engine = engine
         self._databases: list[str] = []
         self.served_by = served_by

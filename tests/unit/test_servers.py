@@ -1,4 +1,4 @@
-"""The servers that the other tests stand on do what is said of them."""
+"""The test servers: isolation, restarts, no process left behind."""
 
 import asyncio
 import os
@@ -45,7 +45,7 @@ async def test_vhosts_do_not_see_each_other(rabbitmq):
     assert await take(mine, "letters") == b"mine"
 
 
-async def test_vhosts_are_made_anew_when_the_pool_is_empty(rabbitmq):
+async def test_more_vhosts_are_created_when_the_pool_is_empty(rabbitmq):
     urls = [rabbitmq.fresh_vhost() for _ in range(POOL + 1)]
 
     await publish(urls[-1], "letters", b"at the far end")

@@ -1,4 +1,4 @@
-"""The public keys of the identity provider (RFC 7517), cached, and fetched again when a key is unknown.
+"""The public keys of the identity provider (RFC 7517), cached until a token names an unknown key.
 
     a token names a kid ──▶ known: used at once ─────────────────────────────▶ key
                         └─▶ unknown: one fetch for all, at most every 10 s ──▶ key, or none

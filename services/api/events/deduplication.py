@@ -1,4 +1,4 @@
-"""The events that a replica has seen in the log, to recognise repeats, and how far back its knowledge reaches.
+"""The events that a replica has seen in the log, to recognise repeats.
 
 log ── not covered ──┤ covered since ├── the newest revision of each image, and the first cursor of each event ──▶
             ▲                                                             │

@@ -1,4 +1,4 @@
-"""Admission of an owner's request: a limit on images in an hour, and on unfinished images at once.
+"""Admission of an owner's request under the limits of an hour and of unfinished images.
 
 The hourly limit is one small entry for each owner, changed by compare-and-swap. The limit on unfinished images is
 a unique key on the record itself. So both are exact over any number of replicas.

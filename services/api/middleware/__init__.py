@@ -1,1 +1,1 @@
-"""How requests are checked, read, counted, and answered if they fail."""
+"""Checks of requests, reading of their input, answers to those that fail."""

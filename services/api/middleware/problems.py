@@ -1,4 +1,4 @@
-"""Errors as RFC 9457 problem details: the status of every error, and the only form in which errors leave the api."""
+"""Errors as RFC 9457 problem details, the only form in which errors leave the api."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`POST /v1/images/generations`: record a request, dispatch it, and answer with the image or with 202."""
+"""`POST /v1/images/generations`: record a request, dispatch it, answer with the image or with 202."""
 
 from __future__ import annotations
 

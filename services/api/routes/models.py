@@ -1,4 +1,4 @@
-"""What an owner can request, and how much: `GET /api/models/` and `GET /api/limits/`."""
+"""What an owner can request: `GET /api/models/` and `GET /api/limits/`."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Inference back ends: a port, and a client for each kind of inference server."""
+"""Inference back ends: a port with one client for each kind of inference server."""

@@ -1,4 +1,4 @@
-"""The first frame of a websocket shows what is being painted, then the head of the queue, and counts the rest."""
+"""The first frame of a websocket: what is being painted, then the head of the queue."""
 
 from datetime import timedelta
 

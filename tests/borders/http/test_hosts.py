@@ -43,7 +43,7 @@ async def status_of(api, path: str, host: str, *more: str) -> int:
     "path",
     ["GET /api/images/history/", "DELETE /api/images/0/", "GET /", "GET /ws", "GET /media/x", "GET /openapi.json"],
 )
-async def test_only_allowed_hosts_are_served_with_the_settings_of_compose(serve, path, host):
+async def test_compose_serves_only_its_own_hosts(serve, path, host):
     async with serve(**EVERYONE, ALLOWED_HOSTS=of_compose("api")) as api:
         assert await status_of(api, path, host) in {400, 403}
 
@@ -107,7 +107,7 @@ async def test_the_origin_is_compared_with_what_a_trusted_proxy_says(serve, trus
 @pytest.mark.parametrize(
     "origin", ["tauri://localhost", "app://.", "capacitor://localhost", "chrome-extension://abcdef"]
 )
-async def test_desktop_shells_are_allowed_by_name_and_never_as_our_own_page(serve, origin):
+async def test_desktop_shells_are_allowed_by_name_only(serve, origin):
     async with serve() as api:
         assert await status_of(api, "POST /api/ws-tickets/", "localhost", f"Origin: {origin}") == 403
     async with serve(CORS_ORIGINS=origin) as api:

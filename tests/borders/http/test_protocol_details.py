@@ -1,4 +1,4 @@
-"""Requests that HTTP allows are taken, and answers that must not be cached say so."""
+"""Details of HTTP: what it allows is taken, what must not be cached says so."""
 
 import json
 

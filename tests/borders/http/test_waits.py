@@ -1,4 +1,4 @@
-"""A request ends with its client, and what one owner can hold open is bounded."""
+"""What one owner can hold open is bounded: a request ends with its client."""
 
 import asyncio
 import json
@@ -20,7 +20,7 @@ BODY = json.dumps(ORDER).encode()
 POST = [f"POST {ORDERS} HTTP/1.1", "Content-Type: application/json", f"Content-Length: {len(BODY)}"]
 
 
-class CountingStore:
+class ReadCounter:
     """Counts the reads of single images; `is_away` makes each of them fail."""
 
     def __init__(self, store):
@@ -41,10 +41,10 @@ class CountingStore:
 class Wrapped:
     """Keeps the store that an api was given."""
 
-    store: CountingStore
+    store: ReadCounter
 
     def __call__(self, store):
-        self.store = CountingStore(store)
+        self.store = ReadCounter(store)
         return self.store
 
 

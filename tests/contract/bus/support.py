@@ -136,7 +136,8 @@ def now() -> datetime:
 
 def generate_command(image_id: str | None = None) -> GenerateImage:
     number = next(_numbers)
-    return GenerateImage(id=f"generate-{number}", source="test", subject=image_id or f"image-{number}", time=now())
+    image_id = image_id or f"image-{number}"
+    return GenerateImage(id=image_id, source="test", subject=image_id, time=now())
 
 
 def cancel_command(image_id: str) -> CancelImage:

@@ -1,4 +1,4 @@
-"""The history of an owner, and how many images it has."""
+"""The history of an owner."""
 
 from datetime import timedelta
 

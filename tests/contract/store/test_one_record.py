@@ -1,4 +1,4 @@
-"""One record: inserted, replaced and removed, and rejected if its keys are taken."""
+"""One record: inserted, replaced, removed, rejected if its keys are taken."""
 
 import asyncio
 from datetime import timedelta

@@ -1,4 +1,4 @@
-"""Compare-and-swap: one of several racing writers wins, and no write is lost."""
+"""Compare-and-swap: one of several racing writers wins."""
 
 import asyncio
 import sys

@@ -48,8 +48,9 @@ class Failing:
         return call
 
 
+@pytest.mark.fault(row=42)
 @pytest.mark.parametrize("applied", [[True] * 6, [False] * 6, [True, False] * 6], ids=["applied", "not", "either"])
-async def test_row_42_a_write_with_a_lost_answer_is_applied_once(tmp_path, applied):
+async def test_a_write_with_a_lost_answer_is_applied_once(tmp_path, applied):
     left = list(applied)
 
     async with bench(tmp_path, seen_by_worker=lambda port: Failing(port, "replace", applied=left)) as made:
@@ -61,7 +62,8 @@ async def test_row_42_a_write_with_a_lost_answer_is_applied_once(tmp_path, appli
         assert len(made.files()) == 2
 
 
-async def test_row_43_a_write_cancelled_midway_is_read_before_acting(tmp_path):
+@pytest.mark.fault(row=43)
+async def test_a_write_cancelled_midway_is_read_before_acting(tmp_path):
     """The write is applied although its task is cancelled: the image is not given back, since it is completed."""
 
     class Slow(Failing):
@@ -95,7 +97,8 @@ async def test_row_43_a_write_cancelled_midway_is_read_before_acting(tmp_path):
         assert made.files() == [image.image_file, image.thumbnail]
 
 
-async def test_row_45_a_full_disk_fails_no_image_and_leaves_no_file(tmp_path):
+@pytest.mark.fault(row=45)
+async def test_a_full_disk_fails_no_image_and_leaves_no_file(tmp_path):
     full = [False, False, False]  # both files of one attempt, then one of the next
 
     async with bench(tmp_path, seen_by_worker=lambda port: Failing(port, "put", applied=full)) as made:
@@ -105,7 +108,8 @@ async def test_row_45_a_full_disk_fails_no_image_and_leaves_no_file(tmp_path):
         assert made.files() == [image.image_file, image.thumbnail]
 
 
-async def test_row_46_unwritable_media_stop_the_start(tmp_path):
+@pytest.mark.fault(row=46)
+async def test_unwritable_media_stop_the_start(tmp_path):
     (tmp_path / "file").write_text("no folder")
 
     with pytest.raises(Misconfigured, match="MEDIA_ROOT"):
@@ -113,7 +117,8 @@ async def test_row_46_unwritable_media_stop_the_start(tmp_path):
             pass
 
 
-async def test_row_26_only_one_of_two_generators_paints_an_image(tmp_path):
+@pytest.mark.fault(row=26)
+async def test_only_one_of_two_generators_paints_an_image(tmp_path):
     async with bench(tmp_path) as made, asyncio.TaskGroup() as group:
         made.inference.always(made.inference.hold)
         stopping = asyncio.Event()
@@ -140,7 +145,8 @@ async def test_row_26_only_one_of_two_generators_paints_an_image(tmp_path):
         stopping.set()
 
 
-def test_row_17_a_worker_ahead_takes_over_at_most_once():
+@pytest.mark.fault(row=17)
+def test_a_worker_ahead_takes_over_at_most_once():
     """A worker whose clock is fast takes over too early; then the result of the first worker is refused."""
     clock, ahead = ManualClock(), ManualClock()
     ahead.advance(3600)

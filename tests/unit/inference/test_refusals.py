@@ -1,4 +1,4 @@
-"""What the inference server refuses, and how it says so."""
+"""What the inference server refuses."""
 
 import pytest
 

@@ -37,7 +37,8 @@ async def ticked(context, queue, job, *, at, name="run"):
     await JanitorTimer(queue=queue, interval_s=60, job=job, context=context).handle(token(queue, at, name))
 
 
-async def test_row_17_a_janitor_ahead_expires_nothing_early(tmp_path):
+@pytest.mark.fault(row=17)
+async def test_a_janitor_ahead_expires_nothing_early(tmp_path):
     async with cluster(tmp_path) as context:
         waiting = await inserted(context, sent_at=context.clock.now())
         kept = await a_completed_image(context)
@@ -51,7 +52,8 @@ async def test_row_17_a_janitor_ahead_expires_nothing_early(tmp_path):
         assert await context.media.exists([kept.image_file]) == {kept.image_file}
 
 
-async def test_row_17_a_purge_by_hand_uses_the_time_of_its_tick(tmp_path):
+@pytest.mark.fault(row=17)
+async def test_a_purge_by_hand_uses_the_time_of_its_tick(tmp_path):
     async with cluster(tmp_path) as context:
         kept = await a_completed_image(context)
         ahead = with_clock_error(context, YEARS_S)
@@ -64,7 +66,8 @@ async def test_row_17_a_purge_by_hand_uses_the_time_of_its_tick(tmp_path):
         assert await context.store.get(kept.id) == kept
 
 
-async def test_row_17_a_janitor_behind_the_bus_sends_unsent_commands(tmp_path):
+@pytest.mark.fault(row=17)
+async def test_a_janitor_behind_the_bus_sends_unsent_commands(tmp_path):
     async with cluster(tmp_path) as context:
         unsent = await inserted(context)
         context.clock.advance(11)
@@ -75,7 +78,8 @@ async def test_row_17_a_janitor_behind_the_bus_sends_unsent_commands(tmp_path):
         assert (await context.store.get(unsent.id)).sent_at is not None
 
 
-async def test_row_17_a_step_of_the_only_clock_expires_nothing_early(tmp_path):
+@pytest.mark.fault(row=17)
+async def test_a_step_of_the_only_clock_expires_nothing_early(tmp_path):
     """In one process the bus has no other clock than the janitor."""
     async with cluster(tmp_path) as context:
         waiting = await inserted(context, sent_at=context.clock.now())
@@ -89,7 +93,8 @@ async def test_row_17_a_step_of_the_only_clock_expires_nothing_early(tmp_path):
         assert (await context.store.get(waiting.id)).status == "failed"
 
 
-async def test_row_17_a_run_recorded_in_the_future_blocks_no_other(tmp_path):
+@pytest.mark.fault(row=17)
+async def test_a_run_recorded_in_the_future_blocks_no_other(tmp_path):
     async with cluster(tmp_path) as context:
         runs = []
 
@@ -105,8 +110,9 @@ async def test_row_17_a_run_recorded_in_the_future_blocks_no_other(tmp_path):
         assert len(runs) == 3
 
 
+@pytest.mark.fault(row=17)
 @pytest.mark.parametrize("wrong_s", [HOUR_S, 0, -HOUR_S])
-async def test_row_17_a_lease_expires_only_if_it_is_not_renewed(tmp_path, wrong_s):
+async def test_a_lease_expires_only_if_it_is_not_renewed(tmp_path, wrong_s):
     async with cluster(tmp_path) as context:
         alive, dead = [await inserted(context, **running(context, wrong_s + 30)) for _ in range(2)]
 
@@ -122,7 +128,8 @@ async def test_row_17_a_lease_expires_only_if_it_is_not_renewed(tmp_path, wrong_
         assert (await context.store.get(dead.id)).status == Status.QUEUED
 
 
-async def test_row_17_a_start_in_the_future_resends_no_backlog(tmp_path):
+@pytest.mark.fault(row=17)
+async def test_a_start_in_the_future_resends_no_backlog(tmp_path):
     async with cluster(tmp_path) as context:
         future = context.clock.now() + timedelta(seconds=HOUR_S)
         await inserted(context, **running(context, 30, sent_at=future, started_at=future))
@@ -135,7 +142,8 @@ async def test_row_17_a_start_in_the_future_resends_no_backlog(tmp_path):
         assert await context.bus.waiting(WorkQueue.GENERATE) == 3
 
 
-async def test_row_17_a_dead_letter_uses_the_time_of_its_death(tmp_path):
+@pytest.mark.fault(row=17)
+async def test_a_dead_letter_uses_the_time_of_its_death(tmp_path):
     async with cluster(tmp_path) as context:
         held = await inserted(context, **running(context, 30))
         ahead = with_clock_error(context, HOUR_S)
@@ -149,7 +157,8 @@ async def test_row_17_a_dead_letter_uses_the_time_of_its_death(tmp_path):
         assert (await context.store.get(held.id)).status == "running"
 
 
-def test_row_17_a_clock_difference_is_logged_once(caplog):
+@pytest.mark.fault(row=17)
+def test_a_clock_difference_is_logged_once(caplog):
     comparison, bus, own = ClockComparison(), ManualClock(), ManualClock()
 
     def tick():

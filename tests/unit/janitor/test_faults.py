@@ -4,6 +4,8 @@ import asyncio
 from collections import Counter
 from functools import partial
 
+import pytest
+
 from common.domain import images, transitions
 from common.domain.errors import InvalidTransition, NotFound
 from common.messages import TickData
@@ -14,7 +16,8 @@ from tests.unit.janitor.support import a_completed_image, cluster, published_eve
 NOTHING = TickData()
 
 
-async def test_row_55_purge_and_user_delete_the_same_images_once(tmp_path):
+@pytest.mark.fault(row=55)
+async def test_purge_and_user_delete_the_same_images_once(tmp_path):
     async with cluster(tmp_path) as context:
         old = [await a_completed_image(context) for _ in range(40)]
         context.clock.advance(31 * 86400)

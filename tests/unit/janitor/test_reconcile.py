@@ -38,7 +38,8 @@ async def test_reconcile_sends_a_retry_only_when_it_is_due(tmp_path):
         assert (await context.store.get(image.id)).sent_at is not None
 
 
-async def test_row_18_reconcile_queues_images_of_dead_workers(tmp_path):
+@pytest.mark.fault(row=18)
+async def test_reconcile_queues_images_of_dead_workers(tmp_path):
     async with cluster(tmp_path) as context:
         held = await inserted(context, **running(context, 30))
         dead = await inserted(context, **running(context, 30))
@@ -66,7 +67,8 @@ async def test_reconcile_fails_overdue_images_and_publishes_it(tmp_path):
         assert await published_events(context) == [("image.failed", image.id)]
 
 
-async def test_row_3_reconcile_resends_commands_the_broker_lost(tmp_path):
+@pytest.mark.fault(row=3)
+async def test_reconcile_resends_commands_the_broker_lost(tmp_path):
     async with cluster(tmp_path) as context:
         image = await inserted(context, sent_at=context.clock.now())
         context.clock.advance(11)
@@ -104,7 +106,8 @@ async def test_an_overtaken_command_is_resent(tmp_path):
         assert (await context.store.get(waiting.id)).sent_at < context.clock.now()
 
 
-async def test_row_24_reconcile_publishes_pending_events(tmp_path):
+@pytest.mark.fault(row=24)
+async def test_reconcile_publishes_pending_events(tmp_path):
     async with cluster(tmp_path) as context:
         due = PendingEvent(type="image.completed", revision=4, since=context.clock.now())
         image = await a_completed_image(context, pending_event=due, revision=4)

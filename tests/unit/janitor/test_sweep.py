@@ -31,7 +31,8 @@ async def test_sweep_removes_old_files_without_a_record(tmp_path):
         assert left == {image.image_file, image.thumbnail}
 
 
-async def test_row_47_sweep_repairs_records_with_missing_files(tmp_path):
+@pytest.mark.fault(row=47)
+async def test_sweep_repairs_records_with_missing_files(tmp_path):
     async with cluster(tmp_path) as context:
         whole = await a_completed_image(context)
         lost = await a_completed_image(context)

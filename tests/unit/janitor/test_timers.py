@@ -10,7 +10,9 @@ from services.janitor.timers import JanitorTimer
 from tests.unit.janitor.support import cluster
 
 
-async def test_rows_49_and_51_a_second_token_is_skipped(tmp_path):
+@pytest.mark.fault(row=49)
+@pytest.mark.fault(row=51)
+async def test_a_second_token_is_skipped(tmp_path):
     async with cluster(tmp_path) as context:
         runs = []
 
@@ -33,7 +35,8 @@ async def test_rows_49_and_51_a_second_token_is_skipped(tmp_path):
         assert len(runs) == 3
 
 
-async def test_row_50_a_redelivery_resumes_a_killed_run(tmp_path):
+@pytest.mark.fault(row=50)
+async def test_a_redelivery_resumes_a_killed_run(tmp_path):
     async with cluster(tmp_path) as context:
         runs = []
 

@@ -1,4 +1,4 @@
-"""The signed URL of a picture stays the same for hours, and stays valid for hours after that."""
+"""The signed URL of a picture: how long it stays the same, how long it stays valid."""
 
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise

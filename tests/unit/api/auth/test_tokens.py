@@ -1,4 +1,4 @@
-"""The lifetime of tokens, and the keys of the provider; forged tokens are tested in tests/security."""
+"""The lifetime of tokens and the keys of the provider; forged tokens are tested in tests/security."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta

@@ -1,4 +1,4 @@
-"""The writer and the queue of one websocket, and how many websockets an owner may open."""
+"""The websockets of an owner: their writers, their queues, their number."""
 
 import asyncio
 from types import SimpleNamespace
@@ -10,7 +10,7 @@ from common.domain.errors import LimitReached
 from services.api.events.client import Client, Clients
 
 
-class Socket:
+class FakeSocket:
     """Keeps the frames that are sent to it."""
 
     def __init__(self) -> None:
@@ -30,7 +30,7 @@ def an_event(cursor: str) -> Any:
 
 
 async def test_a_slow_client_receives_the_newest_positions_only():
-    socket = Socket()
+    socket = FakeSocket()
     client = a_client(socket)
 
     for number in range(20):
@@ -44,7 +44,7 @@ async def test_a_slow_client_receives_the_newest_positions_only():
 
 
 async def test_a_client_is_too_slow_when_its_queue_overflows():
-    client = a_client(Socket(), buffer=2)
+    client = a_client(FakeSocket(), buffer=2)
 
     for cursor in ("1", "2"):
         client.on_event(an_event(cursor))
@@ -58,12 +58,12 @@ async def test_a_client_is_too_slow_when_its_queue_overflows():
 async def test_an_owner_may_open_as_many_websockets_as_the_limit():
     clients = Clients(max_per_owner=1)
 
-    with clients.opened("ada", a_client(Socket())):
-        with clients.opened("bob", a_client(Socket())):
+    with clients.opened("ada", a_client(FakeSocket())):
+        with clients.opened("bob", a_client(FakeSocket())):
             pass
-        with pytest.raises(LimitReached) as refused, clients.opened("ada", a_client(Socket())):
+        with pytest.raises(LimitReached) as refused, clients.opened("ada", a_client(FakeSocket())):
             pass
-    with clients.opened("ada", a_client(Socket())):
+    with clients.opened("ada", a_client(FakeSocket())):
         pass
 
     assert refused.value.code == "websocket_limit"

@@ -1,4 +1,4 @@
-"""The events that a replica sends to a client: live, and after a client resumes."""
+"""The events that a replica sends to a client, live or after a resume."""
 
 import asyncio
 import json
@@ -40,7 +40,7 @@ class HeldLog:
                 yield entry
 
 
-class Socket:
+class RecordingSocket:
     """Keeps the frames that are sent to a client."""
 
     def __init__(self) -> None:
@@ -75,7 +75,7 @@ async def resumed(live: LiveEvents, after: str):
     async def snapshot(kind: str, cursor: str) -> str:
         return json.dumps({"type": kind, "cursor": cursor})
 
-    socket = Socket()
+    socket = RecordingSocket()
     client = Client(socket, None, buffer=100)  # type: ignore[arg-type]
     stream = EventStream(live, client, owner="local", snapshot=snapshot)
     showing = asyncio.create_task(stream.resume(after))
@@ -91,7 +91,7 @@ def a_last_event(revision: int = 2, clock=CLOCK):
     return an_event_factory(clock).changed(transitions.cancel(image, now=clock.now()), "image.cancelled")
 
 
-async def publish_end(bus, socket: Socket, clock):
+async def publish_end(bus, socket: RecordingSocket, clock):
     """Publish an image's last event, and wait until the client has received it and all events before it."""
     end = a_last_event(clock=clock)
     await bus.publish(end)
@@ -225,7 +225,7 @@ async def test_a_replica_looks_back_once_for_many_late_events():
     clock = ManualClock()
     looks: list = []
 
-    class Watched(HeldLog):
+    class WatchedBuffer(HeldLog):
         def read(self, start):
             looks.append(start)
             return super().read(start)
@@ -233,7 +233,7 @@ async def test_a_replica_looks_back_once_for_many_late_events():
     async with MemoryBus(clock=clock) as bus:
         late = [a_last_event(clock=clock) for _ in range(20)]
         clock.advance(1000)
-        async with replica(Watched(bus), clock=clock) as live:
+        async with replica(WatchedBuffer(bus), clock=clock) as live:
             for event in late:
                 await bus.publish(event)
             await live.caught_up()

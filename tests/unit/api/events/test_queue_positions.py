@@ -1,4 +1,4 @@
-"""Queue positions: in REST answers, and in the frames that a websocket receives when they change."""
+"""Queue positions in REST answers and in frames of a websocket."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""The form of a problem, and what it says of each error."""
+"""The form of a problem."""
 
 import json
 

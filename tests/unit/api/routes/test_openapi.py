@@ -1,4 +1,4 @@
-"""The OpenAPI document: published names, and the bodies of problems."""
+"""The OpenAPI document: published names, bodies of problems."""
 
 from services.api.app import OPERATIONS, ROUTES
 from services.api.routes.openapi import describe_rest

@@ -1,4 +1,4 @@
-"""Health: each check by its name, and an answer in time whatever a check does."""
+"""Health: each check by its name, with an answer in time whatever a check does."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""The transitions of the record: changes, rejections, and soundness under any sequence."""
+"""The transitions of the record: changes, rejections, soundness under any sequence."""
 
 from datetime import timedelta
 
@@ -107,7 +107,8 @@ def test_claim_leaves_the_deadline_to_the_janitor():
     assert claimed(clock, image).status == "running"
 
 
-def test_row_17_a_retry_dated_past_the_deadline_is_claimed():
+@pytest.mark.fault(row=17)
+def test_a_retry_dated_past_the_deadline_is_claimed():
     clock, ahead = ManualClock(), ManualClock()
     ahead.advance(3600)
     image = claimed(clock)

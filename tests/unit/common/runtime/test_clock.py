@@ -8,8 +8,9 @@ import pytest
 from common.runtime.clock import STEP_ACCEPTED_AFTER_S, ManualClock, SystemClock
 
 
+@pytest.mark.fault(row=17)
 @pytest.mark.parametrize("step_s", [3600, -3600])
-def test_row_17_a_step_is_accepted_only_after_a_while(step_s, caplog):
+def test_a_step_is_accepted_only_after_a_while(step_s, caplog):
     clock, right = ManualClock(), ManualClock()
 
     def advance(seconds):
@@ -29,7 +30,8 @@ def test_row_17_a_step_is_accepted_only_after_a_while(step_s, caplog):
     assert f"{step_s:+d} s" in caplog.text
 
 
-def test_row_17_a_step_corrected_in_time_is_never_accepted():
+@pytest.mark.fault(row=17)
+def test_a_step_corrected_in_time_is_never_accepted():
     clock = ManualClock()
     clock.step(3600)
     clock.stable_now()
@@ -41,7 +43,8 @@ def test_row_17_a_step_corrected_in_time_is_never_accepted():
     assert clock.stable_now() == clock.now()
 
 
-def test_row_17_a_second_step_starts_a_new_wait():
+@pytest.mark.fault(row=17)
+def test_a_second_step_starts_a_new_wait():
     clock = ManualClock()
     clock.step(3600)
     clock.stable_now()

@@ -4,6 +4,8 @@ import asyncio
 import logging
 import threading
 
+import pytest
+
 from common.runtime.watchdog import watch_event_loop
 
 
@@ -20,7 +22,8 @@ class LogCapture(logging.Handler):
         self.logged.set()
 
 
-async def test_row_21_a_blocked_event_loop_is_logged_with_its_place():
+@pytest.mark.fault(row=21)
+async def test_a_blocked_event_loop_is_logged_with_its_place():
     capture = LogCapture()
     logging.getLogger("common.runtime.watchdog").addHandler(capture)
     try:

@@ -56,6 +56,7 @@ async def store(database):
 
 
 async def test_the_indexes_are_created_at_the_start(database):
+    """A store opens an empty database: each index is created under its name, with its keys and options."""
     sent: list[dict] = []
     recorder.sent = sent
     async with MongoStore.open(database, timeout_s=10):

@@ -300,6 +300,7 @@ async def test_a_closed_store_is_unavailable(path):
 
 
 async def test_every_query_is_answered_from_an_index(path, monkeypatch):
+    """Each query of the port runs once; the plan of each statement that reached SQLite searches an index."""
     monkeypatch.setattr(adapter, "READERS", 1)
     asked: list[str] = []
     image = an_image()

@@ -1,4 +1,4 @@
-"""The job for those on asyncio: fetched on the loop by aiohttp, the rest in a thread."""
+"""The job for peers on asyncio: fetched on the loop by aiohttp, the rest in a thread."""
 
 from __future__ import annotations
 

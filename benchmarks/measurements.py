@@ -1,4 +1,4 @@
-"""What every benchmark shares: rounds, medians, tables, JSON with the machine in it, and what a process has used.
+"""Tables of measured values, their results as JSON, CPU and memory of processes.
 
     for round ─▶ for each contender, in turn ─▶ Table.add(row, column, value) ─▶ median (min to max)
 
@@ -36,7 +36,7 @@ class Table:
     rows: dict[str, dict[str, list[float]]] = field(default_factory=dict)
 
     def add(self, row: str, **values: float) -> None:
-        """The values of one round; `_` in a name stands for a space."""
+        """The values of one round; `_` in a name means a space."""
         into = self.rows.setdefault(row, {})
         for name, value in values.items():
             into.setdefault(name.replace("_", " "), []).append(value)
@@ -60,7 +60,7 @@ class Table:
 
 
 def shown(values: list[float]) -> str:
-    """`12.3 (11.8 to 14.1)`; one value stands alone."""
+    """`12.3 (11.8 to 14.1)`; a single value without a range."""
     if not values:
         return "–"
     if len(values) == 1:
@@ -69,7 +69,7 @@ def shown(values: list[float]) -> str:
 
 
 def number(value: float) -> str:
-    """Three figures that say something."""
+    """Rounded to about three significant figures."""
     if value == 0:
         return "0"
     if abs(value) >= 100:
@@ -83,8 +83,8 @@ def percentile(values: Iterable[float], share: float) -> float:
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 
 
-def finish(name: str, tables: list[Table], **parameters: object) -> None:
-    """Print the tables and write them, with where they were measured, to `results/<name>.json`."""
+def save_results(name: str, tables: list[Table], **parameters: object) -> None:
+    """Print the tables and write them with the machine and versions to `results/<name>.json`."""
     for table in tables:
         print(f"\n{table.title}\n\n{table.markdown()}")
     RESULTS.mkdir(exist_ok=True)
@@ -110,8 +110,8 @@ def arguments(what: str, *, size: int, rounds: int) -> argparse.Namespace:
     return parser.parse_args()
 
 
-def say(text: str) -> None:
-    """Progress, apart from the tables."""
+def report_progress(text: str) -> None:
+    """Print progress to standard error, apart from the tables."""
     print(f"  {text}", file=sys.stderr, flush=True)
 
 
@@ -153,7 +153,7 @@ def versions() -> dict[str, str]:
 
 
 def family(pid: int) -> list[int]:
-    """The process and all that it has started."""
+    """The process and its descendants."""
     parents: dict[int, list[int]] = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdecimal():
@@ -171,7 +171,7 @@ def family(pid: int) -> list[int]:
 
 
 def cpu_s(pids: Iterable[int]) -> float:
-    """Seconds of CPU of these processes and all that they have started, to a hundredth."""
+    """CPU seconds of these processes and their descendants, to a hundredth."""
     total = 0
     for pid in {each for one in pids for each in family(one)}:
         try:
@@ -183,7 +183,7 @@ def cpu_s(pids: Iterable[int]) -> float:
 
 
 def memory_mib(pids: Iterable[int], *, what: str = "VmHWM") -> float:
-    """In sum, of the processes and all that they have started: resident now (`VmRSS`), or at most so far (`VmHWM`)."""
+    """Sum over the processes and their descendants: resident now (`VmRSS`), or the peak so far (`VmHWM`)."""
     total = 0
     for pid in {each for one in pids for each in family(one)}:
         try:
@@ -194,8 +194,8 @@ def memory_mib(pids: Iterable[int], *, what: str = "VmHWM") -> float:
     return total / 1024
 
 
-class Watch:
-    """CPU by name of a group of processes, from now on."""
+class CpuUsage:
+    """CPU seconds of groups of processes, by name, since it was made."""
 
     def __init__(self, groups: Mapping[str, Iterable[int]]) -> None:
         self._groups = {name: list(pids) for name, pids in groups.items()}

@@ -1,4 +1,4 @@
-"""A process that is started by a test ends with it, even where the test run itself is killed."""
+"""Processes that end with the test run, even if it is killed."""
 
 import ctypes
 import signal
@@ -8,6 +8,6 @@ PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
 def end_with_parent() -> None:
-    """Ask the kernel for a SIGKILL when the process that started this one has ended; only Linux can."""
+    """Ask the kernel for a SIGKILL when the parent process has ended; Linux only."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -1,6 +1,7 @@
-"""The limit: Pillow alone. `python -m benchmarks.alone FILE FOLDER`, then lines `START COUNT`, each answered when done.
+"""The upper limit of the pipeline benchmark: Pillow without a queue.
 
-The same check, thumbnail and durable files as all others; no queue, no fetch, no row. Two threads, as a generator has.
+`python -m benchmarks.pillow_only FILE FOLDER` reads lines `START COUNT` and answers each when it is done. It does the
+same check, thumbnail and durable files as the others, without queue, fetch and row. Two threads, as in a generator.
 """
 
 from __future__ import annotations

@@ -1,10 +1,13 @@
-"""`python -m tests.faults.painter`: an inference service of its own process that fails by chance and counts its work.
+"""`python -m tests.faults.faulty_inference`: an inference service that fails by chance.
 
-It keeps the contract: a repeat of a key waits for the same painting or gets what was painted, so what it paints twice
-was ordered under two keys. Environment: `INFERENCE_PORT`; `PAINTER_SEED`; `PAINTER_FAULTS`, the share of answers
-that are a 503, hang, are no picture, or break off; `PAINT_S`, how long a picture takes; `PAINTER_JOURNAL`, a file that
-gets `painting <key>`, `painted <key>` and `spoilt <key>`. A prompt may ask for more:
-`busy at first`, `refuse this`, `takes long`.
+It keeps the contract: a repeated key waits for the same painting or gets the finished one, so an image that is painted
+twice was requested under two keys. A prompt may select an answer: `busy at first`, `refuse this`, `takes long`.
+
+    INFERENCE_PORT     where it listens
+    PAINTER_SEED       the seed of all chance
+    PAINTER_FAULTS     the share of answers that are a 503, hang, are no image, or break off
+    PAINT_S            the duration of a painting
+    PAINTER_JOURNAL    a file that gets `painting <key>`, `painted <key>` and `spoilt <key>`
 """
 
 import asyncio
@@ -14,14 +17,14 @@ import signal
 
 from aiohttp import web
 
-from tests.faults.lifeline import end_with_parent
+from tests.faults.parent_death import end_with_parent
 from tests.inference_double import completed, events, picture
 
 HANG_S = 60.0
 LONG_S = 20.0
 
 
-class Painter:
+class FaultyInference:
     """Paints each key once."""
 
     def __init__(self, *, seed: str, faults: float, paint_s: float, journal: str) -> None:
@@ -54,7 +57,7 @@ class Painter:
         return web.Response(body=content, content_type="image/png")
 
     async def _painted(self, key: str, size: tuple[int, int], paint_s: float) -> bytes:
-        """The last caller that leaves stops the work, as the contract says."""
+        """The work stops when the last caller disconnects, as the contract says."""
         painting = self._paintings.get(key)
         if painting is None:
             painting = self._paintings[key] = asyncio.create_task(self._paint(key, size, paint_s))
@@ -100,16 +103,16 @@ async def _broken_off(request: web.Request, content: bytes) -> web.StreamRespons
 
 
 async def serve() -> None:
-    painter = Painter(
+    service = FaultyInference(
         seed=os.environ.get("PAINTER_SEED", "0"),
         faults=float(os.environ.get("PAINTER_FAULTS", "0")),
         paint_s=float(os.environ.get("PAINT_S", "0.05")),
         journal=os.environ["PAINTER_JOURNAL"],
     )
     app = web.Application()
-    app.router.add_post("/inference/images/generations", painter.generate)
-    app.router.add_get("/inference/capabilities", painter.describe)
-    app.router.add_get("/healthz", painter.describe)
+    app.router.add_post("/inference/images/generations", service.generate)
+    app.router.add_get("/inference/capabilities", service.describe)
+    app.router.add_get("/healthz", service.describe)
     runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", int(os.environ["INFERENCE_PORT"])).start()

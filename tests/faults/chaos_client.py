@@ -1,4 +1,4 @@
-"""An owner in a round of chaos: orders with a key each, asks again until answered, cancels some, deletes some."""
+"""The client in a round of chaos: requests images, retries until answered, cancels some, deletes some."""
 
 import asyncio
 import json
@@ -11,14 +11,14 @@ from tests.cluster import ORDER
 from tests.faults.follower import Follower
 
 
-class Owner:
-    """Orders pictures as a page does, and keeps what it was promised."""
+class ChaosClient:
+    """Requests images as a page does, and records what the api confirmed."""
 
     def __init__(self, http: aiohttp.ClientSession, urls: list[str], dice: random.Random) -> None:
         self.accepted: dict[str, str] = {}  # key to image id
         self.deleted: set[str] = set()
         self.refused: Counter[str] = Counter()
-        self.double: list[str] = []
+        self.duplicates: list[str] = []
         self.follower = Follower(http, urls, random.Random(dice.random()), leaves=0.01)
         self.watcher = Follower(http, urls, random.Random(dice.random()), leaves=0.0)
         self._http = http
@@ -26,31 +26,31 @@ class Owner:
         self._dice = dice
 
     async def order(self, number: int) -> None:
-        """One order and what becomes of it; asks again with the same key until it is answered."""
-        key, whim = f"order-{number}", self._dice.random()
+        """Request one image and follow it; retries with the same key until it is answered."""
+        key, chance = f"order-{number}", self._dice.random()
         answer = await self._ask("POST", "/v1/images/generations", number, key=key)
         self._accept(key, answer["id"])
-        if whim < 0.05:  # the same click once more
+        if chance < 0.05:  # a repeated click
             again = await self._ask("POST", "/v1/images/generations", number, key=key)
             self._accept(key, again["id"])
-        elif whim < 0.10:
+        elif chance < 0.10:
             await self._ask("POST", f"/api/images/{answer['id']}/cancel/")
-        elif whim < 0.13:
+        elif chance < 0.13:
             await self._delete(answer["id"])
         await self.watcher.until_final(answer["id"]).wait()
-        if 0.13 <= whim < 0.20:
+        if 0.13 <= chance < 0.20:
             await self._delete(answer["id"])
 
     def _accept(self, key: str, image_id: str) -> None:
         if self.accepted.setdefault(key, image_id) != image_id:
-            self.double.append(f"the key {key} gave {self.accepted[key]} and {image_id}")
+            self.duplicates.append(f"the key {key} gave {self.accepted[key]} and {image_id}")
 
     async def _delete(self, image_id: str) -> None:
         await self._ask("DELETE", f"/api/images/{image_id}/")
         self.deleted.add(image_id)
 
     async def _ask(self, method: str, path: str, number: int = 0, *, key: str = "") -> dict:
-        """Until the api has answered for it: 503 and a broken line are asked again, on any replica."""
+        """Retry on any replica after 503 or a broken connection, until the api has answered."""
         body = {**ORDER, "prompt": f"number {number}", "steps": 2} if key else None
         headers = {"Prefer": "respond-async", "Idempotency-Key": key} if key else {}
         while True:

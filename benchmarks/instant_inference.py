@@ -1,6 +1,6 @@
-"""An inference service that answers at once: `python -m benchmarks.stub PORT FILE`, the same bytes to every order.
+"""An inference service that answers at once: `python -m benchmarks.instant_inference PORT FILE`.
 
-The file is read anew when it has changed, so one server serves every sample.
+Every request gets the bytes of the file. POST `/change` reads the file again, so one server serves every sample.
 """
 
 from __future__ import annotations

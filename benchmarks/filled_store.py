@@ -1,4 +1,4 @@
-"""Stores and media full of images that were, made much faster than Darkroom would make them: by SQL, unsynced."""
+"""Stores and media filled with past images by SQL, unsynced: much faster than by the services."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _STEP = timedelta(seconds=20)  # 10^6 of them end some 230 days later, still in 
 
 
 def an_image(status: Status, created_at: datetime) -> Image:
-    """Such a record as the services leave it."""
+    """A record as the services leave it."""
     image = Image(
         id=new_image_id(created_at),
         owner=OWNER,
@@ -52,7 +52,7 @@ def an_image(status: Status, created_at: datetime) -> Image:
 
 
 def fill_store(file: Path, count: int, *, status: Status = Status.COMPLETED, born: datetime = _BORN) -> list[str]:
-    """Add so many images of one owner; their ids, oldest first."""
+    """Add `count` images of one owner; returns their ids, oldest first."""
     with closing(sqlite_schema.connect(file, readers=0, timeout_s=5)[0]) as connection:
         connection.execute("PRAGMA synchronous = OFF")
         connection.execute("PRAGMA cache_size = -262144")
@@ -68,7 +68,7 @@ def fill_store(file: Path, count: int, *, status: Status = Status.COMPLETED, bor
 
 
 def _texts(status: Status, born: datetime) -> Iterator[tuple[str, str]]:
-    """One document, again and again with another id and time: validating a million would take a minute."""
+    """One document repeated with another id and time: validating a million documents would take a minute."""
     model = an_image(status, born)
     text, born_text, month = image_text(model), time_text(born), f"{born:%Y/%m}"
     number = 0
@@ -81,7 +81,7 @@ def _texts(status: Status, born: datetime) -> Iterator[tuple[str, str]]:
 
 
 def fill_media(root: Path, store_file: Path, *, size: int = 4096) -> list[Path]:
-    """Picture and thumbnail of every completed image in the store, of `size` bytes each, unsynced; their paths."""
+    """Write both files of every completed image in the store, `size` bytes each, unsynced; returns their paths."""
     content = b"\0" * size
     files = []
     with closing(sqlite_schema.connect(store_file, readers=0, timeout_s=5)[0]) as connection:

@@ -1,7 +1,7 @@
-"""The live stream under load without painting anything: events spoken into the log, followed by many websockets.
+"""The live stream under load, without painting: published events, many following websockets.
 
-Speaker ── queued, started, progress, completed; some terminal ones twice, as after a crash ──▶ event log
-api replicas, killed now and then ──▶ followers that leave by chance and resume on any replica
+EventSource ── queued, started, progress, completed; some terminal events twice, as after a crash ──▶ event log
+api replicas, killed now and then ──▶ followers that disconnect by chance and resume on any replica
 """
 
 import asyncio
@@ -11,7 +11,7 @@ import secrets
 import signal
 import socket
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -23,6 +23,7 @@ from common.bus.port import Bus
 from common.domain import images, transitions
 from common.domain.errors import Unavailable
 from common.domain.images import Lease, Picture
+from common.messages import Event
 from common.runtime.clock import SystemClock
 from tests.faults.fault_cluster import FaultCluster
 from tests.faults.follower import Follower, following
@@ -32,28 +33,36 @@ REPEATED = 0.3  # share of terminal events that are published again, up to 50 ev
 PACE_S = 0.002
 
 
-class Speaker:
-    """Publishes the lives of images that exist in its head only."""
+class EventSource:
+    """Publishes the events of images that are in no store."""
 
-    def __init__(self, bus: Bus, *, seed: int = 0, prompt: str = "a lighthouse") -> None:
-        self.spoken: list[str] = []
+    def __init__(
+        self,
+        bus: Bus,
+        *,
+        seed: int = 0,
+        prompt: str = "a lighthouse",
+        before_publish: Callable[[Event], None] = lambda _: None,
+    ) -> None:
+        self.published: list[str] = []
         self._bus = bus
+        self._before_publish = before_publish
         self._clock = SystemClock()
         self._dice = random.Random(seed)
         self._prompt = prompt
-        self._again: deque[tuple[int, object]] = deque()
+        self._again: deque[tuple[int, Event]] = deque()
         self._count = 0
         # the services make their events by the same factory
-        self._events = an_event_factory(self._clock, source="speaker")
+        self._events = an_event_factory(self._clock, source="test")
 
-    async def speak(self, count: int) -> None:
-        """The lives of `count` images, one after the other."""
+    async def publish_lives(self, count: int) -> None:
+        """The events of `count` images, one image after the other."""
         for _ in range(count):
-            await self.life()
+            await self.publish_life()
             await asyncio.sleep(PACE_S)
 
-    async def life(self) -> str:
-        """One image from its order to its end; returns its id."""
+    async def publish_life(self) -> str:
+        """The events of one image from queued to completed; returns its id."""
         now = self._clock.now()
         image = an_image(created_at=now, prompt=self._prompt)
         lease = Lease(token="t", worker="w", until=now + timedelta(seconds=30))
@@ -67,90 +76,97 @@ class Speaker:
         await self._publish(self._events.progressed(running, step=1, steps=2, seconds_left=None))
         completed = self._events.changed(done, "image.completed")
         await self._publish(completed)
-        self.spoken.append(image.id)
+        self.published.append(image.id)
         if self._dice.random() < REPEATED:
             self._again.append((self._count + self._dice.randrange(50), completed))
         while self._again and self._again[0][0] <= self._count:
             await self._publish(self._again.popleft()[1])
         return image.id
 
-    async def _publish(self, event) -> None:
+    async def _publish(self, event: Event) -> None:
         self._count += 1
         while True:
             try:
+                self._before_publish(event)
                 await self._bus.publish(event)
                 return
-            except Unavailable:  # unknown: it may be there twice now, as a worker's may
+            except Unavailable:  # outcome unknown: the event may now be in the log twice, as that of a worker may
                 await asyncio.sleep(0.2)
 
 
 @dataclass
-class Heard:
-    """What the followers were told of what was spoken."""
+class StreamResult:
+    """The published events that the followers missed or saw twice."""
 
     images: int = 0
     reconnects: int = 0
     missed: int = 0
-    doubled: int = 0
+    shown_twice: int = 0
     gaps: int = 0
     kills: int = 0
     examples: list[str] = field(default_factory=list)
 
     @property
-    def is_well(self) -> bool:
-        return not (self.missed or self.doubled or self.gaps)
+    def is_clean(self) -> bool:
+        return not (self.missed or self.shown_twice or self.gaps)
 
-    def count(self, number: int, follower: Follower, spoken: list[str]) -> None:
-        told = follower.told
-        for image_id in spoken:
-            times = told.events[image_id, "image.completed"]
+    def count(self, number: int, follower: Follower, published: list[str]) -> None:
+        shown = follower.shown
+        for image_id in published:
+            times = shown.events[image_id, "image.completed"]
             if times != 1:
                 self.missed += times == 0
-                self.doubled += times > 1
-                self.examples.append(f"follower {number} was told {times} times of {image_id}")
-        self.gaps += told.gaps
+                self.shown_twice += times > 1
+                self.examples.append(f"follower {number} was shown {image_id} {times} times")
+        self.gaps += shown.gaps
         self.reconnects += follower.reconnects
 
 
 async def reconnecting(
-    stage: FaultCluster, http: aiohttp.ClientSession, *, reconnects: int, followers: int, seed: int, kill_every_s: float
-) -> Heard:
-    """Speak until the followers have left and come back so often in all; then count what each was told."""
-    heard, dice = Heard(), random.Random(seed)
-    urls = list(stage.urls.values())
-    async with stage.bus() as bus, _all_following(http, urls, followers, seed) as crowd:
-        speaker = Speaker(bus, seed=seed)
-        killing = asyncio.create_task(_killing(stage, heard, dice, kill_every_s))
-        while sum(follower.reconnects for follower in crowd) < reconnects or not heard.kills:
-            await speaker.speak(20)
-        killing.cancel()
-        await asyncio.wait([killing])
-        last = await speaker.life()
+    cluster: FaultCluster,
+    http: aiohttp.ClientSession,
+    *,
+    reconnects: int,
+    followers: int,
+    seed: int,
+    kill_every_s: float,
+) -> StreamResult:
+    """Publish until the followers have reconnected so often in sum; then compare what each was shown."""
+    result, dice = StreamResult(), random.Random(seed)
+    urls = list(cluster.urls.values())
+    async with cluster.bus() as bus, _many_followers(http, urls, followers, seed) as all_followers:
+        source = EventSource(bus, seed=seed)
+        killer = asyncio.create_task(_kill_replicas(cluster, result, dice, kill_every_s))
+        while sum(follower.reconnects for follower in all_followers) < reconnects or not result.kills:
+            await source.publish_lives(20)
+        killer.cancel()
+        await asyncio.wait([killer])
+        last = await source.publish_life()
         try:
             async with asyncio.timeout(30):
-                for follower in crowd:
+                for follower in all_followers:
                     await follower.until_final(last).wait()
         except TimeoutError:
-            heard.examples.append("not all were told of the last one within 30 s")
-        heard.images = len(speaker.spoken)
-        for number, follower in enumerate(crowd):
-            heard.count(number, follower, speaker.spoken)
-    return heard
+            result.examples.append("not all followers were shown the last image within 30 s")
+        result.images = len(source.published)
+        for number, follower in enumerate(all_followers):
+            result.count(number, follower, source.published)
+    return result
 
 
-async def _killing(stage: FaultCluster, heard: Heard, dice: random.Random, every_s: float) -> None:
-    """One api after another is killed, and started again."""
+async def _kill_replicas(cluster: FaultCluster, result: StreamResult, dice: random.Random, every_s: float) -> None:
+    """Kill and restart one api after another."""
     while True:
         await asyncio.sleep(every_s * dice.uniform(0.5, 1.5))
-        alias = dice.choice(list(stage.urls))
-        stage.services[alias].signal(signal.SIGKILL)
-        heard.kills += 1
-        await stage.services[alias].wait()
-        await stage.again(alias)
+        alias = dice.choice(list(cluster.urls))
+        cluster.services[alias].signal(signal.SIGKILL)
+        result.kills += 1
+        await cluster.services[alias].wait()
+        await cluster.restart(alias)
 
 
 @asynccontextmanager
-async def _all_following(
+async def _many_followers(
     http: aiohttp.ClientSession, urls: list[str], count: int, seed: int
 ) -> AsyncIterator[list[Follower]]:
     async with AsyncExitStack() as stack:
@@ -160,8 +176,8 @@ async def _all_following(
         ]
 
 
-class Silent:
-    """A websocket that is opened and never read: not by the client, and soon not by the kernel either."""
+class SilentClient:
+    """A websocket that is never read: not by the client, soon not by the kernel either."""
 
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
