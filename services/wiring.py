@@ -16,6 +16,7 @@ from common.application.resources import Resources
 from common.bus.connect import open_bus
 from common.domain.errors import Unavailable
 from common.media.connect import open_media
+from common.runtime.addresses import LOOPBACK, url_of
 from common.runtime.clock import SystemClock
 from common.runtime.lifetime import StoppedEarly
 from common.runtime.serving import serving
@@ -72,10 +73,12 @@ async def serve_inference(settings: Settings, *, host: str) -> AsyncIterator[str
         PainterEngine(step_delay_s=settings.painter_step_delay),
         api_key=settings.inference_service_api_key,
         concurrency=settings.inference_concurrency,
+        # on loopback the names of this machine are always allowed: `darkroom up` uses them
+        allowed_hosts={*settings.allowed_hosts, *LOOPBACK} if host in LOOPBACK else settings.allowed_hosts,
         clock=SystemClock(),
     )
     # a disconnected client cancels its handler, which stops the painting
     async with serving(
         app, host=host, port=settings.inference_port, stop_timeout_s=settings.grace_period, cancel_handlers=True
     ) as port:
-        yield f"http://{host}:{port}"
+        yield url_of(host, port)

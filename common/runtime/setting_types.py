@@ -62,7 +62,10 @@ def comma_separated(value: Any) -> Any:
 
 
 def _origin(value: str) -> str:
-    if re.fullmatch(r"https?://([a-z0-9.-]+|\[[0-9a-f:]+\])(:[0-9]{1,5})?", value) is None:
+    is_site = re.fullmatch(r"https?://([a-z0-9.-]+|\[[0-9a-f:]+\])(:[0-9]{1,5})?", value)
+    # of a desktop shell or a browser extension: tauri://localhost, app://., chrome-extension://<id>
+    is_app = re.fullmatch(r"(?!https?:|file:)[a-z][a-z0-9+.-]*://[A-Za-z0-9._-]+", value)
+    if is_site is None and is_app is None:
         raise ValueError("must be origins in lower case without a path: https://app.example.org,http://localhost:3000")
     return value
 

@@ -11,10 +11,11 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 
 from common.domain.errors import Misconfigured
+from common.runtime.addresses import HostName, Network, PublicUrl, path_of
 from common.runtime.setting_types import (
     Age,
     Count,
@@ -31,6 +32,7 @@ from common.runtime.setting_types import (
     Timeout,
     Url,
     Workers,
+    comma_separated,
 )
 from common.runtime.setting_values import read_values
 
@@ -140,7 +142,10 @@ class Settings(BaseModel):
     )
     body_timeout: Timeout = Field(10, description="Longest time for receiving the body of a request")
     max_body_size: Annotated[Count, Field(ge=1024, le=104_857_600)] = Field(
-        65536, description="Largest body of a request, in bytes"
+        131_072, description="Largest body of a request, in bytes; two full prompts, escaped, take 98,000"
+    )
+    requests_waiting: Annotated[Count, Field(ge=1, le=100_000)] = Field(
+        500, description="Largest number of requests of one owner that wait for their image at the same time"
     )
     websocket_buffer: Annotated[Count, Field(ge=8, le=100_000)] = Field(
         256, description="Number of frames buffered for a websocket that does not read; beyond that it is closed"
@@ -196,6 +201,17 @@ class Settings(BaseModel):
     cors_origins: Origins = Field(
         (), description="Origins of other sites whose pages may use the api: `https://app.example.org,…`"
     )
+    allowed_hosts: Annotated[tuple[HostName, ...], BeforeValidator(comma_separated)] = Field(
+        (),
+        description="Host names by which the servers may be reached: `draw.example.org,*.example.org`; if unset, any; "
+        "without authentication on loopback, only names of this machine",
+    )
+    trusted_proxies: Annotated[tuple[Network, ...], BeforeValidator(comma_separated)] = Field(
+        (), description="Addresses or networks of the proxies whose `X-Forwarded-*` and `Forwarded` headers count"
+    )
+    public_url: PublicUrl | None = Field(
+        None, description="URL of the api as browsers see it, if a proxy serves it below a path: `https://host/draw/`"
+    )
     idle_timeout: Timeout = Field(
         75, description="A connection that sends no complete request head within this time is closed"
     )
@@ -215,8 +231,15 @@ class Settings(BaseModel):
         return None if self.retention_days is None else timedelta(days=self.retention_days)
 
     @property
+    def base_path(self) -> str:
+        """The path of PUBLIC_URL without a slash at its end."""
+        return path_of(self.public_url)
+
+    @property
     def media_prefix(self) -> str:
-        return self.media_url if self.media_url.endswith("/") else self.media_url + "/"
+        prefix = self.media_url if self.media_url.endswith("/") else self.media_url + "/"
+        is_below = prefix.startswith((f"{self.base_path}/", "//")) or not prefix.startswith("/")
+        return prefix if is_below else self.base_path + prefix
 
 
 _ENV_FILE: Final = Path(".env")
