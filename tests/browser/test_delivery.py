@@ -59,7 +59,7 @@ def test_every_module_is_asked_for_at_once():
     links = Links()
     links.feed((PAGE / "index.html").read_text())
 
-    modules = {f"/playground/{path.relative_to(PAGE).as_posix()}" for path in PAGE.rglob("*.js")}
+    modules = {f"playground/{path.relative_to(PAGE).as_posix()}" for path in PAGE.rglob("*.js")}
     assert links.targets == modules
 
 

@@ -12,7 +12,7 @@ class Visit:
         self.complaints: list[str] = []
         self.requests: list[str] = []
         self._is_offline_expected = False
-        self._are_refusals_expected = False
+        self._expected_refusals: tuple[int, ...] = ()
         page.on("console", self._console)
         page.on("pageerror", self._error)
         page.on("request", self._request)
@@ -36,9 +36,9 @@ class Visit:
         """A server that is away is what the test is about."""
         self._is_offline_expected = True
 
-    def expect_refusals(self) -> None:
-        """A server that asks who one is answers 401 first."""
-        self._are_refusals_expected = True
+    def expect_refusals(self, *statuses: int) -> None:
+        """The test makes the server refuse a request: by default with 401, because it asks who one is."""
+        self._expected_refusals = statuses or (401,)
 
     @property
     def prompt(self) -> Locator:
@@ -80,8 +80,8 @@ class Visit:
 
     def _console(self, message: ConsoleMessage) -> None:
         is_network = "ERR_" in message.text or "WebSocket connection" in message.text
-        is_refusal = "401" in message.text
-        is_expected = (is_network and self._is_offline_expected) or (is_refusal and self._are_refusals_expected)
+        is_refusal = any(f"status of {status}" in message.text for status in self._expected_refusals)
+        is_expected = (is_network and self._is_offline_expected) or is_refusal
         if message.type in {"error", "warning"} and not is_expected:
             self.complaints.append(f"{message.type}: {message.text} ({message.location.get('url')})")
 
