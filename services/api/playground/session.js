@@ -8,7 +8,7 @@ import * as api from "./api.js";
 import { Deletions } from "./deletions.js";
 import { History } from "./history.js";
 import { Live } from "./live.js";
-import { recall, remember } from "./memory.js";
+import { own, recall, remember } from "./memory.js";
 import { Notices } from "./notices.js";
 import { Orders } from "./orders.js";
 import { Pictures } from "./pictures.js";
@@ -43,7 +43,7 @@ export class Session {
   #listeners = new Set();
   #isDrawing = false;
   #renewed = new Set(); // URLs that did not load
-  #channel = "BroadcastChannel" in window ? new BroadcastChannel("darkroom") : null;
+  #channel = "BroadcastChannel" in window ? new BroadcastChannel(own("darkroom")) : null;
 
   constructor() {
     api.identity.onRefused = () => this.#refused();
