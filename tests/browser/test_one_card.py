@@ -191,7 +191,8 @@ async def test_an_image_that_failed_before_its_answer_is_reported_once(visit, in
 
 @pytest.mark.parametrize("deed", ["Cancel", "Remove from canvas"])
 async def test_a_card_removed_before_the_answer_does_not_come_back(visit, inference, deed):
-    inference.will(stub := InferenceStub() if deed == "Cancel" else status(400, "no"))
+    stub = InferenceStub()
+    inference.will(stub if deed == "Cancel" else status(400, "no"))
     held = HeldAnswers()
     await visit.page.route(GENERATIONS, held)
 
