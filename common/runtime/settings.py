@@ -63,6 +63,11 @@ class Settings(BaseModel):
     bus_url: str = Field(
         "memory://", description="Message bus: `memory://` (one process) or `amqp://user:password@host/vhost`"
     )
+    bus_password: str | None = Field(
+        None,
+        description="Password of the user that `BUS_URL` names, in place of the one there; with any characters",
+        repr=False,
+    )
     store_url: str = Field(
         "sqlite:///var/darkroom.db", description="Record store: `sqlite:///path` or `mongodb://host/database`"
     )
