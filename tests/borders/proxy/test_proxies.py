@@ -90,6 +90,9 @@ async def test_a_picture_is_requested_watched_and_opened_behind_a_proxy(site):
         assert await is_painted(visit.viewer.locator("img").last)
 
         assert {socket.partition("?")[0] for socket in sockets} == {f"{site.url}ws".replace("https:", "wss:")}
+        # another Darkroom on this host, below another path, must not find the token
+        stored = await page.evaluate("[...Object.keys(sessionStorage), ...Object.keys(localStorage)]")
+        assert {key.rpartition("darkroom.")[0] for key in stored} == {"" if site.path == "/" else f"{site.path} "}
         await page.goto(f"{site.url}docs")
         await expect(page.get_by_text("/v1/images/generations").first).to_be_visible()
         assert visit.complaints == []
