@@ -1,7 +1,7 @@
 # `make run` runs the product, `make test` runs the tests. Both set up what they need, once.
 #
 #   make run      everything in one process, at http://127.0.0.1:8000
-#   make test     all checks and all tests (RabbitMQ, SecantusDB and Chromium are fetched if they are missing)
+#   make test     all checks and all tests (RabbitMQ, SecantusDB, Chromium, nginx and Caddy are fetched if missing)
 #   make check    the static checks only: ruff, mypy, import-linter and codespell, and biome on the page's JavaScript
 #                 and CSS (make check-page runs biome alone; where npm is missing, Node is fetched into .tools/node)
 #   make coverage all tests, with the branches that they cover measured in all processes; fails below the figure in

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Gets what the tests run against and this machine lacks: RabbitMQ (unless Docker or TEST_BUS_URL gives one) and a
-# Chromium. As root on Debian and Ubuntu it installs them; elsewhere it says what to run. Starts nothing.
+# Gets what the tests run against and this machine lacks: RabbitMQ (unless Docker or TEST_BUS_URL gives one), a
+# Chromium, nginx and Caddy. As root on Debian and Ubuntu it installs them; elsewhere it says what to run. Starts nothing.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -12,7 +12,8 @@ missing=${missing% }
 if ! is_root_on_debian; then
     echo "The tests need these as well: $missing. On Debian and Ubuntu run this once:" >&2
     echo "    sudo sh scripts/get-test-servers.sh" >&2
-    echo "Elsewhere, start Docker or set TEST_BUS_URL for RabbitMQ; set TEST_CHROMIUM to a Chromium or Chrome." >&2
+    echo "Elsewhere, start Docker or set TEST_BUS_URL for RabbitMQ; set TEST_CHROMIUM to a Chromium or Chrome;" >&2
+    echo "put nginx and caddy on the PATH." >&2
     exit 1
 fi
 
@@ -28,6 +29,12 @@ for package in $missing; do
 done
 case $missing in
 *rabbitmq-server*) never_start rabbitmq-server epmd ;;
+esac
+case $missing in
+*nginx*) never_start nginx ;;
+esac
+case $missing in
+*caddy*) never_start caddy ;;
 esac
 
 missing=$(.venv/bin/python -m tests.servers)

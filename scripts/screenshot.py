@@ -23,7 +23,6 @@ sys.path.insert(0, str(ROOT))
 
 from playwright.async_api import Browser, BrowserContext, Page, async_playwright  # noqa: E402 - after the path
 
-from tests.browser.conftest import FLAGS  # noqa: E402
 from tests.cluster import Cluster, embedded, front_end  # noqa: E402
 from tests.servers import chromium  # noqa: E402
 
@@ -184,7 +183,7 @@ async def pictures_are_there(page: Page) -> None:
 @asynccontextmanager
 async def browser_at(path: str) -> AsyncIterator[Browser]:
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=path, args=FLAGS)
+        browser = await playwright.chromium.launch(executable_path=path, args=chromium.FLAGS)
         try:
             yield browser
         finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import AbstractAsyncContextManager
 
+from common.bus.credentials import with_password
 from common.bus.port import Bus
 from common.domain.errors import Misconfigured
 from common.runtime.clock import Clock
@@ -27,7 +28,7 @@ def open_bus(settings: Settings, *, name: str, clock: Clock) -> AbstractAsyncCon
         from common.bus.rabbitmq.bus import RabbitBus  # slow: 0.4 s, not needed in embedded mode
 
         return RabbitBus.open(
-            settings.bus_url,
+            with_password(settings.bus_url, settings.bus_password),
             name=name,
             clock=clock,
             retry_delays=settings.retry_delays,

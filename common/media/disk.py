@@ -1,4 +1,4 @@
-"""Files and folders below the media root: durable writes, and no way out of the root by a symbolic link.
+"""Files and folders below the media root: durable writes that no symbolic link can lead outside.
 
 A folder with a symbolic link in its path is refused with an OSError that names it.
 """

@@ -50,6 +50,11 @@ class Settings(BaseModel):
         description="Message bus: `memory://` (one process) or `amqp://user:password@host/vhost`",
         repr=False,
     )
+    bus_password: str | None = Field(
+        None,
+        description="Password of the user that `BUS_URL` names, in place of the one there; with any characters",
+        repr=False,
+    )
     store_url: str = Field(
         "sqlite:///var/darkroom.db",
         description="Record store: `sqlite:///path` or `mongodb://host/database`",

@@ -6,6 +6,7 @@ Like each module that `main` imports, it imports nothing heavy at the top, so th
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ Run = Callable[[argparse.Namespace], int]
 if TYPE_CHECKING:
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001  # it has no public name
 
+MAX_TEXT = 2000  # characters of one message: the largest texts of a Darkroom server have half of it
 USAGE_ERROR = 2  # the exit status for wrong arguments and wrong settings
 
 
@@ -68,6 +70,19 @@ def parse_age(text: str | None, *, option: str) -> float | None:
     return age_s
 
 
+def printable(text: str) -> str:
+    """The text with control characters escaped: a text from outside must not move the cursor or hide what follows."""
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text[:MAX_TEXT]
+    ) + ("…" if len(text) > MAX_TEXT else "")
+
+
+def json_text(value: object) -> str:
+    """The value as JSON for people: readable letters of all languages, but no control characters."""
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
+
+
 def print_message(text: str) -> None:
-    """A message for people; stdout holds results only."""
-    sys.stderr.write(f"darkroom: {text}\n")
+    """A message for people, in one line; stdout holds results only."""
+    sys.stderr.write(f"darkroom: {printable(text)}\n")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -17,7 +16,7 @@ from common.runtime.clock import SystemClock
 from common.runtime.settings import Settings
 from common.store.connect import open_store
 from common.store.port import Store
-from services.cli.console import CommandFailed, print_message
+from services.cli.console import CommandFailed, json_text, print_message, printable
 
 MAX_LISTED: Final = 100
 MAX_SEARCHED: Final = 10_000
@@ -28,7 +27,7 @@ async def list_letters(bus: Bus) -> int:
     letters = await bus.dead_letters(MAX_LISTED)
     for letter in letters:
         died_at = letter.died_at.isoformat(timespec="seconds") if letter.died_at else "?"
-        sys.stdout.write(f"{letter.id}  {died_at}  {letter.queue}  {letter.reason}\n")
+        sys.stdout.write(f"{letter.id}  {died_at}  {letter.queue}  {printable(letter.reason)}\n")
     print_message(f"{len(letters)} dead letters" + (", perhaps more" if len(letters) == MAX_LISTED else ""))
     return 0
 
@@ -43,7 +42,7 @@ async def show_letter(bus: Bus, letter_id: str) -> int:
         "diedAt": letter.died_at.isoformat() if letter.died_at else None,
         "body": letter.body.decode(errors="replace"),
     }
-    sys.stdout.write(json.dumps(fields, indent=2, ensure_ascii=False) + "\n")
+    sys.stdout.write(json_text(fields) + "\n")
     return 0
 
 

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from services.cli.console import add_command, load_settings
+from services.cli.console import USAGE_ERROR, CommandFailed, add_command, load_settings
 
 if TYPE_CHECKING:
     from services.cli.console import Subparsers
@@ -38,8 +38,35 @@ def _generate(arguments: argparse.Namespace) -> int:
     settings = load_settings()
     request = {"prompt": arguments.prompt, **{name: getattr(arguments, name) for name in REQUEST_FIELDS}}
     return generation_client.run(
-        url=arguments.url or f"http://{settings.api_host}:{settings.api_port}",
+        url=_checked_url(arguments.url or _local_url(settings.api_host, settings.api_port)),
         request={name: value for name, value in request.items() if value is not None},
         output=arguments.output,
-        token=arguments.token or settings.darkroom_token,
+        token=_checked_token(arguments.token or settings.darkroom_token),
     )
+
+
+def _local_url(host: str, port: int) -> str:
+    """The URL of a server on this machine that listens on `host`, which may be all addresses."""
+    reached = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  # it is compared, not listened on
+    return f"http://[{reached}]:{port}" if ":" in reached else f"http://{reached}:{port}"
+
+
+def _checked_url(url: str) -> str:
+    from urllib.parse import urlsplit
+
+    try:
+        parts = urlsplit(url)
+        is_complete = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_complete = False
+    if not is_complete or parts.query or parts.fragment:
+        raise CommandFailed(f"--url must be http://host:port or https://host/path/, not {url!r}", status=USAGE_ERROR)
+    if parts.username is not None:
+        raise CommandFailed("--url must not hold a user or a password; use --token", status=USAGE_ERROR)
+    return url
+
+
+def _checked_token(token: str | None) -> str | None:
+    if token and not (token.isascii() and token.isprintable()):
+        raise CommandFailed("--token must consist of visible ASCII characters", status=USAGE_ERROR)
+    return token

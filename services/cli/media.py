@@ -1,4 +1,4 @@
-"""`darkroom media`: which store the media folder belongs to, and taking it over."""
+"""`darkroom media`: which store the media folder belongs to."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from common.bus.port import Bus, Since
 from common.domain.images import new_image_id
 from common.messages import JanitorPurged, JanitorSwept, Tick, TickData
 from common.runtime.clock import SystemClock
-from services.cli.console import CommandFailed
+from services.cli.console import CommandFailed, json_text
 from services.cli.operator import SOURCE
 
 REPORT_S: Final = 60.0  # one run of a purge takes seconds; a longer purge continues without the operator
@@ -32,7 +32,7 @@ async def publish_tick(bus: Bus, timer: Literal["timer.purge", "timer.sweep"], d
             async for entry in entries:
                 if isinstance(entry.event, report_type) and entry.event.time >= began:
                     report = json.loads(entry.event.data.model_dump_json(by_alias=True))
-                    sys.stdout.write(json.dumps(report, indent=2, ensure_ascii=False) + "\n")
+                    sys.stdout.write(json_text(report) + "\n")
                     return 1 if report.get("refused") else 0
     except TimeoutError:
         pass

@@ -2,30 +2,19 @@
 
 import asyncio
 import inspect
-import os
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import BrowserContext, async_playwright, expect
+from playwright.async_api import BrowserContext
 
 from tests.browser.inference_stub import CAPABILITIES
 from tests.browser.visit import Visit
 from tests.cluster import embedded, front_end
 from tests.inference_double import inference_double
-from tests.servers import chromium as chromium_server
+from tests.servers.chromium import PATIENCE_MS, launched
 
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 HERE = Path(__file__).parent
-PATIENCE_MS = 10_000  # limit of one expectation, for a busy machine
 
 # one loop for all: the browser belongs to the loop that started it
 in_session = pytest_asyncio.fixture(loop_scope="session")
@@ -41,15 +30,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def browser():
-    path = chromium_server.find()
-    if path is None:
-        missing = pytest.fail if os.environ.get("CI") else pytest.skip
-        missing("no Chromium: install it, or set TEST_CHROMIUM")
-    expect.set_options(timeout=PATIENCE_MS)
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=path, args=FLAGS)
+    async with launched() as browser:
         yield browser
-        await browser.close()
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

@@ -20,7 +20,7 @@ async def test_the_page_survives_a_server_restart_without_reload(visit, inferenc
     await cluster.services["up"].kill()
     await expect(visit.offline).to_be_visible()
     # requested while the server is down: sent once, when it is up
-    late = await visit.order("a picture ordered in the dark", is_answered=False)
+    late = await visit.order("a picture ordered in the dark")
     await expect(late).to_contain_text("The server cannot be reached")
     await cluster.start()
 

@@ -1,6 +1,6 @@
 """A visit of the page: what a person sees and does. Any error of the browser fails the test."""
 
-from playwright.async_api import ConsoleMessage, Error, Locator, Page, Request, Response, expect
+from playwright.async_api import ConsoleMessage, Error, Locator, Page, Request, expect
 
 
 class Visit:
@@ -12,7 +12,7 @@ class Visit:
         self.complaints: list[str] = []
         self.requests: list[str] = []
         self._is_offline_expected = False
-        self._are_refusals_expected = False
+        self._expected_refusals: tuple[int, ...] = ()
         page.on("console", self._console)
         page.on("pageerror", self._error)
         page.on("request", self._request)
@@ -26,27 +26,19 @@ class Visit:
         await expect(self.page.locator("#gallery")).to_have_attribute("aria-busy", "false")
         return self
 
-    async def order(self, prompt: str, *, is_answered: bool = True) -> Locator:
-        """Write the prompt, press Generate and wait for the answer of the api; returns the card of the request.
-
-        Until the page has handled the answer, it may show the request and its queued image as two cards.
-        """
+    async def order(self, prompt: str) -> Locator:
+        """Write the prompt and press Generate; returns the card of the request."""
         await self.prompt.fill(prompt)
-        if is_answered:
-            async with self.page.expect_response(is_generation):
-                await self.generate.click()
-            await expect(self.card(prompt)).to_have_count(1)
-        else:
-            await self.generate.click()
+        await self.generate.click()
         return self.card(prompt)
 
     def expect_offline(self) -> None:
         """Allow network errors: the server is down in this test."""
         self._is_offline_expected = True
 
-    def expect_refusals(self) -> None:
-        """Allow answers with 401: the server requires a token in this test."""
-        self._are_refusals_expected = True
+    def expect_refusals(self, *statuses: int) -> None:
+        """Allow answers with these statuses, by default 401: the server requires a token in this test."""
+        self._expected_refusals = statuses or (401,)
 
     @property
     def prompt(self) -> Locator:
@@ -88,8 +80,8 @@ class Visit:
 
     def _console(self, message: ConsoleMessage) -> None:
         is_network = "ERR_" in message.text or "WebSocket connection" in message.text
-        is_refusal = "401" in message.text
-        is_expected = (is_network and self._is_offline_expected) or (is_refusal and self._are_refusals_expected)
+        is_refusal = any(f"status of {status}" in message.text for status in self._expected_refusals)
+        is_expected = (is_network and self._is_offline_expected) or is_refusal
         if message.type in {"error", "warning"} and not is_expected:
             self.complaints.append(f"{message.type}: {message.text} ({message.location.get('url')})")
 
@@ -100,12 +92,3 @@ class Visit:
         self.requests.append(request.url)
         if not request.url.startswith(self.url):
             self.complaints.append(f"a request to elsewhere: {request.url}")
-
-
-def is_generation(response: Response) -> bool:
-    return response.request.method == "POST" and response.url.endswith("/v1/images/generations")
-
-
-async def is_painted(picture: Locator) -> bool:
-    """True if an <img> is decoded."""
-    return bool(await picture.evaluate("image => image.decode().then(() => image.naturalWidth > 0)"))

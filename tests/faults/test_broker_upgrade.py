@@ -65,7 +65,7 @@ async def version(url: str) -> tuple[int, ...]:
 
 
 @dataclass(frozen=True)
-class Stored:
+class LeftMessages:
     """What the older broker has stored."""
 
     waiting: Command
@@ -74,7 +74,7 @@ class Stored:
     events: list[Logged]
 
 
-async def store_one_of_each(url: str) -> Stored:
+async def store_one_of_each(url: str) -> LeftMessages:
     waiting, delayed, rejected = generate_command(), generate_command(), generate_command()
     async with open_rabbit_bus(url) as bus:
         for number in range(4):
@@ -86,10 +86,10 @@ async def store_one_of_each(url: str) -> Stored:
         await bus.send(waiting)
         await bus.send(delayed, delay_s=RETRY_DELAY_S)
         assert await bus.arm("timer.purge", interval_s=INTERVAL_S)
-        return Stored(waiting, delayed, rejected, events=await read_events(bus, Since(EPOCH), 4))
+        return LeftMessages(waiting, delayed, rejected, events=await read_events(bus, Since(EPOCH), 4))
 
 
-async def check_stored_and_continue(url: str, stored: Stored) -> None:
+async def check_stored_and_continue(url: str, stored: LeftMessages) -> None:
     generate_handler, tick_handler = Recorder(), Recorder()
     later, next_command = image_event(4), generate_command()
     async with (

@@ -2,7 +2,7 @@
 
 import os
 
-from tests.servers import chromium, docker, mongodb, rabbitmq
+from tests.servers import chromium, docker, mongodb, proxies, rabbitmq
 
 
 def pull_images() -> None:
@@ -17,6 +17,7 @@ def missing_packages() -> list[str]:
         missing.append("rabbitmq-server")
     if chromium.find() is None:
         missing.append("chromium")
+    missing += [package for name, package in proxies.PACKAGES.items() if proxies.find(name) is None]
     return missing
 
 

@@ -1,9 +1,24 @@
-"""The path of a Chromium or Chrome for the browser tests."""
+"""The Chromium or Chrome of the browser tests: its path, its flags."""
 
 import os
 import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
+import pytest
+from playwright.async_api import Browser, async_playwright, expect
+
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+PATIENCE_MS = 10_000  # of one expectation, on a machine with much else to do
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 
@@ -17,3 +32,17 @@ def find() -> str | None:
 def _installed_by_playwright() -> str | None:
     folder = Path(os.environ.get("PLAYWRIGHT_BROWSERS_PATH", Path.home() / ".cache/ms-playwright"))
     return next((str(path) for path in sorted(folder.glob("chromium-*/chrome-linux*/chrome"))), None)
+
+
+@asynccontextmanager
+async def launched(*flags: str) -> AsyncIterator[Browser]:
+    """A running browser. Without one the test is skipped, or fails in CI."""
+    path = find()
+    if path is None:
+        missing = pytest.fail if os.environ.get("CI") else pytest.skip
+        missing("no Chromium: install it, or set TEST_CHROMIUM")
+    expect.set_options(timeout=PATIENCE_MS)
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=path, args=[*FLAGS, *flags])
+        yield browser
+        await browser.close()

@@ -10,6 +10,7 @@ import subprocess
 import tempfile
 import time
 import urllib.request
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import quote, urlsplit
@@ -81,10 +82,17 @@ exec chroot "$root" "$@"
 class InstalledRabbitMQ:
     """A node from an installed package, with its own ports, folder, cookie and name beside any system broker.
 
-    `executable` is a path inside `root`.
+    `executable` is a path inside `root`. The environment is added to that of the server.
     """
 
-    def __init__(self, executable: Path, *, root: Path) -> None:
+    def __init__(
+        self,
+        executable: Path,
+        *,
+        root: Path,
+        configuration: str = CONFIGURATION,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self.use(executable, root=root)
         self._folder = Path(tempfile.mkdtemp(prefix="darkroom-rabbitmq-"))
         self._log = self._folder / "log"
@@ -94,7 +102,7 @@ class InstalledRabbitMQ:
         self._write(
             "rabbitmq.conf",
             f"listeners.tcp.1 = 127.0.0.1:{self._port}\n"
-            + CONFIGURATION.format(definitions=self._folder / "definitions.json"),
+            + configuration.format(definitions=self._folder / "definitions.json"),
         )
         self._write("enabled_plugins", "[].")
         self._env = {
@@ -115,6 +123,7 @@ class InstalledRabbitMQ:
             "RABBITMQ_LOGS": "-",
             # no busy waiting: the broker shares the cores with the tests
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": ("-start_epmd false +sbwt none +sbwtdcpu none +sbwtdio none"),
+            **(environment or {}),
         }
         # Erlang's name server: our own, or the first node would leave the system's running.
         self._epmd = self._spawn("epmd", "-port", str(epmd_port), "-address", "127.0.0.1")

@@ -1,14 +1,17 @@
 """docker-compose.yml: valid by the specification, with services that scale, stop and report health."""
 
 import json
+import re
 import subprocess
 from pathlib import Path
 
 import jsonschema
 import pytest
 import yaml
+from yarl import URL
 
-from common.runtime.settings import Settings
+from common.bus.credentials import with_password
+from common.runtime.settings import Settings, read_settings
 
 ROOT = Path(__file__).parents[2]
 SCHEMA = ROOT / "tests/schemas/compose-spec.json"  # from the Compose Specification, see the licence beside it
@@ -74,6 +77,41 @@ def test_generator_can_be_scaled(services):
 def test_api_is_published_to_this_machine_only(services):
     assert services["api"]["ports"] == ["${API_PUBLISH:-127.0.0.1:8000}:8000"]
     assert [name for name in services if "ports" in services[name]] == ["api"]
+
+
+def test_the_api_answers_to_names_of_this_machine_by_default(services):
+    assert "ALLOWED_HOSTS" in services["inference"]["environment"]
+    names = substituted(services["api"]["environment"]["ALLOWED_HOSTS"], {}).split(",")
+    assert {"localhost", "127.0.0.1", "[::1]"} <= set(names)
+    assert not {"*", "0.0.0.0", ""} & set(names)
+
+
+def test_the_user_of_the_services_is_no_administrator(compose):
+    """On a real broker with these rights: tests/contract/bus/test_password.py."""
+    (mounted,) = compose["services"]["rabbitmq"]["configs"]
+    lines = dict(line.split(" = ") for line in compose["configs"][mounted["source"]]["content"].splitlines())
+
+    assert lines.pop("default_user_tags.administrator") == "false"
+    assert lines.keys() == {f"default_permissions.{right}" for right in ("configure", "write", "read")}
+    assert ".*" not in lines.values()
+
+
+@pytest.mark.parametrize("password", ["p@ss/w:rd#1%", "%41", "$HOME ${x} $$", "ä 灯", "'", '"', "\\", "a b", "+&?=;[]"])
+def test_a_password_with_any_characters_reaches_all_services(services, password):
+    variables = {"RABBITMQ_PASSWORD": password}
+    for name in ("api", "generator", "janitor"):
+        environment = {key: substituted(value, variables) for key, value in services[name]["environment"].items()}
+        settings = read_settings({key: environment[key] for key in ("BUS_URL", "BUS_PASSWORD")})
+        url = URL(with_password(settings.bus_url, settings.bus_password))
+        assert (url.user, url.password, url.host, url.path) == ("darkroom", password, "rabbitmq", "/")
+    assert substituted(services["rabbitmq"]["environment"]["RABBITMQ_DEFAULT_PASS"], variables) == password
+
+
+def substituted(value: object, variables: dict[str, str]) -> str:
+    """What Compose makes of a value: `${NAME:-default}` only, which is all that the file uses."""
+    found = re.sub(r"\$\{([A-Z_]+):-([^}]*)\}", lambda match: variables.get(match[1]) or match[2], str(value))
+    assert "$" not in re.sub(r"\$\{[A-Z_]+:-[^}]*\}", "", str(value))
+    return found
 
 
 def test_every_service_has_a_healthcheck(services):

@@ -15,6 +15,7 @@ export class Problem extends Error {
     this.status = status;
     this.code = body?.code ?? "unknown";
     this.fields = body?.fields ?? {};
+    this.image = body?.image ?? null; // of a request whose image has failed or was cancelled
     this.retryAfterS = Number(retryAfter) || null;
   }
 
@@ -32,6 +33,9 @@ export const identity = {
   },
 };
 
+/** Relative to the page: a proxy may serve Darkroom below a path of its own. */
+export const addressOf = (path) => new URL(path, document.baseURI);
+
 async function call(method, path, { body, headers, keepalive = false } = {}) {
   const sent = { ...headers };
   if (body) sent["Content-Type"] = "application/json";
@@ -39,7 +43,13 @@ async function call(method, path, { body, headers, keepalive = false } = {}) {
   let response, content;
   try {
     const signal = AbortSignal.timeout(PATIENCE_MS);
-    response = await fetch(path, { method, headers: sent, body: body && JSON.stringify(body), keepalive, signal });
+    response = await fetch(addressOf(path), {
+      method,
+      headers: sent,
+      body: body && JSON.stringify(body),
+      keepalive,
+      signal,
+    });
     const isJson = response.headers.get("Content-Type")?.includes("json");
     content = isJson ? await response.json() : null;
   } catch (error) {
@@ -50,12 +60,12 @@ async function call(method, path, { body, headers, keepalive = false } = {}) {
   throw new Problem(response.status, content, response.headers.get("Retry-After"));
 }
 
-export const offers = () => call("GET", "/api/models/");
-export const limits = () => call("GET", "/api/limits/");
+export const offers = () => call("GET", "api/models/");
+export const limits = () => call("GET", "api/limits/");
 
 /** Answers at once with the queued image. The same key twice makes one image. */
 export const order = (request, key) =>
-  call("POST", "/v1/images/generations", {
+  call("POST", "v1/images/generations", {
     body: request,
     headers: { Prefer: "respond-async", "Idempotency-Key": key },
   });
@@ -63,17 +73,17 @@ export const order = (request, key) =>
 export function history(perPage, cursor) {
   const query = new URLSearchParams({ perPage });
   if (cursor) query.set("cursor", cursor);
-  return call("GET", `/api/images/history/?${query}`);
+  return call("GET", `api/images/history/?${query}`);
 }
 
-export const image = (id) => call("GET", `/api/images/${id}/`);
-export const cancel = (id) => call("POST", `/api/images/${id}/cancel/`);
-export const pin = (id, pinned) => call("PATCH", `/api/images/${id}/`, { body: { pinned } });
-export const remove = (id, options) => call("DELETE", `/api/images/${id}/`, options);
+export const image = (id) => call("GET", `api/images/${id}/`);
+export const cancel = (id) => call("POST", `api/images/${id}/cancel/`);
+export const pin = (id, pinned) => call("PATCH", `api/images/${id}/`, { body: { pinned } });
+export const remove = (id, options) => call("DELETE", `api/images/${id}/`, options);
 
 /** The subprotocols of a websocket, because a browser cannot send a header there. Empty without identity. */
 export async function ticket() {
   if (!identity.token) return [];
-  const { ticket } = await call("POST", "/api/ws-tickets/");
+  const { ticket } = await call("POST", "api/ws-tickets/");
   return ["darkroom.v1", `ticket.${ticket}`];
 }

@@ -13,7 +13,7 @@ export function Canvas({ session, open, reuse }) {
   // the oldest are painted first, so they are the ones to show
   const rest = cards.filter((image) => !isFinal(image)).slice(0, -IN_WORK_SHOWN);
   const shown = cards.filter((image) => !rest.includes(image));
-  const sending = orders.sending.filter(({ isSlow, tries }) => isSlow || tries);
+  const sending = orders.waiting;
   const number = shown.length + sending.length;
   if (!number) return html`<section id="canvas" hidden></section>`;
   return html`

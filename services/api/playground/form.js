@@ -6,6 +6,7 @@ const KEPT = "darkroom.settings";
 const UNIT = 8; // pixels: the sides of a picture are multiples of it
 const MAX_STEPS = 150;
 const MAX_SIDE = 2048; // an existing picture may be larger than a request may ask for
+const RANDOM_SEED = -1;
 export const MAX_SEED = 2 ** 32 - 1;
 export const MAX_CFG = 30;
 
@@ -28,7 +29,7 @@ const DEFAULTS = {
   steps: 30,
   cfgScale: 7.5,
   sampler: "Euler",
-  seed: -1,
+  seed: RANDOM_SEED,
   hiresFix: false,
 };
 const NAMES = Object.keys(DEFAULTS);
@@ -77,7 +78,8 @@ function closest(choices, { width, height }) {
   return choices.reduce((best, choice) => (distance(choice) < distance(best) ? choice : best));
 }
 
-/** The request; settings that the model does not support are left out. */
+/** The request; settings that the model does not support are left out. The seed is drawn here, so that no other
+ * request has the same settings by chance. */
 export function request(values, offers) {
   const model = offered(offers, values.model);
   return {
@@ -85,8 +87,12 @@ export function request(values, offers) {
     prompt: values.prompt.trim(),
     negativePrompt: model?.negativePrompt === false ? "" : values.negativePrompt.trim(),
     hiresFix: model?.hiresFix === false ? false : values.hiresFix,
+    seed: values.seed === RANDOM_SEED ? crypto.getRandomValues(new Uint32Array(1))[0] : values.seed,
   };
 }
+
+/** The same text for a request and for its image. */
+export const fingerprint = (settings) => JSON.stringify(NAMES.map((name) => settings[name]));
 
 /** The settings of a picture, including its seed. */
 export function settingsOf(image) {

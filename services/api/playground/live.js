@@ -81,8 +81,8 @@ export class Live {
       return;
     }
     if (this.#isPaused || this.#socket) return;
-    const url = new URL("/ws", location.href);
-    url.protocol = location.protocol === "https:" ? "wss:" : "ws:";
+    const url = new URL("ws", document.baseURI); // relative to the page, as in api.js
+    url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
     if (this.#cursor !== null) url.searchParams.set("after", this.#cursor);
     this.#listen(new WebSocket(url, protocols));
   }

@@ -1,6 +1,11 @@
 // Requests that are being sent to the api. Each click has one key, so a request sent twice makes one image.
+//
+// The event of an image can overtake the answer that names it. An event holds no key, so the image is compared with the
+// requests that have no answer yet. While it is shown, one such request needs no card of its own: one card for one
+// request. Requests with the same settings are interchangeable until they are answered, so it is enough to count them.
 
 import * as api from "./api.js";
+import * as form from "./form.js";
 
 const WAITS_S = [1, 2, 4, 8, 15, 30];
 const NOTICED_MS = 300; // a request that is answered earlier needs no card of its own
@@ -13,6 +18,8 @@ function newKey() {
 
 export class Orders {
   sending = []; // {key, request, createdAt, tries, isSlow, retryAt, isUnreachable}, newest first
+  #overtakers = new Map(); // by id: the settings of an image that arrived while such a request had no answer
+  #named = new Set(); // ids of answers
   #changed;
   #wakes = new Map();
 
@@ -26,6 +33,23 @@ export class Orders {
   /** True while a request was just sent and may be answered at any moment. */
   get isSending() {
     return this.sending.some(({ isSlow, tries }) => !isSlow && !tries);
+  }
+
+  /** The requests that need a card: not answered quickly, and their image has not arrived by an event. */
+  get waiting() {
+    const overtakers = [...this.#overtakers.values()];
+    return this.sending.filter(({ request, isSlow, tries }) => {
+      const at = overtakers.indexOf(form.fingerprint(request));
+      if (at >= 0) overtakers.splice(at, 1);
+      return at < 0 && (isSlow || tries);
+    });
+  }
+
+  /** An image that the page did not know: perhaps that of a request without an answer. */
+  arrived(image) {
+    if (this.#named.has(image.id) || !image.parameters) return;
+    const settings = form.fingerprint(form.settingsOf(image));
+    if (this.#isSent(settings)) this.#overtakers.set(image.id, settings);
   }
 
   /** The queued image, or null if cancelled. Retries for as long as the server is unreachable or busy. */
@@ -46,13 +70,17 @@ export class Orders {
 
   giveUp(key) {
     this.sending = this.sending.filter((order) => order.key !== key);
+    for (const [id, settings] of this.#overtakers) if (!this.#isSent(settings)) this.#overtakers.delete(id);
     this.#wakes.get(key)?.();
     this.#changed();
   }
 
   async #try(key, request) {
     try {
-      return await api.order(request, key);
+      const image = await api.order(request, key);
+      this.#named.add(image.id);
+      this.#overtakers.delete(image.id);
+      return image;
     } catch (error) {
       const isPassing = error instanceof api.Unreachable || error.isPassing;
       const order = this.#find(key);
@@ -71,6 +99,10 @@ export class Orders {
       setTimeout(resolve, wait);
     });
     this.#wakes.delete(order.key);
+  }
+
+  #isSent(settings) {
+    return this.sending.some(({ request }) => form.fingerprint(request) === settings);
   }
 
   #find(key) {

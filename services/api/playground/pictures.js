@@ -115,10 +115,12 @@ export class Pictures {
     if (image && !this.canvas.includes(id)) this.canvas = inserted(this.canvas, image, this.byId);
   }
 
-  /** Remove from the canvas only. */
+  /** Remove from the canvas only. An answer that is still under way must not bring the card back. */
   dismiss(id) {
+    const { status } = this.byId.get(id);
     this.canvas = without(this.canvas, id);
-    if (!this.gallery.includes(id)) this.byId.delete(id);
+    if (status === "failed") this.#gone.add(id);
+    if (status !== "completed") this.byId.delete(id);
   }
 
   /** Append the next page of the history. */

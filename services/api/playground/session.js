@@ -8,7 +8,7 @@ import * as api from "./api.js";
 import { Deletions } from "./deletions.js";
 import { History } from "./history.js";
 import { Live } from "./live.js";
-import { recall, remember } from "./memory.js";
+import { own, recall, remember } from "./memory.js";
 import { Notices } from "./notices.js";
 import { Orders } from "./orders.js";
 import { Pictures } from "./pictures.js";
@@ -43,7 +43,7 @@ export class Session {
   #listeners = new Set();
   #isDrawing = false;
   #renewed = new Set(); // URLs that did not load
-  #channel = "BroadcastChannel" in window ? new BroadcastChannel("darkroom") : null;
+  #channel = "BroadcastChannel" in window ? new BroadcastChannel(own("darkroom")) : null;
 
   constructor() {
     api.identity.onRefused = () => this.#refused();
@@ -85,7 +85,9 @@ export class Session {
       if (image) this.#learn(image);
       return null;
     } catch (error) {
-      return error;
+      // the answer to a repeated request: its image has ended meanwhile
+      if (error.image) this.#learn(error.image);
+      return error.image || error.code === "image_deleted" ? null : error;
     } finally {
       this.allowance.readSoon();
     }
@@ -217,6 +219,7 @@ export class Session {
   #learn(image) {
     const known = this.pictures.learn(image);
     if (known === undefined) return;
+    if (known === null) this.orders.arrived(image);
     if (image.status === "cancelled") this.#cancelled(known);
     else if (image.status !== known?.status) this.#announce(image, known);
     this.#rememberCanvas();

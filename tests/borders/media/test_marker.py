@@ -1,4 +1,4 @@
-"""Media belong to one store: a marker names it, and the folder of another deployment is refused."""
+"""Media belong to one store, which a marker names."""
 
 import asyncio
 import json
@@ -38,7 +38,7 @@ async def with_pictures(store, media, count):
 
 @pytest.mark.border("C1")
 @pytest.mark.parametrize("count", [0, 1, 30])
-async def test_new_media_and_those_of_the_version_before_are_marked_at_the_first_start(tmp_path, count):
+async def test_new_and_old_media_are_marked_at_the_first_start(tmp_path, count):
     async with deployment(tmp_path / "a.db", tmp_path / "media") as (store, media):
         await with_pictures(store, media, count)
         (tmp_path / "media/notes.txt").write_text("of somebody else")
@@ -52,7 +52,7 @@ async def test_new_media_and_those_of_the_version_before_are_marked_at_the_first
 
 @pytest.mark.border("C1")
 @pytest.mark.parametrize("is_marked", [True, False])
-async def test_media_of_another_store_are_refused_until_they_are_adopted(tmp_path, is_marked):
+async def test_media_of_another_store_are_refused_until_adopted(tmp_path, is_marked):
     async with deployment(tmp_path / "theirs.db", tmp_path / "media") as (store, media):
         await with_pictures(store, media, 3)
         if is_marked:
@@ -104,7 +104,7 @@ async def test_a_damaged_marker_is_not_taken_for_ours(tmp_path, damage):
 
 
 @pytest.mark.border("C1")
-async def test_several_services_that_start_at_once_agree_on_one_marker(tmp_path):
+async def test_services_that_start_at_once_agree_on_one_marker(tmp_path):
     async def start():
         async with deployment(tmp_path / "a.db", tmp_path / "media") as (store, media):
             await claim_media(store, media)

@@ -1,4 +1,4 @@
-"""Media that fail pause the taking of work: it is nobody's failure, and goes on by itself."""
+"""Media that fail pause the consumption of work; no image fails."""
 
 import asyncio
 import shutil

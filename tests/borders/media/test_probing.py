@@ -116,7 +116,7 @@ async def test_a_disk_that_is_full_is_found_by_a_check_and_by_a_write(tmp_path):
 
 
 @pytest.mark.border("C3")
-async def test_a_disk_that_was_unmounted_is_found_by_a_check_and_by_a_write(tmp_path):
+async def test_an_unmounted_disk_is_found_by_a_check_and_a_write(tmp_path):
     async with FileMedia.open(tmp_path / "media") as media:
         await media.mark("ours")
         shutil.rmtree(tmp_path / "media")
@@ -129,7 +129,7 @@ async def test_a_disk_that_was_unmounted_is_found_by_a_check_and_by_a_write(tmp_
 
 
 @pytest.mark.border("C3")
-async def test_a_probe_writes_through_fsync_and_rename_and_leaves_nothing(tmp_path, monkeypatch):
+async def test_a_probe_uses_fsync_and_rename_and_leaves_nothing(tmp_path, monkeypatch):
     calls: list[str] = []
     for name in ("fsync", "replace"):
         monkeypatch.setattr(os, name, _recorded(name, getattr(os, name), calls))

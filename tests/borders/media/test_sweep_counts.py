@@ -83,7 +83,7 @@ async def test_records_are_kept_if_too_many_have_no_file(tmp_path, count, lost):
 
 @pytest.mark.border("C1")
 @pytest.mark.parametrize(("count", "lost", "limit"), [(500, 20, "5"), (500, 25, "5"), (40, 20, "5"), (30, 30, "100")])
-async def test_a_small_share_and_what_the_operator_allows_are_repaired(tmp_path, count, lost, limit):
+async def test_a_small_share_is_repaired(tmp_path, count, lost, limit):
     async with cluster(tmp_path, SWEEP_GRACE="60", SWEEP_LIMIT=limit) as context:
         made = [await a_completed_image(context) for _ in range(count)]
         await lose_pictures(context, made[:lost])
@@ -168,7 +168,7 @@ async def test_the_command_shows_the_reason_and_fails(tmp_path, capsys, lost, st
 
 
 @pytest.mark.border("C1")
-async def test_media_that_cannot_be_written_are_compared_and_not_swept(tmp_path):
+async def test_read_only_media_are_compared_and_not_swept(tmp_path):
     async with cluster(tmp_path, SWEEP_GRACE="60") as context:
         made = [await a_completed_image(context) for _ in range(30)]
         await lose_pictures(context, made[:1])

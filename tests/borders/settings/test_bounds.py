@@ -163,7 +163,7 @@ def test_line_ends_and_quotes_are_taken_off(text, value):
     assert read_settings({"JWT_SECRET": text}).jwt_secret == value
 
 
-def test_every_setting_has_a_default_and_secrets_are_not_printed():
+def test_settings_have_defaults_and_secrets_are_not_printed():
     assert all(field.default is not PydanticUndefined for field in Settings.model_fields.values())
     assert {"bus_url", "store_url", "jwt_secret", "media_signing_keys", "darkroom_token"} <= SECRETS
     shown = repr(read_settings({"BUS_URL": "amqp://user:hunter2@host/", "JWT_SECRET": "hunter2" * 6}))

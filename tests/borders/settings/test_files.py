@@ -1,4 +1,4 @@
-"""Settings that are read from files: `.env`, and the files of secrets."""
+"""Settings that are read from files."""
 
 import asyncio
 import json

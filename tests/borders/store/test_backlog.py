@@ -1,4 +1,4 @@
-"""Reconcile does not call lost what the broker still holds, and sends again what is lost."""
+"""Reconcile sends again what is lost, not what the broker still holds."""
 
 import asyncio
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -134,7 +134,7 @@ async def test_an_empty_queue_is_seen_at_once(tmp_path):
 
 
 @pytest.mark.border("C5")
-async def test_an_overtaken_command_is_sent_again_although_the_queue_looks_full(tmp_path):
+async def test_an_overtaken_command_is_sent_again(tmp_path):
     """Commands of images that were cancelled since hide the lost one in the count."""
     async with cluster(tmp_path, **DAY) as context:
         [lost] = await ordered(context, 1)

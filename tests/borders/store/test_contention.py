@@ -1,4 +1,4 @@
-"""A compare-and-swap that loses again and again backs off, and ends."""
+"""A compare-and-swap that loses again and again backs off."""
 
 import asyncio
 from functools import partial

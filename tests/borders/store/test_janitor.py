@@ -124,7 +124,7 @@ async def test_records_of_a_newer_version_are_left_alone_by_every_job(tmp_path, 
 
 
 @pytest.mark.border("B4")
-async def test_a_purge_that_can_mark_nothing_does_not_call_itself_again(tmp_path, monkeypatch):
+async def test_a_purge_that_marks_nothing_does_not_repeat_itself(tmp_path, monkeypatch):
     async with cluster(tmp_path, PURGE_BATCH="1") as context:
         await a_completed_image(context)
         context.clock.advance(31 * 86400)

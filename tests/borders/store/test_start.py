@@ -1,4 +1,4 @@
-"""A service waits for its store at the start, and says for which; what waiting cannot help is refused by name."""
+"""A service waits for its store at the start."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""A record that cannot be read costs only itself: a list leaves it out, reads on, and the log names it once."""
+"""A record that cannot be read costs only itself."""
 
 import asyncio
 import json
@@ -96,7 +96,7 @@ async def test_a_list_leaves_out_what_cannot_be_read(raw, odd, caplog):
 
 
 @pytest.mark.border("B4")
-async def test_every_query_of_the_janitor_reads_past_what_cannot_be_read(raw):
+async def test_the_janitors_queries_leave_out_unreadable_records(raw):
     """Each query gets two bad records, older than the good one, and may return one."""
     later = NOON + timedelta(days=1)
     event = PendingEvent(type="image.failed", revision=1, since=NOON)
@@ -170,7 +170,7 @@ async def test_many_unreadable_records_at_once_end_no_reader(raw):
 
 
 @pytest.mark.border("B4")
-async def test_a_generator_does_not_wait_for_a_record_that_cannot_be_read(raw):
+async def test_a_generator_does_not_wait_for_an_unreadable_record(raw):
     """The command is delivered again, to a replica that may be newer, and is a dead letter in the end."""
     bad = an_image()
     await raw.insert(bad, {"format": "avif"})
