@@ -92,3 +92,8 @@ class Visit:
         self.requests.append(request.url)
         if not request.url.startswith(self.url):
             self.complaints.append(f"a request to elsewhere: {request.url}")
+
+
+async def is_painted(picture: Locator) -> bool:
+    """True if an <img> is decoded."""
+    return bool(await picture.evaluate("image => image.decode().then(() => image.naturalWidth > 0)"))
