@@ -50,7 +50,10 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
-    bus_url: str = Field("memory://", description="`memory://` (one process) or `amqp://user:password@host/vhost`")
+    bus_url: str = Field("memory://", description="`memory://` (one process) or `amqp://user:password@host,host/vhost`")
+    bus_prefix: Annotated[str, Field(pattern=r"^[a-z0-9.-]{0,40}$")] = Field(
+        "", description="Begins the names of all exchanges and queues, so that deployments can share a virtual host"
+    )
     store_url: str = Field("sqlite:///var/darkroom.db", description="`sqlite:///path` or `mongodb://host/database`")
     media_root: str = Field("var/media", description="Folder of pictures and thumbnails; all services must see it")
     media_url: str = Field("/media/", description="Where the pictures are served; ends in a slash")
