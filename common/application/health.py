@@ -19,7 +19,7 @@ def build_health_app(*, bus: Bus, store: Store) -> web.Application:
         return _answer({})
 
     async def ready(_request: web.Request) -> web.Response:
-        return _answer(await _unready_reasons(bus, store))
+        return _answer(await _unready_reasons(bus, store), warning=bus.warning)
 
     app = web.Application()
     app.router.add_get("/healthz", alive)
@@ -38,6 +38,8 @@ async def _unready_reasons(bus: Bus, store: Store) -> dict[str, str]:
     return found
 
 
-def _answer(reasons: dict[str, str]) -> web.Response:
-    body = {"status": "unavailable" if reasons else "ok", "trouble": reasons}
+def _answer(reasons: dict[str, str], *, warning: str = "") -> web.Response:
+    body: dict[str, object] = {"status": "unavailable" if reasons else "ok", "trouble": reasons}
+    if warning:
+        body["warnings"] = {"bus": warning}
     return web.Response(status=503 if reasons else 200, text=json.dumps(body), content_type="application/json")

@@ -39,11 +39,17 @@ class Outbox:
     async def dispatch(self, image: Image, *, delay_s: float = 0) -> None:
         """Publish `image.queued`, send the command, then note that it was sent.
 
+        The command does not depend on the event: an event log that is away stops no order. What is lost then is news
+        of a state that the next event of the image contains too (docs/decisions/0007-exchanges-and-rights.md).
+
         Raises:
             Unavailable: the record still says unsent; the janitor sends it later.
         """
         # queued before the command, or a quick worker's `started` would come before it in the log
-        await self.publish_queued(image)
+        try:
+            await self.publish_queued(image)
+        except Unavailable as error:
+            log.warning("image.queued was not published, the command is sent without it: %s", error)
         command = GenerateImage(
             id=image.id,
             source=self.events.source,
