@@ -10,7 +10,7 @@ from functools import partial
 from common.bus.port import DeadLetter, Done, Outcome, Reject, Retry
 from common.domain import images, transitions
 from common.domain.errors import Invalid, InvalidTransition, NotFound, Unavailable
-from common.domain.images import Failure
+from common.domain.images import Failure, Status
 from common.domain.views import FailureView
 from common.messages import CancelImage, Command, ImageChanged, OrderRefused, Tick
 from common.runtime.logs import about
@@ -20,6 +20,7 @@ from services.janitor.context import SOURCE, JanitorContext
 log = logging.getLogger(__name__)
 
 CODE = "undeliverable"
+DROPPED_WITHIN = timedelta(minutes=5)  # of its death; later the letter is gone, by an operator or the queue's limit
 
 
 async def cancel(command: Command | Tick | DeadLetter, *, context: JanitorContext) -> Outcome:
@@ -47,7 +48,10 @@ async def cancel(command: Command | Tick | DeadLetter, *, context: JanitorContex
 
 
 async def fail_dead_letter(letter: Command | Tick | DeadLetter, *, context: JanitorContext) -> Outcome:
-    """Fail the image of a dead letter, unless a live lease holds it: that worker has the last word."""
+    """Fail the image of a dead letter, unless a live lease holds it: that worker has the last word.
+
+    A letter whose image ended well all the same says nothing true, and is dropped.
+    """
     if not isinstance(letter, DeadLetter):
         return Done()
     log.warning("dead letter from %s: %s", letter.queue, letter.reason)
@@ -64,10 +68,31 @@ async def fail_dead_letter(letter: Command | Tick | DeadLetter, *, context: Jani
             await context.outbox.publish_pending(failed)
         except InvalidTransition as invalid:
             log.info("its image is left as it is: %s", invalid)
+            return await _drop_if_untrue(letter, image_id, context)
         except NotFound:
             await _tell_refused(image_id, order, failure, letter.died_at or now, context)
         except Unavailable:
             return Retry(context.settings.retry_delays[0])
+    return Done()
+
+
+async def _drop_if_untrue(letter: DeadLetter, image_id: str, context: JanitorContext) -> Outcome:
+    """Drop the letter of an image that needs it no more; look again later while a worker has the image."""
+    again = Retry(context.settings.retry_delays[0])
+    try:
+        image = await context.store.get(image_id)
+        if image is None or image.status is Status.FAILED:
+            return Done()
+        if not image.status.is_final:
+            return again
+        # a listing holds all letters for a moment: then this one is found later
+        is_dropped = await context.bus.drop(letter.id)
+    except Unavailable:
+        return again
+    age = context.clock.now() - letter.died_at if letter.died_at else DROPPED_WITHIN
+    if not is_dropped and abs(age) < DROPPED_WITHIN:
+        return again
+    log.info("dropped the dead letter %s: its image is %s", letter.id, image.status)
     return Done()
 
 
