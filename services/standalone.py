@@ -7,15 +7,17 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
+from common.application.deployment import deployment_id
 from common.application.health import build_health_app
 from common.application.resources import Resources
 from common.bus.connect import open_bus
-from common.domain.errors import Misconfigured
+from common.domain.errors import Misconfigured, Unavailable
 from common.media.connect import open_media
 from common.runtime.clock import SystemClock
 from common.runtime.serving import serving
 from common.runtime.settings import Settings
 from common.store.connect import open_store
+from common.store.port import Store
 
 log = logging.getLogger(__name__)
 
@@ -27,9 +29,18 @@ async def opened(settings: Settings, *, name: str) -> AsyncIterator[Resources]:
     async with (
         open_store(settings.store_url, timeout_s=settings.store_timeout) as store,
         open_media(settings.media_root) as media,
-        open_bus(settings, name=name, clock=clock) as bus,
+        open_bus(settings, name=name, clock=clock, deployment=await _deployment(store)) as bus,
     ):
         yield Resources(bus, store, media, clock)
+
+
+async def _deployment(store: Store) -> str | None:
+    """The id of this deployment; None while the store is away, and then the bus does not compare it."""
+    try:
+        return await deployment_id(store)
+    except Unavailable as error:
+        log.warning("the deployment is not compared with that of the bus: %s", error)
+        return None
 
 
 async def api(settings: Settings, stopping: asyncio.Event) -> None:
