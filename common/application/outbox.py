@@ -14,7 +14,7 @@ from common.application.events import EventFactory
 from common.application.write_behind import WriteBehind
 from common.bus.port import Bus
 from common.domain import transitions
-from common.domain.errors import NotFound, Unavailable
+from common.domain.errors import NotFound, Refused, Unavailable
 from common.domain.images import Image
 from common.messages import GenerateImage
 from common.runtime.clock import Clock
@@ -39,8 +39,8 @@ class Outbox:
     async def dispatch(self, image: Image, *, delay_s: float = 0) -> None:
         """Publish `image.queued`, send the command, then note that it was sent.
 
-        The command does not depend on the event: an event log that is away stops no order. What is lost then is news
-        of a state that the next event of the image contains too (docs/decisions/0007-exchanges-and-rights.md).
+        The command does not depend on the event: an event that the bus refuses stops no order. What is lost then is
+        news of a state that the next event of the image contains too (docs/decisions/0007-exchanges-and-rights.md).
 
         Raises:
             Unavailable: the record still says unsent; the janitor sends it later.
@@ -48,7 +48,7 @@ class Outbox:
         # queued before the command, or a quick worker's `started` would come before it in the log
         try:
             await self.publish_queued(image)
-        except Unavailable as error:
+        except Refused as error:
             log.warning("image.queued was not published, the command is sent without it: %s", error)
         command = GenerateImage(
             id=image.id,

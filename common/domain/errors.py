@@ -11,6 +11,7 @@
     │   ├── Duplicate       a unique key of the record is taken
     │   └── LimitReached    too many for now; says when to ask again
     ├── Unavailable         ask again later: something we stand on does not answer
+    │   ├── Refused         it answers, but does not accept this one
     │   └── Unconfirmed     it may have happened or not; only the record knows
     ├── InferenceError      what the inference service made of an order
     │   ├── Unreachable     it refuses the connection or does not resolve: nobody's failure but its own
@@ -111,6 +112,10 @@ class Unavailable(ServiceError):
     def __init__(self, what: str, detail: str = "") -> None:
         super().__init__(f"{what} is unavailable" + (f": {detail}" if detail else ""))
         self.what = what
+
+
+class Refused(Unavailable):
+    """It answers, but does not accept this one: a queue is full, a right is missing."""
 
 
 class Unconfirmed(Unavailable):

@@ -22,7 +22,7 @@ from common.bus.handling import cancel_requests
 from common.bus.rabbitmq.connection import BrokerConnection, ResetBackoff, Session
 from common.bus.rabbitmq.deadlines import BrokerUnavailable, deadline, describe_error, error_reason, wait_for_event
 from common.bus.rabbitmq.topology import EVENTS, EVENTS_LOG
-from common.domain.errors import Misconfigured, Unavailable, Unconfirmed
+from common.domain.errors import Misconfigured, Refused, Unavailable, Unconfirmed
 from common.runtime import metrics
 
 log = logging.getLogger(__name__)
@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 BLOCKED_CHECK_S: Final = 1.0
 # After a missing confirm the publisher is unready for this long. Later the broker may be well: nothing was published.
 SILENCE_S: Final = 30.0
+LOG_ALONE_S: Final = 1.0  # for the log alone to confirm; a broker that is silent altogether costs no more than this
 WARNING_S: Final = 60.0  # between two warnings that a foreign queue refuses events; a warning lasts as long
 _REFUSED_EXCHANGE: Final = re.compile(r"exchange '([^']*)' in vhost")  # RabbitMQ 3.10 to 4.3
 
@@ -104,7 +105,7 @@ class Publisher:
         match error:
             case PublishError():
                 await self._repair()
-                return BrokerUnavailable(f"no queue is bound to {exchange} for {key!r}")
+                return BrokerRefused(f"no queue is bound to {exchange} for {key!r}")
             case DeliveryError():
                 return QueueFull(f"a queue behind {exchange} refused the message, it may be full")
             case ChannelAccessRefused():
@@ -121,7 +122,7 @@ class Publisher:
             try:
                 await target.publish(message, key, mandatory=True)
             except ChannelAccessRefused as error:
-                raise BrokerUnavailable(self._refused[exchange]) from error
+                raise BrokerRefused(self._refused[exchange]) from error
             except DeliveryError as error:
                 del self._refused[exchange]
                 raise QueueFull(f"a queue behind {exchange} refused the message, it may be full") from error
@@ -137,7 +138,7 @@ class Publisher:
         if exchange not in self._refused:
             log.error("this user may not publish to the exchange %s: %s", exchange, text)
         self._refused[exchange] = f"not allowed to publish to {exchange}: {text}"
-        return BrokerUnavailable(self._refused[exchange])
+        return BrokerRefused(self._refused[exchange])
 
     @asynccontextmanager
     async def _one_at_a_time(self, message_id: str) -> AsyncIterator[None]:
@@ -201,7 +202,11 @@ class Publisher:
             log.warning("a missing exchange or queue cannot be declared: %s", error_reason(error))
 
 
-class QueueFull(BrokerUnavailable):
+class BrokerRefused(BrokerUnavailable, Refused):
+    """The broker answered that it does not accept the message."""
+
+
+class QueueFull(BrokerRefused):
     """A full queue refused the message; for the waiting queue of a timer this is not a failure."""
 
 
@@ -230,7 +235,11 @@ class EventPublisher:
         except (QueueFull, Unconfirmed) as error:
             if isinstance(error, Unconfirmed) and not self._publisher.is_silent:
                 raise  # the connection was lost, so the log cannot be reached either
-            await self._publisher.publish(EVENTS_LOG, key, message)
+            try:
+                async with asyncio.timeout(LOG_ALONE_S):
+                    await self._publisher.publish(EVENTS_LOG, key, message)
+            except TimeoutError:
+                raise error from None
             self._note_refusal(error)
 
     def _note_refusal(self, error: Unavailable) -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from common.bus.memory import MemoryBus
 from common.bus.port import WorkQueue
-from common.domain.errors import Unavailable, Unconfirmed
+from common.domain.errors import Refused, Unavailable, Unconfirmed
 from common.runtime.clock import ManualClock
 from common.store.sqlite import SqliteStore
 from tests.making import an_image, an_outbox
@@ -30,7 +30,7 @@ class Broken(MemoryBus):
 
 
 @pytest.mark.border("A3")
-@pytest.mark.parametrize("error", [None, Unavailable("bus", "the log is full"), Unconfirmed("bus", "no answer")])
+@pytest.mark.parametrize("error", [None, Refused("bus", "a queue is full"), Refused("bus", "no right")])
 async def test_the_command_does_not_depend_on_the_event(tmp_path, error):
     clock = ManualClock()
     async with (
@@ -46,15 +46,23 @@ async def test_the_command_does_not_depend_on_the_event(tmp_path, error):
 
 
 @pytest.mark.border("A3")
-async def test_a_command_that_is_not_confirmed_is_not_noted_as_sent(tmp_path):
+@pytest.mark.parametrize(
+    ("publish", "send"),
+    [
+        (Refused("bus", "a queue is full"), Unconfirmed("bus", "no answer")),
+        (None, Unavailable("bus", "not connected")),
+        (Unconfirmed("bus", "no answer"), None),  # a broker that is away is not asked twice
+    ],
+)
+async def test_a_command_that_is_not_confirmed_is_not_noted_as_sent(tmp_path, publish, send):
     clock = ManualClock()
     async with (
         SqliteStore.open(tmp_path / "darkroom.db", timeout_s=5) as store,
-        Broken(clock, publish=Unavailable("bus"), send=Unconfirmed("bus", "no answer")) as bus,
+        Broken(clock, publish=publish, send=send) as bus,
     ):
         image = an_image(created_at=clock.now())
         await store.insert(image)
-        with pytest.raises(Unconfirmed):
+        with pytest.raises(Unavailable):
             await an_outbox(bus, store, clock, source="api").dispatch(image)
 
         assert (await store.get(image.id)).sent_at is None
