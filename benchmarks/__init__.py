@@ -1,1 +1,1 @@
-"""What Darkroom costs, measured against what it must do and what a user would otherwise take."""
+"""Benchmarks of Darkroom, its parts and comparable task queues."""

@@ -1,7 +1,7 @@
-"""The HTTP edge: the 202 path whole and by step, reading one image, and the history from 10^3 images upwards.
+"""Latency and rate of the api: POST, GET of one image, history from 10^3 images upwards.
 
-Whole requests are timed by a client in another process, one at a time; rates with 32 at once. No generator runs, so
-what is measured is the api, its store and its broker.
+Whole requests are timed one at a time by a client in another process; rates are measured with 32 concurrent requests.
+No generator runs, so the api, its store and its broker are measured alone.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from pathlib import Path
 import aiohttp
 
 from benchmarks import servers
-from benchmarks.filling import OWNER, fill_store
+from benchmarks.filled_store import OWNER, fill_store
 from benchmarks.load import HEADERS, ORDER
-from benchmarks.measuring import Table, Watch, arguments, finish, percentile, say
+from benchmarks.measurements import CpuUsage, Table, arguments, percentile, report_progress, save_results
 from common.application.events import EventFactory
 from common.bus.connect import open_bus
 from common.bus.port import Bus
@@ -30,10 +30,12 @@ from common.runtime.clock import SystemClock
 from common.runtime.settings import Settings
 from common.store.connect import open_store
 from common.store.port import Store
-from services.api.events.queue_positions import TOLD_APART
+from services.api.events.queue_positions import MAX_RANKED
 from services.api.limits.admission import Admission
-from services.api.routes.images import _cursor
-from services.api.routes.parsing import parse
+from services.api.middleware.request_reading import parse
+from services.api.routes.images import encode_cursor
+from tests.cluster import running
+from tests.servers.rabbitmq import RabbitMQ
 
 AT_ONCE = 32
 PAGE = 20
@@ -42,7 +44,7 @@ Ask = Callable[[], Awaitable[None]]
 
 
 async def timed(ask: Ask, count: int, *, warm_up: int = 20) -> list[float]:
-    """Milliseconds of each, one after another."""
+    """Milliseconds of each request, one after another."""
     for _ in range(warm_up):
         await ask()
     times = []
@@ -54,7 +56,7 @@ async def timed(ask: Ask, count: int, *, warm_up: int = 20) -> list[float]:
 
 
 async def rate(ask: Ask, count: int) -> float:
-    """A second, with `AT_ONCE` under way."""
+    """Requests a second with `AT_ONCE` concurrent requests."""
     numbers = iter(range(count))
 
     async def one_after_another() -> None:
@@ -95,13 +97,13 @@ def posting(http: aiohttp.ClientSession, url: str) -> Ask:
 # -- whole requests
 
 
-async def requests(folder: Path, broker: servers.RabbitMQ, stub: servers.Stub, *, size: int, rounds: int) -> Table:
+async def requests(folder: Path, broker: RabbitMQ, stub: servers.InstantInference, *, size: int, rounds: int) -> Table:
     columns = (*QUANTILES, "a second", "api CPU ms")
     table = Table(f"Requests on RabbitMQ and SQLite, ms, one at a time: {size} each", columns, head="request")
     for number in range(rounds):
         path = folder / f"api-{number}"
         cluster = servers.cluster(path, bus_url=broker.fresh_vhost(), stub_url=stub.url, generators=0)
-        async with servers.opened(cluster), aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
+        async with running(cluster), aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
             async with http.post(f"{cluster.url}/v1/images/generations", data=ORDER, headers=HEADERS) as response:
                 image = await response.json()
             asks = {
@@ -110,18 +112,18 @@ async def requests(folder: Path, broker: servers.RabbitMQ, stub: servers.Stub, *
             }
             for name, ask in asks.items():
                 times = await timed(ask, size)
-                watch = Watch({"api": [cluster.services["api"].pid]})
+                watch = CpuUsage({"api": [cluster.services["api"].pid]})
                 a_second = await rate(ask, size)
                 spent = watch.spent()["api"] / size * 1000
                 table.add(name, **quantiles(times), a_second=a_second, api_CPU_ms=spent)
-        say(f"round {number + 1}: requests")
+        report_progress(f"round {number + 1}: requests")
     return table
 
 
 # -- the 202 path by step
 
 
-async def steps(folder: Path, broker: servers.RabbitMQ, *, size: int, rounds: int) -> Table:
+async def steps(folder: Path, broker: RabbitMQ, *, size: int, rounds: int) -> Table:
     """What the handler calls, in this process, one at a time."""
     table = Table(f"The 202 path by step, ms: {size} each", ("p50", "p99"), head="step")
     for number in range(rounds):
@@ -136,7 +138,7 @@ async def steps(folder: Path, broker: servers.RabbitMQ, *, size: int, rounds: in
             for name, ask in _steps(store, bus, clock, limited, free).items():
                 times = await timed(ask, min(size, 48) if "limits" in name else size)
                 table.add(name, p50=percentile(times, 0.5), p99=percentile(times, 0.99))
-        say(f"round {number + 1}: steps")
+        report_progress(f"round {number + 1}: steps")
     return table
 
 
@@ -169,7 +171,7 @@ def _steps(store: Store, bus: Bus, clock: SystemClock, limited: Settings, free: 
         await bus.send(GenerateImage(id=image.id, source="api", subject=image.id, time=clock.now()))
 
     async def place() -> None:
-        await store.waiting_before(clock.now(), "", limit=TOLD_APART)
+        await store.count_waiting_before(clock.now(), "", limit=MAX_RANKED)
 
     return {
         "validate": validate,
@@ -184,7 +186,7 @@ def _steps(store: Store, bus: Bus, clock: SystemClock, limited: Settings, free: 
 # -- the history
 
 
-async def history(folder: Path, stub: servers.Stub, *, size: int, rounds: int, most: int) -> Table:
+async def history(folder: Path, stub: servers.InstantInference, *, size: int, rounds: int, most: int) -> Table:
     table = Table(f"History with total, ms, pages of {PAGE}: {size} each", QUANTILES, head="images, page")
     counts = [count for count in (1_000, 10_000, 100_000, 1_000_000) if count <= most]
     paths = {count: folder / f"history-{count}" for count in counts}
@@ -193,11 +195,11 @@ async def history(folder: Path, stub: servers.Stub, *, size: int, rounds: int, m
         path.mkdir()
         ids = fill_store(path / "darkroom.db", count)
         middles[count] = await _position(path, ids[count // 2])
-        say(f"filled {count}")
+        report_progress(f"filled {count}")
     for number in range(rounds):
         for count, path in paths.items():
             cluster = servers.cluster(path, bus_url=None, stub_url=stub.url)
-            async with servers.opened(cluster), aiohttp.ClientSession() as http:
+            async with running(cluster), aiohttp.ClientSession() as http:
                 base = f"{cluster.url}/api/images/history/?perPage={PAGE}"
                 for name, query in (
                     ("first page", ""),
@@ -207,7 +209,7 @@ async def history(folder: Path, stub: servers.Stub, *, size: int, rounds: int, m
                     ask = getting(http, base + query)
                     times = await timed(ask, size if "number" not in name else max(5, size // 10), warm_up=3)
                     table.add(f"{count:,}, {name}", **quantiles(times))
-        say(f"round {number + 1}: history")
+        report_progress(f"round {number + 1}: history")
     return table
 
 
@@ -216,7 +218,7 @@ async def _position(path: Path, image_id: str) -> str:
         image = await store.get(image_id)
         assert image
         assert image.status is Status.COMPLETED
-        return _cursor(image)
+        return encode_cursor(image)
 
 
 async def main(size: int, rounds: int, most: int = 1_000_000) -> None:
@@ -227,7 +229,7 @@ async def main(size: int, rounds: int, most: int = 1_000_000) -> None:
                 await steps(folder, broker, size=size, rounds=rounds),
             ]
             tables.append(await history(folder, stub, size=size, rounds=rounds, most=most))
-    finish("api", tables, size=size, rounds=rounds, images=most)
+    save_results("api", tables, size=size, rounds=rounds, images=most)
 
 
 if __name__ == "__main__":

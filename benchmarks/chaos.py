@@ -1,6 +1,6 @@
-"""`make chaos JOBS=2000 SEED=1 MINUTES=3`: many orders through real processes that are killed, stopped and cut off.
+"""`make chaos JOBS=2000 SEED=1 MINUTES=3`: many requests to processes that are killed, stopped, disconnected.
 
-Prints one table; exit status 1 where anything was lost, painted or told twice, or left behind. `--store` takes another
+Prints one table; exit status 1 if anything was lost, painted twice, shown twice or left behind. `--store` takes another
 store's URL; the broker is one of its own (tests/servers/rabbitmq.py says which).
 """
 

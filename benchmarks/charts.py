@@ -1,6 +1,6 @@
-"""Plots as SVG text, without a library: bars beside each other, and lines over a logarithmic axis.
+"""Plots as SVG text without a library: grouped bars, lines over a logarithmic axis.
 
-Colours are told apart in light and dark alike; each bar or point is the median, its whisker the minimum and maximum.
+The colours differ on light and dark pages alike; each bar or point is the median, its whisker the minimum and maximum.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What one image costs when there are many already: with 0 to 10^6 on record, and with 10,000 waiting in the queue.
+"""Cost of one image as the store grows from 0 to 10^6 images, or the queue to 10,000.
 
-CPU of everyone who works for it (api, generators, janitor, broker), for it stays the same on a busy machine; images a
-second beside it. JPEG, the cheapest to check, so that the rest is seen best.
+The CPU of api, generators, janitor and broker is the main figure, because a busy machine does not change it; images a
+second stand beside it. The images are JPEG, which is the cheapest to check, so the remaining cost shows best.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ import shutil
 from pathlib import Path
 
 from benchmarks import servers
-from benchmarks.filling import fill_store
+from benchmarks.filled_store import fill_store
 from benchmarks.load import load
-from benchmarks.measuring import Table, Watch, arguments, finish, say
+from benchmarks.measurements import CpuUsage, Table, arguments, report_progress, save_results
+from tests.cluster import Cluster, running
 
 ON_RECORD = (0, 10_000, 100_000, 1_000_000)
 QUEUED = 10_000
@@ -21,17 +22,17 @@ WARM_UP = 20
 NOTHING = "0 on record"
 
 
-async def measure(cluster: servers.Cluster, table: Table, row: str, *, size: int, queued: int = 0) -> None:
-    async with servers.opened(cluster), load(cluster.url) as ordering:
+async def measure(cluster: Cluster, table: Table, row: str, *, size: int, queued: int = 0) -> None:
+    async with running(cluster), load(cluster.url) as ordering:
         await ordering.flood(WARM_UP)
         ordering.forget()
         if queued:
-            # ordered and not waited for: what is timed is the work on the first `size` of them, the others waiting
+            # requested without waiting: the work on the first `size` images is timed while the others wait
             waiting = asyncio.create_task(ordering.flood(queued))
             while len(ordering.answered) < queued:
                 await asyncio.sleep(0.05)
         pids = {alias: [service.pid] for alias, service in cluster.services.items()}
-        watch = Watch({**pids, "broker": servers.broker_pids()})
+        watch = CpuUsage({**pids, "broker": servers.broker_pids()})
         if queued:
             ended = len(ordering.ended)
             while len(ordering.ended) < ended + size:
@@ -65,7 +66,7 @@ async def main(size: int, rounds: int, most: int = ON_RECORD[-1]) -> None:
             for count in counts[1:]:
                 filled[count] = folder / f"filled-{count}.db"
                 fill_store(filled[count], count)
-                say(f"filled {count:,}")
+                report_progress(f"filled {count:,}")
             for number in range(rounds):
                 for count in counts:
                     path = folder / f"growth-{count}-{number}"
@@ -73,7 +74,7 @@ async def main(size: int, rounds: int, most: int = ON_RECORD[-1]) -> None:
                         path, bus_url=broker.fresh_vhost(), stub_url=stub.url, RETENTION_DAYS="36500"
                     )
                     if count:
-                        # the same file again in the next round: some hundred more do not matter beside it
+                        # the next round uses the same file: a few hundred more images make no difference
                         filled[count].rename(path / "darkroom.db")
                     await measure(cluster, table, f"{count:,} on record", size=size)
                     if count:
@@ -83,13 +84,13 @@ async def main(size: int, rounds: int, most: int = ON_RECORD[-1]) -> None:
                 path = folder / f"growth-queued-{number}"
                 cluster = servers.cluster(path, bus_url=broker.fresh_vhost(), stub_url=stub.url)
                 await measure(cluster, table, f"{QUEUED:,} queued", size=size, queued=QUEUED)
-                say(f"round {number + 1}: growth")
+                report_progress(f"round {number + 1}: growth")
     for row in list(table.rows):
-        # no orders are taken while the queue is worked off: there, what a generator spends is compared
+        # no requests arrive while the queue is processed, so the generators' CPU is compared there
         column = "generators' CPU ms/image" if "queued" in row else "services' CPU ms/image"
         for ratio in table.ratios(row, NOTHING, column):
             table.add(row, **{"over 0": ratio})
-    finish("growth", [table], size=size, rounds=rounds, queued=QUEUED)
+    save_results("growth", [table], size=size, rounds=rounds, queued=QUEUED)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""The bare job, for everyone who is compared: fetch, check, thumbnail, both files durably, a row.
+"""The job that every contender does: fetch, check, thumbnail, two durable files, one row.
 
-The same code as Darkroom's for the picture and for the files, so that what differs is only what is around it: no
-events, no claims, no lease, no retries. It runs in the environment of the peers, which is without Darkroom's services.
+Image and files are handled by the same code as in Darkroom, so only the surroundings differ: no events, no claims, no
+lease, no retries. It runs in the environment of the peers, where Darkroom's services are not installed.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ import threading
 import urllib.request
 from pathlib import Path
 
-from services.generator.pictures import Checked, check
+from services.generator.pictures import CheckedPicture, check
 
 THUMBNAIL_SIZE = 256
 MAX_PIXELS = 16_777_216
-AT_ONCE = 4  # images in hand over all workers: two for each of two cores, as of Darkroom's two generators
+AT_ONCE = 4  # concurrent images over all workers: two for each of two cores, as in Darkroom's two generators
 
 _local = threading.local()
 
 
-def keep(content: bytes, folder: Path, name: str) -> Checked:
-    """Decode, check, make the thumbnail, write both files: to the disk, and their names as well."""
+def keep(content: bytes, folder: Path, name: str) -> CheckedPicture:
+    """Decode, check, make the thumbnail and write both files durably, with their directory entries."""
     checked = check(content, max_pixels=MAX_PIXELS, thumbnail_size=THUMBNAIL_SIZE, thumbnail_format=None)
     write(folder / "pictures" / name, content)
     write(folder / "thumbnails" / name, checked.thumbnail)
@@ -56,8 +56,8 @@ def prepare(folder: Path) -> None:
         connection.execute("CREATE TABLE IF NOT EXISTS rows (name TEXT PRIMARY KEY, format TEXT, size INTEGER)")
 
 
-def row(folder: Path, name: str, checked: Checked, size: int) -> None:
-    """One durable row, by a connection that its thread keeps."""
+def row(folder: Path, name: str, checked: CheckedPicture, size: int) -> None:
+    """Insert one durable row, by a connection of this thread."""
     connection = getattr(_local, "connection", None)
     if connection is None:
         connection = _local.connection = sqlite3.connect(folder / "rows.db", timeout=30, isolation_level=None)

@@ -1,10 +1,12 @@
-"""Many websockets in one cheap process: `python -m benchmarks.listeners HOST PORT`, told what to do by lines.
+"""Many websockets in one cheap process: `python -m benchmarks.listeners HOST PORT`.
 
-    open COUNT [CURSOR]   open so many, wait for each one's hello; says the cursor of the last
-    wait FRAMES           until each has had so many since the last `wait`; says when, and latencies in ms
+Commands are lines on standard input; each is answered with a line of JSON:
+
+    open COUNT [CURSOR]   open COUNT sockets and wait for each hello; answers the cursor of the last
+    wait FRAMES           wait until each socket got FRAMES since the last `wait`; answers the time and latencies in ms
     close                 close all
 
-Reads frames by their headers only; of a few sockets it reads the event's id, which ends in the time it was made at.
+It reads only the headers of frames. For a few sockets it also reads the event's id, which ends in its creation time.
 """
 
 from __future__ import annotations
@@ -18,14 +20,14 @@ import sys
 import time
 
 SAMPLED = 50  # sockets whose latencies are taken
-AT_ONCE = 100  # handshakes under way
+AT_ONCE = 100  # concurrent handshakes
 _MADE_AT = re.compile(rb'"id":"[0-9a-f-]{36}\.(\d+)"')
 _CURSOR = re.compile(rb'"cursor": ?"([^"]*)"')
 PING = 9
 
 
-class Socket(asyncio.Protocol):
-    """The least of RFC 6455 that hears what a server says: frames not masked, pings answered."""
+class ListenerSocket(asyncio.Protocol):
+    """The minimum of RFC 6455 to receive from a server: unmasked frames, pings answered."""
 
     def __init__(self, request: bytes, *, sampled: bool) -> None:
         self.frames = 0
@@ -90,7 +92,7 @@ class Listeners:
     def __init__(self, host: str, port: int) -> None:
         self._host = host
         self._port = port
-        self._sockets: list[Socket] = []
+        self._sockets: list[ListenerSocket] = []
 
     async def open(self, count: int, after: str = "") -> dict[str, object]:
         gate = asyncio.Semaphore(AT_ONCE)
@@ -106,7 +108,7 @@ class Listeners:
             async with gate:
                 sampled = len(self._sockets) < SAMPLED
                 _, socket = await loop.create_connection(
-                    lambda: Socket(request, sampled=sampled), self._host, self._port
+                    lambda: ListenerSocket(request, sampled=sampled), self._host, self._port
                 )
                 self._sockets.append(socket)
                 await socket.hello
@@ -125,14 +127,14 @@ class Listeners:
         for socket in self._sockets:
             await socket.enough.wait()
         at_ns = time.monotonic_ns()
-        heard = sum(socket.frames for socket in self._sockets)
+        received = sum(socket.frames for socket in self._sockets)
         latencies = [each for socket in self._sockets for each in socket.latencies_ms]
         for socket in self._sockets:
             socket.frames = 0
             socket.wanted = sys.maxsize
             socket.enough.clear()
             socket.latencies_ms.clear()
-        return {"at_ns": at_ns, "heard": heard, "latencies_ms": latencies}
+        return {"at_ns": at_ns, "received": received, "latencies_ms": latencies}
 
     async def close(self) -> dict[str, object]:
         for socket in self._sockets:

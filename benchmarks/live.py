@@ -1,6 +1,6 @@
-"""The live stream: events to many sockets, what an idle socket costs, and a thousand that come back at once.
+"""Live stream benchmark: fan-out to many sockets, idle sockets, a thousand reconnects at once.
 
-One api process on RabbitMQ; events are published by this process, heard by listeners in processes of their own.
+One api process on RabbitMQ. This process publishes the events; listeners in processes of their own receive them.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import servers
-from benchmarks.filling import OWNER, an_image
-from benchmarks.measuring import Table, Watch, arguments, finish, memory_mib, percentile, say
+from benchmarks.filled_store import OWNER, an_image
+from benchmarks.measurements import CpuUsage, Table, arguments, memory_mib, percentile, report_progress, save_results
 from common.bus.connect import open_bus
 from common.bus.port import Bus
 from common.domain.images import Status
@@ -25,7 +25,7 @@ from common.domain.views import ImagePresenter
 from common.messages import ImageChanged
 from common.runtime.clock import SystemClock
 from common.runtime.settings import Settings
-from tests.cluster import Cluster
+from tests.cluster import Cluster, running
 
 PER_S = 30  # events a second: 1,000 sockets then have 30,000 deliveries
 IDLE = 10_000
@@ -33,13 +33,13 @@ IDLE_EACH = 5_000  # sockets of one listening process
 MISSED = 50
 
 
-class Hearing:
-    """A listening process, told by lines."""
+class ListenerProcess:
+    """A process of `benchmarks.listeners`, controlled by lines."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
 
-    async def tell(self, line: str) -> None:
+    async def send(self, line: str) -> None:
         assert self._process.stdin
         self._process.stdin.write(f"{line}\n".encode())
         await self._process.stdin.drain()
@@ -53,12 +53,12 @@ class Hearing:
         return found
 
     async def do(self, line: str) -> dict[str, Any]:
-        await self.tell(line)
+        await self.send(line)
         return await self.answer()
 
 
 @asynccontextmanager
-async def hearing(port: int) -> AsyncIterator[Hearing]:
+async def listener_process(port: int) -> AsyncIterator[ListenerProcess]:
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
@@ -71,14 +71,14 @@ async def hearing(port: int) -> AsyncIterator[Hearing]:
         limit=2**24,
     )
     try:
-        yield Hearing(process)
+        yield ListenerProcess(process)
     finally:
         process.kill()
         await process.wait()
 
 
 def an_event() -> ImageChanged:
-    """A completed image as a generator tells it; its id ends in the moment it was made at."""
+    """The event of a completed image as a generator publishes it; its id ends in its creation time."""
     now = datetime.now(UTC)
     image = an_image(Status.COMPLETED, now)
     return ImageChanged(
@@ -94,7 +94,7 @@ def an_event() -> ImageChanged:
     )
 
 
-async def tell(bus: Bus, count: int, *, per_s: float) -> None:
+async def publish_events(bus: Bus, count: int, *, per_s: float) -> None:
     start = time.perf_counter()
     for number in range(count):
         await asyncio.sleep(max(0.0, start + number / per_s - time.perf_counter()))
@@ -105,36 +105,36 @@ async def fan_out(cluster: Cluster, bus: Bus, table: Table, *, size: int) -> Non
     api = cluster.services["api"].pid
     for sockets in (1, 10, 100, 1000):
         events = size
-        async with hearing(cluster.api_port) as ears:
-            await ears.do(f"open {sockets}")
-            await tell(bus, 5, per_s=PER_S)
-            await ears.do("wait 5")
-            watch = Watch({"api": [api]})
-            await ears.tell(f"wait {events}")
+        async with listener_process(cluster.api_port) as listeners:
+            await listeners.do(f"open {sockets}")
+            await publish_events(bus, 5, per_s=PER_S)
+            await listeners.do("wait 5")
+            watch = CpuUsage({"api": [api]})
+            await listeners.send(f"wait {events}")
             began = time.perf_counter()
-            await tell(bus, events, per_s=PER_S)
-            heard = await ears.answer()
+            await publish_events(bus, events, per_s=PER_S)
+            answer = await listeners.answer()
             took, spent = time.perf_counter() - began, watch.spent()["api"]
-        if heard["heard"] < events * sockets:
-            raise RuntimeError(f"{heard['heard']} of {events * sockets} frames came")
+        if answer["received"] < events * sockets:
+            raise RuntimeError(f"{answer['received']} of {events * sockets} frames came")
         row: dict[str, float] = {
-            "deliveries/s": heard["heard"] / took,
-            "a second and a core": heard["heard"] / spent,
-            "p50 ms": percentile(heard["latencies_ms"], 0.5),
-            "p99 ms": percentile(heard["latencies_ms"], 0.99),
+            "deliveries/s": answer["received"] / took,
+            "a second and a core": answer["received"] / spent,
+            "p50 ms": percentile(answer["latencies_ms"], 0.5),
+            "p99 ms": percentile(answer["latencies_ms"], 0.99),
         }
         table.add(f"{sockets:,} sockets", **row)
 
 
 async def idle(cluster: Cluster, table: Table) -> None:
     api = cluster.services["api"].pid
-    async with hearing(cluster.api_port) as first, hearing(cluster.api_port) as second:
+    async with listener_process(cluster.api_port) as first, listener_process(cluster.api_port) as second:
         await first.do("open 10")
         before = memory_mib([api], what="VmRSS")
-        for ears in (first, second):
-            await ears.do(f"open {IDLE_EACH}")
+        for listeners in (first, second):
+            await listeners.do(f"open {IDLE_EACH}")
         after = memory_mib([api], what="VmRSS")
-        watch = Watch({"api": [api]})
+        watch = CpuUsage({"api": [api]})
         await asyncio.sleep(10)
         table.add(
             f"{IDLE:,} idle sockets",
@@ -147,38 +147,38 @@ async def idle(cluster: Cluster, table: Table) -> None:
 
 
 async def resume(cluster: Cluster, bus: Bus, table: Table) -> None:
-    """1,000 sockets; the api stops, 50 events are missed, it starts again, and all come back with their cursor."""
+    """1,000 sockets: the api stops, 50 events are missed, it starts again, all reconnect with their cursor."""
     api = cluster.services["api"]
-    async with hearing(cluster.api_port) as ears:
-        await ears.do("open 1000")
-        await tell(bus, 3, per_s=PER_S)
-        await ears.do("wait 3")
+    async with listener_process(cluster.api_port) as listeners:
+        await listeners.do("open 1000")
+        await publish_events(bus, 3, per_s=PER_S)
+        await listeners.do("wait 3")
         cursor = await _cursor(cluster)
         await api.stop()
-        await tell(bus, MISSED, per_s=1000)
-        await ears.do("close")
+        await publish_events(bus, MISSED, per_s=1000)
+        await listeners.do("close")
         await api.start()
         await api.ready()
-        watch = Watch({"api": [api.pid]})
+        watch = CpuUsage({"api": [api.pid]})
         began_ns = time.monotonic_ns()
-        await ears.do(f"open 1000 {cursor}")
+        await listeners.do(f"open 1000 {cursor}")
         greeted_ns = time.monotonic_ns()
-        heard = await ears.do(f"wait {MISSED}")
-    if heard["heard"] < 1000 * MISSED:
-        raise RuntimeError(f"{heard['heard']} of {1000 * MISSED} missed events came")
+        answer = await listeners.do(f"wait {MISSED}")
+    if answer["received"] < 1000 * MISSED:
+        raise RuntimeError(f"{answer['received']} of {1000 * MISSED} missed events came")
     table.add(
         f"1,000 sockets come back, {MISSED} events missed",
         **{
             "all greeted, s": (greeted_ns - began_ns) / 1e9,
-            "all caught up, s": (heard["at_ns"] - began_ns) / 1e9,
+            "all caught up, s": (answer["at_ns"] - began_ns) / 1e9,
             "api CPU s": watch.spent()["api"],
         },
     )
 
 
 async def _cursor(cluster: Cluster) -> str:
-    """Where the log ends: what a fresh socket's hello says."""
-    async with hearing(cluster.api_port) as one:
+    """The end of the log, from the hello of a new socket."""
+    async with listener_process(cluster.api_port) as one:
         return str((await one.do("open 1"))["cursor"])
 
 
@@ -202,14 +202,14 @@ async def main(size: int, rounds: int) -> None:
                     WEBSOCKETS_PER_OWNER="20000",
                 )
                 async with (
-                    servers.opened(cluster),
+                    running(cluster),
                     open_bus(Settings(bus_url=bus_url), name="bench", clock=SystemClock()) as bus,
                 ):
                     await fan_out(cluster, bus, fan, size=size)
                     await resume(cluster, bus, coming_back)
                     await idle(cluster, idling)
-                say(f"round {number + 1}: live")
-    finish("live", [fan, idling, coming_back], size=size, rounds=rounds)
+                report_progress(f"round {number + 1}: live")
+    save_results("live", [fan, idling, coming_back], size=size, rounds=rounds)
 
 
 if __name__ == "__main__":

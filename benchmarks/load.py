@@ -1,4 +1,4 @@
-"""A front end under load: orders by REST, hears of their end by websocket, and notes when."""
+"""Load of one front end: requests by REST, completion times by websocket."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ HEADERS = {"Content-Type": "application/json", "Prefer": "respond-async"}
 FINAL = ("image.completed", "image.failed", "image.cancelled")
 
 
-class Load:
-    """Times by image: when its POST began, when its 202 was there, when its completed event was heard."""
+class OrderLoad:
+    """Times by image: start of its POST, its 202 answer, its completed event."""
 
     def __init__(self, http: aiohttp.ClientSession, url: str, socket: aiohttp.ClientWebSocketResponse) -> None:
         self._http = http
@@ -52,7 +52,7 @@ class Load:
         self.answered[image_id] = time.perf_counter()
 
     async def flood(self, count: int, *, at_once: int = 16) -> float:
-        """Order so many as fast as they are taken; seconds from the first POST to the last completed event."""
+        """Request `count` images as fast as possible; seconds from the first POST to the last completed event."""
         numbers = iter(range(count))
         began = time.perf_counter()
 
@@ -67,7 +67,7 @@ class Load:
         return max(self.ended.values()) - began
 
     async def drip(self, count: int, *, per_s: float) -> list[float]:
-        """Order at a steady rate; seconds of each from its POST to its completed event."""
+        """Request at a steady rate; seconds of each image from its POST to its completed event."""
         start = time.perf_counter()
         async with asyncio.TaskGroup() as group:
             for number in range(count):
@@ -90,13 +90,13 @@ class Load:
 
 
 @asynccontextmanager
-async def load(url: str) -> AsyncIterator[Load]:
+async def load(url: str) -> AsyncIterator[OrderLoad]:
     async with (
         aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http,
         http.ws_connect(f"{url}/ws", max_msg_size=0) as socket,
     ):
         await socket.receive()  # hello
-        found = Load(http, url, socket)
+        found = OrderLoad(http, url, socket)
         listening = asyncio.create_task(found.listen())
         try:
             yield found

@@ -1,4 +1,4 @@
-"""The broker away for 30 s under load, stopped in order and then killed: what was answered, and that none was lost."""
+"""`make chaos-outage`: the broker is unavailable for 30 s under load, first stopped, then killed."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from tests.servers.rabbitmq import RabbitMQ, open_broker
 async def run(folder: Path, broker: RabbitMQ, how: str, seconds: float) -> bool:
     folder.mkdir()
     async with (
-        fault_cluster(folder, broker.fresh_vhost()) as stage,
+        fault_cluster(folder, broker.fresh_vhost()) as cluster,
         aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http,
     ):
-        away = await outage(stage, http, broker, how=how, seconds=seconds)
-    answers = ", ".join(f"{count} × {status}" for status, count in sorted(away.statuses.items()))
-    print(f"{how + ', ' + format(seconds, 'g') + ' s':<14} answered {answers} ({away.during} while it was away)")
-    print(f"{'':<14} slowest answer {away.slowest_answer_s:.1f} s")
-    print(f"{'':<14} all final {away.recovered_after_s:.1f} s after it was back")
-    print(f"{'':<14} violations: {len(away.findings.violations)}")
-    for violation in away.findings.violations[:20]:
+        result = await outage(cluster, http, broker, how=how, seconds=seconds)
+    answers = ", ".join(f"{count} × {status}" for status, count in sorted(result.statuses.items()))
+    print(f"{how + ', ' + format(seconds, 'g') + ' s':<14} answered {answers} ({result.during} while it was away)")
+    print(f"{'':<14} slowest answer {result.slowest_answer_s:.1f} s")
+    print(f"{'':<14} all final {result.recovered_after_s:.1f} s after it was back")
+    print(f"{'':<14} violations: {len(result.findings.violations)}")
+    for violation in result.findings.violations[:20]:
         print(f"  {violation}")
-    return not away.findings.violations
+    return not result.findings.violations
 
 
 def main() -> int:
@@ -39,10 +39,10 @@ def main() -> int:
     broker = open_broker()
     try:
         with tempfile.TemporaryDirectory(prefix="darkroom-outage-") as folder:
-            well = [asyncio.run(run(Path(folder) / how, broker, how, chosen.seconds)) for how in ("stop", "kill")]
+            results = [asyncio.run(run(Path(folder) / how, broker, how, chosen.seconds)) for how in ("stop", "kill")]
     finally:
         broker.close()
-    return 0 if all(well) else 1
+    return 0 if all(results) else 1
 
 
 if __name__ == "__main__":

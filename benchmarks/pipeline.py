@@ -1,8 +1,9 @@
-"""Images a second, worker CPU, latency and memory: Pillow alone, Celery, dramatiq, taskiq, arq, and Darkroom.
+"""Throughput of the pipeline: Darkroom beside Pillow alone, Celery, dramatiq, taskiq, arq.
 
-Everyone does `benchmarks/job.py`'s work on the same bytes from the same stub, four images in hand; Darkroom does it by
-its own code with all that it promises on top. Timed from the first order to the last row (Darkroom: the last
-completed event at a websocket); worker start-up and a warm-up are left out for all.
+Images a second, worker CPU, latency and memory. Every contender does the work of `benchmarks/job.py` on the same bytes
+from the same stub, with four concurrent images; Darkroom does it by its own code with all its guarantees. The time runs
+from the first request to the last row (Darkroom: the last completed event at a websocket), without worker start-up and
+warm-up.
 """
 
 from __future__ import annotations
@@ -18,8 +19,10 @@ from typing import Protocol
 
 from benchmarks import job, servers
 from benchmarks.load import load
-from benchmarks.measuring import Table, Watch, arguments, finish, memory_mib, percentile, say
+from benchmarks.measurements import CpuUsage, Table, arguments, memory_mib, percentile, report_progress, save_results
 from benchmarks.samples import SAMPLES
+from tests.cluster import running
+from tests.servers.rabbitmq import RabbitMQ
 
 WARM_UP = 8
 RATES = (8, 25)
@@ -29,13 +32,13 @@ PEERS = ("Celery", "dramatiq", "taskiq", "arq")
 
 
 @dataclass(frozen=True, slots=True)
-class Grounds:
-    """What all contenders share in a run."""
+class SharedServers:
+    """The folder and servers that all contenders of a run share."""
 
     folder: Path
-    broker: servers.RabbitMQ
+    broker: RabbitMQ
     redis_url: str
-    stub: servers.Stub
+    stub: servers.InstantInference
 
 
 class Contender(Protocol):
@@ -44,25 +47,25 @@ class Contender(Protocol):
     async def do(self, start: int, count: int) -> float: ...  # seconds
 
 
-class Alone:
+class PillowOnly:
     """Pillow in two processes of two threads."""
 
-    def __init__(self, lines: list[servers.Lines]) -> None:
+    def __init__(self, lines: list[servers.LineProcess]) -> None:
         self._lines = lines
         self.pids = [each.pid for each in lines]
 
     async def do(self, start: int, count: int) -> float:
         began = time.perf_counter()
         half = count // 2
-        self._lines[0].tell(start, half)
-        self._lines[1].tell(start + half, count - half)
+        self._lines[0].send(start, half)
+        self._lines[1].send(start + half, count - half)
         for each in self._lines:
             await asyncio.to_thread(each.expect, "ok")
         return time.perf_counter() - began
 
 
 class Peer:
-    def __init__(self, folder: Path, lines: servers.Lines, pids: list[int]) -> None:
+    def __init__(self, folder: Path, lines: servers.LineProcess, pids: list[int]) -> None:
         self._folder = folder
         self._lines = lines
         self.pids = pids
@@ -70,7 +73,7 @@ class Peer:
     async def do(self, start: int, count: int) -> float:
         wanted = job.rows(self._folder) + count
         began = time.perf_counter()
-        self._lines.tell(start, count)
+        self._lines.send(start, count)
         await servers.until(lambda: job.rows(self._folder) >= wanted, "the rows", limit_s=300, pause_s=0.01)
         took = time.perf_counter() - began
         await asyncio.to_thread(self._lines.expect, "ok")
@@ -88,14 +91,14 @@ class Darkroom:
 
 
 @contextmanager
-def alone(grounds: Grounds, folder: Path) -> Iterator[Alone]:
+def pillow_only(shared: SharedServers, folder: Path) -> Iterator[PillowOnly]:
     job.prepare(folder)
-    command = [sys.executable, "-m", "benchmarks.alone", str(grounds.stub.file), str(folder)]
-    lines = [servers.Lines(command, {}) for _ in range(2)]
+    command = [sys.executable, "-m", "benchmarks.pillow_only", str(shared.stub.file), str(folder)]
+    lines = [servers.LineProcess(command, {}) for _ in range(2)]
     try:
         for each in lines:
             each.expect("ready")
-        yield Alone(lines)
+        yield PillowOnly(lines)
     finally:
         for each in lines:
             each.close()
@@ -105,19 +108,19 @@ WORKERS = {
     "Celery": [["celery", "-A", "benchmarks.peers.with_celery", "worker", "-c", "4", "--loglevel", "WARNING"]],
     "dramatiq": [["dramatiq", "benchmarks.peers.with_dramatiq", "--processes", "2", "--threads", "2"]],
     "taskiq": [["taskiq", "worker", "benchmarks.peers.with_taskiq:broker", "-w", "2", "--max-async-tasks", "2"]],
-    "arq": [["arq", "benchmarks.peers.with_arq.Worker"]] * 2,
+    "arq": [["arq", "benchmarks.peers.with_arq.ArqWorker"]] * 2,
 }
 
 
 @contextmanager
-def peer(name: str, grounds: Grounds, folder: Path) -> Iterator[Peer]:
+def peer(name: str, shared: SharedServers, folder: Path) -> Iterator[Peer]:
     """A peer with its workers, warm."""
     job.prepare(folder)
     env = {
-        "BENCH_STUB": grounds.stub.url,
+        "BENCH_STUB": shared.stub.url,
         "BENCH_FOLDER": str(folder),
-        "BENCH_BROKER": grounds.broker.fresh_vhost(),
-        "BENCH_REDIS": grounds.redis_url,
+        "BENCH_BROKER": shared.broker.fresh_vhost(),
+        "BENCH_REDIS": shared.redis_url,
         "PYTHONPATH": str(servers.ROOT),
     }
     with ExitStack() as stack:
@@ -126,40 +129,40 @@ def peer(name: str, grounds: Grounds, folder: Path) -> Iterator[Peer]:
             command = [str(servers.PEERS / "python"), str(servers.PEERS / program), *options]
             pids.append(stack.enter_context(servers.worker(command, env, folder / "worker.log")))
         enqueue = [str(servers.PEERS / "python"), "-m", "benchmarks.peers.enqueue", f"with_{name.lower()}"]
-        lines = servers.Lines(enqueue, env)
+        lines = servers.LineProcess(enqueue, env)
         stack.callback(lines.close)
         lines.expect("ready")
         yield Peer(folder, lines, pids)
 
 
 @asynccontextmanager
-async def contender(name: str, grounds: Grounds, folder: Path) -> AsyncIterator[Contender]:
+async def contender(name: str, shared: SharedServers, folder: Path) -> AsyncIterator[Contender]:
     folder.mkdir()
     if name == PILLOW:
-        with alone(grounds, folder) as found:
+        with pillow_only(shared, folder) as found:
             yield found
     elif name == DARKROOM:
-        cluster = servers.cluster(folder, bus_url=grounds.broker.fresh_vhost(), stub_url=grounds.stub.url)
-        async with servers.opened(cluster):
+        cluster = servers.cluster(folder, bus_url=shared.broker.fresh_vhost(), stub_url=shared.stub.url)
+        async with running(cluster):
             workers = [service.pid for alias, service in cluster.services.items() if alias.startswith("generator")]
             yield Darkroom(cluster.url, workers)
     else:
-        with peer(name, grounds, folder) as ready:
+        with peer(name, shared, folder) as ready:
             yield ready
 
 
-async def throughput(grounds: Grounds, *, size: int, rounds: int) -> list[Table]:
+async def throughput(shared: SharedServers, *, size: int, rounds: int) -> list[Table]:
     columns = ("images/s", "over Pillow", "worker CPU ms/image", "CPU over Pillow", "peak MiB")
     tables = {sample: Table(f"Pipeline, {sample}: {size} images", columns, head="contender") for sample in SAMPLES}
     for number in range(rounds):
         for name in (PILLOW, *PEERS, DARKROOM):
-            where = grounds.folder / f"{name.replace(' ', '-')}-{number}"
-            async with contender(name, grounds, where) as runner:
+            where = shared.folder / f"{name.replace(' ', '-')}-{number}"
+            async with contender(name, shared, where) as runner:
                 start = 0
                 for sample, table in tables.items():
-                    await grounds.stub.show(sample)
+                    await shared.stub.show(sample)
                     await runner.do(start, WARM_UP)
-                    watch = Watch({"workers": runner.pids})
+                    watch = CpuUsage({"workers": runner.pids})
                     took = await runner.do(start + WARM_UP, size)
                     start += WARM_UP + size
                     spent = watch.spent()["workers"]
@@ -171,7 +174,7 @@ async def throughput(grounds: Grounds, *, size: int, rounds: int) -> list[Table]
                             "peak MiB": memory_mib(runner.pids),
                         },
                     )
-            say(f"round {number + 1}: {name}")
+            report_progress(f"round {number + 1}: {name}")
     for table in tables.values():
         for name in list(table.rows):
             for column, of in (("over Pillow", "images/s"), ("CPU over Pillow", "worker CPU ms/image")):
@@ -180,17 +183,17 @@ async def throughput(grounds: Grounds, *, size: int, rounds: int) -> list[Table]
     return list(tables.values())
 
 
-async def latency(grounds: Grounds, *, size: int, rounds: int) -> Table:
-    """Steady orders: in one process, and as services on RabbitMQ, with the same stub."""
+async def latency(shared: SharedServers, *, size: int, rounds: int) -> Table:
+    """Requests at a steady rate: in one process, then as services on RabbitMQ, with the same stub."""
     table = Table("POST to completed event, ms", ("p50", "p99", "p50 more", "p99 more"), head="case")
     for number in range(rounds):
         for sample, rate in (("JPEG", RATES[0]), ("JPEG", RATES[1]), ("noisy PNG", RATES[0])):
-            await grounds.stub.show(sample)
+            await shared.stub.show(sample)
             found: dict[str, list[float]] = {}
-            for where, bus_url in (("one process", None), ("RabbitMQ", grounds.broker.fresh_vhost())):
-                path = grounds.folder / f"latency-{where.replace(' ', '-')}-{sample.replace(' ', '-')}-{rate}-{number}"
-                cluster = servers.cluster(path, bus_url=bus_url, stub_url=grounds.stub.url)
-                async with servers.opened(cluster), load(cluster.url) as ordering:
+            for where, bus_url in (("one process", None), ("RabbitMQ", shared.broker.fresh_vhost())):
+                path = shared.folder / f"latency-{where.replace(' ', '-')}-{sample.replace(' ', '-')}-{rate}-{number}"
+                cluster = servers.cluster(path, bus_url=bus_url, stub_url=shared.stub.url)
+                async with running(cluster), load(cluster.url) as ordering:
                     await ordering.flood(WARM_UP)
                     ordering.forget()
                     times = await ordering.drip(min(size, rate * 12), per_s=rate)
@@ -200,17 +203,17 @@ async def latency(grounds: Grounds, *, size: int, rounds: int) -> Table:
                 if bus_url:
                     more = [there - here for there, here in zip(found[where], found["one process"], strict=True)]
                     table.add(row, p50_more=more[0], p99_more=more[1])
-        say(f"round {number + 1}: latency")
+        report_progress(f"round {number + 1}: latency")
     return table
 
 
 async def main(size: int, rounds: int) -> None:
     with servers.folder() as folder, servers.broker() as broker, servers.redis(folder) as redis_url:
         async with servers.stub(folder) as stub:
-            grounds = Grounds(folder, broker, redis_url, stub)
-            tables = await throughput(grounds, size=size, rounds=rounds)
-            tables.append(await latency(grounds, size=size, rounds=rounds))
-    finish("pipeline", tables, size=size, rounds=rounds)
+            shared = SharedServers(folder, broker, redis_url, stub)
+            tables = await throughput(shared, size=size, rounds=rounds)
+            tables.append(await latency(shared, size=size, rounds=rounds))
+    save_results("pipeline", tables, size=size, rounds=rounds)
 
 
 if __name__ == "__main__":

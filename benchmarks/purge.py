@@ -1,6 +1,6 @@
-"""Clearing away: the janitor's purge and sweep, against bare `os.unlink`, row-by-row deletes, and a bare walk.
+"""Speed of the janitor's purge and sweep beside bare `os.unlink`, row-by-row deletes, `os.walk`.
 
-Pictures are files of 4 kB here (100,000 of a real megabyte would fill the disk); unlinking a larger file costs a
+Images are files of 4 kB here (100,000 of a real megabyte would fill the disk); unlinking a larger file costs a
 little more for every contender alike. The purge does all of its work: marks, files and their folders synced, an event
 for each image, tombstones. The event goes to RabbitMQ in one row, and to the bus in memory in the other.
 """
@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import servers
-from benchmarks.filling import fill_media, fill_store
-from benchmarks.measuring import Table, arguments, cpu_s, finish, say
+from benchmarks.filled_store import fill_media, fill_store
+from benchmarks.measurements import Table, arguments, cpu_s, report_progress, save_results
 from common.application.events import EventFactory
 from common.application.outbox import Outbox
 from common.bus.connect import open_bus
@@ -32,8 +32,9 @@ from common.runtime.settings import Settings
 from common.store import sqlite as sqlite_store
 from common.store.connect import open_store
 from services.janitor.context import JanitorContext
-from services.janitor.purge import SLICE, purge
+from services.janitor.purge import BATCHES_PER_RUN, purge
 from services.janitor.sweep import sweep
+from tests.servers.rabbitmq import RabbitMQ
 
 UNLINK = "os.unlink of the files, nothing else"
 ROW_BY_ROW = "row by row: read, unlink two, delete"
@@ -50,18 +51,18 @@ class Transactions:
     @contextmanager
     def watched(self) -> Iterator[Transactions]:
         """Stores opened inside are timed."""
-        commit = sqlite_store.commit
+        commit = sqlite_store.commit_writes  # type: ignore[attr-defined] # where it is looked up, not where it is defined
 
         def timed(connection: sqlite3.Connection, jobs: list[Any]) -> None:
             began = time.perf_counter()
             commit(connection, jobs)
             self.longest_ms = max(self.longest_ms, (time.perf_counter() - began) * 1000)
 
-        sqlite_store.commit = timed
+        sqlite_store.commit_writes = timed  # type: ignore[attr-defined]
         try:
             yield self
         finally:
-            sqlite_store.commit = commit
+            sqlite_store.commit_writes = commit  # type: ignore[attr-defined]
 
 
 def prepare(folder: Path, name: str, size: int) -> tuple[Path, list[Path]]:
@@ -108,7 +109,7 @@ async def purge_all(context: JanitorContext) -> None:
         await purge(data, context=context)
 
 
-async def purges(folder: Path, broker: servers.RabbitMQ, *, size: int, rounds: int) -> Table:
+async def purges(folder: Path, broker: RabbitMQ, *, size: int, rounds: int) -> Table:
     columns = ("seconds", "images/s", "speed over unlink", "CPU s", "longest write transaction, ms")
     table = Table(f"Purge: {size:,} images, {2 * size:,} files", columns, head="how")
     for number in range(rounds):
@@ -141,7 +142,7 @@ async def purges(folder: Path, broker: servers.RabbitMQ, *, size: int, rounds: i
             if longest_ms is not None:
                 row["longest write transaction, ms"] = longest_ms
             table.add(name, **row)
-            say(f"round {number + 1}: {name}, {spent[name]:.1f} s")
+            report_progress(f"round {number + 1}: {name}, {spent[name]:.1f} s")
     return table
 
 
@@ -162,7 +163,7 @@ async def sweeps(folder: Path, *, size: int, rounds: int) -> Table:
         await with_janitor(path, "memory://", run)
         took = time.perf_counter() - began
         table.add("sweep", **{"seconds": took, "files/s": found / took})
-        say(f"round {number + 1}: sweep, {took:.1f} s")
+        report_progress(f"round {number + 1}: sweep, {took:.1f} s")
     return table
 
 
@@ -172,7 +173,7 @@ async def main(size: int, rounds: int) -> None:
             await purges(folder, broker, size=size, rounds=rounds),
             await sweeps(folder, size=size, rounds=rounds),
         ]
-    finish("purge", tables, size=size, rounds=rounds, batch=Settings().purge_batch, slice=SLICE)
+    save_results("purge", tables, size=size, rounds=rounds, batch=Settings().purge_batch, slice=BATCHES_PER_RUN)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""100,000 expired images, on record and on disk, purged by a janitor that is killed twice on the way.
+"""`make chaos-purge`: 100,000 expired images are purged while the janitor is killed twice.
 
-Prints what was left, how long it took and how the janitor's memory went; exit status 1 where anything was left or lost.
+Prints what was left, the duration and the janitor's memory; exit status 1 if anything was left or lost.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from tests.servers.rabbitmq import open_broker
 
 
 async def run(count: int, kills: int, folder: Path, bus_url: str) -> int:
-    async with fault_cluster(folder, bus_url) as stage:
-        purged = await purge_with_kills(stage, old=count, kills=kills, batch=500)
-        print(f"images purged          {purged.images} (and 40 kept: young or pinned)")
-        print(f"janitors killed        {', '.join(stage.faults) or 'none'}")
-        print(f"files left or missing  {len(purged.files_left)}")
-        print(f"tombstones             {purged.tombstones}")
-        print(f"took, s                {purged.took_s:.1f}")
+    async with fault_cluster(folder, bus_url) as cluster:
+        result = await purge_with_kills(cluster, old=count, kills=kills, batch=500)
+        print(f"images purged          {result.images} (and 40 kept: young or pinned)")
+        print(f"janitors killed        {', '.join(cluster.faults) or 'none'}")
+        print(f"files left or missing  {len(result.files_left)}")
+        print(f"tombstones             {result.tombstones}")
+        print(f"took, s                {result.took_s:.1f}")
         print(
-            f"janitor's memory, MiB  {purged.first_kib / 1024:.0f} at its start, {purged.peak_kib / 1024:.0f} at most"
+            f"janitor's memory, MiB  {result.first_kib / 1024:.0f} at its start, {result.peak_kib / 1024:.0f} at most"
         )
-        return 1 if purged.files_left or purged.tombstones != count else 0
+        return 1 if result.files_left or result.tombstones != count else 0
 
 
 def main() -> int:

@@ -1,6 +1,7 @@
-"""10,000 random reconnects over killed replicas, and what one client that never reads costs the others.
+"""`make chaos-stream`: 10,000 random reconnects of websockets over killed replicas.
 
-Prints two tables; exit status 1 where a terminal event was missed or shown twice.
+Also measures what one client that never reads costs the others. Prints two tables; exit status 1 if a terminal event
+was missed or shown twice.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ from pathlib import Path
 
 import aiohttp
 
+from common.messages import Event
+from tests.faults.event_stream import EventSource, SilentClient, reconnecting
 from tests.faults.fault_cluster import FaultCluster, fault_cluster
-from tests.faults.stream import Silent, Speaker, reconnecting
 from tests.servers.rabbitmq import open_broker
 
 READERS = 10
@@ -27,41 +29,41 @@ PROMPT = "a lighthouse at dusk, stormy sea, " * 60  # 2 kB, so that a socket tha
 
 async def resume(folder: Path, bus_url: str, count: int, seed: int) -> bool:
     async with (
-        fault_cluster(folder, bus_url) as stage,
+        fault_cluster(folder, bus_url) as cluster,
         aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http,
     ):
         for alias in ("api-1", "api-2"):
-            await stage.add_service("api", alias=alias, WEBSOCKETS_PER_OWNER="100")
-        await stage.start()
+            await cluster.add_service("api", alias=alias, WEBSOCKETS_PER_OWNER="100")
+        await cluster.start()
         began = time.monotonic()
-        heard = await reconnecting(stage, http, reconnects=count, followers=20, seed=seed, kill_every_s=5)
-        print(f"reconnects              {heard.reconnects}, of 20 clients over 2 replicas (seed {seed})")
-        print(f"replicas killed         {heard.kills}")
-        print(f"terminal events         {heard.images} for each client")
-        print(f"missed                  {heard.missed}")
-        print(f"shown twice             {heard.doubled}")
-        print(f"gaps                    {heard.gaps}")
+        result = await reconnecting(cluster, http, reconnects=count, followers=20, seed=seed, kill_every_s=5)
+        print(f"reconnects              {result.reconnects}, of 20 clients over 2 replicas (seed {seed})")
+        print(f"replicas killed         {result.kills}")
+        print(f"terminal events         {result.images} for each client")
+        print(f"missed                  {result.missed}")
+        print(f"shown twice             {result.shown_twice}")
+        print(f"gaps                    {result.gaps}")
         print(f"took, s                 {time.monotonic() - began:.0f}")
-        for example in heard.examples[:10]:
+        for example in result.examples[:10]:
             print(f"  {example}")
-        return heard.is_well
+        return result.is_clean
 
 
 async def silence(folder: Path, bus_url: str, seconds: float) -> None:
     """The delay from publish to receipt at readers, in turn without and with a client beside them that never reads."""
     p50s: dict[str, list[float]] = {"alone": [], "with one that never reads": []}
     p99s: dict[str, list[float]] = {name: [] for name in p50s}
-    async with fault_cluster(folder, bus_url) as stage, aiohttp.ClientSession() as http:
-        await stage.add_service("api", WEBSOCKETS_PER_OWNER="100")
-        await stage.start()
+    async with fault_cluster(folder, bus_url) as cluster, aiohttp.ClientSession() as http:
+        await cluster.add_service("api", WEBSOCKETS_PER_OWNER="100")
+        await cluster.start()
         for name in list(p50s) * ROUNDS:
-            silent = Silent(stage.urls["api"]) if "never" in name else None
-            delays = await _delays(stage, http, seconds)
-            if silent:
-                silent.close()
+            silent_client = SilentClient(cluster.urls["api"]) if "never" in name else None
+            delays = await _delays(cluster, http, seconds)
+            if silent_client:
+                silent_client.close()
             p50s[name].append(statistics.median(delays))
             p99s[name].append(statistics.quantiles(delays, n=100)[98])
-        closed = stage.services["api"].log_file.read_text().count("a websocket does not read")
+        closed = cluster.services["api"].log_file.read_text().count("a websocket does not read")
     for name, values in p50s.items():
         rounds = ", ".join(f"{p99:.1f}" for p99 in p99s[name])
         p50, p99 = statistics.median(values), statistics.median(p99s[name])
@@ -69,7 +71,7 @@ async def silence(folder: Path, bus_url: str, seconds: float) -> None:
     print(f"closed, of {ROUNDS} that never read: {closed}")
 
 
-async def _delays(stage: FaultCluster, http: aiohttp.ClientSession, seconds: float) -> list[float]:
+async def _delays(cluster: FaultCluster, http: aiohttp.ClientSession, seconds: float) -> list[float]:
     delays: list[float] = []
     sent: dict[str, float] = {}
 
@@ -79,21 +81,17 @@ async def _delays(stage: FaultCluster, http: aiohttp.ClientSession, seconds: flo
             if frame.get("id") in sent:
                 delays.append((time.monotonic() - sent[frame["id"]]) * 1000)
 
-    async with stage.bus() as bus:
-        speaker = Speaker(bus, prompt=PROMPT)
-        publish = bus.publish
+    def note(event: Event) -> None:
+        sent[event.id] = time.monotonic()
 
-        async def noted(event) -> None:
-            sent[event.id] = time.monotonic()
-            await publish(event)
-
-        bus.publish = noted
-        sockets = [await http.ws_connect(f"{stage.urls['api']}/ws") for _ in range(READERS)]
+    async with cluster.bus() as bus:
+        source = EventSource(bus, prompt=PROMPT, before_publish=note)
+        sockets = [await http.ws_connect(f"{cluster.urls['api']}/ws") for _ in range(READERS)]
         readers = [asyncio.create_task(read(socket)) for socket in sockets]
         ends = time.monotonic() + seconds
         while time.monotonic() < ends:
             began = time.monotonic()
-            await speaker.life()
+            await source.publish_life()
             await asyncio.sleep(max(0, 4 / EVENTS_A_SECOND - (time.monotonic() - began)))
         await asyncio.sleep(1)
         for reader, socket in zip(readers, sockets, strict=True):

@@ -1,7 +1,7 @@
-"""Writes what was measured into `docs/performance.md`, and its plots beside it: `python -m benchmarks.report`.
+"""`python -m benchmarks.report`: writes the results into `docs/performance.md` with its plots.
 
-Reads `results/*.json`. The text of the page is its own; between `<!-- NAME -->` and `<!-- end NAME -->` stand the
-tables, the goals and the machine as they were measured.
+Reads `results/*.json`. It replaces only the text between `<!-- NAME -->` and `<!-- end NAME -->`: tables, goals and
+machine.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import charts
-from benchmarks.measuring import RESULTS, Table, shown
+from benchmarks.measurements import RESULTS, Table, shown
 from benchmarks.pipeline import DARKROOM, PEERS, PILLOW
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -21,12 +21,12 @@ LOCK = DOCS.parent / "requirements" / "bench.txt"
 PAGE = DOCS / "performance.md"
 PLOTS = DOCS / "performance"
 NAMES = ("pipeline", "api", "live", "purge", "start", "growth")
-Found = dict[str, list[Table]]
+Tables = dict[str, list[Table]]
 Goal = tuple[str, str, float, bool, list[float]]  # what, goal in words, limit, less is better, measured
 
 
-def read() -> tuple[Found, dict[str, dict[str, Any]]]:
-    tables: Found = {}
+def read() -> tuple[Tables, dict[str, dict[str, Any]]]:
+    tables: Tables = {}
     results: dict[str, dict[str, Any]] = {}
     for name in NAMES:
         path = RESULTS / f"{name}.json"
@@ -41,20 +41,20 @@ def read() -> tuple[Found, dict[str, dict[str, Any]]]:
 SATURATED_MS = 200  # an image takes 25 ms (JPEG) to 110 ms (noisy PNG)
 
 
-def goals(found: Found, results: dict[str, dict[str, Any]]) -> str:
+def goals(found: Tables, results: dict[str, dict[str, Any]]) -> str:
     lines = ["| figure | goal | measured | verdict | load |", "|---|---|---|---|---:|"]
     for name, of in _GOALS.items():
         for what, goal, limit, at_most, values in of(found[name]) if name in found else ():
-            # where a part was measured in two goes, its parameters say the load of the other
+            # a part that was measured in two runs has the load of the second run in its parameters
             load = results[name]["parameters"].get(f"{what.partition(' ')[0]} load", results[name]["load"][0])
             lines.append(f"| {what} | {goal} | {shown(values)} | {verdict(values, limit, at_most)} | {load:.0f} |")
     return "\n".join(lines)
 
 
 def verdict(measured: list[float], limit: float, is_at_most: bool) -> str:
-    """Met or not where every round says the same."""
+    """Met or not met if every round agrees, else undecided."""
     if not measured:
-        return "none: more was ordered than two cores can do"
+        return "none: more was requested than two cores can do"
     met = [value <= limit if is_at_most else value >= limit for value in measured]
     return "met" if all(met) else "undecided" if any(met) else "**not met**"
 
@@ -70,7 +70,7 @@ def _of_pipeline(tables: list[Table]) -> Iterator[Goal]:
     latency = tables[3].rows
     for row, values in latency.items():
         if "p50 more" in values:
-            # where orders pile up, latency tells how long the pile was
+            # with a growing queue, latency only shows the length of the queue
             if min(latency[row.replace("RabbitMQ", "one process")]["p50"]) > SATURATED_MS:
                 values = {"p50 more": [], "p99 more": []}
             what = f"POST to completed over one process, {row.removesuffix(', RabbitMQ')}"
@@ -117,7 +117,7 @@ _GOALS: dict[str, Callable[[list[Table]], Iterator[Goal]]] = {
 # -- plots
 
 
-def plots(found: Found) -> dict[str, str]:
+def plots(found: Tables) -> dict[str, str]:
     made: dict[str, str] = {}
     if "pipeline" in found:
         tables = found["pipeline"][:3]

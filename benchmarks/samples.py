@@ -1,4 +1,4 @@
-"""The pictures that the stub inference service answers with: 1024 × 1024 pixels, the same bytes each time."""
+"""The images of the stub inference service: 1024 × 1024 pixels, the same bytes each time."""
 
 from __future__ import annotations
 

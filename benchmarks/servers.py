@@ -1,4 +1,4 @@
-"""What benchmarks run against: a broker, a Redis for arq, the stub inference service, and processes of our own."""
+"""The processes that benchmarks run against: broker, Redis for arq, stub inference service, contenders, Darkroom."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pathlib import Path
 import aiohttp
 
 from benchmarks.samples import SAMPLES
-from tests.cluster import Cluster, running
+from tests.cluster import Cluster
 from tests.servers import rabbitmq
 from tests.servers.process import Process, free_ports
 from tests.servers.rabbitmq import RabbitMQ
@@ -26,7 +26,7 @@ ROOT = Path(__file__).parent.parent
 PEERS = ROOT / ".venv-bench" / "bin"
 READY_S = 30.0
 
-# As Darkroom comes; the limits are lifted, because one owner orders everything here.
+# Defaults, but without limits, because one owner makes all requests here.
 SETTINGS = {
     "REQUESTS_PER_HOUR": "0",
     "CONCURRENT_REQUESTS": "0",
@@ -58,7 +58,7 @@ def broker() -> Iterator[RabbitMQ]:
 
 
 def broker_pids() -> list[int]:
-    """The Erlang machine that serves us: a child of this process, by way of its script."""
+    """The Erlang process of our broker: a descendant of this process."""
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdecimal():
@@ -82,7 +82,7 @@ def _is_below(pid: int, ancestor: int) -> bool:
 
 @contextmanager
 def redis(path: Path) -> Iterator[str]:
-    """A Redis as durable as it comes: snapshots off, each write in the log, synced every second.
+    """A Redis with its append-only log, synced every second, and without snapshots.
 
     Raises:
         LookupError: it is not installed.
@@ -100,8 +100,8 @@ def redis(path: Path) -> Iterator[str]:
         server.stop()
 
 
-class Stub:
-    """The inference service that answers at once; `show` says with which picture."""
+class InstantInference:
+    """The process of `benchmarks.instant_inference`; `show` chooses the image of its answers."""
 
     def __init__(self, port: int, file: Path, process: subprocess.Popen[bytes]) -> None:
         self.url = f"http://127.0.0.1:{port}"
@@ -116,12 +116,12 @@ class Stub:
 
 
 @asynccontextmanager
-async def stub(path: Path) -> AsyncIterator[Stub]:
+async def stub(path: Path) -> AsyncIterator[InstantInference]:
     (port,) = free_ports(1)
     file = path / "sample"
     file.write_bytes(b"")
-    process = subprocess.Popen([sys.executable, "-m", "benchmarks.stub", str(port), str(file)], cwd=ROOT)
-    found = Stub(port, file, process)
+    process = subprocess.Popen([sys.executable, "-m", "benchmarks.instant_inference", str(port), str(file)], cwd=ROOT)
+    found = InstantInference(port, file, process)
     try:
         await until(lambda: _answers(port), "the stub")
         yield found
@@ -130,7 +130,7 @@ async def stub(path: Path) -> AsyncIterator[Stub]:
         process.wait()
 
 
-class Lines:
+class LineProcess:
     """A process that takes `START COUNT` a line and answers `ok` when that is done."""
 
     def __init__(self, command: list[str], env: dict[str, str]) -> None:
@@ -149,9 +149,9 @@ class Lines:
         assert self._process.stdout
         line = self._process.stdout.readline().strip()
         if line != word:
-            raise RuntimeError(f"{self._process.args} said {line!r}, not {word!r}")
+            raise RuntimeError(f"{self._process.args!r} said {line!r}, not {word!r}")
 
-    def tell(self, start: int, count: int) -> None:
+    def send(self, start: int, count: int) -> None:
         assert self._process.stdin
         self._process.stdin.write(f"{start} {count}\n")
 
@@ -191,9 +191,6 @@ def cluster(path: Path, *, bus_url: str | None, stub_url: str, generators: int =
         found.add("generator", alias=f"generator-{number + 1}")
     found.add("janitor")
     return found
-
-
-opened = running
 
 
 async def until(is_so: Callable[[], bool], what: str, *, limit_s: float = READY_S, pause_s: float = 0.02) -> None:

@@ -1,4 +1,4 @@
-"""Start and idle: how long until ready, what `--help` takes, and what each service uses while nothing happens.
+"""Start time of `--help` and of each service, CPU and memory of an idle service.
 
 `cold` is the first start on a fresh folder; the environment is there, as after a first `make run`.
 """
@@ -12,13 +12,14 @@ import time
 from pathlib import Path
 
 from benchmarks import servers
-from benchmarks.measuring import Table, Watch, arguments, finish, memory_mib, say
-from tests.cluster import Cluster
+from benchmarks.measurements import CpuUsage, Table, arguments, memory_mib, report_progress, save_results
+from tests.cluster import Cluster, running
+from tests.servers.rabbitmq import RabbitMQ
 
 DARKROOM = [sys.executable, "-m", "services"]
 
 
-async def starts(folder: Path, broker: servers.RabbitMQ, stub: servers.Stub, table: Table, number: int) -> None:
+async def starts(folder: Path, broker: RabbitMQ, stub: servers.InstantInference, table: Table, number: int) -> None:
     began = time.perf_counter()
     subprocess.run([*DARKROOM, "--help"], check=True, capture_output=True, cwd=servers.ROOT)
     table.add("`darkroom --help`", seconds=time.perf_counter() - began)
@@ -48,17 +49,17 @@ async def _start(cluster: Cluster, alias: str, table: Table, row: str) -> None:
 
 
 async def idle(
-    folder: Path, broker: servers.RabbitMQ, stub: servers.Stub, table: Table, *, number: int, s: int
+    folder: Path, broker: RabbitMQ, stub: servers.InstantInference, table: Table, *, number: int, s: int
 ) -> None:
     cluster = servers.cluster(folder / f"idle-{number}", bus_url=broker.fresh_vhost(), stub_url=stub.url, generators=1)
-    alone = servers.cluster(folder / f"idle-up-{number}", bus_url=None, stub_url=stub.url)
-    async with servers.opened(cluster), servers.opened(alone):
+    pillow_only = servers.cluster(folder / f"idle-up-{number}", bus_url=None, stub_url=stub.url)
+    async with running(cluster), running(pillow_only):
         groups = {
             **{alias.removesuffix("-1"): [service.pid] for alias, service in cluster.services.items()},
-            "everything in one process": [alone.services["up"].pid],
+            "everything in one process": [pillow_only.services["up"].pid],
         }
         await asyncio.sleep(2)
-        watch = Watch(groups)
+        watch = CpuUsage(groups)
         await asyncio.sleep(s)
         spent = watch.spent()
         for name, pids in groups.items():
@@ -74,8 +75,8 @@ async def main(size: int, rounds: int) -> None:
             for number in range(rounds):
                 await starts(folder, broker, stub, starting, number)
                 await idle(folder, broker, stub, idling, number=number, s=size)
-                say(f"round {number + 1}: start and idle")
-    finish("start", [starting, idling], size=size, rounds=rounds)
+                report_progress(f"round {number + 1}: start and idle")
+    save_results("start", [starting, idling], size=size, rounds=rounds)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""What travels on the bus: commands, events and ticks, as CloudEvents 1.0 in structured JSON.
+"""The messages on the bus, as CloudEvents 1.0 in structured JSON.
 
-A command is an order, handled once; an event is a fact, heard by all; a tick says that it is time. Fields are only
-ever added; a changed meaning is a new type. Source of the envelope: the CloudEvents 1.0.2 specification, section 3.
+A command is handled once, an event is delivered to all subscribers, a tick starts a periodic run. Fields are only
+added; a changed meaning gets a new type. Source of the envelope: the CloudEvents 1.0.2 specification, section 3.
 """
 
 from __future__ import annotations
@@ -18,27 +18,27 @@ from pydantic import (
 from pydantic.alias_generators import to_camel
 
 from common.domain.errors import Invalid
-from common.domain.images import Status
-from common.domain.requests import GenerationRequest, invalid
+from common.domain.images import FINAL, Status
+from common.domain.requests import GenerationRequest, validation_failed
 from common.domain.views import FailureView, ImageView, Outgoing, Time
 
 CONTENT_TYPE: Final = "application/cloudevents+json"
 
 
-# Pages show it as it is: nothing but a picture's bytes may pass. 16,000 of them make 21,336 characters of base64.
+# Pages show it unchanged, so only a picture's bytes are allowed. 16,000 bytes make 21,336 characters of base64.
 PreviewUrl = Annotated[
     str, Field(max_length=22_000, pattern=r"^data:image/(webp|jpeg|png);base64,[A-Za-z0-9+/]+={0,2}$")
 ]
 
 
-class Nothing(BaseModel):
-    """The envelope says it all."""
+class NoData(BaseModel):
+    """The data of a message whose envelope is enough."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", title="Nothing")
 
 
 class Progress(Outgoing):
-    """How far a painting is; `preview` is what it looks like, where that is new and was told."""
+    """The progress of an attempt; `preview` is present if the inference service sent a new one."""
 
     id: str
     step: int
@@ -51,8 +51,10 @@ class Deleted(Outgoing):
     id: str
 
 
-class OrderRefused(Outgoing):
-    """An order that never became a record: its id, and why."""
+class RequestRefused(Outgoing):
+    """A request that was rejected before a record existed."""
+
+    model_config = ConfigDict(title="OrderRefused")
 
     id: str
     status: Literal[Status.FAILED] = Status.FAILED
@@ -74,7 +76,7 @@ class SweepReport(Outgoing):
 
 
 class TickData(BaseModel):
-    """What an operator may say with a tick; `older_than` in seconds. A timer says nothing."""
+    """The options of an operator's tick; `older_than` in seconds. A timer sends the defaults."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True)
 
@@ -83,7 +85,7 @@ class TickData(BaseModel):
 
 
 class Message(BaseModel):
-    """The envelope. `subject` is the image id where there is one; `source` the service that speaks."""
+    """The envelope. `subject` is the image id if there is one; `source` is the sending service."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -99,11 +101,11 @@ class Message(BaseModel):
 
 
 class GenerateImage(Message):
-    """Paint this image: `id` is the image's. The api names a record; another service gives the whole order."""
+    """Paint this image; `id` is the image id. The api refers to a record; another service sends the whole request."""
 
     type: Literal["image.generate"] = "image.generate"
     owner: str | None = None
-    data: GenerationRequest | Nothing = Nothing()
+    data: GenerationRequest | NoData = NoData()
 
 
 class CancelImage(Message):
@@ -111,11 +113,11 @@ class CancelImage(Message):
 
     type: Literal["image.cancel"] = "image.cancel"
     owner: str | None = None
-    data: Nothing = Nothing()
+    data: NoData = NoData()
 
 
 class ImageEvent(Message):
-    """A fact about an image of one owner; `revision` orders the facts of one image, `attempt` says whose they are."""
+    """An event about one image; `revision` orders the events of one image, `attempt` is the attempt they belong to."""
 
     owner: str
     revision: int
@@ -127,7 +129,7 @@ ImageChange = Literal["image.queued", "image.started", "image.completed", "image
 
 class ImageChanged(ImageEvent):
     type: ImageChange
-    data: ImageView | OrderRefused
+    data: ImageView | RequestRefused
 
 
 class ImageProgressed(ImageEvent):
@@ -151,14 +153,14 @@ class JanitorSwept(Message):
 
 
 class ApiJoined(Message):
-    """An api replica writes this into the log when it starts reading: who reads it back has caught up."""
+    """Published by an api replica when it starts to read the log: it has caught up when it reads this event."""
 
     type: Literal["api.joined"] = "api.joined"
-    data: Nothing = Nothing()
+    data: NoData = NoData()
 
 
 class Tick(Message):
-    """It is time; `token` is true for the timer's own, which is armed again, and false for an operator's."""
+    """Starts a periodic run; `token` is true for the timer's tick, which is armed again, false for an operator's."""
 
     type: Literal["timer.reconcile", "timer.purge", "timer.sweep"]
     token: bool = False
@@ -169,9 +171,9 @@ Command = GenerateImage | CancelImage
 AnyImageEvent = ImageChanged | ImageProgressed | ImageDeleted
 Event = AnyImageEvent | JanitorPurged | JanitorSwept | ApiJoined
 AnyMessage = Annotated[Command | Event | Tick, Field(discriminator="type")]
-FINAL_EVENTS: Final = frozenset({"image.completed", "image.failed", "image.cancelled", "image.deleted"})
+FINAL_EVENTS: Final = frozenset({*(f"image.{status}" for status in FINAL), "image.deleted"})
 
-_ANY: Final[TypeAdapter[Command | Event | Tick]] = TypeAdapter(AnyMessage)
+_ADAPTER: Final[TypeAdapter[Command | Event | Tick]] = TypeAdapter(AnyMessage)
 
 
 def encode(message: Message) -> bytes:
@@ -181,14 +183,14 @@ def encode(message: Message) -> bytes:
 
 
 def decode(body: bytes) -> Command | Event | Tick:
-    """Parse once at the border.
+    """The message in this body.
 
     Raises:
-        Invalid: not JSON, no known type, or a field that cannot be taken.
+        Invalid: it is not JSON, has an unknown type, or a field is not valid.
     """
     try:
-        return _ANY.validate_json(body)
+        return _ADAPTER.validate_json(body)
     except ValidationError as error:
-        raise invalid(error, "the message") from error
+        raise validation_failed(error, "the message") from error
     except RecursionError as error:
         raise Invalid("the message is nested too deeply", code="invalid_request") from error

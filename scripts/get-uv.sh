@@ -29,7 +29,7 @@ if [ -z "$python" ]; then
     fi
 fi
 
-rm -rf .tools
+rm -rf .tools/bin .tools/lib .tools/lib64 .tools/include # other tools beside it stay
 "$python" -m venv .tools
 .tools/bin/python -m pip install -q --disable-pip-version-check --require-hashes --only-binary :all: \
     -r requirements/tools-uv.txt

@@ -1,1 +1,1 @@
-"""The services of Darkroom; each runs alone, and `embedded` runs them in one process."""
+"""The services of Darkroom; each can run alone, or all of them in one process."""

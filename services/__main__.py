@@ -1,4 +1,4 @@
-"""`python -m services` is `darkroom up`; with arguments, it is `darkroom`."""
+"""`python -m services`: the `darkroom` command, or `darkroom up` without arguments."""
 
 from __future__ import annotations
 

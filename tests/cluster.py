@@ -1,4 +1,4 @@
-"""Darkroom itself, for tests: its services as real processes, and a client that speaks as a front end does."""
+"""Darkroom for tests: services as real processes, a client that acts as a front end."""
 
 import asyncio
 import json
@@ -7,7 +7,7 @@ import signal
 import sys
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import aiohttp
@@ -16,11 +16,12 @@ from tests.servers.process import free_ports
 
 FINAL = {"completed", "failed", "cancelled"}
 READY_S = 30.0
+STOP_S = 5.0
 ORDER = {"prompt": "a lighthouse at dusk", "width": 64, "height": 64, "steps": 2, "seed": 7}
 
 
 class Service:
-    """One `darkroom` process. Its output goes to a file, shown when it does not do what it should."""
+    """One `darkroom` process. Its output goes to a file, which is shown when the process fails."""
 
     def __init__(
         self, name: str, *, env: dict[str, str], log: Path, ready_url: str | None, module: str = "services"
@@ -49,7 +50,7 @@ class Service:
         return self._process is not None and self._process.returncode is None
 
     async def ready(self) -> None:
-        """Wait until it says that it is."""
+        """Wait until `ready_url` answers with 200."""
         assert self._process
         assert self.ready_url
         deadline = time.monotonic() + READY_S
@@ -64,7 +65,7 @@ class Service:
         self._process.send_signal(number)
 
     async def stop(self) -> int:
-        """Ask it to stop; its exit status."""
+        """Send SIGTERM; returns the exit status."""
         self.signal(signal.SIGTERM)
         return await self.wait()
 
@@ -85,7 +86,7 @@ class Service:
 
 
 async def answers(http: aiohttp.ClientSession, url: str) -> bool:
-    """Whether a GET is answered with 200."""
+    """True if a GET is answered with 200."""
     try:
         async with http.get(url, timeout=aiohttp.ClientTimeout(total=2)) as response:
             return response.status == 200
@@ -94,7 +95,7 @@ async def answers(http: aiohttp.ClientSession, url: str) -> bool:
 
 
 class Cluster:
-    """Services that belong together, by name, and the client to the api."""
+    """Services of one installation, by name, with their settings and folder."""
 
     def __init__(self, folder: Path, **settings: str) -> None:
         self.folder = folder
@@ -120,7 +121,7 @@ class Cluster:
         self.services: dict[str, Service] = {}
 
     def add(self, name: str, *, alias: str | None = None, **settings: str) -> Service:
-        """One more process of a service; those that serve only health get a port for it."""
+        """Add a process of a service. A service that serves only health gets a port for it."""
         env = {**self.settings, **settings}
         if name in {"up", "api"}:
             port = int(env["API_PORT"])
@@ -144,14 +145,23 @@ class Cluster:
             await service.ready()
 
     async def kill(self) -> None:
-        for service in self.services.values():
-            if service.is_running:
-                await service.kill()
+        """Kill what still runs. Where coverage is measured, stop it first: a killed process leaves no data."""
+        remaining = [service for service in self.services.values() if service.is_running]
+        if "COVERAGE_PROCESS_CONFIG" in os.environ:
+            await asyncio.gather(*(_stop(service) for service in remaining))
+        for service in remaining:
+            await service.kill()
+
+
+async def _stop(service: Service) -> None:
+    with suppress(ProcessLookupError, TimeoutError):
+        service.signal(signal.SIGTERM)
+        await service.wait(STOP_S)
 
 
 @asynccontextmanager
 async def embedded(folder: Path, **settings: str) -> AsyncIterator[Cluster]:
-    """Everything in one process: `darkroom up`."""
+    """All services in one process: `darkroom up`."""
     cluster = Cluster(folder, **settings)
     cluster.add("up")
     async with running(cluster):
@@ -160,7 +170,7 @@ async def embedded(folder: Path, **settings: str) -> AsyncIterator[Cluster]:
 
 @asynccontextmanager
 async def separate(folder: Path, bus_url: str, **settings: str) -> AsyncIterator[Cluster]:
-    """Each service a process of its own on a real RabbitMQ, with two generators."""
+    """Each service as a process of its own on a real RabbitMQ, with two generators."""
     cluster = Cluster(folder, BUS_URL=bus_url, **settings)
     cluster.settings.setdefault("INFERENCE_SERVICE_URL", f"http://127.0.0.1:{cluster.inference_port}")
     cluster.add("inference")
@@ -182,7 +192,7 @@ async def running(cluster: Cluster) -> AsyncIterator[Cluster]:
 
 
 class FrontEnd:
-    """What a page does: REST and the websocket."""
+    """A client of the api: REST and the websocket."""
 
     def __init__(self, http: aiohttp.ClientSession, url: str) -> None:
         self.http = http
@@ -200,13 +210,13 @@ class FrontEnd:
             return response.status, json.loads(text) if text else {}
 
     async def order(self, **fields) -> dict:
-        """Order without waiting; the image as it was accepted."""
+        """Request an image without waiting; returns the accepted image."""
         status, image = await self.post("/v1/images/generations", {**ORDER, **fields}, Prefer="respond-async")
         assert status == 202, image
         return image
 
     async def final(self, image_id: str, limit_s: float = 30) -> dict:
-        """The image once it is final, by asking."""
+        """Poll until the image is final; returns it."""
         async with asyncio.timeout(limit_s):
             while True:
                 _, image = await self.get(f"/api/images/{image_id}/")
@@ -227,7 +237,7 @@ class FrontEnd:
 
 
 class Events:
-    """An open websocket: its first frame, and the frames after it."""
+    """An open websocket: its first frame `hello`, then the frames after it."""
 
     def __init__(self, socket: aiohttp.ClientWebSocketResponse, hello: dict) -> None:
         self.socket = socket
@@ -239,7 +249,7 @@ class Events:
         return json.loads(message.data)
 
     async def until_final(self, image_id: str, limit_s: float = 30) -> list[dict]:
-        """The frames of one image up to the one that ends it."""
+        """The frames of one image up to its final event."""
         found: list[dict] = []
         async with asyncio.timeout(limit_s):
             while not found or found[-1]["type"].removeprefix("image.") not in {*FINAL, "deleted"}:

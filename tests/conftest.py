@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from typing import NoReturn
 
 import pytest
 
@@ -12,14 +13,14 @@ from tests.servers.rabbitmq import RabbitMQ
 
 
 def pytest_report_header() -> str:
-    return f"rabbitmq: {rabbitmq_server.source() or 'none'}; mongodb: {mongodb_server.source()}"
+    return f"rabbitmq: {rabbitmq_server.source() or 'none'}; mongodb: {mongodb_server.source() or 'none'}"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what needs a server, so that `-m "not rabbitmq"` is the quick half. Files with slow tests come first.
+    """Mark tests that need a server, so that `-m "not rabbitmq"` selects the quick half.
 
-    A worker does whole files, so a slow one at the end keeps the other waiting; and a broker starts again in 7 s while
-    it is young, in 20 s once a hundred tests have left their queues in it.
+    Files with slow tests run first: a worker runs whole files, so a slow file at the end keeps the other worker
+    waiting. A broker restarts in 7 s while it is new, in 20 s once a hundred tests have left their queues in it.
     """
     for item in items:
         for server in {"rabbitmq", "mongodb"}.intersection(getattr(item, "fixturenames", ())):
@@ -28,10 +29,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path not in slow)
 
 
+def missing(what: str) -> NoReturn:
+    """Skip the test whose server is not here; with CI set, fail it."""
+    (pytest.fail if os.environ.get("CI") else pytest.skip)(what)
+
+
 @pytest.fixture(scope="session")
 def rabbitmq_of_the_run() -> Iterator[RabbitMQ]:
     if rabbitmq_server.source() is None:
-        missing = pytest.fail if os.environ.get("CI") else pytest.skip
         missing("no RabbitMQ: set TEST_BUS_URL, start Docker, or install rabbitmq-server")
     broker = rabbitmq_server.open_broker()
     yield broker
@@ -40,7 +45,7 @@ def rabbitmq_of_the_run() -> Iterator[RabbitMQ]:
 
 @pytest.fixture
 def rabbitmq(rabbitmq_of_the_run: RabbitMQ) -> Iterator[RabbitMQ]:
-    """The broker, running; a test that stops it need not start it again."""
+    """The broker, running; it is started again after a test that stops it."""
     yield rabbitmq_of_the_run
     if not rabbitmq_of_the_run.is_running:
         rabbitmq_of_the_run.start()
@@ -48,12 +53,14 @@ def rabbitmq(rabbitmq_of_the_run: RabbitMQ) -> Iterator[RabbitMQ]:
 
 @pytest.fixture
 def vhost(rabbitmq: RabbitMQ) -> str:
-    """The URL of a virtual host that is this test's alone."""
+    """The URL of a virtual host for this test only."""
     return rabbitmq.fresh_vhost()
 
 
 @pytest.fixture(scope="session")
 def mongodb_of_the_run() -> Iterator[MongoDB]:
+    if mongodb_server.source() is None:
+        missing("no MongoDB: set TEST_STORE_URL, start Docker, or run make servers")
     server = mongodb_server.open_server()
     yield server
     server.close()
@@ -61,7 +68,7 @@ def mongodb_of_the_run() -> Iterator[MongoDB]:
 
 @pytest.fixture
 def mongodb(mongodb_of_the_run: MongoDB) -> Iterator[MongoDB]:
-    """MongoDB or its stand-in, running; a test that stops it need not start it again."""
+    """MongoDB, running; a test that stops it need not start it again."""
     yield mongodb_of_the_run
     if not mongodb_of_the_run.is_running:
         mongodb_of_the_run.start()
@@ -69,5 +76,5 @@ def mongodb(mongodb_of_the_run: MongoDB) -> Iterator[MongoDB]:
 
 @pytest.fixture
 def database(mongodb: MongoDB) -> str:
-    """The URL of a database that is this test's alone."""
+    """The URL of a database for this test only."""
     return mongodb.fresh_database()

@@ -1,4 +1,4 @@
-"""A real HTTP server that keeps the inference contract, or breaks it as a test says."""
+"""An inference service over real HTTP that keeps the contract or breaks it as a test demands."""
 
 import asyncio
 import base64
@@ -20,7 +20,7 @@ def picture(image_format="PNG", size=(64, 64)) -> bytes:
 
 
 async def paint(_request: web.Request, order: dict) -> web.Response:
-    """What is expected: a picture of the size that was ordered."""
+    """The normal answer: an image of the requested size."""
     return web.Response(body=picture(size=(order["width"], order["height"])), content_type="image/png")
 
 
@@ -60,14 +60,14 @@ def completed(content: bytes) -> tuple[str, dict]:
 
 
 class Inference:
-    """Answers in turn with what `will` was told, and paints when nothing more was."""
+    """Answers with the answers given to `will`, in turn; paints when none is left."""
 
     def __init__(self) -> None:
         self.url = ""
         self.orders: list[dict] = []
         self.keys: list[str] = []
-        self.held = asyncio.Event()  # set when an order hangs in `hold`
-        self.dropped = asyncio.Event()  # set when the client of a held order has gone
+        self.held = asyncio.Event()  # set when a request waits in `hold`
+        self.dropped = asyncio.Event()  # set when the client of a held request has disconnected
         self.released = asyncio.Event()
         self.capabilities: dict | None = None
         self._answers: list[Answer] = []
@@ -80,7 +80,7 @@ class Inference:
         self._always = answer
 
     async def hold(self, request: web.Request, order: dict) -> web.StreamResponse:
-        """Hangs until it is released, or its client goes."""
+        """Wait until released, or until the client disconnects."""
         self.held.set()
         try:
             await self.released.wait()

@@ -1,4 +1,4 @@
-"""Records for tests: sound ones, with what a test is about named by the test."""
+"""Builders of valid objects for tests; a test names only the fields it is about."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -11,7 +11,7 @@ NOON = datetime(2025, 1, 15, 12, tzinfo=UTC)
 
 
 def an_image(**fields) -> Image:
-    """A queued image of `local`, ordered at noon."""
+    """A queued image of `local`, created at noon."""
     created_at = fields.pop("created_at", NOON)
     parameters = Parameters(steps=4, cfg_scale=7.5, sampler="Euler", seed=7, hires_fix=False)
     return Image(

@@ -1,4 +1,4 @@
-"""A TCP proxy whose line can be slowed, cut, silenced and refused: the faults that a network really has.
+"""A TCP proxy that can slow, reset, silence and refuse connections, as a network does.
 
 async with proxy_to("127.0.0.1", 5672) as proxy:
     client = await connect(f"amqp://guest:guest@{proxy.address}/")
@@ -19,7 +19,7 @@ RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER on, 0 s: close sends RST, 
 
 
 class Proxy:
-    """Stands before `target`; made by `proxy_to` or `proxy_before`, its port stays the same all along."""
+    """Forwards to `target`; made by `proxy_to` or `proxy_before`. Its port never changes."""
 
     def __init__(self, target_host: str, target_port: int) -> None:
         self.target = target_host, target_port
@@ -38,16 +38,16 @@ class Proxy:
 
     @property
     def connections(self) -> int:
-        """How many are open now, silent ones among them."""
+        """The number of open connections, silent ones included."""
         return len(self._lines)
 
     async def listen(self) -> None:
-        """Take connections again after `refuse`."""
+        """Accept connections again after `refuse`."""
         if self._server is None:
             self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
 
     def refuse(self) -> None:
-        """Reset every connection and refuse new ones (ECONNREFUSED), as a process that is gone."""
+        """Reset every connection and refuse new ones (ECONNREFUSED), as when the process has ended."""
         if self._server is not None:
             self._server.close()
             self._server = None
@@ -64,12 +64,12 @@ class Proxy:
         self.half_open()
 
     def half_open(self) -> None:
-        """Silence the connections there are; new ones pass, as after a failover."""
+        """Silence existing connections only; new ones pass, as after a failover."""
         for line in self._lines:
             line.passes.clear()
 
     def resume(self) -> None:
-        """End every silence; what was held back is delivered."""
+        """End every silence; bytes held back are delivered."""
         self._is_silent = False
         for line in self._lines:
             line.passes.set()
@@ -117,13 +117,13 @@ class Proxy:
             await line.passes.wait()
             if writer.can_write_eof() and not writer.is_closing():
                 writer.write_eof()
-        except OSError:  # one side was reset: so is the other, once the line passes anything
+        except OSError:  # one side was reset: reset the other side once the connection passes bytes again
             await line.passes.wait()
             line.cut()
 
 
 class _Line:
-    """One connection through the proxy: the client's end, and the target's when it is there."""
+    """One connection through the proxy: the client's end, and the target's end once it is open."""
 
     def __init__(self, client: asyncio.StreamWriter) -> None:
         self.passes = asyncio.Event()
@@ -153,7 +153,7 @@ class _Line:
 
 @contextlib.asynccontextmanager
 async def proxy_to(host: str, port: int) -> AsyncIterator[Proxy]:
-    """A proxy that takes connections for `host:port`."""
+    """A proxy that accepts connections for `host:port`."""
     proxy = Proxy(host, port)
     await proxy.listen()
     try:
@@ -164,7 +164,7 @@ async def proxy_to(host: str, port: int) -> AsyncIterator[Proxy]:
 
 @contextlib.asynccontextmanager
 async def proxy_before(url: str) -> AsyncIterator[tuple[Proxy, str]]:
-    """A proxy before the server that `url` names, and the same URL through the proxy."""
+    """A proxy in front of the server of `url`, with the same URL through the proxy."""
     parts = urlsplit(url)
     if parts.hostname is None or parts.port is None:
         raise ValueError(f"a URL with a host and a port was expected, not {url}")

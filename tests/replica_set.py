@@ -1,11 +1,11 @@
-"""A replica set of two members made of one server, whose primary steps down when a test says so.
+"""A replica set of two members on one server, whose primary steps down on demand.
 
-    driver ──▶ member 0 ─┐  hello is answered here, and so is what a real set would refuse or has answered before
+    driver ──▶ member 0 ─┐  hello is answered here, as is every command that a real set refuses or has answered before
            └─▶ member 1 ─┴──▶ the server, without sessions
 
 It speaks MongoDB's wire protocol (mongodb.com/docs, OP_MSG; retryable writes, server discovery and monitoring in the
 driver specifications, read in 2026) as far as the driver needs it to see a set, to know at once of an election, and to
-send a write again under its number. What it has not: replication, so nothing lags and nothing is ever rolled back.
+send a write again under its number. It has no replication, so nothing lags and nothing is ever rolled back.
 
     async with replica_set(database) as members:
         async with MongoStore.open(members.url, timeout_s=5) as store:
@@ -24,10 +24,10 @@ import bson
 from bson.int64 import Int64
 from bson.objectid import ObjectId
 
-Document = dict[str, Any]
+BsonDocument = dict[str, Any]
 # before the write: refused. After it, so that the client cannot know: an error, a write that no majority has confirmed,
 # or no answer at all
-How = Literal["refused", "interrupted", "unconfirmed", "cut"]
+StepDownKind = Literal["refused", "interrupted", "unconfirmed", "cut"]
 
 OP_REPLY, OP_QUERY, OP_MSG = 1, 2004, 2013
 HEADER = struct.Struct("<iiii")  # length, request, in answer to, kind
@@ -49,11 +49,11 @@ class ReplicaSet:
         self._election = 0
         self._elected = asyncio.Event()
         self._plan: _StepDown | None = None
-        self._answers: dict[tuple[bytes, int], Document] = {}
+        self._answers: dict[tuple[bytes, int], BsonDocument] = {}
         self._sessions: defaultdict[bytes, asyncio.Lock] = defaultdict(asyncio.Lock)
         self.primary: int | None = 0
         self.remembers = True  # off: a write that comes again is made again, as if it were another
-        self.applied: list[Document] = []  # numbered writes that the server was given
+        self.applied: list[BsonDocument] = []  # numbered writes that the server was given
         self.repeated = 0  # numbered writes that were answered from memory
 
     @property
@@ -63,7 +63,7 @@ class ReplicaSet:
         query = "&".join(filter(None, [self._parts.query, "replicaSet=test"]))
         return urlunsplit(self._parts._replace(netloc=f"{credentials}{at}{hosts}", query=query))
 
-    def step_down_at(self, command: str, *, how: How, among: int = 1, successor: int | None = 1) -> None:
+    def step_down_at(self, command: str, *, how: StepDownKind, among: int = 1, successor: int | None = 1) -> None:
         """End the primary's term at the next `command`: or when `among` of them have come, at the first of these.
 
         All of them find it stepped down, once the first was refused or was made.
@@ -71,7 +71,7 @@ class ReplicaSet:
         self._plan = _StepDown(command, how=how, among=among, successor=successor)
 
     def elect(self, member: int | None) -> None:
-        """Make it the primary, or nobody; the driver hears of it at once."""
+        """Make this member the primary, or none; the driver learns of it at once."""
         self.primary = member
         self._election += 1
         self._elected.set()
@@ -85,7 +85,9 @@ class ReplicaSet:
         for member in self._members:
             await member.close()
 
-    async def answer(self, member: "_Member", command: Document, server: "_Server") -> Document | None:
+    async def answer(
+        self, member: "_Member", command: BsonDocument, server: "_ServerConnection"
+    ) -> BsonDocument | None:
         """What this member answers; None cuts the connection."""
         name = next(iter(command))
         if name in HELLO:
@@ -100,8 +102,8 @@ class ReplicaSet:
         return await self._apply(command, server)
 
     async def _step_down(
-        self, plan: "_StepDown", member: "_Member", command: Document, server: "_Server"
-    ) -> Document | None:
+        self, plan: "_StepDown", member: "_Member", command: BsonDocument, server: "_ServerConnection"
+    ) -> BsonDocument | None:
         is_first = plan.came == 0
         plan.came += 1
         if plan.came == plan.among:
@@ -125,7 +127,7 @@ class ReplicaSet:
             case "cut":
                 return None
 
-    async def _apply(self, command: Document, server: "_Server") -> Document:
+    async def _apply(self, command: BsonDocument, server: "_ServerConnection") -> BsonDocument:
         """Give it to the server; a write of a number known gets the answer of its first time."""
         if "txnNumber" not in command:
             return await server.ask(command)
@@ -139,7 +141,7 @@ class ReplicaSet:
             self._answers[key] = await server.ask(command)
             return self._answers[key]
 
-    async def _hello(self, member: "_Member", command: Document) -> Document:
+    async def _hello(self, member: "_Member", command: BsonDocument) -> BsonDocument:
         known = command.get("topologyVersion")
         if known == self._version(member):  # the driver waits for news
             with contextlib.suppress(TimeoutError):
@@ -169,14 +171,14 @@ class ReplicaSet:
             answer["electionId"] = ObjectId(f"7fffffff{self._election:016x}")
         return answer
 
-    def _error(self, error: Document, member: "_Member", command: Document) -> Document:
+    def _error(self, error: BsonDocument, member: "_Member", command: BsonDocument) -> BsonDocument:
         label = RETRYABLE if "txnNumber" in command else {}
         return {"ok": 0.0, **error, **label, "topologyVersion": self._version(member)}
 
     def _is_primary(self, member: "_Member") -> bool:
         return self.primary is not None and self._members[self.primary] is member
 
-    def _version(self, member: "_Member") -> Document:
+    def _version(self, member: "_Member") -> BsonDocument:
         return {"processId": member.process_id, "counter": Int64(self._election)}
 
     @property
@@ -185,9 +187,9 @@ class ReplicaSet:
 
 
 class _StepDown:
-    """What a test ordered, and how many of the commands it waits for have come."""
+    """A planned step-down, with the number of matching commands that have arrived."""
 
-    def __init__(self, command: str, *, how: How, among: int, successor: int | None) -> None:
+    def __init__(self, command: str, *, how: StepDownKind, among: int, successor: int | None) -> None:
         self.command = command
         self.how = how
         self.among = among
@@ -198,7 +200,7 @@ class _StepDown:
 
 
 class _Member:
-    """A port of the set's, and the connections to it."""
+    """One member: a port with its connections."""
 
     def __init__(self, of: ReplicaSet) -> None:
         self._set = of
@@ -223,7 +225,7 @@ class _Member:
         assert task is not None
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        server = _Server(self._set.server_address)
+        server = _ServerConnection(self._set.server_address)
         try:
             while True:
                 request, kind, command = await _read(reader)
@@ -239,14 +241,14 @@ class _Member:
             writer.close()
 
 
-class _Server:
+class _ServerConnection:
     """The connection to the server behind one of the driver's."""
 
     def __init__(self, address: tuple[str | None, int]) -> None:
         self._address = address
         self._line: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
-    async def ask(self, command: Document) -> Document:
+    async def ask(self, command: BsonDocument) -> BsonDocument:
         if self._line is None:
             self._line = await asyncio.open_connection(*self._address)
         reader, writer = self._line
@@ -260,18 +262,18 @@ class _Server:
             self._line[1].close()
 
 
-def _message(in_answer_to: int, document: Document) -> bytes:
+def _message(in_answer_to: int, document: BsonDocument) -> bytes:
     body = struct.pack("<Ib", 0, 0) + bson.encode(document)  # no flags, one section of kind 0
     return HEADER.pack(HEADER.size + len(body), 1, in_answer_to, OP_MSG) + body
 
 
-def _reply(in_answer_to: int, document: Document) -> bytes:
+def _reply(in_answer_to: int, document: BsonDocument) -> bytes:
     """The answer to OP_QUERY, with which a driver says its first hello."""
     body = struct.pack("<iqii", 0, 0, 0, 1) + bson.encode(document)  # no flags, no cursor, from 0 on, one document
     return HEADER.pack(HEADER.size + len(body), 1, in_answer_to, OP_REPLY) + body
 
 
-async def _read(reader: asyncio.StreamReader) -> tuple[int, int, Document]:
+async def _read(reader: asyncio.StreamReader) -> tuple[int, int, BsonDocument]:
     """The next message: its number, its kind, and its document with all that came beside it."""
     length, request, _, kind = HEADER.unpack(await reader.readexactly(HEADER.size))
     body = await reader.readexactly(length - HEADER.size)
@@ -281,8 +283,8 @@ async def _read(reader: asyncio.StreamReader) -> tuple[int, int, Document]:
     return request, kind, _sections(body[4:-4] if flags & CHECKSUM_PRESENT else body[4:])
 
 
-def _sections(body: bytes) -> Document:
-    document: Document = {}
+def _sections(body: bytes) -> BsonDocument:
+    document: BsonDocument = {}
     while body:
         (size,) = struct.unpack_from("<i", body, 1)
         section, kind, body = body[1 : size + 1], body[0], body[size + 1 :]

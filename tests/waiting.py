@@ -1,14 +1,14 @@
-"""Waiting for what no event tells: another process is asked, or looked at, again and again."""
+"""Polling of other processes, for conditions that no event announces."""
 
 import asyncio
 from collections.abc import Callable
 from typing import Any
 
-LIMIT_S = 30.0  # for what takes a second or two: a busy machine shall not fail a test
+LIMIT_S = 30.0  # for conditions that take a second or two: a busy machine must not fail a test
 
 
 async def until(is_so: Callable[[], Any], *, limit_s: float = LIMIT_S, pause_s: float = 0.05) -> None:
-    """Return when `is_so`, which may be a coroutine function, says so. TimeoutError past the limit."""
+    """Return when `is_so`, which may be a coroutine function, returns true. TimeoutError after the limit."""
     async with asyncio.timeout(limit_s):
         while True:
             answer = is_so()

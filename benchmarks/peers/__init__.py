@@ -1,1 +1,1 @@
-"""The bare job under Celery, dramatiq, taskiq and arq; run in `.venv-bench`, each with its own worker command."""
+"""The same job as a task of Celery, dramatiq, taskiq and arq; run in `.venv-bench`."""

@@ -1,6 +1,6 @@
-"""`python -m benchmarks.peers.enqueue MODULE`: orders jobs as lines come in, `START COUNT` each, and answers `ok`.
+"""`python -m benchmarks.peers.enqueue MODULE`: enqueues jobs for each line `START COUNT`, answers `ok`.
 
-A process that stays, so that no import is measured.
+The process stays, so that no import is measured.
 """
 
 from __future__ import annotations

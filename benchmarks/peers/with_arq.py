@@ -10,7 +10,7 @@ import aiohttp
 from arq import create_pool
 from arq.connections import RedisSettings
 
-from benchmarks.peers import fetching
+from benchmarks.peers import async_job
 
 
 async def open_http(context: dict[str, Any]) -> None:
@@ -22,11 +22,11 @@ async def close_http(context: dict[str, Any]) -> None:
 
 
 async def generate(context: dict[str, Any], name: str) -> None:
-    await fetching.do(name, context["http"])
+    await async_job.do(name, context["http"])
 
 
-class Worker:
-    """What `arq` runs."""
+class ArqWorker:
+    """The worker settings that `arq` reads."""
 
     functions = [generate]  # noqa: RUF012 - arq reads it so
     on_startup = open_http

@@ -9,7 +9,7 @@ import aiohttp
 from taskiq import TaskiqEvents, TaskiqState
 from taskiq_aio_pika import AioPikaBroker
 
-from benchmarks.peers import fetching
+from benchmarks.peers import async_job
 
 broker = AioPikaBroker(os.environ["BENCH_BROKER"], qos=2)
 
@@ -26,7 +26,7 @@ async def close_http(state: TaskiqState) -> None:
 
 @broker.task
 async def generate(name: str) -> None:
-    await fetching.do(name, broker.state.http)
+    await async_job.do(name, broker.state.http)
 
 
 def enqueue(names: list[str]) -> None:

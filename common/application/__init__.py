@@ -1,1 +1,1 @@
-"""What is built on several ports: the outbox, quotas, API keys, health."""
+"""Components built on several ports: outbox, quotas, API keys, health."""

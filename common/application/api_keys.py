@@ -1,8 +1,8 @@
-"""API keys: made once, shown once, kept as a hash in an entry of the store.
+"""API keys, stored as hashes in the entries of the store.
 
     darkroom_<id>_<secret>      the id finds the entry and names the key in lists; the secret is 192 random bits
 
-A plain SHA-256 is enough to keep of it: there is nothing to guess in 192 random bits, so nothing to slow down.
+A plain SHA-256 is enough: 192 random bits cannot be guessed, so a slow hash adds nothing.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from common.domain.owners import owner_name
+from common.domain.owners import parse_owner
 from common.domain.views import iso
 from common.runtime.clock import Clock
 from common.store.port import Entry, Store
 
 KIND: Final = "key"
-PREFIX: Final = "darkroom_"  # recognisable, so that scanners of leaked secrets can find it
+PREFIX: Final = "darkroom_"  # lets scanners for leaked secrets recognise a key
 _FORM: Final = re.compile(rf"{PREFIX}([0-9a-f]{{12}})_([0-9a-f]{{48}})")
 
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
-    """What is known of a key once it was shown."""
+    """The stored data of a key, without its secret."""
 
     id: str
     owner: str
@@ -44,49 +44,49 @@ def looks_like_key(text: str) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Keys:
-    """The keys in the store; nothing is cached, so that a revoked one is refused by the next request."""
+class ApiKeyStore:
+    """The keys in the store. Nothing is cached, so a revoked key is rejected from the next request on."""
 
     store: Store
     clock: Clock
 
     async def create(self, owner: str, *, name: str = "", expires_at: datetime | None = None) -> str:
-        """A new key, in the only moment in which it can be read.
+        """Create a key and return its text, which cannot be read again.
 
         Raises:
-            Invalid: the owner's name cannot be taken.
+            Invalid: the owner's name is not valid.
         """
-        owner_name(owner)
+        parse_owner(owner)
         key_id, secret = secrets.token_hex(6), secrets.token_hex(24)
         data = {"owner": owner, "name": name, "hash": _hash(secret), "created_at": iso(self.clock.now())}
         if expires_at is not None:
             data["expires_at"] = iso(expires_at)
-        # not Entry.expires_at: an expired key is still listed
-        if not await self.store.put(Entry(KIND, key_id, 1, data)):
+        # not Entry.expires_at, which removes the entry: an expired key is still listed
+        if not await self.store.put_entry(Entry(KIND, key_id, 1, data)):
             return await self.create(owner, name=name, expires_at=expires_at)  # the id is taken: one in 2^48
         return f"{PREFIX}{key_id}_{secret}"
 
     async def find(self, text: str) -> ApiKey | None:
-        """The key that this text is; None for a wrong, a revoked and an expired one alike."""
+        """The key with this text; None if it is wrong, revoked or expired."""
         found = _FORM.fullmatch(text)
-        entry = await self.store.entry(KIND, found[1]) if found else None
+        entry = await self.store.get_entry(KIND, found[1]) if found else None
         if found is None or entry is None or not hmac.compare_digest(entry.data["hash"], _hash(found[2])):
             return None
         key = _key(entry)
         return None if key.has_expired(self.clock.now()) else key
 
-    async def holds(self, key_id: str) -> bool:
-        """Whether a key that was found before is still good."""
-        entry = await self.store.entry(KIND, key_id)
+    async def is_valid(self, key_id: str) -> bool:
+        """Whether a key that was found before is neither revoked nor expired."""
+        entry = await self.store.get_entry(KIND, key_id)
         return entry is not None and not _key(entry).has_expired(self.clock.now())
 
-    async def all(self) -> list[ApiKey]:
-        """Oldest first, the expired ones too."""
-        return sorted((_key(entry) for entry in await self.store.entries(KIND)), key=lambda key: key.created_at)
+    async def list_all(self) -> list[ApiKey]:
+        """All keys, oldest first, including expired ones."""
+        return sorted((_key(entry) for entry in await self.store.list_entries(KIND)), key=lambda key: key.created_at)
 
     async def revoke(self, key_id: str) -> bool:
-        """False if there is none of this id."""
-        return await self.store.discard(KIND, key_id)
+        """Delete the key; False if there is no key with this id."""
+        return await self.store.remove_entry(KIND, key_id)
 
 
 def _hash(secret: str) -> str:

@@ -1,4 +1,4 @@
-"""What an inference service says it can do, where it says so: `GET /inference/capabilities`."""
+"""The capabilities of an inference service: `GET /inference/capabilities`."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from common.runtime.clock import Clock
 
 log = logging.getLogger(__name__)
 
-FRESH_S = 60.0  # a model that was just added is offered within a minute
-SILENT_S = 5.0  # a silent service is not asked by every request
+REFRESH_INTERVAL_S = 60.0  # a new model is offered within a minute
+RETRY_INTERVAL_S = 5.0  # a service that does not answer is not asked by every request
 _MAX_BYTES = 1_000_000
 
 
 class Model(BaseModel):
-    """A model by its id; empty `samplers` means those of the service."""
+    """One model; if `samplers` is empty, those of the service apply."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -34,7 +34,7 @@ class Model(BaseModel):
 
 
 class Capabilities(BaseModel):
-    """What is not said is not limited; fields that we do not know are passed over."""
+    """A missing field means no limit. Unknown fields are ignored."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -44,8 +44,8 @@ class Capabilities(BaseModel):
     samplers: tuple[str, ...] = ()
 
 
-class CapabilitiesOf:
-    """The capabilities of one service, asked at most once a minute; the last known ones while it is silent."""
+class CapabilitiesClient:
+    """Reads the capabilities of one service at most once a minute; while it does not answer, the last ones apply."""
 
     def __init__(
         self, http: aiohttp.ClientSession, *, url: str, api_key: str | None, clock: Clock, timeout_s: float = 2
@@ -55,20 +55,20 @@ class CapabilitiesOf:
         self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         self._clock = clock
         self._timeout = aiohttp.ClientTimeout(total=timeout_s)
-        self._known: Capabilities | None = None
+        self._latest: Capabilities | None = None
         self._ask_after = float("-inf")
-        self._asking = asyncio.Lock()
+        self._lock = asyncio.Lock()
 
     async def get(self) -> Capabilities | None:
-        """None where the service does not say, or has never answered."""
-        async with self._asking:  # one question at a time: the others take its answer
+        """The capabilities; None if the service has no such route or has never answered."""
+        async with self._lock:  # one request at a time; the other callers use its result
             if self._clock.monotonic() >= self._ask_after:
-                await self.reachable()
-        return self._known
+                await self.refresh()
+        return self._latest
 
-    async def reachable(self) -> bool:
-        """Ask now; True if anything but a failure of the service comes back."""
-        self._ask_after = self._clock.monotonic() + SILENT_S
+    async def refresh(self) -> bool:
+        """Request the capabilities now; True if the service is reachable and answers without a server error."""
+        self._ask_after = self._clock.monotonic() + RETRY_INTERVAL_S
         try:
             async with self._http.get(
                 self._url, headers=self._headers, timeout=self._timeout, allow_redirects=False
@@ -79,8 +79,8 @@ class CapabilitiesOf:
             return False
         if response.status >= 500:
             return False
-        self._ask_after = self._clock.monotonic() + FRESH_S
-        self._known = _parsed(body) if response.status == 200 else None
+        self._ask_after = self._clock.monotonic() + REFRESH_INTERVAL_S
+        self._latest = _parsed(body) if response.status == 200 else None
         return True
 
 
@@ -88,5 +88,5 @@ def _parsed(body: bytes) -> Capabilities | None:
     try:
         return Capabilities.model_validate_json(body)
     except ValidationError as error:
-        log.warning("the inference service's capabilities cannot be read: %d errors", error.error_count())
+        log.warning("the capabilities of the inference service are not valid: %d errors", error.error_count())
         return None

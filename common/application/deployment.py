@@ -13,6 +13,6 @@ _KEY: Final = "id"
 
 async def deployment_id(store: Store) -> str:
     """The id that the store holds; made by the first service that asks. Raises Unavailable."""
-    while (entry := await store.entry(_KIND, _KEY)) is None:
-        await store.put(Entry(_KIND, _KEY, 1, {"id": str(uuid.uuid4())}))  # of several at once, one wins
+    while (entry := await store.get_entry(_KIND, _KEY)) is None:
+        await store.put_entry(Entry(_KIND, _KEY, 1, {"id": str(uuid.uuid4())}))  # of several at once, one wins
     return str(entry.data["id"])

@@ -1,7 +1,7 @@
-"""The events about an image: each is made here from its record.
+"""The events about an image, made from its record.
 
-An event's id is `<image id>.<revision>`, so that a repeat is recognised. A pending event keeps the revision and the
-time that the record notes for it.
+The id of an event is `<image id>.<revision>`, so that duplicates are recognised. A pending event keeps the revision and
+the time that are stored with it on the record.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class EventFactory:
     presenter: ImagePresenter
 
     def changed(self, image: Image, event_type: ImageChange, *, pending: PendingEvent | None = None) -> ImageChanged:
-        """The image as it is now, under this type."""
+        """An event of this type, with the image as it is now."""
         revision = pending.revision if pending else image.revision
         return ImageChanged(
             id=f"{image.id}.{revision}",
@@ -55,7 +55,7 @@ class EventFactory:
         )
 
     def deleted(self, image: Image) -> ImageDeleted:
-        """The image is deleted: of its data only the id is published."""
+        """`image.deleted`, with nothing but the id of the image."""
         pending = image.pending_event
         revision = pending.revision if pending else image.revision
         return ImageDeleted(
@@ -70,7 +70,7 @@ class EventFactory:
         )
 
     def pending(self, image: Image, pending: PendingEvent) -> AnyImageEvent:
-        """The event that the record says is still to be published."""
+        """The pending event of the record."""
         if pending.type == "image.deleted":
             return self.deleted(image)
         return self.changed(image, cast("ImageChange", pending.type), pending=pending)

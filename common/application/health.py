@@ -1,8 +1,15 @@
-"""Health of a service that serves nothing else: alive, ready, and its metrics."""
+"""Health of a service: liveness, readiness, metrics.
+
+Readiness is built from named checks. They run at the same time, and a check that does not answer in time counts as
+failed, so `/readyz` always answers.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import json
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final
 
 from aiohttp import web
 from prometheus_client.aiohttp import make_aiohttp_handler
@@ -11,15 +18,34 @@ from common.bus.port import Bus
 from common.domain.errors import Unavailable
 from common.store.port import Store
 
+CHECK_TIMEOUT_S: Final = 6.0  # above STORE_TIMEOUT's default, so that the store's own reason is reported
+
+Check = Callable[[], Awaitable[str | None]]  # the reason why a part is not ready, or None; may raise Unavailable
+
+
+async def unready_reasons(
+    bus: Bus, checks: Mapping[str, Check], *, timeout_s: float = CHECK_TIMEOUT_S
+) -> dict[str, str]:
+    """Why this process cannot work, by the name of the part; empty if it is ready."""
+    reasons = await asyncio.gather(*(_reason(check, timeout_s) for check in checks.values()))
+    found = {"bus": bus.unready_reason, **dict(zip(checks, reasons, strict=True))}
+    return {name: reason for name, reason in found.items() if reason}
+
+
+def build_report(reasons: Mapping[str, str], *, warning: str = "") -> tuple[int, dict[str, Any]]:
+    """The HTTP status and the body of a health answer; a warning of the bus changes no status."""
+    body = {"status": "unavailable" if reasons else "ok", "trouble": dict(reasons)}
+    return (503 if reasons else 200), body | ({"warnings": {"bus": warning}} if warning else {})
+
 
 def build_health_app(*, bus: Bus, store: Store) -> web.Application:
-    """`/healthz` answers while the process runs, `/readyz` with 503 and the reason while it can do no work."""
+    """`/healthz` answers while the process runs; `/readyz` answers 503 with the reasons while it cannot work."""
 
     async def alive(_request: web.Request) -> web.Response:
         return _answer({})
 
     async def ready(_request: web.Request) -> web.Response:
-        return _answer(await _unready_reasons(bus, store), warning=bus.warning)
+        return _answer(await unready_reasons(bus, {"store": store.check}), warning=bus.warning)
 
     app = web.Application()
     app.router.add_get("/healthz", alive)
@@ -28,18 +54,16 @@ def build_health_app(*, bus: Bus, store: Store) -> web.Application:
     return app
 
 
-async def _unready_reasons(bus: Bus, store: Store) -> dict[str, str]:
-    """What keeps this process from working, by name; empty when it is ready."""
-    found = {"bus": bus.unready_reason} if bus.unready_reason else {}
-    try:
-        await store.check()
-    except Unavailable as error:
-        found["store"] = error.detail
-    return found
-
-
 def _answer(reasons: dict[str, str], *, warning: str = "") -> web.Response:
-    body: dict[str, object] = {"status": "unavailable" if reasons else "ok", "trouble": reasons}
-    if warning:
-        body["warnings"] = {"bus": warning}
-    return web.Response(status=503 if reasons else 200, text=json.dumps(body), content_type="application/json")
+    status, body = build_report(reasons, warning=warning)
+    return web.Response(status=status, text=json.dumps(body), content_type="application/json")
+
+
+async def _reason(check: Check, timeout_s: float) -> str | None:
+    try:
+        async with asyncio.timeout(timeout_s):
+            return await check()
+    except Unavailable as error:
+        return error.detail
+    except TimeoutError:
+        return f"no answer within {timeout_s:g} s"

@@ -1,7 +1,7 @@
-"""The outbox is the record itself: it notes which command and which event are still to be sent.
+"""The outbox: the record itself says which command and which event still have to be published.
 
-Every transition is followed by its send. What a fault prevents, the janitor finds on the record and sends by the same
-functions. So everything here may happen twice, and no failure is repaired at the call.
+Every transition is followed by its publish. If a fault prevents that, the janitor finds it on the record and publishes
+with the same functions. So everything here may happen twice, and no caller repairs a failure.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Outbox:
-    """Sends commands and publishes events about images, and notes on the record what the broker has confirmed.
+    """Sends commands and publishes events about images, and records what the broker has confirmed.
 
-    Without `write_behind` each note is written at once.
+    Without `write_behind`, each confirmation is written at once.
     """
 
     bus: Bus
@@ -37,15 +37,15 @@ class Outbox:
     write_behind: WriteBehind | None = None
 
     async def dispatch(self, image: Image, *, delay_s: float = 0) -> None:
-        """Publish `image.queued`, send the command, then note that it was sent.
+        """Publish `image.queued`, send the command, then record that it was sent.
 
-        The command does not depend on the event: an event that the bus refuses stops no order. What is lost then is
+        The command does not depend on the event: an event that the bus refuses stops no request. What is lost then is
         news of a state that the next event of the image contains too (docs/decisions/0007-exchanges-and-rights.md).
 
         Raises:
-            Unavailable: the record still says unsent; the janitor sends it later.
+            Unavailable: the command stays unsent on the record; the janitor sends it later.
         """
-        # queued before the command, or a quick worker's `started` would come before it in the log
+        # before the command, or `image.started` of a fast worker could come first in the log
         try:
             await self.publish_queued(image)
         except Refused as error:
@@ -58,17 +58,17 @@ class Outbox:
             traceparent=image.traceparent,
         )
         await self.bus.send(command, delay_s=delay_s)
-        await self._note(image, partial(transitions.sent, attempts=image.attempts, now=self.clock.now()))
+        await self._record(image, partial(transitions.mark_sent, attempts=image.attempts, now=self.clock.now()))
 
     async def try_dispatch(self, image: Image, *, delay_s: float = 0) -> None:
-        """`dispatch` without an error: the record is durable, and the janitor sends what this could not."""
+        """`dispatch` without an error: if it fails, the janitor sends the command later."""
         try:
             await self.dispatch(image, delay_s=delay_s)
         except (Unavailable, NotFound) as error:
-            log.warning("not sent, the janitor will: %s", error)
+            log.warning("the command was not sent, the janitor will send it: %s", error)
 
     async def publish_pending(self, image: Image) -> None:
-        """Publish the pending event of the image, if it has one, and note that it was published.
+        """Publish the pending event of the image, if it has one, and record that it was published.
 
         Raises:
             Unavailable: the event stays pending on the record; the janitor publishes it later.
@@ -77,14 +77,14 @@ class Outbox:
         if pending is None:
             return
         await self.bus.publish(self.events.pending(image, pending))
-        await self._note(image, partial(transitions.event_published, pending=pending))
+        await self._record(image, partial(transitions.mark_event_published, pending=pending))
 
     async def try_publish_pending(self, image: Image) -> None:
-        """`publish_pending` without an error: the event stays pending, and the janitor publishes it."""
+        """`publish_pending` without an error: if it fails, the janitor publishes the event later."""
         try:
             await self.publish_pending(image)
         except (Unavailable, NotFound) as error:
-            log.warning("event not published, the janitor will: %s", error)
+            log.warning("the event was not published, the janitor will publish it: %s", error)
 
     async def publish_queued(self, image: Image) -> None:
         """Raises Unavailable."""
@@ -97,17 +97,17 @@ class Outbox:
     async def publish_progress(
         self, image: Image, *, step: int, steps: int, seconds_left: float | None, preview: str | None = None
     ) -> None:
-        """Publish how far the attempt is; `preview` is a data URL. Raises Unavailable."""
+        """Publish the progress of the attempt; `preview` is a data URL. Raises Unavailable."""
         await self.bus.publish(
             self.events.progressed(image, step=step, steps=steps, seconds_left=seconds_left, preview=preview)
         )
 
     async def publish_deleted(self, image: Image) -> None:
-        """Publish `image.deleted`, without a note on the record: the caller writes it. Raises Unavailable."""
+        """Publish `image.deleted`; the caller records that it was published. Raises Unavailable."""
         await self.bus.publish(self.events.deleted(image))
 
-    async def _note(self, image: Image, transition: Transition) -> None:
+    async def _record(self, image: Image, transition: Transition) -> None:
         if self.write_behind is not None:
-            await self.write_behind.take(image.id, transition)
+            await self.write_behind.add(image.id, transition)
         else:
-            await change(self.store, image.id, transition, known=image)
+            await change(self.store, image.id, transition, snapshot=image)

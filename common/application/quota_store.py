@@ -1,6 +1,7 @@
-"""The windows of a limit, one small entry in the store for each key, changed by compare-and-swap and in no other way.
+"""The hourly quotas in the store: one entry for each key, changed only by compare-and-swap.
 
-The api keeps one for each owner, the generator one for each publishing service and owner: exact over all replicas.
+The api keeps a quota for each owner, the generator one for each publishing service and owner. They are exact over all
+replicas.
 """
 
 from __future__ import annotations
@@ -21,56 +22,53 @@ _KEPT: Final = quotas.HOUR + timedelta(minutes=1)
 
 
 @dataclass(frozen=True, slots=True)
-class QuotaBook:
-    """`kind` names the limit; `limit` orders fit into an hour, 0 is no limit."""
+class QuotaStore:
+    """The quotas of one `kind`; `limit` images fit into an hour, 0 means no limit."""
 
     kind: str
     limit: int
     store: Store
     clock: Clock
 
-    async def enter(self, key: str, image_id: str) -> Window:
-        """Count an order; returns the hour with it in. The same order again counts once.
+    async def reserve(self, key: str, image_id: str) -> Window:
+        """Count the image and return the window with it. Reserving the same image again changes nothing.
 
         Raises:
-            LimitReached: the hour is full, even without what failed by our fault.
+            LimitReached: the window is full, even without images that failed by a fault of the service.
         """
         if not self.limit:
             return Window()
 
-        def entered(window: Window) -> Window:
-            return quotas.enter(window, image_id, now=self.clock.now(), limit=self.limit)
+        def reserved(window: Window) -> Window:
+            return quotas.reserve(window, image_id, now=self.clock.now(), limit=self.limit)
 
         try:
-            return await self._change(key, entered)
+            return await self._change(key, reserved)
         except LimitReached:
-            # only a full window is worth the look at its images
-            forgiven = await self._failed_by_us(key)
-            return await self._change(key, lambda window: entered(window.without(forgiven)))
+            # the images are read only when the window is full
+            uncounted = await self._uncounted(_window(await self.store.get_entry(self.kind, key)))
+            return await self._change(key, lambda window: reserved(window.without(uncounted)))
 
-    async def leave(self, key: str, image_id: str) -> None:
-        """Take an order back that was refused after all."""
+    async def release(self, key: str, image_id: str) -> None:
+        """Remove an image that was rejected after it was reserved."""
         if self.limit:
             await self._change(key, lambda window: window.without({image_id}))
 
-    async def hour(self, key: str) -> Window:
-        """What counts of the last hour."""
-        window = _window(await self.store.entry(self.kind, key)).since(self.clock.now() - quotas.HOUR)
-        return window.without(await self._ours(window))
+    async def usage(self, key: str) -> Window:
+        """The window of the last hour, without images that failed by a fault of the service."""
+        window = _window(await self.store.get_entry(self.kind, key)).since(self.clock.now() - quotas.HOUR)
+        return window.without(await self._uncounted(window))
 
     async def _change(self, key: str, transition: Callable[[Window], Window]) -> Window:
         while True:
-            before = await self.store.entry(self.kind, key)
+            before = await self.store.get_entry(self.kind, key)
             window = _window(before)
             changed = transition(window)
-            if changed == window or await self.store.put(self._entry(key, changed, before)):
+            if changed == window or await self.store.put_entry(self._entry(key, changed, before)):
                 return changed
 
-    async def _failed_by_us(self, key: str) -> set[str]:
-        return await self._ours(_window(await self.store.entry(self.kind, key)))
-
-    async def _ours(self, window: Window) -> set[str]:
-        found = await self.store.several(window.ids) if window.ids else {}
+    async def _uncounted(self, window: Window) -> set[str]:
+        found = await self.store.get_several(window.ids) if window.ids else {}
         return {image.id for image in found.values() if quotas.does_not_count(image)}
 
     def _entry(self, key: str, window: Window, before: Entry | None) -> Entry:

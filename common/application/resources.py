@@ -1,4 +1,4 @@
-"""The resources of a service: opened by the wiring, and passed to each service as one object."""
+"""The resources of a service, opened by the wiring and passed on as one object."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from common.store.port import Store
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """All of them are open; the code that opened them closes them."""
+    """The open ports; the code that opened them closes them."""
 
     bus: Bus
     store: Store
@@ -26,10 +26,10 @@ class Resources:
     clock: Clock
 
     def events(self, settings: Settings, *, source: str) -> EventFactory:
-        """Makes the events of the service of this name."""
+        """The factory for events of the service with this name."""
         retention = timedelta(days=settings.retention_days)
         return EventFactory(source, self.clock, ImagePresenter(settings.media_prefix, retention))
 
     def outbox(self, settings: Settings, *, source: str, write_behind: WriteBehind | None = None) -> Outbox:
-        """The outbox of the service of this name; without `write_behind` each note is written at once."""
+        """The outbox of the service with this name; without `write_behind`, confirmations are written at once."""
         return Outbox(self.bus, self.store, self.clock, self.events(settings, source=source), write_behind)

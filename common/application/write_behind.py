@@ -1,9 +1,9 @@
-"""What the broker has confirmed is noted on the records a moment later: many in one write, and nobody waits for it.
+"""Delayed writes to the records: many confirmations in one write.
 
-    sent, told ──▶ wait a moment, for more ──▶ read ──▶ one write of those that still want it
+    add ──▶ wait a moment for more ──▶ read the records ──▶ one write of those that still change
 
-Often nothing is left to write: a record whose command was taken meanwhile need not say that it was sent. A note that
-dies with its process is no loss: the janitor sends again what is not noted, and a repeat is known as one.
+Often nothing is left to write: a record whose command was claimed meanwhile does not need `sent_at`. A confirmation
+that is lost with its process does no harm: the janitor publishes again, and the duplicate is recognised.
 """
 
 from __future__ import annotations
@@ -18,50 +18,50 @@ from common.store.port import Store, Transition, change
 
 log = logging.getLogger(__name__)
 
-PAUSE_S: Final = 0.2  # far below the grace after which the janitor sends again (10 s)
-MOST: Final = 1000  # that wait; who comes then writes at once
+WRITE_DELAY_S: Final = 0.2  # far below the age at which the janitor publishes again (10 s)
+MAX_PENDING: Final = 1000  # beyond it, a transition is written at once
 
 
 class WriteBehind:
-    """`run` is the task that writes; it ends after `close`, once all is written that the store takes."""
+    """`run` is the task that writes; it ends after `close`, when everything that the store accepts is written."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._waiting: dict[str, Transition] = {}
-        self._news = asyncio.Event()
+        self._pending: dict[str, Transition] = {}
+        self._wakeup = asyncio.Event()
         self._closing = asyncio.Event()
 
     async def run(self) -> None:
-        while self._waiting or not self._closing.is_set():
-            await self._news.wait()
+        while self._pending or not self._closing.is_set():
+            await self._wakeup.wait()
             with suppress(TimeoutError):
-                async with asyncio.timeout(PAUSE_S):
+                async with asyncio.timeout(WRITE_DELAY_S):
                     await self._closing.wait()
             await self._write()
 
     def close(self) -> None:
-        """Nothing more is taken."""
+        """Let `run` write what is pending and end; nothing may be added afterwards."""
         self._closing.set()
-        self._news.set()
+        self._wakeup.set()
 
-    async def take(self, image_id: str, transition: Transition) -> None:
-        """Apply the move to the record soon. A later note of the same image stands for an earlier one.
+    async def add(self, image_id: str, transition: Transition) -> None:
+        """Apply the transition to the record soon; it replaces a pending one of the same image.
 
         Raises:
-            NotFound, Unavailable: only where so much waits that this one is written at once.
+            NotFound, Unavailable: only if so many are pending that this one is written at once.
         """
-        if len(self._waiting) >= MOST:
+        if len(self._pending) >= MAX_PENDING:
             await change(self._store, image_id, transition)
             return
-        self._waiting[image_id] = transition
-        self._news.set()
+        self._pending[image_id] = transition
+        self._wakeup.set()
 
     async def _write(self) -> None:
-        transitions, self._waiting = self._waiting, {}
+        transitions, self._pending = self._pending, {}
         if not self._closing.is_set():
-            self._news.clear()
+            self._wakeup.clear()
         try:
-            records = await self._store.several(transitions)
+            records = await self._store.get_several(transitions)
             wanted = [after for id_, before in records.items() if (after := transitions[id_](before)) is not before]
             written = await self._store.replace_several(wanted)
             for image in wanted:
@@ -69,4 +69,4 @@ class WriteBehind:
                     with suppress(NotFound, InvalidTransition):
                         await change(self._store, image.id, transitions[image.id])
         except Unavailable as error:
-            log.warning("%d notes are lost, the janitor sends again what they were of: %s", len(transitions), error)
+            log.warning("%d confirmations are not recorded, the janitor publishes again: %s", len(transitions), error)

@@ -1,1 +1,1 @@
-"""The vocabulary of images and requests: pure functions and models, without a clock or I/O."""
+"""The rules of images and requests, without a clock or I/O."""

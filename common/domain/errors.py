@@ -1,26 +1,26 @@
-"""Every error that Darkroom raises on purpose, split by what the caller does about it.
+"""Every error that Darkroom raises on purpose, grouped by what the caller has to do.
 
     ServiceError
-    ├── BadRequest          fix the request: asking again changes nothing
-    │   ├── Invalid         a field or a whole body cannot be taken
-    │   ├── Unauthorized    who calls is not known
-    │   ├── Forbidden       known or not, this may not be done from there
-    │   ├── NotFound        nothing there that this caller may see
-    │   ├── Gone            it was there, and was deleted
-    │   ├── InvalidTransition  the record's state does not allow the move
-    │   ├── Duplicate       a unique key of the record is taken
-    │   └── LimitReached    too many for now; says when to ask again
-    ├── Unavailable         ask again later: something we stand on does not answer
-    │   ├── Refused         it answers, but does not accept this one
-    │   └── Unconfirmed     it may have happened or not; only the record knows
-    ├── InferenceError      what the inference service made of an order
-    │   ├── Unreachable     it refuses the connection or does not resolve: nobody's failure but its own
-    │   ├── Transient       it timed out, broke off or is busy; says how long to wait, where it said so
-    │   ├── Rejected        it will not paint this order, ever
-    │   └── BadImage        it answered with what is not a usable picture
-    ├── CursorGone          the event log no longer holds what the cursor names
-    ├── MediaMissing        so many files are missing that the folder must be the wrong one
-    └── Misconfigured       give up: an operator has to act
+    ├── BadRequest             fix the request: the same request fails again
+    │   ├── Invalid            a field or the whole body is not valid
+    │   ├── Unauthorized       the caller is not authenticated
+    │   ├── Forbidden          the caller may not do this
+    │   ├── NotFound           no such object is visible to the caller
+    │   ├── Gone               the object existed and was deleted
+    │   ├── InvalidTransition  the status of the image does not allow the transition
+    │   ├── Duplicate          another record has the same unique key
+    │   └── LimitReached       a limit is used up; says when to try again
+    ├── Unavailable            try again later: a dependency does not answer
+    │   ├── Refused            the dependency answers, but does not accept this request
+    │   └── Unconfirmed        the outcome is unknown; only the record shows it
+    ├── InferenceError         the inference service did not paint the image
+    │   ├── Unreachable        it refuses the connection, or its name does not resolve
+    │   ├── Transient          it timed out, closed the connection or is busy; may say how long to wait
+    │   ├── Rejected           it will never accept this request
+    │   └── BadImage           its answer is not a usable picture
+    ├── CursorGone             the event log no longer holds the event that the cursor names
+    ├── MediaMissing           so many files are missing that the folder must be the wrong one
+    └── Misconfigured          give up: an operator has to change something
 
 `code` is stable and part of the contract; `detail` is for people and may change.
 """
@@ -29,7 +29,7 @@ from __future__ import annotations
 
 
 class ServiceError(Exception):
-    """Root of the tree; `code` is what machines read, `detail` what people read."""
+    """Root of the tree; `code` is for programs, `detail` for people."""
 
     code = "internal"
 
@@ -44,7 +44,7 @@ class BadRequest(ServiceError):
 
 
 class Invalid(BadRequest):
-    """What came in cannot be taken; `fields` maps each offending field to what is wrong with it."""
+    """The input is not valid; `fields` maps the name of each wrong field to the reason."""
 
     code = "invalid"
 
@@ -54,12 +54,12 @@ class Invalid(BadRequest):
 
 
 class Unauthorized(BadRequest):
-    """The one answer to every caller who is not known: why stays here, or a forger would learn from it."""
+    """The same answer for every failed authentication: a reason would help an attacker."""
 
     code = "unauthorized"
 
     def __init__(self) -> None:
-        super().__init__("this needs a bearer token or an API key that holds")
+        super().__init__("a valid bearer token or API key is required")
 
 
 class Forbidden(BadRequest):
@@ -75,7 +75,7 @@ class Gone(BadRequest):
 
 
 class InvalidTransition(BadRequest):
-    """The image's state does not allow the move; `status` is the state it is in."""
+    """The state of the image does not allow the transition; `status` is its current status."""
 
     code = "wrong_state"
 
@@ -85,7 +85,7 @@ class InvalidTransition(BadRequest):
 
 
 class Duplicate(BadRequest):
-    """A unique key is taken; `key` is `id`, `slot` or `idempotency`."""
+    """Another record has the same unique key; `key` is `id`, `slot` or `idempotency`."""
 
     code = "duplicate"
 
@@ -95,7 +95,7 @@ class Duplicate(BadRequest):
 
 
 class LimitReached(BadRequest):
-    """A limit of the owner is used up; `retry_after_s` says when it can be asked again."""
+    """A limit of the owner is used up; `retry_after_s` says when to try again."""
 
     code = "limit_reached"
 
@@ -115,11 +115,11 @@ class Unavailable(ServiceError):
 
 
 class Refused(Unavailable):
-    """It answers, but does not accept this one: a queue is full, a right is missing."""
+    """The dependency answers, but does not accept this request: a queue is full, a right is missing."""
 
 
 class Unconfirmed(Unavailable):
-    """The outcome is unknown. Never repaired at the call: reconcile sees to it."""
+    """The outcome is unknown. The caller does not repair it; the janitor's reconcile run does."""
 
     code = "unconfirmed"
 
@@ -133,7 +133,7 @@ class Unreachable(InferenceError):
 
 
 class Transient(InferenceError):
-    """Worth another try, after `retry_after_s` where the service named a time."""
+    """Worth another attempt, after `retry_after_s` if the service named a time."""
 
     def __init__(self, detail: str, *, retry_after_s: float | None = None) -> None:
         super().__init__(detail)

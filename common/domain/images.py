@@ -1,6 +1,6 @@
-"""The record of one image: its fields, its states, its id, and the keys of its files.
+"""The record of one image.
 
-What may happen to it stands in `common/domain/transitions.py`.
+How a record changes is in `common/domain/transitions.py`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Status(StrEnum):
 
 
 FINAL: Final = frozenset({Status.COMPLETED, Status.FAILED, Status.CANCELLED})
-MAY_BECOME: Final[dict[Status, frozenset[Status]]] = {
+ALLOWED_NEXT: Final[dict[Status, frozenset[Status]]] = {
     Status.QUEUED: frozenset({Status.RUNNING, Status.FAILED, Status.CANCELLED}),
     Status.RUNNING: frozenset(Status),
     Status.COMPLETED: frozenset(),
@@ -39,7 +39,7 @@ MAY_BECOME: Final[dict[Status, frozenset[Status]]] = {
 
 
 class Format(StrEnum):
-    """What a picture may be; the value is Pillow's name in lower case."""
+    """The file formats of a picture; the value is Pillow's name in lower case."""
 
     PNG = "png"
     JPEG = "jpeg"
@@ -63,12 +63,12 @@ class Parameters(Frozen):
 
 
 class Lease(Frozen):
-    """Who works on the image: a token random for each process, and until when it is believed."""
+    """The lease of the worker that holds the image; the token is random for each process."""
 
     token: str
     worker: str
     until: AwareDatetime
-    length_s: float | None = None  # by which the worker lives: renewed each third of it
+    length_s: float | None = None  # renewed after every third of it
 
 
 class Failure(Frozen):
@@ -79,7 +79,7 @@ class Failure(Frozen):
 
 
 class PendingEvent(Frozen):
-    """An event that a move owes to the listeners; kept on the record until the broker has confirmed it."""
+    """An event that still has to be published; kept on the record until the broker has confirmed it."""
 
     type: str
     revision: int
@@ -89,7 +89,7 @@ class PendingEvent(Frozen):
 class Image(Frozen):
     """One image, from the request to the tombstone. A field without a value is absent from the document.
 
-    An alias is the name of the field in the stored document, where it differs.
+    An alias is the name of a field in the stored document, if it differs.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, serialize_by_alias=True)
@@ -106,9 +106,9 @@ class Image(Frozen):
     created_at: AwareDatetime
     source: str
     revision: int = 1
-    attempts: int = 0  # claims: it fences, and names the file
+    attempts: int = 0  # claims; part of the fencing token and of the file's name
     failures: int = 0  # transient errors of the inference service
-    lost: int = 0  # claims whose lease ran out
+    lost: int = 0  # claims whose lease expired
     pinned: bool = False
     not_before: AwareDatetime | None = None
     lease: Lease | None = None
@@ -131,14 +131,14 @@ class Image(Frozen):
 
     @property
     def waits_since(self) -> datetime | None:
-        """When it came into the queue, or comes back into it; None where it is not queued."""
+        """When the image entered the queue, or when its retry is due; None if it is not queued."""
         if self.status is not Status.QUEUED:
             return None
         return self.not_before or self.created_at
 
 
 class Picture(Frozen):
-    """What a worker has stored of one attempt; keys are the media's, sizes in bytes and pixels."""
+    """The stored result of one attempt; `image_file` and `thumbnail` are media keys, `file_size` is in bytes."""
 
     image_file: str
     thumbnail: str
@@ -150,7 +150,7 @@ class Picture(Frozen):
 
 
 def new_image_id(now: datetime) -> str:
-    """A UUIDv7 (RFC 9562, section 5.7): sorts by the millisecond it was made in."""
+    """A UUIDv7 (RFC 9562, section 5.7), which sorts by its creation time in milliseconds."""
     milliseconds = int(now.timestamp() * 1000)
     value = (milliseconds & (1 << 48) - 1) << 80 | secrets.randbits(80)
     value = value & ~(0xF << 76) | 0x7 << 76
@@ -158,8 +158,8 @@ def new_image_id(now: datetime) -> str:
     return str(UUID(int=value))
 
 
-def image_id(text: str) -> str:
-    """The canonical form of an image's id.
+def parse_image_id(text: str) -> str:
+    """The canonical form of an image id.
 
     Raises:
         Invalid: the text is not a UUID.
@@ -169,12 +169,12 @@ def image_id(text: str) -> str:
     except ValueError:
         value = None
     if value is None or str(value) != text.lower():
-        raise Invalid(f"an image id is a UUID, not {text[:50]!r}", code="invalid_id")
+        raise Invalid(f"an image id must be a UUID, not {text[:50]!r}", code="invalid_id")
     return str(value)
 
 
 def image_key(image: Image, image_format: Format) -> str:
-    """Where this attempt's picture lies. Made from the record only, never from input."""
+    """The media key of this attempt's picture, made from the record only, never from input."""
     return f"generated_images/{_file_name(image, image.attempts, image_format)}"
 
 
@@ -183,7 +183,7 @@ def thumbnail_key(image: Image, image_format: Format) -> str:
 
 
 def media_keys(image: Image) -> list[str]:
-    """Every key that may hold something of this image: the recorded ones, and those of its other attempts."""
+    """Every key that may hold a file of this image: the recorded keys and those of its other attempts."""
     recorded = [key for key in (image.image_file, image.thumbnail) if key]
     if image.status is Status.COMPLETED and image.attempts == 1:
         return recorded
@@ -192,7 +192,7 @@ def media_keys(image: Image) -> list[str]:
 
 
 def attempt_keys(image: Image) -> list[str]:
-    """Every key that the attempt at hand may have written."""
+    """Every key that the current attempt may have written."""
     return _keys_of(image, image.attempts)
 
 
@@ -205,6 +205,6 @@ def _keys_of(image: Image, attempt: int) -> list[str]:
 
 
 def _file_name(image: Image, attempt: int, image_format: Format) -> str:
-    # the attempt is in the name, so that a late first attempt cannot touch what a second one wrote
+    # the attempt is part of the name, so that a late first attempt cannot overwrite the file of the second
     suffix = f"-{attempt}" if attempt > 1 else ""
     return f"{image.created_at:%Y/%m}/{image.id}{suffix}.{image_format.extension}"

@@ -1,4 +1,4 @@
-"""How many orders of one owner fit into an hour. Pure: a window of times and image ids, and what may enter it."""
+"""The hourly quota of one owner, as a sliding window of pure functions."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from common.domain.errors import LimitReached
 from common.domain.images import Image, Status
 
 HOUR: Final = timedelta(hours=1)
-OWNERS_FAULT: Final = frozenset({"inference_refused"})  # any other failure is ours, and does not count
+OWNER_ERRORS: Final = frozenset({"inference_refused"})  # any other failure is the service's, and does not count
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """The orders of the last hour, oldest first."""
+    """The counted images of the last hour, as (time, image id), oldest first."""
 
     entries: tuple[tuple[datetime, str], ...] = ()
 
@@ -31,26 +31,43 @@ class Window:
         return [image_id for _, image_id in self.entries]
 
 
-def enter(window: Window, image_id: str, *, now: datetime, limit: int) -> Window:
-    """The window with one more order in it; the same window where it is in already.
+@dataclass(frozen=True, slots=True)
+class QuotaState:
+    """One limit and what is left of it: one more fits in `resets_in_s` seconds. A limit of 0 means no limit."""
+
+    limit: int
+    remaining: int
+    resets_in_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class OwnerQuotas:
+    """The limits of one owner: images in an hour, and unfinished images at once."""
+
+    hourly: QuotaState
+    concurrent: QuotaState
+
+
+def reserve(window: Window, image_id: str, *, now: datetime, limit: int) -> Window:
+    """The window with this image counted; unchanged if the image is counted already.
 
     Raises:
-        LimitReached: it is full; says when the oldest order leaves it.
+        LimitReached: the window is full; `retry_after_s` says when the oldest image leaves it.
     """
     window = window.since(now - HOUR)
     if image_id in window.ids:
         return window
     if len(window.entries) >= limit:
         raise LimitReached(
-            f"{limit} images in an hour are ordered already",
+            f"the limit of {limit} images in an hour is reached",
             code="hourly_limit",
-            retry_after_s=frees_in_s(window, now=now, limit=limit),
+            retry_after_s=available_in_s(window, now=now, limit=limit),
         )
     return Window((*window.entries, (now, image_id)))
 
 
-def frees_in_s(window: Window, *, now: datetime, limit: int) -> float:
-    """Seconds until one more order fits; 0 where one fits now."""
+def available_in_s(window: Window, *, now: datetime, limit: int) -> float:
+    """Seconds until one more image fits; 0 if one fits now."""
     if len(window.entries) < limit:
         return 0
     leaves = window.entries[len(window.entries) - limit][0] + HOUR
@@ -58,5 +75,5 @@ def frees_in_s(window: Window, *, now: datetime, limit: int) -> float:
 
 
 def does_not_count(image: Image) -> bool:
-    """A failure that is ours is not the owner's order."""
-    return image.status is Status.FAILED and image.error is not None and image.error.code not in OWNERS_FAULT
+    """Whether the image failed by a fault of the service, which is not counted against the owner."""
+    return image.status is Status.FAILED and image.error is not None and image.error.code not in OWNER_ERRORS

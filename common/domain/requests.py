@@ -1,4 +1,4 @@
-"""What a caller may ask for: one model for the body of a request and for the data of a command."""
+"""The request to generate an image: one model for the body over HTTP and the data of a command."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from common.domain.images import Image, Parameters, Status
 
 MAX_SEED: Final = 2**32 - 1  # what torch's and every back end's generators take
 _FORBIDDEN: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")  # all control characters but tab and newline
-# the same for the contract: what it allows is what is taken
+# the same as a pattern for the JSON Schema, so that the contract allows exactly what the code accepts
 _CHARACTERS: Final = r"[^\x00-\x08\x0b-\x1f\x7f]*"
 _PLAIN: Final = {"pattern": f"^{_CHARACTERS}$"}
 _WITH_WORDS: Final = {"pattern": rf"^{_CHARACTERS}[^\x00-\x1f\x7f\s]{_CHARACTERS}$"}
 
 
 def _integral(value: Any) -> Any:
-    """JSON Schema calls 320.0 an integer, a strict pydantic does not."""
+    """JSON Schema calls 320.0 an integer; strict pydantic does not."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
@@ -38,15 +38,14 @@ def _not_blank(value: str) -> str:
     return value
 
 
-# the Field comes before the validator, or the schema says "ge" for "minimum"
-Integer = Annotated[int, BeforeValidator(_integral)]
-Side = Annotated[int, Field(ge=64, le=2048, multiple_of=8), BeforeValidator(_integral)]
-Text = Annotated[str, Field(max_length=4000, json_schema_extra=_PLAIN), AfterValidator(_plain_text)]
-Name = Annotated[str, Field(min_length=1, max_length=100, json_schema_extra=_PLAIN), AfterValidator(_plain_text)]
+# Field must come before the validator, or the schema says "ge" instead of "minimum"
+_Side = Annotated[int, Field(ge=64, le=2048, multiple_of=8), BeforeValidator(_integral)]
+_Text = Annotated[str, Field(max_length=4000, json_schema_extra=_PLAIN), AfterValidator(_plain_text)]
+_Name = Annotated[str, Field(min_length=1, max_length=100, json_schema_extra=_PLAIN), AfterValidator(_plain_text)]
 
 
 class GenerationRequest(BaseModel):
-    """The request of the playground; names in snake_case or camelCase alike, unknown ones are refused."""
+    """The fields of a request; names in snake_case or camelCase, unknown names are rejected."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, alias_generator=to_camel, populate_by_name=True)
 
@@ -56,19 +55,21 @@ class GenerationRequest(BaseModel):
         AfterValidator(_plain_text),
         AfterValidator(_not_blank),
     ]
-    negative_prompt: Text = ""
-    model: Name = "sdxl"
-    width: Side = 1024
-    height: Side = 1024
+    negative_prompt: _Text = ""
+    model: _Name = "sdxl"
+    width: _Side = 1024
+    height: _Side = 1024
     steps: Annotated[int, Field(ge=1, le=150), BeforeValidator(_integral)] = 30
     cfg_scale: Annotated[float, Field(ge=0, le=30, allow_inf_nan=False)] = 7.5
-    sampler: Name = "Euler"
-    seed: Annotated[int, Field(ge=-1, le=MAX_SEED, description="-1 draws one"), BeforeValidator(_integral)] = -1
+    sampler: _Name = "Euler"
+    seed: Annotated[
+        int, Field(ge=-1, le=MAX_SEED, description="-1 selects a random seed"), BeforeValidator(_integral)
+    ] = -1
     num_images: Annotated[int, Field(ge=1, le=1), BeforeValidator(_integral)] = 1
     hires_fix: bool = False
 
     def parameters(self) -> Parameters:
-        """With the seed resolved, so that the picture can be made again."""
+        """The parameters with a definite seed, so that the picture can be reproduced."""
         return Parameters(
             steps=self.steps,
             cfg_scale=self.cfg_scale,
@@ -87,7 +88,7 @@ def new_image(
     now: datetime,
     traceparent: str | None = None,
 ) -> Image:
-    """The record of an order that is accepted: queued, and not yet sent to anyone."""
+    """The record of an accepted request: queued, and not yet sent to a worker."""
     return Image(
         id=image_id,
         owner=owner,
@@ -104,8 +105,8 @@ def new_image(
     )
 
 
-def invalid(error: ValidationError, what: str) -> Invalid:
-    """The errors of pydantic as one of ours: each field with what was expected; never the value, it may be secret."""
+def validation_failed(error: ValidationError, what: str) -> Invalid:
+    """`Invalid` from pydantic's error: each field with what was expected, never the value, which may be secret."""
     fields = {".".join(map(str, found["loc"])) or "body": found["msg"] for found in error.errors(include_url=False)}
     listed = "; ".join(f"{field}: {message}" for field, message in fields.items())
-    return Invalid(f"{what} cannot be taken: {listed}"[:1000], code="invalid_request", fields=fields)
+    return Invalid(f"{what} is not valid: {listed}"[:1000], code="invalid_request", fields=fields)

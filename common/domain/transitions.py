@@ -1,14 +1,15 @@
-"""The moves of an image's record: what may happen to it, and what then is owed. Pure: no clock, no store, no bus.
+"""The transitions of an image's record.
 
     queued ──claim──▶ running ──complete──▶ completed
       ▲  │               │ │
       │  │               │ ├──fail────────▶ failed        (from queued too)
       │  └──cancel───────┼─┴──cancel──────▶ cancelled
-      └──retry, give_back, lapse
+      └──retry, give_back, expire_lease
 
-A transition takes the record as it is and returns the record as it should become, one revision later, or raises
-`InvalidTransition`. It returns the very same object where nothing has to change, so that a transition may be
-applied twice. What fences work is the lease (token and attempt): a worker whose lease is no longer on the record is refused.
+A transition takes the current record and returns the changed record, one revision later, with the event that has to be
+published. It raises `InvalidTransition` when the state does not allow it, and returns the same object when nothing has
+to change, so it may be applied twice. The lease (token and attempt) is the fencing token: a worker whose lease is no
+longer on the record is refused. Pure functions: no clock, no store, no bus.
 """
 
 from __future__ import annotations
@@ -20,25 +21,27 @@ from common.domain.errors import InvalidTransition
 from common.domain.images import Failure, Image, Lease, PendingEvent, Picture, Status
 
 MAX_FAILURES: Final = 3  # the third transient error of the inference service fails the image
-MAX_LOST: Final = 6  # an image that outlives six workers is what kills them
+MAX_LOST: Final = 6  # an image whose lease expired under six workers is probably what kills them
 WORKER_LOST: Final = "worker_lost"
 
 
-def sent(image: Image, *, attempts: int, now: datetime) -> Image:
-    """The broker has the command for good. Nothing to note once another claim has come in between."""
+def mark_sent(image: Image, *, attempts: int, now: datetime) -> Image:
+    """Record that the broker has confirmed the command. Unchanged if the image was claimed since."""
     if image.status.is_final or image.attempts != attempts:
         return image
     return _next(image, sent_at=now)
 
 
 def claim(image: Image, *, lease: Lease, now: datetime, deadline: timedelta) -> Image:
-    """Take the image for work: from the queue, or over from a worker whose lease ran out.
+    """Take the image from the queue, or from a worker whose lease has expired.
 
-    Returns a failed image where it has outlived too many workers. Whether it is past its deadline is not asked here:
-    that is for the janitor, which has two clocks to tell by. A `not_before` further ahead is of a wrong clock.
+    Returns a failed image if too many workers were lost with it. The deadline is not checked here, but by the janitor,
+    which has two clocks to compare. A `not_before` later than `deadline` from now comes from a wrong clock, and is
+    ignored.
 
     Raises:
-        InvalidTransition: it is final (`wrong_state`), another's (`leased`), or its retry is not due yet (`too_early`).
+        InvalidTransition: it is final (`wrong_state`), held by another worker (`leased`), or its retry is not due yet
+            (`too_early`).
     """
     _require_open(image)
     if image.status is Status.RUNNING:
@@ -47,7 +50,9 @@ def claim(image: Image, *, lease: Lease, now: datetime, deadline: timedelta) -> 
         image = _with_expired_lease(image, now)
     elif image.not_before is not None and now < image.not_before <= now + deadline:
         raise InvalidTransition(
-            f"image {image.id} is not due before {image.not_before}", status=image.status, code="too_early"
+            f"the retry of image {image.id} is not due before {image.not_before}",
+            status=image.status,
+            code="too_early",
         )
     if image.lost >= MAX_LOST:
         return _worker_lost(image, now)
@@ -62,13 +67,13 @@ def claim(image: Image, *, lease: Lease, now: datetime, deadline: timedelta) -> 
 
 
 def renew(image: Image, *, lease: Lease, attempt: int) -> Image:
-    """Believe the worker for longer: `lease.until` replaces the old one."""
+    """Extend the lease: `lease` replaces the old one."""
     _require_lease(image, lease, attempt)
     return _next(image, lease=lease)
 
 
 def complete(image: Image, *, lease: Lease, attempt: int, picture: Picture, now: datetime) -> Image:
-    """The picture lies in the media: the record may point at it."""
+    """Complete the image; its files are already stored."""
     if image.status is Status.COMPLETED and image.image_file == picture.image_file:
         return image
     _require_lease(image, lease, attempt)
@@ -85,7 +90,7 @@ def retry(
     counts: bool,
     now: datetime,
 ) -> Image:
-    """Back to the queue after a transient error; the third that counts fails the image."""
+    """Return the image to the queue after a transient error; the third counted error fails it."""
     _require_lease(image, lease, attempt)
     failures = image.failures + counts
     if failures >= MAX_FAILURES:
@@ -94,55 +99,58 @@ def retry(
 
 
 def give_back(image: Image, *, lease: Lease, attempt: int, now: datetime) -> Image:
-    """A worker that must stop lets go of it: no failure counted."""
+    """Return the image to the queue because its worker stops; no failure is counted."""
     _require_lease(image, lease, attempt)
     return _queued_again(image, now)
 
 
 def expire_lease(image: Image, *, lease: Lease | None, now: datetime) -> Image:
-    """Give back what a dead worker held; `lease` is the one that was found over, whatever its `until` says.
+    """Return the image of a dead worker to the queue; `lease` is the expired one, and its `until` is not checked.
 
-    Whether it has outlived too many is for the next claim, which has the order.
+    The next claim decides whether too many workers were lost.
 
     Raises:
-        InvalidTransition: it is not running, or its lease is another by now (`leased`).
+        InvalidTransition: it is not running, or its lease has changed since (`leased`).
     """
     if image.status is not Status.RUNNING:
         raise _refused(image)
     if image.lease != lease:
-        raise InvalidTransition(f"image {image.id} is held again", status=image.status, code="leased")
+        raise InvalidTransition(f"image {image.id} has a new lease", status=image.status, code="leased")
     return _queued_again(image, now, lost=image.lost + 1)
 
 
 def fail(image: Image, *, error: Failure, now: datetime, lease: Lease | None = None, attempt: int = 0) -> Image:
-    """Fail it for good: by its worker with the lease, or from outside only where no live lease holds it."""
+    """Fail the image: by its worker with the lease, or by others only while no live lease holds it."""
     _require_open(image)
     if lease is not None:
         _require_lease(image, lease, attempt)
     elif image.lease is not None and image.lease.until > now:
-        raise InvalidTransition(f"image {image.id} is held by a live lease", status=image.status, code="leased")
+        raise InvalidTransition(f"image {image.id} has a live lease", status=image.status, code="leased")
     return _final(image, Status.FAILED, now, error=error)
 
 
-def past_deadline(image: Image, *, now: datetime) -> Image:
-    """Fail what was not delivered in time, whoever holds it."""
+def fail_past_deadline(image: Image, *, now: datetime) -> Image:
+    """Fail an image that was not completed in time, even if a worker holds it."""
     _require_open(image)
-    error = Failure(code="deadline", detail="it was not painted in time; order it again")
+    error = Failure(code="deadline", detail="the image was not painted in time; request it again")
     return _final(image, Status.FAILED, now, error=error)
 
 
 def cancel(image: Image, *, now: datetime) -> Image:
-    """Final at once; the worker hears of it by event, or at its next renewal.
+    """Cancel the image at once; its worker learns it from the event or when it renews the lease.
 
     Raises:
-        InvalidTransition: it is final already.
+        InvalidTransition: it is already final.
     """
     _require_open(image)
     return _final(image, Status.CANCELLED, now)
 
 
 def delete(image: Image, *, now: datetime) -> Image:
-    """Gone for every reader at once, cancelled first if need be. Its event stands for a final one still due."""
+    """Hide the image from all readers, after cancelling it if it is not final.
+
+    `image.deleted` replaces a pending final event.
+    """
     if image.deleted_at is not None:
         return image
     if not image.status.is_final:
@@ -153,9 +161,9 @@ def delete(image: Image, *, now: datetime) -> Image:
 
 
 def tombstone(image: Image, *, now: datetime, announced: bool = False) -> Image:
-    """Its files are gone: shrink the record to a tombstone, which keeps a repeat from bringing it back.
+    """Reduce the record to a tombstone after its files are removed; a repeated request cannot create it again.
 
-    `announced` says that the broker has confirmed the event that was due.
+    `announced` means that the broker has confirmed the pending event.
     """
     if image.deleted_at is None:
         raise _refused(image)
@@ -173,21 +181,21 @@ def tombstone(image: Image, *, now: datetime, announced: bool = False) -> Image:
 
 
 def pin(image: Image, *, pinned: bool) -> Image:
-    """Exempt from the purge, or no longer."""
+    """Exclude the image from the purge, or include it again."""
     if image.pinned == pinned:
         return image
     return _next(image, pinned=pinned)
 
 
 def forget_thumbnail(image: Image) -> Image:
-    """Its thumbnail was lost: readers are shown the picture itself."""
+    """Drop the key of a thumbnail whose file is lost; readers get the picture instead."""
     if image.thumbnail is None:
         return image
     return _next(image, thumbnail=None)
 
 
-def event_published(image: Image, *, pending: PendingEvent) -> Image:
-    """The broker has confirmed the event that was due."""
+def mark_event_published(image: Image, *, pending: PendingEvent) -> Image:
+    """Record that the broker has confirmed the pending event."""
     if image.pending_event is None or image.pending_event.revision != pending.revision:
         return image
     return _next(image, pending_event=None)
@@ -214,7 +222,7 @@ def _final(image: Image, status: Status, now: datetime, **changes: Any) -> Image
 
 
 def _queued_again(image: Image, not_before: datetime, **changes: Any) -> Image:
-    # sent_at is absent until a broker has confirmed the command of the coming attempt
+    # sent_at is absent until the broker has confirmed the command of the next attempt
     return _next(image, status=Status.QUEUED, lease=None, sent_at=None, not_before=not_before, **changes)
 
 
@@ -225,7 +233,7 @@ def _with_expired_lease(image: Image, now: datetime) -> Image:
 
 
 def _worker_lost(image: Image, now: datetime) -> Image:
-    error = Failure(code=WORKER_LOST, detail=f"{image.lost} workers were lost while they painted it")
+    error = Failure(code=WORKER_LOST, detail=f"{image.lost} workers were lost while they painted the image")
     return _final(image, Status.FAILED, now, error=error, lost=image.lost)
 
 
@@ -237,7 +245,9 @@ def _require_open(image: Image) -> None:
 def _require_lease(image: Image, lease: Lease, attempt: int) -> None:
     held = image.lease is not None and image.lease.token == lease.token and image.attempts == attempt
     if image.status is not Status.RUNNING or not held:
-        raise InvalidTransition(f"image {image.id} is no longer this worker's", status=image.status, code="lease_lost")
+        raise InvalidTransition(
+            f"the lease of this worker on image {image.id} is lost", status=image.status, code="lease_lost"
+        )
 
 
 def _refused(image: Image) -> InvalidTransition:

@@ -1,4 +1,4 @@
-"""The image as readers see it, over REST and in events."""
+"""The image as clients see it, over REST and in events."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from common.domain.images import Image, Status
 
 
 def iso(moment: AwareDatetime) -> str:
-    """`2025-01-15T12:00:00.000Z`: one form everywhere, so that text sorts as time does."""
+    """`2025-01-15T12:00:00.000Z`: one form everywhere, so that the text sorts by time."""
     return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
 
 
@@ -21,7 +21,7 @@ Time = Annotated[AwareDatetime, PlainSerializer(iso, return_type=str, when_used=
 
 
 class Outgoing(BaseModel):
-    """A model of what leaves Darkroom: names are camelCase in JSON."""
+    """The root of the models that Darkroom sends; names are camelCase in JSON."""
 
     model_config = ConfigDict(frozen=True, alias_generator=to_camel, populate_by_name=True, serialize_by_alias=True)
 
@@ -40,7 +40,7 @@ class FailureView(Outgoing):
 
 
 class ImageView(Outgoing):
-    """The image as REST and events show it; a field without a value yet is null."""
+    """The image in REST answers and events; a field without a value is null."""
 
     id: str
     status: Status
@@ -68,7 +68,7 @@ class ImageView(Outgoing):
 
 @dataclass(frozen=True, slots=True)
 class ImagePresenter:
-    """Makes the view of an image: `media_url` is where its files are served, `retention` how long it is kept."""
+    """Makes the view of an image; `media_url` is the URL prefix of its files, `retention` how long it is kept."""
 
     media_url: str
     retention: timedelta

@@ -1,1 +1,1 @@
-"""Where pictures and thumbnails lie: one port, an adapter on plain files."""
+"""The storage of picture files: a port with an adapter for plain files."""

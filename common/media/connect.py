@@ -1,4 +1,4 @@
-"""Where the pictures lie, by the form of MEDIA_ROOT."""
+"""The choice of the media store by the form of MEDIA_ROOT."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from common.media.port import Media
 
 
 def open_media(root: str) -> AbstractAsyncContextManager[Media]:
-    """The media below this folder: relative, absolute, or `file:///…`. It is made when the context is entered.
+    """The media in this folder (relative, absolute, or `file:///…`), which is created when the context is entered.
 
     Raises:
-        Misconfigured: the folder is none that can be used.
+        Misconfigured: the folder cannot be used.
     """
     return FileMedia.open(_folder(root))
 
@@ -25,13 +25,13 @@ def _folder(root: str) -> Path:
     if root.startswith("file://"):
         parts = urlsplit(root)
         if parts.netloc not in {"", "localhost"} or not parts.path.strip("/"):
-            raise Misconfigured("MEDIA_ROOT: file:///absolute/folder: three slashes", code="bad_setting")
+            raise Misconfigured("MEDIA_ROOT: must be file:///absolute/folder, with three slashes", code="bad_setting")
         return Path(unquote(parts.path))
     if found := re.match(r"([a-z][a-z0-9+.-]*)://", root, re.IGNORECASE):
-        # only the scheme is named: a URL may hold a secret
+        # only the scheme: a URL may contain a secret
         raise Misconfigured(
-            f"MEDIA_ROOT: object stores ({found[1]}://) are not supported yet; give a folder", code="bad_setting"
+            f"MEDIA_ROOT: object stores ({found[1]}://) are not supported; use a folder", code="bad_setting"
         )
     if not root.strip() or "\0" in root:
-        raise Misconfigured("MEDIA_ROOT: give a folder", code="bad_setting")
+        raise Misconfigured("MEDIA_ROOT: must be the path of a folder", code="bad_setting")
     return Path(root)

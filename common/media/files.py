@@ -1,9 +1,9 @@
-"""Pictures and thumbnails as plain files below one folder.
+"""The media store in plain files below one folder.
 
     put:  .<name>.<random>.part ──fsync──▶ <name> ──fsync of the folder──▶ done
 
-What a reader can see is whole, and what was answered survives a loss of power. A write that died leaves its `.part`
-behind; `walk` lists it under a key that `remove` takes, and nothing else does. Every access to the disk is in a thread.
+A visible file is complete, and a confirmed write survives a loss of power. An interrupted write leaves its `.part`
+file; `walk` lists it under a key that only `remove` accepts. Every access to the disk runs in a thread.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from common.domain.errors import Invalid, Misconfigured, Unavailable
-from common.media.port import Stored
+from common.media.port import StoredFile
 from common.runtime.clock import whole_ms
 
 T = TypeVar("T")
 
 FOLDERS: Final = ("generated_images", "thumbnails")
 THREADS: Final = 4
-AT_ONCE: Final = 2  # threads that remove, so that the others can still write and read meanwhile
+AT_ONCE: Final = 2  # threads that remove, so that the others can still write and read
 PAGE: Final = 1000  # files in one list of `walk`, and in one step of `remove`
 
 _NAME: Final = r"[0-9a-f-]{36}(?:-[0-9]{1,9})?\.(?:png|jpg|webp)"
@@ -39,7 +39,7 @@ _LEFTOVER: Final = re.compile(rf"(?:{'|'.join(FOLDERS)})/[0-9]{{4}}/[0-9]{{2}}/\
 
 
 class FileMedia:
-    """Made by `open`; see `common/media/port.py` for what each method promises."""
+    """Opened by `open`; the contract of the methods is in `common/media/port.py`."""
 
     def __init__(self, root: Path, threads: ThreadPoolExecutor) -> None:
         self._root = root
@@ -48,10 +48,10 @@ class FileMedia:
     @classmethod
     @asynccontextmanager
     async def open(cls, root: Path) -> AsyncIterator[FileMedia]:
-        """Make the folder where there is none.
+        """Create the folder if it is missing.
 
         Raises:
-            Misconfigured: it cannot be made or written.
+            Misconfigured: it cannot be created or written.
         """
         threads = ThreadPoolExecutor(THREADS, thread_name_prefix="media")
         try:
@@ -72,7 +72,7 @@ class FileMedia:
         if _KEY.fullmatch(key) is None:
             return None
         file = self._root / key
-        return file if _is_plain(file) else None  # a few microseconds, so not worth a thread
+        return file if _is_plain(file) else None  # takes a few microseconds: not worth a thread
 
     async def exists(self, keys: Collection[str]) -> set[str]:
         return await self._run(lambda: self._exists(keys))
@@ -93,7 +93,7 @@ class FileMedia:
             removed += outcome
         return removed
 
-    async def walk(self) -> AsyncIterator[list[Stored]]:
+    async def walk(self) -> AsyncIterator[list[StoredFile]]:
         found = self._walk()
         while page := await self._run(lambda: list(islice(found, PAGE))):
             yield page
@@ -108,20 +108,20 @@ class FileMedia:
             raise Unavailable("media", error.strerror or type(error).__name__) from error
 
     def _file(self, key: str) -> Path:
-        """Keys are made from records; this is the second lock on the same door.
+        """The path of a key. Keys are made from records only; this check is a second line of defence.
 
         Raises:
-            Invalid: the key is not of the form that records have.
+            Invalid: the key is malformed.
         """
         if _KEY.fullmatch(key):
             return self._root / key
         raise _invalid(key)
 
     def _text(self, key: str) -> str:
-        """`_file` as text, of leftovers too: a purge names 200,000, and a Path costs a third of removing it.
+        """The path of a key or a leftover, as text: for the 200,000 files of a purge, a Path costs a third of the time.
 
         Raises:
-            Invalid: as `_file`.
+            Invalid: the key is malformed.
         """
         if _KEY.fullmatch(key) or _LEFTOVER.fullmatch(key):
             return f"{self._root}/{key}"
@@ -131,7 +131,7 @@ class FileMedia:
         _require_plain(file.parent)
         try:
             _write(file, content)
-        except FileNotFoundError:  # the first of its month
+        except FileNotFoundError:  # the first file of its month
             self._make_folder(file.parent)
             _write(file, content)
         _sync_folder(file.parent)
@@ -148,7 +148,7 @@ class FileMedia:
     def _exists(self, keys: Collection[str]) -> set[str]:
         there = {key for key in keys if _KEY.fullmatch(key) and _is_file(self._root / key)}
         if not there:
-            self._root.stat()  # a disk that is not mounted must not read as files that are lost
+            self._root.stat()  # raises if the disk is not mounted, which must not look like lost files
         return there
 
     def _remove(self, files: list[str]) -> int:
@@ -167,9 +167,9 @@ class FileMedia:
                 _sync_folder(folder)
         return removed
 
-    def _walk(self) -> Iterator[Stored]:
+    def _walk(self) -> Iterator[StoredFile]:
         with os.scandir(self._root):
-            pass  # there at all
+            pass  # raises if the root is missing
         for name in FOLDERS:
             for year in _entries(self._root / name):
                 for month in _entries(Path(year.path)):
@@ -186,7 +186,7 @@ class FileMedia:
 
 
 def _invalid(key: str) -> Invalid:
-    return Invalid(f"not a key of the media: {key[:100]!r}", code="invalid_key")
+    return Invalid(f"malformed media key: {key[:100]!r}", code="invalid_key")
 
 
 def _writable(root: Path) -> Path:
@@ -199,7 +199,7 @@ def _writable(root: Path) -> Path:
 
 
 def _write(file: Path, content: bytes) -> None:
-    """Beside, then in place: a reader sees all of it or none."""
+    """Write a temporary file, then rename it: a reader sees all of it or none."""
     part = file.with_name(f".{file.name}.{secrets.token_hex(8)}.part")
     try:
         with part.open("xb") as writing:
@@ -213,13 +213,13 @@ def _write(file: Path, content: bytes) -> None:
 
 
 def _write_something(root: Path) -> None:
-    with tempfile.TemporaryFile(dir=root) as file:  # has no name: nothing can be left behind
+    with tempfile.TemporaryFile(dir=root) as file:  # has no name, so it leaves nothing behind
         file.write(b"darkroom")
         file.flush()
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make the names in it durable, which the fsync of a file does not."""
+    """Make the names in the folder durable, which the fsync of a file does not."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
@@ -229,11 +229,11 @@ def _sync_folder(folder: Path) -> None:
 
 def _require_plain(folder: Path) -> None:
     if not _is_plain(folder):
-        raise OSError(None, f"{folder} goes through a link")
+        raise OSError(None, f"{folder} contains a symbolic link")
 
 
 def _is_plain(path: Path) -> bool:
-    """No part of it is a link, which could lead out of the root; whether it is there does not matter."""
+    """Whether no part of the path is a symbolic link, which could lead out of the root; the file may be missing."""
     return os.path.realpath(path) == str(path)
 
 
@@ -245,16 +245,16 @@ def _is_file(file: Path) -> bool:
 
 
 def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:
-    """What lies in a folder, links aside; nothing where it has gone meanwhile."""
+    """The entries of a folder without symbolic links; empty if the folder was removed meanwhile."""
     with suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
         for entry in entries:
             if not entry.is_symlink():
                 yield entry
 
 
-def _stored(key: str, entry: os.DirEntry[str]) -> Iterator[Stored]:
+def _stored(key: str, entry: os.DirEntry[str]) -> Iterator[StoredFile]:
     with suppress(FileNotFoundError):
         found = entry.stat(follow_symlinks=False)
         changed_at = whole_ms(datetime.fromtimestamp(found.st_mtime, UTC))
         if stat.S_ISREG(found.st_mode):
-            yield Stored(key=key, size=found.st_size, changed_at=changed_at)
+            yield StoredFile(key=key, size=found.st_size, changed_at=changed_at)

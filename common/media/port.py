@@ -1,6 +1,6 @@
-"""What a media store does for Darkroom. The docstrings are the contract that `tests/contract/test_media.py` runs.
+"""The media store. The docstrings are the contract that `tests/contract/test_media.py` checks.
 
-A key is `generated_images/YYYY/MM/<name>` or `thumbnails/YYYY/MM/<name>`, made from a record and from nothing else.
+A key is `generated_images/YYYY/MM/<name>` or `thumbnails/YYYY/MM/<name>`, and is made from a record only.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import Protocol
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
-    """A file that lies in the media; `changed_at` is when it was written."""
+class StoredFile:
+    """A stored file; `size` in bytes, `changed_at` is when it was written."""
 
     key: str
     size: int
@@ -22,25 +22,31 @@ class Stored:
 
 
 class Media(Protocol):
-    """Every method raises `Unavailable` when the media cannot be read or written."""
+    """Every method raises `Unavailable` if the media cannot be read or written.
+
+    `put`, `get` and `remove` raise `Invalid` for a malformed key.
+    """
 
     async def put(self, key: str, content: bytes) -> None:
-        """Keep the content, durably; a reader sees all of it or none. Writing a key again replaces it."""
+        """Store the content durably; a reader sees all of it or none. Writing a key again replaces it."""
 
-    async def get(self, key: str) -> bytes | None: ...
+    async def get(self, key: str) -> bytes | None:
+        """The content; None if there is no such file."""
 
     def path(self, key: str) -> Path | None:
-        """The plain file of this key, for a server that can send files; None where media are not plain files
-        or the key is not of the form above. The file may be missing."""
+        """The plain file of this key, for a server that can send files; the file may be missing.
+
+        None if the media are not plain files or the key is malformed.
+        """
 
     async def exists(self, keys: Collection[str]) -> set[str]:
-        """Those of the keys that are there."""
+        """The keys whose files exist; a malformed key never does."""
 
     async def remove(self, keys: Collection[str]) -> int:
-        """Remove what is there of these; how many were. Removing twice is no error."""
+        """Remove the files that exist; returns their number. Removing a file twice is no error."""
 
-    def walk(self) -> AsyncIterator[list[Stored]]:
-        """Everything that lies there, in lists of at most 1,000, leftovers of broken writes included."""
+    def walk(self) -> AsyncIterator[list[StoredFile]]:
+        """All files, in lists of at most 1,000, including leftovers of interrupted writes."""
 
     async def check(self) -> None:
         """Write and remove a small file. Raises Unavailable."""

@@ -1,1 +1,1 @@
-"""What every process needs to run: clock, settings, logs, metrics, serving."""
+"""What every process needs to run, below the ports."""

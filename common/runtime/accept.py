@@ -42,18 +42,18 @@ class Accept:
         """Whether the client asks for this type by its name; a wildcard is not enough."""
         return any(name == media_type and quality > 0 for name, quality in self.ranges)
 
-    def best(self, offers: Sequence[str]) -> str | None:
-        """The offer of the highest quality, or None if no offer is acceptable.
+    def best(self, available: Sequence[str]) -> str | None:
+        """The available type of the highest quality, or None if none is acceptable.
 
         Between equal qualities, a type that the header names comes before one that matches a wildcard. Then the order
-        of the header decides, then the order of the offers.
+        of the header decides, then the order of `available`.
         """
         named = [name for name, _ in self.ranges]
 
         def rank(offer: str) -> tuple[float, int]:
             return -self.quality(offer), named.index(offer) if offer in named else len(named)
 
-        return min((offer for offer in offers if self.quality(offer) > 0), key=rank, default=None)
+        return min((offer for offer in available if self.quality(offer) > 0), key=rank, default=None)
 
 
 def _quality(parameters: list[str]) -> float:

@@ -1,4 +1,4 @@
-"""Reading the answer of another server, which may never end."""
+"""The body of another server's answer, with a limit of its size."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import aiohttp
 
 
 class TooLarge(Exception):
-    """The body is larger than the caller bears; nothing more of it was read."""
+    """The body is larger than the caller's limit; the rest was not read."""
 
 
 async def read_body(response: aiohttp.ClientResponse, *, max_bytes: int) -> bytes:
@@ -14,7 +14,7 @@ async def read_body(response: aiohttp.ClientResponse, *, max_bytes: int) -> byte
 
     Raises:
         TooLarge: it is longer than `max_bytes`.
-        aiohttp.ClientError: it broke off before its announced end.
+        aiohttp.ClientError: the connection closed before the announced end.
     """
     body = bytearray()
     async for piece in response.content.iter_any():

@@ -1,4 +1,4 @@
-"""Run until a signal, then stop in order: the one place that knows of signals and exit statuses."""
+"""The life of a process, from its start to its exit status."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import sys
 from collections.abc import Awaitable, Callable
 
 from common.domain.errors import ServiceError
-from common.runtime.watchdog import watched
+from common.runtime.watchdog import watch_event_loop
 
 log = logging.getLogger(__name__)
 
@@ -18,8 +18,8 @@ log = logging.getLogger(__name__)
 def run(serve: Callable[[asyncio.Event], Awaitable[None]]) -> int:
     """Run `serve(stopping)` and return the exit status: 0 after an orderly stop, 1 after a failure.
 
-    SIGTERM or SIGINT sets `stopping`; `serve` finishes what is in hand and returns. A second signal ends the process
-    at once, with 128 + the signal's number as shells count it.
+    SIGTERM or SIGINT sets `stopping`; `serve` finishes its current work and returns. A second signal ends the process
+    at once, with status 128 + the number of the signal, as shells do.
     """
     try:
         asyncio.run(_until_stopped(serve))
@@ -40,17 +40,17 @@ async def _until_stopped(serve: Callable[[asyncio.Event], Awaitable[None]]) -> N
     def on_signal(number: int) -> None:
         if stopping.is_set():
             os._exit(128 + number)
-        log.info("stopping on %s; once more stops at once", signal.Signals(number).name)
+        log.info("stopping on %s; a second signal stops at once", signal.Signals(number).name)
         stopping.set()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal, number)
-    with watched(loop):
+    with watch_event_loop(loop):
         await serve(stopping)
 
 
 def _ours(error: BaseException) -> list[ServiceError]:
-    """The errors made on purpose in a group; none if there is any other, which wants its trace."""
+    """The service errors in a group; empty if it holds any other error, which needs its traceback."""
     if isinstance(error, ServiceError):
         return [error]
     if not isinstance(error, BaseExceptionGroup):

@@ -1,4 +1,4 @@
-"""One line for each fact, in text or JSON; the image id rides on every line by context."""
+"""The log of a service: one line for each record, in text or JSON."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from typing import Final
 import structlog
 from structlog.contextvars import bind_contextvars, reset_contextvars
 
-# control characters, the line ends of Unicode, what turns the direction of text, and half characters
+# control characters, line separators of Unicode, characters that change the direction of text, lone surrogates
 _UNPRINTABLE: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def set_up_logs(*, service: str, level: str, as_json: bool) -> None:
-    """Send every library's lines, and ours, to stderr in the one form."""
+    """Write the log of Darkroom and all libraries to stderr in one form."""
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -43,14 +43,14 @@ def set_up_logs(*, service: str, level: str, as_json: bool) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
-    # what these say at INFO is each request or each frame: our own lines tell the story
+    # at INFO these log each request or frame, which repeats our own lines
     for chatty in ("aiohttp.access", "aiormq", "aio_pika", "pymongo"):
         logging.getLogger(chatty).setLevel(logging.ERROR)
     structlog.contextvars.bind_contextvars(service=service)
 
 
 def _one_line(_logger: object, _name: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
-    """What others wrote (a prompt's name, a server's reason) must not look like a line of its own, or move a cursor."""
+    """Escape foreign text (a name, a server's reason), so that it cannot forge a line or control a terminal."""
     for name, value in event.items():
         if isinstance(value, str):
             event[name] = _trace(value) if name == "exception" else _escaped(value)
@@ -62,13 +62,13 @@ def _escaped(text: str) -> str:
 
 
 def _trace(text: str) -> str:
-    """A trace has many lines; each begins so that none can pass for another record."""
+    """A traceback with a prefix on each line, so that no line looks like another record."""
     return "\n".join(f"  | {_escaped(line)}" for line in text.split("\n"))
 
 
 @contextmanager
-def about(image_id: str) -> Iterator[None]:
-    """Every line logged inside is about this image."""
+def log_context(image_id: str) -> Iterator[None]:
+    """Every line logged inside carries this image id."""
     tokens = bind_contextvars(image=image_id)
     try:
         yield

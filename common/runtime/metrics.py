@@ -1,24 +1,24 @@
-"""What an operator can measure of each service, in Prometheus' names; a label is never a path, an id or an owner."""
+"""The Prometheus metrics of all services; a label is never a path, an id or an owner."""
 
 from __future__ import annotations
 
 from prometheus_client import Counter, Gauge, Histogram
 
-# from a millisecond to the longest an inference service may take
+# from a millisecond to the longest time an inference service may take
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 
 requests = Histogram(
     "darkroom_http_request_seconds", "Requests by route template", ["method", "route", "status"], buckets=_SECONDS
 )
 websockets = Gauge("darkroom_websockets", "Open websockets")
-events_shown = Counter("darkroom_events_shown_total", "Events read from the log and shown to clients", ["type"])
-attempts = Counter("darkroom_attempts_total", "Attempts by how they ended", ["outcome"])
+events_shown = Counter("darkroom_events_shown_total", "Events read from the log and sent to clients", ["type"])
+attempts = Counter("darkroom_attempts_total", "Attempts by outcome", ["outcome"])
 painting = Histogram("darkroom_painting_seconds", "From the claim to the stored picture", buckets=_SECONDS)
 circuit_open = Gauge("darkroom_circuit_open", "1 while no work is taken because the inference service is down")
-reconciled = Counter("darkroom_reconciled_total", "Records that a fault had left behind, by what was done", ["what"])
+reconciled = Counter("darkroom_reconciled_total", "Records repaired after a fault, by action", ["what"])
 events_refused = Counter(
     "darkroom_events_refused_total", "Events that a queue of another service refused; the event log has them"
 )
 purged = Counter("darkroom_purged_total", "Images purged")
 clock_ahead = Gauge("darkroom_clock_ahead_seconds", "How far the janitor's clock is ahead of the bus's")
-drift = Gauge("darkroom_drift", "What the last sweep found", ["what"])
+drift = Gauge("darkroom_drift", "Differences between files and records found by the last sweep", ["what"])

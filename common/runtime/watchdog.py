@@ -1,4 +1,4 @@
-"""Says so when the event loop stands still: what blocks it holds up leases, heartbeats and every client alike."""
+"""A watchdog for the event loop: a blocked loop delays leases, heartbeats and every client."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from typing import Final
 
 log = logging.getLogger(__name__)
 
-LIMIT_S: Final = 5.0  # work in the loop takes milliseconds; a broker gives up a silent link after three heartbeats
+LIMIT_S: Final = 5.0  # work in the loop takes milliseconds; a broker drops a silent connection after three heartbeats
 
 
 @contextmanager
-def watched(loop: asyncio.AbstractEventLoop, *, limit_s: float = LIMIT_S) -> Iterator[None]:
-    """Watch the loop of this thread from another one; logs where it stands, once for each time that it does."""
+def watch_event_loop(loop: asyncio.AbstractEventLoop, *, limit_s: float = LIMIT_S) -> Iterator[None]:
+    """Watch the loop of this thread from another thread; log once, with the place, each time it is blocked."""
     ended = threading.Event()
     arguments = (loop, threading.get_ident(), limit_s, ended)
     watching = threading.Thread(target=_watch, args=arguments, name="watchdog", daemon=True)
@@ -38,16 +38,16 @@ def _watch(loop: asyncio.AbstractEventLoop, thread: int, limit_s: float, ended: 
             return
         if answered.wait(limit_s) or ended.is_set():
             continue
-        log.error("the event loop has stood still for %g s, at %s", limit_s, _place(thread))
+        log.error("the event loop was blocked for %g s, at %s", limit_s, _place(thread))
         while not answered.wait(limit_s):
             if ended.is_set():
                 return
-        log.warning("the event loop goes on")
+        log.warning("the event loop runs again")
 
 
 def _place(thread: int) -> str:
-    frame = sys._current_frames().get(thread)  # noqa: SLF001  # documented, for debuggers and such as this
+    frame = sys._current_frames().get(thread)  # noqa: SLF001  # documented, for debuggers and tools like this
     if frame is None:
-        return "a place unknown"
+        return "an unknown place"
     last = traceback.extract_stack(frame)[-1]
     return f"{last.filename}:{last.lineno} {last.name}"

@@ -1,1 +1,1 @@
-"""The record store: one port, an adapter on SQLite and one on MongoDB."""
+"""The record store: a port with adapters for SQLite and MongoDB."""

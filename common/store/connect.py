@@ -1,4 +1,4 @@
-"""Which store a URL means. Nothing is opened before the context is entered."""
+"""The choice of the record store by the scheme of its URL."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from common.store.port import Store
 
 
 def open_store(url: str, *, timeout_s: float) -> AbstractAsyncContextManager[Store]:
-    """The store of this URL; `timeout_s` limits every answer of it.
+    """The store of this URL, opened when the context is entered; `timeout_s` limits each of its calls.
 
     Raises:
-        Misconfigured: no store is meant by that. Its text never holds the URL, which may hold a password.
+        Misconfigured: the URL names no store. The text never contains the URL, which may contain a password.
     """
     scheme, separator, rest = url.partition("://")
     if separator and scheme == "sqlite":
@@ -23,11 +23,11 @@ def open_store(url: str, *, timeout_s: float) -> AbstractAsyncContextManager[Sto
 
         return SqliteStore.open(_sqlite_path(rest), timeout_s=timeout_s)
     if separator and scheme in {"mongodb", "mongodb+srv"}:
-        from common.store.mongo import MongoStore  # 0.5 s, which a process without MongoDB need not wait
+        from common.store.mongo import MongoStore  # an import of 0.5 s, only needed with MongoDB
 
         return MongoStore.open(url, timeout_s=timeout_s)
-    named = f"not {scheme}://" if separator and re.fullmatch(r"[a-z][a-z0-9+.-]{0,20}", scheme) else "not what is set"
-    raise Misconfigured(f"STORE_URL: sqlite:///path or mongodb://host/database, {named}", code="bad_setting")
+    found = f", not {scheme}://" if separator and re.fullmatch(r"[a-z][a-z0-9+.-]{0,20}", scheme) else ""
+    raise Misconfigured(f"STORE_URL: must be sqlite:///path or mongodb://host/database{found}", code="bad_setting")
 
 
 def _sqlite_path(rest: str) -> Path:
@@ -35,11 +35,11 @@ def _sqlite_path(rest: str) -> Path:
     path = unquote(rest[1:])
     if not rest.startswith("/") or not path or path.endswith("/"):
         raise Misconfigured(
-            "STORE_URL: sqlite:///relative/path.db or sqlite:////absolute/path.db: three slashes, or four",
+            "STORE_URL: must be sqlite:///relative/path.db or sqlite:////absolute/path.db, with three or four slashes",
             code="bad_setting",
         )
     if path == ":memory:" or "?" in rest or "#" in rest or "\0" in path:
         raise Misconfigured(
-            "STORE_URL: sqlite needs a file that processes can share, without options", code="bad_setting"
+            "STORE_URL: sqlite needs the path of a file, without options and not :memory:", code="bad_setting"
         )
     return Path(path)

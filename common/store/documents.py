@@ -1,11 +1,11 @@
-"""How a record looks at rest: the one place that both adapters take it from.
+"""The stored form of images and entries, for both adapters.
 
-    Image ──image_document──▶ dict, native datetimes, `_id` and what queries need  (MongoDB)
-          ──image_text──────▶ JSON, times as text of one width that sorts like time (SQLite)
+    Image ──image_document──▶ dict with native datetimes, `_id` and index fields      (MongoDB)
+          ──image_text──────▶ JSON with times as text of one width that sorts by time (SQLite)
 
-A field without a value is absent, never null, nested ones too: a sparse unique index counts a null, on MongoDB.
-Times are UTC in whole milliseconds: BSON holds no more. A field that this release does not know is passed over, so that
-an older replica can read what a newer one wrote; the older one's next replace drops it.
+A field without a value is absent, never null, also in nested documents: a sparse unique index of MongoDB counts a null.
+Times are UTC in whole milliseconds, the precision of BSON. Unknown fields are ignored, so that an older replica can
+read what a newer one wrote; the next replace of the older one drops them.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ Document = dict[str, Any]
 
 
 def image_document(image: Image) -> Document:
-    """The image as MongoDB keeps it.
+    """The image as MongoDB stores it.
 
-    Beside the fields of the image it holds `_id`, and three for its indexes, which know neither an absent field nor a
-    comparison of two: `shown`, unless the image is deleted, `started_sent_at`, a `sent_at` that a worker answered, and
-    `waits_since`, while it is queued.
+    Besides the fields of the image it holds `_id` and three fields for the indexes, which can express neither an absent
+    field nor a comparison of two: `shown` unless the image is deleted, `started_sent_at` if it was started after
+    `sent_at`, and `waits_since` while it is queued.
     """
     document = _plain(image.model_dump(exclude_none=True))
     document["_id"] = image.id
@@ -84,7 +84,7 @@ def read_entry(document: Document) -> Entry:
 
 
 def entry_id(kind: str, key: str) -> str:
-    """One string for both: a kind is a word of the house and holds no colon."""
+    """`<kind>:<key>`; a kind is a constant of the code and contains no colon."""
     return f"{kind}:{key}"
 
 
@@ -98,7 +98,7 @@ def parse_data(text: str) -> Document:
 
 
 def time_text(moment: datetime) -> str:
-    """`2025-01-15T12:00:00.000Z`: always of this width, so that text sorts like time."""
+    """`2025-01-15T12:00:00.000Z`: always of this width, so that the text sorts by time."""
     return moment.astimezone(UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
 
 
@@ -107,7 +107,7 @@ def parse_time(text: str) -> datetime:
 
 
 def _plain(fields: Document) -> Document:
-    """The fresh dump of a model with its times and enums as the store takes them, changed in place."""
+    """Convert the times and enums of a model's dump, in place, to what MongoDB accepts."""
     for name, value in fields.items():
         if isinstance(value, datetime):
             fields[name] = _utc(value)
@@ -123,10 +123,10 @@ def _utc(moment: datetime) -> datetime:
 
 
 def _unreadable(which: str, error: ValidationError) -> Unavailable:
-    # without the values: a prompt is nobody else's business
+    # without the values: a prompt is private
     fields = ", ".join(".".join(map(str, found["loc"])) for found in error.errors(include_input=False))
     return Unavailable("store", f"the record {which!r} cannot be read: {fields}")
 
 
-# C encoder; NaN is refused here, where only its caller is harmed: SQLite cannot read it in JSON
+# C encoder; NaN is rejected here, where only its caller fails: SQLite cannot read it in JSON
 _JSON: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=time_text)

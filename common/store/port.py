@@ -1,7 +1,10 @@
-"""What a record store does for Darkroom. The docstrings are the contract that `tests/contract/store/` runs.
+"""The record store. The docstrings are the contract that `tests/contract/store/` checks.
 
-It keeps two kinds of document: images, and small named entries (quotas, timers, keys). Both change by
-compare-and-swap on `revision` and in no other way, so two writers can never both win. The rules live in the moves.
+It keeps two kinds of document: images, and small named entries (quotas, timers, keys). Both change only by
+compare-and-swap on `revision`, so two writers can never both win. The rules are in `common/domain/transitions.py`.
+
+To add a query: a method here, the same in `mongo.py` and `sqlite.py`, a test in `tests/contract/store/`. If it needs an
+index, it goes into `mongo_indexes.py` and `sqlite_schema.py`.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ Transition = Callable[[Image], Image]
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A small document of the house itself; `revision` 1 is a new one. `data` is JSON and holds no null."""
+    """A small document beside the images; `revision` 1 is a new one. `data` is JSON without null."""
 
     kind: str
     key: str
@@ -29,37 +32,41 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Position:
-    """Where a page of the history begins: after the image of this time and id, newest first."""
+class HistoryPosition:
+    """The start of a page of the history: after the image with this time and id, newest first."""
 
     created_at: datetime
     id: str
 
 
 class Store(Protocol):
-    """Every method raises `Unavailable` when the store does not answer in time; a write may then have happened."""
+    """Every method raises `Unavailable` if the store does not answer in time; a write may have happened nevertheless.
+
+    Queries that return a list of images return the oldest first, at most `limit`, unless they say otherwise.
+    """
 
     async def insert(self, image: Image) -> None:
-        """Keep a new image, durably. The very same record again is a success: its first answer may have been lost.
+        """Store a new image durably. Inserting the same record again succeeds: the first answer may have been lost.
 
         Raises:
-            Duplicate: its id, idempotency or slot is taken; `key` says which, the first of these where several are.
+            Duplicate: another record has its id, idempotency or slot; `key` names the first of these.
         """
 
-    async def get(self, image_id: str) -> Image | None: ...
+    async def get(self, image_id: str) -> Image | None:
+        """The image with this id, also a deleted one or a tombstone."""
 
     async def replace(self, image: Image) -> bool:
-        """Replace the record whose revision is one less; False if there is none, and nothing has changed.
+        """Replace the record whose revision is one less; False if there is none, and nothing is changed.
 
         Raises:
-            Duplicate: it asks for a slot or an idempotency that is taken; no move does.
+            Duplicate: another record has its slot or idempotency; no transition causes this.
         """
 
     async def remove(self, image: Image) -> bool:
-        """Drop the record of exactly this revision, for good."""
+        """Delete the record if it has exactly this revision; True if it was deleted."""
 
-    async def find(self, idempotency: str) -> Image | None:
-        """The image of this idempotency string, a deleted one too."""
+    async def find_by_idempotency(self, idempotency: str) -> Image | None:
+        """The image with this idempotency string, also a deleted one."""
 
     async def history(
         self,
@@ -68,88 +75,91 @@ class Store(Protocol):
         *,
         limit: int,
         offset: int = 0,
-        after: Position | None = None,
+        after: HistoryPosition | None = None,
     ) -> list[Image]:
-        """Images of the owner in these states, newest first by (created_at, id), without the deleted."""
+        """Images of the owner with these statuses, newest first by (created_at, id), without deleted ones."""
 
-    async def total(self, owner: str, statuses: Collection[Status]) -> int:
-        """How many images `history` could show in all."""
+    async def count_history(self, owner: str, statuses: Collection[Status]) -> int:
+        """The number of all images that `history` can return."""
 
-    async def waiting(self, now: datetime, *, limit: int) -> list[str]:
-        """Ids of the queued images whose `waits_since` has come: who waits longest first, then by id."""
+    async def waiting_ids(self, now: datetime, *, limit: int) -> list[str]:
+        """Ids of the queued images whose `waits_since` is not after `now`, sorted by `waits_since`, then id."""
 
-    async def waiting_before(self, moment: datetime, image_id: str, *, limit: int) -> int:
-        """How many stand before a queued image of this `waits_since` and id; counts no further than the limit."""
+    async def count_waiting_before(self, moment: datetime, image_id: str, *, limit: int) -> int:
+        """The number of queued images before this `waits_since` and id, counted up to the limit."""
 
     async def unsent(self, *, created_before: datetime, now: datetime, limit: int) -> list[Image]:
-        """Queued, no `sent_at`, older than that, `not_before` absent or come; oldest first."""
+        """Queued images without `sent_at`, created before the time, whose `not_before` is absent or not after `now`."""
 
     async def sent_before(self, moment: datetime, *, limit: int) -> list[Image]:
-        """Queued with a `sent_at` before the moment, and `not_before` absent or before it; oldest first."""
+        """Queued images whose `sent_at` is before the moment, and whose `not_before` is absent or before it."""
 
-    async def last_started(self) -> datetime | None:
-        """The latest `sent_at` of an image that a worker has taken since it was sent."""
+    async def latest_started_sent_at(self) -> datetime | None:
+        """The latest `sent_at` of all images that were started at or after it."""
 
     async def running(self, *, limit: int) -> list[Image]:
-        """Running under a lease, whether it has run out or not; by its `until`."""
+        """Running images with a lease, expired or not, sorted by its `until`."""
 
     async def pending_events(self, *, since_before: datetime, limit: int) -> list[Image]:
-        """With an event due since before that."""
+        """Images whose pending event is older than the time, sorted by its age."""
 
     async def overdue(self, created_before: datetime, *, limit: int) -> list[Image]:
-        """Queued or running, and older than that."""
+        """Queued or running images that were created before the time."""
 
     async def purgeable(self, created_before: datetime, *, limit: int) -> list[Image]:
-        """Final, not pinned, not deleted, and older than that; oldest first."""
+        """Final images, neither pinned nor deleted, that were created before the time."""
 
-    async def count_purgeable(self, created_before: datetime) -> int: ...
+    async def count_purgeable(self, created_before: datetime) -> int:
+        """The number of all images that `purgeable` can return."""
 
     async def awaiting_tombstone(self, *, deleted_before: datetime, limit: int) -> list[Image]:
-        """Deleted before that, and not yet a tombstone."""
+        """Images that were deleted before the time and are not tombstones yet, sorted by `deleted_at`."""
 
     async def tombstones(self, *, tombstoned_before: datetime, limit: int) -> list[Image]:
-        """Tombstones older than that, of which no event is due."""
+        """Tombstones made before the time, without a pending event, sorted by `tombstoned_at`."""
 
-    async def several(self, ids: Collection[str]) -> dict[str, Image]:
-        """Those of the ids that are on record, tombstones too."""
+    async def get_several(self, ids: Collection[str]) -> dict[str, Image]:
+        """The existing images with these ids, by id, also deleted ones and tombstones."""
 
     async def completed(self, *, after_id: str, limit: int) -> list[Image]:
-        """Completed and not deleted, by id, those after `after_id`."""
+        """Completed images that are not deleted, with an id greater than `after_id`, sorted by id."""
 
     async def replace_several(self, images: Collection[Image]) -> set[str]:
-        """`replace` for each, in as few writes as the store allows; the ids of those replaced."""
+        """`replace` for each, in as few writes as possible; the ids of the replaced. A `Duplicate` is skipped."""
 
     async def remove_several(self, images: Collection[Image]) -> int:
-        """`remove` for each, in as few writes as the store allows; how many were removed."""
+        """`remove` for each, in as few writes as possible; the number of deleted records."""
 
-    async def entry(self, kind: str, key: str) -> Entry | None: ...
+    async def get_entry(self, kind: str, key: str) -> Entry | None:
+        """The entry with this key, also an expired one that is not removed yet."""
 
-    async def entries(self, kind: str) -> list[Entry]: ...
+    async def list_entries(self, kind: str) -> list[Entry]:
+        """All entries of this kind, sorted by key."""
 
-    async def put(self, entry: Entry) -> bool:
-        """Insert an entry of revision 1, or replace the one whose revision is one less; False if it lost."""
+    async def put_entry(self, entry: Entry) -> bool:
+        """Insert an entry of revision 1, or replace the one whose revision is one less; False if another writer won."""
 
-    async def discard(self, kind: str, key: str) -> bool:
-        """Drop an entry; True if it was there, for exactly one of several callers."""
+    async def remove_entry(self, kind: str, key: str) -> bool:
+        """Delete an entry; True if it existed, for exactly one of several callers."""
 
-    async def expire(self, now: datetime) -> int:
-        """Drop the entries whose `expires_at` has come; how many."""
+    async def remove_expired_entries(self, now: datetime) -> int:
+        """Delete the entries whose `expires_at` is not after `now`; returns their number."""
 
     async def check(self) -> None:
-        """Answer a trivial question. Raises Unavailable."""
+        """Run a trivial query. Raises Unavailable."""
 
 
-async def change(store: Store, image_id: str, transition: Transition, *, known: Image | None = None) -> Image:
-    """Apply a move to the record as it is now, again for as long as another writer was faster.
+async def change(store: Store, image_id: str, transition: Transition, *, snapshot: Image | None = None) -> Image:
+    """Apply a transition to the current record, and again for as long as another writer was faster.
 
-    `known` is the record as the caller last saw it, and spares the first look: where it is out of date its revision
-    loses, and it is read. Only for moves that an older record neither refuses nor leaves alone.
+    `snapshot` is the record as the caller last read it, and saves the first read: if it is out of date, its revision
+    loses and the record is read. Only for transitions that neither reject an older record nor leave it unchanged.
 
     Raises:
         NotFound: there is no such record.
-        InvalidTransition: by the move; nothing has changed.
+        InvalidTransition: raised by the transition; nothing is changed.
     """
-    image = known or await store.get(image_id)
+    image = snapshot or await store.get(image_id)
     while image is not None:
         changed = transition(image)
         if changed is image or await store.replace(changed):

@@ -1,7 +1,7 @@
-"""The file of the SQLite store: its tables, views and indexes, and how a connection to it is set.
+"""The schema of the SQLite file. A query that needs a new view or index gets it here.
 
-A document is kept whole, as JSON. What is searched for is a virtual column computed from it, so nothing is kept twice
-and nothing can disagree. Measured: as fast as columns of their own (25,000 inserts/s in transactions of 100).
+A document is stored whole, as JSON. The searched fields are virtual columns computed from it, so nothing is stored
+twice and nothing can disagree. Measured: as fast as stored columns (25,000 inserts/s in transactions of 100).
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from typing import Final
 
 from common.domain.errors import Misconfigured
 
-VERSION: Final = 2  # of the tables; a change of them adds one, and a step that takes the last version there
-APPLICATION_ID: Final = 0x4472_6B72  # "Drkr": whose file this is
+VERSION: Final = 2  # of the schema; each change of it increments the version and adds a step to `_STEPS`
+APPLICATION_ID: Final = 0x4472_6B72  # "Drkr": marks the file as Darkroom's
 
 _WRITING: Final = (
     "journal_mode = WAL",  # readers and the writer do not wait for each other
-    "synchronous = FULL",  # a commit survives a loss of power, not only of the process
-    "journal_size_limit = 67108864",  # a log that once grew is cut back to this
+    "synchronous = FULL",  # a commit survives a loss of power, not only the end of the process
+    "journal_size_limit = 67108864",  # a log that has grown is truncated to this
     "cache_size = -16384",  # KiB
 )
 _READING: Final = ("query_only = ON", "cache_size = -8192")
@@ -52,8 +52,8 @@ _UNIQUE: Final = (
     "CREATE UNIQUE INDEX unique_idempotency ON images (idempotency) WHERE idempotency IS NOT NULL",
 )
 
-# What is asked for: each a view, and an index of exactly its rows. SQLite takes a partial index only for a query that
-# repeats the index's condition, and reading through the view does.
+# Each query has a view, and an index of exactly its rows: columns, condition. SQLite uses a partial index only for a
+# query that repeats the condition of the index, which reading through the view does.
 _VIEWS: Final = {
     "shown": ("owner, status, created_at, id", "deleted_at IS NULL"),
     "waiting": ("waits_since, id", "status = 'queued'"),
@@ -71,7 +71,7 @@ _VIEWS: Final = {
     "tombstones": ("buried_at", "buried_at IS NOT NULL AND event_since IS NULL"),
 }
 
-# How many images an owner can be shown in each state: counting them anew would be linear.
+# The number of an owner's visible images in each status: counting them for each request would be linear.
 _TOTALS: Final = (
     """
     CREATE TABLE totals (
@@ -111,7 +111,7 @@ _ENTRIES: Final = (
 )
 
 
-# What takes the tables of a version to the next; spelt out, for what stands above will change.
+# The statements that upgrade a version to the next; written out in full, because the definitions above will change.
 _STEPS: Final = {
     1: (
         """
@@ -125,13 +125,13 @@ _STEPS: Final = {
 
 
 def connect(path: Path, *, readers: int, timeout_s: float) -> list[sqlite3.Connection]:
-    """One connection to write and some to read, each for a thread, to a file with our tables.
+    """One connection for writing and some for reading, each for one thread; creates or upgrades the schema.
 
     Raises:
-        Misconfigured: the file is another program's, or a newer release's.
+        Misconfigured: the file belongs to another program or to a newer release.
     """
     with ExitStack() as opened:
-        # the writer waits for other processes by itself
+        # no timeout: the writer has its own loop for waiting on other processes
         writer = opened.enter_context(closing(_connection(path, _WRITING, timeout_s=0)))
         _prepare(writer)
         reading = [
@@ -153,7 +153,7 @@ def _connection(path: Path, pragmas: tuple[str, ...], *, timeout_s: float) -> sq
 
 
 def _prepare(connection: sqlite3.Connection) -> None:
-    """Make the tables where there are none, and bring older ones up; several processes may do so at once."""
+    """Create the schema, or upgrade an older one; several processes may do this at the same time."""
     connection.execute("BEGIN IMMEDIATE")
     try:
         version = _version(connection)
@@ -166,16 +166,16 @@ def _prepare(connection: sqlite3.Connection) -> None:
 
 
 def _version(connection: sqlite3.Connection) -> int | None:
-    """Of the tables that are there; None for a new file."""
+    """The version of the existing schema; None for a new file."""
     version: int
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     (application_id,) = connection.execute("PRAGMA application_id").fetchone()
     (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
     if tables and application_id != APPLICATION_ID:
-        raise Misconfigured("STORE_URL: that file is the database of another program", code="store_foreign")
+        raise Misconfigured("STORE_URL: the file is the database of another program", code="store_foreign")
     if version > VERSION:
         raise Misconfigured(
-            f"STORE_URL: its tables are of version {version}, this release knows {VERSION}: update it",
+            f"STORE_URL: the file has schema version {version}, this release supports {VERSION}: update Darkroom",
             code="store_too_new",
         )
     return version if tables else None

@@ -1,10 +1,10 @@
-"""The threads in which SQLite is spoken to: jobs of coroutines go in, their futures are settled on the loop.
+"""The threads that run SQLite's statements.
 
-    coroutine ── run ──▶ queue ──▶ thread with a connection of its own ──▶ future
+    coroutine ── run ──▶ queue ──▶ thread with its own connection ──▶ future, set on the event loop
 
-One lane of one thread writes: whatever waits is committed together, and nobody hears of a success before that. So a
-hundred writers share one fsync. A lane of a few threads reads. A caller that gives up, by its time limit or because it
-was cancelled, takes its job out of the queue if it has not begun; a read is broken off, a write begun goes through.
+One executor with one thread writes: all waiting writes are committed together, and no caller gets a result before the
+commit. So a hundred writers share one fsync. Another executor with a few threads reads. If a caller times out or is
+cancelled before its job has started, the job is skipped; a started read is interrupted, a started write completes.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from common.domain.errors import Unavailable
 
 T = TypeVar("T")
 
-MAX_WAITING: Final = 10_000  # jobs of a lane; beyond it callers are refused at once (a second's worth of writes)
-MAX_ROWS: Final = 200  # of one transaction, but for a single larger job: about 20 ms, so other processes get their turn
-PROGRESS_STEPS: Final = 20_000  # of SQLite's machine between two looks whether a reader still waits: about 1 ms
+MAX_WAITING: Final = 10_000  # jobs of an executor, about a second of writes; beyond it, calls fail at once
+MAX_ROWS: Final = 200  # of one transaction, except a single larger job: about 20 ms, so other processes get their turn
+PROGRESS_STEPS: Final = 20_000  # instructions of SQLite between two checks whether a reader still waits: about 1 ms
 
 
 @dataclass(slots=True, eq=False)
-class Job:
+class StoreJob:
     work: Callable[[sqlite3.Connection], Any]
     rows: int
     future: asyncio.Future[Any]
@@ -39,40 +39,40 @@ class Job:
     error: Exception | None = None
 
 
-class Lane:
-    """A queue of jobs and the threads that work it off; `serve` does a batch and notes the outcome in each job.
+class SqliteExecutor:
+    """A queue of jobs and the threads that process it; `run_batch` sets the result or the error of each job.
 
-    A thread owns its connection, and closes it at its end.
+    A thread owns its connection and closes it when it ends.
     """
 
     def __init__(
         self,
         connections: Iterable[sqlite3.Connection],
-        serve: Callable[[sqlite3.Connection, list[Job]], None],
+        run_batch: Callable[[sqlite3.Connection, list[StoreJob]], None],
         *,
         max_rows: int,
         timeout_s: float,
     ) -> None:
         self._loop = asyncio.get_running_loop()
-        self._serve = serve
+        self._run_batch = run_batch
         self._max_rows = max_rows
         self._timeout_s = timeout_s
-        self._jobs: SimpleQueue[Job | None] = SimpleQueue()
+        self._jobs: SimpleQueue[StoreJob | None] = SimpleQueue()
         self._waiting = 0
         self._closed = False
         self._threads = [
-            # daemons: a loop that dies without closing the store must not keep the process alive
-            threading.Thread(target=self._work_off, args=(connection,), name="sqlite", daemon=True)
+            # daemons: an event loop that ends without closing the store must not keep the process alive
+            threading.Thread(target=self._process, args=(connection,), name="sqlite", daemon=True)
             for connection in connections
         ]
         for thread in self._threads:
             thread.start()
 
     async def run(self, work: Callable[[sqlite3.Connection], T], *, rows: int = 1) -> T:
-        """What `work` returns or raises, in time. `rows` says how many it will write, about."""
+        """The result of `work`, within the time limit; `rows` is about how many rows it writes."""
         if self._closed or self._waiting >= MAX_WAITING:
-            raise Unavailable("store", "it is closed" if self._closed else f"{self._waiting} calls wait already")
-        job = Job(work, rows, self._loop.create_future())
+            raise Unavailable("store", "it is closed" if self._closed else f"{self._waiting} calls are waiting already")
+        job = StoreJob(work, rows, self._loop.create_future())
         self._waiting += 1
         self._jobs.put(job)
         try:
@@ -83,24 +83,24 @@ class Lane:
             raise Unavailable("store", f"no answer within {self._timeout_s:g} s") from None
 
     async def close(self) -> None:
-        """Do what still waits, then end the threads."""
+        """Run the waiting jobs, then end the threads."""
         self._closed = True
         for _ in self._threads:
             self._jobs.put(None)
         for thread in self._threads:
             await asyncio.to_thread(thread.join)
 
-    def _work_off(self, connection: sqlite3.Connection) -> None:
+    def _process(self, connection: sqlite3.Connection) -> None:
         with closing(connection):
             while (first := self._jobs.get()) is not None:
                 batch, is_last = self._batch(first)
-                self._serve(connection, [job for job in batch if not _is_abandoned(job)])
-                with suppress(RuntimeError):  # the loop has died without closing the store: nobody waits any more
-                    self._loop.call_soon_threadsafe(self._settle, batch)
+                self._run_batch(connection, [job for job in batch if not _is_abandoned(job)])
+                with suppress(RuntimeError):  # the event loop ended without closing the store: no caller waits
+                    self._loop.call_soon_threadsafe(self._set_results, batch)
                 if is_last:
                     break
 
-    def _batch(self, first: Job) -> tuple[list[Job], bool]:
+    def _batch(self, first: StoreJob) -> tuple[list[StoreJob], bool]:
         batch, rows = [first], first.rows
         while rows < self._max_rows:
             try:
@@ -113,7 +113,7 @@ class Lane:
             rows += job.rows
         return batch, False
 
-    def _settle(self, batch: list[Job]) -> None:
+    def _set_results(self, batch: list[StoreJob]) -> None:
         for job in batch:
             self._waiting -= 1
             if job.future.done():
@@ -124,24 +124,24 @@ class Lane:
                 job.future.set_result(job.result)
 
 
-def answer(connection: sqlite3.Connection, jobs: list[Job]) -> None:
-    """Serve readers, one statement each."""
+def run_reads(connection: sqlite3.Connection, jobs: list[StoreJob]) -> None:
+    """Run reads, one statement each."""
     for job in jobs:
         connection.set_progress_handler(partial(_is_abandoned, job), PROGRESS_STEPS)
         try:
-            _attempt(connection, job)
+            _run(connection, job)
         except sqlite3.Error as error:
             job.error = unavailable(error)
     connection.set_progress_handler(None, 0)
 
 
-def commit(connection: sqlite3.Connection, jobs: list[Job]) -> None:
-    """Serve writers in one transaction. One that is refused spoils nobody's: a statement that fails undoes itself."""
+def commit_writes(connection: sqlite3.Connection, jobs: list[StoreJob]) -> None:
+    """Run writes in one transaction. A failed write does not affect the others: a failed statement undoes itself."""
     try:
         if not _begin(connection, jobs):
             return
         for job in jobs:
-            _attempt(connection, job)
+            _run(connection, job)
         connection.execute("COMMIT")
     except sqlite3.Error as error:
         with suppress(sqlite3.Error):
@@ -152,19 +152,19 @@ def commit(connection: sqlite3.Connection, jobs: list[Job]) -> None:
 
 
 def is_busy(error: sqlite3.Error) -> bool:
-    """Another process has the lock; extended codes hold the primary one in their low byte."""
+    """Whether another process has the lock; an extended code holds the primary code in its low byte."""
     return error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
 
 
 def unavailable(error: sqlite3.Error) -> Unavailable:
-    """SQLite's own error as ours: full, locked, damaged, read-only, gone, or broken off."""
+    """SQLite's error as `Unavailable`: the file is full, locked, damaged, read-only or gone, or the call was cut."""
     found = Unavailable("store", getattr(error, "sqlite_errorname", type(error).__name__))
     found.__cause__ = error
     return found
 
 
-def _begin(connection: sqlite3.Connection, jobs: list[Job]) -> bool:
-    """Take the lock of the file; False once all callers have given up, which their time limit sees to."""
+def _begin(connection: sqlite3.Connection, jobs: list[StoreJob]) -> bool:
+    """Lock the file; False if all callers have timed out before."""
     while not all(map(_is_abandoned, jobs)):
         try:
             connection.execute("BEGIN IMMEDIATE")
@@ -172,19 +172,19 @@ def _begin(connection: sqlite3.Connection, jobs: list[Job]) -> bool:
         except sqlite3.Error as error:
             if not is_busy(error):
                 raise
-        # SQLite's own waits grow to 100 ms: of four processes that write without a pause one then waited for 2 s
+        # SQLite's own waits grow to 100 ms: of four processes that write without a pause, one waited for 2 s
         time.sleep(random.uniform(0.0005, 0.002))
     return False
 
 
-def _attempt(connection: sqlite3.Connection, job: Job) -> None:
+def _run(connection: sqlite3.Connection, job: StoreJob) -> None:
     try:
         job.result = job.work(connection)
     except sqlite3.Error:
         raise
-    except Exception as error:  # noqa: BLE001 - top of the thread's work: its caller gets it, the thread goes on
+    except Exception as error:  # noqa: BLE001 - top of the thread's work: the caller gets the error, the thread continues
         job.error = error
 
 
-def _is_abandoned(job: Job) -> bool:
+def _is_abandoned(job: StoreJob) -> bool:
     return job.future.cancelled()

@@ -1,1 +1,1 @@
-"""The HTTP and websocket edge: takes requests, publishes commands, shows events."""
+"""The api: REST routes, websockets, web pages."""

@@ -1,4 +1,4 @@
-"""The api as a service: reads the event log and serves HTTP until it is told to stop."""
+"""The api as a service: reads the event log and serves HTTP until it is stopped."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 
 import aiohttp
 
-from common.application.capabilities import CapabilitiesOf
+from common.application.capabilities import CapabilitiesClient
 from common.application.resources import Resources
 from common.application.write_behind import WriteBehind
 from common.runtime.serving import serving
@@ -19,10 +19,13 @@ from services.api.auth import identity
 from services.api.auth.identity import Identity
 from services.api.auth.jwks import Jwks
 from services.api.auth.signing import Signing
+from services.api.auth.tickets import Tickets
 from services.api.context import Context
+from services.api.events.client import Clients
 from services.api.events.live import LiveEvents
-from services.api.events.queue_positions import Places
+from services.api.events.queue_positions import QueuePositions
 from services.api.limits.admission import Admission
+from services.api.presenter import Presenter
 from services.api.routes.generations import SOURCE
 
 log = logging.getLogger(__name__)
@@ -30,51 +33,22 @@ log = logging.getLogger(__name__)
 
 @asynccontextmanager
 async def api_running(settings: Settings, resources: Resources, *, inference_url: str | None) -> AsyncIterator[int]:
-    """Serve; yields the port. Inside, requests are answered; after, the websockets were told and all is closed.
+    """Serve inside the context; yields the port. At its end the websockets are closed and all tasks have ended.
 
     Raises:
-        Misconfigured: the address is taken, or identity is not set up as it must be.
+        Misconfigured: the address is taken, or the settings of identity are invalid.
     """
-    identity.require_sound(settings)
-    _warn_of_what_is_open(settings)
-    store, clock = resources.store, resources.clock
-    signing = Signing(settings, clock)
-    live = LiveEvents(
-        resources.bus,
-        store,
-        clock,
-        backlog=settings.event_backlog,
-        lookback_s=settings.event_lookback,
-        poll_s=settings.poll_interval,
-        data=signing.data,
-    )
-    places = Places(store, live, clock, interval_s=settings.places_interval)
-    write_behind = WriteBehind(store)
+    identity.require_valid_identity(settings)
+    _warn_of_insecure_settings(settings)
+    write_behind = WriteBehind(resources.store)
     async with aiohttp.ClientSession() as http, asyncio.TaskGroup() as group:
-        capabilities = (
-            CapabilitiesOf(http, url=inference_url, api_key=settings.inference_service_api_key, clock=clock)
-            if inference_url
-            else None
-        )
-        jwks = Jwks(http, url=settings.jwt_jwks_url, clock=clock) if settings.jwt_jwks_url else None
-        context = Context(
-            settings=settings,
-            bus=resources.bus,
-            store=store,
-            media=resources.media,
-            outbox=resources.outbox(settings, source=SOURCE, write_behind=write_behind),
-            live=live,
-            places=places,
-            capabilities=capabilities,
-            clock=clock,
-            identity=Identity(settings, store=store, clock=clock, jwks=jwks),
-            signing=signing,
-            admission=Admission(settings, store=store, clock=clock),
-        )
+        jwks = Jwks(http, url=settings.jwt_jwks_url, clock=resources.clock) if settings.jwt_jwks_url else None
+        capabilities = _capabilities(http, settings, resources, inference_url)
+        context = _context(settings, resources, write_behind=write_behind, jwks=jwks, capabilities=capabilities)
         group.create_task(write_behind.run())
-        running = [group.create_task(live.run()), group.create_task(places.run())]
+        endless = [group.create_task(context.live.run()), group.create_task(context.queue_positions.run())]
         if jwks is not None:
-            running.append(group.create_task(jwks.run()))
+            endless.append(group.create_task(jwks.run()))
         async with serving(
             build_app(context),
             host=settings.api_host,
@@ -83,7 +57,7 @@ async def api_running(settings: Settings, resources: Resources, *, inference_url
             idle_timeout_s=settings.idle_timeout,
         ) as port:
             yield port
-        for task in running:
+        for task in endless:
             task.cancel()
         write_behind.close()
 
@@ -97,8 +71,58 @@ async def run_api(
         await stopping.wait()
 
 
-def _warn_of_what_is_open(settings: Settings) -> None:
+def _context(
+    settings: Settings,
+    resources: Resources,
+    *,
+    write_behind: WriteBehind,
+    jwks: Jwks | None,
+    capabilities: CapabilitiesClient | None,
+) -> Context:
+    bus, store, clock = resources.bus, resources.store, resources.clock
+    outbox = resources.outbox(settings, source=SOURCE, write_behind=write_behind)
+    signing = Signing(settings, clock)
+    presenter = Presenter(outbox.events.presenter, signing, store, clock)
+    live = LiveEvents(
+        bus,
+        store,
+        clock,
+        backlog=settings.event_backlog,
+        lookback_s=settings.event_lookback,
+        poll_s=settings.poll_interval,
+        data=presenter.event_data,
+    )
+    return Context(
+        settings=settings,
+        clock=clock,
+        bus=bus,
+        store=store,
+        media=resources.media,
+        outbox=outbox,
+        capabilities=capabilities,
+        identity=Identity(settings, store=store, clock=clock, jwks=jwks),
+        signing=signing,
+        tickets=Tickets(store, clock),
+        admission=Admission(settings, store=store, clock=clock),
+        live=live,
+        queue_positions=QueuePositions(store, live, clock, interval_s=settings.places_interval),
+        clients=Clients(max_per_owner=settings.websockets_per_owner),
+        presenter=presenter,
+    )
+
+
+def _capabilities(
+    http: aiohttp.ClientSession, settings: Settings, resources: Resources, inference_url: str | None
+) -> CapabilitiesClient | None:
+    if not inference_url:
+        return None
+    return CapabilitiesClient(
+        http, url=inference_url, api_key=settings.inference_service_api_key, clock=resources.clock
+    )
+
+
+def _warn_of_insecure_settings(settings: Settings) -> None:
     if not settings.has_identity and settings.api_host not in identity.LOOPBACK:
         log.warning("ALLOW_ANONYMOUS: everyone who reaches %s acts as the one owner", settings.api_host)
     if settings.jwt_jwks_url and settings.jwt_jwks_url.startswith("http:"):
-        log.warning("JWT_JWKS_URL is not https: who can change an answer on the way can make tokens")
+        log.warning("JWT_JWKS_URL is not https: an attacker on the network can forge the keys that verify tokens")

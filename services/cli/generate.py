@@ -1,133 +1,45 @@
-"""`darkroom generate`: order one picture from a running server, show how it comes into being, and write the file."""
+"""`darkroom generate`: one image from a running server, written to a file."""
 
 from __future__ import annotations
 
-import asyncio
-import json
-import sys
+import argparse
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING
 
-import aiohttp
+from services.cli.console import add_command, load_settings
 
-BAR: Final = 30  # characters
-POLL_S: Final = 2.0  # the record is asked as well: events are a hint, the record is the answer
-FINAL: Final = frozenset({"completed", "failed", "cancelled"})
+if TYPE_CHECKING:
+    from services.cli.console import Subparsers
 
-
-class Failed(Exception):
-    """Said to the person as it is."""
+REQUEST_FIELDS = ("negative_prompt", "model", "sampler", "width", "height", "steps", "cfg_scale", "seed")
 
 
-def run(*, url: str, order: dict[str, Any], output: Path | None, token: str | None) -> int:
-    """Exit status 0 with the file written, 1 with the reason on stderr."""
-    try:
-        path = asyncio.run(_generate(url.rstrip("/"), order, output, token))
-    except Failed as failed:
-        _say(f"darkroom: {failed}")
-        return 1
-    except aiohttp.ClientConnectorError:
-        _say(f"darkroom: nothing answers at {url}; is the server running? (`darkroom up`)")
-        return 1
-    except (aiohttp.ClientError, TimeoutError) as error:
-        _say(f"darkroom: the connection to {url} broke off: {error}")
-        return 1
-    except KeyboardInterrupt:
-        _say("\ndarkroom: not waiting any longer; the order stands")
-        return 130
-    sys.stdout.write(f"{path}\n")
-    return 0
+def add_parsers(commands: Subparsers) -> None:
+    parser = add_command(
+        commands, "generate", "generate one image on a running server and write it to a file", _generate
+    )
+    parser.add_argument("prompt", help="what the image shows")
+    parser.add_argument("--url", help="URL of the server (default: from API_HOST and API_PORT)")
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="file to write (default: <id>.<ext> here)")
+    parser.add_argument("--negative-prompt", default="", metavar="TEXT", help="what the image must not show")
+    parser.add_argument("--model", metavar="NAME")
+    parser.add_argument("--sampler", metavar="NAME")
+    parser.add_argument("--width", type=int, metavar="PIXELS")
+    parser.add_argument("--height", type=int, metavar="PIXELS")
+    parser.add_argument("--steps", type=int, metavar="N")
+    parser.add_argument("--cfg-scale", type=float, metavar="N")
+    parser.add_argument("--seed", type=int, metavar="N", help="the same seed gives the same image (default: random)")
+    parser.add_argument("--token", help="bearer token, if the server requires one (default: DARKROOM_TOKEN)")
 
 
-async def _generate(url: str, order: dict[str, Any], output: Path | None, token: str | None) -> Path:
-    headers = {"Authorization": f"Bearer {token}"} if token else {}
-    timeout = aiohttp.ClientTimeout(total=None, sock_connect=5)
-    async with aiohttp.ClientSession(headers=headers, timeout=timeout) as http:
-        # the socket first: no event of the order can be missed
-        async with http.ws_connect(f"{url}/ws", heartbeat=20) as socket:
-            image = await _json(
-                http.post(f"{url}/v1/images/generations", json=order, headers={"Prefer": "respond-async"})
-            )
-            image = await _follow(http, socket, url, image)
-        if image["status"] != "completed":
-            error = image["error"] or {"code": image["status"], "detail": "it was cancelled"}
-            raise Failed(f"{error['code']}: {error['detail']}")
-    # its URL is signed where that is needed: the token is not for whoever serves the files
-    async with aiohttp.ClientSession(timeout=timeout) as bare:
-        content = await _bytes(bare.get(_absolute(url, image["imageUrl"])))
-    path = output or Path(Path(image["imageUrl"].partition("?")[0]).name)
-    try:
-        path.write_bytes(content)
-    except OSError as error:
-        raise Failed(f"{path} cannot be written: {error.strerror}; the picture is at {image['imageUrl']}") from error
-    return path
+def _generate(arguments: argparse.Namespace) -> int:
+    from services.cli import generation_client
 
-
-async def _follow(
-    http: aiohttp.ClientSession, socket: aiohttp.ClientWebSocketResponse, url: str, image: dict[str, Any]
-) -> dict[str, Any]:
-    """The image once it is final."""
-    image_id = image["id"]
-    _draw("queued", 0, 1)
-    while image["status"] not in FINAL:
-        event = await _event(socket, image_id)
-        if event is None:
-            image = await _json(http.get(f"{url}/api/images/{image_id}/"))
-        elif event["type"] == "image.progress":
-            _draw("painting", event["data"]["step"], event["data"]["steps"])
-        elif event["type"] == "image.deleted":
-            raise Failed("the image was deleted")
-        else:
-            image = event["data"]
-    _draw(image["status"], 1, 1)
-    _say("")
-    return image
-
-
-async def _event(socket: aiohttp.ClientWebSocketResponse, image_id: str) -> dict[str, Any] | None:
-    """The next event of this image; None if none comes for a while."""
-    try:
-        async with asyncio.timeout(POLL_S):
-            async for message in socket:
-                frame: dict[str, Any] = json.loads(message.data)
-                if frame.get("subject") == image_id:
-                    return frame
-            # the socket is closed: go on by asking
-            await asyncio.sleep(POLL_S)
-    except TimeoutError:
-        pass
-    return None
-
-
-def _draw(what: str, step: int, steps: int) -> None:
-    if not sys.stderr.isatty():
-        return
-    done = BAR * step // steps
-    counted = f" {step}/{steps}" if steps > 1 else ""
-    sys.stderr.write(f"\r\x1b[K{what:>10} [{'#' * done}{'.' * (BAR - done)}]{counted}")
-    sys.stderr.flush()
-
-
-def _say(text: str) -> None:
-    if text or sys.stderr.isatty():
-        sys.stderr.write(f"{text}\n")
-
-
-async def _json(request: Any) -> dict[str, Any]:
-    async with request as response:
-        body: dict[str, Any] = await response.json(content_type=None)
-        if response.status >= 400:
-            raise Failed(f"{body.get('code', response.status)}: {body.get('detail', 'no detail')}")
-        return body
-
-
-async def _bytes(request: Any) -> bytes:
-    async with request as response:
-        if response.status != 200:
-            raise Failed(f"the picture cannot be fetched: {response.status}")
-        content: bytes = await response.read()
-        return content
-
-
-def _absolute(url: str, path: str) -> str:
-    return path if "://" in path else f"{url}{path}"
+    settings = load_settings()
+    request = {"prompt": arguments.prompt, **{name: getattr(arguments, name) for name in REQUEST_FIELDS}}
+    return generation_client.run(
+        url=arguments.url or f"http://{settings.api_host}:{settings.api_port}",
+        request={name: value for name, value in request.items() if value is not None},
+        output=arguments.output,
+        token=arguments.token or settings.darkroom_token,
+    )

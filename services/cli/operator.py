@@ -1,164 +1,91 @@
-"""What an operator does by hand: fire a purge or a sweep, and look after dead letters."""
+"""`darkroom purge`, `sweep`, `dead-letters`: what an operator does by hand, over the bus of the services."""
 
 from __future__ import annotations
 
-import asyncio
-import json
-import sys
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import aclosing, asynccontextmanager
-from typing import Any, Final
+import argparse
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, Literal
 
-from common.bus.connect import open_bus
-from common.bus.port import Bus, DeadLetter, Since
-from common.domain.errors import Invalid, Misconfigured, ServiceError, Unavailable
-from common.domain.images import image_id, new_image_id
-from common.domain.requests import GenerationRequest
-from common.messages import GenerateImage, JanitorPurged, JanitorSwept, Tick, TickData, decode
-from common.runtime.clock import SystemClock
-from common.runtime.settings import Settings
-from common.store.connect import open_store
+from services.cli.console import USAGE_ERROR, CommandFailed, add_command, load_settings, parse_age
 
-SOURCE: Final = "operator"
-REPORT_S: Final = 60.0  # a slice of a purge takes seconds; what takes longer goes on without the operator
-LISTED: Final = 100
+if TYPE_CHECKING:
+    from common.bus.port import Bus
+    from common.messages import TickData
+    from common.runtime.settings import Settings
+    from services.cli.console import Subparsers
+
+SOURCE = "operator"
 
 
-def run(settings: Settings, act: Callable[[Bus], Coroutine[Any, Any, int]]) -> int:
-    """Act on the bus of the settings; the exit status, 1 with the reason on stderr."""
+def add_parsers(commands: Subparsers) -> None:
+    purge = add_command(commands, "purge", "have a janitor purge old images now", _purge)
+    purge.add_argument("--older-than", metavar="AGE", help="for example 7d or 12h (default: RETENTION_DAYS)")
+    purge.add_argument("--dry-run", action="store_true", help="count the images, change nothing")
+    sweep = add_command(
+        commands, "sweep", "have a janitor compare files and records now, and repair differences", _sweep
+    )
+    sweep.add_argument("--dry-run", action="store_true", help="report the differences, change nothing")
+    letters = add_command(commands, "dead-letters", "list or handle messages that could not be handled", _dead_letters)
+    letters.add_argument("action", choices=["list", "show", "redrive", "drop"])
+    letters.add_argument("id", nargs="?", help="id of the dead letter, from `list`")
+
+
+def _purge(arguments: argparse.Namespace) -> int:
+    from common.messages import TickData
+
+    older_than_s = parse_age(arguments.older_than, option="--older-than")
+    return _run_timer("timer.purge", TickData(older_than=older_than_s, dry_run=arguments.dry_run))
+
+
+def _sweep(arguments: argparse.Namespace) -> int:
+    from common.messages import TickData
+
+    return _run_timer("timer.sweep", TickData(dry_run=arguments.dry_run))
+
+
+def _run_timer(timer: Literal["timer.purge", "timer.sweep"], data: TickData) -> int:
+    from services.cli import ticks
+
+    return _run_on_bus(load_settings(), lambda bus: ticks.publish_tick(bus, timer, data))
+
+
+def _dead_letters(arguments: argparse.Namespace) -> int:
+    from services.cli import dead_letters
+
+    letter_id, action = arguments.id, arguments.action
+    if action == "list" and letter_id is not None:
+        raise CommandFailed("dead-letters list: takes no id", status=USAGE_ERROR)
+    if action != "list" and letter_id is None:
+        raise CommandFailed(f"dead-letters {action}: takes the id of a dead letter", status=USAGE_ERROR)
+    settings = load_settings()
+    actions: dict[str, Callable[[Bus], Coroutine[Any, Any, int]]] = {
+        "list": dead_letters.list_letters,
+        "show": lambda bus: dead_letters.show_letter(bus, letter_id),
+        "redrive": lambda bus: dead_letters.redrive_letter(bus, letter_id, settings),
+        "drop": lambda bus: dead_letters.drop_letter(bus, letter_id),
+    }
+    return _run_on_bus(settings, actions[action])
+
+
+def _run_on_bus(settings: Settings, action: Callable[[Bus], Coroutine[Any, Any, int]]) -> int:
+    """Run the action with the bus of the settings; returns its exit status."""
+    import asyncio
+
+    from common.bus.connect import open_bus
+    from common.domain.errors import ServiceError
+    from common.runtime.clock import SystemClock
+
     if settings.bus_url.startswith("memory:"):
-        _say("BUS_URL: memory:// is out of reach from another process; set the amqp://… that the services use")
-        return 2
+        raise CommandFailed(
+            "BUS_URL: memory:// is out of reach from another process; set the amqp:// URL of the services",
+            status=USAGE_ERROR,
+        )
 
-    async def on_bus() -> int:
+    async def run() -> int:
         async with open_bus(settings, name=SOURCE, clock=SystemClock()) as bus:
-            return await act(bus)
+            return await action(bus)
 
     try:
-        return asyncio.run(on_bus())
+        return asyncio.run(run())
     except ServiceError as error:
-        _say(f"{error.code}: {error.detail}")
-        return 1
-
-
-async def fire(bus: Bus, timer: str, data: TickData, *, wait: bool = True) -> int:
-    """Publish a tick, and wait for the janitor's report of it."""
-    clock = SystemClock()
-    began = clock.now()
-    tick = Tick.model_validate(
-        {"id": new_image_id(began), "source": SOURCE, "type": timer, "time": began, "data": data.model_dump()}
-    )
-    await bus.tick(tick)
-    if not wait:
-        return 0
-    wanted = JanitorPurged if timer == "timer.purge" else JanitorSwept
-    try:
-        async with asyncio.timeout(REPORT_S), aclosing(bus.read(Since(began))) as entries:
-            async for entry in entries:
-                if isinstance(entry.event, wanted) and entry.event.time >= began:
-                    _print(json.loads(entry.event.data.model_dump_json(by_alias=True)))
-                    return 0
-    except TimeoutError:
-        pass
-    _say("the tick is published, but no janitor has reported yet")
-    return 1
-
-
-async def list_letters(bus: Bus) -> int:
-    """One line for each dead letter, oldest first."""
-    letters = await bus.dead_letters(LISTED)
-    for letter in letters:
-        died = letter.died_at.isoformat(timespec="seconds") if letter.died_at else "?"
-        sys.stdout.write(f"{letter.id}  {died}  {letter.queue}  {letter.reason}\n")
-    _say(f"{len(letters)} dead letters" + (", and perhaps more" if len(letters) == LISTED else ""))
-    return 0
-
-
-async def show_letter(bus: Bus, letter_id: str) -> int:
-    """Everything that is known of one."""
-    letter = await _letter(bus, letter_id)
-    if letter is None:
-        return _none(letter_id)
-    _print(
-        {
-            "id": letter.id,
-            "reason": letter.reason,
-            "queue": letter.queue,
-            "diedAt": letter.died_at.isoformat() if letter.died_at else None,
-            "body": letter.body.decode(errors="replace"),
-        }
-    )
-    return 0
-
-
-async def drop_letter(bus: Bus, letter_id: str) -> int:
-    return 0 if await bus.drop(letter_id) else _none(letter_id)
-
-
-async def redrive_letter(bus: Bus, letter_id: str, settings: Settings) -> int:
-    """Give it another try: an image that has failed is ordered anew, with the old one's id as its source."""
-    letter = await _letter(bus, letter_id)
-    if letter is None:
-        return _none(letter_id)
-    order = await _order_again(letter, settings)
-    if order is None:
-        return 0 if await bus.redrive(letter_id) else _none(letter_id)
-    await bus.send(order)
-    await bus.drop(letter_id)
-    _say(f"ordered anew as {order.id}")
-    return 0
-
-
-async def _order_again(letter: DeadLetter, settings: Settings) -> GenerateImage | None:
-    """A new order for the image of the letter, where its record is final: a final record never changes."""
-    try:
-        command = decode(letter.body)
-    except Invalid:
-        return None
-    if not isinstance(command, GenerateImage):
-        return None
-    async with _store(settings) as store:
-        try:
-            image = await store.get(image_id(command.id))
-        except Invalid:
-            return None
-    if image is None or not image.status.is_final or image.deleted_at is not None:
-        return None
-    now = SystemClock().now()
-    parameters = image.parameters.model_dump()
-    request = GenerationRequest(
-        prompt=image.prompt,
-        negative_prompt=image.negative_prompt,
-        model=image.model,
-        width=image.width,
-        height=image.height,
-        **parameters,
-    )
-    source = f"redrive:{image.id}"
-    return GenerateImage(id=new_image_id(now), source=source, time=now, owner=image.owner, data=request)
-
-
-@asynccontextmanager
-async def _store(settings: Settings) -> AsyncIterator[Any]:
-    try:
-        async with open_store(settings.store_url, timeout_s=settings.store_timeout) as store:
-            yield store
-    except Misconfigured as error:
-        raise Unavailable("store", error.detail) from error
-
-
-async def _letter(bus: Bus, letter_id: str) -> DeadLetter | None:
-    return next((letter for letter in await bus.dead_letters(10_000) if letter.id == letter_id), None)
-
-
-def _none(letter_id: str) -> int:
-    _say(f"there is no dead letter {letter_id}")
-    return 1
-
-
-def _print(value: object) -> None:
-    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
-
-
-def _say(text: str) -> None:
-    sys.stderr.write(f"darkroom: {text}\n")
+        raise CommandFailed(f"{error.code}: {error.detail}") from error

@@ -1,1 +1,1 @@
-"""Takes commands, has the inference service paint, and keeps what it painted."""
+"""The generator: it consumes commands and has an inference service paint their images."""

@@ -1,4 +1,4 @@
-"""The studio: all that painting needs, with a store that may be away for a while."""
+"""The context of the generator: the ports and settings that handling a command needs."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TypeVar
 
+from common.application.intake import Intake
 from common.application.outbox import Outbox
 from common.domain.errors import Unavailable
 from common.domain.images import Image, Lease
@@ -17,48 +18,51 @@ from common.runtime.clock import Clock
 from common.runtime.settings import Settings
 from common.store.port import Store, Transition, change
 from services.generator.circuit import Circuit
-from services.generator.inference.native import InferenceClient
+from services.generator.inference.port import InferenceBackend
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-STORE_PAUSE_S = 1.0  # between two tries while the store is away; the delivery is kept meanwhile
+STORE_PAUSE_S = 1.0  # between two tries while the store is unavailable; the delivery stays unacknowledged meanwhile
 
 
 @dataclass(slots=True)
 class GenerationContext:
-    """All that painting needs; one for each process."""
+    """One for each process. `token` identifies its leases; `worker` names it to people."""
 
     store: Store
+    intake: Intake
     outbox: Outbox
     media: Media
-    inference: InferenceClient
+    inference: InferenceBackend
     circuit: Circuit
     settings: Settings
     clock: Clock
     token: str
     worker: str
-    at_work: dict[str, asyncio.Event] = field(default_factory=dict)
+    abort_signals: dict[str, asyncio.Event] = field(default_factory=dict)  # of the images that this process paints
 
-    def stop_work(self, image_id: str) -> None:
-        """Heard that this image is cancelled or deleted: drop it, if it is here."""
-        if stopped := self.at_work.get(image_id):
-            stopped.set()
+    def abort(self, image_id: str) -> None:
+        """Stop painting this image, if this process paints it: it was cancelled or deleted."""
+        if signal := self.abort_signals.get(image_id):
+            signal.set()
 
     def lease(self) -> Lease:
+        """A new lease of this process, from now on."""
         length_s = self.settings.lease
         until = self.clock.stable_now() + timedelta(seconds=length_s)
         return Lease(token=self.token, worker=self.worker, until=until, length_s=length_s)
 
-    async def transition(self, image_id: str, transition: Transition, *, known: Image | None = None) -> Image:
-        """Apply a move, however long the store is away."""
-        return await persist(lambda: change(self.store, image_id, transition, known=known))
+    async def transition(self, image_id: str, transition: Transition, *, snapshot: Image | None = None) -> Image:
+        """Apply a transition to the record; waits for the store as long as it is unavailable."""
+        return await retry_while_unavailable(lambda: change(self.store, image_id, transition, snapshot=snapshot))
 
 
-async def persist(write: Callable[[], Awaitable[T]]) -> T:
+async def retry_while_unavailable(operation: Callable[[], Awaitable[T]]) -> T:
+    """Repeat an operation on the store until the store has answered; the operation must be repeatable."""
     while True:
         try:
-            return await write()
+            return await operation()
         except Unavailable as error:
             log.warning("waiting for the store: %s", error)
             await asyncio.sleep(STORE_PAUSE_S)

@@ -1,10 +1,10 @@
-"""The story of one command, top to bottom: claim, paint, check, keep, tell.
+"""Handling of one `image.generate` command: claim, paint, store, publish.
 
-    claim ─▶ started ∥ paint ─▶ check ─▶ file ∥ thumbnail ─▶ record ─▶ completed ─▶ done
-                         │                                     │
-                         └─ fails: back to the queue, or failed└─ no longer ours: its files are removed
+    claim ─▶ publish started ∥ paint ─▶ check ─▶ file ∥ thumbnail ─▶ complete the record ─▶ publish completed
+                                 │                                    │
+                                 └─ error: queued again, or failed    └─ lease lost: its files are removed
 
-Each step may be the last one this process ever makes; the next worker, or the janitor, goes on from the record.
+The process may die after any step; the next worker, or the janitor, continues from the record.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from functools import partial
 
-from common.application.quota_store import QuotaBook
+from common.application.intake import image_from_command
 from common.bus.port import Done, Outcome, Reject, Retry
 from common.domain import images, transitions
 from common.domain.errors import (
@@ -28,45 +28,38 @@ from common.domain.errors import (
     Unavailable,
 )
 from common.domain.images import Failure, Format, Image, Picture
-from common.domain.owners import owner_name, scoped
-from common.domain.requests import GenerationRequest, new_image
+from common.domain.owners import scoped_key
+from common.domain.requests import GenerationRequest
 from common.messages import GenerateImage
 from common.runtime import metrics
-from common.runtime.logs import about
-from common.store.port import change
-from services.generator.context import GenerationContext, persist
-from services.generator.outcomes import LeaseLost, complete, fail_or_retry, give_back, remove_files, retry
+from common.runtime.logs import log_context
+from services.generator.context import GenerationContext, retry_while_unavailable
+from services.generator.lease import LeaseLost, keep_lease
+from services.generator.outcomes import complete, fail_or_retry, give_back, remove_files, retry
 from services.generator.pictures import check
-from services.generator.progress import ProgressTeller
+from services.generator.progress import ProgressPublisher
 
 log = logging.getLogger(__name__)
 
 
 async def generate(command: GenerateImage, context: GenerationContext) -> Outcome:
-    """Carry out one order. Bears being called again for the same image, by this worker or another."""
-    with about(command.id):
+    """Generate the image of a command. The command may be delivered again, to this worker or to another one."""
+    with log_context(command.id):
         try:
-            image = await _claimed(command, context)
+            image = await _claim(command, context)
         except NotFound:
-            return Reject("unknown_image: no record of it, and the order is not complete")
+            return Reject("unknown_image: it has no record, and the command holds no request")
         except (Invalid, LimitReached) as error:
             return Reject(f"{error.code}: {error.detail}")
-        except InvalidTransition as invalid:
-            return await _not_for_us(command.id, invalid, context)
+        except InvalidTransition as refusal:
+            return await _after_refused_claim(command.id, refusal, context)
         if image.status.is_final:
-            return await _over(image, context)
-        return await _work(image, context)
+            return await _after_failed_claim(image, context)
+        return await _attempt(image, context)
 
 
-async def _over(image: Image, context: GenerationContext) -> Outcome:
-    """The claim itself has failed the image, which kills its workers: its order is kept for people to look at."""
-    error = image.error or Failure(code=transitions.WORKER_LOST, detail="")
-    log.warning("%s: %s", image.status, error.code)
-    await context.outbox.try_publish_pending(image)
-    return Reject(f"{error.code}: {error.detail}")
-
-
-async def _claimed(command: GenerateImage, context: GenerationContext) -> Image:
+async def _claim(command: GenerateImage, context: GenerationContext) -> Image:
+    """Claim the image; the request of another service is recorded first."""
     transition = partial(
         transitions.claim,
         lease=context.lease(),
@@ -74,7 +67,7 @@ async def _claimed(command: GenerateImage, context: GenerationContext) -> Image:
         deadline=timedelta(seconds=context.settings.generation_deadline),
     )
     try:
-        return await context.transition(images.image_id(command.id), transition)
+        return await context.transition(images.parse_image_id(command.id), transition)
     except NotFound:
         if not isinstance(command.data, GenerationRequest):
             raise
@@ -83,51 +76,43 @@ async def _claimed(command: GenerateImage, context: GenerationContext) -> Image:
 
 
 async def _record(command: GenerateImage, request: GenerationRequest, context: GenerationContext) -> None:
-    """Put another service's order on record, once. Its publisher is believed about the owner."""
-    if not command.owner:
-        raise Invalid("an order names its owner", code="owner_missing")
-    owner = owner_name(command.owner)
-    now = context.clock.now()
-    if now - command.time > timedelta(seconds=context.settings.tombstone_age):
-        raise Invalid("the order is too old to know whether it was deleted", code="order_expired")
-    book = QuotaBook(
-        kind="orders", limit=context.settings.publisher_requests_per_hour, store=context.store, clock=context.clock
-    )
-    await persist(lambda: book.enter(scoped(owner, command.source), command.id))
-    image = new_image(
-        request,
-        image_id=command.id,
-        owner=owner,
-        source=command.source,
-        now=now,
-        traceparent=command.traceparent,
-    ).model_copy(update={"sent_at": now})
+    image = image_from_command(command, request, now=context.clock.now(), max_age_s=context.settings.tombstone_age)
     try:
-        await persist(lambda: context.store.insert(image))
+        await retry_while_unavailable(
+            lambda: context.intake.record(image, quota_key=scoped_key(image.owner, image.source))
+        )
     except Duplicate:
-        log.info("the order came twice; it is on record")
+        log.info("the command was delivered twice; its image is on record")
 
 
-async def _not_for_us(image_id: str, invalid: InvalidTransition, context: GenerationContext) -> Outcome:
-    if invalid.code == "leased":
-        # giving it back would make it go round and round: reconcile looks after it
-        log.info("another worker has it; dropped")
+async def _after_refused_claim(image_id: str, refusal: InvalidTransition, context: GenerationContext) -> Outcome:
+    if refusal.code == "leased":
+        # a retry would be delivered again and again while the other worker lives; the janitor watches its lease
+        log.info("skipped: another worker holds it")
         return Done()
-    image = await persist(lambda: context.store.get(image_id))
+    image = await retry_while_unavailable(lambda: context.store.get(image_id))
     if image is None:
         return Done()
-    if invalid.code == "too_early" and image.not_before is not None:
+    if refusal.code == "too_early" and image.not_before is not None:
         return Retry((image.not_before - context.clock.stable_now()).total_seconds())
-    log.info("nothing to do: it is %s", image.status)
+    log.info("skipped: it is %s", image.status)
     await context.outbox.try_publish_pending(image)
     return Done()
 
 
-async def _work(image: Image, context: GenerationContext) -> Outcome:
-    """Paint under the lease, then settle the record, then tell."""
+async def _after_failed_claim(image: Image, context: GenerationContext) -> Outcome:
+    """The claim has failed an image that killed its workers; the dead letter keeps its command for an operator."""
+    error = image.error or Failure(code=transitions.WORKER_LOST, detail="")
+    log.warning("%s: %s", image.status, error.code)
+    await context.outbox.try_publish_pending(image)
+    return Reject(f"{error.code}: {error.detail}")
+
+
+async def _attempt(image: Image, context: GenerationContext) -> Outcome:
+    """Paint the image, write the outcome to the record, then publish it."""
     log.info("started, attempt %d", image.attempts)
     try:
-        after, delay_s = await _settled(image, context)
+        after, delay_s = await _paint_and_record(image, context)
     except LeaseLost as lost:
         log.info("dropped: %s", lost)
         metrics.attempts.labels("lost").inc()
@@ -144,83 +129,61 @@ async def _work(image: Image, context: GenerationContext) -> Outcome:
     return Done()
 
 
-async def _settled(image: Image, context: GenerationContext) -> tuple[Image, float]:
-    """The record after this attempt, and how long its next one waits.
+async def _paint_and_record(image: Image, context: GenerationContext) -> tuple[Image, float]:
+    """Returns the record after this attempt, and the seconds until its next one.
 
-    The lease is not renewed while the record is settled: the move is fenced by it, and refused if it was lost.
+    The lease is not renewed while the outcome is written: the write names the lease, and is refused if it was lost.
     """
     try:
-        picture = await _under_lease(image, context)
+        picture = await _paint_under_lease(image, context)
     except InferenceError as error:
-        context.circuit.failed(error)
+        context.circuit.record_failure(error)
         return await fail_or_retry(image, error, context)
-    except Unavailable as error:  # of the media: a full disk is not the image's failure
+    except Unavailable as error:  # of the media: a full disk is not a failure of the image
         await remove_files(image, context)
         return await retry(image, error, context.settings.retry_delays[0], counts=False, context=context)
-    context.circuit.succeeded()
+    context.circuit.record_success()
     return await complete(image, picture, context), 0
 
 
-async def _under_lease(image: Image, context: GenerationContext) -> Picture:
+async def _paint_under_lease(image: Image, context: GenerationContext) -> Picture:
     try:
         async with asyncio.TaskGroup() as group:
-            keeper = group.create_task(_keep_lease(image, context))
-            teller = ProgressTeller(image, context.outbox, context.clock)
-            telling = group.create_task(teller.run())
-            # beside the painting; before an end is told the group waits for it, so that it stands first in the log
-            group.create_task(_tell_started(image, context))
+            progress = ProgressPublisher(image, context.outbox, context.clock)
+            background = [
+                group.create_task(keep_lease(image, context)),
+                group.create_task(progress.run()),
+            ]
+            # concurrent with the painting; the group waits for it, so `started` precedes the outcome in the event log
+            group.create_task(_publish_started(image, context))
             try:
-                return await _paint(image, context, teller)
+                return await _paint(image, context, progress)
             finally:
-                keeper.cancel()
-                telling.cancel()
+                for task in background:
+                    task.cancel()
     except BaseExceptionGroup as errors:
-        # a group of one is how a TaskGroup passes on what happened in it
+        # a TaskGroup wraps even a single error in a group
         raise errors.exceptions[0] from None
 
 
-async def _keep_lease(image: Image, context: GenerationContext) -> None:
-    """Renew the lease at a third of it, until told that the image is no longer ours."""
-    stopped = context.at_work.setdefault(image.id, asyncio.Event())
-    try:
-        while True:
-            try:
-                async with asyncio.timeout(context.settings.lease / 3):
-                    await stopped.wait()
-            except TimeoutError:
-                await _renew(image, context)
-            else:
-                raise LeaseLost("cancelled or deleted")
-    finally:
-        context.at_work.pop(image.id, None)
-
-
-async def _renew(image: Image, context: GenerationContext) -> None:
-    try:
-        await change(context.store, image.id, partial(transitions.renew, lease=context.lease(), attempt=image.attempts))
-    except (InvalidTransition, NotFound) as error:
-        raise LeaseLost(error.detail) from error
-    except Unavailable as error:
-        log.warning("lease not renewed: %s", error)
-
-
-async def _tell_started(image: Image, context: GenerationContext) -> None:
+async def _publish_started(image: Image, context: GenerationContext) -> None:
     try:
         await context.outbox.publish_started(image)
     except Unavailable as error:
-        log.warning("start not told: %s", error)  # what follows tells it as well
+        log.warning("start not published: %s", error)  # the next event implies it
 
 
-async def _paint(image: Image, context: GenerationContext, teller: ProgressTeller) -> Picture:
-    """Paint, check, and keep file and thumbnail.
+async def _paint(image: Image, context: GenerationContext, progress: ProgressPublisher) -> Picture:
+    """Paint and check the picture, and store its file and its thumbnail.
 
     Raises:
-        InferenceError: no usable picture came.
-        Unavailable: the media do not take it.
+        InferenceError: the inference service returned no usable picture.
+        Unavailable: the media could not store it.
     """
     settings = context.settings
     started_s = context.clock.monotonic()
-    content = await context.inference.paint(image, teller.step, teller.preview if settings.previews else None)
+    on_preview = progress.on_preview if settings.previews else None
+    content = await context.inference.paint(image, progress.on_progress, on_preview)
     checked = await asyncio.to_thread(
         check,
         content,
@@ -237,13 +200,13 @@ async def _paint(image: Image, context: GenerationContext, teller: ProgressTelle
         height=checked.height,
         generation_time=round(context.clock.monotonic() - started_s, 3),
     )
-    await _keep({picture.image_file: content, picture.thumbnail: checked.thumbnail}, context)
+    await _store_files({picture.image_file: content, picture.thumbnail: checked.thumbnail}, context)
     return picture
 
 
-async def _keep(files: Mapping[str, bytes], context: GenerationContext) -> None:
-    """All at once, for each waits for the disk; where one is not taken, the others are waited for all the same."""
+async def _store_files(files: Mapping[str, bytes], context: GenerationContext) -> None:
+    """Write the files concurrently, since each waits for the disk; raises the first error after all have ended."""
     puts = (context.media.put(key, content) for key, content in files.items())
-    for outcome in await asyncio.gather(*puts, return_exceptions=True):
-        if isinstance(outcome, BaseException):
-            raise outcome
+    for result in await asyncio.gather(*puts, return_exceptions=True):
+        if isinstance(result, BaseException):
+            raise result

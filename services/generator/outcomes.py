@@ -1,10 +1,12 @@
-"""What an attempt comes to: its record settled, by moves that are fenced by its lease."""
+"""The outcomes of an attempt: completed, queued again, failed or given back.
+
+Each is a transition that names the worker's lease, and is refused once that lease is lost.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable
 from datetime import timedelta
 from functools import partial
 
@@ -12,8 +14,6 @@ from common.domain import images, transitions
 from common.domain.errors import (
     BadImage,
     InferenceError,
-    InvalidTransition,
-    NotFound,
     ServiceError,
     Transient,
     Unavailable,
@@ -23,35 +23,36 @@ from common.domain.images import Failure, Image, Picture
 from common.runtime import metrics
 from common.store.port import change
 from services.generator.context import GenerationContext
+from services.generator.lease import lease_required
 
 log = logging.getLogger(__name__)
 
-GIVE_BACK_S = 5.0  # a stopping worker does not wait longer for the store; the lease runs out by itself
-
-
-class LeaseLost(Exception):
-    """The image is no longer this worker's: cancelled, deleted, or taken over."""
+GIVE_BACK_S = 5.0  # a stopping worker does not wait longer for the store; its lease expires anyway
 
 
 async def complete(image: Image, picture: Picture, context: GenerationContext) -> Image:
-    """After the files, the record: it never points at nothing."""
+    """Complete the record. The files come first, so that a record never points at a missing file."""
     transition = partial(
         transitions.complete, lease=context.lease(), attempt=image.attempts, picture=picture, now=context.clock.now()
     )
-    completed = await _ours(context.transition(image.id, transition, known=image))
+    with lease_required():
+        completed = await context.transition(image.id, transition, snapshot=image)
     metrics.painting.observe(picture.generation_time)
     log.info("completed in %.2f s, %d bytes", picture.generation_time, picture.file_size)
     return completed
 
 
 async def fail_or_retry(image: Image, error: InferenceError, context: GenerationContext) -> tuple[Image, float]:
-    """What the inference service's failure means for the image: the table of docs/inference-http.md."""
+    """Retry or fail the image after an error of the inference service, by the table of docs/inference-http.md.
+
+    Returns the new record, and the seconds until its next attempt.
+    """
     delays = context.settings.retry_delays
     match error:
         case Unreachable():
             return await retry(image, error, delays[0], counts=False, context=context)
-        case Transient(retry_after_s=asked):
-            delay_s = asked if asked is not None else delays[min(image.failures, len(delays) - 1)]
+        case Transient(retry_after_s=retry_after_s):
+            delay_s = retry_after_s if retry_after_s is not None else delays[min(image.failures, len(delays) - 1)]
             return await retry(image, error, delay_s, counts=True, context=context)
         case BadImage() if image.error is None or image.error.code != BadImage.code:
             return await retry(image, error, delays[0], counts=False, context=context)
@@ -62,9 +63,9 @@ async def fail_or_retry(image: Image, error: InferenceError, context: Generation
 async def retry(
     image: Image, error: ServiceError, delay_s: float, *, counts: bool, context: GenerationContext
 ) -> tuple[Image, float]:
-    """Back to the queue; the command waits in the broker, no slot is held here."""
+    """Queue the image again. The command waits in the broker, so the delay blocks no worker."""
     now = context.clock.stable_now()
-    delay_s = min(delay_s, context.settings.generation_deadline)  # a service may ask for more, of any size
+    delay_s = min(delay_s, context.settings.generation_deadline)  # an inference service may ask for any delay
     transition = partial(
         transitions.retry,
         lease=context.lease(),
@@ -74,8 +75,9 @@ async def retry(
         counts=counts,
         now=now,
     )
-    after = await _ours(context.transition(image.id, transition))
-    log.info("%s, again in %g s: %s", after.status, delay_s, error.detail)
+    with lease_required():
+        after = await context.transition(image.id, transition)
+    log.info("%s, next attempt in %g s: %s", after.status, delay_s, error.detail)
     return after, delay_s
 
 
@@ -88,11 +90,12 @@ async def _fail(image: Image, error: InferenceError, context: GenerationContext)
         now=context.clock.now(),
     )
     log.warning("failed: %s", error.detail)
-    return await _ours(context.transition(image.id, transition))
+    with lease_required():
+        return await context.transition(image.id, transition)
 
 
 async def give_back(image: Image, context: GenerationContext) -> None:
-    """This process stops: the image goes back to the queue with no failure counted, the message to the broker."""
+    """Queue the image again because this process stops; no failure is counted, and the broker keeps the message."""
     transition = partial(
         transitions.give_back, lease=context.lease(), attempt=image.attempts, now=context.clock.stable_now()
     )
@@ -100,21 +103,14 @@ async def give_back(image: Image, context: GenerationContext) -> None:
         async with asyncio.timeout(GIVE_BACK_S):
             await change(context.store, image.id, transition)
             await remove_files(image, context)
-        log.info("given back")
+        log.info("given back to the queue")
     except (TimeoutError, ServiceError) as error:
-        log.info("not given back: %s", error)
+        log.info("not given back to the queue: %s", error)
 
 
 async def remove_files(image: Image, context: GenerationContext) -> None:
-    """What this attempt may have written; no other attempt writes under its names."""
+    """Remove the files that this attempt may have written; no other attempt uses their names."""
     try:
         await context.media.remove(images.attempt_keys(image))
     except Unavailable as error:
-        log.warning("files left for the sweep: %s", error)
-
-
-async def _ours(moved: Awaitable[Image]) -> Image:
-    try:
-        return await moved
-    except (InvalidTransition, NotFound) as error:
-        raise LeaseLost(error.detail) from error
+        log.warning("files not removed, the sweep will: %s", error)

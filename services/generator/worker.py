@@ -1,4 +1,8 @@
-"""The generator as a service: takes commands until it is told to stop, then finishes or gives back what is in hand."""
+"""The generator as a service: it consumes commands until it is stopped.
+
+On a stop it takes no new command, finishes the images in progress, and gives back those that take longer than the
+grace period.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,8 @@ import socket
 
 import aiohttp
 
+from common.application.intake import Intake
+from common.application.quota_store import QuotaStore
 from common.application.resources import Resources
 from common.application.write_behind import WriteBehind
 from common.bus.port import Bus, Consumer, DeadLetter, Done, Outcome, WorkQueue
@@ -18,69 +24,80 @@ from common.runtime.settings import Settings
 from services.generator.circuit import Circuit
 from services.generator.context import GenerationContext
 from services.generator.generate import generate
-from services.generator.inference.native import InferenceClient
+from services.generator.inference.connect import connect_inference
+from services.generator.inference.port import InferenceBackend
 
 log = logging.getLogger(__name__)
 
 SOURCE = "generator"
-STOPS_WORK = frozenset({"image.cancelled", "image.deleted"})
+PUBLISHER_QUOTA = "orders"  # the kind of its entries in the store
+ABORTING_EVENTS = frozenset({"image.cancelled", "image.deleted"})
 
 
 async def run_generator(
     settings: Settings, resources: Resources, *, inference_url: str, stopping: asyncio.Event
 ) -> None:
-    """Work until `stopping` is set and what is in hand has ended, or the grace period is over."""
+    """Run until `stopping` is set and the images in progress have ended, or the grace period is over.
+
+    Raises:
+        Misconfigured: no inference back end has the scheme of the URL.
+    """
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
-        inference = InferenceClient(
-            http,
-            url=inference_url,
-            api_key=settings.inference_service_api_key,
-            timeout_s=settings.inference_timeout,
-            max_bytes=settings.max_image_file_size,
-            clock=resources.clock,
-        )
-        circuit = Circuit(
-            failures=settings.circuit_failures,
-            pause_s=settings.circuit_pause,
-            reachable=inference.capabilities.reachable,
-        )
+        inference = connect_inference(inference_url, http=http, settings=settings, clock=resources.clock)
         write_behind = WriteBehind(resources.store)
-        context = GenerationContext(
-            store=resources.store,
-            outbox=resources.outbox(settings, source=SOURCE, write_behind=write_behind),
-            media=resources.media,
-            inference=inference,
-            circuit=circuit,
-            settings=settings,
-            clock=resources.clock,
-            token=secrets.token_hex(8),
-            worker=f"{socket.gethostname()}:{os.getpid()}",
-        )
+        context = _context(settings, resources, inference, write_behind)
         async with asyncio.TaskGroup() as group:
             group.create_task(write_behind.run())
             await _consume(context, resources.bus, settings, stopping)
             write_behind.close()
 
 
+def _context(
+    settings: Settings, resources: Resources, inference: InferenceBackend, write_behind: WriteBehind
+) -> GenerationContext:
+    quota = QuotaStore(
+        kind=PUBLISHER_QUOTA,
+        limit=settings.publisher_requests_per_hour,
+        store=resources.store,
+        clock=resources.clock,
+    )
+    return GenerationContext(
+        store=resources.store,
+        intake=Intake(quota, resources.store),
+        outbox=resources.outbox(settings, source=SOURCE, write_behind=write_behind),
+        media=resources.media,
+        inference=inference,
+        circuit=Circuit(
+            failures=settings.circuit_failures,
+            pause_s=settings.circuit_pause,
+            is_reachable=inference.is_reachable,
+        ),
+        settings=settings,
+        clock=resources.clock,
+        token=secrets.token_hex(8),
+        worker=f"{socket.gethostname()}:{os.getpid()}",
+    )
+
+
 async def _consume(context: GenerationContext, bus: Bus, settings: Settings, stopping: asyncio.Event) -> None:
     async def handle(message: GenerateImage | CancelImage | Tick | DeadLetter) -> Outcome:
         if not isinstance(message, GenerateImage):
-            return Done()  # the queue holds nothing else
+            return Done()  # the queue holds no other messages
         return await generate(message, context)
 
     def on_event(event: Event) -> None:
-        context.stop_work(event.subject)
+        context.abort(event.subject)
 
     async with (
-        bus.subscribe(STOPS_WORK, on_event),
+        bus.subscribe(ABORTING_EVENTS, on_event),
         bus.consume(WorkQueue.GENERATE, handle, concurrency=settings.generator_concurrency) as consumer,
         asyncio.TaskGroup() as group,
     ):
-        watching = group.create_task(context.circuit.run(consumer))
-        log.info("taking work, %d at once", settings.generator_concurrency)
+        circuit = group.create_task(context.circuit.run(consumer))
+        log.info("taking work, at most %d images at once", settings.generator_concurrency)
         await stopping.wait()
         await _finish(consumer, settings.grace_period)
-        watching.cancel()
+        circuit.cancel()
 
 
 async def _finish(consumer: Consumer, grace_s: float) -> None:

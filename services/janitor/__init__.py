@@ -1,1 +1,1 @@
-"""Acts on timer ticks: purges old images, reconciles what faults left, sweeps drift."""
+"""The janitor: purges old images, reconciles records after faults, sweeps files without a record."""

@@ -1,4 +1,4 @@
-"""What every job of the janitor needs, and how it goes through many images without stopping at one."""
+"""The context of the janitor's jobs: ports, settings, the time by two clocks."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from services.janitor.leases import LeaseWatch
 log = logging.getLogger(__name__)
 
 SOURCE = "janitor"
-AT_ONCE = 50  # writes and confirms in flight: RabbitMQ took 5,700 a second so, against 1,070 one at a time
+CONCURRENCY = 50  # writes and confirms in flight: RabbitMQ took 5,700 a second this way, and 1,070 one at a time
 
 
 @dataclass(frozen=True, slots=True)
 class JanitorContext:
-    """`ticked_at` is the time of the tick at work, by the clock of the bus or of who sent it: a second opinion."""
+    """`ticked_at` is the time of the tick that is handled, by the clock of the bus or of its sender."""
 
     bus: Bus
     store: Store
@@ -36,49 +36,51 @@ class JanitorContext:
     clock: Clock
     leases: LeaseWatch = field(default_factory=LeaseWatch)
     ticked_at: datetime | None = None
-    taken_s: float = 0.0  # when the tick was taken, by the monotonic clock
+    received_s: float = 0.0  # when the tick was received, by the monotonic clock
 
     def at(self, ticked_at: datetime) -> JanitorContext:
-        """The same tools for the work of one tick."""
-        return replace(self, ticked_at=ticked_at, taken_s=self.clock.monotonic())
+        """The same context for handling a tick, or another message, of this time."""
+        return replace(self, ticked_at=ticked_at, received_s=self.clock.monotonic())
 
     def earliest(self) -> datetime:
-        """The time that has come by both clocks: for what does harm when it is done too early."""
-        return min([self.clock.stable_now(), *self._other()])
+        """The earlier time of both clocks: for actions that do harm too early."""
+        return min([self.clock.stable_now(), *self._time_by_tick()])
 
     def latest(self) -> datetime:
-        """The time that has come by either clock: for what is harmless too early, and harmful too late."""
-        return max([self.clock.now(), *self._other()])
+        """The later time of both clocks: for actions that are harmless too early and do harm too late."""
+        return max([self.clock.now(), *self._time_by_tick()])
 
-    def _other(self) -> list[datetime]:
-        """The other clock, as it has gone on since the tick."""
+    def _time_by_tick(self) -> list[datetime]:
+        """The time by the other clock: that of the tick, plus the time since it was received."""
         if self.ticked_at is None:
             return []
-        return [self.ticked_at + timedelta(seconds=self.clock.monotonic() - self.taken_s)]
+        return [self.ticked_at + timedelta(seconds=self.clock.monotonic() - self.received_s)]
 
 
-async def each(found: Iterable[Image], act: Callable[[Image], Awaitable[object]]) -> int:
-    """Act on each image, several at once; how many it was done for. One that has moved on meanwhile is passed over.
+async def for_each_image(found: Iterable[Image], act: Callable[[Image], Awaitable[object]]) -> int:
+    """Act on each image, several concurrently; returns for how many the action was done.
+
+    An image whose state has changed meanwhile is skipped.
 
     Raises:
-        Unavailable: as soon as one act does; those under way are cancelled, the next run finds them.
+        Unavailable: as soon as one action raises it; the others in progress are cancelled. The next run finds them.
     """
-    left = iter(found)
+    remaining = iter(found)
     done = 0
 
-    async def one_after_another() -> None:
+    async def act_in_turn() -> None:
         nonlocal done
-        for image in left:
+        for image in remaining:
             try:
                 await act(image)
                 done += 1
             except (InvalidTransition, NotFound) as error:
-                log.debug("passed over: %s", error)
+                log.debug("skipped: %s", error)
 
     try:
         async with asyncio.TaskGroup() as group:
-            for _ in range(AT_ONCE):  # tasks that go on, not one for each image: a batch has a thousand
-                group.create_task(one_after_another())
+            for _ in range(CONCURRENCY):  # a few tasks that share the images: a batch has a thousand
+                group.create_task(act_in_turn())
     except BaseExceptionGroup as errors:
         raise errors.exceptions[0] from None
     return done

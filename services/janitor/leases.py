@@ -1,4 +1,7 @@
-"""Which leases are over, by the janitor's own watch: a lease's `until` is of its worker's clock, which may be wrong."""
+"""Expiry of leases, by how long the janitor has seen each one unchanged.
+
+The `until` of a lease is by the clock of its worker, which may be wrong, so it is not used here.
+"""
 
 from __future__ import annotations
 
@@ -9,30 +12,31 @@ from common.domain.images import Image, Lease
 
 
 @dataclass(frozen=True, slots=True)
-class _Look:
+class _Observation:
     lease: Lease | None
     since_s: float
 
-    def is_over(self, least_s: float, now_s: float) -> bool:
-        # a worker may have been given a longer one than this janitor
-        own_s = self.lease.length_s if self.lease is not None else None
-        return now_s - self.since_s >= max(least_s, own_s or 0)
+    def has_expired(self, min_length_s: float, now_s: float) -> bool:
+        # the worker's setting may be longer than this janitor's
+        length_s = self.lease.length_s if self.lease is not None else None
+        return now_s - self.since_s >= max(min_length_s, length_s or 0)
 
 
 @dataclass(slots=True)
 class LeaseWatch:
-    """Remembers the lease of each running image, and since when it has stood unchanged."""
+    """Remembers the lease of each running image, and since when it has been unchanged."""
 
-    _looks: dict[str, _Look] = field(default_factory=dict)
+    _observations: dict[str, _Observation] = field(default_factory=dict)
 
-    def over(self, running: Sequence[Image], *, lease_s: float, now_s: float) -> list[Image]:
-        """Those of all running images whose worker has not renewed for as long as its lease lasts, at least `lease_s`.
+    def expired(self, running: Sequence[Image], *, lease_s: float, now_s: float) -> list[Image]:
+        """The images whose worker has not renewed its lease for the lease's length, at least `lease_s`.
 
-        A worker that lives renews every third of a lease. A janitor that has just begun to watch waits one lease.
+        `running` must be all running images. A worker renews its lease at each third of its length. A janitor that has
+        just started waits for one full lease.
         """
-        self._looks = {image.id: self._look(image, now_s) for image in running}
-        return [image for image in running if self._looks[image.id].is_over(lease_s, now_s)]
+        self._observations = {image.id: self._observe(image, now_s) for image in running}
+        return [image for image in running if self._observations[image.id].has_expired(lease_s, now_s)]
 
-    def _look(self, image: Image, now_s: float) -> _Look:
-        before = self._looks.get(image.id)
-        return before if before is not None and before.lease == image.lease else _Look(image.lease, now_s)
+    def _observe(self, image: Image, now_s: float) -> _Observation:
+        before = self._observations.get(image.id)
+        return before if before is not None and before.lease == image.lease else _Observation(image.lease, now_s)

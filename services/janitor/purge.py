@@ -1,8 +1,8 @@
-"""Clears away images that are older than the retention: marked, then files, then events, then tombstones.
+"""Purge of images that are older than the retention.
 
-    mark (gone for every reader) ─▶ remove files ─▶ publish image.deleted ─▶ tombstone
+    mark deleted (hidden from all readers) ─▶ remove files ─▶ publish image.deleted ─▶ tombstone
 
-In batches, each step repeatable: killed anywhere, reconcile or the next purge goes on from the marks.
+It works in batches, and each step is repeatable: after a crash, reconcile or the next purge continues from the marks.
 """
 
 from __future__ import annotations
@@ -16,26 +16,26 @@ from common.domain.errors import Unavailable
 from common.domain.images import Image
 from common.messages import JanitorPurged, PurgeReport, Tick, TickData
 from common.runtime import metrics
-from services.janitor.context import SOURCE, JanitorContext, each
+from services.janitor.context import SOURCE, JanitorContext, for_each_image
 
 log = logging.getLogger(__name__)
 
-UNDER_WAY = 3  # batches: one at the store, one at the disk, one at the broker
-SLICE = 20  # batches in one run; a longer purge sends itself a tick, so that no run outlives a worker's patience
+CONCURRENT_BATCHES = 3  # one waits for the store, one for the disk, one for the broker
+BATCHES_PER_RUN = 20  # a longer purge continues with a tick of its own, so no run outlasts a consumer timeout
 
 
 async def purge(tick: TickData, *, context: JanitorContext) -> None:
-    """Purge what is older than the tick says, else than the retention; what a slice leaves, a next tick takes up."""
+    """Purge images older than the tick says, or than the retention; one run purges a limited number of batches."""
     age_s = tick.older_than if tick.older_than is not None else context.settings.retention_days * 86400
     now = context.earliest()
     cutoff = now - timedelta(seconds=age_s)
     if tick.dry_run:
         await _report(await context.store.count_purgeable(cutoff), cutoff, context, dry_run=True)
         return
-    purged, left = await _slice(cutoff, context)
-    if left:
+    purged, has_more = await _purge_batches(cutoff, context)
+    if has_more:
         now = context.earliest()
-        data = TickData(older_than=(now - cutoff).total_seconds())  # who goes on has the same cutoff
+        data = TickData(older_than=(now - cutoff).total_seconds())  # the next run gets the same cutoff
         await context.bus.tick(
             Tick(id=images.new_image_id(now), source=SOURCE, type="timer.purge", time=now, data=data)
         )
@@ -43,48 +43,48 @@ async def purge(tick: TickData, *, context: JanitorContext) -> None:
         await _report(purged, cutoff, context, dry_run=False)
 
 
-async def _slice(cutoff: datetime, context: JanitorContext) -> tuple[int, bool]:
-    """How many were purged, and whether more are left.
+async def _purge_batches(cutoff: datetime, context: JanitorContext) -> tuple[int, bool]:
+    """Returns how many images were purged, and whether more are left.
 
-    While the files of one batch go, which waits for the disk, the next one is marked.
+    While the files of one batch are removed, which waits for the disk, the next batch is marked.
     """
     purged = 0
-    turn = asyncio.Semaphore(UNDER_WAY)
+    slots = asyncio.Semaphore(CONCURRENT_BATCHES)
     try:
         async with asyncio.TaskGroup() as group:
-            for _ in range(SLICE):
-                await turn.acquire()
+            for _ in range(BATCHES_PER_RUN):
+                await slots.acquire()
                 batch = await context.store.purgeable(cutoff, limit=context.settings.purge_batch)
                 if not batch:
                     return purged, False
-                marked = await _mark(batch, context)
+                marked = await _mark_deleted(batch, context)
                 purged += len(marked)
-                group.create_task(_clear(marked, context)).add_done_callback(lambda _: turn.release())
+                group.create_task(_remove_batch(marked, context)).add_done_callback(lambda _: slots.release())
     except BaseExceptionGroup as errors:
-        # the first is enough: whatever was cut short is marked, and reconcile or the next purge goes on from there
+        # the first error is enough: interrupted batches are marked, so reconcile or the next purge finishes them
         raise errors.exceptions[0] from None
     return purged, True
 
 
-async def _mark(batch: list[Image], context: JanitorContext) -> list[Image]:
-    """Those that nobody else was faster with."""
+async def _mark_deleted(batch: list[Image], context: JanitorContext) -> list[Image]:
+    """Returns the images that this janitor marked; another writer was faster with the rest."""
     now = context.earliest()
     marked = {image.id: transitions.delete(image, now=now) for image in batch}
-    won = await context.store.replace_several(list(marked.values()))
-    return [marked[image_id] for image_id in won]
+    written = await context.store.replace_several(list(marked.values()))
+    return [marked[image_id] for image_id in written]
 
 
-async def _clear(marked: list[Image], context: JanitorContext) -> None:
+async def _remove_batch(marked: list[Image], context: JanitorContext) -> None:
     await context.media.remove([key for image in marked for key in images.media_keys(image)])
-    announced = await _announced(marked, context)
+    confirmed = await _publish_deleted(marked, context)
     now = context.earliest()
-    tombstones = [transitions.tombstone(image, now=now, announced=image.id in announced) for image in marked]
+    tombstones = [transitions.tombstone(image, now=now, announced=image.id in confirmed) for image in marked]
     await context.store.replace_several(tombstones)
     metrics.purged.inc(len(marked))
 
 
-async def _announced(deleted: list[Image], context: JanitorContext) -> set[str]:
-    """The ids whose event the broker has confirmed; the others stay due on their tombstones."""
+async def _publish_deleted(deleted: list[Image], context: JanitorContext) -> set[str]:
+    """Returns the ids whose event the broker has confirmed; the others stay pending on their tombstones."""
     confirmed: set[str] = set()
 
     async def publish(image: Image) -> None:
@@ -92,14 +92,14 @@ async def _announced(deleted: list[Image], context: JanitorContext) -> set[str]:
         confirmed.add(image.id)
 
     try:
-        await each(deleted, publish)
+        await for_each_image(deleted, publish)
     except Unavailable as error:
-        log.warning("%d events are left due: %s", len(deleted) - len(confirmed), error)
+        log.warning("%d events stay pending: %s", len(deleted) - len(confirmed), error)
     return confirmed
 
 
 async def _report(count: int, cutoff: datetime, context: JanitorContext, *, dry_run: bool) -> None:
-    log.info("%s %d images from before %s", "would purge" if dry_run else "purged", count, cutoff)
+    log.info("%s %d images older than %s", "would purge" if dry_run else "purged", count, cutoff)
     now = context.clock.now()
     report = PurgeReport(older_than=cutoff, dry_run=dry_run, images=count)
     await context.bus.publish(JanitorPurged(id=images.new_image_id(now), source=SOURCE, time=now, data=report))

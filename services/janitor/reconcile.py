@@ -1,7 +1,7 @@
-"""Finds what a fault left behind on the records, and carries it on. Each step is a move: many janitors may run.
+"""Repair of records after faults. Each repair is a transition, so several janitors may run at once.
 
-What is looked for, in order: past the deadline, held by a dead worker, never sent, lost in the broker, event not
-published, deleted but not yet buried, tombstones that have served.
+In this order it handles images that are past their deadline, images whose lease has expired, commands that were never
+sent, commands that the broker lost, pending events, unfinished deletes, and tombstones past their age.
 """
 
 from __future__ import annotations
@@ -17,97 +17,101 @@ from common.domain.images import Image
 from common.messages import TickData
 from common.runtime import metrics
 from common.store.port import change
-from services.janitor.context import JanitorContext, each
+from services.janitor.context import JanitorContext, for_each_image
 
 log = logging.getLogger(__name__)
 
 PAGE = 500
-MAX_PAGES = 40  # of one step in one run: the next tick goes on
-OVERTAKEN = timedelta(seconds=60)  # the broker is first in, first out: what a later one overtook so far is lost
-FORGOTTEN = timedelta(minutes=15)  # sent again whatever the broker says: a claim makes a repeat harmless
+MAX_PAGES = 40  # of one step in one run; the next tick continues
+# The broker delivers in order, so a command is lost if one that was sent this much later has been started.
+OVERTAKEN_BY = timedelta(seconds=60)
+RESEND_AFTER = timedelta(minutes=15)  # without regard to the broker's state: a claim makes a repeat harmless
 
 
 async def reconcile(_tick: TickData, *, context: JanitorContext) -> None:
-    """One run over all records that owe something."""
+    """One run over all records that need a repair."""
     earliest, latest = context.earliest(), context.latest()
     grace = latest - timedelta(seconds=context.settings.reconcile_grace)
     deadline = earliest - timedelta(seconds=context.settings.generation_deadline)
-    dropped = earliest - timedelta(seconds=context.settings.tombstone_age)
+    tombstone_cutoff = earliest - timedelta(seconds=context.settings.tombstone_age)
     store = context.store
-    did = {
-        "past the deadline": await _all(
-            partial(store.overdue, deadline), lambda image: _past_deadline(image, context), "overdue"
+    counts = {
+        "past the deadline": await _for_each_page(
+            partial(store.overdue, deadline), lambda image: _fail_overdue(image, context), "past the deadline"
         ),
-        "held by a dead worker": await each(await _abandoned(context), lambda image: _expire_lease(image, context)),
-        "never sent": await _all(
-            partial(store.unsent, created_before=grace, now=latest), context.outbox.dispatch, "unsent"
+        "held by a dead worker": await for_each_image(
+            await _with_expired_lease(context), lambda image: _expire_lease(image, context)
         ),
-        "lost in the broker": await _send_lost(earliest, context),
-        "events due": await _all(
-            partial(store.pending_events, since_before=grace), context.outbox.publish_pending, "owing"
+        "never sent": await _for_each_page(
+            partial(store.unsent, created_before=grace, now=latest), context.outbox.dispatch, "never sent"
         ),
-        "buried": await _all(
+        "lost in the broker": await _resend_lost(earliest, context),
+        "events due": await _for_each_page(
+            partial(store.pending_events, since_before=grace), context.outbox.publish_pending, "events due"
+        ),
+        "buried": await _for_each_page(
             partial(store.awaiting_tombstone, deleted_before=grace),
-            lambda image: remove_deleted(image, context),
-            "unburied",
+            lambda image: finish_delete(image, context),
+            "buried",
         ),
-        "tombstones dropped": await _all(
-            partial(store.tombstones, tombstoned_before=dropped), store.remove, "tombstones"
+        "tombstones dropped": await _for_each_page(
+            partial(store.tombstones, tombstoned_before=tombstone_cutoff), store.remove, "tombstones dropped"
         ),
-        "entries expired": await store.expire(earliest),
+        "entries expired": await store.remove_expired_entries(earliest),
     }
-    for what, count in did.items():
+    for what, count in counts.items():
         metrics.reconciled.labels(what).inc(count)
-    if any(did.values()):
-        log.info("reconciled: %s", ", ".join(f"{count} {what}" for what, count in did.items() if count))
+    if any(counts.values()):
+        log.info("reconciled: %s", ", ".join(f"{count} {what}" for what, count in counts.items() if count))
 
 
-async def remove_deleted(image: Image, context: JanitorContext) -> None:
-    """Remove the files of a deleted image, then shrink its record: in this order, or files would be left behind."""
+async def finish_delete(image: Image, context: JanitorContext) -> None:
+    """Remove the files of a deleted image, then make its record a tombstone: in this order, or files would be left."""
     await context.media.remove(images.media_keys(image))
     await change(context.store, image.id, partial(transitions.tombstone, now=context.earliest()))
 
 
-async def _all(
+async def _for_each_page(
     find: Callable[..., Awaitable[list[Image]]], act: Callable[[Image], Awaitable[object]], what: str
 ) -> int:
-    """Page through what is found for as long as acting on it makes it disappear from the search."""
+    """Act on all images that `find` returns, page by page; the action must remove an image from the result."""
     done = 0
     for _ in range(MAX_PAGES):
         page = await find(limit=PAGE)
-        acted = await each(page, act)
-        done += acted
-        if len(page) < PAGE or not acted:
+        done_in_page = await for_each_image(page, act)
+        done += done_in_page
+        if len(page) < PAGE or not done_in_page:
             break
     else:
-        log.info("%s: more is left for the next tick", what)
+        log.info("%s: the next tick continues", what)
     return done
 
 
-async def _past_deadline(image: Image, context: JanitorContext) -> None:
-    failed = await change(context.store, image.id, partial(transitions.past_deadline, now=context.earliest()))
+async def _fail_overdue(image: Image, context: JanitorContext) -> None:
+    failed = await change(context.store, image.id, partial(transitions.fail_past_deadline, now=context.earliest()))
     await context.outbox.publish_pending(failed)
 
 
-async def _abandoned(context: JanitorContext) -> list[Image]:
+async def _with_expired_lease(context: JanitorContext) -> list[Image]:
     running = await context.store.running(limit=PAGE * MAX_PAGES)
-    return context.leases.over(running, lease_s=context.settings.lease, now_s=context.clock.monotonic())
+    return context.leases.expired(running, lease_s=context.settings.lease, now_s=context.clock.monotonic())
 
 
 async def _expire_lease(image: Image, context: JanitorContext) -> None:
-    lapsed = await change(
+    queued = await change(
         context.store, image.id, partial(transitions.expire_lease, lease=image.lease, now=context.earliest())
     )
-    await context.outbox.dispatch(lapsed)
+    await context.outbox.dispatch(queued)
 
 
-async def _send_lost(now: datetime, context: JanitorContext) -> int:
-    """Send again what the broker must have lost; see the two constants above for why it must."""
+async def _resend_lost(now: datetime, context: JanitorContext) -> int:
+    """Send the commands again that the broker must have lost, by the two constants above or by its empty queue."""
     grace = now - timedelta(seconds=context.settings.reconcile_grace)
-    moments = [now - FORGOTTEN]
-    # one that was sent in the future, by a clock that is ahead, would have the whole backlog sent at every tick
-    if (started := await context.store.last_started()) and started - OVERTAKEN <= now:
-        moments.append(min(started - OVERTAKEN, grace))
+    cutoffs = [now - RESEND_AFTER]
+    # a command sent by a clock that is ahead lies in the future, and would cause the whole backlog to be sent each tick
+    if (started := await context.store.latest_started_sent_at()) and started - OVERTAKEN_BY <= now:
+        cutoffs.append(min(started - OVERTAKEN_BY, grace))
     if await context.bus.waiting(WorkQueue.GENERATE) == 0:
-        moments.append(grace)
-    return await _all(partial(context.store.sent_before, max(moments)), context.outbox.dispatch, "lost")
+        cutoffs.append(grace)
+    find = partial(context.store.sent_before, max(cutoffs))
+    return await _for_each_page(find, context.outbox.dispatch, "lost in the broker")

@@ -1,7 +1,7 @@
-"""Compares files and records, reports what drifted apart, and mends it.
+"""Sweep: a comparison of files and records, with a report of their drift and its repair.
 
-A file without a record is removed once it is old enough that no worker can still be writing it. A record without its
-picture is deleted; one without its thumbnail shows the picture instead.
+A file without a record is removed once it is so old that no worker can still be writing it. A record without its
+picture is deleted; a record without its thumbnail shows the picture instead.
 """
 
 from __future__ import annotations
@@ -14,29 +14,29 @@ from functools import partial
 from common.domain import images, transitions
 from common.domain.errors import MediaMissing
 from common.domain.images import Image
-from common.media.port import Stored
+from common.media.port import StoredFile
 from common.messages import JanitorSwept, SweepReport, TickData
 from common.runtime import metrics
 from common.store.port import change
-from services.janitor.context import SOURCE, JanitorContext, each
-from services.janitor.reconcile import remove_deleted
+from services.janitor.context import SOURCE, JanitorContext, for_each_image
+from services.janitor.reconcile import finish_delete
 
 log = logging.getLogger(__name__)
 
 PAGE = 1000
 EXAMPLES = 10
-MOST_MISSING = 0.5  # of more than FEW records: then the media are not there at all, rather than each file lost
-FEW = 20
+MAX_MISSING_SHARE = 0.5  # above it the whole media folder is missing, rather than single files
+MAX_MISSING = 20  # so many may be missing, whatever their share
 _ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 async def sweep(tick: TickData, *, context: JanitorContext) -> None:
-    """One comparison of everything, in pages; with `dry_run` it reports only."""
+    """Compare all files and records, page by page; with `dry_run` only report."""
     files = await _files_without_record(context, remove=not tick.dry_run)
     pictures, thumbnails = await _records_without_files(context)
     if not tick.dry_run:
-        await each(pictures, lambda image: _delete(image, context))
-        await each(thumbnails, lambda image: change(context.store, image.id, transitions.forget_thumbnail))
+        await for_each_image(pictures, lambda image: _delete(image, context))
+        await for_each_image(thumbnails, lambda image: change(context.store, image.id, transitions.forget_thumbnail))
     now = context.clock.now()
     report = SweepReport(
         dry_run=tick.dry_run,
@@ -69,45 +69,45 @@ async def _files_without_record(context: JanitorContext, *, remove: bool) -> lis
     return found
 
 
-async def _orphans(files: list[Stored], written_before: datetime, context: JanitorContext) -> list[str]:
+async def _orphans(files: list[StoredFile], written_before: datetime, context: JanitorContext) -> list[str]:
     old = [file.key for file in files if file.changed_at < written_before]
     ids = {key: match[0] for key in old if (match := _ID.search(key))}
-    records = await context.store.several(set(ids.values()))
-    return [key for key in old if not _belongs(key, records.get(ids.get(key, "")))]
+    records = await context.store.get_several(set(ids.values()))
+    return [key for key in old if not _is_of(key, records.get(ids.get(key, "")))]
 
 
-def _belongs(key: str, image: Image | None) -> bool:
+def _is_of(key: str, image: Image | None) -> bool:
     return image is not None and key in {image.image_file, image.thumbnail}
 
 
 async def _records_without_files(context: JanitorContext) -> tuple[list[Image], list[Image]]:
-    """Records whose picture is missing, and those of which only the thumbnail is.
+    """The records whose picture is missing, and those that miss only their thumbnail.
 
     Raises:
-        MediaMissing: it is more than half of them.
+        MediaMissing: more than half of the pictures are missing.
     """
     pictures: list[Image] = []
     thumbnails: list[Image] = []
     seen, after_id = 0, ""
     while page := await context.store.completed(after_id=after_id, limit=PAGE):
-        there = await context.media.exists(
+        existing = await context.media.exists(
             [key for image in page for key in (image.image_file, image.thumbnail) if key]
         )
         for image in page:
-            if image.image_file not in there:
+            if image.image_file not in existing:
                 pictures.append(image)
-            elif image.thumbnail and image.thumbnail not in there:
+            elif image.thumbnail and image.thumbnail not in existing:
                 thumbnails.append(image)
         seen, after_id = seen + len(page), page[-1].id
-    if len(pictures) > max(FEW, seen * MOST_MISSING):
+    if len(pictures) > max(MAX_MISSING, seen * MAX_MISSING_SHARE):
         raise MediaMissing(f"{len(pictures)} of {seen} pictures are missing: is MEDIA_ROOT the right folder?")
     return pictures, thumbnails
 
 
 async def _delete(image: Image, context: JanitorContext) -> None:
-    # read again, after the files: a user may have deleted it between the two looks, which is no drift
+    # check the file again: the owner may have deleted the image between the two reads, which is no drift
     if await context.media.exists([key for key in [image.image_file] if key]):
         return
     deleted = await change(context.store, image.id, partial(transitions.delete, now=context.earliest()))
     await context.outbox.publish_pending(deleted)
-    await remove_deleted(deleted, context)
+    await finish_delete(deleted, context)

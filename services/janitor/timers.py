@@ -1,8 +1,8 @@
-"""Timers that fire once per interval, however many janitors run and whichever of them die.
+"""Timers that run a job once per interval, however many janitors run and whichever of them die.
 
-token waits its interval ─▶ one janitor: arm the next token ─▶ guard ─▶ job ─▶ run finished
+token waits its interval ─▶ one janitor: arm the next token ─▶ begin the run ─▶ job ─▶ end the run
       ▲                                         │
-      └─────────────────────────────────────────┘   every 3 intervals it is armed anyway, which heals a lost one
+      └─────────────────────────────────────────┘   every 3 intervals it is armed anyway, which replaces a lost one
 """
 
 from __future__ import annotations
@@ -18,85 +18,89 @@ from common.domain.errors import ServiceError, Unavailable
 from common.domain.views import iso
 from common.messages import Command, Tick, TickData
 from common.store.port import Entry
-from services.janitor.agreement import Agreement
+from services.janitor.clock_comparison import ClockComparison
 from services.janitor.context import JanitorContext
 
 log = logging.getLogger(__name__)
 
-_EARLY = 0.9  # of an interval: a token armed by hand or to heal may come a little early
-_WHOLE_S = 1.0  # the bus tells the time of a token's tick to the second
-_HEAL_INTERVALS = 3
+_MIN_INTERVALS = 0.9  # between two runs: a token that replaces a lost one may come a little early
+_TICK_RESOLUTION_S = 1.0  # the bus gives the time of a token's tick in whole seconds
+_REARM_INTERVALS = 3
 
 
-class Job(Protocol):
-    """What a timer is for; the tools are those of the tick."""
+class TimerJob(Protocol):
+    """The job of a timer; the context is that of the tick."""
 
     async def __call__(self, tick: TickData, /, *, context: JanitorContext) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
-class Timer:
-    """A job and how often it is due; the queue's value is the type of its ticks."""
+class JanitorTimer:
+    """A job and its interval; the value of the queue is the type of its ticks."""
 
     queue: WorkQueue
     interval_s: float
-    job: Job
+    job: TimerJob
     context: JanitorContext
-    agreement: Agreement | None = None  # of the most frequent timer, whose ticks do not wait long for a janitor
+    clocks: ClockComparison | None = None  # for the most frequent timer, whose ticks wait least for a janitor
 
     async def handle(self, tick: Command | Tick | DeadLetter) -> Outcome:
-        """Do the job, unless another run of this interval has begun. What fails is done by the next tick."""
+        """Run the job, unless another run of this interval has begun. After an error the next tick continues."""
         if not isinstance(tick, Tick):
             return Done()
         try:
             if tick.token:
-                if self.agreement is not None:
-                    clock = self.context.clock
-                    self.agreement.compare(own=clock.now(), now_s=clock.monotonic(), ticked_at=tick.time)
+                self._compare_clocks(tick)
                 await self._arm()
-                if not await self._may_start(tick):
-                    log.info("%s: this interval's run has begun already", self.queue)
+                if not await self._begin_run(tick):
+                    log.info("%s: this interval has had its run", self.queue)
                     return Done()
             await self.job(tick.data, context=self.context.at(tick.time))
             if tick.token:
-                await self._finished(tick.id)
+                await self._end_run(tick.id)
         except ServiceError as error:
-            log.warning("%s broke off, the next tick goes on: %s", self.queue, error)
-        if self.agreement is not None:
-            self.agreement.ran(self.context.clock.monotonic())
+            log.warning("%s failed, the next tick continues: %s", self.queue, error)
+        if self.clocks is not None:
+            self.clocks.run_ended(self.context.clock.monotonic())
         return Done()
 
-    async def keep_armed(self) -> None:
-        """Arm at the start and every 3 intervals; never returns."""
+    async def rearm_regularly(self) -> None:
+        """Arm the timer now and every 3 intervals; never returns."""
         while True:
             await self._arm()
-            await asyncio.sleep(_HEAL_INTERVALS * self.interval_s)
+            await asyncio.sleep(_REARM_INTERVALS * self.interval_s)
+
+    def _compare_clocks(self, token: Tick) -> None:
+        if self.clocks is not None:
+            clock = self.context.clock
+            self.clocks.compare(own=clock.now(), now_s=clock.monotonic(), ticked_at=token.time)
 
     async def _arm(self) -> None:
         try:
             await self.context.bus.arm(self.queue, interval_s=self.interval_s)
         except Unavailable as error:
-            log.warning("%s not armed, a later round will: %s", self.queue, error)
+            log.warning("%s not armed, will be tried again: %s", self.queue, error)
 
-    async def _may_start(self, token: Tick) -> bool:
-        """True for the first token of an interval, and for the redelivery of a run that did not finish.
+    async def _begin_run(self, token: Tick) -> bool:
+        """Begin a run: true for the first token of an interval, and for the redelivery of an unfinished run.
 
-        By the bus's clock alone, which all janitors share. A run of the future was noted by a clock that was wrong.
+        Only the clock of the bus counts, which all janitors share. A recorded start in the future was written by a
+        clock that was wrong, and is ignored.
         """
-        entry = await self.context.store.entry("timer", self.queue)
+        entry = await self.context.store.get_entry("timer", self.queue)
         if entry is not None:
             if entry.data["run"] == token.id:
                 return not entry.data["finished"]
             apart = token.time - datetime.fromisoformat(entry.data["last_start"])
-            if abs(apart.total_seconds()) < _EARLY * self.interval_s - _WHOLE_S:
+            if abs(apart.total_seconds()) < _MIN_INTERVALS * self.interval_s - _TICK_RESOLUTION_S:
                 return False
-        return await self.context.store.put(self._entry(entry, token.id, started_at=token.time, finished=False))
+        return await self.context.store.put_entry(self._entry(entry, token.id, started_at=token.time, finished=False))
 
-    async def _finished(self, run: str) -> None:
-        entry = await self.context.store.entry("timer", self.queue)
+    async def _end_run(self, run: str) -> None:
+        entry = await self.context.store.get_entry("timer", self.queue)
         if entry is not None and entry.data["run"] == run:
             started_at = datetime.fromisoformat(entry.data["last_start"])
-            await self.context.store.put(self._entry(entry, run, started_at=started_at, finished=True))
+            await self.context.store.put_entry(self._entry(entry, run, started_at=started_at, finished=True))
 
     def _entry(self, before: Entry | None, run: str, *, started_at: datetime, finished: bool) -> Entry:
         return Entry(

@@ -1,4 +1,4 @@
-"""The janitor as a service: its timers and its queues, until it is told to stop."""
+"""The janitor as a service: it runs its timers and consumes its queues until it is stopped."""
 
 from __future__ import annotations
 
@@ -10,21 +10,22 @@ from functools import partial
 from common.application.resources import Resources
 from common.bus.port import Handler, WorkQueue
 from common.runtime.settings import Settings
-from services.janitor.agreement import Agreement
+from services.janitor.cancel import cancel
+from services.janitor.clock_comparison import ClockComparison
 from services.janitor.context import SOURCE, JanitorContext
-from services.janitor.orders import cancel, fail_dead_letter
+from services.janitor.dead_letters import fail_dead_letter
 from services.janitor.purge import purge
 from services.janitor.reconcile import reconcile
 from services.janitor.sweep import sweep
-from services.janitor.timers import Timer
+from services.janitor.timers import JanitorTimer
 
 log = logging.getLogger(__name__)
 
-CANCELS_AT_ONCE = 10
+CONCURRENT_CANCELS = 10
 
 
 async def run_janitor(settings: Settings, resources: Resources, *, stopping: asyncio.Event) -> None:
-    """Work until `stopping` is set; a run that is cut short is taken up by another janitor, or by the next tick."""
+    """Run until `stopping` is set; another janitor, or the next tick, continues an interrupted run."""
     context = JanitorContext(
         bus=resources.bus,
         store=resources.store,
@@ -34,22 +35,22 @@ async def run_janitor(settings: Settings, resources: Resources, *, stopping: asy
         clock=resources.clock,
     )
     timers = [
-        Timer(WorkQueue.RECONCILE, settings.reconcile_interval, reconcile, context, Agreement()),
-        Timer(WorkQueue.PURGE, settings.purge_interval, purge, context),
-        Timer(WorkQueue.SWEEP, settings.sweep_interval, sweep, context),
+        JanitorTimer(WorkQueue.RECONCILE, settings.reconcile_interval, reconcile, context, ClockComparison()),
+        JanitorTimer(WorkQueue.PURGE, settings.purge_interval, purge, context),
+        JanitorTimer(WorkQueue.SWEEP, settings.sweep_interval, sweep, context),
     ]
-    work: list[tuple[WorkQueue, Handler, int]] = [
-        *((each.queue, each.handle, 1) for each in timers),
-        (WorkQueue.CANCEL, partial(cancel, context=context), CANCELS_AT_ONCE),
+    handlers: list[tuple[WorkQueue, Handler, int]] = [
+        *((timer.queue, timer.handle, 1) for timer in timers),
+        (WorkQueue.CANCEL, partial(cancel, context=context), CONCURRENT_CANCELS),
         (WorkQueue.DEAD, partial(fail_dead_letter, context=context), 1),
     ]
     async with AsyncExitStack() as stack:
         consumers = [
             await stack.enter_async_context(resources.bus.consume(queue, handler, concurrency=concurrency))
-            for queue, handler, concurrency in work
+            for queue, handler, concurrency in handlers
         ]
         async with asyncio.TaskGroup() as group:
-            arming = [group.create_task(each.keep_armed()) for each in timers]
+            arming = [group.create_task(timer.rearm_regularly()) for timer in timers]
             log.info("taking ticks")
             await stopping.wait()
             for task in arming:

@@ -1,4 +1,4 @@
-"""A real Chromium before a real server: one browser for the run, and a clean profile and gallery for each test."""
+"""Fixtures of browser tests: one Chromium for the run, a clean profile for each test."""
 
 import asyncio
 import inspect
@@ -25,7 +25,7 @@ FLAGS = [
     "--disable-sync",
 ]
 HERE = Path(__file__).parent
-PATIENCE_MS = 10_000  # of one expectation, on a machine with much else to do
+PATIENCE_MS = 10_000  # limit of one expectation, for a busy machine
 
 # one loop for all: the browser belongs to the loop that started it
 in_session = pytest_asyncio.fixture(loop_scope="session")
@@ -61,31 +61,31 @@ async def inference_of_the_run():
 
 @in_session
 async def inference(inference_of_the_run):
-    """An inference service that paints at once, unless told otherwise."""
+    """An inference service that paints at once by default."""
     inference_of_the_run._answers.clear()
     inference_of_the_run.orders.clear()
     return inference_of_the_run
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def house_of_the_run(inference_of_the_run, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("house")
+async def server_of_the_run(inference_of_the_run, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("server")
     async with embedded(folder, INFERENCE_SERVICE_URL=inference_of_the_run.url) as cluster:
         yield cluster
 
 
 @pytest.fixture
 def settings():
-    """Of a server of the test's own: `@pytest.mark.parametrize("settings", [{…}])`."""
+    """Settings for a server of this test only: `@pytest.mark.parametrize("settings", [{…}])`."""
     return
 
 
 @in_session
-async def cluster(settings, tmp_path, inference, house_of_the_run):
-    """`darkroom up`, without pictures. A second or two are saved where a test has no settings of its own."""
+async def cluster(settings, tmp_path, inference, server_of_the_run):
+    """`darkroom up` without images. Tests without settings share one server, which saves a second or two each."""
     if settings is None:
-        await delete_all(house_of_the_run.url)
-        yield house_of_the_run
+        await delete_all(server_of_the_run.url)
+        yield server_of_the_run
     else:
         async with embedded(tmp_path, INFERENCE_SERVICE_URL=inference.url, **settings) as cluster:
             yield cluster
@@ -100,14 +100,14 @@ async def delete_all(url: str) -> None:
 
 @in_session
 async def api(cluster):
-    """What another front end does meanwhile."""
+    """Another front end."""
     async with front_end(cluster.url) as client:
         yield client
 
 
 @in_session
 async def new_profile(browser, cluster):
-    """Opens a browser profile of its own, with the options of playwright's `new_context`."""
+    """Opens a new browser profile, with the options of playwright's `new_context`."""
     contexts: list[BrowserContext] = []
 
     async def open_profile(**options):
@@ -123,7 +123,7 @@ async def new_profile(browser, cluster):
 
 @in_session
 async def new_visit(cluster, new_profile):
-    """Opens tabs at the page, of one profile unless another is given. No complaint of the browser is passed over."""
+    """Opens tabs of one profile unless another is given. Any error of the browser fails the test."""
     visits = []
     shared: list[BrowserContext] = []
 

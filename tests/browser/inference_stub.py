@@ -1,4 +1,4 @@
-"""An inference service under the test's hand: each picture is painted step by step, as the test says."""
+"""An answer of the inference service that a test controls step by step."""
 
 import asyncio
 import base64
@@ -9,7 +9,7 @@ from aiohttp import web
 from tests.inference_double import picture, preview
 
 CAPABILITIES = {
-    "engine": "easel",
+    "engine": "stub",
     "notice": "Pictures of a test.",
     "models": [
         {"id": "sdxl", "name": "SDXL", "samplers": ["Euler", "DDIM"]},
@@ -28,30 +28,30 @@ CAPABILITIES = {
 
 
 class InferenceStub:
-    """The answer to one order; give it to `Inference.will`."""
+    """The answer to one request; pass it to `Inference.will`."""
 
     def __init__(self) -> None:
         self.begun = asyncio.Event()
         self.dropped = asyncio.Event()
-        self._words: asyncio.Queue[tuple[str, dict] | None] = asyncio.Queue()
+        self._events: asyncio.Queue[tuple[str, dict] | None] = asyncio.Queue()
 
     def step(self, step: int, steps: int) -> None:
-        self._words.put_nowait(("progress", {"step": step, "steps": steps}))
+        self._events.put_nowait(("progress", {"step": step, "steps": steps}))
 
     def preview(self, content: bytes, step: int, steps: int) -> None:
-        self._words.put_nowait(preview(content, step))
+        self._events.put_nowait(preview(content, step))
         self.step(step, steps)
 
     def finish(self) -> None:
-        self._words.put_nowait(None)
+        self._events.put_nowait(None)
 
     async def __call__(self, request: web.Request, order: dict) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await response.prepare(request)
         self.begun.set()
         try:
-            while word := await self._words.get():
-                await _say(response, *word)
+            while event := await self._events.get():
+                await _say(response, *event)
         except asyncio.CancelledError:
             self.dropped.set()
             raise

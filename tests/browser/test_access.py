@@ -1,4 +1,4 @@
-"""For whom the page must work as well: keyboard only, screen readers, phones, light and dark, little motion."""
+"""Accessibility of the page: keyboard, screen readers, phones, light and dark, reduced motion."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import pytest
 from playwright.async_api import expect
 
 from tests.browser.inference_stub import InferenceStub
-from tests.browser.test_gallery import hang
+from tests.browser.test_gallery import add_images
 from tests.inference_double import status
 
 AXE = (Path(__file__).parent / "vendor" / "axe.min.js").read_text()
@@ -15,7 +15,7 @@ PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touc
 
 
 async def test_everything_is_done_with_the_keyboard_alone(api, new_visit):
-    await hang(api, 6)
+    await add_images(api, 6)
     visit = await new_visit()
     await visit.press("Tab")
     await expect(visit.prompt).to_be_focused()
@@ -44,17 +44,17 @@ async def test_everything_is_done_with_the_keyboard_alone(api, new_visit):
     await expect(visit.tile("picture 4")).to_be_visible()
 
 
-async def test_what_happens_is_said_to_a_screen_reader(visit, inference):
-    spoken = visit.page.locator("body > [role=status].unseen")
+async def test_changes_are_announced_to_screen_readers(visit, inference):
+    announcements = visit.page.locator("body > [role=status].unseen")
     inference_stub = InferenceStub()
     inference.will(inference_stub)
     await visit.order("a picture to hear of")
-    await expect(spoken).to_have_text("Painting: a picture to hear of")
+    await expect(announcements).to_have_text("Painting: a picture to hear of")
     inference_stub.finish()
-    await expect(spoken).to_have_text("Done: a picture to hear of")
+    await expect(announcements).to_have_text("Done: a picture to hear of")
     inference.will(status(400))
     await visit.order("a picture that is refused")
-    await expect(spoken).to_contain_text("Failed: a picture that is refused")
+    await expect(announcements).to_contain_text("Failed: a picture that is refused")
 
 
 @pytest.mark.parametrize("look", ["dark", "light"])
@@ -67,7 +67,7 @@ async def test_axe_has_no_serious_findings(api, new_visit, inference, look, devi
     inference.will(status(400, "no"))
     await visit.order("a picture that is refused")
     await expect(visit.cards).to_contain_text("refused")
-    await hang(api, 3)
+    await add_images(api, 3)
     stubs = [InferenceStub(), InferenceStub()]
     inference.will(*stubs)
     for prompt in ("painted", "begun", "waiting"):
@@ -84,7 +84,7 @@ async def test_axe_has_no_serious_findings(api, new_visit, inference, look, devi
 
 
 async def test_nothing_is_wider_than_a_phone(api, new_visit):
-    await hang(api, 5)
+    await add_images(api, 5)
     visit = await new_visit(**PHONE)
     await expect(visit.page.get_by_label("Sampler")).to_be_hidden()
     await visit.page.get_by_role("button", name="Settings").click()

@@ -1,4 +1,4 @@
-"""How the page is delivered: a fixed set of files, small, revalidated, under a strict policy."""
+"""Delivery of the page: a fixed set of small files, revalidated, under a strict policy."""
 
 from hashlib import sha256
 from html.parser import HTMLParser
@@ -40,7 +40,7 @@ async def test_an_unchanged_file_is_not_sent_again(api):
         assert (second.status, await second.read()) == (304, b"")
 
 
-async def test_a_browser_that_takes_no_gzip_gets_the_plain_file(api):
+async def test_a_browser_without_gzip_gets_the_plain_file(api):
     async with api.http.get(api.url + "/playground/base.css", headers={"Accept-Encoding": "identity"}) as response:
         assert "Content-Encoding" not in response.headers
         assert await response.read() == (PAGE / "base.css").read_bytes()
@@ -63,13 +63,13 @@ def test_every_module_is_asked_for_at_once():
     assert links.targets == modules
 
 
-def test_what_is_vendored_is_named_with_version_licence_and_hash():
+def test_vendored_files_have_version_licence_and_hash():
     for folder in (PAGE / "vendor", Path(__file__).parent / "vendor"):
-        notes = (folder / "README.md").read_text()
+        readme = (folder / "README.md").read_text()
         for path in folder.glob("*.js"):
-            (row,) = [line for line in notes.splitlines() if f"`{path.name}`" in line and line.startswith("|")]
+            (row,) = [line for line in readme.splitlines() if f"`{path.name}`" in line and line.startswith("|")]
             assert sha256(path.read_bytes()).hexdigest() in row
-        assert all(path.name in notes for path in folder.iterdir() if path.name.startswith("LICENSE"))
+        assert all(path.name in readme for path in folder.iterdir() if path.name.startswith("LICENSE"))
 
 
 class Links(HTMLParser):

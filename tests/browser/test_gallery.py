@@ -1,4 +1,4 @@
-"""The gallery, and one picture seen large."""
+"""The gallery with its viewer."""
 
 import asyncio
 
@@ -9,8 +9,8 @@ from tests.browser.visit import is_painted
 MANY = 300
 
 
-async def test_three_hundred_pictures_are_scrolled_through_as_thumbnails(api, new_visit):
-    await hang(api, MANY)
+async def test_three_hundred_images_scroll_as_thumbnails(api, new_visit):
+    await add_images(api, MANY)
     visit = await new_visit()
     await expect(visit.page.locator("#gallery h2")).to_contain_text(f"{MANY} pictures")
     assert await visit.tiles.count() < MANY / 2
@@ -31,7 +31,7 @@ async def test_three_hundred_pictures_are_scrolled_through_as_thumbnails(api, ne
     assert await visit.tiles.count() == MANY + 1
 
 
-async def test_what_is_ordered_deleted_or_purged_elsewhere_is_seen_at_once(api, visit):
+async def test_changes_made_elsewhere_appear_at_once(api, visit):
     image = await api.order(prompt="by another front end")
     await expect(visit.tile("by another front end")).to_be_visible()
     # seen large, the picture's record is read in full: the delete comes after that, or the browser logs a 404
@@ -46,8 +46,8 @@ async def test_what_is_ordered_deleted_or_purged_elsewhere_is_seen_at_once(api, 
     await expect(visit.notices).to_contain_text("This picture was deleted")
 
 
-async def test_what_is_deleted_in_one_tab_leaves_the_other_after_the_time_to_undo(api, new_visit):
-    await hang(api, 2)
+async def test_a_deletion_reaches_other_tabs_after_the_undo_time(api, new_visit):
+    await add_images(api, 2)
     one, other = await new_visit(), await new_visit()
     await expect(other.tiles).to_have_count(2)
 
@@ -62,7 +62,7 @@ async def test_what_is_deleted_in_one_tab_leaves_the_other_after_the_time_to_und
 
 
 async def test_a_deletion_can_be_undone(api, visit):
-    await hang(api, 2)
+    await add_images(api, 2)
     await expect(visit.tiles).to_have_count(2)
 
     await visit.tile("picture 1").click()
@@ -77,7 +77,7 @@ async def test_a_deletion_can_be_undone(api, visit):
 
 
 async def test_a_deletion_stands_when_the_page_is_left(api, visit):
-    await hang(api, 1)
+    await add_images(api, 1)
     await visit.tile("picture 0").focus()
     await visit.press("Delete")
     await expect(visit.tiles).to_have_count(0)
@@ -88,7 +88,7 @@ async def test_a_deletion_stands_when_the_page_is_left(api, visit):
 
 
 async def test_a_picture_is_pinned_in_both_tabs_and_on_the_server(api, new_visit):
-    await hang(api, 1)
+    await add_images(api, 1)
     one, other = await new_visit(), await new_visit()
     await one.tile("picture 0").click()
     await expect(one.viewer).to_contain_text("until")
@@ -96,14 +96,14 @@ async def test_a_picture_is_pinned_in_both_tabs_and_on_the_server(api, new_visit
     await one.viewer.get_by_role("button", name="Pin").click()
 
     await expect(one.viewer.get_by_role("button", name="Pinned")).to_have_attribute("aria-pressed", "true")
-    await expect(one.viewer).to_contain_text("for good")
+    await expect(one.viewer).to_contain_text("as long as it is pinned")
     await expect(other.tiles.first).to_have_accessible_name("picture 0, pinned")
     (image,) = (await api.get("/api/images/history/"))[1]["images"]
     assert image["pinned"] is True
 
 
 async def test_all_parameters_are_shown_and_the_seed_is_copied(api, new_visit):
-    await hang(api, 1, seed=4242, negativePrompt="no fog", steps=3, sampler="DDIM")
+    await add_images(api, 1, seed=4242, negativePrompt="no fog", steps=3, sampler="DDIM")
     visit = await new_visit(permissions=["clipboard-read", "clipboard-write"])
     await visit.tile("picture 0").click()
 
@@ -115,7 +115,7 @@ async def test_all_parameters_are_shown_and_the_seed_is_copied(api, new_visit):
 
 
 async def test_a_picture_is_downloaded_under_its_name(api, visit):
-    await hang(api, 1)
+    await add_images(api, 1)
     await visit.tile("picture 0").click()
 
     async with visit.page.expect_download() as started:
@@ -126,7 +126,7 @@ async def test_a_picture_is_downloaded_under_its_name(api, visit):
 
 
 async def test_the_way_back_closes_a_picture_and_its_address_opens_it(api, new_visit):
-    await hang(api, 1)
+    await add_images(api, 1)
     visit = await new_visit()
     await visit.tile("picture 0").click()
     await expect(visit.viewer).to_be_visible()
@@ -141,7 +141,7 @@ async def test_the_way_back_closes_a_picture_and_its_address_opens_it(api, new_v
     await expect(linked.viewer).to_have_count(0)
 
 
-async def hang(api, number: int, **fields) -> None:
+async def add_images(api, number: int, **fields) -> None:
     """Pictures in the gallery, `picture 0` the oldest."""
     for at in range(number):
         await api.order(prompt=f"picture {at}", **{"steps": 1, **fields})

@@ -1,4 +1,4 @@
-"""What the page does when the network, the server or its own sleep comes between."""
+"""The page after an outage of the network or the server."""
 
 import pytest
 from playwright.async_api import expect
@@ -9,7 +9,7 @@ OWN_SERVER = pytest.mark.parametrize("settings", [{}])
 
 
 @OWN_SERVER
-async def test_a_server_that_is_restarted_takes_up_the_work_without_a_reload(visit, inference, cluster, settings):
+async def test_the_page_survives_a_server_restart_without_reload(visit, inference, cluster, settings):
     inference_stub = InferenceStub()
     inference.will(inference_stub)
     card = await visit.order("a picture through thick and thin")
@@ -19,8 +19,8 @@ async def test_a_server_that_is_restarted_takes_up_the_work_without_a_reload(vis
 
     await cluster.services["up"].kill()
     await expect(visit.offline).to_be_visible()
-    # ordered while nobody is there: sent once, when somebody is
-    late = await visit.order("a picture ordered in the dark")
+    # requested while the server is down: sent once, when it is up
+    late = await visit.order("a picture ordered in the dark", is_answered=False)
     await expect(late).to_contain_text("The server cannot be reached")
     await cluster.start()
 
@@ -29,12 +29,12 @@ async def test_a_server_that_is_restarted_takes_up_the_work_without_a_reload(vis
     await expect(visit.tile("a picture ordered in the dark")).to_be_visible(timeout=20_000)
     await expect(visit.tiles).to_have_count(2)
     await visit.page.reload()
-    await visit.stable_now()
+    await visit.loaded()
     await expect(visit.tiles).to_have_count(2)
 
 
 @OWN_SERVER
-async def test_what_happened_while_the_server_was_seen_to_restart_is_shown(visit, cluster, api, settings):
+async def test_changes_during_a_server_restart_are_shown(visit, cluster, api, settings):
     await visit.order("a picture that will go")
     await expect(visit.tile("a picture that will go")).to_be_visible()
     (gone,) = (await api.get("/api/images/history/"))[1]["images"]
@@ -55,7 +55,7 @@ async def test_what_happened_while_the_server_was_seen_to_restart_is_shown(visit
     await expect(visit.tile("a picture that will go")).to_have_count(0)
 
 
-async def test_a_page_that_lost_the_network_resumes_after_its_last_event(visit, api):
+async def test_a_page_resumes_after_its_last_event(visit, api):
     visit.expect_offline()
     await visit.order("a picture before")
     await expect(visit.tile("a picture before")).to_be_visible()
@@ -92,7 +92,7 @@ async def test_two_tabs_agree(new_visit, inference):
 
 
 @OWN_SERVER
-async def test_an_answer_that_is_lost_on_its_way_orders_once(visit, cluster, api, settings):
+async def test_a_lost_answer_leads_to_one_image(visit, cluster, api, settings):
     visit.expect_offline()
 
     async def lose(route):

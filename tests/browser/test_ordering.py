@@ -1,4 +1,4 @@
-"""From the prompt to the picture, and what may come between."""
+"""The way from the prompt to the image."""
 
 import pytest
 from playwright.async_api import expect
@@ -11,8 +11,8 @@ from tests.inference_double import status
 FIRST_PAINT = "performance.getEntriesByName('first-contentful-paint')[0].startTime"
 
 
-async def test_a_picture_is_ordered_painted_and_hung_in_the_gallery(browser, tmp_path, new_profile):
-    # the one test with the painter that everyone has
+async def test_an_image_is_requested_painted_and_shown(browser, tmp_path, new_profile):
+    # the only test with the real stand-in painter
     async with embedded(tmp_path) as cluster:
         profile = await new_profile()
         visit = await Visit(await profile.new_page(), cluster.url + "/").open()
@@ -44,7 +44,7 @@ async def test_the_page_is_small_and_quick(new_visit):
 
     assert len(sizes) > 10
     assert sum(sizes) < 100_000
-    # the quickest of three: on a machine with much else to do each may be slow
+    # the quickest of three: on a busy machine each may be slow
     shown_ms = []
     for _ in range(3):
         await visit.open()
@@ -72,7 +72,7 @@ async def test_progress_is_shown_step_by_step(visit, inference):
     await expect(visit.page).to_have_title("Darkroom")
 
 
-async def test_several_orders_have_a_card_each_and_know_their_places(visit, inference):
+async def test_requests_have_a_card_and_a_queue_position_each(visit, inference):
     stubs = [InferenceStub(), InferenceStub()]  # as many as are painted at once
     inference.will(*stubs)
 
@@ -80,7 +80,7 @@ async def test_several_orders_have_a_card_each_and_know_their_places(visit, infe
         await expect(await visit.order(f"picture {prompt}")).to_be_visible()
 
     await expect(visit.cards).to_have_count(4)
-    await expect(visit.card("picture three")).to_contain_text("Waiting for a free painter")
+    await expect(visit.card("picture three")).to_contain_text("Waiting in the queue")
     await expect(visit.card("picture three")).to_contain_text("Next in line")
     await expect(visit.card("picture four")).to_contain_text("2nd in the queue")
     for inference_stub in stubs:
@@ -89,7 +89,7 @@ async def test_several_orders_have_a_card_each_and_know_their_places(visit, infe
         await expect(visit.tile(f"picture {prompt}")).to_be_visible()
 
 
-async def test_a_place_in_the_queue_falls_before_ones_eyes_and_is_not_read_out(visit, inference, api):
+async def test_the_queue_position_falls_and_is_not_announced(visit, inference, api):
     stubs = [InferenceStub() for _ in range(3)]
     inference.will(*stubs)
     for number in range(3):
@@ -111,7 +111,7 @@ async def test_a_place_in_the_queue_falls_before_ones_eyes_and_is_not_read_out(v
     await expect(visit.tile("a picture in line")).to_be_visible()
 
 
-async def test_cancelling_stops_the_painting_and_offers_a_way_back(visit, inference):
+async def test_cancel_stops_the_painting_and_offers_a_repeat(visit, inference):
     inference_stub = InferenceStub()
     inference.will(inference_stub)
     card = await visit.order("a picture too many")
@@ -121,36 +121,36 @@ async def test_cancelling_stops_the_painting_and_offers_a_way_back(visit, infere
 
     await expect(card).to_have_count(0)
     await inference_stub.dropped.wait()
-    await visit.notices.get_by_role("button", name="Order again").click()
+    await visit.notices.get_by_role("button", name="Start again").click()
     await expect(visit.tile("a picture too many")).to_be_visible()
 
 
-async def test_a_failure_says_what_happened_and_what_to_do(visit, inference):
+async def test_a_failure_shows_its_reason_and_a_remedy(visit, inference):
     inference.will(status(400, "the prompt is not allowed"))
 
     card = await visit.order("a forbidden picture")
 
-    await expect(card).to_contain_text("refused this order")
+    await expect(card).to_contain_text("refused this request")
     await expect(card).to_contain_text("Change the prompt or the settings")
     await expect(card).to_contain_text("the prompt is not allowed")
-    await card.get_by_role("button", name="Order again").click()
+    await card.get_by_role("button", name="Try again").click()
     await expect(visit.tile("a forbidden picture")).to_be_visible()
-    await card.filter(has_text="refused").get_by_role("button", name="Put away").click()
-    await expect(visit.page.get_by_text("refused this order")).to_have_count(0)
+    await card.filter(has_text="refused").get_by_role("button", name="Remove from canvas").click()
+    await expect(visit.page.get_by_text("refused this request")).to_have_count(0)
 
 
 @pytest.mark.parametrize("settings", [{"RETRY_DELAYS": "2"}])
-async def test_a_hitch_says_when_it_is_tried_again(visit, inference, settings):
+async def test_a_retry_shows_its_time(visit, inference, settings):
     inference.will(status(500))
 
     card = await visit.order("a bumpy picture")
 
     await expect(card).to_contain_text("Trying again in")
-    await expect(card).to_contain_text("the painting service had a problem")
+    await expect(card).to_contain_text("the image service had an error")
     await expect(visit.tile("a bumpy picture")).to_be_visible()
 
 
-async def test_a_reload_in_mid_work_loses_nothing(visit, inference):
+async def test_a_reload_during_work_loses_nothing(visit, inference):
     inference_stub = InferenceStub()
     inference.will(inference_stub, status(400, "never"))
     card = await visit.order("a patient picture")
@@ -170,15 +170,15 @@ async def test_a_reload_in_mid_work_loses_nothing(visit, inference):
 
 
 @pytest.mark.parametrize("settings", [{"CONCURRENT_REQUESTS": "1", "REQUESTS_PER_HOUR": "3"}])
-async def test_limits_are_told_before_they_bite(visit, inference, settings):
+async def test_limits_are_shown_before_they_are_reached(visit, inference, settings):
     inference_stub = InferenceStub()
     inference.will(inference_stub)
     limits = visit.page.locator("#limits")
-    await expect(limits).to_have_text("1 of 1 at once free · 3 of 3 left this hour")
+    await expect(limits).to_have_text("1 of 1 can start now · 3 of 3 left this hour")
 
     await expect(await visit.order("the first")).to_be_visible()
 
-    await expect(limits).to_have_text("One picture at a time: wait for it, or cancel it.")
+    await expect(limits).to_have_text("One picture at a time. Wait for it, or cancel it.")
     await expect(visit.generate).to_be_disabled()
     inference_stub.finish()
     await expect(visit.generate).to_be_enabled()
@@ -187,10 +187,10 @@ async def test_limits_are_told_before_they_bite(visit, inference, settings):
     await expect(visit.generate).to_be_enabled()
     await visit.order("the third")
     await expect(visit.tile("the third")).to_be_visible()
-    await expect(limits).to_contain_text("The limit of 3 an hour is reached. One more in 60 min.")
+    await expect(limits).to_contain_text("Limit of 3 an hour reached. Next picture in 60 min.")
 
 
-async def test_what_a_model_cannot_do_is_greyed_out(visit, inference):
+async def test_options_a_model_lacks_are_disabled(visit, inference):
     await visit.page.get_by_label("Negative prompt").fill("people")
     await visit.page.get_by_role("switch", name="Hires fix").check()
 
@@ -207,7 +207,7 @@ async def test_what_a_model_cannot_do_is_greyed_out(visit, inference):
     assert (order["negative_prompt"], order["hires_fix"]) == ("", False)
 
 
-async def test_settings_are_used_again_with_the_seed(visit, inference):
+async def test_use_settings_restores_the_seed_too(visit, inference):
     await visit.page.get_by_role("radio", name="3:4").check()
     await visit.page.get_by_label("Seed", exact=True).fill("123")
     await visit.page.get_by_label("Negative prompt").fill("fog")

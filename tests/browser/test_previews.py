@@ -1,4 +1,4 @@
-"""The picture in work, as far as its painter shows it."""
+"""Previews of an image in progress."""
 
 from playwright.async_api import expect
 
@@ -7,7 +7,7 @@ from tests.browser.visit import is_painted
 from tests.inference_double import picture
 
 
-async def test_a_preview_fills_the_card_until_the_picture_has_taken_its_place(visit, inference):
+async def test_a_preview_fills_the_card_until_the_image_replaces_it(visit, inference):
     inference_stub = InferenceStub()
     inference.will(inference_stub)
     await visit.page.get_by_role("radio", name="16:9", exact=True).check()
@@ -26,11 +26,11 @@ async def test_a_preview_fills_the_card_until_the_picture_has_taken_its_place(vi
     assert first is not None
     assert first.startswith("data:image/webp;base64,")
     assert await frame.bounding_box() == before
-    inference_stub.step(3, 4)  # says nothing of how it looks: what is shown stays
+    inference_stub.step(3, 4)  # without a preview: the last one stays
     await expect(card).to_contain_text("step 3 of 4")
     await expect(preview).to_have_attribute("src", first)
     inference_stub.finish()
     painted = card.locator(".picture img")
-    await expect(painted).to_have_class("fading")  # over the preview; without one it is developed
+    await expect(painted).to_have_class("fading")  # it fades in over the preview
     await expect(preview).to_have_count(0)
     assert await is_painted(painted)

@@ -1,4 +1,4 @@
-"""A server that asks who one is: the token is asked for, kept in the tab, and used for everything."""
+"""Sign-in with a token, which is kept in the tab."""
 
 import re
 import time
@@ -24,18 +24,19 @@ IDENTITY = pytest.mark.parametrize(
 
 
 @IDENTITY
-async def test_who_signs_in_sees_their_own_pictures_only(new_visit, new_profile, settings):
+async def test_a_signed_in_user_sees_only_their_own_images(new_visit, new_profile, settings):
+    """A bad token is refused; Ada signs in, requests images in two tabs; Bob signs in and sees none of them."""
     ada = await new_visit(await new_profile(), is_open=False)
     ada.expect_refusals()
     await ada.page.goto(ada.url)
-    await expect(ada.viewer).to_contain_text("This Darkroom asks who you are")
+    await expect(ada.viewer).to_contain_text("You need an access token")
     await sign_in(ada, token("ada", secret="another secret, of 32 characters and more"))
     await expect(ada.viewer).to_contain_text("This token was not accepted")
 
     await sign_in(ada, token("ada"))
 
     await expect(ada.viewer).to_have_count(0)
-    await ada.stable_now()
+    await ada.loaded()
     await ada.order("a picture of Ada's")
     await expect(ada.tile("a picture of Ada's")).to_be_visible()
     await expect(ada.tile("a picture of Ada's").locator("img")).to_have_attribute("src", re.compile("signature="))
@@ -46,7 +47,7 @@ async def test_who_signs_in_sees_their_own_pictures_only(new_visit, new_profile,
     second.expect_refusals()
     await second.page.goto(second.url)
     await sign_in(second, token("ada"))
-    await second.stable_now()
+    await second.loaded()
     await second.order("one more of Ada's")
     await expect(ada.tile("one more of Ada's")).to_be_visible()
 
@@ -54,19 +55,19 @@ async def test_who_signs_in_sees_their_own_pictures_only(new_visit, new_profile,
     bob.expect_refusals()
     await bob.page.goto(bob.url)
     await sign_in(bob, token("bob"))
-    await bob.stable_now()
+    await bob.loaded()
     await expect(bob.page.get_by_text("Nothing here yet")).to_be_visible()
     await bob.page.get_by_role("button", name="Sign out").click()
-    await expect(bob.viewer).to_contain_text("This Darkroom asks who you are")
+    await expect(bob.viewer).to_contain_text("You need an access token")
 
 
 @IDENTITY
-async def test_a_token_that_runs_out_is_asked_for_again_and_nothing_is_lost(new_visit, settings):
+async def test_an_expired_token_is_asked_for_again(new_visit, settings):
     visit = await new_visit(is_open=False)
     visit.expect_refusals()
     await visit.page.goto(visit.url)
     await sign_in(visit, token("ada", lasts_s=3))
-    await visit.stable_now()
+    await visit.loaded()
     await visit.prompt.fill("a long thought")
 
     await expect(visit.viewer).to_contain_text("This token was not accepted")

@@ -1,6 +1,6 @@
-"""A person at the page: what they see and do, in their words. Whatever the browser complains of fails the test."""
+"""A visit of the page: what a person sees and does. Any error of the browser fails the test."""
 
-from playwright.async_api import ConsoleMessage, Error, Locator, Page, Request, expect
+from playwright.async_api import ConsoleMessage, Error, Locator, Page, Request, Response, expect
 
 
 class Visit:
@@ -20,24 +20,32 @@ class Visit:
     async def open(self) -> "Visit":
         """The page, with its websocket open and the history read."""
         await self.page.goto(self.url)
-        return await self.stable_now()
+        return await self.loaded()
 
-    async def stable_now(self) -> "Visit":
+    async def loaded(self) -> "Visit":
         await expect(self.page.locator("#gallery")).to_have_attribute("aria-busy", "false")
         return self
 
-    async def order(self, prompt: str) -> Locator:
-        """Writes the prompt and presses Generate; the card of the order."""
+    async def order(self, prompt: str, *, is_answered: bool = True) -> Locator:
+        """Write the prompt, press Generate and wait for the answer of the api; returns the card of the request.
+
+        Until the page has handled the answer, it may show the request and its queued image as two cards.
+        """
         await self.prompt.fill(prompt)
-        await self.generate.click()
+        if is_answered:
+            async with self.page.expect_response(is_generation):
+                await self.generate.click()
+            await expect(self.card(prompt)).to_have_count(1)
+        else:
+            await self.generate.click()
         return self.card(prompt)
 
     def expect_offline(self) -> None:
-        """A server that is away is what the test is about."""
+        """Allow network errors: the server is down in this test."""
         self._is_offline_expected = True
 
     def expect_refusals(self) -> None:
-        """A server that asks who one is answers 401 first."""
+        """Allow answers with 401: the server requires a token in this test."""
         self._are_refusals_expected = True
 
     @property
@@ -62,7 +70,7 @@ class Visit:
 
     @property
     def offline(self) -> Locator:
-        return self.page.get_by_text("Offline. What you see may be old")
+        return self.page.get_by_text("Offline. This page may be out of date")
 
     @property
     def notices(self) -> Locator:
@@ -94,6 +102,10 @@ class Visit:
             self.complaints.append(f"a request to elsewhere: {request.url}")
 
 
+def is_generation(response: Response) -> bool:
+    return response.request.method == "POST" and response.url.endswith("/v1/images/generations")
+
+
 async def is_painted(picture: Locator) -> bool:
-    """True where an <img> has its pixels."""
+    """True if an <img> is decoded."""
     return bool(await picture.evaluate("image => image.decode().then(() => image.naturalWidth > 0)"))

@@ -1,6 +1,6 @@
 """Fixtures that run one contract suite over all adapters of a port."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -45,17 +45,6 @@ async def other(store_url: str, store: Store) -> AsyncIterator[Store]:
     """The same store, opened by another replica."""
     async with open_store(store_url, timeout_s=10) as other:
         yield other
-
-
-@pytest.fixture
-def wrong_on_stand_in(request: pytest.FixtureRequest) -> Callable[[str], None]:
-    """Mark a test that MongoDB passes but its stand-in fails; strict, so it must fail on the stand-in."""
-
-    def expect_failure(reason: str) -> None:
-        if "mongodb" in request.node.keywords and request.getfixturevalue("mongodb").is_stand_in:
-            request.applymarker(pytest.mark.xfail(reason=f"nx-27017 {reason}", strict=True))
-
-    return expect_failure
 
 
 @pytest.fixture(params=["files"])

@@ -1,9 +1,9 @@
-"""A round of chaos: orders, cancels, deletes on one side, kills, stops and cuts on the other; then the checker.
+"""A round of chaos: requests, cancels, deletes against kills, stops, disconnects; then the checker.
 
-    Owner ── orders with a key each, asks again until answered, cancels some, deletes some, follows two websockets
-    Trouble ─ picks by chance what breaks next
-    Keepers ─ start again what has died, as an orchestrator does; each process also dies by chance, at any point of
-              an image's way
+    ChaosClient ── requests with a key each, retries until answered, cancels some, deletes some, follows two websockets
+    Disturbances ─ break something chosen by chance, one after another
+    supervisors ── restart processes that have ended, as an orchestrator does; each process also dies by chance at any
+                   point of an image's life
 
 The seed fixes what is drawn (what breaks, when, what is ordered); how the processes interleave stays the machine's.
 """
@@ -21,23 +21,25 @@ from pathlib import Path
 import aiohttp
 
 from tests.cluster import answers
+from tests.faults.chaos_client import ChaosClient
 from tests.faults.checker import Findings, check, files_in, until_quiet
 from tests.faults.disturbances import Disturbances
 from tests.faults.fault_cluster import FaultCluster, fault_cluster
-from tests.faults.owner import Owner
 from tests.servers.rabbitmq import RabbitMQ
 from tests.waiting import until
 
 GENERATORS, JANITORS, APIS = 3, 2, 2
-BACKLOG = 40  # orders that are open at once at most: enough to keep every generator busy
-POINT_ODDS = 0.0015  # that a process dies at one of an image's points; some 20 points to an image
-SETTLE_S = 60.0  # after the last fault all must be final within this: leases, ticks and retries are seconds here
+BACKLOG = 40  # concurrent open requests at most: enough to keep every generator busy
+POINT_ODDS = 0.0015  # that a process dies at one point of an image; an image has about 20 points
+SETTLE_S = (
+    60.0  # after the last fault all images must be final within this: leases, ticks and retries take seconds here
+)
 DEADLINE_S = 600.0
 
 
 @dataclass
 class Report:
-    """What a round did and found."""
+    """Faults, outcomes and findings of a round."""
 
     seed: int
     jobs: int
@@ -65,11 +67,11 @@ class Report:
             ("kills (of these at named points)", f"{kills} ({sum(self.points.values())})"),
             ("orderly stops under load", faults["term"]),
             ("processes stopped past their lease", faults["freeze"]),
-            ("cuts, silences and refusals of lines", faults["cut"] + faults["silence"] + faults["refuse"]),
+            ("cuts, silences and refusals of connections", faults["cut"] + faults["silence"] + faults["refuse"]),
             ("broker restarts, broker kills", f"{faults['restart']}, {faults['crash']}"),
             ("redeliveries", self.redeliveries),
             ("retries", self.retries),
-            ("paintings begun and dropped", self.repainted),
+            ("paintings started and dropped", self.repainted),
             ("websocket reconnects", self.reconnects),
             ("files of dead attempts, swept", self.swept),
             ("duplicates", len(found.duplicates)),
@@ -88,9 +90,9 @@ class Report:
         return "\n".join([*lines, *(["violations:", *violations] if violations else [])])
 
 
-async def keep(made: FaultCluster, alias: str, dice: random.Random, odds: list[float]) -> None:
-    """Start a service again whenever it has died; `odds` holds the chance of dying at a point, 0 once all is mended."""
-    service = made.services[alias]
+async def supervise(cluster: FaultCluster, alias: str, dice: random.Random, odds: list[float]) -> None:
+    """Restart a service whenever it has ended; `odds` holds the chance of dying at a point, 0 after the last fault."""
+    service = cluster.services[alias]
     while True:
         await service.wait(limit_s=3600)
         await asyncio.sleep(dice.uniform(0.05, 0.3))
@@ -98,10 +100,10 @@ async def keep(made: FaultCluster, alias: str, dice: random.Random, odds: list[f
         await service.start()
 
 
-async def until_ready(made: FaultCluster) -> None:
-    """Wait until each has said that it is; one may die on the way to it, and is started again."""
+async def until_ready(cluster: FaultCluster) -> None:
+    """Wait until every service is ready; one may die before that and is restarted."""
     async with aiohttp.ClientSession() as http:
-        for service in made.services.values():
+        for service in cluster.services.values():
             await until(partial(answers, http, str(service.ready_url)))
 
 
@@ -110,22 +112,24 @@ def by_chance(odds: float, dice: random.Random) -> str:
 
 
 @asynccontextmanager
-async def running(made: FaultCluster, dice: random.Random) -> AsyncIterator[list[float]]:
-    """Everything started and kept; yields the odds of dying at a point, to be changed."""
+async def running(cluster: FaultCluster, dice: random.Random) -> AsyncIterator[list[float]]:
+    """Start and supervise all services; yields the odds of dying at a point, which may be changed."""
     odds = [POINT_ODDS]
-    aliases = list(made.lines)
+    aliases = list(cluster.proxies)
     for alias in aliases:
-        made.services[alias].env["FAULTS"] = by_chance(odds[0], dice)
-    for service in made.services.values():
+        cluster.services[alias].env["FAULTS"] = by_chance(odds[0], dice)
+    for service in cluster.services.values():
         await service.start()
-    keepers = [asyncio.create_task(keep(made, alias, random.Random(dice.random()), odds)) for alias in aliases]
+    supervisors = [
+        asyncio.create_task(supervise(cluster, alias, random.Random(dice.random()), odds)) for alias in aliases
+    ]
     try:
-        await until_ready(made)
+        await until_ready(cluster)
         yield odds
     finally:
-        for keeper in keepers:
-            keeper.cancel()
-        await asyncio.gather(*keepers, return_exceptions=True)
+        for supervisor in supervisors:
+            supervisor.cancel()
+        await asyncio.gather(*supervisors, return_exceptions=True)
 
 
 async def run(
@@ -139,54 +143,57 @@ async def run(
     pause_s: float = 1.5,
     store_url: str | None = None,
 ) -> Report:
-    """One round; `minutes` is how long the orders take to come in (as fast as they are worked off if None)."""
+    """One round. The requests are spread over `minutes`; None means as fast as they are processed."""
     dice = random.Random(seed)
     report = Report(seed, jobs)
     began = time.monotonic()
     settings = {"GENERATION_DEADLINE": str(DEADLINE_S), "GENERATOR_CONCURRENCY": "4"}
     if store_url:
         settings["STORE_URL"] = store_url
-    async with fault_cluster(folder, broker.fresh_vhost(), **settings) as made:
-        await made.add_painter(faults=0.06, paint_s=0.1, seed=seed)
+    async with fault_cluster(folder, broker.fresh_vhost(), **settings) as cluster:
+        await cluster.add_painter(faults=0.06, paint_s=0.1, seed=seed)
         for name, count in (("api", APIS), ("generator", GENERATORS), ("janitor", JANITORS)):
             for number in range(1, count + 1):
-                await made.add_service(name, alias=f"{name}-{number}")
-        async with running(made, dice) as odds, aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
-            owner = Owner(http, list(made.urls.values()), random.Random(dice.random()))
-            disturbances = Disturbances(made, broker, random.Random(dice.random()), pause_s=pause_s)
+                await cluster.add_service(name, alias=f"{name}-{number}")
+        async with (
+            running(cluster, dice) as odds,
+            aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http,
+        ):
+            client = ChaosClient(http, list(cluster.urls.values()), random.Random(dice.random()))
+            disturbances = Disturbances(cluster, broker, random.Random(dice.random()), pause_s=pause_s)
             async with asyncio.TaskGroup() as group:
-                followers = [group.create_task(each.run()) for each in (owner.follower, owner.watcher)]
-                await asyncio.wait_for(asyncio.gather(owner.follower.ready.wait(), owner.watcher.ready.wait()), 30)
+                followers = [group.create_task(each.run()) for each in (client.follower, client.watcher)]
+                await asyncio.wait_for(asyncio.gather(client.follower.ready.wait(), client.watcher.ready.wait()), 30)
                 within_s = minutes * 60 if minutes else jobs / 25  # a second on two cores
                 breaking = group.create_task(disturbances.run(restarts=restarts, within_s=within_s))
-                tasks = await _orders(owner, jobs, minutes)
-                # once the last is accepted nothing more is broken, and all must become final
+                tasks = await _orders(client, jobs, minutes)
+                # after the last accepted request nothing more is broken, and every image must become final
                 breaking.cancel()
                 await asyncio.wait([breaking])
-                disturbances.mend()
+                disturbances.repair()
                 odds[0] = 0.0
-                await _settled(made, owner, tasks)
+                await _wait_settled(cluster, client, tasks)
                 for follower in followers:
                     follower.cancel()
-            await _report(made, owner, report, disturbances)
+            await _report(cluster, client, report, disturbances)
     report.took_s = time.monotonic() - began
     return report
 
 
-async def _orders(owner: Owner, jobs: int, minutes: float | None) -> list[asyncio.Task[None]]:
-    """All orders; returns once each is accepted, with the tasks that see to what becomes of them."""
+async def _orders(client: ChaosClient, jobs: int, minutes: float | None) -> list[asyncio.Task[None]]:
+    """Make all requests; returns once each is accepted, with the tasks that follow them."""
     gate = asyncio.Semaphore(BACKLOG)
 
     async def one(number: int) -> None:
         async with gate:
-            await owner.order(number)
+            await client.order(number)
 
     tasks = []
     for number in range(jobs):
         tasks.append(asyncio.create_task(one(number)))
         if minutes:
             await asyncio.sleep(minutes * 60 / jobs)
-    await until(lambda: len(owner.accepted) == jobs or _failures(tasks), limit_s=3600)
+    await until(lambda: len(client.accepted) == jobs or _failures(tasks), limit_s=3600)
     return tasks
 
 
@@ -195,45 +202,45 @@ def _failures(tasks: list[asyncio.Task[None]]) -> list[BaseException]:
     return [error for task in ended if (error := task.exception())]
 
 
-async def _settled(made: FaultCluster, owner: Owner, tasks: list[asyncio.Task[None]]) -> None:
-    """Wait until nothing is under way, but not for ever; the checker says what still is."""
+async def _wait_settled(cluster: FaultCluster, client: ChaosClient, tasks: list[asyncio.Task[None]]) -> None:
+    """Wait until no work is left, up to a limit; the checker reports what is left after it."""
     await asyncio.wait(tasks, timeout=SETTLE_S)
     for task in tasks:
         task.cancel()
     for error in _failures(tasks):
         raise error
     with suppress(TimeoutError):
-        await until_quiet(made.known, SETTLE_S)
+        await until_quiet(cluster.direct_settings, SETTLE_S)
         async with asyncio.timeout(15):
-            await asyncio.gather(*(owner.follower.until_final(each).wait() for each in owner.accepted.values()))
+            await asyncio.gather(*(client.follower.until_final(each).wait() for each in client.accepted.values()))
 
 
-async def _report(made: FaultCluster, owner: Owner, report: Report, disturbances: Disturbances) -> None:
-    before = files_in(made.media)
-    await made.sweep()
-    report.swept = len(before - files_in(made.media))
+async def _report(cluster: FaultCluster, client: ChaosClient, report: Report, disturbances: Disturbances) -> None:
+    before = files_in(cluster.media)
+    await cluster.sweep()
+    report.swept = len(before - files_in(cluster.media))
     report.findings = await check(
-        made.known,
-        accepted=owner.accepted.values(),
-        deleted=owner.deleted,
-        told=owner.follower.told,
-        painted=made.painted(),
+        cluster.direct_settings,
+        accepted=client.accepted.values(),
+        deleted=client.deleted,
+        shown=client.follower.shown,
+        painted=cluster.painted(),
         deadline_s=DEADLINE_S,
     )
     found = report.findings
-    found.duplicates += owner.double
-    found.others += [f"the second websocket: {line}" for line in _watched(owner)]
+    found.duplicates += client.duplicates
+    found.others += [f"the second websocket: {line}" for line in _watched(client)]
     report.faults = disturbances.faults
-    report.points = made.faults
+    report.points = cluster.faults
     report.outcomes = found.by_status()
-    delivered = made.delivered
+    delivered = cluster.delivered
     report.redeliveries = sum(delivered.values()) - len(delivered)
     records = found.records.values()
     report.retries = sum(image.failures for image in records)
-    report.repainted = sum(made.painted("painting").values()) - sum(
-        sum(made.painted(end).values()) for end in ("painted", "spoilt")
+    report.repainted = sum(cluster.painted("painting").values()) - sum(
+        sum(cluster.painted(end).values()) for end in ("painted", "spoilt")
     )
-    report.reconnects = owner.follower.reconnects + owner.watcher.reconnects
+    report.reconnects = client.follower.reconnects + client.watcher.reconnects
     ends = [(image.created_at, image.finished_at) for image in records if image.finished_at]
     report.slowest_s = max(((end - start).total_seconds() for start, end in ends), default=0.0)
     for moment in disturbances.times:
@@ -241,6 +248,6 @@ async def _report(made: FaultCluster, owner: Owner, report: Report, disturbances
             report.recovery_s = max(report.recovery_s, min((e - moment).total_seconds() for _, e in ends if e > moment))
 
 
-def _watched(owner: Owner) -> list[str]:
-    told = owner.watcher.told.events
-    return [f"showed {kind} of {image_id} {times} times" for (image_id, kind), times in told.items() if times > 1]
+def _watched(client: ChaosClient) -> list[str]:
+    shown = client.watcher.shown.events
+    return [f"showed {kind} of {image_id} {times} times" for (image_id, kind), times in shown.items() if times > 1]

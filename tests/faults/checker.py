@@ -1,12 +1,12 @@
-"""The one checker of the promises: reads store, media, broker and event log after a round, and says what is wrong.
+"""The checker of the promises: compares store, media, broker and event log after a round.
 
-Each violation is a line that names the image. What it asks for, the promises of docs/reliability.md:
+Each violation is a line that names the image. It checks the promises of docs/reliability.md:
 
     every accepted order is on record and final, within its deadline
     one record, one file, one thumbnail, one terminal event for each image
     no file without a record, no record without its files
-    what was deleted stays deleted
-    the queues are empty, those of retries and dead letters too
+    a deleted image stays deleted
+    all queues are empty, those of retries and dead letters included
 """
 
 from collections import Counter
@@ -36,8 +36,8 @@ PAGE = 1000
 
 
 @dataclass
-class Told:
-    """What an owner's websocket showed: how often each terminal event of each image, and each delete."""
+class ShownEvents:
+    """The events that an owner's websocket showed: a count for each terminal event and each delete."""
 
     events: Counter[tuple[str, str]] = field(default_factory=Counter)
     gaps: int = 0
@@ -45,7 +45,7 @@ class Told:
 
 @dataclass
 class Findings:
-    """What the checker saw, and what of it must not be."""
+    """The records found, with all violations."""
 
     lost: list[str] = field(default_factory=list)
     duplicates: list[str] = field(default_factory=list)
@@ -66,21 +66,21 @@ async def check(
     *,
     accepted: Collection[str],
     deleted: Collection[str] = (),
-    told: Told | None = None,
+    shown: ShownEvents | None = None,
     painted: Mapping[str, int] | None = None,
     deadline_s: float = 900,
     dead_letters: int = 0,
 ) -> Findings:
-    """Look at everything once all is quiet; `accepted` and `deleted` are what the api has answered for."""
+    """Check everything once all work is done; `accepted` and `deleted` are images that the api has confirmed."""
     found = Findings(records=await records_in(settings, accepted))
     _check_records(found, accepted, deleted, timedelta(seconds=deadline_s))
     _check_files(found, files_in(Path(settings.media_root)))
     in_log = await _terminal_events(settings)
     _check_events(found, in_log, "the event log", at_most=None)
-    if told is not None:
-        _check_events(found, told.events, "a websocket", at_most=1)
-        if told.gaps:
-            found.others.append(f"the websocket was told of {told.gaps} gaps")
+    if shown is not None:
+        _check_events(found, shown.events, "a websocket", at_most=1)
+        if shown.gaps:
+            found.others.append(f"the websocket showed {shown.gaps} gaps")
     for image_id, times in (painted or {}).items():
         if times > 1:
             found.duplicates.append(f"{image_id} was painted {times} times")
@@ -89,7 +89,7 @@ async def check(
 
 
 async def until_quiet(settings: Settings, limit_s: float = 30) -> None:
-    """Wait until nothing is under way: the records settled, and no queue but empty. TimeoutError past the limit."""
+    """Wait until all records are settled and all queues are empty. TimeoutError after the limit."""
     async with open_store(settings.store_url, timeout_s=10) as store:
 
         async def is_quiet() -> bool:
@@ -99,16 +99,16 @@ async def until_quiet(settings: Settings, limit_s: float = 30) -> None:
 
 
 async def until_settled(settings: Settings) -> None:
-    """Wait until the records owe nothing, whatever the queues hold."""
+    """Wait until no record has pending work, whatever the queues hold."""
     async with open_store(settings.store_url, timeout_s=10) as store:
         await until(lambda: _is_settled(store))
 
 
 async def _is_settled(store: Store) -> bool:
-    """No image open, no event due, and what is deleted is buried."""
+    """True if no image is open, no event is pending and every deleted image is a tombstone."""
     ever = datetime(2100, 1, 1, tzinfo=UTC)
     return not (
-        await store.total(OWNER, {Status.QUEUED, Status.RUNNING})
+        await store.count_history(OWNER, {Status.QUEUED, Status.RUNNING})
         or await store.pending_events(since_before=ever, limit=1)
         or await store.awaiting_tombstone(deleted_before=ever, limit=1)
     )
@@ -120,7 +120,7 @@ async def records_in(settings: Settings, accepted: Collection[str]) -> dict[str,
         known = list(accepted)
         records: dict[str, Image] = {}
         for start in range(0, len(known), PAGE):
-            records |= await store.several(known[start : start + PAGE])
+            records |= await store.get_several(known[start : start + PAGE])
         shown = await store.history(OWNER, set(Status), limit=1_000_000)
         return records | {image.id: image for image in shown}
 
@@ -139,9 +139,9 @@ def _check_records(found: Findings, accepted: Collection[str], deleted: Collecti
         elif image.finished_at is None or image.finished_at > image.created_at + deadline + timedelta(seconds=10):
             found.lost.append(f"{image.id} was final only at {image.finished_at}, ordered at {image.created_at}")
         if image.pending_event is not None:
-            found.others.append(f"{image.id} still owes {image.pending_event.type}")
+            found.others.append(f"{image.id} has a pending event {image.pending_event.type}")
         if image.deleted_at is not None and image.tombstoned_at is None:
-            found.others.append(f"{image.id} is deleted and not buried")
+            found.others.append(f"{image.id} is deleted and has no tombstone")
         if image.id in deleted and image.deleted_at is None:
             found.others.append(f"{image.id} was deleted and is back, {image.status}")
 
@@ -172,21 +172,21 @@ def _check_events(found: Findings, events: Counter[tuple[str, str]], where: str,
         if at_most is not None and times > at_most:
             found.duplicates.append(f"{where} showed {kind} of {image_id} {times} times")
     for image in found.records.values():
-        told = kinds.get(image.id, [])
-        terminal = [kind for kind in told if kind in TERMINAL]
+        shown = kinds.get(image.id, [])
+        terminal = [kind for kind in shown if kind in TERMINAL]
         if len(terminal) > 1:
             found.duplicates.append(f"{where} showed {' and '.join(terminal)} of {image.id}")
         if image.deleted_at is not None:
-            if "image.deleted" not in told:
+            if "image.deleted" not in shown:
                 found.lost.append(f"{where} never showed that {image.id} was deleted")
         elif terminal != [f"image.{image.status}"] and image.status.is_final:
             found.lost.append(f"{where} showed {terminal or 'nothing'} of {image.id}, which is {image.status}")
-        elif "image.deleted" in told:
+        elif "image.deleted" in shown:
             found.others.append(f"{where} showed that {image.id} was deleted, and it is there")
 
 
 async def _terminal_events(settings: Settings) -> Counter[tuple[str, str]]:
-    """Every terminal event and delete that the log holds, up to now."""
+    """Every terminal event and delete in the log up to now."""
     now = SystemClock().now()
     mark = ApiJoined(id=new_image_id(now), source="test", time=now)
     events: Counter[tuple[str, str]] = Counter()
@@ -211,7 +211,7 @@ async def _check_queues(found: Findings, settings: Settings, dead_letters: int) 
 
 
 async def queue_lengths(settings: Settings) -> dict[str, int]:
-    """Of the work, retry and dead-letter queues, as the broker itself counts them; timers come and go."""
+    """Message counts of the work, retry and dead-letter queues, from the broker; those of timers vary."""
     topology = Topology(
         settings.retry_delays, settings.event_log_age, settings.event_log_bytes, settings.event_log_segment
     )

@@ -1,4 +1,4 @@
-"""A scene for each test: no services yet, an empty broker, nothing on disk."""
+"""A fault cluster for each test: no services yet, an empty broker, an empty folder."""
 
 import os
 from collections.abc import AsyncIterator
@@ -8,14 +8,14 @@ import pytest
 
 from tests.faults.fault_cluster import FaultCluster, fault_cluster
 
-# It needs brokers beside the one that all tests share, and minutes: `make test-brokers` has both.
+# It needs other brokers than the shared one, and several minutes: `make test-brokers` runs it.
 collect_ignore = [] if "TEST_BROKERS" in os.environ else ["test_broker_upgrade.py"]
 
 
 @pytest.fixture
-async def stage(tmp_path, vhost) -> AsyncIterator[FaultCluster]:
-    async with fault_cluster(tmp_path, vhost) as made:
-        yield made
+async def cluster(tmp_path, vhost) -> AsyncIterator[FaultCluster]:
+    async with fault_cluster(tmp_path, vhost) as cluster:
+        yield cluster
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Trouble in a round of chaos: picks by chance what breaks next, among the processes, their lines and the broker."""
+"""Disturbances in a round of chaos: breaks processes, connections or the broker by chance."""
 
 import asyncio
 import random
@@ -13,18 +13,18 @@ from tests.servers.rabbitmq import RabbitMQ
 
 
 class Disturbances:
-    """Breaks one thing after another until it is cancelled, then mends all."""
+    """Breaks one thing after another until it is cancelled; `repair` repairs everything."""
 
-    def __init__(self, made: FaultCluster, broker: RabbitMQ, dice: random.Random, *, pause_s: float) -> None:
+    def __init__(self, cluster: FaultCluster, broker: RabbitMQ, dice: random.Random, *, pause_s: float) -> None:
         self.faults: Counter[str] = Counter()
         self.times: list[datetime] = []
-        self._scene = made
+        self._cluster = cluster
         self._broker = broker
         self._dice = dice
         self._pause_s = pause_s
 
     async def run(self, *, restarts: int, within_s: float) -> None:
-        """`restarts` of the broker are spread over about `within_s`; the rest comes as it is drawn."""
+        """Spread `restarts` of the broker over about `within_s` seconds; choose all other faults by chance."""
         began = time.monotonic()
         due = [within_s * (number + 0.5) / restarts for number in range(restarts)]
         acts: list[tuple[int, str, Callable[[], Awaitable[None]]]] = [
@@ -48,10 +48,10 @@ class Disturbances:
             self.times.append(datetime.now(UTC))
             await act()
 
-    def mend(self) -> None:
-        for line in [*self._scene.lines.values(), *self._scene.inference_lines.values()]:
+    def repair(self) -> None:
+        for line in [*self._cluster.proxies.values(), *self._cluster.inference_proxies.values()]:
             line.resume()
-        for service in self._scene.services.values():
+        for service in self._cluster.services.values():
             if service.is_running:
                 service.signal(signal.SIGCONT)
 
@@ -62,23 +62,23 @@ class Disturbances:
         self._signal(signal.SIGTERM, self._anyone())
 
     async def _freeze(self) -> None:
-        """Longer than a lease: its work is taken over, and it wakes up as a zombie."""
+        """Stop longer than a lease: another process takes the work over before this one continues."""
         alias = self._anyone()
         self._signal(signal.SIGSTOP, alias)
-        await asyncio.sleep(float(self._scene.settings["LEASE"]) * 1.7)
+        await asyncio.sleep(float(self._cluster.settings["LEASE"]) * 1.7)
         self._signal(signal.SIGCONT, alias)
 
     async def _cut(self) -> None:
-        self._scene.lines[self._anyone()].cut()
+        self._cluster.proxies[self._anyone()].cut()
 
     async def _silence(self) -> None:
-        line = self._scene.lines[self._anyone()]
+        line = self._cluster.proxies[self._anyone()]
         line.silence()
         await asyncio.sleep(self._dice.uniform(1, 6))
         line.resume()
 
     async def _refuse(self) -> None:
-        line = self._dice.choice(list(self._scene.inference_lines.values()))
+        line = self._dice.choice(list(self._cluster.inference_proxies.values()))
         line.refuse()
         await asyncio.sleep(self._dice.uniform(0.5, 2))
         await line.listen()
@@ -93,10 +93,10 @@ class Disturbances:
 
     def _anyone(self) -> str:
         """A generator as often as any other."""
-        aliases = list(self._scene.lines)
+        aliases = list(self._cluster.proxies)
         return self._dice.choice([*aliases, *(alias for alias in aliases if alias.startswith("generator"))])
 
     def _signal(self, number: signal.Signals, alias: str) -> None:
-        service = self._scene.services[alias]
+        service = self._cluster.services[alias]
         if service.is_running:
             service.signal(number)

@@ -1,8 +1,8 @@
-"""A whole house of real processes that can be broken: each behind a line of its own to broker and inference service.
+"""A cluster of real processes with faults: each behind its own proxy to broker and inference service.
 
-api-1  api-2  generator-1 …  janitor-1 …      started by tests/faults/fork_server.py, and dies where it is told
+api-1  api-2  generator-1 …  janitor-1 …      started by tests/faults/fork_server.py, dies at the given points
    └──────┴── proxy each ──┴──▶ broker
-                generators ─ proxy ─▶ painter  (tests/faults/painter.py)
+                generators ─ proxy ─▶ inference service  (tests/faults/faulty_inference.py)
 """
 
 import asyncio
@@ -26,7 +26,7 @@ from tests.proxy import Proxy, proxy_before, proxy_to
 from tests.servers.process import free_ports
 
 UUID_LENGTH = 36
-PAINTER = "tests.faults.painter"
+PAINTER = "tests.faults.faulty_inference"
 SETTINGS = {
     "HEARTBEAT": "2",
     "BUS_TIMEOUT": "3",
@@ -36,8 +36,8 @@ SETTINGS = {
 }
 
 
-class Breakable(Service):
-    """A service that the fork server starts, by way of the launcher."""
+class FaultyService(Service):
+    """A service that the fork server starts through the launcher."""
 
     _process: Any
 
@@ -52,7 +52,7 @@ class Breakable(Service):
 
 
 class FaultCluster(Cluster):
-    """The services by alias, their lines, and what they stand on."""
+    """The services by alias, with their proxies, journals and inference service."""
 
     def __init__(
         self, folder: Path, bus_url: str, stack: AsyncExitStack, fork_server: ForkServer, **settings: str
@@ -61,8 +61,8 @@ class FaultCluster(Cluster):
         self.bus_url = bus_url
         self.journal = folder / "journal"
         self.paintings = folder / "paintings"
-        self.lines: dict[str, Proxy] = {}
-        self.inference_lines: dict[str, Proxy] = {}
+        self.proxies: dict[str, Proxy] = {}
+        self.inference_proxies: dict[str, Proxy] = {}
         self.urls: dict[str, str] = {}
         self._stack = stack
         self._fork_server = fork_server
@@ -70,8 +70,8 @@ class FaultCluster(Cluster):
             path.touch()
 
     @property
-    def known(self) -> Settings:
-        """Where the checker looks."""
+    def direct_settings(self) -> Settings:
+        """Settings of the checker: past the proxies."""
         return read_settings(self.settings)
 
     async def add_painter(self, *, faults: float = 0.0, paint_s: float = 0.05, seed: int = 0) -> Service:
@@ -86,38 +86,38 @@ class FaultCluster(Cluster):
         return painter
 
     async def add_service(self, name: str, *, alias: str | None = None, **settings: str) -> Service:
-        """One more process, behind lines of its own."""
+        """Add a process behind proxies of its own."""
         alias = alias or name
         line, bus_url = await self._stack.enter_async_context(proxy_before(self.bus_url))
-        self.lines[alias] = line
+        self.proxies[alias] = line
         settings = {"BUS_URL": bus_url, "FAULTS_JOURNAL": str(self.journal), **settings}
         if name in {"generator", "up"}:
             line = await self._stack.enter_async_context(proxy_to("127.0.0.1", self.inference_port))
-            self.inference_lines[alias] = line
+            self.inference_proxies[alias] = line
             settings["INFERENCE_SERVICE_URL"] = f"http://{line.address}"
         if name == "api":
             settings["API_PORT"] = str(free_ports(1)[0])
             self.urls[alias] = f"http://127.0.0.1:{settings['API_PORT']}"
         known = self.add(name, alias=alias, **settings)
-        service = Breakable(
+        service = FaultyService(
             name, env=known.env, log=known.log_file, ready_url=known.ready_url, fork_server=self._fork_server
         )
         self.services[alias] = service
         return service
 
-    async def again(self, alias: str, faults: str = "") -> None:
-        """Start what has died, with these faults to come."""
+    async def restart(self, alias: str, faults: str = "") -> None:
+        """Start a service that has ended, with these faults."""
         service = self.services[alias]
         service.env["FAULTS"] = faults
         await service.start()
         await service.ready()
 
     def bus(self) -> AbstractAsyncContextManager[Bus]:
-        """The bus as an operator has it, past the lines."""
-        return open_bus(self.known, name="test", clock=SystemClock())
+        """The bus of an operator, past the proxies."""
+        return open_bus(self.direct_settings, name="test", clock=SystemClock())
 
     async def sweep(self) -> SweepReport:
-        """Have a janitor compare files and records now; what it says it found."""
+        """Make a janitor compare files and records now; returns its report."""
         now = SystemClock().now()
         async with self.bus() as bus:
             await bus.tick(Tick(id=new_image_id(now), source="test", type="timer.sweep", time=now))
@@ -127,30 +127,30 @@ class FaultCluster(Cluster):
                         return entry.event.data
         raise AssertionError("the log has no end")
 
-    async def died(self, alias: str, limit_s: float = 30) -> None:
-        """Wait until a fault has ended it."""
+    async def wait_killed(self, alias: str, limit_s: float = 30) -> None:
+        """Wait until a fault has killed it."""
         status = await self.services[alias].wait(limit_s)
         assert status == -signal.SIGKILL, f"{alias} ended with {status}:\n{self.services[alias].log}"
 
-    def is_still(self, alias: str) -> bool:
-        """Whether a SIGSTOP holds it."""
+    def is_stopped(self, alias: str) -> bool:
+        """True if it is stopped by SIGSTOP."""
         stat = Path(f"/proc/{self.services[alias].pid}/stat").read_text()
         return stat.rpartition(")")[2].split()[0] == "T"
 
     @property
     def faults(self) -> Counter[str]:
-        """What the journal says of faults at points, `SIGKILL before claim` and so on."""
+        """The faults in the journal, such as `SIGKILL before claim`."""
         lines = self.journal.read_text().splitlines()
         return Counter(line for line in lines if line.startswith("SIG"))
 
     @property
     def delivered(self) -> Counter[str]:
-        """How often the order of each image reached a generator."""
+        """Deliveries to generators by image."""
         lines = self.journal.read_text().splitlines()
         return Counter(line.split()[1] for line in lines if line.startswith("delivered "))
 
     def painted(self, outcome: str = "painted") -> Counter[str]:
-        """How often the painter finished each image (or began, or spoilt it), whatever key it was ordered under."""
+        """Paintings with this outcome by image, whatever key they were requested under."""
         lines = self.paintings.read_text().splitlines()
         return Counter(line.split()[1][:UUID_LENGTH] for line in lines if line.startswith(f"{outcome} "))
 
@@ -164,8 +164,8 @@ class FaultCluster(Cluster):
 
 @asynccontextmanager
 async def fault_cluster(folder: Path, bus_url: str, **settings: str) -> AsyncIterator[FaultCluster]:
-    """An empty one; all that was started in it is dead at the end."""
+    """A cluster without services; every process in it is killed at the end."""
     async with AsyncExitStack() as stack:
-        made = FaultCluster(folder, bus_url, stack, await stack.enter_async_context(fork_server()), **settings)
-        stack.push_async_callback(made.kill)
-        yield made
+        cluster = FaultCluster(folder, bus_url, stack, await stack.enter_async_context(fork_server()), **settings)
+        stack.push_async_callback(cluster.kill)
+        yield cluster

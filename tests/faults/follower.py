@@ -1,4 +1,4 @@
-"""A websocket of the owner that loses its connection by chance, resumes on any replica, and counts what it is told."""
+"""A websocket client that disconnects by chance, resumes on any replica, counts the events shown."""
 
 import asyncio
 import json
@@ -8,14 +8,14 @@ from contextlib import asynccontextmanager
 
 import aiohttp
 
-from tests.faults.checker import TERMINAL, Told
+from tests.faults.checker import TERMINAL, ShownEvents
 
 
 class Follower:
-    """`leaves` is the chance of going away after a frame; `run` is the task that follows."""
+    """`leaves` is the chance of disconnecting after a frame; `run` is the task that reads."""
 
     def __init__(self, http: aiohttp.ClientSession, urls: list[str], dice: random.Random, *, leaves: float) -> None:
-        self.told = Told()
+        self.shown = ShownEvents()
         self.reconnects = -1
         self.ready = asyncio.Event()
         self.final: dict[str, asyncio.Event] = {}
@@ -42,18 +42,18 @@ class Follower:
             async for message in socket:
                 if message.type is not aiohttp.WSMsgType.TEXT:
                     return
-                self._hear(json.loads(message.data))
+                self._on_frame(json.loads(message.data))
                 if self._dice.random() < self._leaves:
                     return
 
-    def _hear(self, frame: dict) -> None:
-        self._cursor = frame.get("cursor", self._cursor)  # a frame of places has none
+    def _on_frame(self, frame: dict) -> None:
+        self._cursor = frame.get("cursor", self._cursor)  # a frame of queue positions has none
         if frame["type"] == "hello":
             self.ready.set()
         elif frame["type"] == "gap":
-            self.told.gaps += 1
+            self.shown.gaps += 1
         elif frame["type"] in TERMINAL or frame["type"] == "image.deleted":
-            self.told.events[frame["subject"], frame["type"]] += 1
+            self.shown.events[frame["subject"], frame["type"]] += 1
             self.until_final(frame["subject"]).set()
 
 
@@ -61,7 +61,7 @@ class Follower:
 async def following(
     http: aiohttp.ClientSession, urls: list[str], *, leaves: float = 0.0, seed: int = 0
 ) -> AsyncIterator[Follower]:
-    """One at work, connected before anything is ordered."""
+    """A running follower, connected before the block begins."""
     follower = Follower(http, urls, random.Random(seed), leaves=leaves)
     task = asyncio.create_task(follower.run())
     try:

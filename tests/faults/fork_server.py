@@ -1,7 +1,7 @@
-"""Starts services in 20 ms each: a process that has imported everything once, and forks for each of them.
+"""A fork server: starts a service in 20 ms by forking a process that has imported everything.
 
-    test run ── a socket for each scene ──▶ parent ── fork ──▶ fork server
-    scene    ── {"name", "env", "log"} ──▶ fork server ── fork ──▶ a service, a process of its own
+    test run ── a socket for each test ──▶ parent ── fork ──▶ fork server
+    test     ── {"name", "env", "log"} ──▶ fork server ── fork ──▶ a service, a process of its own
              ◀── {"pid"}, later {"pid", "status"} ──┘
 
 Importing takes a second of a core, and a test that kills thirty processes starts thirty. So it is done once in a run.
@@ -23,11 +23,11 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.faults.lifeline import end_with_parent
+from tests.faults.parent_death import end_with_parent
 
 
-class Child:
-    """A process of the fork server, as `asyncio.subprocess.Process` shows one."""
+class ForkedProcess:
+    """A process of the fork server, with the interface of `asyncio.subprocess.Process`."""
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
@@ -49,27 +49,27 @@ class Child:
 
 
 class ForkServer:
-    """The test's end; made by `fork_server`."""
+    """The client in the test; made by `fork_server`."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
         self._writer = writer
-        self._children: dict[int, Child] = {}
-        self._born: asyncio.Queue[Child] = asyncio.Queue()
+        self._children: dict[int, ForkedProcess] = {}
+        self._started: asyncio.Queue[ForkedProcess] = asyncio.Queue()
         self._one_at_a_time = asyncio.Lock()
 
-    async def start(self, name: str, env: dict[str, str], log: Path) -> Child:
+    async def start(self, name: str, env: dict[str, str], log: Path) -> ForkedProcess:
         async with self._one_at_a_time:
             self._writer.write(json.dumps({"name": name, "env": env, "log": str(log)}).encode() + b"\n")
             await self._writer.drain()
-            return await self._born.get()
+            return await self._started.get()
 
     async def listen(self) -> None:
         while line := await self._reader.readline():
             said = json.loads(line)
             if "status" not in said:
-                child = self._children[said["pid"]] = Child(said["pid"])
-                self._born.put_nowait(child)
+                child = self._children[said["pid"]] = ForkedProcess(said["pid"])
+                self._started.put_nowait(child)
             else:
                 child = self._children.pop(said["pid"])
                 child.returncode = said["status"]
@@ -78,7 +78,7 @@ class ForkServer:
 
 @asynccontextmanager
 async def fork_server() -> AsyncIterator[ForkServer]:
-    """All its processes end with it."""
+    """A fork server for one test; its processes end with it."""
     ours, theirs = socket.socketpair()
     with theirs:
         socket.send_fds(_parent(), [b"one more"], [theirs.fileno()])
@@ -96,7 +96,7 @@ async def fork_server() -> AsyncIterator[ForkServer]:
 
 @functools.cache
 def _parent() -> socket.socket:
-    """The line to her; she ends when it is closed, as it is where the test run is killed."""
+    """The socket to the parent, which ends when the socket is closed: also when the test run is killed."""
     ours, theirs = socket.socketpair()
     with theirs:
         process = subprocess.Popen(
@@ -112,22 +112,24 @@ def _parent() -> socket.socket:
 
 
 def run() -> None:
-    """The parent: a fork server for each socket that comes, until the test run ends."""
+    """The parent: forks a fork server for each socket it receives, until the test run ends."""
     from tests.faults import launcher
 
     end_with_parent()
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # a fork server tells the test of its end, nobody else asks
+    signal.signal(
+        signal.SIGCHLD, signal.SIG_IGN
+    )  # a fork server reports its end to the test; no process waits for it here
     with socket.socket(fileno=os.dup(0)) as line:
         while (files := socket.recv_fds(line, 100, 1)[1]) != []:
             if os.fork() == 0:
                 line.close()
-                _tend(files[0], launcher)
+                _serve_test(files[0], launcher)
                 return
             os.close(files[0])
 
 
-def _tend(test: int, launcher: Any) -> None:
-    """A fork server: fork what is asked for, tell what has ended, until the test closes the line."""
+def _serve_test(test: int, launcher: Any) -> None:
+    """A fork server: fork each requested service, report each that ended, until the test closes the socket."""
     end_with_parent()
     os.dup2(test, 0)
     os.dup2(test, 1)
@@ -156,9 +158,9 @@ def _tend(test: int, launcher: Any) -> None:
                 pid = os.fork()
                 if pid == 0:
                     selector.close()
-                    _become(json.loads(line), launcher)
+                    _run_service(json.loads(line), launcher)
                 children.add(pid)
-                _say({"pid": pid})
+                _send({"pid": pid})
         _reap(children)
 
 
@@ -167,15 +169,15 @@ def _reap(children: set[int]) -> None:
         ended, status = os.waitpid(pid, os.WNOHANG)
         if ended:
             children.discard(pid)
-            _say({"pid": pid, "status": os.waitstatus_to_exitcode(status)})
+            _send({"pid": pid, "status": os.waitstatus_to_exitcode(status)})
 
 
-def _say(what: dict[str, Any]) -> None:
+def _send(what: dict[str, Any]) -> None:
     os.write(1, json.dumps(what).encode() + b"\n")
 
 
-def _become(order: dict[str, Any], launcher: Any) -> None:
-    """In the child: a service like one started from a shell. Never returns."""
+def _run_service(order: dict[str, Any], launcher: Any) -> None:
+    """In the child: run a service like one started from a shell. Never returns."""
     status = 1
     try:
         signal.set_wakeup_fd(-1)

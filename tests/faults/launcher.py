@@ -1,14 +1,14 @@
-"""`python -m tests.faults.launcher <service>`: a Darkroom service that dies where it is told to.
+"""`python -m tests.faults.launcher <service>`: a Darkroom service that dies at given points.
 
-    service ─▶ watched port ─▶ port
-                   └─ before and after each call that is a point: shall it die here, stop here, break here?
+    service ─▶ faulty port ─▶ port
+                   └─ before and after each call that is a point: kill or stop this process?
 
-The service is the one that ships, its ports are wrapped when they are opened; it knows nothing of this.
+The service is unchanged: only its ports are wrapped when they are opened.
 
-    FAULTS="kill before claim"              SIGKILL itself there, the first time it comes by
-    FAULTS="stop after event 3"             SIGSTOP itself, the third time
-    FAULTS="kill anywhere 0.002 7"          SIGKILL itself at any point, by chance; 7 is the seed
-    FAULTS_JOURNAL=<file>                   a line for each order delivered and each fault
+    FAULTS="kill before claim"              SIGKILL there, the first time
+    FAULTS="stop after event 3"             SIGSTOP, the third time
+    FAULTS="kill anywhere 0.002 7"          SIGKILL at any point, by chance; 7 is the seed
+    FAULTS_JOURNAL=<file>                   a line for each command delivered and each fault
 """
 
 import asyncio
@@ -24,19 +24,19 @@ from typing import Any
 
 from common.bus.port import WorkQueue
 from common.bus.rabbitmq.codec import Delivery
-from services import embedded, standalone
+from services import wiring
 from services.cli.main import main
 from services.generator import worker
-from tests.faults.lifeline import end_with_parent
+from tests.faults.parent_death import end_with_parent
 from tests.faults.points import Points
 
-GENERATE = b'"type":"image.generate"'  # in the bytes of an order
+GENERATE = b'"type":"image.generate"'  # in the bytes of a command
 SIGNALS = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}
 
 
 @dataclass
 class Fault:
-    """One thing to come; `at` counts down the times that the point is passed."""
+    """One planned fault; `at` counts down the passes of its point."""
 
     signal: signal.Signals
     when: str
@@ -60,8 +60,8 @@ class Fault:
         return self.at == 0
 
 
-class Plan:
-    """What is to happen to this process, and the journal of what did."""
+class FaultPlan:
+    """The faults planned for this process, with the journal of those that happened."""
 
     def __init__(self, faults: str, journal: str) -> None:
         parts = [part for part in faults.split(";") if part.strip()]
@@ -80,8 +80,8 @@ class Plan:
                 self.note(f"{fault.signal.name} {when} {point}")
                 os.kill(os.getpid(), fault.signal)
 
-    def watched(self, port: str, target: Any) -> Any:
-        return Watched(port, target, self)
+    def faulty(self, port: str, target: Any) -> Any:
+        return FaultyPort(port, target, self)
 
     def around(self, port: str, name: str, method: Any) -> Any:
         @functools.wraps(method)
@@ -97,10 +97,10 @@ class Plan:
         return call
 
 
-class Watched:
-    """Stands for a port: what is a coroutine function of it is watched, the rest passes through."""
+class FaultyPort:
+    """Wraps a port: its coroutine functions are points, everything else passes through."""
 
-    def __init__(self, port: str, target: Any, plan: Plan) -> None:
+    def __init__(self, port: str, target: Any, plan: FaultPlan) -> None:
         self._port = port
         self._target = target
         self._plan = plan
@@ -112,7 +112,7 @@ class Watched:
         return attribute
 
     def consume(self, queue: WorkQueue, handler: Any, *, concurrency: int) -> Any:
-        """Of the bus only: each delivery that reaches the handler is noted."""
+        """Of the bus only: write each delivery that reaches the handler to the journal."""
 
         async def handle(message: Any) -> Any:
             if queue is WorkQueue.GENERATE:
@@ -122,49 +122,48 @@ class Watched:
         return self._target.consume(queue, handle, concurrency=concurrency)
 
 
-def watch(plan: Plan) -> None:
-    """From here on everything that a service opens is watched."""
-    opened = standalone.opened
+def wrap_ports(plan: FaultPlan) -> None:
+    """Wrap every port that a service opens from now on."""
+    open_resources = wiring.open_resources
 
     @asynccontextmanager
-    async def watched(*arguments: Any, **named: Any) -> Any:
-        async with opened(*arguments, **named) as parts:
+    async def faulty(*arguments: Any, **named: Any) -> Any:
+        async with open_resources(*arguments, **named) as parts:
             yield replace(
                 parts,
-                bus=plan.watched("bus", parts.bus),
-                store=plan.watched("store", parts.store),
-                media=plan.watched("media", parts.media),
+                bus=plan.faulty("bus", parts.bus),
+                store=plan.faulty("store", parts.store),
+                media=plan.faulty("media", parts.media),
             )
 
     def inference(*arguments: Any, **named: Any) -> Any:
-        return plan.watched("inference", client(*arguments, **named))
+        return plan.faulty("inference", client(*arguments, **named))
 
     ack = Delivery.ack
 
-    async def watched_ack(self: Delivery, *, multiple: bool = False) -> None:
+    async def faulty_ack(self: Delivery, *, multiple: bool = False) -> None:
         if GENERATE not in self.body:
             await ack(self, multiple=multiple)
             return
         plan.reach("before", "ack")
         await ack(self, multiple=multiple)
-        await asyncio.sleep(0)  # let it leave: `after` is when the broker may have it
+        await asyncio.sleep(0)  # let it be sent: `after` means that the broker may have it
         plan.reach("after", "ack")
 
-    client = worker.InferenceClient  # type: ignore[attr-defined] # where it is looked up, not where it lives
+    client = worker.connect_inference  # type: ignore[attr-defined] # where it is looked up, not where it lives
     replaced: list[tuple[Any, str, Any]] = [
-        (standalone, "opened", watched),
-        (embedded, "opened", watched),
-        (worker, "InferenceClient", inference),
-        (Delivery, "ack", watched_ack),
+        (wiring, "open_resources", faulty),
+        (worker, "connect_inference", inference),
+        (Delivery, "ack", faulty_ack),
     ]
     for place, name, value in replaced:
         setattr(place, name, value)
 
 
 def launch(arguments: list[str]) -> int:
-    """Run a service by the faults in the environment; its exit status."""
+    """Run a service with the faults of the environment; returns its exit status."""
     end_with_parent()
-    watch(Plan(os.environ.get("FAULTS", ""), os.environ.get("FAULTS_JOURNAL", "")))
+    wrap_ports(FaultPlan(os.environ.get("FAULTS", ""), os.environ.get("FAULTS_JOURNAL", "")))
     return main(arguments)
 
 

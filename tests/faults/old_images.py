@@ -1,4 +1,4 @@
-"""Many expired images on disk and on record, and a purge of them whose janitor is killed on the way."""
+"""A purge of many expired images whose janitor is killed repeatedly."""
 
 import asyncio
 import time
@@ -20,12 +20,12 @@ from tests.waiting import until
 
 DAY = timedelta(days=1)
 AT_ONCE = 200
-JPEG = b"\xff\xd8\xff\xd9"  # what lies in the files does not matter to a purge
+JPEG = b"\xff\xd8\xff\xd9"  # the content of a file does not matter to a purge
 
 
 @dataclass
-class Purged:
-    """What a purge at size was like."""
+class PurgeResult:
+    """Duration, memory and remains of a purge."""
 
     images: int
     kills: int
@@ -37,17 +37,17 @@ class Purged:
     tombstones: int
 
 
-async def laid_down(stage: FaultCluster, count: int, *, age: timedelta, pinned: bool = False) -> list[Image]:
-    """So many completed images of that age, on record and on disk."""
+async def add_completed(cluster: FaultCluster, count: int, *, age: timedelta, pinned: bool = False) -> list[Image]:
+    """Add `count` completed images of that age, on record and on disk."""
     created_at = SystemClock().now() - age
-    made = [
+    images_made = [
         _completed(an_image(created_at=created_at + timedelta(milliseconds=n), pinned=pinned)) for n in range(count)
     ]
-    await asyncio.to_thread(_write_files, stage.media, made)
-    async with open_store(stage.known.store_url, timeout_s=60) as store:
+    await asyncio.to_thread(_write_files, cluster.media, images_made)
+    async with open_store(cluster.direct_settings.store_url, timeout_s=60) as store:
         for start in range(0, count, AT_ONCE):
-            await asyncio.gather(*(store.insert(image) for image in made[start : start + AT_ONCE]))
-    return made
+            await asyncio.gather(*(store.insert(image) for image in images_made[start : start + AT_ONCE]))
+    return images_made
 
 
 def _completed(image: Image) -> Image:
@@ -64,42 +64,42 @@ def _completed(image: Image) -> Image:
     )
 
 
-def _write_files(root: Path, made: list[Image]) -> None:
-    for image in made:
+def _write_files(root: Path, images_made: list[Image]) -> None:
+    for image in images_made:
         for key in (image.image_file, image.thumbnail):
             file = root / str(key)
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes(JPEG)
 
 
-async def purge_with_kills(stage: FaultCluster, *, old: int, kills: int, batch: int) -> Purged:
-    """A tick, and a janitor that dies at a point of the purge, as often as that; the next one goes on."""
-    await laid_down(stage, old, age=31 * DAY)
-    kept = [*await laid_down(stage, 20, age=DAY), *await laid_down(stage, 20, age=40 * DAY, pinned=True)]
-    # each half-way: so many batches in, between the mark and the files, then between the files and the tombstones
+async def purge_with_kills(cluster: FaultCluster, *, old: int, kills: int, batch: int) -> PurgeResult:
+    """Purge with a janitor that is killed `kills` times and restarted after each."""
+    await add_completed(cluster, old, age=31 * DAY)
+    kept = [*await add_completed(cluster, 20, age=DAY), *await add_completed(cluster, 20, age=40 * DAY, pinned=True)]
+    # at the third batch: between the mark and the files, then between the files and the tombstones
     faults = [f"kill {'after mark' if number % 2 == 0 else 'after unlink'} 3" for number in range(kills)]
-    await stage.add_service("janitor", PURGE_BATCH=str(batch), FAULTS=faults[0] if faults else "")
-    await stage.start()
+    await cluster.add_service("janitor", PURGE_BATCH=str(batch), FAULTS=faults[0] if faults else "")
+    await cluster.start()
     began = time.monotonic()
-    async with stage.bus() as bus:
+    async with cluster.bus() as bus:
         now = SystemClock().now()
         await bus.tick(Tick(id=images.new_image_id(now), source="test", type="timer.purge", time=now, data=TickData()))
     for number in range(kills):
-        await stage.died("janitor", 120)
-        await stage.again("janitor", faults[number + 1] if number + 1 < kills else "")
-    async with _watched(stage.services["janitor"].pid) as memory:
-        await _until_gone(stage, old)
-    await until_quiet(stage.known, 300)
+        await cluster.wait_killed("janitor", 120)
+        await cluster.restart("janitor", faults[number + 1] if number + 1 < kills else "")
+    async with _memory_over_time(cluster.services["janitor"].pid) as memory:
+        await _until_gone(cluster, old)
+    await until_quiet(cluster.direct_settings, 300)
     took_s = time.monotonic() - began
-    async with open_store(stage.known.store_url, timeout_s=60) as store:
+    async with open_store(cluster.direct_settings.store_url, timeout_s=60) as store:
         shown = await store.history("local", set(Status), limit=1000)
         ever = SystemClock().now() + 365 * DAY
         tombstones = await store.tombstones(tombstoned_before=ever, limit=old + 1)
-    await stage.sweep()
-    files = {str(path.relative_to(stage.media)) for path in stage.media.rglob("*") if path.is_file()}
+    await cluster.sweep()
+    files = {str(path.relative_to(cluster.media)) for path in cluster.media.rglob("*") if path.is_file()}
     expected = {str(key) for image in kept for key in (image.image_file, image.thumbnail)}
     assert {image.id for image in shown} == {image.id for image in kept}
-    return Purged(
+    return PurgeResult(
         images=old,
         kills=kills,
         took_s=took_s,
@@ -111,10 +111,10 @@ async def purge_with_kills(stage: FaultCluster, *, old: int, kills: int, batch: 
     )
 
 
-async def _until_gone(stage: FaultCluster, old: int) -> None:
-    """Wait until nothing is purgeable, longer for more."""
+async def _until_gone(cluster: FaultCluster, old: int) -> None:
+    """Wait until nothing is purgeable; the limit grows with the number of images."""
     cutoff = SystemClock().now() - 30 * DAY
-    async with open_store(stage.known.store_url, timeout_s=60) as store:
+    async with open_store(cluster.direct_settings.store_url, timeout_s=60) as store:
 
         async def is_gone() -> bool:
             return await store.count_purgeable(cutoff) == 0
@@ -123,16 +123,16 @@ async def _until_gone(stage: FaultCluster, old: int) -> None:
 
 
 @asynccontextmanager
-async def _watched(pid: int) -> AsyncIterator[list[int]]:
+async def _memory_over_time(pid: int) -> AsyncIterator[list[int]]:
     """The resident memory of a process over time, in KiB."""
     seen = [_resident_kib(pid)]
 
-    async def watch() -> None:
+    async def sample() -> None:
         while True:
             await asyncio.sleep(0.2)
             seen.append(_resident_kib(pid))
 
-    task = asyncio.create_task(watch())
+    task = asyncio.create_task(sample())
     try:
         yield seen
     finally:

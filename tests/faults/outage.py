@@ -1,4 +1,4 @@
-"""Orders at a steady pace while the broker is away: what was answered meanwhile, and what became of it."""
+"""An outage of the broker under a steady load of requests."""
 
 import asyncio
 import time
@@ -17,8 +17,8 @@ from tests.waiting import LIMIT_S, until
 PACE_S = 0.1
 
 
-class Load:
-    """Each order is asked once; a refusal must be a clear one."""
+class SteadyOrders:
+    """Requests at a steady pace, without retries; a refusal must be a 503 `unavailable`."""
 
     def __init__(self, page: FrontEnd) -> None:
         self.accepted: list[str] = []
@@ -44,7 +44,7 @@ class Load:
             assert (status, image["code"]) == (503, "unavailable")
 
     async def answered(self, count: int) -> None:
-        """Wait for so many more answers."""
+        """Wait for `count` more answers."""
         enough = self.statuses.total() + count
         await until(lambda: self.statuses.total() >= enough or self._task.done(), limit_s=LIMIT_S + 3 * count * PACE_S)
         if self._task.done():
@@ -56,8 +56,8 @@ class Load:
 
 
 @dataclass
-class Away:
-    """What an outage was like for who ordered."""
+class OutageResult:
+    """Answers during an outage, recovery time and findings."""
 
     statuses: Counter[int]
     during: int
@@ -67,29 +67,31 @@ class Away:
 
 
 async def outage(
-    stage: FaultCluster, http: aiohttp.ClientSession, broker: RabbitMQ, *, how: str, seconds: float
-) -> Away:
-    """Stop or kill the broker under load, start it again after so many seconds, and look at everything in the end."""
-    await stage.add_painter(paint_s=0.05)
+    cluster: FaultCluster, http: aiohttp.ClientSession, broker: RabbitMQ, *, how: str, seconds: float
+) -> OutageResult:
+    """Stop or kill the broker under load, start it again after `seconds`, then check everything."""
+    await cluster.add_painter(paint_s=0.05)
     for name in ("api", "generator", "janitor"):
-        await stage.add_service(name, BUS_TIMEOUT="1")
-    await stage.start()
-    page = FrontEnd(http, stage.urls["api"])
-    async with following(http, list(stage.urls.values())) as follower:
-        load = Load(page)
-        await load.answered(10)
-        before = load.statuses.total()
+        await cluster.add_service(name, BUS_TIMEOUT="1")
+    await cluster.start()
+    page = FrontEnd(http, cluster.urls["api"])
+    async with following(http, list(cluster.urls.values())) as follower:
+        orders = SteadyOrders(page)
+        await orders.answered(10)
+        before = orders.statuses.total()
         await asyncio.to_thread(broker.stop if how == "stop" else broker.kill)
-        await load.answered(int(seconds / PACE_S))
+        await orders.answered(int(seconds / PACE_S))
         assert (await page.get("/readyz"))[0] == 503
         await asyncio.to_thread(broker.start)
-        during, up_at = load.statuses.total() - before, time.monotonic()
-        await load.answered(10)
-        await load.end()
-        await until_quiet(stage.known, 60)
-        for image_id in load.accepted:
+        during, up_at = orders.statuses.total() - before, time.monotonic()
+        await orders.answered(10)
+        await orders.end()
+        await until_quiet(cluster.direct_settings, 60)
+        for image_id in orders.accepted:
             async with asyncio.timeout(30):
                 await follower.until_final(image_id).wait()
         recovered_s = time.monotonic() - up_at
-        found = await check(stage.known, accepted=load.accepted, told=follower.told, painted=stage.painted())
-    return Away(load.statuses, during, load.slowest_s, recovered_s, found)
+        found = await check(
+            cluster.direct_settings, accepted=orders.accepted, shown=follower.shown, painted=cluster.painted()
+        )
+    return OutageResult(orders.statuses, during, orders.slowest_s, recovered_s, found)

@@ -1,11 +1,11 @@
-"""The points of an image's way at which a process can be made to die, by the call that a service makes there.
+"""The points of an image's life at which a process can be killed, by the call of the service.
 
     api         record ─▶ queued ─▶ send ─▶ sent
     generator   claim ─▶ started ∥ answer ─▶ file ∥ thumbnail ─▶ complete ─▶ event ─▶ ack, and noted
                 └──────────────── requeue, give up: `again`, `failed` ────────────────┘
-    janitor     mark ─▶ unlink ─▶ event ─▶ bury ─▶ drop          (a delete of the api takes the first four as well)
+    janitor     mark ─▶ unlink ─▶ event ─▶ tombstone ─▶ drop     (a delete by the api has the first four as well)
 
-Pure: told what is called with what, it names the point. Nothing in the services knows of it.
+Pure: it maps a call with its arguments to the name of a point. The services do not know about it.
 """
 
 from collections.abc import Sequence
@@ -32,7 +32,7 @@ POINTS = (
     "ack",
     "mark",
     "unlink",
-    "bury",
+    "tombstone",
     "drop",
     "arm",
 )
@@ -41,13 +41,13 @@ _FINAL = {Status.COMPLETED: "complete", Status.FAILED: "failed", Status.CANCELLE
 
 
 class Points:
-    """Tells a claim from a renewal by the attempts it has seen; one for each process."""
+    """Distinguishes a claim from a renewal by the attempts it has seen; one for each process."""
 
     def __init__(self) -> None:
         self._attempts: dict[str, int] = {}
 
     def of(self, port: str, method: str, arguments: Sequence[Any]) -> str | None:
-        """The name of the point, or None for a call that nothing is promised about."""
+        """The name of the point, or None for a call that is not a point."""
         match port, method, arguments:
             case "store", "insert", _:
                 return "record"
@@ -73,7 +73,7 @@ class Points:
 
     def _of_record(self, image: Image) -> str:
         if image.tombstoned_at is not None:
-            return "bury"
+            return "tombstone"
         if image.deleted_at is not None:
             return "mark" if image.pending_event is not None else "noted"
         if image.status.is_final:

@@ -1,4 +1,4 @@
-"""Cancel tells the truth in every state, asked for by REST or by a published command, and touches nothing else."""
+"""Cancel by REST or by a published command in every state of an image."""
 
 import time
 
@@ -7,20 +7,21 @@ from common.messages import CancelImage
 from common.runtime.clock import SystemClock
 from tests.cluster import FrontEnd
 from tests.faults.checker import check, files_in, until_quiet
+from tests.faults.faulty_inference import LONG_S
 from tests.faults.follower import following
-from tests.faults.painter import LONG_S
 from tests.waiting import until
 
 
-async def test_cancel_by_rest_and_by_command_in_every_state(stage, http):
-    await stage.add_painter(paint_s=0.02)
+async def test_cancel_by_rest_and_by_command_in_every_state(cluster, http):
+    """Two running, two queued: one of each is cancelled by REST, the other by command; a fifth image is untouched."""
+    await cluster.add_painter(paint_s=0.02)
     for service in ("api", "generator", "janitor"):
-        await stage.add_service(service, GENERATOR_CONCURRENCY="2", INFERENCE_TIMEOUT="60")
-    await stage.start()
-    page = FrontEnd(http, stage.urls["api"])
-    async with following(http, [page.url]) as follower, stage.bus() as bus:
+        await cluster.add_service(service, GENERATOR_CONCURRENCY="2", INFERENCE_TIMEOUT="60")
+    await cluster.start()
+    page = FrontEnd(http, cluster.urls["api"])
+    async with following(http, [page.url]) as follower, cluster.bus() as bus:
         running = [(await page.order(prompt="takes long"))["id"] for _ in range(2)]
-        await until(lambda: len(stage.painted("painting")) == 2)
+        await until(lambda: len(cluster.painted("painting")) == 2)
         queued = [(await page.order())["id"] for _ in range(2)]
         kept = (await page.order())["id"]
 
@@ -31,7 +32,10 @@ async def test_cancel_by_rest_and_by_command_in_every_state(stage, http):
         began = time.monotonic()
         cancelled = [*queued, *running]
         answers = []
-        for by_rest, by_command in (queued, running):  # in this order, or a hand would be free for what is queued
+        for by_rest, by_command in (
+            queued,
+            running,
+        ):  # in this order, else a generator would be free for the queued images
             answers.append(await page.post(f"/api/images/{by_rest}/cancel/"))
             await commanded(by_command)
             for image_id in (by_rest, by_command):
@@ -43,14 +47,16 @@ async def test_cancel_by_rest_and_by_command_in_every_state(stage, http):
         late = await page.post(f"/api/images/{kept}/cancel/")
 
         assert [(status, answer["was"]) for status, answer in answers] == [(200, "queued"), (200, "running")]
-        assert took_s < LONG_S / 2  # well before the pictures could have been there
+        assert took_s < LONG_S / 2  # long before the images could be finished
         assert [(status, answer["imageStatus"]) for status, answer in (again, late)] == [
             (409, "cancelled"),
             (409, "completed"),
         ]
         assert (image["status"], image["attempts"]) == ("completed", 1)
-        await until_quiet(stage.known)
-        found = await check(stage.known, accepted=[*cancelled, kept], told=follower.told, painted=stage.painted())
+        await until_quiet(cluster.direct_settings)
+        found = await check(
+            cluster.direct_settings, accepted=[*cancelled, kept], shown=follower.shown, painted=cluster.painted()
+        )
     assert found.violations == []
-    assert set(stage.painted()) == {kept}  # the calls were dropped: the painter never finished what was cancelled
-    assert len(files_in(stage.media)) == 2
+    assert set(cluster.painted()) == {kept}  # the calls were dropped: no cancelled image was painted to its end
+    assert len(files_in(cluster.media)) == 2

@@ -11,8 +11,8 @@ from tests.faults import chaos
 
 @pytest.mark.slow
 @pytest.mark.timeout(240)  # a round, and its replay where it fails
-async def test_a_round_of_chaos_loses_nothing_doubles_nothing_and_leaves_nothing(tmp_path, rabbitmq):
-    """`CHAOS_SEED` names a seed; without it, each run draws another. One that fails says which, and is run again."""
+async def test_a_round_of_chaos_violates_no_promise(tmp_path, rabbitmq):
+    """`CHAOS_SEED` sets the seed; without it each run draws one. A failing round reports its seed and is repeated."""
     seed = int(os.environ.get("CHAOS_SEED") or random.randrange(10**6))
 
     report = await chaos.run(tmp_path, rabbitmq, jobs=150, seed=seed, minutes=0.15, restarts=1, pause_s=0.6)

@@ -1,4 +1,4 @@
-"""The websocket under faults: resumed from anywhere, never read, and past the end of the log."""
+"""Websockets under faults: resumed on any replica, never read, with a cursor older than the log."""
 
 import asyncio
 import json
@@ -7,58 +7,59 @@ import aiohttp
 import pytest
 
 from tests.cluster import FrontEnd
+from tests.faults.event_stream import EventSource, SilentClient, reconnecting
 from tests.faults.follower import following
-from tests.faults.stream import Silent, Speaker, reconnecting
 
 MANY_SOCKETS = {"WEBSOCKETS_PER_OWNER": "100"}
 
 
 @pytest.mark.timeout(120)
-async def test_some_hundred_reconnects_over_killed_replicas_show_every_end_once(stage, http):
+async def test_clients_see_every_final_event_once_over_reconnects(cluster, http):
     for alias in ("api-1", "api-2"):
-        await stage.add_service("api", alias=alias, **MANY_SOCKETS)
-    await stage.start()
+        await cluster.add_service("api", alias=alias, **MANY_SOCKETS)
+    await cluster.start()
 
-    heard = await reconnecting(stage, http, reconnects=400, followers=8, seed=1, kill_every_s=2)
+    result = await reconnecting(cluster, http, reconnects=400, followers=8, seed=1, kill_every_s=2)
 
-    assert heard.is_well, heard
-    assert heard.kills > 0
+    assert result.is_clean, result
+    assert result.kills > 0
 
 
-async def test_row_65_a_client_that_never_reads_is_closed_and_disturbs_nobody(stage, http):
-    await stage.add_service("api", WEBSOCKET_BUFFER="32")
-    await stage.start()
-    url = stage.urls["api"]
-    silent = Silent(url)
+@pytest.mark.fault(row=65)
+async def test_a_client_that_never_reads_is_closed_alone(cluster, http):
+    await cluster.add_service("api", WEBSOCKET_BUFFER="32")
+    await cluster.start()
+    url = cluster.urls["api"]
+    silent_client = SilentClient(url)
     try:
-        async with stage.bus() as bus, following(http, [url]) as follower:
-            speaker = Speaker(bus, prompt="a lighthouse " * 300)
+        async with cluster.bus() as bus, following(http, [url]) as follower:
+            source = EventSource(bus, prompt="a lighthouse " * 300)
             async with asyncio.timeout(50):
-                while "a websocket does not read" not in stage.services["api"].log:
-                    await asyncio.gather(*(speaker.life() for _ in range(50)))
-                for image_id in speaker.spoken:
+                while "its client does not read" not in cluster.services["api"].log:
+                    await asyncio.gather(*(source.publish_life() for _ in range(50)))
+                for image_id in source.published:
                     await follower.until_final(image_id).wait()
 
-            assert set(follower.told.events.values()) == {1}
+            assert set(follower.shown.events.values()) == {1}
             assert follower.reconnects == 0
             assert (await FrontEnd(http, url).get("/readyz"))[0] == 200
     finally:
-        silent.close()
+        silent_client.close()
 
 
-async def test_a_cursor_older_than_the_log_is_answered_with_a_gap_and_the_images_in_flight(stage, http):
+async def test_a_cursor_older_than_the_log_is_answered_with_a_gap(cluster, http):
     trimmed = {"EVENT_LOG_BYTES": "1000000", "EVENT_LOG_SEGMENT": "100000", "EVENT_BACKLOG": "100"}
-    stage.settings.update(trimmed)
-    await stage.add_service("api")
-    await stage.start()
-    page = FrontEnd(http, stage.urls["api"])
-    async with stage.bus() as bus:
-        speaker = Speaker(bus, prompt="a lighthouse " * 300)
+    cluster.settings.update(trimmed)
+    await cluster.add_service("api")
+    await cluster.start()
+    page = FrontEnd(http, cluster.urls["api"])
+    async with cluster.bus() as bus:
+        source = EventSource(bus, prompt="a lighthouse " * 300)
         async with page.socket() as events:
             cursor = events.hello["cursor"]
         async with asyncio.timeout(40):
             while True:
-                await asyncio.gather(*(speaker.life() for _ in range(100)))
+                await asyncio.gather(*(source.publish_life() for _ in range(100)))
                 async with http.ws_connect(f"{page.url}/ws", params={"after": cursor}) as socket:
                     first = json.loads((await socket.receive(10)).data)
                     if first["type"] == "gap":
@@ -66,17 +67,20 @@ async def test_a_cursor_older_than_the_log_is_answered_with_a_gap_and_the_images
 
         assert set(first) == {"type", "cursor", "images"}
         async with page.socket(after=first["cursor"]) as events:
-            last = await speaker.life()
+            last = await source.publish_life()
             assert (await events.until_final(last))[-1]["type"] == "image.completed"
 
 
-async def test_shutdown_says_1001_to_every_websocket(stage, http):
-    await stage.add_service("api")
-    await stage.start()
-    async with http.ws_connect(f"{stage.urls['api']}/ws") as one, http.ws_connect(f"{stage.urls['api']}/ws") as other:
+async def test_shutdown_closes_every_websocket_with_1001(cluster, http):
+    await cluster.add_service("api")
+    await cluster.start()
+    async with (
+        http.ws_connect(f"{cluster.urls['api']}/ws") as one,
+        http.ws_connect(f"{cluster.urls['api']}/ws") as other,
+    ):
         await asyncio.gather(one.receive(), other.receive())
 
-        status = await stage.services["api"].stop()
+        status = await cluster.services["api"].stop()
 
         closed = [await socket.receive() for socket in (one, other)]
         assert [(message.type, message.data) for message in closed] == [(aiohttp.WSMsgType.CLOSE, 1001)] * 2

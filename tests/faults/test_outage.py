@@ -1,4 +1,4 @@
-"""A dependency that is away for a while, under load: orders are taken or refused clearly, and none taken is lost."""
+"""Outages of broker, store and inference service under load: no accepted request is lost."""
 
 from functools import partial
 
@@ -14,36 +14,39 @@ from tests.waiting import until
 
 @pytest.mark.slow
 @pytest.mark.timeout(100)
-async def test_rows_1_and_2_a_broker_that_is_killed_under_load_costs_no_order(stage, http, rabbitmq):
-    stage.settings["GENERATOR_CONCURRENCY"] = "8"  # the backlog is soon worked off
-    away = await outage(stage, http, rabbitmq, how="kill", seconds=0.5)  # and the 7 s that it takes to start again
+@pytest.mark.fault(row=1)
+@pytest.mark.fault(row=2)
+async def test_a_broker_killed_under_load_costs_no_order(cluster, http, rabbitmq):
+    cluster.settings["GENERATOR_CONCURRENCY"] = "8"  # the backlog is processed quickly
+    result = await outage(cluster, http, rabbitmq, how="kill", seconds=0.5)  # plus the 7 s of its restart
 
-    assert away.findings.violations == []
-    assert set(away.statuses) <= {202, 503}
-    assert away.statuses[202] > 20
+    assert result.findings.violations == []
+    assert set(result.statuses) <= {202, 503}
+    assert result.statuses[202] > 20
 
 
 @pytest.mark.timeout(90)
-async def test_row_41_a_store_that_is_away_refuses_orders_and_loses_no_work(tmp_path, vhost, database, http):
-    async with proxy_before(database) as (line, url), fault_cluster(tmp_path, vhost, STORE_URL=database) as stage:
-        await stage.add_painter(paint_s=1.0)
+@pytest.mark.fault(row=41)
+async def test_an_unavailable_store_refuses_orders_and_loses_none(tmp_path, vhost, database, http):
+    async with proxy_before(database) as (line, url), fault_cluster(tmp_path, vhost, STORE_URL=database) as cluster:
+        await cluster.add_painter(paint_s=1.0)
         for name in ("api", "generator", "janitor"):
-            await stage.add_service(name, STORE_URL=url, STORE_TIMEOUT="1")  # the checker looks past the line
-        await stage.start()
-        page = FrontEnd(http, stage.urls["api"])
+            await cluster.add_service(name, STORE_URL=url, STORE_TIMEOUT="1")  # the checker bypasses the proxy
+        await cluster.start()
+        page = FrontEnd(http, cluster.urls["api"])
         accepted = [(await page.order())["id"] for _ in range(3)]
 
         line.refuse()
         status, problem = await page.post("/v1/images/generations", ORDER, Prefer="respond-async")
         assert (status, problem["code"]) == (503, "unavailable")
         assert (await page.get("/readyz"))[0] == 503
-        await until(lambda: "waiting for the store" in stage.services["generator"].log)
+        await until(lambda: "waiting for the store" in cluster.services["generator"].log)
         await line.listen()
 
         for image_id in accepted:
             await until(partial(is_completed, page, image_id), limit_s=40, pause_s=0.1)
-        await until_quiet(stage.known)
-        found = await check(stage.known, accepted=accepted, painted=stage.painted())
+        await until_quiet(cluster.direct_settings)
+        found = await check(cluster.direct_settings, accepted=accepted, painted=cluster.painted())
     assert found.violations == []
 
 
@@ -52,19 +55,20 @@ async def is_completed(page: FrontEnd, image_id: str) -> bool:
     return image.get("status") == "completed"
 
 
-async def test_row_30_a_circuit_opens_on_a_dead_service_and_closes_by_itself(stage, http):
-    await stage.add_painter(paint_s=0.02)
-    await stage.add_service("api")
-    await stage.add_service("generator")
-    await stage.add_service("janitor")
-    await stage.start()
-    page = FrontEnd(http, stage.urls["api"])
-    stage.inference_lines["generator"].refuse()
+@pytest.mark.fault(row=30)
+async def test_a_circuit_opens_on_a_dead_service_and_closes_again(cluster, http):
+    await cluster.add_painter(paint_s=0.02)
+    await cluster.add_service("api")
+    await cluster.add_service("generator")
+    await cluster.add_service("janitor")
+    await cluster.start()
+    page = FrontEnd(http, cluster.urls["api"])
+    cluster.inference_proxies["generator"].refuse()
 
     accepted = [(await page.order())["id"] for _ in range(10)]
-    await until(lambda: "no work is taken until it answers" in stage.services["generator"].log)
-    await stage.inference_lines["generator"].listen()
+    await until(lambda: "no work is taken until it answers" in cluster.services["generator"].log)
+    await cluster.inference_proxies["generator"].listen()
 
     images = [await page.final(image_id) for image_id in accepted]
     assert [(image["status"], image["failures"]) for image in images] == [("completed", 0)] * 10
-    assert sum(image["attempts"] - 1 for image in images) <= 4  # what was in hand when it went down, not the queue
+    assert sum(image["attempts"] - 1 for image in images) <= 4  # the images in progress when it failed, not the queue

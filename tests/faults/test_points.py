@@ -1,6 +1,6 @@
-"""Every named point of an image's way, before and after: a process dies there, or stands still past its lease.
+"""Processes that are killed or stopped at every named point of an image's life.
 
-One process for each point, each with one image in hand, so that a whole row of deaths takes one recovery.
+One process for each point, each with one image at a time, so that many deaths take one recovery.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ from tests.waiting import until
 
 PAINTING = ("claim", "started", "answer", "file", "thumbnail", "complete", "event", "noted", "ack", "again", "failed")
 ORDERING = ("record", "queued", "send", "sent")
-CLEARING = ("mark", "unlink", "event", "bury")
+DELETING = ("mark", "unlink", "event", "tombstone")
 PROMPTS = ("a lighthouse", "busy at first", "refuse this", "busy at first")
 
 
@@ -30,146 +30,161 @@ def both_sides(points):
     return [(when, point) for point in points for when in ("before", "after")]
 
 
-async def furnished(stage: FaultCluster, service: str, faults: list[str], **settings: str) -> list[str]:
-    """One process of the service for each fault, and one of each other; all running. The aliases of the doomed."""
-    await stage.add_painter(paint_s=0.02)
+async def start_with_faults(cluster: FaultCluster, service: str, faults: list[str], **settings: str) -> list[str]:
+    """Start one process of the service for each fault, one of each other service; returns the aliases of the faulty."""
+    await cluster.add_painter(paint_s=0.02)
     for other in {"api", "generator", "janitor"} - {service}:
-        await stage.add_service(other)
+        await cluster.add_service(other)
     for fault in faults:
-        await stage.add_service(service, alias=fault.replace(" ", "-"), FAULTS=fault, **settings)
-    await stage.start()
+        await cluster.add_service(service, alias=fault.replace(" ", "-"), FAULTS=fault, **settings)
+    await cluster.start()
     return [fault.replace(" ", "-") for fault in faults]
 
 
-async def all_is_well(stage: FaultCluster, follower, accepted, deleted=()) -> None:
-    await until_quiet(stage.known)
+async def check_promises(cluster: FaultCluster, follower, accepted, deleted=()) -> None:
+    await until_quiet(cluster.direct_settings)
     async with asyncio.timeout(15):
         for image_id in accepted:
             await follower.until_final(image_id).wait()
-    await stage.sweep()
+    await cluster.sweep()
     found = await check(
-        stage.known, accepted=accepted, deleted=deleted, told=follower.told, painted=stage.painted(), deadline_s=60
+        cluster.direct_settings,
+        accepted=accepted,
+        deleted=deleted,
+        shown=follower.shown,
+        painted=cluster.painted(),
+        deadline_s=60,
     )
     assert found.violations == []
 
 
-async def fed(page: FrontEnd, still_going, accepted: list[str]) -> None:
-    """Order until every doomed process has come by its point."""
+async def order_until(page: FrontEnd, is_going, accepted: list[str]) -> None:
+    """Request images until every faulty process has reached its point."""
     prompts = itertools.cycle(PROMPTS)
     async with asyncio.timeout(30):
-        while still_going():
+        while is_going():
             accepted.append((await page.order(prompt=next(prompts)))["id"])
             await asyncio.sleep(0.05)
 
 
 @pytest.mark.parametrize("points", [PAINTING[:6], PAINTING[6:]], ids=["up to the record", "after it"])
-async def test_rows_18_23_24_25_a_generator_killed_at_any_point_loses_and_repeats_nothing(stage, http, points):
+@pytest.mark.fault(row=18)
+@pytest.mark.fault(row=23)
+@pytest.mark.fault(row=24)
+@pytest.mark.fault(row=25)
+async def test_a_generator_killed_at_any_point_loses_nothing(cluster, http, points):
     faults = [f"kill {when} {point}" for when, point in both_sides(points)]
-    doomed = await furnished(stage, "generator", faults, GENERATOR_CONCURRENCY="1")
-    async with following(http, list(stage.urls.values())) as follower:
+    faulty = await start_with_faults(cluster, "generator", faults, GENERATOR_CONCURRENCY="1")
+    async with following(http, list(cluster.urls.values())) as follower:
         accepted: list[str] = []
-        page = FrontEnd(http, stage.urls["api"])
+        page = FrontEnd(http, cluster.urls["api"])
 
-        await fed(page, lambda: any(stage.services[alias].is_running for alias in doomed), accepted)
-        assert stage.faults == {fault.replace("kill", "SIGKILL"): 1 for fault in faults}
-        for alias in doomed[:2]:
-            await stage.again(alias)
+        await order_until(page, lambda: any(cluster.services[alias].is_running for alias in faulty), accepted)
+        assert cluster.faults == {fault.replace("kill", "SIGKILL"): 1 for fault in faults}
+        for alias in faulty[:2]:
+            await cluster.restart(alias)
 
-        await all_is_well(stage, follower, accepted)
+        await check_promises(cluster, follower, accepted)
 
 
-async def test_row_19_a_generator_that_stands_still_past_its_lease_wakes_up_to_nothing(stage, http):
+@pytest.mark.fault(row=19)
+@pytest.mark.fault(row=21)
+async def test_a_generator_stopped_past_its_lease_changes_nothing(cluster, http):
     points = [(when, point) for when, point in both_sides(PAINTING) if point not in {"noted", "ack", "failed"}]
     faults = [f"stop {when} {point}" for when, point in points]
-    doomed = await furnished(stage, "generator", faults, GENERATOR_CONCURRENCY="1", HEARTBEAT="10")
+    faulty = await start_with_faults(cluster, "generator", faults, GENERATOR_CONCURRENCY="1", HEARTBEAT="10")
     for _ in range(2):
-        await stage.add_service("generator", alias=f"sound-{len(stage.services)}")
-    async with following(http, list(stage.urls.values())) as follower:
+        await cluster.add_service("generator", alias=f"healthy-{len(cluster.services)}")
+    async with following(http, list(cluster.urls.values())) as follower:
         accepted: list[str] = []
-        page = FrontEnd(http, stage.urls["api"])
+        page = FrontEnd(http, cluster.urls["api"])
 
-        await fed(page, lambda: any(not stage.is_still(alias) for alias in doomed), accepted)
-        for alias in [alias for alias in stage.services if alias.startswith("sound")]:
-            await stage.again(alias)
+        await order_until(page, lambda: any(not cluster.is_stopped(alias) for alias in faulty), accepted)
+        for alias in [alias for alias in cluster.services if alias.startswith("healthy")]:
+            await cluster.restart(alias)
         for image_id in accepted:
             await page.final(image_id)
-        for alias in doomed:
-            stage.services[alias].signal(signal.SIGCONT)
-        assert set(await asyncio.gather(*(stage.services[alias].stop() for alias in doomed))) == {0}
+        for alias in faulty:
+            cluster.services[alias].signal(signal.SIGCONT)
+        assert set(await asyncio.gather(*(cluster.services[alias].stop() for alias in faulty))) == {0}
 
-        await all_is_well(stage, follower, accepted)
+        await check_promises(cluster, follower, accepted)
 
 
-async def test_an_api_killed_at_any_point_of_an_order_or_a_delete_keeps_what_it_promised(stage, http):
+async def test_an_api_killed_at_any_point_keeps_its_promises(cluster, http):
     ordering = [f"kill {when} {point}" for when, point in both_sides(ORDERING)]
-    deleting = [f"kill {when} {point}" for when, point in both_sides(CLEARING)]
-    await furnished(stage, "api", [*ordering, *deleting])
-    await stage.add_service("api")
-    await stage.again("api")
-    page = FrontEnd(http, stage.urls["api"])
-    async with following(http, [stage.urls["api"]]) as follower:
-        stage.services["generator"].signal(signal.SIGSTOP)  # what is taken at once is not noted as sent
+    deleting = [f"kill {when} {point}" for when, point in both_sides(DELETING)]
+    await start_with_faults(cluster, "api", [*ordering, *deleting])
+    await cluster.add_service("api")
+    await cluster.restart("api")
+    page = FrontEnd(http, cluster.urls["api"])
+    async with following(http, [cluster.urls["api"]]) as follower:
+        cluster.services["generator"].signal(
+            signal.SIGSTOP
+        )  # a command that is claimed at once would not be recorded as sent
         accepted = [
-            await ordered_twice(stage, http, fault.replace(" ", "-"), page, f"key-{number}")
+            await order_twice(cluster, http, fault.replace(" ", "-"), page, f"key-{number}")
             for number, fault in enumerate(ordering)
         ]
-        stage.services["generator"].signal(signal.SIGCONT)
+        cluster.services["generator"].signal(signal.SIGCONT)
         for image_id in accepted:
             await page.final(image_id)
         for fault, image_id in zip(deleting, accepted, strict=True):
             alias = fault.replace(" ", "-")
             with pytest.raises(aiohttp.ClientError):
-                await FrontEnd(http, stage.urls[alias]).ask("DELETE", f"/api/images/{image_id}/")
+                await FrontEnd(http, cluster.urls[alias]).ask("DELETE", f"/api/images/{image_id}/")
             status, _ = await page.ask("DELETE", f"/api/images/{image_id}/")
             assert status in {204, 404}
 
-        assert sum(stage.faults.values()) == len(ordering) + len(deleting)
-        await all_is_well(stage, follower, accepted, deleted=accepted)
+        assert sum(cluster.faults.values()) == len(ordering) + len(deleting)
+        await check_promises(cluster, follower, accepted, deleted=accepted)
 
 
-async def ordered_twice(
-    stage: FaultCluster, http: aiohttp.ClientSession, doomed: str, sound: FrontEnd, key: str
+async def order_twice(
+    cluster: FaultCluster, http: aiohttp.ClientSession, faulty: str, healthy: FrontEnd, key: str
 ) -> str:
-    """Order from an api that dies of it, then from one that does not, with the same key."""
+    """Request from an api that dies during the request, then from a healthy one with the same key."""
     headers = {"Prefer": "respond-async", "Idempotency-Key": key}
     body = {"prompt": "a lighthouse", "width": 64, "height": 64}
     answered = []
     with suppress(aiohttp.ClientError):
-        answered.append(await FrontEnd(http, stage.urls[doomed]).post("/v1/images/generations", body, **headers))
-    # noting comes after the answer
-    assert [status for status, _ in answered] == ([202] if doomed.endswith("sent") else [])
-    await until(lambda: not stage.services[doomed].is_running)
-    status, image = await sound.post("/v1/images/generations", body, **headers)
+        answered.append(await FrontEnd(http, cluster.urls[faulty]).post("/v1/images/generations", body, **headers))
+    # `sent` is recorded after the answer
+    assert [status for status, _ in answered] == ([202] if faulty.endswith("sent") else [])
+    await until(lambda: not cluster.services[faulty].is_running)
+    status, image = await healthy.post("/v1/images/generations", body, **headers)
     assert status == 202
     assert all(first["id"] == image["id"] for _, first in answered)
     return image["id"]
 
 
-async def test_rows_50_and_54_a_janitor_killed_at_any_point_of_a_purge_leaves_nothing_behind(stage, http):
-    faults = [f"kill {when} {point}" for when, point in both_sides(CLEARING)]
-    doomed = await furnished(stage, "janitor", faults, PURGE_BATCH="2")
-    page = FrontEnd(http, stage.urls["api"])
-    async with following(http, list(stage.urls.values())) as follower:
+@pytest.mark.fault(row=50)
+@pytest.mark.fault(row=54)
+async def test_a_janitor_killed_during_a_purge_leaves_nothing_behind(cluster, http):
+    faults = [f"kill {when} {point}" for when, point in both_sides(DELETING)]
+    faulty = await start_with_faults(cluster, "janitor", faults, PURGE_BATCH="2")
+    page = FrontEnd(http, cluster.urls["api"])
+    async with following(http, list(cluster.urls.values())) as follower:
         accepted: list[str] = []
 
         async with asyncio.timeout(40):
-            while any(stage.services[alias].is_running for alias in doomed):
+            while any(cluster.services[alias].is_running for alias in faulty):
                 images = [(await page.order())["id"] for _ in range(4)]
                 for image_id in images:
                     await follower.until_final(image_id).wait()
                 accepted.extend(images)
-                await purge(stage)
-        await stage.again(doomed[0])
-        await purge(stage)
+                await purge(cluster)
+        await cluster.restart(faulty[0])
+        await purge(cluster)
 
-        assert sum(stage.faults.values()) == len(faults)
-        await all_is_well(stage, follower, accepted, deleted=accepted)
+        assert sum(cluster.faults.values()) == len(faults)
+        await check_promises(cluster, follower, accepted, deleted=accepted)
 
 
-async def purge(stage: FaultCluster) -> None:
-    """A tick by hand: everything that is final is old enough."""
+async def purge(cluster: FaultCluster) -> None:
+    """Send a tick by which every final image is old enough."""
     now = SystemClock().now()
-    async with stage.bus() as bus:
+    async with cluster.bus() as bus:
         await bus.tick(
             Tick(id=new_image_id(now), source="test", type="timer.purge", time=now, data=TickData(older_than=0))
         )

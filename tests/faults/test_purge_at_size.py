@@ -6,10 +6,11 @@ from tests.faults.old_images import purge_with_kills
 
 
 @pytest.mark.timeout(120)
-async def test_row_54_a_purge_killed_twice_clears_everything_old_and_nothing_else(stage):
-    purged = await purge_with_kills(stage, old=3000, kills=2, batch=100)
+@pytest.mark.fault(row=54)
+async def test_a_purge_killed_twice_removes_only_what_is_old(cluster):
+    result = await purge_with_kills(cluster, old=3000, kills=2, batch=100)
 
-    assert stage.faults == {"SIGKILL after mark": 1, "SIGKILL after unlink": 1}
-    assert purged.files_left == set()
-    assert purged.tombstones == 3000
-    assert purged.peak_kib < purged.first_kib + 60_000
+    assert cluster.faults == {"SIGKILL after mark": 1, "SIGKILL after unlink": 1}
+    assert result.files_left == set()
+    assert result.tombstones == 3000
+    assert result.peak_kib < result.first_kib + 60_000

@@ -1,11 +1,14 @@
-"""The whole of Darkroom, in each of the two ways it runs."""
+"""All of Darkroom, in both ways it runs."""
 
+import pytest
 import pytest_asyncio
 
 from tests.cluster import embedded, front_end, separate
 
+SEPARATE = pytest.param("separate", marks=pytest.mark.rabbitmq)  # its broker is requested by value, which sets no mark
 
-@pytest_asyncio.fixture(params=["embedded", "separate"], scope="module", loop_scope="module")
+
+@pytest_asyncio.fixture(params=["embedded", SEPARATE], scope="module", loop_scope="module")
 async def cluster(request, tmp_path_factory):
     """Running services: all in one process, or each alone on a real RabbitMQ with two generators.
 

@@ -1,7 +1,8 @@
-"""Bad input to every route: a problem with a stable code, and nothing stored."""
+"""Bad input to every route: a problem with a stable code, no stored image."""
 
 import json
 
+import pytest
 from yarl import URL
 
 from tests.cluster import ORDER, embedded, front_end
@@ -66,7 +67,8 @@ BAD = [
 ]
 
 
-async def test_bad_input_is_answered_with_a_problem_and_stores_nothing(tmp_path):
+@pytest.mark.fault(row=58)
+async def test_bad_input_gets_a_problem_and_stores_nothing(tmp_path):
     async with embedded(tmp_path) as cluster, front_end(cluster.url) as page:
         wrong: list[tuple] = []
         for method, path, body, headers, status, code in BAD:

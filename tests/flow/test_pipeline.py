@@ -1,4 +1,4 @@
-"""The main job, as a front end sees it: the same scenario in one process and as separate services."""
+"""The main scenarios of a front end, in one process and as separate services."""
 
 import asyncio
 from io import BytesIO
@@ -27,8 +27,8 @@ def files(cluster):
     return sorted(str(path.relative_to(cluster.media)) for path in cluster.media.rglob("*") if path.is_file())
 
 
-async def test_the_life_of_a_picture(cluster, page):
-    """Order and wait, look at it, find it in the history, pin it, delete it: and nothing of it is left."""
+async def test_the_life_of_an_image(cluster, page):
+    """Request an image, fetch it, find it in the history, pin it, delete it: nothing of it is left."""
     status, image = await page.post("/v1/images/generations", ORDER | {"width": 320, "height": 192, "steps": 3})
 
     assert status == 201, image
@@ -46,7 +46,7 @@ async def test_the_life_of_a_picture(cluster, page):
     assert await page.get(f"/api/images/{image['id']}") == (200, image)
     _, history = await page.get("/api/images/history/?page=1&perPage=10")
     assert [item["id"] for item in history["images"]] == [image["id"]]
-    assert (history["total"], history["nextCursor"]) == (1, None)  # it is the first of this house
+    assert (history["total"], history["nextCursor"]) == (1, None)  # it is the first image of this installation
 
     _, pinned = await page.ask("PATCH", f"/api/images/{image['id']}/", json={"pinned": True})
     assert (pinned["pinned"], pinned["expiresAt"]) == (True, None)
@@ -58,7 +58,7 @@ async def test_the_life_of_a_picture(cluster, page):
     assert files(cluster) == []
 
 
-async def test_the_websocket_tells_each_step_in_order(page):
+async def test_the_websocket_shows_each_step_in_order(page):
     async with page.socket() as events:
         assert events.hello["type"] == "hello"
         image = await page.order(steps=4)
@@ -74,7 +74,7 @@ async def test_the_websocket_tells_each_step_in_order(page):
     assert {**frames[-1]["data"], "queuePlace": None} == record
 
 
-async def test_a_client_that_comes_back_gets_what_it_missed_and_nothing_twice(page):
+async def test_a_reconnecting_client_gets_missed_events_once(page):
     async with page.socket() as events:
         first = await page.order(steps=2)
         seen = await events.until_final(first["id"])
@@ -91,7 +91,7 @@ async def test_a_client_that_comes_back_gets_what_it_missed_and_nothing_twice(pa
     ]
 
 
-async def test_a_cursor_of_nobody_is_answered_with_a_gap(page):
+async def test_an_unknown_cursor_is_answered_with_a_gap(page):
     image = await page.order()
     await page.final(image["id"])
 
@@ -101,7 +101,7 @@ async def test_a_cursor_of_nobody_is_answered_with_a_gap(page):
         assert (await events.until_final(again["id"]))[-1]["type"] == "image.completed"
 
 
-async def test_cancel_stops_what_runs_and_says_what_it_was(page):
+async def test_cancel_stops_a_running_image(page):
     async with page.socket() as events:
         image = await page.order(steps=150, width=1024, height=1024)
         while (await events.next())["type"] != "image.progress":
@@ -115,7 +115,8 @@ async def test_cancel_stops_what_runs_and_says_what_it_was(page):
     assert (again[0], again[1]["code"], again[1]["imageStatus"]) == (409, "already_final", "cancelled")
 
 
-async def test_an_idempotency_key_makes_one_picture_of_two_posts(cluster, page):
+@pytest.mark.fault(row=48)
+async def test_an_idempotency_key_makes_one_image_of_many_posts(cluster, page):
     key = {"Idempotency-Key": "the-same-click"}
     before = len(files(cluster))
 
@@ -127,7 +128,7 @@ async def test_an_idempotency_key_makes_one_picture_of_two_posts(cluster, page):
     assert len(files(cluster)) == before + 2
 
 
-async def test_prefer_wait_answers_202_when_the_time_is_over(page):
+async def test_prefer_wait_answers_202_after_its_time(page):
     status, image = await page.post(
         "/v1/images/generations", ORDER | {"steps": 150, "width": 1024, "height": 1024}, Prefer="wait=0"
     )
@@ -153,7 +154,7 @@ async def test_history_goes_through_all_pages_by_cursor(page):
     assert len(set(found)) == len(found) == answer["total"] == before["total"] + 7
 
 
-async def test_everything_that_runs_stops_in_order_on_sigterm(cluster, page):
+async def test_every_service_exits_with_0_on_sigterm(cluster, page):
     await page.post("/v1/images/generations", ORDER)
 
     statuses = {alias: await service.stop() for alias, service in cluster.services.items()}

@@ -1,4 +1,4 @@
-"""Many orders at once, and processes that die with orders in hand, through the separate services."""
+"""Many concurrent requests, processes that are killed during work."""
 
 import asyncio
 import signal
@@ -11,7 +11,7 @@ MANY = 500
 
 
 async def all_final(page, count):
-    """Wait by websocket and history until nothing is under way; the records by state."""
+    """Wait until `count` images are completed and none is active; returns the number of completed."""
     async with asyncio.timeout(120):
         while True:
             _, done = await page.get("/api/images/history/?status=completed&perPage=1")
@@ -26,7 +26,7 @@ def stored(cluster, folder):
 
 
 @pytest.mark.timeout(150)
-async def test_500_orders_at_once_give_500_pictures_and_none_twice(tmp_path, vhost):
+async def test_500_concurrent_requests_give_500_images(tmp_path, vhost):
     async with separate(tmp_path, vhost, GENERATOR_CONCURRENCY="4") as cluster, front_end(cluster.url) as page:
         async with page.socket() as events:
             finished: dict[str, int] = {}
@@ -49,7 +49,7 @@ async def test_500_orders_at_once_give_500_pictures_and_none_twice(tmp_path, vho
         assert painted <= MANY
 
 
-async def test_kill_9_of_everything_loses_nothing_that_was_accepted(tmp_path):
+async def test_kill_9_of_everything_loses_no_accepted_request(tmp_path):
     async with embedded(tmp_path, PAINTER_STEP_DELAY="0.05") as cluster, front_end(cluster.url) as page:
         images = [await page.order(steps=10) for _ in range(5)]
         async with page.socket() as events:
@@ -64,7 +64,7 @@ async def test_kill_9_of_everything_loses_nothing_that_was_accepted(tmp_path):
         assert len(stored(cluster, "generated_images")) == 5
 
 
-async def test_kill_9_of_a_generator_hands_its_work_to_another(tmp_path, vhost):
+async def test_kill_9_of_a_generator_moves_its_work_to_another(tmp_path, vhost):
     async with (
         separate(tmp_path, vhost, PAINTER_STEP_DELAY="0.1", GENERATOR_CONCURRENCY="1") as cluster,
         front_end(cluster.url) as page,

@@ -1,4 +1,4 @@
-"""Everyone who may call: an identity provider with its keys, good tokens, and every forgery that is known by name."""
+"""Callers of the api: an identity provider, valid tokens, known forgeries."""
 
 import base64
 import json
@@ -37,7 +37,7 @@ def public_keys() -> list[dict]:
 
 
 class Provider:
-    """An identity provider over HTTP: `/jwks`, and `/trap`, which nobody has a reason to ask."""
+    """An identity provider over HTTP: `/jwks`, and `/trap`, which nothing should fetch."""
 
     def __init__(self) -> None:
         self.url = ""
@@ -72,13 +72,13 @@ async def provider() -> AsyncIterator[Provider]:
 
 
 def settings_of(provider: Provider | None = None) -> dict[str, str]:
-    """Identity set up: by the secret, and by the provider where there is one."""
+    """Settings of identity: the shared secret, and the provider if there is one."""
     found = {"JWT_SECRET": SECRET, "JWT_ISSUER": ISSUER, "JWT_AUDIENCE": AUDIENCE, "MEDIA_SIGNING_KEYS": SIGNING}
     return found | ({"JWT_JWKS_URL": f"{provider.url}/jwks"} if provider else {})
 
 
 def claims(**fields) -> dict:
-    """Good ones; a field of None is left out."""
+    """Valid claims; a field of None is left out."""
     now = int(time.time())
     found = {"sub": "ada", "iss": ISSUER, "aud": AUDIENCE, "iat": now, "exp": now + 600, **fields}
     return {name: value for name, value in found.items() if value is not None}
@@ -101,7 +101,7 @@ def by_hand(header: dict, payload: object, signature: bytes = b"") -> str:
 
 
 def hs256_with_the_public_key(form: str) -> str:
-    """The confusion of algorithms: the RS256 public key taken for an HS256 secret."""
+    """Algorithm confusion: the RS256 public key as an HS256 secret."""
     import hashlib
     import hmac
 
@@ -114,7 +114,7 @@ def hs256_with_the_public_key(form: str) -> str:
 
 
 def flipped(good: str) -> str:
-    """One bit of the signature is another."""
+    """The token with one bit of its signature flipped."""
     head, _, signature = good.rpartition(".")
     raw = bytearray(base64.urlsafe_b64decode(signature + "=" * (-len(signature) % 4)))
     raw[7] ^= 1
@@ -122,7 +122,7 @@ def flipped(good: str) -> str:
 
 
 def forgeries(trap: str) -> dict[str, str]:
-    """What is no token of ours, by what is wrong with it. `trap` is a URL that nobody may be made to fetch."""
+    """Invalid tokens by their defect. `trap` is a URL that must never be fetched."""
     now = int(time.time())
     other_rsa = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     their_jwk = json.loads(RSAAlgorithm.to_jwk(other_rsa.public_key()))

@@ -14,17 +14,17 @@ from tests.cluster import Cluster, embedded
 from tests.inference_double import body, inference_double, picture
 from tests.security import callers
 
-OPERATIONS = 14  # about: one without input takes fewer cases than its share, one with much takes more
+OPERATIONS = 14  # about: an operation without input takes fewer cases, one with much input takes more
 CONFIG = Path(__file__).with_name("schemathesis.toml")
 
 
 async def fuzz(folder: Path, *, examples: int, seed: int) -> tuple[int, int, str]:
-    """Exit status, number of cases and what schemathesis said."""
+    """Exit status, number of cases and output of schemathesis."""
     async with (
         inference_double() as inference,
         embedded(folder, INFERENCE_SERVICE_URL=inference.url, **callers.settings_of()) as cluster,
     ):
-        inference.always(body(picture()))  # of whatever size was asked for, quickly
+        inference.always(body(picture()))  # the same image for every size, quickly
         status, said = await _schemathesis(cluster, examples, seed)
         log = (folder / "up.log").read_text()
     if "Traceback" in log:

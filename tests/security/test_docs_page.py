@@ -1,4 +1,4 @@
-"""`/docs` in a real browser: it shows the contract, asks nobody else for anything, and keeps its own strict policy."""
+"""`/docs` in a real browser: no request to another host, no violation of its policy."""
 
 import os
 
@@ -21,7 +21,7 @@ def chromium_path() -> str:
 
 
 @pytest.mark.browser
-async def test_the_page_shows_the_contract_without_any_outside_request(tmp_path, chromium_path):
+async def test_the_docs_page_makes_no_outside_request(tmp_path, chromium_path):
     from playwright.async_api import async_playwright
 
     async with (

@@ -1,4 +1,4 @@
-"""An inference service that is nobody's friend, and a publisher that orders too much. Rows 36, 38 and 39."""
+"""Attacks by the inference service or by a publishing service."""
 
 import asyncio
 import gzip
@@ -6,6 +6,7 @@ import json
 from io import BytesIO
 from pathlib import Path
 
+import pytest
 from aiohttp import web
 from PIL import Image, ImageCms
 
@@ -19,8 +20,9 @@ from tests.unit.generator.test_generate import bench
 MB = 1_000_000
 
 
-async def test_row_36_a_bomb_of_gzip_is_cut_at_the_limit(tmp_path):
-    """300 MB in 300 kB: not asked for, and where it comes all the same, no more is unpacked than is taken."""
+@pytest.mark.fault(row=36)
+async def test_a_gzip_bomb_is_cut_at_the_limit(tmp_path):
+    """300 MB in 300 kB: compression is not accepted, and no more is unpacked than the limit."""
     asked, bomb = [], gzip.compress(bytes(300 * MB), 9)
 
     async def explode(request, _order):
@@ -42,7 +44,8 @@ def _resident_bytes() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
 
 
-async def test_row_38_an_answer_that_names_a_url_is_no_picture_and_is_not_fetched(tmp_path):
+@pytest.mark.fault(row=38)
+async def test_a_url_in_the_answer_is_not_fetched(tmp_path):
     fetched = []
 
     async def trap(request, _order):
@@ -63,8 +66,9 @@ async def test_row_38_an_answer_that_names_a_url_is_no_picture_and_is_not_fetche
         assert len(made.inference.orders) == 4
 
 
-async def test_row_39_a_picture_is_recorded_as_what_it_is(tmp_path):
-    """Another format and size than were ordered, a name that lies, EXIF with a place, a profile."""
+@pytest.mark.fault(row=39)
+async def test_an_image_is_recorded_with_its_real_format(tmp_path):
+    """Another format and size than requested, a wrong content type, EXIF with a location, a colour profile."""
     exif = Image.Exif()
     exif[0x8825] = {1: "N", 2: (52.0, 31.0, 0.0)}
     out = BytesIO()
@@ -81,7 +85,7 @@ async def test_row_39_a_picture_is_recorded_as_what_it_is(tmp_path):
         assert (dict(thumbnail.getexif()), thumbnail.info.get("icc_profile")) == ({}, None)
 
 
-async def test_a_picture_in_a_stream_is_bounded_too(tmp_path):
+async def test_an_image_in_a_stream_is_limited_too(tmp_path):
     async with bench(tmp_path, MAX_IMAGE_FILE_SIZE="10000") as made:
         made.inference.capabilities = {"models": []}
         made.inference.always(events(completed(picture() + bytes(20_000))))
@@ -90,7 +94,7 @@ async def test_a_picture_in_a_stream_is_bounded_too(tmp_path):
         assert (image.status, image.error.code) == ("failed", "bad_image")
 
 
-async def test_a_publisher_has_a_limit_of_its_own_for_each_owner(tmp_path):
+async def test_a_publisher_has_its_own_limit_for_each_owner(tmp_path):
     async with bench(tmp_path, PUBLISHER_REQUESTS_PER_HOUR="2") as made:
         letters: asyncio.Queue = asyncio.Queue()
 
@@ -99,7 +103,7 @@ async def test_a_publisher_has_a_limit_of_its_own_for_each_owner(tmp_path):
             request = GenerationRequest(prompt="a lighthouse", width=64, height=64)
             command = GenerateImage(id=new_image_id(now), source=source, time=now, owner=owner, data=request)
             await made.bus.send(command)
-            await made.bus.send(command)  # what comes twice counts once
+            await made.bus.send(command)  # a duplicate counts once
             return command
 
         async def fail_dead_letter(letter):
@@ -119,7 +123,7 @@ async def test_a_publisher_has_a_limit_of_its_own_for_each_owner(tmp_path):
         assert await made.store.get(refused.id) is None
 
 
-async def test_an_order_for_an_owner_that_cannot_be_one_is_dead_lettered(tmp_path):
+async def test_an_order_with_an_invalid_owner_is_dead_lettered(tmp_path):
     async with bench(tmp_path) as made:
         letters: asyncio.Queue = asyncio.Queue()
 

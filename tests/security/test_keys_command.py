@@ -1,4 +1,4 @@
-"""`darkroom keys` beside a running api: a key works from the moment it is made until it is revoked."""
+"""`darkroom keys` with a running api."""
 
 import asyncio
 import os
@@ -23,7 +23,7 @@ async def darkroom(cluster: Cluster, *arguments: str) -> tuple[int, str]:
     return process.returncode or 0, output.decode()
 
 
-async def test_a_key_works_from_its_making_to_its_revocation(tmp_path):
+async def test_a_key_works_from_creation_to_revocation(tmp_path):
     async with (
         inference_double() as inference,
         embedded(tmp_path, INFERENCE_SERVICE_URL=inference.url, API_KEYS="true", MEDIA_SIGNING_KEYS=SIGNING) as cluster,

@@ -1,4 +1,4 @@
-"""The limits of an owner, over two api processes on a real RabbitMQ: exact, whatever comes at once. Rows 62, 63."""
+"""The limits of an owner, exact over two api processes on a real RabbitMQ."""
 
 import asyncio
 import re
@@ -18,8 +18,8 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 ORDERS, ASYNC = "/v1/images/generations", {"Prefer": "respond-async"}
 
 
-class Owner:
-    """One owner who orders from any of the api's processes."""
+class LimitedOwner:
+    """An owner who sends requests to any of the api processes."""
 
     def __init__(self, http: aiohttp.ClientSession, urls: list[str], name: str) -> None:
         self._http, self._urls = http, urls
@@ -37,17 +37,18 @@ class Owner:
 
 @asynccontextmanager
 async def two_apis(folder, bus_url, **settings):
-    """Two processes of the api and nobody who paints: what is ordered stays in flight."""
+    """Two api processes without a generator: every request stays in flight."""
     cluster = Cluster(folder, BUS_URL=bus_url, **callers.settings_of(), **settings)
     cluster.add("api")
     port = free_ports(1)[0]
     cluster.add("api", alias="api-2", API_PORT=str(port))
     async with running(cluster), aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
         urls = [cluster.url, f"http://127.0.0.1:{port}"]
-        yield lambda name: Owner(http, urls, name)
+        yield lambda name: LimitedOwner(http, urls, name)
 
 
-async def test_row_62_of_200_posts_at_once_over_two_apis_exactly_2_are_in_flight(tmp_path, vhost):
+@pytest.mark.fault(row=62)
+async def test_of_200_concurrent_posts_exactly_2_are_in_flight(tmp_path, vhost):
     async with two_apis(tmp_path, vhost, CONCURRENT_REQUESTS="2", REQUESTS_PER_HOUR="50") as owner:
         ada, bob = owner("ada"), owner("bob")
 
@@ -61,10 +62,11 @@ async def test_row_62_of_200_posts_at_once_over_two_apis_exactly_2_are_in_flight
         assert (limits["concurrent"], limits["hourly"]["remaining"]) == (
             {"limit": 2, "remaining": 0, "resetsIn": 0.0},
             48,
-        ), "what was refused does not count"
+        ), "a refused request does not count"
 
 
-async def test_row_62_of_120_in_a_row_or_at_once_exactly_50_are_taken(tmp_path, vhost):
+@pytest.mark.fault(row=62)
+async def test_of_120_requests_exactly_50_are_accepted(tmp_path, vhost):
     async with two_apis(tmp_path, vhost, CONCURRENT_REQUESTS="0", REQUESTS_PER_HOUR="50") as owner:
         ada, bob = owner("ada"), owner("bob")
 
@@ -87,8 +89,8 @@ async def inference():
         yield double
 
 
-def one_house(**settings):
-    """A fixture: an owner's maker in one house with these limits; each test takes owners of its own."""
+def one_server(**settings):
+    """A fixture: one server with these limits, shared by tests with different owners."""
 
     @pytest_asyncio.fixture(scope="module", loop_scope="module")
     async def made(tmp_path_factory, inference):
@@ -101,18 +103,17 @@ def one_house(**settings):
             ) as cluster,
             aiohttp.ClientSession() as http,
         ):
-            yield lambda name: Owner(http, [cluster.url], name)
+            yield lambda name: LimitedOwner(http, [cluster.url], name)
 
     return made
 
 
-four_an_hour = one_house(REQUESTS_PER_HOUR="4", CONCURRENT_REQUESTS="0", GENERATOR_CONCURRENCY="16")
-one_at_once = one_house(REQUESTS_PER_HOUR="5", CONCURRENT_REQUESTS="1", GENERATOR_CONCURRENCY="16")
+four_an_hour = one_server(REQUESTS_PER_HOUR="4", CONCURRENT_REQUESTS="0", GENERATOR_CONCURRENCY="16")
+one_at_once = one_server(REQUESTS_PER_HOUR="5", CONCURRENT_REQUESTS="1", GENERATOR_CONCURRENCY="16")
 
 
-async def test_row_63_neither_cancel_nor_delete_nor_a_used_key_nor_another_spelling_gives_an_order_back(
-    four_an_hour, inference
-):
+@pytest.mark.fault(row=63)
+async def test_no_way_around_the_hourly_limit(four_an_hour, inference):
     inference.always(inference.hold)
     ada = four_an_hour("ada")
     images = [(await ada.order(**{"Idempotency-Key": f"key-{number}"}))[2] for number in range(4)]
@@ -124,11 +125,11 @@ async def test_row_63_neither_cancel_nor_delete_nor_a_used_key_nor_another_spell
     assert (again[0], again[2]["id"]) == (202, images[2]["id"]), "a repeat is the same order, and is no new one"
     assert (await ada.order())[2]["code"] == "hourly_limit"
     assert (await ada.order(Authorization=f"bearer  {callers.token('ada')} "))[2]["code"] == "hourly_limit"
-    assert (await four_an_hour("ADA").order())[0] == 202, "another name is another owner, with pictures of its own"
+    assert (await four_an_hour("ADA").order())[0] == 202, "another name is another owner, with images of its own"
     inference.released.set()
 
 
-async def test_a_failure_that_is_ours_gives_its_order_back_and_a_refusal_does_not(four_an_hour, inference):
+async def test_only_our_own_failure_leaves_the_hourly_window(four_an_hour, inference):
     cleo = four_an_hour("cleo")
     answers = []
     for answer in (status(422), status(422), status(422), status(500)):
@@ -143,7 +144,7 @@ async def test_a_failure_that_is_ours_gives_its_order_back_and_a_refusal_does_no
     assert (fifth[0], sixth[0]) == (202, 429)
 
 
-async def test_a_place_is_free_again_when_its_image_is_final(one_at_once, inference):
+async def test_a_slot_is_free_when_its_image_is_final(one_at_once, inference):
     inference.released.clear()
     inference.always(inference.hold)
     ada = one_at_once("ada")
@@ -158,7 +159,8 @@ async def test_a_place_is_free_again_when_its_image_is_final(one_at_once, infere
     inference.released.set()
 
 
-async def test_row_48_two_posts_with_one_key_are_one_order_and_count_once(one_at_once, inference):
+@pytest.mark.fault(row=48)
+async def test_two_posts_with_one_key_count_once(one_at_once, inference):
     inference.released.clear()
     inference.always(inference.hold)
     bob, key = one_at_once("bob"), {"Idempotency-Key": "the-same-click"}
@@ -170,7 +172,7 @@ async def test_row_48_two_posts_with_one_key_are_one_order_and_count_once(one_at
     inference.released.set()
 
 
-async def test_one_owners_key_is_never_anothers(four_an_hour):
+async def test_owners_do_not_share_idempotency_keys(four_an_hour):
     """`a` with the key `b:c`, and `a:b` with the key `c`: joined carelessly, the two are one."""
     orders = [("a", "b:c"), ("a:b", "c"), ("a%3Ab", "c"), ("a%3Ab:c", "c")]
 

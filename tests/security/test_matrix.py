@@ -1,4 +1,4 @@
-"""Who may do what: every caller at every route, in one table. Row 60 and row 61 of the faults."""
+"""Authorization: every caller at every route, in one table."""
 
 import asyncio
 import re
@@ -8,7 +8,7 @@ import aiohttp
 import pytest
 from yarl import URL
 
-from common.application.api_keys import Keys
+from common.application.api_keys import ApiKeyStore
 from common.runtime.clock import SystemClock
 from common.store.sqlite import SqliteStore
 from services.api.app import OPERATIONS
@@ -24,9 +24,9 @@ WEBSOCKET = {
     "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA==",
 }
 IMAGE, FILE, THUMBNAIL = "/api/images/{id}/", "/media/{image_file}", "/media/{thumbnail}"
-# `ada` is the owner of the image, `bob` has a good token of his own, a nobody has none that holds
+# `ada` is the owner of the image, `bob` has a valid token of his own, a stranger has no valid token
 TABLE = [
-    # method   path                       ada  bob  nobody
+    # method   path                       ada  bob  stranger
     ("POST", "/v1/images/generations", (202, 202, 401)),
     ("GET", "/api/images/history/", (200, 200, 401)),
     ("GET", IMAGE, (200, 404, 401)),
@@ -56,7 +56,7 @@ HEADERS = {"/v1/images/generations": ASYNC, "/ws": WEBSOCKET}
 
 
 class Matrix:
-    """The house, ada's picture in it, and what each cell was answered."""
+    """The server with an image of ada, and the answers of each cell."""
 
     def __init__(self, http: aiohttp.ClientSession, url: str, names: dict[str, str]) -> None:
         self._http, self._url, self._names = http, url, names
@@ -95,10 +95,13 @@ async def made_by_ada(http: aiohttp.ClientSession, url: str) -> dict[str, str]:
 @pytest.fixture
 async def keys(tmp_path):
     async with SqliteStore.open(tmp_path / "darkroom.db", timeout_s=5) as store:
-        yield Keys(store, SystemClock())
+        yield ApiKeyStore(store, SystemClock())
 
 
+@pytest.mark.fault(row=60)
+@pytest.mark.fault(row=61)
 async def test_every_caller_at_every_route(tmp_path, keys):
+    """Callers without a valid token, then other owners, then the owner; the answers must match the table."""
     async with (
         callers.provider() as provider,
         inference_double() as inference,
@@ -113,7 +116,7 @@ async def test_every_caller_at_every_route(tmp_path, keys):
         wrong_secret = adas_key[:-1] + ("0" if adas_key[-1] != "0" else "1")
         fetched = provider.fetched
 
-        nobodies = {
+        strangers = {
             "anonymous": [],
             "basic": ["Basic YWRhOmFkYQ=="],
             "no scheme": [callers.token()],
@@ -123,7 +126,7 @@ async def test_every_caller_at_every_route(tmp_path, keys):
             "a key with another secret": [f"Bearer {wrong_secret}"],
             **{what: [f"Bearer {text}"] for what, text in callers.forgeries(provider.url).items()},
         }
-        for caller, authorization in nobodies.items():
+        for caller, authorization in strangers.items():
             await matrix.row(caller, authorization, 2)
         for caller, bearer in {
             "bob": callers.token("bob"),
@@ -158,7 +161,7 @@ def test_the_table_has_every_route():
     assert missing == []
 
 
-async def test_a_provider_that_is_away_is_asked_again_and_nobody_is_let_in(tmp_path):
+async def test_an_unavailable_provider_admits_nobody(tmp_path):
     async with callers.provider() as provider:
         pass
     async with (

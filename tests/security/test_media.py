@@ -1,4 +1,4 @@
-"""Pictures go to their owner, or to who has a signed URL of that very file. Rows 40, 59 and 61."""
+"""Access to media: by the owner, or by a signed URL of the file."""
 
 import asyncio
 import json
@@ -51,7 +51,7 @@ async def fetched(http, cluster, path, **headers):
         return response.status, response.headers, await response.read()
 
 
-async def test_a_signed_url_shows_its_picture_to_an_img_tag(http, cluster, image):
+async def test_a_signed_url_shows_its_image_to_an_img_tag(http, cluster, image):
     for url in (image["imageUrl"], image["thumbnailUrl"]):
         status, headers, content = await fetched(http, cluster, url)
         assert status == 200
@@ -60,7 +60,7 @@ async def test_a_signed_url_shows_its_picture_to_an_img_tag(http, cluster, image
 
 
 async def test_every_view_of_an_image_has_the_same_urls(http, cluster, image):
-    """REST, history, hello and event alike, and minutes later too: a cache that has it keeps it."""
+    """REST, history, hello and event give the same URL, so that a cache keeps the file."""
     _, _, one = await fetched(http, cluster, f"/api/images/{image['id']}/", **BEARER)
     _, _, page = await fetched(http, cluster, "/api/images/history/", **BEARER)
     async with http.ws_connect(f"{cluster.url}/ws", headers=BEARER) as socket:
@@ -77,7 +77,7 @@ async def test_every_view_of_an_image_has_the_same_urls(http, cluster, image):
     assert (frame["data"]["imageUrl"], frame["data"]["thumbnailUrl"]) == (second["imageUrl"], second["thumbnailUrl"])
 
 
-async def test_a_signature_of_another_file_another_time_or_another_key_shows_nothing(http, cluster, image):
+async def test_a_signature_covers_file_expiry_and_key(http, cluster, image):
     url, thumbnail = URL(image["imageUrl"]), URL(image["thumbnailUrl"])
     signature, expires = url.query["signature"], url.query["expires"]
     flipped = ("B" if signature[5] != "B" else "C").join([signature[:5], signature[6:]])
@@ -103,7 +103,7 @@ async def test_a_signature_of_another_file_another_time_or_another_key_shows_not
         assert b"PNG" not in content
 
 
-async def test_a_deleted_picture_is_gone_for_a_signed_url_too(http, cluster, image):
+async def test_a_deleted_image_is_gone_for_a_signed_url_too(http, cluster, image):
     async with http.delete(f"{cluster.url}/api/images/{image['id']}/", headers=BEARER) as response:
         assert response.status == 204
 
@@ -111,7 +111,8 @@ async def test_a_deleted_picture_is_gone_for_a_signed_url_too(http, cluster, ima
     assert (await fetched(http, cluster, URL(image["imageUrl"]).path, **BEARER))[0] == 404
 
 
-async def test_row_40_a_script_behind_a_picture_is_served_as_the_picture_that_it_is(http, cluster, image):
+@pytest.mark.fault(row=40)
+async def test_a_script_behind_an_image_is_served_as_an_image(http, cluster, image):
     _, headers, content = await fetched(http, cluster, image["imageUrl"])
 
     assert content.endswith(SCRIPT)
@@ -122,7 +123,7 @@ async def test_row_40_a_script_behind_a_picture_is_served_as_the_picture_that_it
     assert b"script" not in thumbnail
 
 
-async def test_a_picture_is_kept_by_its_readers_browser_and_by_no_shared_cache(http, cluster, image):
+async def test_an_image_is_cached_by_browsers_only(http, cluster, image):
     _, headers, _ = await fetched(http, cluster, image["imageUrl"])
     again, _, _ = await fetched(http, cluster, image["imageUrl"], **{"If-None-Match": headers["ETag"]})
     some, ranged, _ = await fetched(http, cluster, image["imageUrl"], Range="bytes=0-9")
@@ -133,10 +134,11 @@ async def test_a_picture_is_kept_by_its_readers_browser_and_by_no_shared_cache(h
     assert ranged["Content-Length"] == "10"
 
 
-async def test_row_59_no_path_leads_out_of_the_media(http, cluster, image):
-    """A link in the storage is not followed either; ids are compared with records, and never made into paths."""
+@pytest.mark.fault(row=59)
+async def test_no_path_leads_out_of_the_media(http, cluster, image):
+    """Links in the storage are not followed; ids are compared with records, never used as paths."""
     secret = cluster.folder / "secret.txt"
-    secret.write_text("a secret of the house")
+    secret.write_text("a secret of the server")
     file = next((cluster.media / "generated_images").rglob(f"{image['id']}.png"))
     month = "/".join(file.relative_to(cluster.media).parts[:3])
     other = "01890000-0000-7000-8000-000000000000"
@@ -170,15 +172,16 @@ async def test_row_59_no_path_leads_out_of_the_media(http, cluster, image):
     file.symlink_to(secret)
     status, _, content = await fetched(http, cluster, URL(image["imageUrl"]).path, **BEARER)
     assert status in {404, 503}, "a link in the place of a file is a disk that is not as it should be"
-    assert b"a secret of the house" not in content
+    assert b"a secret of the server" not in content
 
 
-async def test_without_limits_nothing_is_said_of_them(http, cluster):
+async def test_without_limits_there_are_no_ratelimit_headers(http, cluster):
     async with http.post(f"{cluster.url}/v1/images/generations", json=ORDER, headers=BEARER) as response:
         assert response.status == 201
         assert not [name for name in response.headers if name.lower().startswith("ratelimit")]
 
 
+@pytest.mark.fault(row=47)
 async def test_a_file_lost_behind_our_back_is_a_404(http, cluster, image):
     next((cluster.media / "thumbnails").rglob(f"{image['id']}.png")).unlink()
 

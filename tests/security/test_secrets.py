@@ -1,4 +1,4 @@
-"""What must never be read in a log or in an error: secrets, tokens, tickets, signatures, prompts. Row 68."""
+"""Logs and errors without secrets, tokens, tickets, signatures or prompts."""
 
 import asyncio
 import json
@@ -9,7 +9,7 @@ import aiohttp
 import pytest
 from yarl import URL
 
-from common.application.api_keys import Keys
+from common.application.api_keys import ApiKeyStore
 from common.runtime.clock import SystemClock
 from common.store.sqlite import SqliteStore
 from tests.cluster import ORDER, embedded
@@ -21,7 +21,9 @@ SAID = "a zebra on the moon \u2028 of my own"
 
 
 @pytest.mark.parametrize("log_format", ["text", "json"])
-async def test_row_68_logs_hold_no_secret_no_prompt_and_no_forged_line(tmp_path, log_format):
+@pytest.mark.fault(row=68)
+async def test_logs_hold_no_secret_no_prompt_and_no_forged_line(tmp_path, log_format):
+    """Requests with every kind of secret, at log level DEBUG; then the whole log is searched for them."""
     async with (
         inference_double() as inference,
         embedded(
@@ -35,7 +37,7 @@ async def test_row_68_logs_hold_no_secret_no_prompt_and_no_forged_line(tmp_path,
         aiohttp.ClientSession() as http,
     ):
         async with SqliteStore.open(tmp_path / "darkroom.db", timeout_s=5) as store:
-            key = await Keys(store, SystemClock()).create("ada")
+            key = await ApiKeyStore(store, SystemClock()).create("ada")
         token, forged = callers.token(), callers.token(aud="another service")
         inference.will(status(422, "bad prompt:\n[error] forged line of the inference service\x1b[2J"))
         orders = f"{cluster.url}/v1/images/generations"
@@ -81,7 +83,7 @@ async def test_row_68_logs_hold_no_secret_no_prompt_and_no_forged_line(tmp_path,
 
 
 async def _send_no_http(port: int, token: str) -> None:
-    """A header that is too long, with a token in it: what reads it quotes it in its error."""
+    """Send a header with a token that is too long: the parser quotes it in its error."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(f"GET / HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}{'x' * 9000}\r\n\r\n".encode())
     async with asyncio.timeout(10):
@@ -89,7 +91,7 @@ async def _send_no_http(port: int, token: str) -> None:
     writer.close()
 
 
-async def test_an_address_open_to_others_without_identity_stops_the_start(tmp_path):
+async def test_a_public_address_without_identity_stops_the_start(tmp_path):
     settings = {
         "STORE_URL": f"sqlite:///{tmp_path}/darkroom.db",
         "MEDIA_ROOT": str(tmp_path / "media"),
@@ -110,7 +112,7 @@ async def test_an_address_open_to_others_without_identity_stops_the_start(tmp_pa
     assert b"API_HOST: 0.0.0.0 is open to others" in said
 
 
-async def test_anonymous_beyond_loopback_is_allowed_by_name_and_warned_of(tmp_path):
+async def test_allow_anonymous_permits_a_public_address_and_warns(tmp_path):
     async with (
         inference_double() as inference,
         embedded(tmp_path, INFERENCE_SERVICE_URL=inference.url, API_HOST="0.0.0.0", ALLOW_ANONYMOUS="true") as cluster,

@@ -1,7 +1,8 @@
-"""Bodies, heads and senders too large or too slow: refused or cut off, while good requests go on. Rows 56, 57."""
+"""Requests that are too large or too slow are refused; good requests are served meanwhile."""
 
 import asyncio
 import gzip
+import json
 import re
 from contextlib import suppress
 
@@ -23,24 +24,24 @@ async def cluster(tmp_path_factory):
     async with (
         inference_double() as inference,
         embedded(
-            tmp_path_factory.mktemp("slow"), INFERENCE_SERVICE_URL=inference.url, BODY_TIMEOUT="2", IDLE_TIMEOUT="3"
+            tmp_path_factory.mktemp("slow"), INFERENCE_SERVICE_URL=inference.url, BODY_TIMEOUT="1", IDLE_TIMEOUT="2"
         ) as cluster,
     ):
         yield cluster
 
 
-async def sent(cluster, piece: bytes) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+async def open_and_send(cluster, piece: bytes) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     reader, writer = await asyncio.open_connection("127.0.0.1", cluster.api_port)
     writer.write(piece)
     return reader, writer
 
 
-async def spoken(cluster, piece: bytes) -> bytes:
-    """Send, wait until the server has closed the connection, and return all that it said."""
-    return await heard(*await sent(cluster, piece))
+async def send_and_read(cluster, piece: bytes) -> bytes:
+    """Send, wait until the server has closed the connection, return everything it sent."""
+    return await read_all(*await open_and_send(cluster, piece))
 
 
-async def heard(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
+async def read_all(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
     try:
         async with asyncio.timeout(30):
             return await reader.read()
@@ -50,23 +51,41 @@ async def heard(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> b
         writer.close()
 
 
-async def test_row_56_slow_senders_are_cut_off_and_harm_nobody(cluster):
-    """1,000 half heads and 100 half bodies, while a picture is ordered: none of them is kept."""
+@pytest.mark.fault(row=56)
+async def test_slow_senders_are_cut_off_and_harm_nobody(cluster):
+    """1,000 half heads and 100 half bodies during a good request: all are closed in time."""
     body = HEAD + b'Content-Length: 60000\r\n\r\n{"prompt":'
-    half_heads = await asyncio.gather(*(sent(cluster, HEAD) for _ in range(1000)))
-    half_bodies = await asyncio.gather(*(sent(cluster, body) for _ in range(100)))
+    half_heads = await asyncio.gather(*(open_and_send(cluster, HEAD) for _ in range(1000)))
+    half_bodies = await asyncio.gather(*(open_and_send(cluster, body) for _ in range(100)))
 
     async with front_end(cluster.url) as page:
         status, _ = await page.post(ORDERS, ORDER)
-    said = await asyncio.gather(*(heard(*each) for each in half_heads))
-    answers = await asyncio.gather(*(heard(*each) for each in half_bodies))
+    said = await asyncio.gather(*(read_all(*each) for each in half_heads))
+    answers = await asyncio.gather(*(read_all(*each) for each in half_bodies))
 
     assert status == 201, "a good request is served meanwhile"
     assert set(said) == {b""}
     assert {answer.partition(b"\r\n")[0] for answer in answers} == {b"HTTP/1.1 408 Request Timeout"}
 
 
-async def test_row_56_a_head_that_drips_is_cut_off_all_the_same(cluster):
+@pytest.mark.fault(row=67)
+async def test_a_client_that_disconnects_in_its_post_loses_nothing(cluster):
+    """The request is complete, the client is gone before the answer: the image is painted all the same."""
+    body = json.dumps({**ORDER, "prompt": "a client that disconnects"}).encode()
+    async with front_end(cluster.url) as page, page.socket() as events:
+        _, writer = await open_and_send(cluster, HEAD + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+        await writer.drain()
+        writer.transport.abort()
+
+        queued = await events.next()
+        frames = await events.until_final(queued["subject"])
+
+    assert (queued["type"], queued["data"]["prompt"]) == ("image.queued", "a client that disconnects")
+    assert frames[-1]["type"] == "image.completed"
+
+
+@pytest.mark.fault(row=56)
+async def test_a_dripping_head_is_cut_off(cluster):
     reader, writer = await asyncio.open_connection("127.0.0.1", cluster.api_port)
 
     async def drip() -> None:
@@ -117,8 +136,9 @@ async def test_row_56_a_head_that_drips_is_cut_off_all_the_same(cluster):
         "body where none is taken",
     ],
 )
-async def test_row_57_what_is_too_large_or_no_http_is_refused(cluster, request_bytes, status):
-    said = await spoken(cluster, request_bytes)
+@pytest.mark.fault(row=57)
+async def test_requests_too_large_or_not_http_are_refused(cluster, request_bytes, status):
+    said = await send_and_read(cluster, request_bytes)
 
     assert re.match(rb"HTTP/1.[01] %d " % status, said) or (status == 413 and said == b""), said[:200]
     assert b"Traceback" not in said
@@ -128,7 +148,7 @@ async def test_row_57_what_is_too_large_or_no_http_is_refused(cluster, request_b
 async def test_a_packed_body_is_not_unpacked(cluster):
     packed = gzip.compress(b'{"prompt": "' + b"a" * 30_000_000 + b'"}')
 
-    said = await spoken(
+    said = await send_and_read(
         cluster,
         HEAD + b"Content-Encoding: gzip\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % len(packed) + packed,
     )

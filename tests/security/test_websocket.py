@@ -1,4 +1,4 @@
-"""The websocket against those who should not be there, and those who should but misbehave. Rows 64 and 66."""
+"""The websocket against callers without access or with bad behaviour."""
 
 import asyncio
 import time
@@ -9,7 +9,7 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
-from common.application.api_keys import Keys
+from common.application.api_keys import ApiKeyStore
 from common.runtime.clock import SystemClock
 from common.store.sqlite import SqliteStore
 from tests.cluster import ORDER, embedded
@@ -77,13 +77,13 @@ async def test_a_ticket_opens_one_websocket_of_its_owner(http, cluster):
             image = await response.json()
         frame = await socket.receive_json(timeout=5)
         assert (frame["type"], frame["subject"]) == ("image.queued", image["id"])
-    assert await refused(http, cluster, protocols=[V1, f"ticket.{ticket}"]) == 401, "it holds once"
+    assert await refused(http, cluster, protocols=[V1, f"ticket.{ticket}"]) == 401, "a ticket is valid once"
 
 
-async def test_of_many_who_come_with_one_ticket_one_is_let_in(http, cluster):
+async def test_of_many_callers_with_one_ticket_one_is_admitted(http, cluster):
     ticket = await ticket_of(http, cluster, bearer())
 
-    async def come() -> int:
+    async def connect() -> int:
         try:
             socket = await http.ws_connect(f"{cluster.url}/ws", protocols=[V1, f"ticket.{ticket}"])
         except aiohttp.WSServerHandshakeError as error:
@@ -91,7 +91,7 @@ async def test_of_many_who_come_with_one_ticket_one_is_let_in(http, cluster):
         await socket.close()
         return 101
 
-    statuses = await asyncio.gather(*(come() for _ in range(20)))
+    statuses = await asyncio.gather(*(connect() for _ in range(20)))
 
     assert sorted(statuses) == [101] + [401] * 19
 
@@ -109,11 +109,13 @@ async def test_of_many_who_come_with_one_ticket_one_is_let_in(http, cluster):
     ],
     ids=["nothing", "no ticket", "an empty one", "a made-up one", "two", "an expired token", "an empty token"],
 )
-async def test_row_66_without_identity_there_is_no_websocket(http, cluster, more):
+@pytest.mark.fault(row=66)
+async def test_no_websocket_opens_without_credentials(http, cluster, more):
     assert await refused(http, cluster, **more) == 401
 
 
-async def test_row_66_a_token_in_the_query_opens_nothing_and_is_not_logged(http, cluster):
+@pytest.mark.fault(row=66)
+async def test_a_token_in_the_query_opens_nothing_and_is_not_logged(http, cluster):
     token = callers.token()
 
     assert await refused(http, cluster, params={"token": token, "access_token": token, "ticket": token}) == 401
@@ -123,17 +125,20 @@ async def test_row_66_a_token_in_the_query_opens_nothing_and_is_not_logged(http,
 @pytest.mark.parametrize(
     "origin", ["https://evil.example.org", "null", "http://127.0.0.1.evil.example.org", "http://["]
 )
-async def test_row_66_a_foreign_page_opens_none_even_with_a_token(http, cluster, origin):
+@pytest.mark.fault(row=66)
+async def test_a_foreign_page_opens_no_websocket_even_with_a_token(http, cluster, origin):
     assert await refused(http, cluster, headers={**bearer(), "Origin": origin}) == 403
 
 
-async def test_row_66_our_own_page_and_a_named_one_open_it(http, cluster):
+@pytest.mark.fault(row=66)
+async def test_our_own_page_and_an_allowed_origin_open_it(http, cluster):
     for origin in (cluster.url, "https://app.example.org"):
         async with http.ws_connect(f"{cluster.url}/ws", headers={**bearer(), "Origin": origin}) as socket:
             assert (await socket.receive_json(timeout=5))["type"] == "hello"
 
 
-async def test_row_66_a_token_that_expires_closes_its_websocket(tmp_path, http):
+@pytest.mark.fault(row=66)
+async def test_a_token_that_expires_closes_its_websocket(tmp_path, http):
     async with (
         inference_double() as inference,
         embedded(tmp_path, INFERENCE_SERVICE_URL=inference.url, **callers.settings_of(), JWT_LEEWAY="0") as cluster,
@@ -150,14 +155,15 @@ async def test_row_66_a_token_that_expires_closes_its_websocket(tmp_path, http):
 async def test_a_key_that_expires_closes_its_websocket(http, cluster):
     async with SqliteStore.open(cluster.folder / "darkroom.db", timeout_s=5) as store:
         expires_at = SystemClock().now() + timedelta(seconds=2)
-        key = await Keys(store, SystemClock()).create("ada", expires_at=expires_at)
+        key = await ApiKeyStore(store, SystemClock()).create("ada", expires_at=expires_at)
 
     socket = await http.ws_connect(f"{cluster.url}/ws", headers={"Authorization": f"Bearer {key}"})
 
     assert await closed_with(socket) == 4401
 
 
-async def test_row_64_a_flood_and_a_huge_frame_are_closed(http, cluster):
+@pytest.mark.fault(row=64)
+async def test_a_flood_and_a_huge_frame_are_closed(http, cluster):
     flooding = await http.ws_connect(f"{cluster.url}/ws", headers=bearer())
     huge = await http.ws_connect(f"{cluster.url}/ws", headers=bearer())
     binary = await http.ws_connect(f"{cluster.url}/ws", headers=bearer())
@@ -176,26 +182,27 @@ async def test_row_64_a_flood_and_a_huge_frame_are_closed(http, cluster):
     assert await closed_with(binary) == 1008
 
 
-async def test_row_64_an_owner_has_ten_websockets_and_no_more(http, cluster):
-    async def come(owner: str) -> aiohttp.ClientWebSocketResponse | int:
+@pytest.mark.fault(row=64)
+async def test_an_owner_has_ten_websockets_and_no_more(http, cluster):
+    async def connect(owner: str) -> aiohttp.ClientWebSocketResponse | int:
         try:
             return await http.ws_connect(f"{cluster.url}/ws", headers=bearer(owner))
         except aiohttp.WSServerHandshakeError as error:
             return error.status
 
-    came = await asyncio.gather(*(come("cleo") for _ in range(50)))
-    other = await come("dora")
+    came = await asyncio.gather(*(connect("cleo") for _ in range(50)))
+    other = await connect("dora")
 
     sockets = [each for each in came if not isinstance(each, int)]
     assert (len(sockets), set(came) - set(sockets)) == (10, {429})
     assert not isinstance(other, int), "another owner has ten of its own"
     await sockets[0].close()
     async with asyncio.timeout(5):
-        while isinstance(again := await come("cleo"), int):
+        while isinstance(again := await connect("cleo"), int):
             pass
     assert (await again.receive_json(timeout=5))["type"] == "hello"
 
 
-async def test_a_plain_get_is_told_that_this_is_a_websocket(http, cluster):
+async def test_a_plain_get_gets_not_a_websocket(http, cluster):
     async with http.get(f"{cluster.url}/ws", headers=bearer()) as response:
         assert (response.status, (await response.json())["code"]) == (400, "not_a_websocket")

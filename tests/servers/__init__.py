@@ -1,1 +1,1 @@
-"""The real servers that tests run against: given by URL, by Docker, or from what this machine has installed."""
+"""The real servers of the tests: given by URL, run by Docker, or installed on this machine."""

@@ -1,4 +1,4 @@
-"""`python -m tests.servers`: pulls images if Docker is here, names the Debian packages that the tests still lack."""
+"""`python -m tests.servers`: pulls Docker images or prints the Debian packages that are missing."""
 
 import os
 

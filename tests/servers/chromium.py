@@ -1,4 +1,4 @@
-"""Where a Chromium or Chrome is, for the browser tests."""
+"""The path of a Chromium or Chrome for the browser tests."""
 
 import os
 import shutil
@@ -8,7 +8,7 @@ NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"
 
 
 def find() -> str | None:
-    """The path of a browser: `TEST_CHROMIUM`, else one on the PATH, else the one playwright installed."""
+    """The path of a browser: `TEST_CHROMIUM`, else one on the PATH, else the one that playwright installed."""
     if given := os.environ.get("TEST_CHROMIUM"):
         return given
     return next(filter(None, map(shutil.which, NAMES)), None) or _installed_by_playwright()

@@ -1,4 +1,4 @@
-"""Whether Docker answers, and one container that can be stopped and started on the same port."""
+"""Docker for test servers: a container that restarts on the same port."""
 
 import contextlib
 import functools
@@ -15,7 +15,7 @@ PING_LIMIT_S = 2.0  # a socket that answers does so in 0.1 ms; a remote engine m
 
 @functools.cache
 def answers() -> bool:
-    """Ask the engine itself: importing testcontainers to find out takes two seconds."""
+    """True if the Docker engine answers. Asked directly: importing testcontainers takes two seconds."""
     connection = _connection(os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock"))
     try:
         connection.request("GET", "/_ping")
@@ -27,7 +27,7 @@ def answers() -> bool:
 
 
 def pull(image: str) -> None:
-    """Get `image` if it is not here: done before the tests, for it may take longer than one test may."""
+    """Pull `image` if it is missing. Done before the tests, because it may take longer than the limit of one test."""
     from testcontainers.core.docker_client import DockerClient  # slow: two seconds
 
     images = DockerClient().client.images
@@ -69,7 +69,7 @@ class Container:
             self._container.with_copy_into_container(text.encode(), path)
 
     def create(self) -> tuple[str, int]:
-        """Create and start it; gives the host and port to connect to."""
+        """Create and start it; returns the host and port to connect to."""
         self._container.start()
         return self._container.get_container_host_ip(), self._container.get_exposed_port(self.port)
 
@@ -83,7 +83,7 @@ class Container:
         self._container.get_wrapped_container().kill()
 
     def remove(self) -> None:
-        with contextlib.suppress(Exception):  # the reaper takes what cannot be removed here
+        with contextlib.suppress(Exception):  # the reaper removes what cannot be removed here
             self._container.stop()
 
     def run(self, *command: str) -> str:

@@ -1,4 +1,4 @@
-"""Server processes that cannot outlive the test run, and ports for them."""
+"""Server processes that cannot outlive the test run."""
 
 import contextlib
 import itertools
@@ -10,19 +10,19 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-# Is told the server's process group, then waits for the end of the pipe from the test run: it comes when the run was
-# killed. A run that ends well ends its guards first.
+# Reads the server's process group, then waits for the end of the pipe from the test run, which comes when the run is
+# killed. A run that ends normally ends its guards first.
 _GUARD = 'read -r group; read -r _; kill -KILL "-$group"; rm -rf "$1"'
 
 
 class Process:
     """A server in a session of its own, so Ctrl-C reaches only the test run, which then stops it.
 
-    A guard beside it sees to the case that the run is killed: the server dies as well, and `folder` is removed.
+    If the run is killed, a guard process kills the server and removes `folder`.
     """
 
     def __init__(self, command: Sequence[str], *, folder: Path, env: Mapping[str, str], log: Path) -> None:
-        self._guard = subprocess.Popen(  # first: no server is ever without one
+        self._guard = subprocess.Popen(  # first, so that no server is without a guard
             ["sh", "-c", _GUARD, "guard", str(folder)],
             stdin=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -51,14 +51,14 @@ class Process:
         return self._process.poll() is None
 
     def stop(self, *, limit_s: float = 15) -> None:
-        """Ask it to end; kill it when it has not after `limit_s` (RabbitMQ needs about 1 s)."""
+        """Send SIGTERM, then SIGKILL after `limit_s` (RabbitMQ needs about 1 s)."""
         self._signal(signal.SIGTERM)
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(limit_s)
         self.kill()
 
     def kill(self) -> None:
-        """End it at once, with everything it started."""
+        """Kill it with everything it started."""
         self._signal(signal.SIGKILL)
         self._process.wait()
         self._dismiss_guard()
@@ -72,15 +72,15 @@ class Process:
         self._guard.communicate()
 
 
-_given: set[int] = set()  # not given twice: its server may not listen yet
+_given: set[int] = set()  # never returned twice: the server of a port may not listen yet
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nothing listens on, below the range from which the kernel picks ports for clients.
+    """Ports without a listener, below the range from which the kernel picks client ports.
 
     A port inside that range could be taken while its server is down, even by a client that connects to itself.
     """
-    candidates = random.sample(range(20_000, 32_000), 500)  # Linux gives clients 32768 to 60999
+    candidates = random.sample(range(20_000, 32_000), 500)  # Linux uses 32768 to 60999 for clients
     ports = list(itertools.islice((port for port in candidates if port not in _given and _is_free(port)), count))
     _given.update(ports)
     return ports

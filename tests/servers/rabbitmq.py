@@ -1,7 +1,7 @@
-"""A RabbitMQ for the tests: given by URL, in Docker, or a node of our own from an installed package.
+"""The RabbitMQ of the tests: given by URL, in Docker, or from an installed package.
 
-    RabbitMQ          what tests hold: url, fresh_vhost(), stop(), kill(), start(), ctl(), log_tail()
-       └── engine     how this broker is run: Given | InDocker | Installed
+    RabbitMQ          the interface for tests: url, fresh_vhost(), stop(), kill(), start(), ctl(), log_tail()
+       └── engine     the way to run it: Given | InDocker | Installed
 
 Environment: `TEST_BUS_URL` names a running broker (with its management API, at `TEST_BUS_MANAGEMENT_URL` unless that is
 port 15672 of the same host); `TEST_RABBITMQ_IMAGE` another image; `TEST_RABBITMQ_ROOT` a folder with another Debian in
@@ -14,7 +14,15 @@ import shutil
 from pathlib import Path
 
 from tests.servers import docker
-from tests.servers.rabbitmq_engines import POOL, Engine, Given, InDocker, Installed, vhost_name, vhost_names
+from tests.servers.rabbitmq_engines import (
+    POOL,
+    DockerRabbitMQ,
+    GivenRabbitMQ,
+    InstalledRabbitMQ,
+    RabbitEngine,
+    vhost_name,
+    vhost_names,
+)
 
 IMAGE = "rabbitmq:4.3"
 SYSTEM = Path("/")
@@ -28,7 +36,7 @@ class RabbitMQ:
     `start`, `stop`, `kill` and `ctl` block; inside a coroutine call them by `asyncio.to_thread`.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: RabbitEngine) -> None:
         self._engine = engine
         self._names = itertools.count()
         try:
@@ -40,40 +48,40 @@ class RabbitMQ:
 
     @property
     def url(self) -> str:
-        """The default virtual host, shared by all tests of the run: better take a `fresh_vhost`."""
+        """The default virtual host, shared by all tests of the run; prefer `fresh_vhost`."""
         return f"{self._broker}/"
 
     def fresh_vhost(self) -> str:
-        """The URL of an empty virtual host that no other test has."""
+        """The URL of an empty virtual host that no other test uses."""
         number = next(self._names)
         if number >= POOL and number % POOL == 0:
             self._engine.add_vhosts(vhost_names(number))
         return f"{self._broker}/{vhost_name(number)}"
 
     def start(self) -> None:
-        """Start it again, where it was and with what it had; returns when it takes connections."""
+        """Start it again on the same port and data; returns when it accepts connections."""
         self._engine.start()
         self.is_running = True
 
     def stop(self) -> None:
-        """Shut it down in order."""
+        """Shut it down cleanly."""
         self._engine.stop()
         self.is_running = False
 
     def kill(self) -> None:
-        """End it as a power cut would."""
+        """Kill it without a clean shutdown."""
         self._engine.kill()
         self.is_running = False
 
     def ctl(self, *arguments: str) -> str:
-        """What `rabbitmqctl` prints for `arguments` (0.4 s a call)."""
+        """The output of `rabbitmqctl` (0.4 s a call)."""
         return self._engine.ctl(*arguments)
 
     def log_tail(self, lines: int = 40) -> str:
         return "\n".join(self._engine.log().splitlines()[-lines:])
 
     def close(self) -> None:
-        """Stop it for good and remove what it left."""
+        """Stop it finally and remove its files."""
         self._engine.close()
 
 
@@ -82,7 +90,7 @@ def image() -> str:
 
 
 def source() -> str | None:
-    """Where the broker would come from, in words; None if there is none to be had."""
+    """The source of the broker in words; None if there is none."""
     if os.environ.get("TEST_BUS_URL"):
         return "TEST_BUS_URL"
     if _root() == SYSTEM and docker.answers():
@@ -95,16 +103,16 @@ def source() -> str | None:
 def open_broker() -> RabbitMQ:
     """Start the broker that `source` names."""
     if given := os.environ.get("TEST_BUS_URL"):
-        return RabbitMQ(Given(given))
+        return RabbitMQ(GivenRabbitMQ(given))
     if _root() == SYSTEM and docker.answers():
-        return RabbitMQ(InDocker(image()))
+        return RabbitMQ(DockerRabbitMQ(image()))
     if script := executable(_root()):
-        return RabbitMQ(Installed(script, root=_root()))
+        return RabbitMQ(InstalledRabbitMQ(script, root=_root()))
     raise LookupError("no RabbitMQ: set TEST_BUS_URL, start Docker, or install rabbitmq-server")
 
 
 def executable(root: Path) -> Path | None:
-    """Of the RabbitMQ installed below `root`, as a path inside it."""
+    """The script of the RabbitMQ installed below `root`, as a path inside it."""
     if (root / DEBIAN.relative_to("/")).exists():
         return DEBIAN
     found = shutil.which("rabbitmq-server") if root == SYSTEM else None
@@ -116,6 +124,6 @@ def _root() -> Path:
 
 
 def _version(script: Path) -> str:
-    """As Debian's package names its folder; nothing where another lays it out otherwise."""
+    """The version in the folder name of Debian's package; empty for another layout."""
     library = (_root() / script.relative_to("/")).parent.parent / "lib"
     return "".join(f"{folder.name.removeprefix('rabbitmq_server-')} " for folder in library.glob("rabbitmq_server-*"))

@@ -1,4 +1,4 @@
-"""How a RabbitMQ is run for the tests: `Installed`, `InDocker`, or `Given` by URL and not ours."""
+"""The ways to run a RabbitMQ for the tests: an installed package, Docker, or a running broker by URL."""
 
 import base64
 import json
@@ -22,11 +22,12 @@ from tests.servers.process import Process, free_ports
 POOL = 64  # virtual hosts made at once: 64 add 0.75 s to a start of 5.7 s, or take 1.5 s later (3.10.8, 2 cores)
 RUN = secrets.token_hex(4)  # a broker given by URL may serve two runs at once
 START_LIMIT_S = 50.0  # 6 s on an idle machine; below the time limit of a test, so that the log is seen
+CTL_LIMIT_S = 50.0  # 0.4 s on an idle machine, 31 s was seen at a load of 19
 PERMISSIONS = {"configure": ".*", "write": ".*", "read": ".*"}
 
 
-class Engine(Protocol):
-    """How a broker is run; it starts with the first `POOL` virtual hosts."""
+class RabbitEngine(Protocol):
+    """A way to run a broker; it starts with the first `POOL` virtual hosts."""
 
     def start(self) -> str: ...  # waits until it answers; gives the URL of the broker, without a virtual host
     def stop(self) -> None: ...
@@ -46,7 +47,7 @@ def vhost_names(first: int) -> list[str]:
 
 
 def definitions(names: list[str]) -> str:
-    """What RabbitMQ calls a definitions file: these virtual hosts, and the guest who may do everything there."""
+    """A definitions file of RabbitMQ: these virtual hosts, with a guest who has all permissions."""
     return json.dumps(
         {
             "users": [{"name": "guest", "password": "guest", "tags": ["administrator"]}],
@@ -67,8 +68,8 @@ log.console.level = info
 """
 
 
-# Runs a command in another root, which has the folder of temporary files in common with this one. What it mounts lies
-# in a namespace of the command's own, and is gone with it.
+# Runs a command in another root that shares the folder of temporary files with this one. Its mounts are in a namespace
+# of the command and end with it.
 _IN_ROOT = """
 root=$0 temporary=$1
 shift
@@ -77,8 +78,8 @@ exec chroot "$root" "$@"
 """
 
 
-class Installed:
-    """A node of our own from an installed package: own ports, folder, cookie and name, beside any system broker.
+class InstalledRabbitMQ:
+    """A node from an installed package, with its own ports, folder, cookie and name beside any system broker.
 
     `executable` is a path inside `root`.
     """
@@ -99,7 +100,7 @@ class Installed:
         self._env = {
             "PATH": os.environ["PATH"],
             "LANG": "C.UTF-8",
-            "HOME": str(self._folder),  # the cookie lies here
+            "HOME": str(self._folder),  # the cookie is stored here
             "ERL_EPMD_PORT": str(epmd_port),
             "ERL_EPMD_ADDRESS": "127.0.0.1",
             "RABBITMQ_NODENAME": self._node,
@@ -120,7 +121,7 @@ class Installed:
         self._server: Process | None = None
 
     def use(self, executable: Path, *, root: Path) -> None:
-        """Start from this installation the next time: on the same data, as an upgrade does."""
+        """Use this installation at the next start, on the same data, as an upgrade does."""
         self._bin = executable.parent
         self._root = root
 
@@ -152,7 +153,9 @@ class Installed:
 
     def ctl(self, *arguments: str) -> str:
         command = self._command(str(self._bin / "rabbitmqctl"), "--quiet", "--node", self._node, *arguments)
-        return subprocess.run(command, env=self._env, check=True, timeout=30, capture_output=True, text=True).stdout
+        return subprocess.run(
+            command, env=self._env, check=True, timeout=CTL_LIMIT_S, capture_output=True, text=True
+        ).stdout
 
     def log(self) -> str:
         return self._log.read_text(errors="replace")
@@ -169,7 +172,7 @@ class Installed:
         (self._folder / name).write_text(text)
 
 
-class InDocker:
+class DockerRabbitMQ:
     """A container of the official image."""
 
     def __init__(self, image: str) -> None:
@@ -213,8 +216,8 @@ class InDocker:
         return self._container.log()
 
 
-class Given:
-    """A running broker that is not ours: a test that would stop it is skipped."""
+class GivenRabbitMQ:
+    """A running broker given by URL: a test that would stop it is skipped."""
 
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
@@ -265,7 +268,7 @@ class Given:
 
 
 def _wait_until_it_answers(host: str, port: int, *, while_running: Process | None = None) -> None:
-    """An open port is not yet a broker: wait for its first AMQP frame."""
+    """Wait for the first AMQP frame; an open port is not enough."""
     deadline = time.monotonic() + START_LIMIT_S
     while not _answers(host, port):
         if while_running and not while_running.is_running:

@@ -1,4 +1,4 @@
-"""docker-compose.yml is a valid Compose file, and its services can be scaled, stopped and waited for."""
+"""docker-compose.yml: valid by the specification, with services that scale, stop and report health."""
 
 import json
 import subprocess
@@ -76,7 +76,7 @@ def test_api_is_published_to_this_machine_only(services):
     assert [name for name in services if "ports" in services[name]] == ["api"]
 
 
-def test_every_service_has_a_healthcheck_and_is_waited_for_by_it(services):
+def test_every_service_has_a_healthcheck(services):
     assert [name for name in services if "test" not in services[name]["healthcheck"]] == []
     for name in OURS:
         for needed, how in services[name].get("depends_on", {}).items():
@@ -84,7 +84,7 @@ def test_every_service_has_a_healthcheck_and_is_waited_for_by_it(services):
             assert needed in services
 
 
-def test_healthchecks_ask_the_port_that_is_listened_on(services):
+def test_healthchecks_ask_the_port_of_the_service(services):
     for name, setting in {
         "api": "API_PORT",
         "inference": "INFERENCE_PORT",
@@ -101,7 +101,7 @@ def test_containers_wait_longer_than_the_services_do(services):
         assert seconds(services[name]["stop_grace_period"]) > seconds(grace_period)
 
 
-def test_pictures_queues_and_records_outlive_their_containers(compose):
+def test_images_queues_and_records_outlive_their_containers(compose):
     mounts = {name: service.get("volumes", []) for name, service in compose["services"].items()}
 
     assert {name: volumes[0].split(":")[0] for name, volumes in mounts.items() if volumes} == {

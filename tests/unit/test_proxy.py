@@ -1,4 +1,4 @@
-"""The proxy does to a connection what its methods say."""
+"""The TCP proxy of the tests."""
 
 import asyncio
 import contextlib
@@ -8,12 +8,12 @@ import pytest
 from tests.proxy import proxy_before, proxy_to
 
 LIMIT_S = 5
-SHORT_S = 0.05  # how long nothing must come before we believe that nothing comes
+SHORT_S = 0.05  # silence for so long counts as no answer
 
 
 @pytest.fixture
 async def echo():
-    """The address of a server that sends back what it gets."""
+    """The address of a server that echoes."""
 
     async def serve(reader, writer):
         with contextlib.suppress(OSError):
@@ -50,7 +50,7 @@ async def ask(line, question=b"hello"):
         return await reader.readexactly(len(question))
 
 
-async def hears_nothing(line):
+async def gets_nothing(line):
     reader, _ = line
     try:
         async with asyncio.timeout(SHORT_S):
@@ -77,7 +77,7 @@ async def test_proxy_passes_the_end_of_one_direction(proxy):
             assert await reader.read() == b"last words"
 
 
-async def test_cut_resets_what_is_there_and_passes_what_is_new(proxy):
+async def test_cut_resets_only_existing_connections(proxy):
     async with connected(proxy) as old:
         await ask(old)
         proxy.cut()
@@ -96,24 +96,24 @@ async def test_silence_holds_everything_back_until_resumed(proxy):
 
         async with connected(proxy) as new:
             new[1].write(b"anyone?")
-            assert await hears_nothing(old)
-            assert await hears_nothing(new)
+            assert await gets_nothing(old)
+            assert await gets_nothing(new)
             proxy.resume()
             assert await ask(new, b"") == b""
             assert await new[0].readexactly(7) == b"anyone?"
 
 
-async def test_silence_hides_that_a_side_went_away(echo, proxy):
+async def test_silence_hides_a_closed_connection(echo, proxy):
     async with connected(proxy) as line:
         await ask(line)
         proxy.silence()
         line[1].write_eof()  # would make the server close
 
-        assert await hears_nothing(line)
+        assert await gets_nothing(line)
         assert proxy.connections == 1
 
 
-async def test_half_open_silences_what_is_there_and_passes_what_is_new(proxy):
+async def test_half_open_silences_only_existing_connections(proxy):
     async with connected(proxy) as old:
         await ask(old)
         proxy.half_open()
@@ -121,7 +121,7 @@ async def test_half_open_silences_what_is_there_and_passes_what_is_new(proxy):
 
         async with connected(proxy) as new:
             assert await ask(new) == b"hello"
-        assert await hears_nothing(old)
+        assert await gets_nothing(old)
 
 
 async def test_refuse_takes_no_connection_until_it_listens_again(proxy):

@@ -1,4 +1,4 @@
-"""The servers that the other tests stand on do what is said of them."""
+"""The test servers: isolation, restarts, no process left behind."""
 
 import asyncio
 import os
@@ -11,6 +11,8 @@ from typing import Any
 import aio_pika
 from pymongo import AsyncMongoClient
 
+from tests.servers import docker
+from tests.servers import mongodb as mongodb_server
 from tests.servers.docker import answers
 from tests.servers.process import Process, free_ports
 from tests.servers.rabbitmq_engines import POOL
@@ -43,7 +45,7 @@ async def test_vhosts_do_not_see_each_other(rabbitmq):
     assert await take(mine, "letters") == b"mine"
 
 
-async def test_vhosts_are_made_anew_when_the_pool_is_empty(rabbitmq):
+async def test_more_vhosts_are_created_when_the_pool_is_empty(rabbitmq):
     urls = [rabbitmq.fresh_vhost() for _ in range(POOL + 1)]
 
     await publish(urls[-1], "letters", b"at the far end")
@@ -62,8 +64,8 @@ async def test_databases_do_not_see_each_other(mongodb):
         assert await client.get_default_database()["letters"].count_documents({}) == 0
 
 
-async def test_mongodb_keeps_data_over_a_restart(mongodb, database):
-    async with AsyncMongoClient[dict[str, Any]](database) as client:
+async def test_mongodb_keeps_journaled_data_over_a_kill(mongodb, database):
+    async with AsyncMongoClient[dict[str, Any]](database, journal=True) as client:
         letters = client.get_default_database()["letters"]
         await letters.insert_one({"_id": 1, "body": "still here"})
 
@@ -71,6 +73,25 @@ async def test_mongodb_keeps_data_over_a_restart(mongodb, database):
         await asyncio.to_thread(mongodb.start)
 
         assert await letters.find_one() == {"_id": 1, "body": "still here"}
+
+
+def test_the_source_of_mongodb_names_secantusdb_and_its_version(monkeypatch, tmp_path):
+    package = tmp_path / "lib/python3.11/site-packages/secantusdb-0.7.0b3.dist-info"
+    package.mkdir(parents=True)
+    (package / "METADATA").write_text("Metadata-Version: 2.4\nName: SecantusDB\nVersion: 0.7.0b3\n")
+    monkeypatch.setattr(mongodb_server, "SECANTUSDB", tmp_path)
+    monkeypatch.setattr(docker, "answers", lambda: False)
+    monkeypatch.delenv("TEST_STORE_URL", raising=False)
+
+    assert mongodb_server.source() == "SecantusDB 0.7.0b3, not a mongod"
+
+
+def test_without_secantusdb_there_is_no_mongodb(monkeypatch, tmp_path):
+    monkeypatch.setattr(mongodb_server, "SECANTUSDB", tmp_path / "none")
+    monkeypatch.setattr(docker, "answers", lambda: False)
+    monkeypatch.delenv("TEST_STORE_URL", raising=False)
+
+    assert mongodb_server.source() is None
 
 
 def test_server_dies_with_a_killed_test_run(tmp_path):

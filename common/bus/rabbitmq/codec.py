@@ -1,4 +1,4 @@
-"""Conversion between messages and AMQP: the envelope is the body, and the properties repeat its attributes."""
+"""Conversion between messages and AMQP: the body is the envelope, whose attributes the properties repeat."""
 
 from __future__ import annotations
 

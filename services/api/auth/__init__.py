@@ -1,1 +1,1 @@
-"""Who calls: tokens, API keys, signed URLs."""
+"""Authentication: tokens, API keys, tickets, signed URLs."""

@@ -1,9 +1,9 @@
-"""The keys of the identity provider (RFC 7517): fetched from one URL, kept, and fetched anew when one is unknown.
+"""The public keys of the identity provider (RFC 7517), cached until a token names an unknown key.
 
     a token names a kid ──▶ known: used at once ─────────────────────────────▶ key
                         └─▶ unknown: one fetch for all, at most every 10 s ──▶ key, or none
 
-The URL is the setting's. Nothing that a token says (`jku`, `x5u`, a `kid` that looks like a path) leads anywhere.
+The URL comes from the settings. Nothing in a token (`jku`, `x5u`, a `kid` that looks like a path) causes a request.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from common.runtime.clock import Clock
 log = logging.getLogger(__name__)
 
 ALGORITHMS: Final = frozenset({"RS256", "ES256"})
-FRESH_S: Final = 600.0  # a key that was taken out of the set is refused after this at the latest
-COOLDOWN_S: Final = 10.0  # forged kids must not make us flood the provider
-STALE_S: Final = 86_400.0  # a provider that is away this long is not waited for any longer
+FRESH_S: Final = 600.0  # a key that was removed from the set is refused after this time at the latest
+COOLDOWN_S: Final = 10.0  # forged kids must not cause a flood of requests to the provider
+STALE_S: Final = 86_400.0  # after an outage of this length the cached keys are no longer used
 _TIMEOUT_S: Final = 3.0
 _MAX_BYTES: Final = 256_000
 _MIN_RSA_BITS: Final = 2048  # RFC 7518, section 3.3
 
 
 class Jwks:
-    """The set of one provider; `run` keeps it fresh, so that requests need not wait for it."""
+    """The key set of one provider; `run` keeps it fresh, so that requests need not wait for it."""
 
     def __init__(self, http: aiohttp.ClientSession, *, url: str, clock: Clock) -> None:
         self._http = http
@@ -41,21 +41,21 @@ class Jwks:
         self._clock = clock
         self._keys: list[PyJWK] = []
         self._fetched_s: float | None = None
-        self._asked_s = float("-inf")
-        self._asking = asyncio.Lock()
+        self._attempted_s = float("-inf")
+        self._fetching = asyncio.Lock()
 
     async def run(self) -> None:
-        """Fetch the set now and whenever it has aged; never returns."""
+        """Fetch the set now, and again whenever it is old; never returns."""
         while True:
-            async with self._asking:
+            async with self._fetching:
                 await self._fetch()
-            await asyncio.sleep(FRESH_S if self._fetched_s == self._asked_s else COOLDOWN_S)
+            await asyncio.sleep(FRESH_S if self._fetched_s == self._attempted_s else COOLDOWN_S)
 
     async def key(self, kid: str | None, algorithm: str) -> PyJWK | None:
-        """The key of this name for this algorithm; where a token names none, the only one there is for it.
+        """The key with this id for this algorithm; without an id, the only key for the algorithm.
 
         Raises:
-            Unavailable: the set could not be fetched for so long that nothing can be said.
+            Unavailable: the set could not be fetched for too long.
         """
         found = self._find(kid, algorithm)
         if found is None:
@@ -72,12 +72,12 @@ class Jwks:
         return next((key for key in fitting if key.key_id == kid), None)
 
     async def _refetch(self) -> None:
-        async with self._asking:  # one question at a time: the others take its answer
-            if self._clock.monotonic() - self._asked_s >= COOLDOWN_S:
+        async with self._fetching:  # one fetch at a time: the others use its result
+            if self._clock.monotonic() - self._attempted_s >= COOLDOWN_S:
                 await self._fetch()
 
     async def _fetch(self) -> None:
-        self._asked_s = self._clock.monotonic()
+        self._attempted_s = self._clock.monotonic()
         try:
             async with self._http.get(
                 self._url,
@@ -91,14 +91,14 @@ class Jwks:
             log.warning("the keys of the identity provider cannot be fetched: %s", type(error).__name__)
             return
         if not keys:
-            log.warning("the identity provider answered %d with no key that can be used", response.status)
+            log.warning("the identity provider answered %d without a usable key", response.status)
             return
         self._keys = keys
-        self._fetched_s = self._asked_s
+        self._fetched_s = self._attempted_s
 
 
 def usable(key_set: Any) -> list[PyJWK]:
-    """The public keys of the set for signatures; others are passed over, symmetric ones above all."""
+    """The public signature keys of the set; others are ignored, symmetric ones above all."""
     found: list[PyJWK] = []
     if not isinstance(key_set, dict) or not isinstance(key_set.get("keys"), list):
         return found
@@ -116,7 +116,7 @@ def usable(key_set: Any) -> list[PyJWK]:
 
 
 def _is_for_signatures(data: dict[str, Any]) -> bool:
-    is_private = "d" in data  # published by mistake, so known to everyone
+    is_private = "d" in data  # a private key published by mistake is known to everyone
     return data.get("kty") in {"RSA", "EC"} and data.get("use", "sig") == "sig" and not is_private
 
 

@@ -1,9 +1,9 @@
-"""Signed URLs of pictures: an `<img>` cannot send a header, so the URL itself says that its reader may see the file.
+"""Signed URLs of pictures: an `<img>` cannot send a header, so the URL itself carries the permission.
 
     /media/generated_images/2025/01/<id>.png?expires=1736985600&signature=…
 
-The expiry is rounded, each file at a moment of its own: the URL of an image stays the same for hours, so caches work,
-and not all of them change at once. A signature holds for its file only; where no identity is set up there is none.
+The expiry is rounded, with another offset for each file: the URL of an image stays the same for hours, so caches
+work, and not all URLs change at once. A signature is valid for its file only. Without identity nothing is signed.
 """
 
 from __future__ import annotations
@@ -16,39 +16,25 @@ from zlib import crc32
 from aiohttp import web
 from itsdangerous import BadSignature, Signer
 
-from common.domain.views import ImageView
-from common.messages import AnyImageEvent
 from common.runtime.clock import Clock
 from common.runtime.settings import Settings
 
-_SALT: Final = "darkroom.media.v1"  # a key that signs something else as well does not sign this
+_SALT: Final = "darkroom.media.v1"  # the same key used elsewhere makes other signatures
 
 
 class Signing:
-    """Signs with the first key and believes all of them, so that keys can be changed without a broken picture."""
+    """Signs with the first key and accepts all of them, so that keys can be rotated without broken pictures."""
 
     def __init__(self, settings: Settings, clock: Clock) -> None:
         self._prefix = settings.media_prefix
         self._age_s = max(1, int(settings.media_url_age))
         self._clock = clock
-        # itsdangerous takes the oldest first
+        # itsdangerous expects the oldest first
         keys = list(reversed(settings.media_signing_keys)) if settings.has_identity else []
         self._signer = Signer(keys, salt=_SALT, key_derivation="hmac", digest_method=hashlib.sha256) if keys else None
 
-    def view(self, view: ImageView) -> ImageView:
-        """The image with its URLs signed."""
-        if self._signer is None or view.image_url is None:
-            return view
-        signed = {"image_url": self.url(view.image_url), "thumbnail_url": self.url(view.thumbnail_url or "")}
-        return view.model_copy(update=signed)
-
-    def data(self, event: AnyImageEvent) -> object:
-        """The data of an event as a websocket shows it."""
-        data = self.view(event.data) if isinstance(event.data, ImageView) else event.data
-        return data.model_dump(mode="json", by_alias=True)
-
     def url(self, url: str) -> str:
-        """The URL of a file with its signature."""
+        """The signed URL of a file; the same URL without identity."""
         if self._signer is None:
             return url
         key = url.removeprefix(self._prefix)
@@ -57,7 +43,7 @@ class Signing:
         return f"{url}?expires={expires}&signature={signature}"
 
     def allows(self, request: web.Request) -> bool:
-        """Whether the query is a signature of this file that has not expired."""
+        """Whether the query holds a signature of this file that has not expired."""
         expires, signature = request.query.get("expires", ""), request.query.get("signature", "")
         if self._signer is None or not (expires.isascii() and expires.isdecimal() and len(expires) <= 12):
             return False

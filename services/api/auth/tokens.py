@@ -1,7 +1,7 @@
-"""Bearer tokens: what a JWT must be before its `sub` is believed (RFC 7519; RFC 8725 on what goes wrong).
+"""Verification of bearer tokens (JWT, RFC 7519; RFC 8725 lists the known attacks).
 
-The algorithm chooses the key, never the other way round: HS256 is checked with the secret of the settings, RS256 and
-ES256 with the provider's keys, and there is no way from one to the other.
+The algorithm chooses the key, never the other way round: HS256 is verified with the secret of the settings, RS256 and
+ES256 with the provider's keys. No key is used for both.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from jwt import PyJWK
 from jwt.types import Options
 
 from common.domain.errors import Invalid, Unauthorized
-from common.domain.owners import owner_name
+from common.domain.owners import parse_owner
 from common.runtime.clock import Clock
 from common.runtime.settings import Settings
 from services.api.auth.jwks import ALGORITHMS, Jwks
@@ -24,7 +24,7 @@ from services.api.auth.jwks import ALGORITHMS, Jwks
 MAX_CHARS: Final = 4096  # a token of a provider has 1 to 2 kB
 _OPTIONS: Final[Options] = {
     "require": ["exp", "sub", "iss", "aud"],
-    # times are checked here, by our clock, which a test can move
+    # times are checked with our clock, which a test can move
     "verify_exp": False,
     "verify_nbf": False,
     "verify_iat": False,
@@ -33,14 +33,14 @@ _OPTIONS: Final[Options] = {
 
 @dataclass(frozen=True, slots=True)
 class Claims:
-    """What is believed of a token."""
+    """The claims of a verified token."""
 
     owner: str
     until: datetime
 
 
 class Tokens:
-    """Verifies tokens by the settings; `jwks` is there where a key set is."""
+    """Verifies tokens by the settings; `jwks` is None without a key set."""
 
     def __init__(self, settings: Settings, *, jwks: Jwks | None, clock: Clock) -> None:
         self._secret = settings.jwt_secret
@@ -53,7 +53,7 @@ class Tokens:
     async def verify(self, token: str) -> Claims:
         """
         Raises:
-            Unauthorized: anything about it is not as it must be.
+            Unauthorized: the token is invalid, for whatever reason.
             Unavailable: the provider's keys cannot be fetched.
         """
         if len(token) > MAX_CHARS:
@@ -64,18 +64,18 @@ class Tokens:
             payload = jwt.decode(
                 token,
                 key,
-                algorithms=[header["alg"]],  # one of ours: `_key` has seen to it
+                algorithms=[header["alg"]],  # one of ours: `_key` has checked it
                 issuer=self._issuer,
                 audience=self._audience,
                 options=_OPTIONS,
             )
             return self._claims(payload)
         except (jwt.PyJWTError, Invalid, ValueError, TypeError, OverflowError, RecursionError) as error:
-            # the cause ends here: neither an answer nor a log line says what of a token was wrong
+            # neither the answer nor the log says why a token is invalid
             raise Unauthorized from error
 
     async def _key(self, header: dict[str, Any]) -> str | PyJWK:
-        """Only `alg` and `kid` are read of a header: `jku`, `jwk`, `x5u`, `x5c` lead nowhere."""
+        """Only `alg` and `kid` of the header are used: `jku`, `jwk`, `x5u` and `x5c` are ignored."""
         algorithm, kid = header.get("alg"), header.get("kid")
         if algorithm == "HS256" and self._secret is not None:
             return self._secret
@@ -91,7 +91,7 @@ class Tokens:
         begins = [_seconds(payload[claim]) for claim in ("nbf", "iat") if claim in payload]
         if until_s <= now_s or any(begin_s > now_s + self._leeway_s for begin_s in begins):
             raise Unauthorized
-        return Claims(owner=owner_name(payload["sub"]), until=datetime.fromtimestamp(until_s, UTC))
+        return Claims(owner=parse_owner(payload["sub"]), until=datetime.fromtimestamp(until_s, UTC))
 
 
 def _seconds(value: object) -> float:

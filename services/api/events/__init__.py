@@ -1,1 +1,1 @@
-"""Live events: the reader of the event log and what it feeds."""
+"""The live events of the api: reader, deduplication, queue positions, websockets."""

@@ -1,8 +1,8 @@
-"""What a replica knows of the event log: which events it has seen of each image, and how far back that reaches.
+"""The events that a replica has seen in the log, to recognise repeats.
 
-log ──── not known ────┤ border ├──── read: the newest revision of each image, and where each event stood first ───▶
+log ── not covered ──┤ covered since ├── the newest revision of each image, and the first cursor of each event ──▶
             ▲                                                             │
-            └───── reached back to, once, for an event whose fact is older ◀──┘
+            └──── looked back to, once, for an event of an earlier time ◀─┘
 """
 
 from __future__ import annotations
@@ -22,104 +22,106 @@ from common.messages import AnyImageEvent, Event, ImageChanged, ImageDeleted, Im
 
 log = logging.getLogger(__name__)
 
-KNOWN_IMAGES: Final = 100_000  # whose newest revision is remembered: about 20 MB
-MARGIN: Final = timedelta(seconds=10)  # between the clocks of who tells, of the broker and of this replica
-REACH_S: Final = 10.0  # for a look back, which holds up what is live: some 50,000 events on RabbitMQ
+MAX_SEEN_IMAGES: Final = 100_000  # about 20 MB
+CLOCK_MARGIN: Final = timedelta(seconds=10)  # between the clocks of the publisher, the broker and this replica
+LOOK_BACK_S: Final = 10.0  # it holds up live events; enough for some 50,000 events on RabbitMQ
 
 
 @dataclass(slots=True)
-class Seen:
-    """The newest of one image that the log has shown."""
+class SeenImage:
+    """What the log has shown of one image."""
 
     revision: int = -1
-    ids: dict[str, str] = field(default_factory=dict)  # event id to the cursor it first had
+    cursors: dict[str, str] = field(default_factory=dict)  # event id to the cursor of its first entry
 
 
-class Known:
+class SeenEvents:
+    """The events seen by the reader of one replica; the oldest images are forgotten first."""
+
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
-        self._images: OrderedDict[str, Seen] = OrderedDict()
-        self._border = datetime.max.replace(tzinfo=UTC)
-        self._first = ""  # the cursors of the first entry after the border, and of the last that was read
+        self._images: OrderedDict[str, SeenImage] = OrderedDict()
+        self._covered_since = datetime.max.replace(tzinfo=UTC)
+        self._first = ""  # the cursors of the first entry that is covered, and of the last that was read
         self._last = ""
-        self._reaching = asyncio.Lock()
+        self._looking_back = asyncio.Lock()
 
-    def begin(self, moment: datetime) -> None:
-        """The log is read from this moment on; there may be a hole before it."""
-        self._border, self._first = moment, ""
+    def restart(self, moment: datetime) -> None:
+        """The reader starts at this moment; events before it may be unknown."""
+        self._covered_since, self._first = moment, ""
 
-    def follow(self, cursor: str) -> None:
-        """The reader has come to this entry."""
+    def advance(self, cursor: str) -> None:
+        """The reader has reached this entry."""
         self._first, self._last = self._first or cursor, cursor
 
-    def is_repeat(self, event: AnyImageEvent, cursor: str) -> bool:
-        """True for what clients have seen, or what is older than what they have seen of this image; else noted."""
-        seen = self._images.setdefault(event.subject, Seen())
+    def observe(self, event: AnyImageEvent, cursor: str) -> bool:
+        """Record the event; True if it is new: not seen before, and not older than what was seen of its image."""
+        seen = self._images.setdefault(event.subject, SeenImage())
         self._images.move_to_end(event.subject)
-        if len(self._images) > KNOWN_IMAGES:
+        if len(self._images) > MAX_SEEN_IMAGES:
             self._images.popitem(last=False)
-        if event.revision < seen.revision or event.id in seen.ids:
-            return True
+        if event.revision < seen.revision or event.id in seen.cursors:
+            return False
         seen.revision = event.revision
         if not isinstance(event, ImageProgressed):
-            seen.ids[event.id] = cursor
-        return False
+            seen.cursors[event.id] = cursor
+        return True
 
     def is_first(self, event: AnyImageEvent, cursor: str) -> bool:
-        """Of an entry that is read a second time: was it the first of its event?"""
+        """Whether an entry that is read a second time was the first of its event."""
         seen = self._images.get(event.subject)
-        return seen is None or seen.ids.get(event.id) == cursor
+        return seen is None or seen.cursors.get(event.id) == cursor
 
-    async def reach(self, event: Event) -> None:
-        """Where this event may stand in the log from before the border, look there; what is found moves the border.
+    async def look_back_for(self, event: Event) -> None:
+        """Read an earlier part of the log if this event may have been published there before.
 
-        So it costs one look, and the next such event none. What the log no longer holds, or does not give in time,
-        stays unknown, and its repeat is shown.
+        That part is covered from then on, so the next such event needs no look back. Events that the log no longer
+        holds, or does not return in time, stay unknown: their repeats are shown.
         """
-        told = _first_told(event)
-        if told is None or self._reaches(told) or not self._first:  # without a border there is no end to a look
+        published = _earliest_publish_time(event)
+        if published is None or self._covers(published) or not self._first:  # nothing would end the look back
             return
-        async with self._reaching:
-            if not self._reaches(told):
-                await self._look_back(told - MARGIN)
+        async with self._looking_back:
+            if not self._covers(published):
+                await self._look_back(published - CLOCK_MARGIN)
 
-    def _reaches(self, moment: datetime) -> bool:
-        return moment - MARGIN >= self._border
+    def _covers(self, moment: datetime) -> bool:
+        return moment - CLOCK_MARGIN >= self._covered_since
 
     async def _look_back(self, moment: datetime) -> None:
-        border, first, ends = self._border, "", {self._first, self._last}
-        log.info("looking back in the event log to %s, it was known since %s", moment, border)
+        before, first, ends = self._covered_since, "", {self._first, self._last}
+        log.info("looking back in the event log to %s, it was covered since %s", moment, before)
         try:
-            async with asyncio.timeout(REACH_S), aclosing(self._bus.read(Since(moment))) as entries:
+            async with asyncio.timeout(LOOK_BACK_S), aclosing(self._bus.read(Since(moment))) as entries:
                 async for entry in entries:
                     first = first or entry.cursor
                     if entry.cursor in ends:
                         break
-                    self._note(entry)
+                    self._record(entry)
         except (ServiceError, TimeoutError) as error:
-            log.warning("what the event log held before %s is not known: %r", border, error)
-        if self._border == border:  # else the reader has begun anew meanwhile
-            self._border, self._first = moment, first or self._first
+            log.warning("events before %s are unknown: %r", before, error)
+        if self._covered_since == before:  # else the reader has restarted meanwhile
+            self._covered_since, self._first = moment, first or self._first
 
-    def _note(self, entry: Logged) -> None:
+    def _record(self, entry: Logged) -> None:
         event = entry.event
         if not isinstance(event, ImageChanged | ImageDeleted):
             return
         seen = self._images.get(event.subject)
         if seen is None:
-            if len(self._images) >= KNOWN_IMAGES:
-                return  # the newer ones are worth more
-            seen = self._images[event.subject] = Seen()
+            if len(self._images) >= MAX_SEEN_IMAGES:
+                return  # newer images are more useful
+            seen = self._images[event.subject] = SeenImage()
             self._images.move_to_end(event.subject, last=False)
         seen.revision = max(seen.revision, event.revision)
-        seen.ids.setdefault(event.id, entry.cursor)
+        seen.cursors.setdefault(event.id, entry.cursor)
 
 
-def _first_told(event: Event) -> datetime | None:
-    """The earliest time at which this event can have been told; None of one that is never told again."""
+def _earliest_publish_time(event: Event) -> datetime | None:
+    """The earliest time at which this event can have been published; None if it is never published twice."""
     match event:
         case ImageChanged(type="image.queued", data=ImageView(started_at=started_at, created_at=created_at)):
-            return started_at or created_at  # its `time` is when it was told; it queues since the last attempt
+            return started_at or created_at  # `time` is that of this publish; it is queued since the last attempt
         case ImageChanged() | ImageDeleted():
             return event.time
         case _:

@@ -1,10 +1,10 @@
-"""The live events of one api replica: one reader of the log, a buffer that all sockets share, and who waits for what.
+"""The live events of one api process: one reader of the log, for all websockets and all waiting requests.
 
-    event log ──▶ reader ──▶ repeats dropped ──▶ buffer ──▶ sockets of the owner
-                                                      └───▶ requests that wait for an image
+    event log ──▶ reader ──▶ deduplication ──▶ buffer ──▶ websockets of the owner
+                                                   └────▶ requests that wait for an image
 
-The reader begins a while back, so that it knows the events before a client's cursor (`known.py`, which looks further
-back where it must); it has caught up when it reads back the mark that it wrote itself.
+The reader starts some time in the past, so that it knows the events before a client's cursor (`deduplication` looks
+further back if it must). It has caught up when it reads the mark that it published itself.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from common.bus.port import After, Bus, Logged, Since, Start
 from common.domain.errors import CursorGone, ServiceError, Unavailable
 from common.domain.images import Image, new_image_id
 from common.domain.views import iso
-from common.messages import FINAL_EVENTS, AnyImageEvent, ApiJoined, ImageChanged, ImageDeleted, ImageProgressed
+from common.messages import FINAL_EVENTS, AnyImageEvent, ApiJoined, ImageEvent, ImageProgressed
 from common.runtime import metrics
 from common.runtime.clock import Clock
 from common.store.port import Store
-from services.api.events.deduplication import Known
+from services.api.events.deduplication import SeenEvents
 
 log = logging.getLogger(__name__)
 
@@ -38,11 +38,11 @@ RETRY_S: Final = 1.0
 
 @dataclass(frozen=True)
 class ClientEvent:
-    """An event as clients see it: the frame is made once, however many sockets it goes to."""
+    """An event as clients see it. Its frame is made once for all websockets."""
 
     cursor: str
     event: AnyImageEvent
-    sign: Callable[[AnyImageEvent], object]
+    data: Callable[[AnyImageEvent], object]  # makes the data of the frame
 
     @cached_property
     def frame(self) -> str:
@@ -55,15 +55,15 @@ class ClientEvent:
                 "time": iso(self.event.time),
                 "revision": self.event.revision,
                 "attempt": self.event.attempt,
-                "data": self.sign(self.event),
+                "data": self.data(self.event),
             },
             ensure_ascii=False,
             separators=(",", ":"),
         )
 
     @property
-    def as_kept(self) -> ClientEvent:
-        """Without its preview, thousands of which would fill the buffer; who resumes gets the next one."""
+    def without_preview(self) -> ClientEvent:
+        """For the buffer, which thousands of previews would fill; a client that resumes gets the next one."""
         event = self.event
         if not isinstance(event, ImageProgressed) or event.data.preview is None:
             return self
@@ -76,12 +76,15 @@ class ClientEvent:
 
 
 def plain(event: AnyImageEvent) -> object:
-    """The data of an event as JSON; where media URLs are signed, another function stands in its place."""
+    """The data of an event as JSON values, with unsigned media URLs."""
     return event.data.model_dump(mode="json", by_alias=True)
 
 
 class LiveEvents:
-    """What this replica has read of the log; `run` is the task that reads."""
+    """The events that this process has read from the log; `run` is the task that reads.
+
+    `data` makes the data of a frame from an event.
+    """
 
     def __init__(
         self,
@@ -100,11 +103,11 @@ class LiveEvents:
         self._lookback_s = lookback_s
         self._poll_s = poll_s
         self._data = data
-        # every entry read has its place, shown or not: a client's cursor may be of one that was not
+        # all entries, shown or not: a client's cursor may be that of an entry which was not shown
         self._buffer: deque[tuple[str, ClientEvent | None]] = deque(maxlen=backlog)
-        self._place: dict[str, int] = {}
+        self._index: dict[str, int] = {}
         self._count = 0
-        self._known = Known(bus)
+        self._seen = SeenEvents(bus)
         self._listeners: dict[str | None, set[Callable[[ClientEvent], None]]] = {}
         self._waiting: dict[str, set[asyncio.Event]] = {}
         self._marks: dict[str, asyncio.Event] = {}
@@ -120,7 +123,7 @@ class LiveEvents:
         await self._caught_up.wait()
 
     def release(self) -> None:
-        """The service stops: whoever waits for an image gets its record as it is."""
+        """The service stops: requests that wait for an image get its record as it is."""
         self._is_stopping = True
         for waiting in self._waiting.values():
             for hint in waiting:
@@ -128,29 +131,29 @@ class LiveEvents:
 
     async def run(self) -> None:
         """Read the log for as long as the service lives; never returns."""
-        start = self._begin()
+        start = self._restart()
         async with asyncio.TaskGroup() as group:
             group.create_task(self._become_ready())
             while True:
                 try:
                     async with aclosing(self._bus.read(start)) as entries:
                         async for entry in entries:
-                            self._known.follow(entry.cursor)
-                            await self._known.reach(entry.event)
-                            self._take(entry)
+                            self._seen.advance(entry.cursor)
+                            await self._seen.look_back_for(entry.event)
+                            self._process(entry)
                 except CursorGone as error:
                     log.warning("the event log was cut under the reader: %s", error)
-                    self._buffer.clear()  # what follows is read again, and has one place in it
-                    self._place.clear()
-                    start = self._begin()
+                    self._buffer.clear()  # its entries are read again, and each is kept once
+                    self._index.clear()
+                    start = self._restart()
                 except ServiceError as error:
                     log.warning("the event log cannot be read: %s", error)
                     start = After(self.cursor) if self.cursor else start
                     await asyncio.sleep(RETRY_S)
 
-    def _begin(self) -> Start:
+    def _restart(self) -> Start:
         moment = self._clock.now() - timedelta(seconds=self._lookback_s)
-        self._known.begin(moment)
+        self._seen.restart(moment)
         return Since(moment)
 
     async def _become_ready(self) -> None:
@@ -158,7 +161,7 @@ class LiveEvents:
         self._caught_up.set()
 
     async def caught_up(self) -> None:
-        """Returns once all that the log held at the call has been read: a mark that is written now is read back."""
+        """Return when all that the log holds now has been read: publish a mark, and wait until it is read."""
         mark = new_image_id(self._clock.now())
         read = self._marks[mark] = asyncio.Event()
         try:
@@ -167,72 +170,72 @@ class LiveEvents:
                     await self._bus.publish(ApiJoined(id=mark, source="api", time=self._clock.now()))
                     await read.wait()
                 except Unavailable as error:
-                    log.debug("mark not written: %s", error)
+                    log.debug("mark not published: %s", error)
                     await asyncio.sleep(RETRY_S)
         finally:
             del self._marks[mark]
 
-    def _take(self, entry: Logged) -> None:
-        event, shown, is_new = entry.event, None, False
-        if isinstance(event, ImageChanged | ImageDeleted | ImageProgressed):
-            is_new = not self._known.is_repeat(event, entry.cursor)
-            # one that is read again after a cut was told, and is still there for who resumes
-            shown = ClientEvent(entry.cursor, event, self._data) if is_new else self._again(entry)
-        self._keep(entry.cursor, shown and shown.as_kept)
-        if shown is not None and is_new:
-            self._show(shown)
+    def _process(self, entry: Logged) -> None:
+        event, client_event, is_new = entry.event, None, False
+        if isinstance(event, ImageEvent):
+            is_new = self._seen.observe(event, entry.cursor)
+            # an event that is read again after the log was cut stays in the buffer for clients that resume
+            client_event = ClientEvent(entry.cursor, event, self._data) if is_new else self._reread(entry)
+        self._keep(entry.cursor, client_event and client_event.without_preview)
+        if client_event is not None and is_new:
+            self._deliver(client_event)
         elif mark := self._marks.get(event.id):
             mark.set()
 
-    def _keep(self, cursor: str, shown: ClientEvent | None) -> None:
+    def _keep(self, cursor: str, client_event: ClientEvent | None) -> None:
         if len(self._buffer) == self._buffer.maxlen:
-            self._place.pop(self._buffer[0][0], None)
-        self._buffer.append((cursor, shown))
-        self._place[cursor] = self._count
+            self._index.pop(self._buffer[0][0], None)
+        self._buffer.append((cursor, client_event))
+        self._index[cursor] = self._count
         self._count += 1
         self.cursor = cursor
 
-    def _show(self, shown: ClientEvent) -> None:
-        metrics.events_shown.labels(shown.event.type).inc()
-        for on_event in [*self._listeners.get(shown.event.owner, ()), *self._listeners.get(None, ())]:
-            on_event(shown)
-        if shown.event.type in FINAL_EVENTS:
-            for waiting in self._waiting.get(shown.event.subject, ()):
+    def _deliver(self, client_event: ClientEvent) -> None:
+        metrics.events_shown.labels(client_event.event.type).inc()
+        for on_event in [*self._listeners.get(client_event.event.owner, ()), *self._listeners.get(None, ())]:
+            on_event(client_event)
+        if client_event.event.type in FINAL_EVENTS:
+            for waiting in self._waiting.get(client_event.event.subject, ()):
                 waiting.set()
 
     def since(self, cursor: str) -> list[ClientEvent] | None:
-        """What the buffer holds after the cursor; None where the cursor is older than the buffer."""
-        place = self._place.get(cursor)
-        if place is None:
+        """The events in the buffer after the cursor; None if the cursor is not in the buffer."""
+        index = self._index.get(cursor)
+        if index is None:
             return None
         first = self._count - len(self._buffer)
-        after = islice(self._buffer, place + 1 - first, None)
-        return [shown for _, shown in after if shown is not None]
+        after = islice(self._buffer, index + 1 - first, None)
+        return [client_event for _, client_event in after if client_event is not None]
 
     async def older(self, cursor: str) -> AsyncIterator[tuple[str, ClientEvent | None]]:
-        """What the log itself holds after the cursor, up to where `since` can take over; None for what is not shown.
+        """The entries of the log after the cursor, up to where the buffer begins; None for an entry not shown.
 
         Raises:
             CursorGone: the log no longer reaches back that far.
         """
         async with aclosing(self._bus.read(After(cursor))) as entries:
             async for entry in entries:
-                await self._known.reach(entry.event)
-                yield entry.cursor, self._again(entry)
-                if entry.cursor in self._place:
+                await self._seen.look_back_for(entry.event)
+                yield entry.cursor, self._reread(entry)
+                if entry.cursor in self._index:
                     return
 
-    def _again(self, entry: Logged) -> ClientEvent | None:
-        """An entry read a second time: shown where it was the first of its event."""
+    def _reread(self, entry: Logged) -> ClientEvent | None:
+        """The event of an entry that is read a second time, if that entry was the first of its event."""
         event = entry.event
-        if not isinstance(event, ImageChanged | ImageDeleted | ImageProgressed):
+        if not isinstance(event, ImageEvent):
             return None
-        is_first = self._known.is_first(event, entry.cursor)
-        return ClientEvent(entry.cursor, event, self._data).as_kept if is_first else None
+        is_first = self._seen.is_first(event, entry.cursor)
+        return ClientEvent(entry.cursor, event, self._data).without_preview if is_first else None
 
     @asynccontextmanager
-    async def listening(self, owner: str | None, on_event: Callable[[ClientEvent], None]) -> AsyncIterator[None]:
-        """Call `on_event` with each event of this owner from now on; None is all of them."""
+    async def subscribed(self, owner: str | None, on_event: Callable[[ClientEvent], None]) -> AsyncIterator[None]:
+        """Call `on_event` with each event of this owner from now on; None means all owners."""
         listeners = self._listeners.setdefault(owner, set())
         listeners.add(on_event)
         try:
@@ -243,9 +246,9 @@ class LiveEvents:
                 self._listeners.pop(owner, None)
 
     async def until_final(self, image_id: str, *, timeout_s: float) -> Image | None:
-        """The record once it is final or deleted, or as it is when the time is over.
+        """The record when it is final or deleted, or as it is after the timeout.
 
-        The event is the hint, the record the answer: it is read at the start, at the event, and now and then.
+        An event is only the hint to read the record. It is also read at the start, and at intervals.
         """
         hint = asyncio.Event()
         waiting = self._waiting.setdefault(image_id, set())
@@ -273,5 +276,5 @@ class LiveEvents:
             try:
                 return await self._store.get(image_id)
             except Unavailable as error:
-                log.warning("waiting for the store: %s", error)
+                log.warning("the store is unavailable, reading the record again: %s", error)
                 await asyncio.sleep(RETRY_S)

@@ -1,10 +1,10 @@
-"""Who stands where in the queue of all owners: one look at the store for all websockets, and only while one waits.
+"""The positions of images in the queue of all owners: one query for all websockets, only while an image waits.
 
-    store ──waiting──▶ Places ──{"type": "places", "places": {"<id>": 3}}──▶ each websocket, of its owner's images only
+    store ──waiting──▶ QueuePositions ──{"type": "places", "places": {"<id>": 3}}──▶ the websockets of each owner
                          ▲
-    hello, events ──▶ Waiting: which images an owner waits for
+    hello, events ──▶ OwnerPositions: the queued images of one owner
 
-A place is no event of the bus: every image that is taken changes it, and what says it has no cursor.
+A position is no event of the bus: it changes with every image that is claimed, and its frame has no cursor.
 """
 
 from __future__ import annotations
@@ -27,22 +27,37 @@ from services.api.events.live import ClientEvent, LiveEvents
 
 log = logging.getLogger(__name__)
 
-TOLD_APART: Final = 1000  # places; a look at so many takes a store a millisecond or few, however long the queue is
-BEYOND: Final = TOLD_APART + 1  # told of all that stand further back
-Tell = Callable[[str], None]
+MAX_RANKED: Final = 1000  # images; to query so many takes a store one or a few milliseconds, however long the queue is
+MAX_POSITION: Final = MAX_RANKED + 1  # the position of all images behind them
+SendFrame = Callable[[str], None]
 
 
-class Waiting:
-    """What one owner waits for, and which places each of its websockets was told last."""
+async def queue_position(image: Image, *, store: Store, clock: Clock) -> int | None:
+    """The position of a queued image: 1 is the next, `MAX_POSITION` is any position beyond the ranked ones.
+
+    None if the image is not queued, waits for a retry, or the store is unavailable: no answer fails for that.
+    """
+    since = image.waits_since
+    if since is None or since > clock.now():
+        return None
+    try:
+        return 1 + await store.count_waiting_before(since, image.id, limit=MAX_RANKED)
+    except Unavailable as error:
+        log.debug("queue position unknown: %s", error)
+        return None
+
+
+class OwnerPositions:
+    """The queued images of one owner, and the positions that each of its websockets was sent last."""
 
     def __init__(self, wake: Callable[[], None]) -> None:
-        self.told: dict[Tell, dict[str, int]] = {}
-        self.since: dict[str, datetime] = {}
+        self.sent: dict[SendFrame, dict[str, int]] = {}
+        self.queued: dict[str, datetime] = {}  # image id to the time since which it is queued
         self._wake = wake
         self._found: dict[str, int] = {}
 
-    def expect(self, images: Iterable[Image]) -> None:
-        """Take up those of a snapshot that are queued."""
+    def add_queued(self, images: Iterable[Image]) -> None:
+        """Add those of the images that are queued."""
         for image in images:
             if image.waits_since is not None:
                 self._add(image.id, image.waits_since)
@@ -50,104 +65,90 @@ class Waiting:
     def on_event(self, event: AnyImageEvent) -> None:
         if isinstance(event, ImageChanged) and event.type == "image.queued" and isinstance(event.data, ImageView):
             self._add(event.subject, event.data.retry_at or event.data.created_at)
-        elif self.since.pop(event.subject, None):
+        elif self.queued.pop(event.subject, None):
             self._wake()
 
-    def look(self, places: dict[str, int], now: datetime) -> None:
-        """Tell the places where they are not what was told last; each frame holds all of them."""
+    def update(self, positions: dict[str, int], now: datetime) -> None:
+        """Send the positions to each websocket that was sent others; each frame holds all of them."""
         found = {}
-        for image_id, since in self.since.items():
-            place = places.get(image_id)
-            # one that had a place and has none was taken, and the event of it is under way
-            if place is None and len(places) == TOLD_APART and since <= now and self._stood_beyond(image_id):
-                place = BEYOND
-            if place is not None:
-                found[image_id] = place
+        for image_id, since in self.queued.items():
+            position = positions.get(image_id)
+            # an image that was ranked and is no longer was claimed, and its event will follow
+            if position is None and len(positions) == MAX_RANKED and since <= now and self._was_beyond(image_id):
+                position = MAX_POSITION
+            if position is not None:
+                found[image_id] = position
         self._found = found
-        news = [tell for tell, told in self.told.items() if told != found]
-        frame = json.dumps({"type": "places", "places": found}, separators=(",", ":")) if news else ""
-        for tell in news:
-            self.told[tell] = found
-            tell(frame)
+        changed = [send for send, sent in self.sent.items() if sent != found]
+        frame = json.dumps({"type": "places", "places": found}, separators=(",", ":")) if changed else ""
+        for send in changed:
+            self.sent[send] = found
+            send(frame)
 
-    def _stood_beyond(self, image_id: str) -> bool:
-        return self._found.get(image_id, BEYOND) == BEYOND
+    def _was_beyond(self, image_id: str) -> bool:
+        return self._found.get(image_id, MAX_POSITION) == MAX_POSITION
 
     def _add(self, image_id: str, since: datetime) -> None:
-        if image_id in self.since or len(self.since) < TOLD_APART:  # limits keep an owner far below
-            self.since[image_id] = since
+        if image_id in self.queued or len(self.queued) < MAX_RANKED:  # limits keep an owner far below
+            self.queued[image_id] = since
             self._wake()
 
 
-class Places:
-    """Of one api replica; `run` is the task that hears and looks."""
+class QueuePositions:
+    """Sends positions to the websockets of one api process; `run` is the task that queries the store."""
 
     def __init__(self, store: Store, live: LiveEvents, clock: Clock, *, interval_s: float) -> None:
         self._store = store
         self._live = live
         self._clock = clock
         self._interval_s = interval_s
-        self._owners: dict[str, Waiting] = {}
-        self._news = asyncio.Event()
+        self._owners: dict[str, OwnerPositions] = {}
+        self._changed = asyncio.Event()
 
     @contextmanager
-    def telling(self, owner: str, tell: Tell) -> Iterator[None]:
-        """Tell a websocket the places of what its owner waits for, from now on."""
-        waiting = self._owners.setdefault(owner, Waiting(self._news.set))
-        waiting.told[tell] = {}
+    def subscribed(self, owner: str, send: SendFrame) -> Iterator[None]:
+        """Send a websocket the positions of its owner's queued images from now on."""
+        positions = self._owners.setdefault(owner, OwnerPositions(self._changed.set))
+        positions.sent[send] = {}
         try:
             yield
         finally:
-            del waiting.told[tell]
-            if not waiting.told:
+            del positions.sent[send]
+            if not positions.sent:
                 self._owners.pop(owner, None)
 
-    def expect(self, owner: str, images: Iterable[Image]) -> None:
-        """What a websocket was shown as in flight."""
-        if waiting := self._owners.get(owner):
-            waiting.expect(images)
+    def add_queued(self, owner: str, images: Iterable[Image]) -> None:
+        """Take up the queued images of a websocket's first frame."""
+        if positions := self._owners.get(owner):
+            positions.add_queued(images)
 
     async def run(self) -> None:
-        """Look again and again while somebody waits, else sleep until somebody does; never returns."""
-        async with self._live.listening(None, self._hear):
+        """Query at each interval while an image waits; never returns."""
+        async with self._live.subscribed(None, self._on_event):
             while True:
-                await self._news.wait()
-                self._news.clear()
+                await self._changed.wait()
+                self._changed.clear()
                 try:
-                    await self._look()
+                    await self._update()
                 except Unavailable as error:
-                    log.debug("places are not known: %s", error)
-                if self._is_awaited:
-                    self._news.set()
+                    log.debug("queue positions unknown: %s", error)
+                if self._has_queued:
+                    self._changed.set()
                 await asyncio.sleep(self._interval_s)
 
-    async def place(self, image: Image) -> int | None:
-        """Of a queued image: 1 is next, `BEYOND` all behind the last that is told apart.
-
-        None where it does not wait, waits for its retry, or the store does not say: no answer fails for want of it.
-        """
-        since = image.waits_since
-        if since is None or since > self._clock.now():
-            return None
-        try:
-            return 1 + await self._store.waiting_before(since, image.id, limit=TOLD_APART)
-        except Unavailable as error:
-            log.debug("the place is not known: %s", error)
-            return None
-
-    def _hear(self, shown: ClientEvent) -> None:
-        if waiting := self._owners.get(shown.event.owner):
-            waiting.on_event(shown.event)
+    def _on_event(self, event: ClientEvent) -> None:
+        if positions := self._owners.get(event.event.owner):
+            positions.on_event(event.event)
 
     @property
-    def _is_awaited(self) -> bool:
-        return any(waiting.since for waiting in self._owners.values())
+    def _has_queued(self) -> bool:
+        return any(positions.queued for positions in self._owners.values())
 
-    async def _look(self) -> None:
-        places: dict[str, int] = {}
+    async def _update(self) -> None:
+        ranked: dict[str, int] = {}
         now = self._clock.now()
-        if self._is_awaited:
-            ids = await self._store.waiting(now, limit=TOLD_APART)
-            places = {image_id: place for place, image_id in enumerate(ids, 1)}
-        for waiting in list(self._owners.values()):
-            waiting.look(places, now)
+        if self._has_queued:
+            ids = await self._store.waiting_ids(now, limit=MAX_RANKED)
+            ranked = {image_id: position for position, image_id in enumerate(ids, 1)}
+        for positions in list(self._owners.values()):
+            positions.update(ranked, now)

@@ -1,1 +1,1 @@
-"""The limits of an owner: admission and the headers that report it."""
+"""The limits of an owner: admission, response headers."""

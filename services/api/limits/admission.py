@@ -1,7 +1,7 @@
-"""Whether an owner may order one more image: at most so many in an hour, and so many unfinished at once.
+"""Admission of an owner's request under the limits of an hour and of unfinished images.
 
-"At once" is a unique key on the record itself, so it is exact over any number of replicas and nothing can leak;
-"an hour" is one small entry for each owner, changed by compare-and-swap.
+The hourly limit is one small entry for each owner, changed by compare-and-swap. The limit on unfinished images is
+a unique key on the record itself. So both are exact over any number of replicas.
 """
 
 from __future__ import annotations
@@ -11,81 +11,59 @@ from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Final
 from weakref import WeakValueDictionary
 
-from common.application.quota_store import QuotaBook
+from common.application.intake import Intake
+from common.application.quota_store import QuotaStore
 from common.domain import quotas
-from common.domain.errors import Duplicate, LimitReached
 from common.domain.images import Image, Status
-from common.domain.quotas import Window
+from common.domain.quotas import OwnerQuotas, QuotaState, Window
 from common.runtime.clock import Clock
 from common.runtime.settings import Settings
 from common.store.port import Store
-from services.api.routes.schema import Limit, Limits
 
 KIND: Final = "quota"
-_BUSY_RETRY_S: Final = 5.0  # an image takes seconds; there is no telling which
 
 
 class Admission:
-    """One for each process. The orders of one owner are admitted here one after another, against those of the other
-    replicas by the store: so no order that is refused in the end takes a place that another could have had."""
+    """Admits requests within the limits of their owner; one for each process.
+
+    A lock admits the requests of one owner one after another within this process, and the store does so between
+    replicas. So a request that is refused in the end never holds a place that another request could have had.
+    """
 
     def __init__(self, settings: Settings, *, store: Store, clock: Clock) -> None:
         self._store = store
         self._clock = clock
-        self._at_once = settings.concurrent_requests
+        self._concurrent = settings.concurrent_requests
         self._hourly = settings.requests_per_hour
-        self._book = QuotaBook(kind=KIND, limit=self._hourly, store=store, clock=clock)
-        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._quota = QuotaStore(kind=KIND, limit=self._hourly, store=store, clock=clock)
+        self._intake = Intake(self._quota, store, slots=self._concurrent)
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def record(self, image: Image) -> tuple[Image, Window]:
-        """Admit the image and put it on record, durably; returns it as recorded, and its owner's hour.
+        """Admit the image and insert its record durably; returns the record and the window of its owner's hour.
 
         Raises:
             LimitReached: `hourly_limit` or `concurrent_limit`; nothing is recorded.
-            Duplicate: its idempotency key came in at the same time by another request.
+            Duplicate: another request with its idempotency key came at the same time.
         """
-        async with self._turn(image.owner):
-            window = await self._book.enter(image.owner, image.id)
-            try:
-                return await self._insert(image), window
-            except (LimitReached, Duplicate):
-                await self._book.leave(image.owner, image.id)
-                raise
+        async with self._lock(image.owner):
+            return await self._intake.record(image, quota_key=image.owner)
 
-    async def limits(self, owner: str) -> Limits:
-        """What the owner has left."""
-        window = await self._book.hour(owner)
-        active = await self._store.total(owner, {Status.QUEUED, Status.RUNNING})
-        resets_in = quotas.frees_in_s(window, now=self._clock.now(), limit=self._hourly) if self._hourly else 0
-        return Limits(
-            hourly=Limit(limit=self._hourly, remaining=self.left(window), resets_in=resets_in),
-            concurrent=Limit(limit=self._at_once, remaining=max(0, self._at_once - active), resets_in=0),
+    async def limits(self, owner: str) -> OwnerQuotas:
+        """The limits of the owner, and what is left of them."""
+        window = await self._quota.usage(owner)
+        active = await self._store.count_history(owner, {Status.QUEUED, Status.RUNNING})
+        resets_in_s = quotas.available_in_s(window, now=self._clock.now(), limit=self._hourly) if self._hourly else 0
+        return OwnerQuotas(
+            hourly=QuotaState(limit=self._hourly, remaining=self.left(window), resets_in_s=resets_in_s),
+            concurrent=QuotaState(limit=self._concurrent, remaining=max(0, self._concurrent - active), resets_in_s=0),
         )
 
     def left(self, window: Window) -> int:
-        """Orders that still fit into the hour."""
+        """How many more images fit into the hour."""
         return max(0, self._hourly - len(window.entries))
 
-    def _turn(self, owner: str) -> AbstractAsyncContextManager[None]:
-        if not self._hourly and not self._at_once:
+    def _lock(self, owner: str) -> AbstractAsyncContextManager[None]:
+        if not self._hourly and not self._concurrent:
             return nullcontext()
-        return self._turns.setdefault(owner, asyncio.Lock())
-
-    async def _insert(self, image: Image) -> Image:
-        if not self._at_once:
-            await self._store.insert(image)
-            return image
-        for number in range(self._at_once):
-            held = image.model_copy(update={"slot": f"{image.owner}:{number}"})
-            try:
-                await self._store.insert(held)
-            except Duplicate as taken:
-                if taken.key != "slot":
-                    raise
-            else:
-                return held
-        raise LimitReached(
-            f"{self._at_once} images are under way already; wait for one to finish, or cancel it",
-            code="concurrent_limit",
-            retry_after_s=_BUSY_RETRY_S,
-        )
+        return self._locks.setdefault(owner, asyncio.Lock())

@@ -1,1 +1,1 @@
-"""What wraps every request: problems, metrics, browser security."""
+"""What every request passes through: metrics, problems, browser security, reading of its input."""

@@ -1,4 +1,4 @@
-"""Errors as RFC 9457 problem details: every error of the tree has its status here, and nothing else leaves the api."""
+"""Errors as RFC 9457 problem details, the only form in which errors leave the api."""
 
 from __future__ import annotations
 
@@ -47,13 +47,13 @@ _STATUS_OF_CODE: Final = {
     "not_json": 415,
     "not_acceptable": 406,
 }
-_UNREAD: Final = frozenset({408, 413})  # the rest of such a body is not waited for
+_UNREAD: Final = frozenset({408, 413})  # the rest of the body is not read, so the connection cannot be reused
 _CODE_OF_STATUS: Final = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}
 
 
-def problem(status: int, code: str, detail: str, **more: Any) -> web.Response:
-    """One problem; `more` are members of its own, as `fields` or `image`."""
-    body = {
+def problem(status: int, code: str, detail: str, **more: Any) -> dict[str, Any]:
+    """The members of a problem; `more` are those of its own, such as `fields` or `image`."""
+    return {
         "type": f"urn:darkroom:problem:{code}",
         "title": code.replace("_", " ").capitalize(),
         "status": status,
@@ -61,11 +61,19 @@ def problem(status: int, code: str, detail: str, **more: Any) -> web.Response:
         "detail": detail,
         **more,
     }
-    return web.Response(status=status, text=json.dumps(body), content_type=CONTENT_TYPE)
 
 
-def of(error: ServiceError) -> web.Response:
-    """The problem that an error is to the caller."""
+def respond(members: dict[str, Any]) -> web.Response:
+    """The response with the members of a problem."""
+    return web.Response(status=members["status"], text=json.dumps(members), content_type=CONTENT_TYPE)
+
+
+def problem_response(status: int, code: str, detail: str, **more: Any) -> web.Response:
+    return respond(problem(status, code, detail, **more))
+
+
+def error_response(error: ServiceError) -> web.Response:
+    """The response to the caller for this error."""
     status = _STATUS_OF_CODE.get(error.code) or next(code for kind, code in _STATUS if isinstance(error, kind))
     more: dict[str, Any] = {}
     headers = {}
@@ -75,13 +83,13 @@ def of(error: ServiceError) -> web.Response:
         case InvalidTransition(status=state):
             more["imageStatus"] = state
         case LimitReached():
-            headers.update(ratelimit.none_left(error))
+            headers.update(ratelimit.refusal_headers(error))
         case Unavailable():
             headers["Retry-After"] = "2"
         case _:
             pass
-    detail = error.detail if status != 500 else "something went wrong here; it is logged"
-    response = problem(status, error.code if status != 500 else "internal", detail, **more)
+    detail = error.detail if status != 500 else "an internal error occurred; it is logged"
+    response = problem_response(status, error.code if status != 500 else "internal", detail, **more)
     response.headers.update(headers)
     if status == 401:
         response.headers["WWW-Authenticate"] = "Bearer"
@@ -94,29 +102,29 @@ def of(error: ServiceError) -> web.Response:
 async def problems(
     request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
 ) -> web.StreamResponse:
-    """Whatever goes wrong below becomes a problem with a stable code; the trace stays in the log."""
+    """Turn every error into a problem with a stable code; the traceback goes to the log only."""
     try:
         return await handler(request)
     except ServiceError as error:
         if not isinstance(error, BadRequest | Unavailable):
             log.exception("%s %s", request.method, request.path)
-        return of(error)
+        return error_response(error)
     except web.HTTPException as error:
         if error.status < 400:
             raise
         code = _CODE_OF_STATUS.get(error.status, "bad_request")
-        response = problem(error.status, code, _detail(error, request))
+        response = problem_response(error.status, code, _detail(error, request))
         if "Allow" in error.headers:
             response.headers["Allow"] = error.headers["Allow"]
         return response
     except Exception:  # the top of a unit of work
         log.exception("%s %s", request.method, request.path)
-        return problem(500, "internal", "something went wrong here; it is logged")
+        return problem_response(500, "internal", "an internal error occurred; it is logged")
 
 
 def _detail(error: web.HTTPException, request: web.Request) -> str:
     if error.status == 404:
-        return f"there is nothing at {request.path[:200]!r}; /openapi.json lists what there is"
+        return f"there is no resource at {request.path[:200]!r}; /openapi.json lists the resources"
     if error.status == 405:
-        return f"{request.method} is not done here; {error.headers.get('Allow', '')} is"
+        return f"Method {request.method} is not allowed; use {error.headers.get('Allow', '')}"
     return error.reason

@@ -1,4 +1,4 @@
-"""Counts and times every request, by the template of its route and the status it got."""
+"""Counts every request and measures its duration, by the template of its route and its status."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from services.api.context import CONTEXT
 async def request_metrics(
     request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
 ) -> web.StreamResponse:
-    """Outermost, so that problems count as the status they are answered with."""
+    """The outermost middleware, so that problems are counted by their status."""
     clock = request.app[CONTEXT].clock
-    began_s = clock.monotonic()
+    started_s = clock.monotonic()
     response = await handler(request)
     resource = request.match_info.route.resource
-    # the template, never the path: an attacker could make as many of those as he likes
+    # the template, never the path: an attacker could create any number of paths
     route = resource.canonical if resource is not None else "none"
-    took_s = clock.monotonic() - began_s
-    # nor a method that he made up
+    duration_s = clock.monotonic() - started_s
+    # for the same reason no invented method
     method = request.method if request.method in hdrs.METH_ALL else "other"
-    metrics.requests.labels(method, route, response.status).observe(took_s)
+    metrics.requests.labels(method, route, response.status).observe(duration_s)
     return response

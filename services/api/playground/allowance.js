@@ -1,8 +1,8 @@
-// What can be ordered, and how much of it is left.
+// The offered models, and the remaining limits.
 
 import * as api from "./api.js";
 
-const SETTLE_MS = 150; // one look for several events
+const SETTLE_MS = 150; // one request for several events
 
 export class Allowance {
   offers = null;
@@ -14,13 +14,13 @@ export class Allowance {
     this.#changed = changed;
   }
 
-  /** The offers once, the limits now. What cannot be read is read with the next hello, or the next event. */
+  /** Read the offers once, the limits now. A failed read is repeated at the next hello or event. */
   async read() {
     await Promise.allSettled([this.offers ?? this.#readOffers(), this.#readLimits()]);
     this.#changed();
   }
 
-  /** What is left changes with every order and every end. */
+  /** The limits change with every request and every final state. */
   readSoon() {
     clearTimeout(this.#timer);
     this.#timer = setTimeout(() => this.read(), SETTLE_MS);

@@ -1,11 +1,11 @@
-// The REST side of the contract: one function for each call, problems as errors, the token where identity is on.
-// It knows nothing of the page. `Unreachable` means that no answer came; a `Problem` is the answer (RFC 9457).
+// The client of the REST api: one function for each call, problems as errors, the token if identity is set up.
+// This module does not know the page. `Unreachable`: no answer came. `Problem`: the answer is one (RFC 9457).
 
 import { recall, remember } from "./memory.js";
 
 const TOKEN = "darkroom.token";
 const PATIENCE_MS = 30_000; // no call here waits for a picture
-const BUSY = new Set([502, 503, 504]); // of the api, or of a proxy before it that has nobody to ask
+const BUSY = new Set([502, 503, 504]); // from the api, or from a proxy that does not reach it
 
 export class Unreachable extends Error {}
 
@@ -53,7 +53,7 @@ async function call(method, path, { body, headers, keepalive = false } = {}) {
 export const offers = () => call("GET", "/api/models/");
 export const limits = () => call("GET", "/api/limits/");
 
-/** Answers at once with the image as it is queued. The same key twice orders once. */
+/** Answers at once with the queued image. The same key twice makes one image. */
 export const order = (request, key) =>
   call("POST", "/v1/images/generations", {
     body: request,
@@ -71,7 +71,7 @@ export const cancel = (id) => call("POST", `/api/images/${id}/cancel/`);
 export const pin = (id, pinned) => call("PATCH", `/api/images/${id}/`, { body: { pinned } });
 export const remove = (id, options) => call("DELETE", `/api/images/${id}/`, options);
 
-/** What a websocket offers as its subprotocols: a browser cannot give it a header. Nothing without identity. */
+/** The subprotocols of a websocket, because a browser cannot send a header there. Empty without identity. */
 export async function ticket() {
   if (!identity.token) return [];
   const { ticket } = await call("POST", "/api/ws-tickets/");

@@ -1,4 +1,4 @@
-// The page as a whole: the panel with the settings, the canvas, the gallery, and what lies over them.
+// The whole page: the settings panel, the canvas, the gallery, and the dialogs and notices above them.
 
 import { Canvas } from "./canvas.js";
 import * as form from "./form.js";
@@ -33,7 +33,7 @@ export function App({ session }) {
   `;
 }
 
-/** The values of the panel, kept between visits, and what can be done with them. */
+/** The values of the panel, stored between visits, and the actions on them. */
 function useForm(session) {
   const [values, setValues] = useState(() => form.initial(null));
   const [problem, setProblem] = useState(null);
@@ -58,7 +58,7 @@ function useForm(session) {
   const generate = async (wanted = values) => {
     if (session.orders.isSending) return; // a double click, or a key held down
     if (!wanted.prompt.trim()) {
-      setProblem("Write what should be in the picture first.");
+      setProblem("Describe the picture first.");
       document.getElementById("prompt").focus();
       return;
     }
@@ -72,21 +72,21 @@ function useForm(session) {
 
   const reuse = (image) => {
     set(form.settingsOf(image), "prompt");
-    session.notices.show("Settings taken over, with the seed");
+    session.notices.show("Settings copied to the form, including the seed");
   };
   return { values, set, problem, generate, reuse };
 }
 
 function scrollToCanvas() {
   const behavior = matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth";
-  // its card is not there yet
+  // wait until its card exists
   setTimeout(() => {
     document.getElementById("canvas")?.scrollIntoView({ behavior, block: "nearest" });
     document.querySelector(".cards")?.scrollTo({ left: 0, behavior });
   }, 200);
 }
 
-/** The picture that is seen large stands in the address, so that the way back closes it. */
+/** The id of the open picture is in the address, so that the back button closes it. */
 function useViewer(session) {
   const [id, setId] = useState(opened);
   useEffect(() => {
@@ -132,7 +132,7 @@ function useShortcuts(actions) {
   const latest = useRef(actions);
   latest.current = actions;
   useEffect(() => {
-    const heard = (event) => {
+    const onKey = (event) => {
       if (!(event.ctrlKey || event.metaKey) || document.querySelector("dialog.modal")) return;
       const isText = event.target.matches("input, textarea, select");
       if (event.key === "Enter") latest.current.generate();
@@ -140,17 +140,17 @@ function useShortcuts(actions) {
       else return;
       event.preventDefault();
     };
-    addEventListener("keydown", heard);
-    return () => removeEventListener("keydown", heard);
+    addEventListener("keydown", onKey);
+    return () => removeEventListener("keydown", onKey);
   }, []);
 }
 
-/** A tab in the background says how far it is. */
+/** The title shows the progress, for a tab in the background. */
 function useTitle(session) {
   const inWork = session.pictures.inWork();
   const painting = inWork.find(({ progress }) => progress);
   const percent = painting && Math.floor((100 * painting.progress.step) / painting.progress.steps);
-  const waiting = inWork.length ? `${words.count(inWork.length, "picture")} in work – ` : "";
+  const waiting = inWork.length ? `${words.count(inWork.length, "picture")} in progress – ` : "";
   const before = painting ? `${percent} % – ` : waiting;
   useEffect(() => {
     document.title = `${before}Darkroom`;
@@ -161,7 +161,7 @@ function Connection({ state }) {
   if (state !== "offline") return null;
   return html`
     <p class="offline">
-      ${icon("offline")} Offline. What you see may be old; it goes on by itself once the server answers.
+      ${icon("offline")} Offline. This page may be out of date. It reconnects automatically.
     </p>
   `;
 }

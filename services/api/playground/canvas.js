@@ -1,16 +1,16 @@
-// The canvas: a card for each order that is under way, and for the pictures and failures that have just come of them.
+// The canvas: a card for each image in progress, and for those that have just completed or failed.
 
 import { icon } from "./icons.js";
 import { isFinal } from "./pictures.js";
 import { html, useEffect, useReducer, useRef } from "./vendor/htm-preact.js";
 import * as words from "./words.js";
 
-const IN_WORK_SHOWN = 6; // the rest is told as a number
+const IN_WORK_SHOWN = 6; // for the rest, only their number is shown
 
 export function Canvas({ session, open, reuse }) {
   const { pictures, orders } = session;
   const cards = pictures.onCanvas();
-  // the oldest come first to a painter, so of many in work these are shown
+  // the oldest are painted first, so they are the ones to show
   const rest = cards.filter((image) => !isFinal(image)).slice(0, -IN_WORK_SHOWN);
   const shown = cards.filter((image) => !rest.includes(image));
   const sending = orders.sending.filter(({ isSlow, tries }) => isSlow || tries);
@@ -42,7 +42,7 @@ export function Canvas({ session, open, reuse }) {
 }
 
 function Card({ session, image, open, reuse }) {
-  // a picture that comes into being before one's eyes is developed; one that was there is just shown
+  // a picture that completes while the page is open fades in; one that was complete before does not
   const wasSeen = useRef(!isFinal(image));
   const parts = {
     queued: () =>
@@ -55,7 +55,7 @@ function Card({ session, image, open, reuse }) {
     `,
     failed: () => html`<${Failed} image=${image} />`,
   };
-  // words need some width
+  // text needs some width
   const ratio = Math.max(image.width / image.height, image.status === "failed" ? 0.9 : 0);
   return html`
     <article
@@ -77,7 +77,7 @@ function Card({ session, image, open, reuse }) {
   `;
 }
 
-/** With which settings; shown where the card has the room. */
+/** The settings of the picture; shown if the card has room. */
 function making({ width, height, modelUsed, parameters }) {
   const { steps, cfgScale, sampler, seed } = parameters ?? {};
   const size = `${width} × ${height}`;
@@ -92,13 +92,18 @@ function Actions({ session, image, reuse }) {
     return html`<button class="quiet" onClick=${() => session.cancel(image.id)}>Cancel</button>`;
   }
   const putAway = html`
-    <button class="quiet bare" aria-label="Put away" title="Put away" onClick=${() => session.dismiss(image.id)}>
+    <button
+      class="quiet bare"
+      aria-label="Remove from canvas"
+      title="Remove from canvas"
+      onClick=${() => session.dismiss(image.id)}
+    >
       ${icon("close")}
     </button>
   `;
   if (image.status === "failed") {
     return html`
-      <button class="quiet" onClick=${() => session.reorder(image)}>Order again</button>
+      <button class="quiet" onClick=${() => session.reorder(image)}>Try again</button>
       <button class="quiet" onClick=${() => reuse(image)}>Use settings</button>
       ${putAway}
     `;
@@ -114,12 +119,12 @@ function Actions({ session, image, reuse }) {
   `;
 }
 
-/** The place changes often, and is no live region: a screen reader reads it where it is looked for. */
+/** The position changes often, so it is not a live region: a screen reader reads it on request. */
 function Waiting({ place }) {
   return html`
     <div class="state">
       <span class="dots" aria-hidden="true"><i></i><i></i><i></i></span>
-      <p>Waiting for a free painter</p>
+      <p>Waiting in the queue</p>
       ${place && html`<small>${words.place(place)}</small>`}
     </div>
   `;
@@ -133,7 +138,7 @@ function Painting({ image: { progress } }) {
     <div class="glow" style=${{ "--share": share }}></div>
     <div class="state">
       ${progress ? html`<p class="percent">${percent}<i>%</i></p>` : html`<p>Painting</p>`}
-      <small>${progress ? `step ${progress.step} of ${progress.steps}` : "it begins"}</small>
+      <small>${progress ? `step ${progress.step} of ${progress.steps}` : "starting"}</small>
       ${left > 0 && html`<small>about ${words.span(left)} left</small>`}
     </div>
     <div
@@ -168,10 +173,10 @@ function Delayed({ image, place }) {
 function Done({ session, image, isFresh, open }) {
   const [isLoaded, load] = useReducer(() => true, false);
   const renew = () => {
-    load(); // what stays away is an empty frame, not the preview for ever
+    load(); // if the picture does not load, show an empty frame instead of the preview
     session.renew(image.id, image.imageUrl);
   };
-  // over a preview it only fades in, once it is there: the preview is what one sees until then, and goes after it
+  // over a preview the picture fades in once it is loaded; the preview is removed after that
   const developing = useRef(image.preview ? "fading" : "developing").current;
   return html`
     <button class="picture" onClick=${() => open(image.id)} aria-label=${`Open: ${words.brief(image.prompt)}`}>
@@ -199,7 +204,7 @@ function Failed({ image }) {
   `;
 }
 
-/** An order that has no answer yet. */
+/** A request without an answer so far. */
 function Sending({ order: { request, tries, isUnreachable }, giveUp }) {
   const reason = isUnreachable ? "The server cannot be reached" : "The server is busy";
   return html`
@@ -211,13 +216,13 @@ function Sending({ order: { request, tries, isUnreachable }, giveUp }) {
       <div class="frame">
         <div class="state">
           <span class="dots" aria-hidden="true"><i></i><i></i><i></i></span>
-          <p>${tries ? reason : "Sending the order"}</p>
-          ${tries > 0 && html`<small>It is sent as soon as the server answers, once only.</small>`}
+          <p>${tries ? reason : "Sending the request"}</p>
+          ${tries > 0 && html`<small>It is sent once, as soon as the server responds.</small>`}
         </div>
       </div>
       <div class="caption">
         <p class="prompt">${request.prompt}</p>
-        <div class="actions"><button class="quiet" onClick=${giveUp}>Give up</button></div>
+        <div class="actions"><button class="quiet" onClick=${giveUp}>Stop trying</button></div>
       </div>
     </article>
   `;

@@ -1,4 +1,4 @@
-// Deletions that can be undone for a few seconds: gone from the page at once, from the server when the time is over.
+// Deletions that can be undone for a few seconds: removed from the page at once, from the server after that time.
 
 import * as api from "./api.js";
 import * as words from "./words.js";
@@ -26,12 +26,12 @@ export class Deletions {
     });
   }
 
-  /** Deleted by someone else: there is nothing left to do. */
+  /** It was deleted elsewhere: nothing is left to do. */
   forget(id) {
     this.#pending.delete(id);
   }
 
-  /** The page goes: what could still be undone is now done. */
+  /** The page is closed: carry out the pending deletions now. */
   finish() {
     for (const id of [...this.#pending]) this.#carryOut(id, { keepalive: true });
   }
@@ -39,7 +39,7 @@ export class Deletions {
   #undo(id) {
     this.#pending.delete(id);
     this.#pictures.hidden.delete(id);
-    this.#notices.say(this.#pictures.get(id) ? "The picture is back" : "It was deleted elsewhere as well");
+    this.#notices.say(this.#pictures.get(id) ? "The picture was restored" : "The picture was also deleted elsewhere");
   }
 
   async #carryOut(id, options) {
@@ -50,7 +50,7 @@ export class Deletions {
     } catch (error) {
       if (error.status === 404) return this.#removed(id);
       this.#pictures.hidden.delete(id);
-      this.#notices.show(`The picture is back: it could not be deleted. ${words.problem(error)}`);
+      this.#notices.show(`The picture could not be deleted. ${words.problem(error)}`);
     }
   }
 }

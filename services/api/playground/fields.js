@@ -1,4 +1,4 @@
-// The fields of the settings panel: each shows a value, and says by `set` what it should become.
+// The fields of the settings panel: each shows a value and changes it by `set`.
 
 import * as form from "./form.js";
 import { icon, shape } from "./icons.js";
@@ -12,7 +12,7 @@ export function Text({ id, label, rows, value, set, hint, unable = false }) {
         id=${id}
         rows=${rows}
         maxlength="4000"
-        placeholder=${unable ? "This model takes none" : hint}
+        placeholder=${unable ? "Not supported by this model" : hint}
         disabled=${unable}
         value=${value}
         onInput=${(event) => set({ [id]: event.target.value })}
@@ -37,8 +37,8 @@ export function Choice({ id, label, value, set, choices }) {
 export function Sizes({ values, set, model }) {
   const isChosen = ({ width, height }) => width === values.width && height === values.height;
   const choices = form.sizes(model);
-  // the size of a picture whose settings are used again
-  if (!choices.some(isChosen)) choices.push({ ratio: "As is", width: values.width, height: values.height });
+  // the size of a picture whose settings are reused
+  if (!choices.some(isChosen)) choices.push({ ratio: "Current", width: values.width, height: values.height });
   return html`
     <fieldset class="field">
       <legend>Aspect ratio <span class="value">${values.width} × ${values.height}</span></legend>
@@ -140,7 +140,7 @@ export function Switch({ id, label, value, set, unable, children }) {
         disabled=${unable}
         onChange=${(event) => set({ [id]: event.target.checked })}
       />
-      <span>${label}<small>${unable ? "This model has none" : children}</small></span>
+      <span>${label}<small>${unable ? "Not supported by this model" : children}</small></span>
     </label>
   `;
 }

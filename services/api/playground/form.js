@@ -1,15 +1,15 @@
-// The values of the settings panel: where they come from, what the chosen model allows, and the request they make.
+// The values of the settings panel: defaults and stored values, the limits of the model, and the resulting request.
 
 import { recall, remember } from "./memory.js";
 
 const KEPT = "darkroom.settings";
 const UNIT = 8; // pixels: the sides of a picture are multiples of it
 const MAX_STEPS = 150;
-const MAX_SIDE = 2048; // a picture may have come out larger than can be ordered
+const MAX_SIDE = 2048; // an existing picture may be larger than a request may ask for
 export const MAX_SEED = 2 ** 32 - 1;
 export const MAX_CFG = 30;
 
-/** Each about a megapixel, in exactly the ratio it names. */
+/** Each is about a megapixel, in exactly the named ratio. */
 const RATIOS = [
   ["1:1", 1024, 1024],
   ["3:4", 864, 1152],
@@ -18,7 +18,7 @@ const RATIOS = [
   ["16:9", 1280, 720],
 ];
 
-/** As in the contract; what `GET /api/models/` says comes before them. */
+/** The defaults of the api; those of `GET /api/models/` take precedence. */
 const DEFAULTS = {
   prompt: "",
   negativePrompt: "",
@@ -45,7 +45,7 @@ export const offered = (offers, id) => offers?.models.find((model) => model.id =
 
 export const maxSteps = (model) => model?.maxSteps ?? MAX_STEPS;
 
-/** The values, with what this model does not have replaced by what it has. */
+/** The values, with those that the model does not support replaced. */
 export function fitting(values, offers) {
   if (!offers) return values;
   const model = offered(offers, values.model) ?? offers.models[0];
@@ -63,7 +63,7 @@ export function fitting(values, offers) {
   };
 }
 
-/** The sizes to choose from: as large as the model takes them. */
+/** The sizes to choose from, reduced to the limits of the model. */
 export function sizes(model) {
   return RATIOS.map(([ratio, width, height]) => {
     const scale = Math.min(1, (model?.maxWidth ?? Infinity) / width, (model?.maxHeight ?? Infinity) / height);
@@ -77,7 +77,7 @@ function closest(choices, { width, height }) {
   return choices.reduce((best, choice) => (distance(choice) < distance(best) ? choice : best));
 }
 
-/** What is sent: a model is not told what it cannot do. */
+/** The request; settings that the model does not support are left out. */
 export function request(values, offers) {
   const model = offered(offers, values.model);
   return {
@@ -88,7 +88,7 @@ export function request(values, offers) {
   };
 }
 
-/** The settings that made a picture, its seed among them. */
+/** The settings of a picture, including its seed. */
 export function settingsOf(image) {
   const { prompt, negativePrompt, modelUsed: model, width, height, parameters } = image;
   return pick({ prompt, negativePrompt, model, width, height, ...parameters });

@@ -1,12 +1,12 @@
-// The gallery: all finished pictures, newest first, as thumbnails; more are read as one scrolls.
+// The gallery: thumbnails of all completed pictures, newest first; more are loaded on scrolling.
 //
-// One picture at a time is a tab stop: the arrows move between them, Enter opens, Delete deletes.
+// Only one picture is a tab stop: the arrow keys move, Enter opens, Delete deletes.
 
 import { icon } from "./icons.js";
 import { Component, html, useEffect, useRef, useState } from "./vendor/htm-preact.js";
 import * as words from "./words.js";
 
-const AHEAD = "900px"; // about a screen: the next page is there before one reaches it
+const AHEAD = "900px"; // about a screen: the next page is loaded before it is scrolled into view
 const IDEAS = [
   "a lighthouse at dusk, stormy sea",
   "a fox in an autumn forest, golden light",
@@ -26,14 +26,16 @@ export function Gallery({ session, open, tryOut }) {
       </h2>
       ${images.length > 0 && html`<${Grid} images=${images} session=${session} open=${open} />`}
       ${isEmpty && html`<${Empty} isAlone=${!pictures.canvas.length} tryOut=${tryOut} />`}
-      ${history.hasFailed
-        ? html`
+      ${
+        history.hasFailed
+          ? html`
             <p class="more">
-              The ${history.isLoaded ? "older pictures" : "pictures"} could not be read.
+              The ${history.isLoaded ? "older pictures" : "pictures"} could not be loaded.
               <button class="quiet" onClick=${() => history.retry()}>Try again</button>
             </p>
           `
-        : pictures.hasMore && html`<${More} history=${history} loaded=${pictures.gallery.length} />`}
+          : pictures.hasMore && html`<${More} history=${history} loaded=${pictures.gallery.length} />`
+      }
     </section>
   `;
 }
@@ -71,7 +73,9 @@ function Grid({ images, session, open }) {
   };
 
   return html`
-    <p id="gallery-keys" class="unseen">Arrow keys move between the pictures, Enter opens one, Delete deletes it.</p>
+    <p id="gallery-keys" class="unseen">
+      Use the arrow keys to move between pictures, Enter to open one, Delete to delete it.
+    </p>
     <ul class="grid" ref=${list} onKeyDown=${pressed} aria-describedby="gallery-keys">
       ${images.map(
         (image) => html`<${Tile} key=${image.id} image=${image} isCurrent=${image.id === current} moves=${moves} />`,
@@ -101,7 +105,7 @@ function neighbour(tiles, tile, key) {
     .reduce((best, place) => (distance(place) < distance(best) ? place : best)).other;
 }
 
-/** Drawn anew only when its own image changes: there may be hundreds. */
+/** Renders only when its own image changes: there may be hundreds of tiles. */
 class Tile extends Component {
   shouldComponentUpdate({ image, isCurrent }) {
     return image !== this.props.image || isCurrent !== this.props.isCurrent;
@@ -141,17 +145,17 @@ function More({ history, loaded }) {
     });
     watcher.observe(mark.current);
     return () => watcher.disconnect();
-    // watched anew after each page: a mark that never left the screen is told again
+    // observe again after each page: a mark that stayed on the screen triggers no second call
   }, [loaded]);
-  return html`<p class="more" ref=${mark}>Reading older pictures …</p>`;
+  return html`<p class="more" ref=${mark}>Loading older pictures …</p>`;
 }
 
 function Empty({ isAlone, tryOut }) {
-  if (!isAlone) return html`<p class="more">Your pictures will hang here.</p>`;
+  if (!isAlone) return html`<p class="more">Your pictures appear here.</p>`;
   return html`
     <div class="empty">
       <p>Nothing here yet.</p>
-      <p class="soft">Write what you would like to see, and press Generate. Or begin with one of these:</p>
+      <p class="soft">Describe a picture and press Generate, or start with one of these:</p>
       <ul>
         ${IDEAS.map(
           (idea) => html`

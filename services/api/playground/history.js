@@ -1,14 +1,14 @@
-// The history, read page by page into what the page knows: more as one scrolls, all of it anew after a gap.
+// Reads the history page by page: more on scrolling, all of it again after a gap.
 
 import * as api from "./api.js";
 
 const PAGE = 40; // images at a time
-const LARGEST_PAGE = 100; // that the api gives
-const COUNT_MS = 600; // one count for all that a purge takes
+const LARGEST_PAGE = 100; // limit of the api
+const COUNT_MS = 600; // one count for all images of a purge
 
 export class History {
-  isLoaded = false; // it was read once
-  hasFailed = false; // the last reading
+  isLoaded = false; // has been read once
+  hasFailed = false; // the last read failed
   #pictures;
   #changed;
   #cursor = null;
@@ -21,20 +21,20 @@ export class History {
     this.#changed = changed;
   }
 
-  /** As much of it as is shown, from the top; one reading at a time. */
+  /** Read from the start as much as is shown; one read at a time. */
   read() {
     this.#reading = this.#reading.then(() => this.#replace());
     return this.#reading;
   }
 
-  /** The page below what is loaded. */
+  /** Read the next page. */
   async more() {
     if (this.#isReadingMore || !this.#pictures.hasMore) return;
     this.#isReadingMore = true;
     const cursor = this.#cursor;
     try {
       const page = await api.history(PAGE, cursor);
-      if (cursor !== this.#cursor) return; // read anew meanwhile
+      if (cursor !== this.#cursor) return; // was read again meanwhile
       this.#pictures.append(page);
       this.#cursor = page.nextCursor;
       this.hasFailed = false;
@@ -51,7 +51,7 @@ export class History {
     return this.isLoaded && this.#pictures.hasMore ? this.more() : this.read();
   }
 
-  /** An image below what is loaded is gone: only the server knows how many there are now. */
+  /** An image that is not loaded was deleted: only the server knows the new count. */
   countSoon() {
     clearTimeout(this.#countTimer);
     this.#countTimer = setTimeout(async () => {
@@ -59,7 +59,7 @@ export class History {
         this.#pictures.total = (await api.history(1)).total;
         this.#changed();
       } catch {
-        // the next page says it as well
+        // the next page holds the count as well
       }
     }, COUNT_MS);
   }
@@ -80,7 +80,7 @@ export class History {
       this.isLoaded = true;
       this.hasFailed = false;
     } catch {
-      this.hasFailed = true; // read again with the next fresh hello, or by hand
+      this.hasFailed = true; // read again at the next fresh hello, or by the button
     }
     this.#changed();
   }

@@ -1,4 +1,4 @@
-// The few icons of the page, drawn as lines in the colour of the text; decoration only, the words stand beside them.
+// The icons of the page: lines in the colour of the text. They are decoration; a label is always beside them.
 
 import { html } from "./vendor/htm-preact.js";
 

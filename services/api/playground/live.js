@@ -1,14 +1,14 @@
-// The websocket side of the contract: frames in, resumed after the last cursor whatever came between.
+// The client of the websocket: receives frames, reconnects, and resumes after the last cursor.
 //
 //   hello or gap ─▶ events ─▶ … closed ─▶ wait (longer each time, with jitter) ─▶ ?after=<cursor> ─▶ hello or gap
 //
-// It knows nothing of images. `online` and a page that comes back into view do not wait.
+// This module does not know images. `online` and a page that becomes visible reconnect without the wait.
 
 const FIRST_WAIT_MS = 400;
 const LONGEST_WAIT_MS = 20_000;
 const GREETING_MS = 10_000; // for the handshake and the first frame
-const PULSE_MS = 5_000; // a clock that jumps further than three of these has slept
-const STALE_MS = 45_000; // unseen for longer than two heartbeats: a dead link may not show by itself
+const PULSE_MS = 5_000; // if the clock jumps by more than three of these, the computer was asleep
+const STALE_MS = 45_000; // hidden for longer than two heartbeats: a dead connection may be unnoticed
 
 export class Live {
   #handlers;
@@ -37,13 +37,13 @@ export class Live {
     this.#soon(0);
   }
 
-  /** Until `start` is called again; the cursor is kept. */
+  /** Disconnect until `start` is called again; the cursor is kept. */
   pause() {
     this.#isPaused = true;
     this.#drop();
   }
 
-  /** Another owner's events follow: their cursor is not ours. */
+  /** Drop the cursor: the next events belong to another owner. */
   forget() {
     this.#cursor = null;
   }
@@ -100,7 +100,7 @@ export class Live {
       } else {
         this.#handlers.event(frame);
       }
-      // places in the queue are no event: they have none
+      // queue positions are not events: they have no cursor
       if (frame.cursor !== undefined) this.#cursor = frame.cursor;
     };
     socket.onclose = () => {
@@ -121,6 +121,6 @@ export class Live {
     this.#drop();
     this.#handlers.state("offline");
     const wait = Math.min(LONGEST_WAIT_MS, FIRST_WAIT_MS * 2 ** this.#failures++);
-    this.#soon(wait * (0.5 + Math.random() / 2)); // or all pages come back at once to a server that has just started
+    this.#soon(wait * (0.5 + Math.random() / 2)); // else all pages reconnect at once to a server that has just started
   }
 }

@@ -1,4 +1,4 @@
-// Starts the page: one session, one form, drawn anew whenever either changes.
+// Starts the page: one session, rendered into the body.
 
 import { App } from "./app.js";
 import { Session } from "./session.js";

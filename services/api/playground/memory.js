@@ -1,4 +1,4 @@
-// What the browser keeps between visits, or for as long as the tab lives. A browser that keeps nothing is no error.
+// Storage in the browser, between visits or until the tab is closed. A browser that stores nothing is not an error.
 
 export function recall(storage, key) {
   try {
@@ -13,6 +13,6 @@ export function remember(storage, key, value) {
     if (value == null) storage.removeItem(key);
     else storage.setItem(key, JSON.stringify(value));
   } catch {
-    // full, or forbidden: the page works without
+    // full or not allowed: the page works without it
   }
 }

@@ -1,4 +1,4 @@
-// Where notices are shown: over the page, or within a dialog, for nothing that lies beneath a dialog can be reached.
+// Shows the notices: above the page, or inside a dialog, because nothing outside an open dialog can be used.
 
 import { icon } from "./icons.js";
 import { html } from "./vendor/htm-preact.js";
@@ -18,8 +18,9 @@ export function Noticeboard({ notices }) {
         ({ id, text, action }) => html`
           <p class="notice" key=${id}>
             <span>${text}</span>
-            ${action &&
-            html`
+            ${
+              action &&
+              html`
               <button
                 class="quiet"
                 title=${action === "Undo" ? "Undo (Ctrl+Z)" : null}
@@ -27,7 +28,8 @@ export function Noticeboard({ notices }) {
               >
                 ${action}
               </button>
-            `}
+            `
+            }
             <button class="quiet bare" aria-label="Dismiss" onClick=${() => notices.dismiss(id)}>
               ${icon("close")}
             </button>

@@ -1,4 +1,4 @@
-// What the page says in passing: notices that leave by themselves, some with a way back, and words for screen readers.
+// Short notices that disappear by themselves, some with an undo, and announcements for screen readers.
 
 const SHOWN_MS = 6_000;
 
@@ -13,7 +13,7 @@ export class Notices {
     this.#changed = changed;
   }
 
-  /** Shown for a few seconds; `action` names what `act` does; `gone` is called when it leaves without that. */
+  /** Show for a few seconds. `action` is the label of `act`; `gone` is called if the notice ends without it. */
   show(text, { action = null, act = () => {}, gone = () => {} } = {}) {
     const id = this.#next++;
     this.list = [...this.list, { id, text, action, act, gone }];
@@ -21,7 +21,7 @@ export class Notices {
     this.#changed();
   }
 
-  /** Said by a screen reader, not shown. */
+  /** Announce by a screen reader only. */
   say(text) {
     this.spoken = text;
     this.#changed();
@@ -31,7 +31,7 @@ export class Notices {
     this.#take(id)?.act();
   }
 
-  /** The newest way back: what Ctrl-Z takes. */
+  /** Act on the newest notice with an action: Ctrl-Z. */
   undo() {
     const newest = this.list.findLast(({ action }) => action);
     if (newest) this.act(newest.id);
@@ -42,7 +42,7 @@ export class Notices {
     this.#take(id)?.gone();
   }
 
-  /** While it is looked at, a notice stays. */
+  /** Keep the notices while a pointer or the focus is on them. */
   hold() {
     for (const { id } of this.list) clearTimeout(this.#timers.get(id));
   }
@@ -53,7 +53,10 @@ export class Notices {
 
   #start(id) {
     clearTimeout(this.#timers.get(id));
-    this.#timers.set(id, setTimeout(() => this.dismiss(id), SHOWN_MS));
+    this.#timers.set(
+      id,
+      setTimeout(() => this.dismiss(id), SHOWN_MS),
+    );
   }
 
   #take(id) {

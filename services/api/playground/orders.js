@@ -1,11 +1,11 @@
-// Orders on their way to the api: each click has one key, so that an order sent twice is still one image.
+// Requests that are being sent to the api. Each click has one key, so a request sent twice makes one image.
 
 import * as api from "./api.js";
 
 const WAITS_S = [1, 2, 4, 8, 15, 30];
-const NOTICED_MS = 300; // an answer before that needs no card of its own
+const NOTICED_MS = 300; // a request that is answered earlier needs no card of its own
 
-/** Not `crypto.randomUUID`: it is there on secure origins only, and a playground may be reached over plain HTTP. */
+/** Not `crypto.randomUUID`: it exists on secure origins only, and a playground may use plain HTTP. */
 function newKey() {
   const bytes = crypto.getRandomValues(new Uint8Array(16));
   return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
@@ -18,15 +18,17 @@ export class Orders {
 
   constructor(changed) {
     this.#changed = changed;
-    addEventListener("online", () => this.#wakes.forEach((wake) => wake()));
+    addEventListener("online", () => {
+      for (const wake of this.#wakes.values()) wake();
+    });
   }
 
-  /** An order was just given, and may be answered any moment. */
+  /** True while a request was just sent and may be answered at any moment. */
   get isSending() {
     return this.sending.some(({ isSlow, tries }) => !isSlow && !tries);
   }
 
-  /** The image as queued, or null where it was given up. Sent again for as long as the server is away or busy. */
+  /** The queued image, or null if cancelled. Retries for as long as the server is unreachable or busy. */
   async send(request) {
     const key = newKey();
     this.#put({ key, request, createdAt: new Date().toISOString(), tries: 0, isSlow: false });

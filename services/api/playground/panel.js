@@ -1,4 +1,4 @@
-// The settings panel: what to paint and how, the button that orders it, and what is left of the limits.
+// The settings panel: the prompt, the settings, the Generate button, and the remaining limits.
 
 import { Choice, Seed, Sizes, Slider, Switch, Text } from "./fields.js";
 import * as form from "./form.js";
@@ -6,7 +6,7 @@ import { icon } from "./icons.js";
 import { html, useEffect, useReducer, useState } from "./vendor/htm-preact.js";
 import * as words from "./words.js";
 
-const FEW = 5; // left of the hour: worth a warning
+const FEW = 5; // remaining requests of this hour, at which the text becomes a warning
 const IS_MAC = /Mac|iPhone|iPad/.test(navigator.platform);
 
 export function Panel({ session, values, set, problem, generate }) {
@@ -21,8 +21,10 @@ export function Panel({ session, values, set, problem, generate }) {
     <form class="panel" aria-label="New picture" onSubmit=${submit} novalidate>
       <header>
         <h1><span class="lamp" aria-hidden="true"></span>Darkroom</h1>
-        ${session.isSignedIn &&
-        html`<button type="button" class="quiet" onClick=${() => session.signOut()}>Sign out</button>`}
+        ${
+          session.isSignedIn &&
+          html`<button type="button" class="quiet" onClick=${() => session.signOut()}>Sign out</button>`
+        }
       </header>
       <div class="fields">
         <${Text}
@@ -95,7 +97,7 @@ export function Panel({ session, values, set, problem, generate }) {
             set=${set}
             unable=${model?.hiresFix === false}
           >
-            Painted small, then enlarged
+            Generate at a small size, then enlarge
           <//>
         </div>
       </div>
@@ -109,7 +111,7 @@ export function Panel({ session, values, set, problem, generate }) {
 
 const summary = ({ model, width, height, steps }) => `${model} · ${width} × ${height} · ${words.count(steps, "step")}`;
 
-/** The button, what keeps it from being pressed, and what is left. */
+/** The button, why it is disabled, and the remaining limits. */
 function Order({ session, problem }) {
   const { isSending } = session.orders;
   const { limits } = session.allowance;
@@ -130,7 +132,7 @@ function Order({ session, problem }) {
 
 const isFew = (limits) => Boolean(limits?.hourly.limit) && limits.hourly.remaining <= FEW;
 
-/** Why no picture can be ordered now; looks again when the hour has moved on. */
+/** Why no picture can be requested now; updated when the hourly limit moves on. */
 function useBarrier(session) {
   const { limits } = session.allowance;
   const [, tick] = useReducer((count) => count + 1, 0);
@@ -141,11 +143,11 @@ function useBarrier(session) {
     const timer = setTimeout(() => (seconds > 1 ? tick() : session.allowance.readSoon()), 1000);
     return () => clearTimeout(timer);
   });
-  if (isFull) return `The limit of ${limits.hourly.limit} an hour is reached. One more in ${words.span(seconds)}.`;
+  if (isFull) return `Limit of ${limits.hourly.limit} an hour reached. Next picture in ${words.span(seconds)}.`;
   if (limits?.concurrent.limit && limits.concurrent.remaining <= 0) {
     return limits.concurrent.limit === 1
-      ? "One picture at a time: wait for it, or cancel it."
-      : `${limits.concurrent.limit} pictures at a time: wait for one, or cancel one.`;
+      ? "One picture at a time. Wait for it, or cancel it."
+      : `${limits.concurrent.limit} pictures at a time. Wait for one, or cancel one.`;
   }
   return null;
 }
@@ -154,7 +156,7 @@ function left(limits) {
   if (!limits) return "\u00a0";
   const { hourly, concurrent } = limits;
   const parts = [];
-  if (concurrent.limit) parts.push(`${concurrent.remaining} of ${concurrent.limit} at once free`);
+  if (concurrent.limit) parts.push(`${concurrent.remaining} of ${concurrent.limit} can start now`);
   if (hourly.limit) parts.push(`${hourly.remaining} of ${hourly.limit} left this hour`);
   return parts.join(" · ");
 }

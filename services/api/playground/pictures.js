@@ -1,15 +1,15 @@
-// What the page knows of images: those in work, those in the gallery, those that are gone. No network, no DOM.
+// The images that the page knows: in progress, in the gallery, deleted. No network, no DOM.
 //
-// News of one image comes by three ways that overtake each other (answers, events, pages of the history), so each is
-// laid beside what is known: older news is dropped, and what was deleted never comes back.
+// Updates of one image arrive on three paths that can overtake each other (answers, events, pages of the history). So
+// each is compared with the known state: an older update is dropped, and a deleted image never comes back.
 
 const FINAL = new Set(["completed", "failed", "cancelled"]);
 const SHOWN_SO_FAR = new Set(["running", "completed"]);
-const FINISHED_SHOWN = 3; // on the canvas, beside what is in work
+const FINISHED_SHOWN = 3; // on the canvas, beside the images in progress
 
 export const isFinal = (image) => FINAL.has(image.status);
 
-/** Claims count up, and an image waits before its first claim and after each: so this grows with every move. */
+/** Claims count up, and an image waits before its first claim and after each: so this grows with every transition. */
 const age = (image) => (isFinal(image) ? Infinity : 2 * image.attempts - (image.status === "running" ? 1 : 0));
 
 const isNewer = (one, other) =>
@@ -17,15 +17,15 @@ const isNewer = (one, other) =>
 
 export class Pictures {
   byId = new Map();
-  canvas = []; // ids, newest first: in work, just finished, failed
+  canvas = []; // ids, newest first: in progress, just completed, failed
   gallery = []; // ids of completed images, newest first
-  total = 0; // completed images there are, loaded or not
+  total = 0; // number of completed images, loaded or not
   hasMore = false; // of the history, below what is loaded
-  places = {}; // in the queue of all owners, by id, as last heard
-  hidden = new Set(); // deleted here, as long as that can be undone
+  places = {}; // queue positions by id, as last received
+  hidden = new Set(); // deleted here, while that can be undone
   #gone = new Set();
   #revisions = new Map();
-  #changed = null; // ids with news while the history is read
+  #changed = null; // ids that changed while the history is read
 
   get(id) {
     return this.byId.get(id);
@@ -43,12 +43,12 @@ export class Pictures {
     return this.onCanvas().filter((image) => !isFinal(image));
   }
 
-  /** In the queue: 1 is next, null is not known. */
+  /** The queue position: 1 is next, null is unknown. */
   placeOf(image) {
     return this.places[image.id] ?? image.queuePlace ?? null;
   }
 
-  /** All places as heard. That is newer than what the answer to an order said, also of one that is named no more. */
+  /** Take all positions of a frame. They replace those of answers, also for an image that has none any more. */
   hearPlaces(places) {
     for (const id of Object.keys(places)) {
       const known = this.byId.get(id);
@@ -57,7 +57,7 @@ export class Pictures {
     this.places = places;
   }
 
-  /** The picture has taken its place. */
+  /** The picture is shown instead. */
   forgetPreview(id) {
     const known = this.byId.get(id);
     if (known?.preview) this.byId.set(id, { ...known, preview: null });
@@ -67,14 +67,14 @@ export class Pictures {
     return this.#gone.has(id);
   }
 
-  /** True where the event is news: not of a deleted image, and not older than what was shown of it. */
+  /** True if the event is new: not of a deleted image, and not older than what was shown of the image. */
   isNews({ subject, revision }) {
     if (this.#gone.has(subject) || revision < (this.#revisions.get(subject) ?? 0)) return false;
     this.#revisions.set(subject, revision);
     return true;
   }
 
-  /** Takes an image as the api shows it; returns the one that was known before, or undefined where nothing changed. */
+  /** Take an image of the api; returns the one known before, null if none, or undefined if nothing changed. */
   learn(image) {
     const known = this.byId.get(image.id);
     if (this.#gone.has(image.id) || (known && age(image) < age(known))) return undefined;
@@ -84,16 +84,16 @@ export class Pictures {
       ...known,
       ...image,
       progress: isSameAttempt ? known.progress : null,
-      // an event does not say it, and what the websocket said is newer
+      // an event does not hold it, and a position from the websocket is newer
       queuePlace: image.id in this.places ? null : (image.queuePlace ?? (isSameAttempt ? known.queuePlace : null)),
-      // it lies below the picture until that is there
+      // it is shown below the picture until that is loaded
       preview: known?.attempts === image.attempts && SHOWN_SO_FAR.has(image.status) ? known.preview : null,
     });
     this.#place(image, known);
     return known ?? null;
   }
 
-  /** How far a painting is, and now and then what it looks like: says as well that it has begun. */
+  /** Take the progress, sometimes with a preview. It also means that the attempt has started. */
   progress(id, progress, attempt) {
     const known = this.byId.get(id);
     if (!known || isFinal(known) || attempt < known.attempts) return;
@@ -102,26 +102,26 @@ export class Pictures {
     this.byId.set(id, { ...known, status: "running", attempts: attempt, progress, preview });
   }
 
-  /** For good: whatever still comes of it is dropped. */
+  /** Remove for good: later updates of it are dropped. */
   remove(id) {
     this.#gone.add(id);
     if (this.gallery.includes(id)) this.total -= 1;
     this.#forget(id);
   }
 
-  /** A finished picture back onto the canvas, where it was before a reload. */
+  /** Put a completed picture back on the canvas, where it was before a reload. */
   exhibit(id) {
     const image = this.byId.get(id);
     if (image && !this.canvas.includes(id)) this.canvas = inserted(this.canvas, image, this.byId);
   }
 
-  /** Off the canvas only. */
+  /** Remove from the canvas only. */
   dismiss(id) {
     this.canvas = without(this.canvas, id);
     if (!this.gallery.includes(id)) this.byId.delete(id);
   }
 
-  /** The next page below what is loaded. */
+  /** Append the next page of the history. */
   append(page) {
     this.total = page.total;
     this.hasMore = page.nextCursor !== null;
@@ -130,12 +130,12 @@ export class Pictures {
     this.gallery.push(...fresh.map(({ id }) => id));
   }
 
-  /** The history is about to be read anew: what comes in meanwhile is newer than it. */
+  /** The history is about to be read again: updates that arrive meanwhile are newer than it. */
   beginReplace() {
     this.#changed = new Set();
   }
 
-  /** The gallery is what the history says, and what came in while it was read. */
+  /** Set the gallery to the history and to the images that arrived while it was read. */
   replace({ images, total, hasMore }) {
     const held = this.gallery.filter((id) => this.#changed.has(id));
     const before = this.gallery;
@@ -165,7 +165,7 @@ export class Pictures {
     this.canvas = inserted(this.canvas, image, this.byId);
   }
 
-  /** False where it is older than what is loaded: its page will bring it. */
+  /** False if it is older than what is loaded: its page will contain it. */
   #hang(image) {
     const last = this.byId.get(this.gallery.at(-1));
     if (this.hasMore && last && isNewer(last, image)) return false;
@@ -174,7 +174,7 @@ export class Pictures {
     return true;
   }
 
-  /** New work begins: the pictures before it hang in the gallery by now. What failed stays until it is put away. */
+  /** New work begins: earlier pictures are in the gallery. A failed image stays until it is removed. */
   #clearFinished() {
     this.canvas = this.canvas.filter((id) => this.byId.get(id).status !== "completed");
   }

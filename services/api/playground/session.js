@@ -1,6 +1,6 @@
-// One visit: what the page knows, what it does, and what it hears. The parts that draw read its fields, call its verbs.
+// The state and the actions of one visit. The components read its fields and call its methods.
 //
-//   api ──answers──▶ Session ◀──frames── live         changed() ──▶ the page is drawn anew
+//   api ──answers──▶ Session ◀──frames── live         changed() ──▶ the page is rendered
 //                       └─ pictures, history, allowance, orders, deletions, notices
 
 import { Allowance } from "./allowance.js";
@@ -16,7 +16,7 @@ import * as words from "./words.js";
 
 const ON_CANVAS = "darkroom.canvas"; // the ids, so that a reload shows the same canvas
 const KEPT_ON_CANVAS = 12;
-const NO_HELLO_MS = 1_500; // then the history is read without: a proxy may not let websockets through
+const NO_HELLO_MS = 1_500; // then read the history anyway: a proxy may block websockets
 
 export class Session {
   pictures = new Pictures();
@@ -27,8 +27,8 @@ export class Session {
   connection = "connecting"; // or "live", or "offline"
   needsToken = false;
   wasRefused = false; // the token that was tried
-  openId = null; // of the picture that is seen large
-  reorder = () => {}; // set by whoever holds the form
+  openId = null; // of the picture in the viewer
+  reorder = () => {}; // set by the owner of the form
   #deletions = new Deletions({
     pictures: this.pictures,
     notices: this.notices,
@@ -42,18 +42,18 @@ export class Session {
   });
   #listeners = new Set();
   #isDrawing = false;
-  #renewed = new Set(); // URLs that could not be shown
+  #renewed = new Set(); // URLs that did not load
   #channel = "BroadcastChannel" in window ? new BroadcastChannel("darkroom") : null;
 
   constructor() {
     api.identity.onRefused = () => this.#refused();
     addEventListener("pagehide", () => this.#leave());
     addEventListener("pageshow", ({ persisted }) => persisted && this.#live.start());
-    // what is no event of the bus: the other tabs of this browser hear it from here
+    // changes that are not events of the bus go to the other tabs of this browser
     this.#channel?.addEventListener("message", ({ data }) => this.#told(data));
   }
 
-  /** By REST first: only there a browser learns that it has to sign in, a websocket just fails. */
+  /** REST first: it answers 401 if a sign-in is needed; a websocket just fails. */
   async start() {
     await this.allowance.read();
     if (this.needsToken) return;
@@ -66,7 +66,7 @@ export class Session {
     return () => this.#listeners.delete(listener);
   }
 
-  /** Drawn once for all changes of a moment. */
+  /** Renders once for all changes of one turn of the event loop. */
   changed() {
     if (this.#isDrawing) return;
     this.#isDrawing = true;
@@ -76,9 +76,9 @@ export class Session {
     });
   }
 
-  // ------------------------------------------------------------ verbs
+  // ------------------------------------------------------------ actions
 
-  /** Returns the problem that kept the order from being taken, or null. */
+  /** Returns the error if the request was refused, else null. */
   async order(request) {
     try {
       const image = await this.orders.send(request);
@@ -117,7 +117,7 @@ export class Session {
     this.changed();
   }
 
-  /** Off the canvas: a picture hangs in the gallery still, what failed is put away. */
+  /** Remove from the canvas: a picture stays in the gallery, a failed image is no longer shown. */
   dismiss(id) {
     this.pictures.dismiss(id);
     this.#channel?.postMessage({ dismissed: id });
@@ -125,7 +125,7 @@ export class Session {
     this.changed();
   }
 
-  /** The record in full and as it is now: pages of the history say less, and signed URLs run out. */
+  /** Read the whole current record: pages of the history hold less, and signed URLs expire. */
   async complete(id) {
     try {
       const image = await api.image(id);
@@ -137,13 +137,13 @@ export class Session {
     }
   }
 
-  /** Its picture lies over the preview in full. */
+  /** The picture covers the preview completely. */
   covered(id) {
     this.pictures.forgetPreview(id);
     this.changed();
   }
 
-  /** A file of the image could not be shown: its URL may have run out while the page lay open. Asked once for each. */
+  /** A file of the image did not load: its URL may have expired while the page was open. Read once for each URL. */
   renew(id, url) {
     if (this.#renewed.has(url)) return;
     this.#renewed.add(url);
@@ -162,28 +162,28 @@ export class Session {
     this.#leave();
     remember(sessionStorage, ON_CANVAS, null);
     api.identity.use(null);
-    location.reload(); // nothing of what was seen stays in memory
+    location.reload(); // keep nothing in memory
   }
 
   get isSignedIn() {
     return api.identity.token !== null && !this.needsToken;
   }
 
-  // ------------------------------------------------------------ what is heard
+  // ------------------------------------------------------------ what arrives
 
   #connected(state) {
-    if (state === "live" && this.connection === "offline") this.notices.say("Connected again");
-    if (state === "offline" && this.connection === "live") this.notices.say("Offline. Trying to connect again.");
-    // "connecting" after "offline" is still offline to whoever looks
+    if (state === "live" && this.connection === "offline") this.notices.say("Reconnected");
+    if (state === "offline" && this.connection === "live") this.notices.say("Offline. Trying to reconnect.");
+    // "connecting" after "offline" is still shown as offline
     if (state !== "connecting") this.connection = state;
     this.changed();
   }
 
   #greeted({ images, isFresh }) {
-    this.pictures.places = {}; // those of before the connection was lost
+    this.pictures.places = {}; // from before the connection was lost
     const shown = this.history.isLoaded
       ? this.pictures.inWork().map(({ id }) => id)
-      : recall(sessionStorage, ON_CANVAS) ?? [];
+      : (recall(sessionStorage, ON_CANVAS) ?? []);
     for (const image of images) this.#learn(image);
     if (isFresh) {
       const inFlight = new Set(images.map(({ id }) => id));
@@ -201,7 +201,7 @@ export class Session {
       this.changed();
       return;
     }
-    if (id === undefined || data === undefined) return; // of a newer server
+    if (id === undefined || data === undefined) return; // a frame of a newer server
     if (!this.pictures.isNews(frame)) return;
     if (type === "image.progress") {
       this.pictures.progress(id, data, attempt);
@@ -209,7 +209,7 @@ export class Session {
       return;
     }
     if (type === "image.deleted") this.#removed(id);
-    // an order that never became a record has an id and an error only: it is another service's
+    // a request that was rejected before a record existed has only an id and an error: it is another service's
     else if (data.prompt !== undefined) this.#learn(data);
     this.allowance.readSoon();
   }
@@ -225,17 +225,17 @@ export class Session {
 
   #announce(image, known) {
     const prompt = words.brief(image.prompt, 60);
-    if (image.status === "queued" && !known) this.notices.say(`Ordered: ${prompt}`);
+    if (image.status === "queued" && !known) this.notices.say(`Requested: ${prompt}`);
     if (image.status === "running" && image.attempts === 1) this.notices.say(`Painting: ${prompt}`);
     if (image.status === "completed" && known) this.notices.say(`Done: ${prompt}`);
     if (image.status === "failed") this.notices.say(`Failed: ${prompt}. ${words.failure(image.error).what}`);
   }
 
-  /** Heard twice, from the answer and from the event; said once. */
+  /** Arrives twice, with the answer and with the event; shown once. */
   #cancelled(known) {
     if (!known) return;
     this.pictures.remove(known.id);
-    this.notices.show("Order cancelled", { action: "Order again", act: () => this.reorder(known) });
+    this.notices.show("Request cancelled", { action: "Start again", act: () => this.reorder(known) });
     this.#rememberCanvas();
     this.changed();
   }
@@ -267,7 +267,7 @@ export class Session {
     if (look && this.pictures.get(look)) this.#look(look);
   }
 
-  /** How an image is that we lost sight of. */
+  /** Read an image whose state is not known any more. */
   async #look(id, { onCanvas = false } = {}) {
     try {
       this.#learn(await api.image(id));

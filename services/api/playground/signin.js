@@ -1,4 +1,4 @@
-// Asks for a bearer token where the api wants one: kept for as long as this tab lives, sent with each request.
+// Asks for a bearer token if the api requires one. It is kept until the tab is closed, and sent with each request.
 
 import { html, useLayoutEffect, useRef, useState } from "./vendor/htm-preact.js";
 
@@ -12,7 +12,7 @@ export function SignIn({ session }) {
   };
   const reason = session.wasRefused
     ? "This token was not accepted. It may have expired."
-    : "This Darkroom asks who you are.";
+    : "You need an access token to use this Darkroom.";
   return html`
     <dialog
       class="modal signin"
@@ -37,7 +37,7 @@ export function SignIn({ session }) {
           />
         </div>
         <button class="primary">Sign in</button>
-        <small>It stays in this tab, and is forgotten when you close it.</small>
+        <small>The token is stored in this tab only, until you close it.</small>
       </form>
     </dialog>
   `;

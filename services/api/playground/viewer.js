@@ -1,11 +1,11 @@
-// One picture, large, with all that is known of it and all that can be done with it.
+// The viewer: one picture in full size, with its details and the actions on it.
 
 import { icon } from "./icons.js";
 import { Noticeboard } from "./noticeboard.js";
 import { html, useEffect, useLayoutEffect, useRef, useState } from "./vendor/htm-preact.js";
 import * as words from "./words.js";
 
-const ALMOST_ALL = 5; // pictures from the end: time to read more
+const ALMOST_ALL = 5; // this many pictures before the end, the next page is read
 
 export function Viewer({ session, image, viewer, reuse }) {
   const dialog = useRef(null);
@@ -21,7 +21,7 @@ export function Viewer({ session, image, viewer, reuse }) {
     const shown = dialog.current;
     shown.showModal();
     return () => {
-      // while it is open, nothing beneath it takes the focus
+      // close first: while a dialog is open, nothing outside it can take the focus
       shown.close();
       focusTile(latest.current);
     };
@@ -52,6 +52,10 @@ export function Viewer({ session, image, viewer, reuse }) {
     event.preventDefault();
     viewer.close();
   };
+  const useSettings = () => {
+    viewer.close();
+    reuse(image);
+  };
 
   return html`
     <dialog
@@ -79,7 +83,7 @@ export function Viewer({ session, image, viewer, reuse }) {
         ${image.negativePrompt && html`<p class="negative"><span>Without</span> ${image.negativePrompt}</p>`}
         <${Facts} session=${session} image=${image} />
         <div class="doings">
-          <button class="primary" onClick=${() => (viewer.close(), reuse(image))} disabled=${!image.parameters}>
+          <button class="primary" onClick=${useSettings} disabled=${!image.parameters}>
             ${icon("reuse")} Use settings
           </button>
           <a class="button" href=${image.imageUrl} download>${icon("download")} Download</a>
@@ -98,14 +102,14 @@ export function Viewer({ session, image, viewer, reuse }) {
   `;
 }
 
-/** Back to its place in the gallery, also after moving on. */
+/** Focus the tile of the picture that was shown last. */
 function focusTile(id) {
   const tile = document.querySelector(`.grid button[data-id="${id}"]`);
   tile?.focus({ preventScroll: true });
   tile?.scrollIntoView({ block: "nearest" });
 }
 
-/** The thumbnail stands in until the picture itself is there. */
+/** Shows the thumbnail until the picture is loaded. */
 function Large({ image }) {
   return html`
     <div class="large" style=${{ "--ratio": image.width / image.height, "--width": `${image.width}px` }}>
@@ -127,9 +131,9 @@ function Facts({ session, image }) {
     ["Seed", html`<${Seed} session=${session} seed=${parameters.seed} />`],
     ["Hires fix", parameters.hiresFix ? "on" : "off"],
     ["File", `${image.format.toUpperCase()}, ${words.bytes(image.fileSize)}`],
-    ["Painted in", words.seconds(image.generationTime)],
-    ["Ordered", words.moment(image.createdAt)],
-    ["Kept", image.pinned ? "for good, it is pinned" : `until ${words.day(image.expiresAt)}`],
+    ["Generated in", words.seconds(image.generationTime)],
+    ["Requested", words.moment(image.createdAt)],
+    ["Kept", image.pinned ? "as long as it is pinned" : `until ${words.day(image.expiresAt)}`],
   ];
   return html`
     <dl class="facts">
@@ -145,7 +149,7 @@ function Seed({ session, seed }) {
     try {
       await navigator.clipboard.writeText(String(seed));
     } catch {
-      // not on a secure origin, or not allowed: the old way
+      // the clipboard API needs a secure origin and permission
       field.current.ownerDocument.getSelection().selectAllChildren(field.current);
       document.execCommand("copy");
     }

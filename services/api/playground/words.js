@@ -1,67 +1,70 @@
-// The words of the page: what went wrong and what to do about it, times and sizes as people say them.
+// The texts of the page: error messages with advice, and times and sizes in a readable form.
 
-/** By the code of an image's error: what happened, what to do. */
+/** For each code of an image's error: what happened, and what to do. */
 const FAILURES = {
-  inference_refused: [
-    "The painting service refused this order.",
-    "Change the prompt or the settings, then order again.",
-  ],
+  inference_refused: ["The image service refused this request.", "Change the prompt or the settings, then try again."],
   inference_failed: [
-    "The painting service failed three times.",
-    "Order it again in a while. This one does not count against your limit.",
+    "The image service failed three times.",
+    "Try again later. This request does not count against your limit.",
   ],
-  inference_unreachable: ["The painting service cannot be reached.", "Nothing to do: it is tried again."],
+  inference_unreachable: ["The image service cannot be reached.", "You do not need to do anything: it is tried again."],
   bad_image: [
-    "What came back was not a picture.",
-    "Order it again; if it happens again, try another model. This one does not count.",
+    "The image service did not return a valid picture.",
+    "Try again. If it fails again, choose another model. This request does not count against your limit.",
   ],
-  deadline: ["It was not painted in time.", "Order it again; fewer steps are quicker. This one does not count."],
-  worker_lost: ["The painting broke off again and again.", "Order it again with fewer steps. This one does not count."],
+  deadline: [
+    "The picture was not ready in time.",
+    "Try again with fewer steps. This request does not count against your limit.",
+  ],
+  worker_lost: [
+    "The work on this picture was interrupted several times.",
+    "Try again with fewer steps. This request does not count against your limit.",
+  ],
 };
 
 export function failure(error) {
-  const unknown = ["It could not be painted.", "Order it again, or change the settings."];
+  const unknown = ["The picture could not be made.", "Try again, or change the settings."];
   const [what, advice] = FAILURES[error?.code] ?? unknown;
   return { what, advice, detail: error?.detail };
 }
 
-/** Why an image that waits was not painted at the first try. */
+/** Why a queued image needs another attempt. */
 const HITCHES = {
-  inference_unreachable: "the painting service cannot be reached",
-  inference_failed: "the painting service had a problem",
-  bad_image: "what came back was not a picture",
-  unavailable: "the pictures’ storage does not answer",
+  inference_unreachable: "the image service cannot be reached",
+  inference_failed: "the image service had an error",
+  bad_image: "the image service did not return a valid picture",
+  unavailable: "the storage does not respond",
 };
 
-export const hitch = (error) => HITCHES[error?.code] ?? "the last try did not succeed";
+export const hitch = (error) => HITCHES[error?.code] ?? "the last attempt failed";
 
-/** By the code of a problem: why the api did not take what was asked. */
+/** For each code of a problem: why the api refused the request. */
 const PROBLEMS = {
-  concurrent_limit: "All your places are taken. Wait for a picture to finish, or cancel one.",
+  concurrent_limit: "You have reached the number of pictures at the same time. Wait for one to finish, or cancel one.",
   unauthorized: "Please sign in first.",
-  unavailable: "The server is busy just now. Please try again in a moment.",
-  already_final: "It was finished already.",
-  image_not_found: "This picture is no longer there.",
+  unavailable: "The server is busy. Please try again in a moment.",
+  already_final: "This picture is already finished.",
+  image_not_found: "This picture no longer exists.",
 };
 
 export function problem(error) {
   if (!error.status) return "The server cannot be reached.";
-  if (error.code === "hourly_limit") return `The limit of this hour is reached. One more ${within(error.retryAfterS)}.`;
+  if (error.code === "hourly_limit") return `Hourly limit reached. Next picture ${within(error.retryAfterS)}.`;
   const fields = Object.entries(error.fields).map(([name, message]) => `${name}: ${message}`);
-  if (fields.length) return `This cannot be ordered: ${fields.join("; ")}.`;
-  return PROBLEMS[error.code] ?? `It did not work: ${error.message}.`;
+  if (fields.length) return `Some settings are not valid: ${fields.join("; ")}.`;
+  return PROBLEMS[error.code] ?? `The request failed: ${error.message}.`;
 }
 
 export const count = (number, one, many = `${one}s`) => `${number.toLocaleString("en")} ${number === 1 ? one : many}`;
 
 const ORDINALS = new Intl.PluralRules("en", { type: "ordinal" });
 const ENDINGS = { one: "st", two: "nd", few: "rd", other: "th" };
-const PLACES_TOLD_APART = 1000;
+const MAX_RANKED = 1000; // the server reports every later position as 1001
 
-/** Where an order stands in the queue; past the last place that is told apart it is not said how far. */
+/** The position of a request in the queue. */
 export function place(number) {
   if (number === 1) return "Next in line";
-  if (number > PLACES_TOLD_APART) return `Behind ${count(PLACES_TOLD_APART, "other")} or more`;
+  if (number > MAX_RANKED) return `More than ${MAX_RANKED.toLocaleString("en")} ahead in the queue`;
   return `${number.toLocaleString("en")}${ENDINGS[ORDINALS.select(number)]} in the queue`;
 }
 

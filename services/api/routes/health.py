@@ -1,50 +1,90 @@
-"""Alive, and ready: `/healthz` says that the process runs, `/readyz` whether it can be of use just now."""
+"""The health of the process: alive, ready, metrics."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
 
 from aiohttp import web
 from prometheus_client.aiohttp import make_aiohttp_handler
 
-from common.domain.errors import Unavailable
-from services.api.context import Call, Operation, answer
+from common.application.health import build_report, unready_reasons
+from common.bus.port import Bus
+from common.media.port import Media
+from common.store.port import Store
+from services.api.context import Context
+from services.api.events.live import LiveEvents
+from services.api.routes.operation import NO_INPUT, Operation, PlainCall, RouteGroup, answer
 from services.api.routes.schema import Health
-
-
-async def alive(_call: Call) -> web.Response:
-    """The process answers."""
-    return answer(Health(status="ok", unready_reasons={}))
-
-
-async def ready(call: Call) -> web.Response:
-    """503 with what is missing, while bus, store, media or the event log cannot be used."""
-    context = call.context
-    reasons = {}
-    if context.bus.unready_reason:
-        reasons["bus"] = context.bus.unready_reason
-    if not context.live.is_ready:
-        reasons["events"] = "the event log is still being read"
-    for name, check in (("store", context.store.check), ("media", context.media.check)):
-        try:
-            await check()
-        except Unavailable as error:
-            reasons[name] = error.detail
-    return answer(
-        Health(status="unavailable" if reasons else "ok", unready_reasons=reasons), status=503 if reasons else 200
-    )
-
 
 _metrics: Final = make_aiohttp_handler()
 
 
-async def measures(call: Call) -> web.StreamResponse:
-    """Prometheus' text format."""
-    return await _metrics(call.request)
+@dataclass(frozen=True, slots=True)
+class HealthRoutes:
+    bus: Bus
+    store: Store
+    media: Media
+    live: LiveEvents
+
+    @classmethod
+    def of(cls, context: Context) -> HealthRoutes:
+        return cls(context.bus, context.store, context.media, context.live)
+
+    async def alive(self, _call: PlainCall) -> web.Response:
+        """Answers 200 while the process runs."""
+        return _report({})
+
+    async def ready(self, _call: PlainCall) -> web.Response:
+        """Answers 503 with the reasons while bus, store, media or event log cannot be used."""
+
+        async def events() -> str | None:
+            return None if self.live.is_ready else "the event log is still being read"
+
+        checks = {"events": events, "store": self.store.check, "media": self.media.check}
+        return _report(await unready_reasons(self.bus, checks), warning=self.bus.warning)
+
+    async def metrics(self, call: PlainCall) -> web.StreamResponse:
+        """Returns the metrics in the text format of Prometheus."""
+        return await _metrics(call.request)
 
 
-OPERATIONS: Final = [
-    Operation("GET", "/healthz", alive, "Is it alive", answers={200: Health}, is_public=True),
-    Operation("GET", "/metrics", measures, "Metrics", answers={200: None}, is_public=True, media_types=("text/plain",)),
-    Operation("GET", "/readyz", ready, "Is it ready", answers={200: Health, 503: Health}, is_public=True),
-]
+OPERATIONS: Final = (
+    Operation(
+        "health_alive",
+        "GET",
+        "/healthz",
+        NO_INPUT,
+        HealthRoutes.alive,
+        "Check that the process runs",
+        answers={200: Health},
+        is_public=True,
+    ),
+    Operation(
+        "health_measures",
+        "GET",
+        "/metrics",
+        NO_INPUT,
+        HealthRoutes.metrics,
+        "Get the metrics",
+        answers={200: None},
+        is_public=True,
+        media_types=("text/plain",),
+    ),
+    Operation(
+        "health_ready",
+        "GET",
+        "/readyz",
+        NO_INPUT,
+        HealthRoutes.ready,
+        "Check that the process can serve",
+        answers={200: Health, 503: Health},
+        is_public=True,
+    ),
+)
+GROUP: Final = RouteGroup(HealthRoutes.of, OPERATIONS)
+
+
+def _report(reasons: dict[str, str], *, warning: str = "") -> web.Response:
+    status, report = build_report(reasons, warning=warning)
+    return answer(Health.model_validate(report), status=status)

@@ -1,52 +1,80 @@
-"""What can be ordered, and how much of it is left: `GET /api/models/` and `GET /api/limits/`."""
+"""What an owner can request: `GET /api/models/` and `GET /api/limits/`."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
 
 from aiohttp import web
 
-from common.application.capabilities import Capabilities
+from common.application.capabilities import Capabilities, CapabilitiesClient
 from common.domain.requests import GenerationRequest
-from services.api.context import Call, Operation, answer
+from common.runtime.settings import Settings
+from services.api.context import Context
 from services.api.limits import ratelimit
-from services.api.routes.schema import Limits, ModelOffer, Offers
+from services.api.limits.admission import Admission
+from services.api.routes.operation import NO_INPUT, Operation, PlainCall, RouteGroup, answer
+from services.api.routes.schema import Limit, Limits, ModelAnswer, ModelsAnswer
 
 _DEFAULTS: Final = GenerationRequest(prompt="-").model_dump(by_alias=True, exclude={"prompt"})
 
 
-async def models(call: Call) -> web.Response:
-    """Models and samplers as the inference service names them; the defaults alone where it does not."""
-    capabilities = call.context.capabilities
-    offered = await capabilities.get() if capabilities is not None else None
-    return answer(_offers(offered))
+@dataclass(frozen=True, slots=True)
+class ModelRoutes:
+    settings: Settings
+    capabilities: CapabilitiesClient | None
+    admission: Admission
+
+    @classmethod
+    def of(cls, context: Context) -> ModelRoutes:
+        return cls(context.settings, context.capabilities, context.admission)
+
+    async def models(self, _call: PlainCall) -> web.Response:
+        """Lists the models and samplers of the inference service, or the defaults if it does not report them."""
+        found = await self.capabilities.get() if self.capabilities is not None else None
+        return answer(_models_answer(found) if found is not None and found.models else _UNKNOWN_MODELS)
+
+    async def limits(self, call: PlainCall) -> web.Response:
+        """Returns the limits of the owner and what is left of them."""
+        found = await self.admission.limits(call.owner)
+        hourly, concurrent = found.hourly, found.concurrent
+        body = Limits(
+            hourly=Limit(limit=hourly.limit, remaining=hourly.remaining, resets_in=hourly.resets_in_s),
+            concurrent=Limit(limit=concurrent.limit, remaining=concurrent.remaining, resets_in=concurrent.resets_in_s),
+        )
+        return answer(body, headers=ratelimit.policy_header(self.settings))
 
 
-async def limits(call: Call) -> web.Response:
-    """What the owner has left."""
-    context = call.context
-    return answer(await context.admission.limits(call.owner), headers=ratelimit.policy(context.settings))
-
-
-OPERATIONS: Final = [
+OPERATIONS: Final = (
     Operation(
-        "GET", "/api/models/", models, "What can be ordered", answers={200: Offers}, problems=(401, 406, 413, 503)
+        "offers_models",
+        "GET",
+        "/api/models/",
+        NO_INPUT,
+        ModelRoutes.models,
+        "List the available models",
+        answers={200: ModelsAnswer},
+        problems=(401, 406, 413, 503),
     ),
     Operation(
+        "offers_limits",
         "GET",
         "/api/limits/",
-        limits,
-        "What is left",
+        NO_INPUT,
+        ModelRoutes.limits,
+        "Get the remaining limits",
         answers={200: Limits},
         problems=(401, 406, 413, 503),
         gives_headers=(ratelimit.POLICY,),
     ),
-]
-
-
-def _offers(offered: Capabilities | None) -> Offers:
-    if offered is None or not offered.models:
-        only = ModelOffer(
+)
+GROUP: Final = RouteGroup(ModelRoutes.of, OPERATIONS)
+_UNKNOWN_MODELS: Final = ModelsAnswer(
+    known=False,
+    engine=None,
+    notice=None,
+    models=[
+        ModelAnswer(
             id=str(_DEFAULTS["model"]),
             name=str(_DEFAULTS["model"]),
             samplers=[str(_DEFAULTS["sampler"])],
@@ -56,23 +84,28 @@ def _offers(offered: Capabilities | None) -> Offers:
             hires_fix=True,
             negative_prompt=True,
         )
-        return Offers(known=False, engine=None, notice=None, models=[only], defaults=_DEFAULTS)
-    return Offers(
+    ],
+    defaults=_DEFAULTS,
+)
+
+
+def _models_answer(capabilities: Capabilities) -> ModelsAnswer:
+    return ModelsAnswer(
         known=True,
-        engine=offered.engine,
-        notice=offered.notice,
+        engine=capabilities.engine,
+        notice=capabilities.notice,
         models=[
-            ModelOffer(
+            ModelAnswer(
                 id=model.id,
                 name=model.name or model.id,
-                samplers=list(model.samplers or offered.samplers),
+                samplers=list(model.samplers or capabilities.samplers),
                 max_width=model.max_width,
                 max_height=model.max_height,
                 max_steps=model.max_steps,
                 hires_fix=model.hires_fix is not False,
                 negative_prompt=model.negative_prompt is not False,
             )
-            for model in offered.models
+            for model in capabilities.models
         ],
         defaults=_DEFAULTS,
     )

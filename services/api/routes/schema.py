@@ -1,22 +1,29 @@
-"""What the REST routes take and give, beside the image itself; the contract is generated from these models."""
+"""The models of REST requests and answers, except those of an image; the OpenAPI document is made from them.
+
+The name of a model is published in the OpenAPI document. A model whose class has another name gives it as its title.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated, Final, Literal
+import json
+import re
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from common.domain.images import Status
-from common.domain.views import FailureView, ImageView, Outgoing, Time
-from services.api.events.queue_positions import BEYOND
+from common.domain.views import FailureView, ImageView, Outgoing
+from services.api.presenter import HistoryItem
 
-# milliseconds and an image's id; to a client it is opaque
+# milliseconds and an image's id; clients do not interpret it
 _CURSOR: Final = "^[0-9]{13}[.][0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"
+
+REFERENCE_PREFIX: Final = "#/components/schemas/"
 
 
 class Query(BaseModel):
-    """Query parameters arrive as text, so they are read leniently; unknown ones are refused."""
+    """Query parameters. They arrive as text, so their types are converted; unknown parameters are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True)
 
@@ -24,42 +31,16 @@ class Query(BaseModel):
 class HistoryQuery(Query):
     page: Annotated[int, Field(ge=1, le=1_000_000)] = 1
     per_page: Annotated[int, Field(ge=1, le=100)] = 20
-    cursor: Annotated[str, Field(pattern=_CURSOR, description="`nextCursor` of the page before")] | None = None
+    cursor: Annotated[str, Field(pattern=_CURSOR, description="`nextCursor` of the previous page")] | None = None
     status: Literal["completed", "failed", "cancelled", "queued", "running", "active", "all"] = "completed"
 
 
-class Change(BaseModel):
-    """What of an image can be changed."""
+class ImagePatch(BaseModel):
+    """The fields of an image that its owner can change."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, title="Change")
 
     pinned: bool
-
-
-class ImageAnswer(ImageView):
-    """The image, and its place in the queue of all owners, which no event says: it would be old when it is heard."""
-
-    queue_place: Annotated[
-        int | None,
-        Field(
-            ge=1,
-            le=BEYOND,
-            description=f"1 is next, {BEYOND} any place beyond; null where it is not queued, or waits for its retry",
-        ),
-    ]
-
-
-class HistoryItem(Outgoing):
-    id: str
-    status: Status
-    prompt: str
-    image_url: str | None
-    thumbnail_url: str | None
-    model_used: str
-    width: int
-    height: int
-    pinned: bool
-    created_at: Time
 
 
 class HistoryPage(Outgoing):
@@ -76,7 +57,9 @@ class Cancelled(Outgoing):
     was: Status
 
 
-class ModelOffer(Outgoing):
+class ModelAnswer(Outgoing):
+    model_config = ConfigDict(title="ModelOffer")
+
     id: str
     name: str
     samplers: list[str]
@@ -87,18 +70,20 @@ class ModelOffer(Outgoing):
     negative_prompt: bool
 
 
-class Offers(Outgoing):
-    """What can be ordered; `known` is false where the inference service does not say, and nothing is checked."""
+class ModelsAnswer(Outgoing):
+    """What can be requested. `known` is false if the inference service does not report it: nothing is checked then."""
+
+    model_config = ConfigDict(title="Offers")
 
     known: bool
     engine: str | None
     notice: str | None
-    models: list[ModelOffer]
+    models: list[ModelAnswer]
     defaults: dict[str, str | int | float | bool]
 
 
 class Limit(Outgoing):
-    """Of `limit`, `remaining` are left; one more in `resets_in` seconds. 0 is no limit."""
+    """`remaining` of `limit` are left; one more in `resetsIn` seconds. A `limit` of 0 means no limit."""
 
     limit: int
     remaining: int
@@ -111,7 +96,7 @@ class Limits(Outgoing):
 
 
 class Ticket(Outgoing):
-    """For one websocket, within `expires_in` seconds: offered as the subprotocol `ticket.<ticket>`."""
+    """A credential for one websocket within `expiresIn` seconds, sent as the subprotocol `ticket.<ticket>`."""
 
     ticket: str
     expires_in: int
@@ -120,10 +105,11 @@ class Ticket(Outgoing):
 class Health(Outgoing):
     status: Literal["ok", "unavailable"]
     unready_reasons: Annotated[dict[str, str], Field(alias="trouble")]
+    warnings: dict[str, str] = Field(default_factory=dict)
 
 
 class Problem(Outgoing):
-    """RFC 9457, section 3; `code` is stable."""
+    """An error (RFC 9457, section 3); `code` is stable."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -135,7 +121,20 @@ class Problem(Outgoing):
 
 
 class FailedProblem(Problem):
-    """The image that was ordered ended without a picture; `image` is its record."""
+    """The requested image ended without a picture; `image` is its record."""
 
     error: FailureView
     image: ImageView
+
+
+def with_published_names(document: dict[str, Any]) -> dict[str, Any]:
+    """The document with each schema under its title: the name of a class may change, a published name may not."""
+    schemas: dict[str, dict[str, Any]] = document["components"]["schemas"]
+    names = {name: schema.get("title", name) for name, schema in schemas.items()}
+    document["components"]["schemas"] = {names[name]: schema for name, schema in schemas.items()}
+    references = {REFERENCE_PREFIX + name: REFERENCE_PREFIX + title for name, title in names.items() if name != title}
+    text = re.sub(
+        r'(?<=")#/components/schemas/\w+(?=")', lambda found: references.get(found[0], found[0]), json.dumps(document)
+    )
+    renamed: dict[str, Any] = json.loads(text)
+    return renamed

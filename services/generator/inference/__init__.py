@@ -1,1 +1,1 @@
-"""Inference back ends: the clients of the servers that paint."""
+"""Inference back ends: a port with one client for each kind of inference server."""

@@ -1,4 +1,4 @@
-"""Messages with odd properties or bodies: each costs itself alone, and its dead letter says what is odd."""
+"""Messages with odd properties or bodies: each costs itself alone."""
 
 import logging
 from datetime import UTC, datetime

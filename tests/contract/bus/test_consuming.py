@@ -1,4 +1,4 @@
-"""Concurrency, pause and drain of a consumer, and the messages in flight."""
+"""Consumers: concurrency, pause, drain, messages in flight."""
 
 import asyncio
 from datetime import timedelta

@@ -1,4 +1,4 @@
-"""Dead letters: how a message becomes one, and the operations on it."""
+"""Dead letters: how a message becomes one; the operations on it."""
 
 from datetime import timedelta
 

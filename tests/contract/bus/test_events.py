@@ -1,4 +1,4 @@
-"""Reading the event log, and subscriptions."""
+"""The event log and its subscriptions."""
 
 import asyncio
 

@@ -59,6 +59,7 @@ async def test_waiting_counts_queued_messages(bus: Bus):
     await until(lambda: is_waiting(bus, 3))
 
 
+@pytest.mark.fault(row=15)
 async def test_a_message_too_large_is_refused_before_it_is_sent(bus: Bus):
     with pytest.raises(Invalid, match="at most 65536"):
         await bus.send(generate_command("x" * 70_000))

@@ -3,6 +3,8 @@
 import time
 from datetime import timedelta
 
+import pytest
+
 from common.bus.port import Bus, Done, WorkQueue
 from common.messages import Tick
 from tests.contract.bus.support import Recorder, System, now
@@ -25,6 +27,7 @@ async def test_each_timer_has_its_own_token(bus: Bus):
     assert await bus.arm("timer.purge", interval_s=30)
 
 
+@pytest.mark.fault(row=49)
 async def test_several_janitors_tick_once_an_interval(system: System):
     interval_s = 0.4
     buses = [await system.process() for _ in range(3)]
@@ -53,7 +56,8 @@ async def test_several_janitors_tick_once_an_interval(system: System):
     assert len(set(ticks.ids)) == len(ticks.ids)
 
 
-async def test_row_17_the_tick_of_a_token_has_the_time_it_fired(bus: Bus):
+@pytest.mark.fault(row=17)
+async def test_the_tick_of_a_token_has_the_time_it_fired(bus: Bus):
     handler = Recorder()
     async with bus.consume(WorkQueue.PURGE, handler, concurrency=1):
         armed_at = now()

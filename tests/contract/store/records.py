@@ -1,4 +1,4 @@
-"""The records and entries of the suite of the store, and small moves."""
+"""Records, entries and small transitions for the store's contract."""
 
 import asyncio
 from datetime import timedelta
@@ -19,7 +19,7 @@ PICTURE = Picture(
     height=64,
     generation_time=1.5,
 )
-DUE = PendingEvent(type="image.failed", revision=1, since=NOON)
+PENDING = PendingEvent(type="image.failed", revision=1, since=NOON)
 
 
 def next_of(image: Image, **changes) -> Image:

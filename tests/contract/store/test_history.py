@@ -1,4 +1,4 @@
-"""The history of an owner, and how many images it has."""
+"""The history of an owner."""
 
 from datetime import timedelta
 
@@ -6,12 +6,12 @@ import pytest
 
 from common.domain import transitions
 from common.domain.images import Status
-from common.store.port import Position
+from common.store.port import HistoryPosition
 from tests.contract.store.records import LEASE, MS, PICTURE, SECOND, keep
 from tests.making import NOON, an_image
 
 
-async def test_history_is_newest_first_and_by_id_where_the_moment_is_the_same(store):
+async def test_history_is_sorted_by_time_then_id_newest_first(store):
     moments = [NOON, NOON, NOON + MS, NOON - SECOND, NOON, NOON + SECOND]
     records = [an_image(created_at=moment) for moment in moments]
     await keep(store, *records)
@@ -21,7 +21,7 @@ async def test_history_is_newest_first_and_by_id_where_the_moment_is_the_same(st
     assert found == sorted(records, key=lambda image: (image.created_at, image.id), reverse=True)
 
 
-async def test_history_shows_only_the_owners_in_these_states_and_none_deleted(store):
+async def test_history_is_filtered_by_owner_status_and_deletion(store):
     shown = an_image(status=Status.COMPLETED)
     await keep(
         store,
@@ -32,12 +32,12 @@ async def test_history_shows_only_the_owners_in_these_states_and_none_deleted(st
     )
 
     assert await store.history("local", [Status.COMPLETED], limit=10) == [shown]
-    assert await store.total("local", [Status.COMPLETED]) == 1
-    assert await store.total("local", [Status.COMPLETED, Status.FAILED]) == 2
+    assert await store.count_history("local", [Status.COMPLETED]) == 1
+    assert await store.count_history("local", [Status.COMPLETED, Status.FAILED]) == 2
     assert await store.history("nobody", list(Status), limit=10) == []
-    assert await store.total("nobody", list(Status)) == 0
+    assert await store.count_history("nobody", list(Status)) == 0
     assert await store.history("local", [], limit=10) == []
-    assert await store.total("local", []) == 0
+    assert await store.count_history("local", []) == 0
 
 
 @pytest.mark.parametrize("statuses", [[Status.COMPLETED], list(Status)])
@@ -50,22 +50,22 @@ async def test_history_pages_by_offset_and_by_position_alike(store, statuses):
     by_position, after = [], None
     while page := await store.history("local", statuses, limit=5, after=after):
         by_position.append(page)
-        after = Position(page[-1].created_at, page[-1].id)
+        after = HistoryPosition(page[-1].created_at, page[-1].id)
 
     assert [image for page in by_offset for image in page] == whole
     assert by_position == by_offset[:5]
 
 
-async def test_history_from_a_position_bears_an_image_that_has_gone(store):
+async def test_history_continues_after_a_removed_image(store):
     records = [an_image(created_at=NOON - SECOND * n) for n in range(4)]
     await keep(store, *records)
-    after = Position(records[1].created_at, records[1].id)
+    after = HistoryPosition(records[1].created_at, records[1].id)
     await store.remove(records[1])
 
     assert await store.history("local", [Status.QUEUED], limit=10, after=after) == records[2:]
 
 
-async def test_total_follows_every_change(store):
+async def test_the_count_follows_every_change(store):
     states = [[Status.QUEUED], [Status.RUNNING], [Status.COMPLETED], list(Status)]
     image = an_image()
     steps = [
@@ -80,6 +80,6 @@ async def test_total_follows_every_change(store):
     seen = []
     for write, record in steps:
         await write(record)
-        seen.append([await store.total("local", some) for some in states])
+        seen.append([await store.count_history("local", some) for some in states])
 
     assert seen == [[1, 0, 0, 1], [0, 1, 0, 1], [0, 0, 1, 1], [0, 0, 1, 1], [0, 0, 0, 0], [0, 0, 0, 0]]

@@ -1,4 +1,4 @@
-"""What the janitor asks."""
+"""The queries of janitor and queue positions."""
 
 from datetime import timedelta
 
@@ -6,8 +6,8 @@ import pytest
 
 from common.domain import transitions
 from common.domain.images import Lease, PendingEvent, Status
-from common.store.port import Position
-from tests.contract.store.records import DUE, LEASE, MS, SECOND, ids, keep
+from common.store.port import HistoryPosition
+from tests.contract.store.records import LEASE, MS, PENDING, SECOND, ids, keep
 from tests.making import NOON, an_image
 
 
@@ -26,36 +26,36 @@ async def test_waiting(store, fields, is_found):
     image = an_image(**fields)
     await store.insert(image)
 
-    assert await store.waiting(NOON, limit=10) == [image.id] * is_found
+    assert await store.waiting_ids(NOON, limit=10) == [image.id] * is_found
 
 
-async def test_who_waits_longest_stands_first_and_a_retry_behind_those_who_came_meanwhile(store):
+async def test_waiting_images_are_sorted_by_waits_since(store):
     retried = an_image(not_before=NOON + 2 * SECOND)
     at_once = sorted([an_image(), an_image(), an_image(owner="another")], key=lambda image: image.id)
-    order = ids([*at_once, an_image(created_at=NOON + SECOND), retried, an_image(created_at=NOON + 3 * SECOND)])
+    in_order = ids([*at_once, an_image(created_at=NOON + SECOND), retried, an_image(created_at=NOON + 3 * SECOND)])
     await keep(store, retried, *at_once[::-1])
-    await keep(store, an_image(id=order[5], created_at=NOON + 3 * SECOND))
-    await keep(store, an_image(id=order[3], created_at=NOON + SECOND))
+    await keep(store, an_image(id=in_order[5], created_at=NOON + 3 * SECOND))
+    await keep(store, an_image(id=in_order[3], created_at=NOON + SECOND))
 
-    assert await store.waiting(NOON + 3 * SECOND, limit=10) == order
-    assert await store.waiting(NOON + 3 * SECOND, limit=4) == order[:4]
-    assert await store.waiting(NOON + 2 * SECOND, limit=10) == order[:5]
-    before = [await store.waiting_before(image.waits_since, image.id, limit=10) for image in [*at_once, retried]]
+    assert await store.waiting_ids(NOON + 3 * SECOND, limit=10) == in_order
+    assert await store.waiting_ids(NOON + 3 * SECOND, limit=4) == in_order[:4]
+    assert await store.waiting_ids(NOON + 2 * SECOND, limit=10) == in_order[:5]
+    before = [await store.count_waiting_before(image.waits_since, image.id, limit=10) for image in [*at_once, retried]]
     assert before == [0, 1, 2, 4]
-    assert await store.waiting_before(retried.waits_since, retried.id, limit=3) == 3
+    assert await store.count_waiting_before(retried.waits_since, retried.id, limit=3) == 3
 
 
-async def test_an_image_that_is_taken_waits_no_longer_and_one_that_is_given_back_waits_again(store):
+async def test_a_claimed_image_waits_again_when_it_is_given_back(store):
     image, other = an_image(), an_image(created_at=NOON + SECOND)
     await keep(store, image, other)
     claimed = transitions.claim(image, lease=LEASE, now=NOON + SECOND, deadline=timedelta(hours=1))
 
     await store.replace(claimed)
-    taken = await store.waiting(NOON + 5 * SECOND, limit=10)
+    taken = await store.waiting_ids(NOON + 5 * SECOND, limit=10)
     await store.replace(transitions.give_back(claimed, lease=LEASE, attempt=1, now=NOON + 2 * SECOND))
 
     assert taken == [other.id]
-    assert await store.waiting(NOON + 5 * SECOND, limit=10) == [other.id, image.id]
+    assert await store.waiting_ids(NOON + 5 * SECOND, limit=10) == [other.id, image.id]
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ async def test_sent_before(store, fields, is_found):
 
 
 async def test_last_started_is_the_latest_that_a_worker_answered(store):
-    assert await store.last_started() is None
+    assert await store.latest_started_sent_at() is None
     await keep(
         store,
         an_image(status=Status.COMPLETED, sent_at=NOON, started_at=NOON),
@@ -109,7 +109,7 @@ async def test_last_started_is_the_latest_that_a_worker_answered(store):
         an_image(status=Status.RUNNING, started_at=NOON + 7 * SECOND),
     )
 
-    assert await store.last_started() == NOON + SECOND
+    assert await store.latest_started_sent_at() == NOON + SECOND
 
 
 @pytest.mark.parametrize(("status", "is_found"), [(Status.RUNNING, True), (Status.QUEUED, False)])
@@ -122,8 +122,8 @@ async def test_running(store, status, is_found):
 
 
 @pytest.mark.parametrize("deleted_at", [None, NOON])
-async def test_owing(store, deleted_at):
-    image = an_image(status=Status.FAILED, pending_event=DUE, deleted_at=deleted_at)
+async def test_pending_events(store, deleted_at):
+    image = an_image(status=Status.FAILED, pending_event=PENDING, deleted_at=deleted_at)
     await keep(store, image, an_image(status=Status.FAILED))
 
     assert await store.pending_events(since_before=NOON, limit=10) == []
@@ -164,7 +164,7 @@ async def test_purgeable(store, fields, is_found):
 async def test_unburied_and_tombstones(store):
     deleted = an_image(status=Status.COMPLETED, deleted_at=NOON)
     tombstones = an_image(status=Status.COMPLETED, deleted_at=NOON, tombstoned_at=NOON)
-    pending_events = an_image(status=Status.COMPLETED, deleted_at=NOON, tombstoned_at=NOON, pending_event=DUE)
+    pending_events = an_image(status=Status.COMPLETED, deleted_at=NOON, tombstoned_at=NOON, pending_event=PENDING)
     await keep(store, deleted, tombstones, pending_events, an_image(status=Status.COMPLETED))
 
     assert await store.awaiting_tombstone(deleted_before=NOON, limit=10) == []
@@ -173,7 +173,7 @@ async def test_unburied_and_tombstones(store):
     assert await store.tombstones(tombstoned_before=NOON + SECOND, limit=10) == [tombstones]
 
 
-async def test_the_janitor_is_given_the_oldest_first_and_no_more_than_it_asked_for(store):
+async def test_each_query_returns_the_oldest_first_up_to_the_limit(store):
     times = [NOON + SECOND * n for n in (2, 0, 3, 1)]
     later = NOON + 60 * SECOND
     queued = [an_image(created_at=moment) for moment in times]
@@ -209,10 +209,10 @@ async def test_several_gives_those_on_record_and_tombstones_too(store):
     records = [an_image(), an_image(deleted_at=NOON, tombstoned_at=NOON)]
     await keep(store, *records, an_image())
 
-    found = await store.several([*ids(records), an_image().id])
+    found = await store.get_several([*ids(records), an_image().id])
 
     assert found == {image.id: image for image in records}
-    assert await store.several([]) == {}
+    assert await store.get_several([]) == {}
 
 
 async def test_completed_walks_by_id(store):
@@ -225,8 +225,7 @@ async def test_completed_walks_by_id(store):
     assert await store.completed(after_id=records[4].id, limit=3) == []
 
 
-async def test_times_are_compared_to_the_millisecond(store, wrong_on_stand_in):
-    wrong_on_stand_in("compares times by the second")
+async def test_times_are_compared_to_the_millisecond(store):
     now = NOON + 500 * MS
     old, new = (an_image(status=Status.COMPLETED, created_at=moment) for moment in (now - MS, now))
     due, early = (an_image(created_at=NOON, not_before=moment) for moment in (now, now + MS))
@@ -235,7 +234,7 @@ async def test_times_are_compared_to_the_millisecond(store, wrong_on_stand_in):
     found = [
         await store.purgeable(now, limit=10),
         await store.unsent(created_before=now, now=now, limit=10),
-        await store.history("local", [Status.COMPLETED], limit=10, after=Position(now, "")),
+        await store.history("local", [Status.COMPLETED], limit=10, after=HistoryPosition(now, "")),
     ]
 
     assert found == [[old], [due], [old]]

@@ -1,4 +1,4 @@
-"""One record: kept, replaced, removed, and refused where its keys are taken."""
+"""One record: inserted, replaced, removed, rejected if its keys are taken."""
 
 import asyncio
 from datetime import timedelta
@@ -28,7 +28,7 @@ async def test_get_finds_nothing_where_nothing_is(store):
 async def test_a_record_is_kept_through_all_its_moves(store):
     image = an_image(slot="local:0", idempotency="local:k", request_hash="h", traceparent="00-a-b-01")
     life = [
-        partial(transitions.sent, attempts=0, now=NOON),
+        partial(transitions.mark_sent, attempts=0, now=NOON),
         partial(transitions.claim, lease=LEASE, now=NOON, deadline=timedelta(hours=1)),
         partial(transitions.complete, lease=LEASE, attempt=1, picture=PICTURE, now=NOON + SECOND),
         partial(transitions.pin, pinned=True),
@@ -61,7 +61,7 @@ async def test_insert_takes_the_very_same_record_again(store):
 
     await store.insert(image)
 
-    assert await store.total("local", [Status.QUEUED]) == 1
+    assert await store.count_history("local", [Status.QUEUED]) == 1
 
 
 @pytest.mark.parametrize("key", ["slot", "idempotency"])
@@ -74,10 +74,10 @@ async def test_insert_refuses_a_key_that_is_taken(store, key):
 
     assert refused.value.key == key
     assert await store.get(second.id) is None
-    assert await store.total("local", [Status.QUEUED]) == 1
+    assert await store.count_history("local", [Status.QUEUED]) == 1
 
 
-async def test_insert_names_the_id_before_the_idempotency_and_that_before_the_slot(store):
+async def test_insert_reports_id_before_idempotency_before_slot(store):
     first = an_image(slot="local:0", idempotency="local:k")
     await store.insert(first)
 
@@ -92,7 +92,7 @@ async def test_insert_names_the_id_before_the_idempotency_and_that_before_the_sl
 async def test_absent_keys_never_collide(store):
     await keep(store, *(an_image() for _ in range(3)))
 
-    assert await store.total("local", [Status.QUEUED]) == 3
+    assert await store.count_history("local", [Status.QUEUED]) == 3
 
 
 async def test_of_racing_inserts_one_gets_the_slot(store, other):
@@ -108,7 +108,7 @@ async def test_of_racing_inserts_one_gets_the_slot(store, other):
     assert sorted(outcomes, key=str) == [None] + ["slot"] * 19
 
 
-async def test_a_slot_that_a_move_lets_go_of_is_free(store):
+async def test_a_released_slot_is_free(store):
     image = an_image(slot="local:0")
     await store.insert(image)
 
@@ -158,11 +158,11 @@ async def test_remove_takes_only_the_very_revision(store):
     assert await store.get(image.id) is None
 
 
-async def test_find_gives_the_image_of_an_idempotency_even_deleted(store):
+async def test_a_deleted_image_is_found_by_its_idempotency(store):
     image = an_image(idempotency="local:k")
     await keep(store, image, an_image())
     deleted = transitions.delete(image, now=NOON)
     await store.replace(deleted)
 
-    assert await store.find("local:k") == deleted
-    assert await store.find("local:other") is None
+    assert await store.find_by_idempotency("local:k") == deleted
+    assert await store.find_by_idempotency("local:other") is None

@@ -1,4 +1,4 @@
-"""Compare and swap: of those who race, one wins, and none is lost."""
+"""Compare-and-swap: one of several racing writers wins."""
 
 import asyncio
 import sys
@@ -28,7 +28,7 @@ async def test_of_racing_writers_exactly_one_wins_each_revision(store, other):
         assert await store.get(image.id) == image
 
 
-async def test_change_applies_every_move_of_racing_writers(store, other):
+async def test_change_applies_every_transition_of_racing_writers(store, other):
     image = an_image()
     await store.insert(image)
 
@@ -37,7 +37,7 @@ async def test_change_applies_every_move_of_racing_writers(store, other):
     assert await store.get(image.id) == image.model_copy(update={"failures": 50, "revision": 51})
 
 
-async def test_change_writes_nothing_where_the_move_changes_nothing(store):
+async def test_change_writes_nothing_if_nothing_changes(store):
     image = an_image()
     await store.insert(image)
 
@@ -75,9 +75,9 @@ import asyncio, sys
 from common.store.connect import open_store
 from common.store.port import change
 async def main(url, image_id):
-    move = lambda image: image.model_copy(update={"failures": image.failures + 1, "revision": image.revision + 1})
+    transition = lambda image: image.model_copy(update={"failures": image.failures + 1, "revision": image.revision + 1})
     async with open_store(url, timeout_s=20) as store:
         for _ in range(5):
-            await asyncio.gather(*(change(store, image_id, move) for _ in range(10)))
+            await asyncio.gather(*(change(store, image_id, transition) for _ in range(10)))
 asyncio.run(main(*sys.argv[1:]))
 """

@@ -17,14 +17,14 @@ async def test_replace_several_names_those_it_replaced(store):
     replaced = await store.replace_several(cancelled)
 
     assert replaced == set(ids(records[1:]))
-    assert await store.several(ids(records)) == {
+    assert await store.get_several(ids(records)) == {
         records[0].id: counted(records[0]),
         **{image.id: image for image in cancelled[1:5]},
     }
-    assert await store.total("local", [Status.CANCELLED]) == 4
+    assert await store.count_history("local", [Status.CANCELLED]) == 4
 
 
-async def test_replace_several_passes_over_a_key_that_is_taken(store):
+async def test_replace_several_skips_a_duplicate_key(store):
     records = [an_image() for _ in range(3)]
     await keep(store, an_image(slot="local:0"), *records)
 
@@ -52,7 +52,7 @@ async def test_remove_several_removes_only_the_very_revisions(store):
 
     assert await store.remove_several([*records, an_image()]) == 3
 
-    assert await store.several(ids(records)) == {records[0].id: counted(records[0])}
+    assert await store.get_several(ids(records)) == {records[0].id: counted(records[0])}
 
 
 async def test_nothing_is_done_for_none(store):
@@ -66,6 +66,6 @@ async def test_a_thousand_pass_in_one_call(store):
     deleted = [transitions.delete(image, now=NOON) for image in records]
 
     assert len(await store.replace_several(deleted)) == 1000
-    assert len(await store.several(ids(records))) == 1000
-    assert await store.total("local", list(Status)) == 0
+    assert len(await store.get_several(ids(records))) == 1000
+    assert await store.count_history("local", list(Status)) == 0
     assert await store.remove_several(deleted) == 1000

@@ -29,9 +29,9 @@ async def test_a_record_is_read_as_it_was_written(store, image):
 @given(data=data)
 async def test_the_data_of_an_entry_are_read_as_they_were_written(store, data):
     key = json.dumps(data)[:200]
-    await store.discard("quota", key)
-    await store.put(an_entry(key=key, data=data))
+    await store.remove_entry("quota", key)
+    await store.put_entry(an_entry(key=key, data=data))
 
-    found = await store.entry("quota", key)
+    found = await store.get_entry("quota", key)
 
     assert json.dumps(found.data, sort_keys=True) == json.dumps(data, sort_keys=True)

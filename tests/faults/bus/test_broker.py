@@ -16,9 +16,12 @@ from tests.faults.bus.support import RECOVERY_S, LogReader, is_refused, open_rab
 from tests.servers.rabbitmq import RabbitMQ
 
 
+@pytest.mark.fault(row=1)
+@pytest.mark.fault(row=2)
+@pytest.mark.fault(row=53)
 @pytest.mark.slow
 @pytest.mark.parametrize("how", ["stop", "kill"])
-async def test_01_02_53_a_broker_restart_loses_and_repeats_nothing(rabbitmq: RabbitMQ, how: str):
+async def test_a_broker_restart_loses_and_repeats_nothing(rabbitmq: RabbitMQ, how: str):
     """The broker restarts while commands and a timer token wait and the log has a reader: all continue afterwards."""
     events = [image_event(number) for number in range(10)]
     commands = [generate_command() for _ in range(3)]
@@ -60,7 +63,8 @@ async def test_01_02_53_a_broker_restart_loses_and_repeats_nothing(rabbitmq: Rab
     assert (len(tick_handler.received), armed_again) == (1, True)
 
 
-async def test_04_consuming_continues_after_all_connections_close(rabbitmq: RabbitMQ, caplog: pytest.LogCaptureFixture):
+@pytest.mark.fault(row=4)
+async def test_consuming_continues_after_all_connections_close(rabbitmq: RabbitMQ, caplog: pytest.LogCaptureFixture):
     caplog.set_level(logging.DEBUG, "common.bus.rabbitmq.consumer")
     handler = Recorder()
     handler.gate.clear()
@@ -84,7 +88,8 @@ async def test_04_consuming_continues_after_all_connections_close(rabbitmq: Rabb
         assert await bus.waiting(WorkQueue.GENERATE) == 0
 
 
-async def test_08_an_alarm_stops_publishing_but_not_acks(rabbitmq: RabbitMQ):
+@pytest.mark.fault(row=8)
+async def test_an_alarm_stops_publishing_but_not_acks(rabbitmq: RabbitMQ):
     handler = Recorder()
     async with open_rabbit_bus(rabbitmq.fresh_vhost(), timeout_s=1) as bus:
         for _ in range(3):
@@ -105,7 +110,8 @@ async def test_08_an_alarm_stops_publishing_but_not_acks(rabbitmq: RabbitMQ):
         assert await bus.waiting(WorkQueue.GENERATE) == 0
 
 
-async def test_12_a_channel_closed_by_the_broker_is_opened_again(vhost: str, caplog: pytest.LogCaptureFixture):
+@pytest.mark.fault(row=12)
+async def test_a_channel_closed_by_the_broker_is_opened_again(vhost: str, caplog: pytest.LogCaptureFixture):
     """The consumer timeout closes a channel too, but the broker checks it once a minute; this close is immediate."""
     caplog.set_level(logging.DEBUG, "common.bus.rabbitmq.consumer")
     handler = Recorder()
@@ -122,7 +128,8 @@ async def test_12_a_channel_closed_by_the_broker_is_opened_again(vhost: str, cap
         assert await bus.waiting(WorkQueue.GENERATE) == 0
 
 
-async def test_14_a_full_queue_refuses(rabbitmq: RabbitMQ):
+@pytest.mark.fault(row=14)
+async def test_a_full_queue_refuses(rabbitmq: RabbitMQ):
     url = rabbitmq.fresh_vhost()
     policy = ("set_policy", "-p", urlsplit(url).path[1:], "full", "^image.commands", '{"max-length": 1}')
     async with open_rabbit_bus(url) as bus:

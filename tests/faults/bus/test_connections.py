@@ -20,7 +20,8 @@ from tests.proxy import proxy_before
 from tests.servers.process import free_ports
 
 
-async def test_04_a_reconnect_does_not_exceed_the_concurrency(vhost: str):
+@pytest.mark.fault(row=4)
+async def test_a_reconnect_does_not_exceed_the_concurrency(vhost: str):
     handler = Recorder()
     handler.gate.clear()
     async with (
@@ -46,8 +47,9 @@ async def test_04_a_reconnect_does_not_exceed_the_concurrency(vhost: str):
     assert (in_flight, handler.max_running) == (2, 2)
 
 
+@pytest.mark.fault(row=5)
 @pytest.mark.slow
-async def test_05_a_half_open_connection_delays_events_but_loses_none(vhost: str):
+async def test_a_half_open_connection_delays_events_but_loses_none(vhost: str):
     async with (
         proxy_before(vhost) as (proxy, url),
         open_rabbit_bus(url, heartbeat=1) as bus,
@@ -71,7 +73,8 @@ async def test_05_a_half_open_connection_delays_events_but_loses_none(vhost: str
     assert len(reader.ids) == 2
 
 
-async def test_06_a_connection_cut_before_the_confirm_is_unconfirmed(vhost: str):
+@pytest.mark.fault(row=6)
+async def test_a_connection_cut_before_the_confirm_is_unconfirmed(vhost: str):
     async with proxy_before(vhost) as (proxy, url), open_rabbit_bus(url, timeout_s=3) as bus:
         proxy.silence()
         publishing = [asyncio.create_task(bus.publish(image_event(number))) for number in range(100)]
@@ -89,7 +92,8 @@ async def test_06_a_connection_cut_before_the_confirm_is_unconfirmed(vhost: str)
     assert not all(map(is_refused, outcomes))
 
 
-async def test_06_each_publish_has_an_outcome_under_repeated_cuts(vhost: str):
+@pytest.mark.fault(row=6)
+async def test_each_publish_has_an_outcome_under_repeated_cuts(vhost: str):
     events = [image_event(number) for number in range(300)]
     async with proxy_before(vhost) as (proxy, url), open_rabbit_bus(url) as bus, open_rabbit_bus(vhost) as other:
 
@@ -116,7 +120,8 @@ async def test_06_each_publish_has_an_outcome_under_repeated_cuts(vhost: str):
     assert len(set(reader.ids)) == len(reader.ids)
 
 
-async def test_07_a_blackholed_publish_is_unconfirmed_in_time(vhost: str):
+@pytest.mark.fault(row=7)
+async def test_a_blackholed_publish_is_unconfirmed_in_time(vhost: str):
     async with proxy_before(vhost) as (proxy, url), open_rabbit_bus(url, timeout_s=0.5) as bus:
         proxy.silence()
         began = time.monotonic()

@@ -1,4 +1,4 @@
-"""Log lines about an unreachable broker: one line of ours that announces the retry, and no ERROR of the library."""
+"""Log lines about an unreachable broker: one line of ours that announces the retry."""
 
 import logging
 

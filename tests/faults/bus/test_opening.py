@@ -1,4 +1,4 @@
-"""Faults when a bus is opened, and the cleanup when it is closed.
+"""Faults while a bus is opened or closed.
 
 The number in the name of a test is its row in the list of faults.
 """
@@ -16,6 +16,7 @@ from tests.faults.bus.support import is_refused, open_rabbit_bus, wait_until_rea
 from tests.proxy import proxy_before
 
 
+@pytest.mark.fault(row=13)
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
@@ -23,7 +24,7 @@ from tests.proxy import proxy_before
         ({"path": "/nowhere"}, "has no virtual host 'nowhere' for the user 'guest'"),
     ],
 )
-async def test_13_wrong_credentials_end_the_start_with_a_clear_error(vhost: str, change: dict[str, str], expected: str):
+async def test_wrong_credentials_end_the_start_with_a_clear_error(vhost: str, change: dict[str, str], expected: str):
     parts = urlsplit(vhost)
     change = {name: value.format(address=parts.netloc.rpartition("@")[2]) for name, value in change.items()}
 
@@ -33,7 +34,8 @@ async def test_13_wrong_credentials_end_the_start_with_a_clear_error(vhost: str,
     assert "secret" not in raised.value.detail
 
 
-async def test_13_an_unreachable_broker_is_retried(vhost: str):
+@pytest.mark.fault(row=13)
+async def test_an_unreachable_broker_is_retried(vhost: str):
     async with proxy_before(vhost) as (proxy, url):
         proxy.refuse()
         async with open_rabbit_bus(url, timeout_s=0.3) as bus:
@@ -51,7 +53,8 @@ async def test_13_an_unreachable_broker_is_retried(vhost: str):
     assert is_refused(raised.value)
 
 
-async def test_13_a_wrong_password_found_later_ends_the_block(vhost: str):
+@pytest.mark.fault(row=13)
+async def test_a_wrong_password_found_later_ends_the_block(vhost: str):
     async with proxy_before(vhost.replace("guest:guest", "guest:wrong")) as (proxy, url):
         proxy.refuse()
 

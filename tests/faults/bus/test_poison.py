@@ -1,4 +1,4 @@
-"""Messages with odd properties, and messages that kill their consumers."""
+"""Messages with odd properties, or that kill their consumers."""
 
 import aio_pika
 import aiormq

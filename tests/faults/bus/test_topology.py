@@ -1,4 +1,4 @@
-"""Faults of the topology: missing or different exchanges, queues and bindings, and lost tokens.
+"""Faults of the topology: missing or different exchanges, queues, bindings; lost tokens.
 
 The number in the name of a test is its row in the list of faults.
 """
@@ -27,7 +27,8 @@ from tests.contract.bus.support import (
 from tests.faults.bus.support import is_refused, open_rabbit_bus, raw_channel
 
 
-async def test_09_a_missing_exchange_is_declared_again(vhost: str):
+@pytest.mark.fault(row=9)
+async def test_a_missing_exchange_is_declared_again(vhost: str):
     async with open_rabbit_bus(vhost) as bus, raw_channel(vhost) as channel:
         await channel.exchange_delete(EVENTS)
         with pytest.raises(Unavailable):
@@ -38,7 +39,8 @@ async def test_09_a_missing_exchange_is_declared_again(vhost: str):
         assert len(await read_events(bus, Since(EPOCH), 1)) == 1
 
 
-async def test_09_a_missing_binding_is_declared_again(vhost: str):
+@pytest.mark.fault(row=9)
+async def test_a_missing_binding_is_declared_again(vhost: str):
     route = ROUTES[WorkQueue.GENERATE]
     same = generate_command()
     async with open_rabbit_bus(vhost) as bus, raw_channel(vhost) as channel:
@@ -51,7 +53,8 @@ async def test_09_a_missing_binding_is_declared_again(vhost: str):
         await until(lambda: is_waiting(bus, 1))
 
 
-async def test_10_a_queue_with_other_arguments_is_misconfigured(vhost: str):
+@pytest.mark.fault(row=10)
+async def test_a_queue_with_other_arguments_is_misconfigured(vhost: str):
     name = ROUTES[WorkQueue.GENERATE].queue
     async with raw_channel(vhost) as channel:
         arguments = {"x-queue-type": "quorum", "x-delivery-limit": 5, "x-dead-letter-exchange": "image.dead"}
@@ -63,7 +66,8 @@ async def test_10_a_queue_with_other_arguments_is_misconfigured(vhost: str):
     assert "20" in raised.value.detail
 
 
-async def test_11_a_deleted_queue_is_consumed_again_within_a_second(vhost: str):
+@pytest.mark.fault(row=11)
+async def test_a_deleted_queue_is_consumed_again_within_a_second(vhost: str):
     handler = Recorder()
     async with (
         open_rabbit_bus(vhost) as bus,
@@ -79,7 +83,8 @@ async def test_11_a_deleted_queue_is_consumed_again_within_a_second(vhost: str):
     assert took_s < 2  # measured 0.3 s, promised 1 s; doubled for a busy machine
 
 
-async def test_52_a_lost_token_is_armed_again(vhost: str):
+@pytest.mark.fault(row=52)
+async def test_a_lost_token_is_armed_again(vhost: str):
     async with open_rabbit_bus(vhost) as bus, raw_channel(vhost) as channel:
         await bus.arm("timer.purge", interval_s=60)
         await (await channel.get_queue("image.timer.purge.wait.60000.v1", ensure=False)).purge()
@@ -90,7 +95,8 @@ async def test_52_a_lost_token_is_armed_again(vhost: str):
         assert not await bus.arm("timer.purge", interval_s=60)
 
 
-async def test_row_17_a_token_fires_by_the_clock_of_the_broker(vhost: str):
+@pytest.mark.fault(row=17)
+async def test_a_token_fires_by_the_clock_of_the_broker(vhost: str):
     handler = Recorder()
     async with (
         open_rabbit_bus(vhost, clock=ManualClock(now() + timedelta(hours=1))) as ahead,

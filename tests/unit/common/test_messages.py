@@ -1,4 +1,4 @@
-"""The envelope: bytes that an independent reader of CloudEvents understands, and that come back the same."""
+"""The envelope, as an independent reader of CloudEvents understands it."""
 
 import json
 from datetime import timedelta
@@ -101,7 +101,7 @@ def a_progress(**fields):
     )
 
 
-def test_progress_may_hold_a_preview_and_comes_from_a_service_that_knows_none():
+def test_the_preview_of_a_progress_event_is_optional():
     body = json.loads(encode(a_progress(preview=A_PREVIEW)))
     assert body["data"] == {"id": "an id", "step": 1, "steps": 4, "secondsLeft": None, "preview": A_PREVIEW}
     assert decode(json.dumps(body).encode()) == a_progress(preview=A_PREVIEW)
@@ -123,7 +123,7 @@ def test_progress_may_hold_a_preview_and_comes_from_a_service_that_knows_none():
         A_PREVIEW[:-2] + "A" * 22_000,
     ],
 )
-def test_a_preview_is_a_small_picture_in_a_data_url_and_nothing_else(preview):
+def test_a_preview_must_be_a_small_picture_in_a_data_url(preview):
     body = json.loads(encode(a_progress(preview=A_PREVIEW)))
     body["data"]["preview"] = preview
 
@@ -131,7 +131,7 @@ def test_a_preview_is_a_small_picture_in_a_data_url_and_nothing_else(preview):
         decode(json.dumps(body).encode())
 
 
-def test_the_view_of_a_queued_image_has_every_field_and_nulls_for_what_is_not_there_yet():
+def test_the_view_of_a_queued_image_has_null_for_missing_values():
     image = an_image()
 
     shown = ImagePresenter(MEDIA_URL, RETENTION).view(image).model_dump(mode="json", by_alias=True)

@@ -1,4 +1,4 @@
-"""One order through a generator whose store or disk fails at the worst moment, or whose clock is wrong."""
+"""A generator whose store or disk fails at the worst moment, or whose clock is wrong."""
 
 import asyncio
 from datetime import timedelta
@@ -26,7 +26,7 @@ def _short_pauses(monkeypatch):
 
 
 class Failing:
-    """Stands before a port: calls of `method` are answered with Unavailable, once they were made or before."""
+    """Wraps a port: calls of `method` raise Unavailable, either after or instead of the real call."""
 
     def __init__(self, port, method: str, *, applied: list[bool]) -> None:
         self._port = port
@@ -48,8 +48,9 @@ class Failing:
         return call
 
 
+@pytest.mark.fault(row=42)
 @pytest.mark.parametrize("applied", [[True] * 6, [False] * 6, [True, False] * 6], ids=["applied", "not", "either"])
-async def test_row_42_a_write_whose_answer_was_lost_is_made_once(tmp_path, applied):
+async def test_a_write_with_a_lost_answer_is_applied_once(tmp_path, applied):
     left = list(applied)
 
     async with bench(tmp_path, seen_by_worker=lambda port: Failing(port, "replace", applied=left)) as made:
@@ -61,8 +62,9 @@ async def test_row_42_a_write_whose_answer_was_lost_is_made_once(tmp_path, appli
         assert len(made.files()) == 2
 
 
-async def test_row_43_a_worker_cancelled_in_the_middle_of_a_write_reads_the_record_before_it_acts(tmp_path):
-    """The write goes through though its task is cancelled: the image is not given back, for it is completed."""
+@pytest.mark.fault(row=43)
+async def test_a_write_cancelled_midway_is_read_before_acting(tmp_path):
+    """The write is applied although its task is cancelled: the image is not given back, since it is completed."""
 
     class Slow(Failing):
         def __getattr__(self, name):
@@ -75,7 +77,7 @@ async def test_row_43_a_worker_cancelled_in_the_middle_of_a_write_reads_the_reco
                 if image.status == "completed" and image.pending_event:
                     begun.set()
                     await asyncio.shield(writing)
-                    await asyncio.Event().wait()  # the answer never comes
+                    await asyncio.Event().wait()  # it never returns
                 return await writing
 
             return call
@@ -95,7 +97,8 @@ async def test_row_43_a_worker_cancelled_in_the_middle_of_a_write_reads_the_reco
         assert made.files() == [image.image_file, image.thumbnail]
 
 
-async def test_row_45_a_full_disk_is_nobodys_failure_and_leaves_no_half_file(tmp_path):
+@pytest.mark.fault(row=45)
+async def test_a_full_disk_fails_no_image_and_leaves_no_file(tmp_path):
     full = [False, False, False]  # both files of one attempt, then one of the next
 
     async with bench(tmp_path, seen_by_worker=lambda port: Failing(port, "put", applied=full)) as made:
@@ -105,7 +108,8 @@ async def test_row_45_a_full_disk_is_nobodys_failure_and_leaves_no_half_file(tmp
         assert made.files() == [image.image_file, image.thumbnail]
 
 
-async def test_row_46_media_that_cannot_be_written_end_the_start(tmp_path):
+@pytest.mark.fault(row=46)
+async def test_unwritable_media_stop_the_start(tmp_path):
     (tmp_path / "file").write_text("no folder")
 
     with pytest.raises(Misconfigured, match="MEDIA_ROOT"):
@@ -113,7 +117,8 @@ async def test_row_46_media_that_cannot_be_written_end_the_start(tmp_path):
             pass
 
 
-async def test_row_26_one_order_delivered_to_two_generators_at_once_is_painted_by_one(tmp_path):
+@pytest.mark.fault(row=26)
+async def test_only_one_of_two_generators_paints_an_image(tmp_path):
     async with bench(tmp_path) as made, asyncio.TaskGroup() as group:
         made.inference.always(made.inference.hold)
         stopping = asyncio.Event()
@@ -140,8 +145,9 @@ async def test_row_26_one_order_delivered_to_two_generators_at_once_is_painted_b
         stopping.set()
 
 
-def test_row_17_a_worker_whose_clock_is_an_hour_ahead_takes_over_at_most_once_and_the_fence_holds():
-    """Leases are of the wall clock: a fast clock takes over too early, and the result of the other is refused."""
+@pytest.mark.fault(row=17)
+def test_a_worker_ahead_takes_over_at_most_once():
+    """A worker whose clock is fast takes over too early; then the result of the first worker is refused."""
     clock, ahead = ManualClock(), ManualClock()
     ahead.advance(3600)
     image = an_image(created_at=clock.now())
@@ -153,9 +159,9 @@ def test_row_17_a_worker_whose_clock_is_an_hour_ahead_takes_over_at_most_once_an
     first = transitions.claim(image, lease=lease(clock, "right"), now=clock.now(), deadline=deadline)
     second = transitions.claim(first, lease=lease(ahead, "ahead"), now=ahead.now(), deadline=deadline)
 
-    with pytest.raises(InvalidTransition, match="no longer"):
+    with pytest.raises(InvalidTransition, match="is lost"):
         transitions.complete(second, lease=lease(clock, "right"), attempt=1, picture=a_picture(first), now=clock.now())
-    with pytest.raises(InvalidTransition, match="held by"):  # and it is not taken back: no going round
+    with pytest.raises(InvalidTransition, match="held by"):  # and the first worker cannot take it back
         transitions.claim(second, lease=lease(clock, "right"), now=clock.now(), deadline=deadline)
     done = transitions.complete(
         second, lease=lease(ahead, "ahead"), attempt=2, picture=a_picture(second), now=ahead.now()
@@ -176,8 +182,8 @@ def a_picture(image) -> Picture:
     )
 
 
-def test_a_second_try_after_a_bad_picture_is_ordered_under_one_key_whatever_becomes_of_it():
-    """A worker that dies with the second picture in hand must not have it painted a third time."""
+def test_all_tries_after_a_bad_picture_share_one_key():
+    """If a worker dies with the second picture, the service must not paint a third one."""
     bad = Failure(code="bad_image", detail="html")
 
     keys = [_idempotency_key(an_image(id="i", error=error, attempts=n)) for n, error in enumerate((None, bad, bad), 1)]

@@ -1,4 +1,4 @@
-"""One order after another through a real generator, bus and store: every row of the table of failures."""
+"""Commands through a real generator, bus and store: every row of the table of failures."""
 
 import asyncio
 from contextlib import asynccontextmanager
@@ -25,8 +25,8 @@ from tests.making import an_image, an_outbox
 FAST = {"RETRY_DELAYS": "0.05", "CIRCUIT_PAUSE": "0.05", "LEASE": "3", "GRACE_PERIOD": "0.2"}
 
 
-class Bench:
-    """A generator at work on an inference double, and what it stands on."""
+class GeneratorBench:
+    """A running generator with an inference double, and the ports that it uses."""
 
     def __init__(self, tmp_path, *, bus, store, media, inference: Inference | None, settings, clock) -> None:
         self.bus, self.store, self.media, self.inference = bus, store, media, inference
@@ -63,7 +63,7 @@ class Bench:
 
 @asynccontextmanager
 async def bench(tmp_path, *, seen_by_worker=lambda port: port, **more):
-    """`seen_by_worker` may put something between the generator and its store and media."""
+    """`seen_by_worker` may wrap the store and the media of the generator."""
     settings, clock = read_settings(FAST | more), SystemClock()
     async with (
         SqliteStore.open(tmp_path / "darkroom.db", timeout_s=5) as store,
@@ -72,7 +72,9 @@ async def bench(tmp_path, *, seen_by_worker=lambda port: port, **more):
         FileMedia.open(tmp_path / "media") as media,
         asyncio.TaskGroup() as group,
     ):
-        made = Bench(tmp_path, bus=bus, store=store, media=media, inference=inference, settings=settings, clock=clock)
+        made = GeneratorBench(
+            tmp_path, bus=bus, store=store, media=media, inference=inference, settings=settings, clock=clock
+        )
         made.task = group.create_task(
             run_generator(
                 settings,
@@ -85,21 +87,21 @@ async def bench(tmp_path, *, seen_by_worker=lambda port: port, **more):
         made.stopping.set()
 
 
-async def test_an_order_becomes_a_picture_a_thumbnail_a_record_and_events(tmp_path):
+async def test_a_command_gives_files_a_record_and_events(tmp_path):
     async with bench(tmp_path) as made:
         image_id = await made.order(width=320, height=640)
 
-        told = await made.events(image_id, "completed")
+        published = await made.events(image_id, "completed")
         image = await made.store.get(image_id)
 
-        assert [event.type for event in told] == ["image.queued", "image.started", "image.completed"]
+        assert [event.type for event in published] == ["image.queued", "image.started", "image.completed"]
         assert (image.status, image.attempts, image.width, image.height) == ("completed", 1, 320, 640)
         assert made.files() == [image.image_file, image.thumbnail]
         assert image.file_size == len(await made.media.get(image.image_file))
         assert made.inference.keys == [image_id]
 
 
-async def test_progress_is_relayed_where_the_service_tells_it(tmp_path):
+async def test_reported_progress_does_not_disturb_the_image(tmp_path):
     async with bench(tmp_path) as made:
         made.inference.capabilities = {"models": []}
         made.inference.will(events(("progress", {"step": 1, "steps": 4}), completed(picture())))
@@ -110,7 +112,7 @@ async def test_progress_is_relayed_where_the_service_tells_it(tmp_path):
         assert image.status == "completed"
 
 
-async def test_progress_that_makes_no_sense_is_passed_over(tmp_path):
+async def test_implausible_progress_is_ignored(tmp_path):
     async with bench(tmp_path) as made:
         made.inference.capabilities = {"models": []}
         beyond_any = [("progress", {"step": step, "steps": 10**400}) for step in (1, 2)]
@@ -121,8 +123,9 @@ async def test_progress_that_makes_no_sense_is_passed_over(tmp_path):
         assert (image.status, len(made.inference.orders)) == ("completed", 1)
 
 
+@pytest.mark.fault(row=28)
 @pytest.mark.parametrize("code", [408, 425, 429, 500, 503])
-async def test_row_28_a_busy_service_is_asked_again(tmp_path, code):
+async def test_a_busy_service_is_retried(tmp_path, code):
     async with bench(tmp_path) as made:
         made.inference.will(status(code), status(code))
         image = await made.final(await made.order())
@@ -131,7 +134,7 @@ async def test_row_28_a_busy_service_is_asked_again(tmp_path, code):
         assert made.files() == [f"generated_images/{image.created_at:%Y/%m}/{image.id}-3.png", image.thumbnail]
 
 
-async def test_the_third_transient_error_fails_the_image_and_says_why(tmp_path):
+async def test_the_third_transient_error_fails_the_image(tmp_path):
     async with bench(tmp_path) as made:
         made.inference.always(status(503, '{"detail": "out of memory"}'))
         image = await made.final(await made.order())
@@ -140,24 +143,25 @@ async def test_the_third_transient_error_fails_the_image_and_says_why(tmp_path):
         assert "out of memory" in image.error.detail
 
 
-async def test_row_28_retry_after_is_honoured(tmp_path):
+@pytest.mark.fault(row=28)
+async def test_retry_after_is_honoured(tmp_path):
     async with bench(tmp_path) as made:
         made.inference.will(status(429, headers={"Retry-After": "300"}))
         image_id = await made.order()
 
-        told = await made.events(image_id, "started")
-        told = [event async for event in _upto(made, image_id, "image.queued", 2)]
+        published = await made.events(image_id, "started")
+        published = [event async for event in _upto(made, image_id, "image.queued", 2)]
 
-        assert told[-1].data.retry_at - told[-1].time > timedelta(seconds=290)
+        assert published[-1].data.retry_at - published[-1].time > timedelta(seconds=290)
 
 
-async def test_a_retry_after_beyond_any_date_is_cut(tmp_path):
+async def test_a_huge_retry_after_is_limited(tmp_path):
     async with bench(tmp_path) as made:
         made.inference.will(status(429, headers={"Retry-After": "1763800000000"}))
 
-        told = [event async for event in _upto(made, await made.order(), "image.queued", 2)]
+        published = [event async for event in _upto(made, await made.order(), "image.queued", 2)]
 
-        assert told[-1].data.retry_at - told[-1].time <= timedelta(days=1)
+        assert published[-1].data.retry_at - published[-1].time <= timedelta(days=1)
 
 
 async def _upto(made, image_id, event_type, count):
@@ -169,8 +173,9 @@ async def _upto(made, image_id, event_type, count):
                 return
 
 
+@pytest.mark.fault(row=31)
 @pytest.mark.parametrize("code", [400, 401, 404, 422])
-async def test_row_31_a_refusal_fails_the_image_at_once(tmp_path, code):
+async def test_a_refusal_fails_the_image_at_once(tmp_path, code):
     async with bench(tmp_path) as made:
         made.inference.will(status(code, '{"detail": "no such model"}'))
         image = await made.final(await made.order())
@@ -179,7 +184,8 @@ async def test_row_31_a_refusal_fails_the_image_at_once(tmp_path, code):
         assert "no such model" in image.error.detail
 
 
-async def test_row_37_a_redirect_is_not_followed(tmp_path):
+@pytest.mark.fault(row=37)
+async def test_a_redirect_is_not_followed(tmp_path):
     async with bench(tmp_path) as made:
         elsewhere = {"Location": f"{made.inference.url}/secret"}
         made.inference.will(status(307, headers=elsewhere))
@@ -189,8 +195,9 @@ async def test_row_37_a_redirect_is_not_followed(tmp_path):
         assert len(made.inference.orders) == 1
 
 
+@pytest.mark.fault(row=33)
 @pytest.mark.parametrize("content", [b"", b"<html>busy</html>", picture()[:-100]], ids=["empty", "html", "truncated"])
-async def test_row_33_a_bad_picture_is_tried_once_more_then_fails(tmp_path, content):
+async def test_a_bad_picture_is_retried_once_then_fails(tmp_path, content):
     async with bench(tmp_path) as made:
         made.inference.always(body(content))
         image = await made.final(await made.order())
@@ -200,7 +207,8 @@ async def test_row_33_a_bad_picture_is_tried_once_more_then_fails(tmp_path, cont
         assert made.files() == []
 
 
-async def test_row_33_a_stream_whose_picture_is_no_base64_is_a_bad_picture(tmp_path):
+@pytest.mark.fault(row=33)
+async def test_a_streamed_picture_must_be_base64(tmp_path):
     async with bench(tmp_path) as made:
         made.inference.capabilities = {"models": []}
         made.inference.always(events(("completed", {"b64_json": "caf\u00e9", "format": "png"})))
@@ -209,7 +217,8 @@ async def test_row_33_a_stream_whose_picture_is_no_base64_is_a_bad_picture(tmp_p
         assert (image.status, image.attempts, image.error.code) == ("failed", 2, "bad_image")
 
 
-async def test_row_35_a_body_without_end_is_cut_at_the_limit(tmp_path):
+@pytest.mark.fault(row=35)
+async def test_an_endless_body_is_cut_at_the_limit(tmp_path):
     async def endless(request, _order):
         from aiohttp import web
 
@@ -225,7 +234,8 @@ async def test_row_35_a_body_without_end_is_cut_at_the_limit(tmp_path):
         assert (image.status, image.error.code) == ("failed", "bad_image")
 
 
-async def test_row_32_a_body_that_breaks_off_is_tried_again(tmp_path):
+@pytest.mark.fault(row=32)
+async def test_a_truncated_body_is_retried(tmp_path):
     async def cut(request, _order):
         from aiohttp import web
 
@@ -242,7 +252,8 @@ async def test_row_32_a_body_that_breaks_off_is_tried_again(tmp_path):
         assert (image.status, image.attempts, image.failures) == ("completed", 2, 1)
 
 
-async def test_row_29_a_silent_service_is_given_up_and_asked_again(tmp_path):
+@pytest.mark.fault(row=29)
+async def test_a_silent_service_times_out_and_is_retried(tmp_path):
     async with bench(tmp_path, INFERENCE_TIMEOUT="0.2") as made:
         made.inference.will(made.inference.hold)
         image = await made.final(await made.order())
@@ -266,7 +277,7 @@ async def test_cancel_drops_the_call_and_discards_the_result(tmp_path):
         assert made.files() == []
 
 
-async def test_a_worker_that_missed_the_event_hears_of_a_cancel_at_its_next_renewal(tmp_path):
+async def test_a_renewal_detects_a_cancel_whose_event_was_missed(tmp_path):
     async with bench(tmp_path, LEASE="0.3") as made:
         made.inference.will(made.inference.hold)
         image_id = await made.order()
@@ -277,7 +288,8 @@ async def test_a_worker_that_missed_the_event_hears_of_a_cancel_at_its_next_rene
         await asyncio.wait_for(made.inference.dropped.wait(), 5)
 
 
-async def test_row_20_a_stopping_generator_gives_its_image_back(tmp_path):
+@pytest.mark.fault(row=20)
+async def test_a_stopping_generator_gives_its_image_back(tmp_path):
     async with bench(tmp_path) as made:
         made.inference.will(made.inference.hold)
         image_id = await made.order()
@@ -290,7 +302,8 @@ async def test_row_20_a_stopping_generator_gives_its_image_back(tmp_path):
         assert (image.status, image.attempts, image.failures, image.lost, image.lease) == ("queued", 1, 0, 0, None)
 
 
-async def test_row_25_a_command_that_comes_again_paints_nothing(tmp_path):
+@pytest.mark.fault(row=25)
+async def test_a_repeated_command_paints_nothing(tmp_path):
     async with bench(tmp_path) as made:
         image_id = await made.order()
         before = await made.final(image_id)
@@ -304,7 +317,8 @@ async def test_row_25_a_command_that_comes_again_paints_nothing(tmp_path):
         assert (await made.store.get(image_id)).image_file == before.image_file
 
 
-async def test_row_27_a_complete_order_of_another_service_is_taken(tmp_path):
+@pytest.mark.fault(row=27)
+async def test_a_request_of_another_service_is_accepted(tmp_path):
     async with bench(tmp_path) as made:
         order = GenerateImage(
             id=new_image_id(made.clock.now()),
@@ -322,6 +336,7 @@ async def test_row_27_a_complete_order_of_another_service_is_taken(tmp_path):
         assert len(made.inference.orders) == 1
 
 
+@pytest.mark.fault(row=27)
 @pytest.mark.parametrize(
     ("fields", "reason"),
     [
@@ -332,7 +347,7 @@ async def test_row_27_a_complete_order_of_another_service_is_taken(tmp_path):
     ],
     ids=["incomplete", "no owner", "too old", "no id"],
 )
-async def test_row_27_an_order_that_cannot_be_taken_is_dead_lettered(tmp_path, fields, reason):
+async def test_an_invalid_request_is_dead_lettered(tmp_path, fields, reason):
     async with bench(tmp_path) as made:
         now = made.clock.now()
         sent_at = now - timedelta(seconds=fields.pop("age", 0))
@@ -354,7 +369,8 @@ async def test_row_27_an_order_that_cannot_be_taken_is_dead_lettered(tmp_path, f
         assert letters[0].reason.startswith(reason)
 
 
-async def test_row_30_a_service_that_is_down_costs_no_attempts_worth_counting(tmp_path):
+@pytest.mark.fault(row=30)
+async def test_an_unreachable_service_counts_no_failure(tmp_path):
     async with inference_double() as gone:
         dead_url = gone.url
     settings, clock = read_settings(FAST), SystemClock()
@@ -365,7 +381,9 @@ async def test_row_30_a_service_that_is_down_costs_no_attempts_worth_counting(tm
         FileMedia.open(tmp_path / "media") as media,
         asyncio.TaskGroup() as group,
     ):
-        made = Bench(tmp_path, bus=bus, store=store, media=media, inference=None, settings=settings, clock=clock)
+        made = GeneratorBench(
+            tmp_path, bus=bus, store=store, media=media, inference=None, settings=settings, clock=clock
+        )
         group.create_task(
             run_generator(settings, Resources(bus, store, media, clock), inference_url=dead_url, stopping=stopping)
         )

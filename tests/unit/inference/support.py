@@ -1,4 +1,4 @@
-"""What the tests of the inference server share: an engine to hold and to watch, and the app over real HTTP."""
+"""An engine that tests can hold and watch, with the app over real HTTP."""
 
 import asyncio
 import json

@@ -32,7 +32,7 @@ async def test_generations_answers_with_the_picture():
         ("text/html", {}, "image/png"),
     ],
 )
-async def test_generations_takes_the_format_from_the_body_or_else_from_accept(accept, fields, content_type):
+async def test_the_format_comes_from_the_body_or_else_from_accept(accept, fields, content_type):
     async with (
         served(FakeEngine()) as client,
         client.post(PATH + "/", json={"prompt": "a", **fields}, headers={"Accept": accept}) as answer,
@@ -54,7 +54,7 @@ async def test_generations_streams_each_step_and_then_the_picture():
         ]
 
 
-async def test_generations_streams_while_it_paints_and_keeps_a_silent_line_alive():
+async def test_a_stream_sends_comments_while_nothing_happens():
     engine = FakeEngine(gated=True)
     async with (
         served(engine, keep_alive_s=0.01) as client,
@@ -105,10 +105,10 @@ def difference(one: Image.Image, other: Image.Image) -> float:
     return sum(ImageStat.Stat(ImageChops.difference(one, other)).mean)
 
 
-async def test_previews_are_made_at_their_pace_and_for_those_alone_who_read_on_the_way():
+async def test_previews_are_made_at_intervals_for_streaming_clients():
     looks = []
 
-    class Watched(FakeEngine):
+    class WatchedEngine(FakeEngine):
         def paint(self, order, on_step):
             def show():
                 looks.append(order.prompt)
@@ -119,13 +119,13 @@ async def test_previews_are_made_at_their_pace_and_for_those_alone_who_read_on_t
             return super().paint(order, lambda *_: None)
 
     async with (
-        served(Watched(), preview_interval_s=0) as client,
+        served(WatchedEngine(), preview_interval_s=0) as client,
         client.post(PATH, json={"prompt": "unseen"}) as answer,
     ):
         assert answer.status == 200
     streamed = {"Accept": "text/event-stream"}
     async with (
-        served(Watched(), preview_interval_s=60) as client,
+        served(WatchedEngine(), preview_interval_s=60) as client,
         client.post(PATH, json={"prompt": "quick"}, headers=streamed) as answer,
     ):
         assert "preview" not in {name for name, _ in await events(answer)}

@@ -145,7 +145,7 @@ def test_paint_takes_any_prompt(prompt):
     assert opened(paint(ordered(prompt, width=64, height=64))).size == (64, 64)
 
 
-def test_capabilities_offer_the_default_model_and_name_the_stand_in():
+def test_capabilities_name_the_default_model_and_the_stand_in():
     can = PainterEngine().capabilities()
 
     assert [card.id for card in can.models] == ["sdxl", "painter"]

@@ -1,4 +1,4 @@
-"""What the inference server refuses, and how it says so."""
+"""What the inference server refuses."""
 
 import pytest
 
@@ -10,7 +10,7 @@ from tests.unit.inference.support import PATH, FakeEngine, served
     [
         (b"{", 400, "bad_json", "not valid JSON: Expecting"),
         (b"\xff{}", 400, "bad_json", "not UTF-8: byte 0"),
-        (b"[" * 60_000, 400, "bad_json", "nested too deeply"),
+        (b"[" * 200_000, 400, "bad_json", "nested too deeply"),  # Python 3.14 reads some 60,000 levels
         (b'{"prompt": "a", "cfg_scale": NaN}', 400, "bad_json", "NaN is not a JSON number"),
         (b'{"prompt": "a", "seed": ' + b"9" * 5000 + b"}", 400, "bad_json", "a number is too long"),
         (b'{"prompt": "a", "prompt": "b"}', 400, "bad_json", "the key 'prompt' is repeated"),

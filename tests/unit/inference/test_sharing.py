@@ -32,7 +32,7 @@ async def test_a_dropped_connection_stops_the_work(accept):
             pass
 
 
-async def test_a_repeat_of_a_key_joins_the_painting_in_hand_and_then_the_finished_one():
+async def test_a_repeated_key_joins_the_running_then_the_finished_job():
     engine = FakeEngine(gated=True)
     order, key = {"prompt": "a", "steps": 1}, {"Idempotency-Key": "k"}
     async with served(engine) as client:
@@ -49,7 +49,7 @@ async def test_a_repeat_of_a_key_joins_the_painting_in_hand_and_then_the_finishe
     assert len(engine.painted) == 1
 
 
-async def test_a_caller_who_leaves_does_not_stop_the_painting_of_another():
+async def test_a_client_that_leaves_does_not_stop_the_job_of_another():
     engine = FakeEngine(gated=True)
     order, key = {"prompt": "a", "steps": 1}, {"Idempotency-Key": "k"}
     async with served(engine) as client:
@@ -64,7 +64,7 @@ async def test_a_caller_who_leaves_does_not_stop_the_painting_of_another():
     assert len(engine.painted) == 1
 
 
-async def test_only_the_last_finished_paintings_are_kept_for_their_keys():
+async def test_only_the_latest_finished_jobs_are_kept_for_their_keys():
     engine = FakeEngine()
     async with served(engine) as client:
         for key in [*range(MAX_CACHED + 1), MAX_CACHED, 0]:  # the last one is still kept, the first is not
@@ -97,7 +97,7 @@ async def test_a_full_queue_is_told_when_to_ask_again():
         assert [(await call).status for call in calls] == [200, 200]
 
 
-async def test_shutdown_finishes_what_is_painted_and_refuses_what_waits():
+async def test_shutdown_finishes_running_jobs_and_refuses_others():
     engine = FakeEngine(gated=True)
     app = build_app(engine, api_key=None, concurrency=1, clock=SystemClock())
     runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=20)

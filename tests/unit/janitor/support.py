@@ -1,4 +1,4 @@
-"""What the tests of the janitor's jobs share: a real store, real files and a bus in memory, and images in them."""
+"""Support for the tests of the janitor's jobs: a context with a real store, real files and a bus in memory."""
 
 from contextlib import aclosing, asynccontextmanager
 from datetime import timedelta
@@ -31,7 +31,7 @@ async def cluster(tmp_path, **more):
         yield JanitorContext(bus=bus, store=store, media=media, outbox=outbox, settings=settings, clock=clock)
 
 
-async def told(context):
+async def published_events(context):
     """The events so far: type and subject, in order."""
     mark = ApiJoined(id="mark", source="test", time=context.clock.now())
     await context.bus.publish(mark)

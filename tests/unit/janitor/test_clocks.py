@@ -1,4 +1,4 @@
-"""Row 17: a host whose clock is wrong by an hour, or by years. A tick of the bus brings a second clock to compare."""
+"""Row 17: a host whose clock is wrong by an hour, or by years. A tick of the bus gives a second time to compare."""
 
 import logging
 from dataclasses import replace
@@ -11,12 +11,12 @@ from common.domain import transitions
 from common.domain.images import Lease, Status
 from common.messages import Tick, TickData
 from common.runtime.clock import ManualClock
-from services.janitor.agreement import Agreement
+from services.janitor.clock_comparison import ClockComparison
+from services.janitor.dead_letters import fail_dead_letter
 from services.janitor.leases import LeaseWatch
-from services.janitor.orders import fail_dead_letter
 from services.janitor.purge import purge
 from services.janitor.reconcile import reconcile
-from services.janitor.timers import Timer
+from services.janitor.timers import JanitorTimer
 from tests.unit.janitor.support import NOTHING, a_completed_image, cluster, inserted, running
 
 HOUR_S = 3600
@@ -27,21 +27,22 @@ def token(queue, clock, name="run"):
     return Tick(id=name, source="bus", type=queue.value, time=clock.now(), token=True)
 
 
-def elsewhere(context, seconds):
-    """The tools of a janitor on another host, whose clock is wrong by so much."""
+def with_clock_error(context, seconds):
+    """The context of a janitor on another host, whose clock is wrong by so many seconds."""
     clock = ManualClock(context.clock.now() + timedelta(seconds=seconds))
     return replace(context, clock=clock, outbox=replace(context.outbox, clock=clock), leases=LeaseWatch())
 
 
 async def ticked(context, queue, job, *, at, name="run"):
-    await Timer(queue=queue, interval_s=60, job=job, context=context).handle(token(queue, at, name))
+    await JanitorTimer(queue=queue, interval_s=60, job=job, context=context).handle(token(queue, at, name))
 
 
-async def test_row_17_a_janitor_ahead_of_the_bus_ends_nothing_early(tmp_path):
+@pytest.mark.fault(row=17)
+async def test_a_janitor_ahead_expires_nothing_early(tmp_path):
     async with cluster(tmp_path) as context:
         waiting = await inserted(context, sent_at=context.clock.now())
         kept = await a_completed_image(context)
-        ahead = elsewhere(context, YEARS_S)
+        ahead = with_clock_error(context, YEARS_S)
 
         await ticked(ahead, WorkQueue.RECONCILE, reconcile, at=context.clock)
         await ticked(ahead, WorkQueue.PURGE, purge, at=context.clock)
@@ -51,32 +52,35 @@ async def test_row_17_a_janitor_ahead_of_the_bus_ends_nothing_early(tmp_path):
         assert await context.media.exists([kept.image_file]) == {kept.image_file}
 
 
-async def test_row_17_a_purge_by_hand_is_judged_by_when_it_was_asked_for(tmp_path):
+@pytest.mark.fault(row=17)
+async def test_a_purge_by_hand_uses_the_time_of_its_tick(tmp_path):
     async with cluster(tmp_path) as context:
         kept = await a_completed_image(context)
-        ahead = elsewhere(context, YEARS_S)
+        ahead = with_clock_error(context, YEARS_S)
         tick = Tick(
             id="1", source="cli", type="timer.purge", time=context.clock.now(), data=TickData(older_than=7 * 86400)
         )
 
-        await Timer(queue=WorkQueue.PURGE, interval_s=60, job=purge, context=ahead).handle(tick)
+        await JanitorTimer(queue=WorkQueue.PURGE, interval_s=60, job=purge, context=ahead).handle(tick)
 
         assert await context.store.get(kept.id) == kept
 
 
-async def test_row_17_a_janitor_behind_the_bus_sends_what_is_unsent_all_the_same(tmp_path):
+@pytest.mark.fault(row=17)
+async def test_a_janitor_behind_the_bus_sends_unsent_commands(tmp_path):
     async with cluster(tmp_path) as context:
         unsent = await inserted(context)
         context.clock.advance(11)
-        behind = elsewhere(context, -HOUR_S)
+        behind = with_clock_error(context, -HOUR_S)
 
         await ticked(behind, WorkQueue.RECONCILE, reconcile, at=context.clock)
 
         assert (await context.store.get(unsent.id)).sent_at is not None
 
 
-async def test_row_17_a_step_of_the_one_clock_there_is_ends_nothing_early(tmp_path):
-    """All in one process: the bus has no other clock than the janitor."""
+@pytest.mark.fault(row=17)
+async def test_a_step_of_the_only_clock_expires_nothing_early(tmp_path):
+    """In one process the bus has no other clock than the janitor."""
     async with cluster(tmp_path) as context:
         waiting = await inserted(context, sent_at=context.clock.now())
         context.clock.step(HOUR_S)
@@ -89,14 +93,15 @@ async def test_row_17_a_step_of_the_one_clock_there_is_ends_nothing_early(tmp_pa
         assert (await context.store.get(waiting.id)).status == "failed"
 
 
-async def test_row_17_a_run_of_a_janitor_that_was_ahead_holds_up_no_other(tmp_path):
+@pytest.mark.fault(row=17)
+async def test_a_run_recorded_in_the_future_blocks_no_other(tmp_path):
     async with cluster(tmp_path) as context:
         runs = []
 
         async def job(_tick, *, context):
             runs.append(context.ticked_at)
 
-        await ticked(elsewhere(context, HOUR_S), WorkQueue.RECONCILE, job, at=context.clock, name="first")
+        await ticked(with_clock_error(context, HOUR_S), WorkQueue.RECONCILE, job, at=context.clock, name="first")
         context.clock.advance(60)
         await ticked(context, WorkQueue.RECONCILE, job, at=context.clock, name="second")
         context.clock.step(-HOUR_S)  # the clock of the bus itself
@@ -105,8 +110,9 @@ async def test_row_17_a_run_of_a_janitor_that_was_ahead_holds_up_no_other(tmp_pa
         assert len(runs) == 3
 
 
+@pytest.mark.fault(row=17)
 @pytest.mark.parametrize("wrong_s", [HOUR_S, 0, -HOUR_S])
-async def test_row_17_a_lease_is_over_when_it_is_not_renewed_whatever_the_clock_that_gave_it(tmp_path, wrong_s):
+async def test_a_lease_expires_only_if_it_is_not_renewed(tmp_path, wrong_s):
     async with cluster(tmp_path) as context:
         alive, dead = [await inserted(context, **running(context, wrong_s + 30)) for _ in range(2)]
 
@@ -122,7 +128,8 @@ async def test_row_17_a_lease_is_over_when_it_is_not_renewed_whatever_the_clock_
         assert (await context.store.get(dead.id)).status == Status.QUEUED
 
 
-async def test_row_17_what_was_sent_by_a_clock_ahead_does_not_have_the_backlog_sent_at_every_tick(tmp_path):
+@pytest.mark.fault(row=17)
+async def test_a_start_in_the_future_resends_no_backlog(tmp_path):
     async with cluster(tmp_path) as context:
         future = context.clock.now() + timedelta(seconds=HOUR_S)
         await inserted(context, **running(context, 30, sent_at=future, started_at=future))
@@ -135,10 +142,11 @@ async def test_row_17_what_was_sent_by_a_clock_ahead_does_not_have_the_backlog_s
         assert await context.bus.waiting(WorkQueue.GENERATE) == 3
 
 
-async def test_row_17_a_dead_letter_is_judged_by_when_it_died(tmp_path):
+@pytest.mark.fault(row=17)
+async def test_a_dead_letter_uses_the_time_of_its_death(tmp_path):
     async with cluster(tmp_path) as context:
         held = await inserted(context, **running(context, 30))
-        ahead = elsewhere(context, HOUR_S)
+        ahead = with_clock_error(context, HOUR_S)
         body = f'{{"type": "image.generate", "id": "{held.id}"}}'.encode()
         letter = DeadLetter(
             id="1", body=body, reason="delivery_limit", queue="image.generate", died_at=context.clock.now()
@@ -149,13 +157,14 @@ async def test_row_17_a_dead_letter_is_judged_by_when_it_died(tmp_path):
         assert (await context.store.get(held.id)).status == "running"
 
 
-def test_row_17_clocks_that_disagree_are_told_once_and_so_is_their_mending(caplog):
-    agreement, bus, own = Agreement(), ManualClock(), ManualClock()
+@pytest.mark.fault(row=17)
+def test_a_clock_difference_is_logged_once(caplog):
+    comparison, bus, own = ClockComparison(), ManualClock(), ManualClock()
 
     def tick():
         for clock in (bus, own):
             clock.advance(15)
-        agreement.compare(own=own.now(), now_s=own.monotonic(), ticked_at=bus.now())
+        comparison.compare(own=own.now(), now_s=own.monotonic(), ticked_at=bus.now())
 
     with caplog.at_level(logging.INFO):
         tick()
@@ -174,30 +183,30 @@ def test_row_17_clocks_that_disagree_are_told_once_and_so_is_their_mending(caplo
     assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
 
 
-def test_a_tick_that_waited_for_a_janitor_is_no_disagreement(caplog):
-    agreement, clock = Agreement(), ManualClock()
+def test_a_tick_that_waited_for_a_janitor_is_no_difference(caplog):
+    comparison, clock = ClockComparison(), ManualClock()
     old = clock.now()
     clock.advance(600)
 
-    agreement.compare(own=clock.now(), now_s=clock.monotonic(), ticked_at=old)
-    agreement.compare(own=clock.now(), now_s=clock.monotonic(), ticked_at=clock.now())
+    comparison.compare(own=clock.now(), now_s=clock.monotonic(), ticked_at=old)
+    comparison.compare(own=clock.now(), now_s=clock.monotonic(), ticked_at=clock.now())
 
     assert caplog.records == []
 
 
-def test_ticks_that_each_wait_for_the_run_before_are_no_disagreement(caplog):
-    agreement, clock = Agreement(), ManualClock()
+def test_ticks_that_wait_for_the_run_before_are_no_difference(caplog):
+    comparison, clock = ClockComparison(), ManualClock()
     for _ in range(5):
         ticked_at = clock.now()
         clock.advance(15)  # it waits for so long, steadily
-        agreement.ran(clock.monotonic())
-        agreement.compare(own=clock.now(), now_s=clock.monotonic(), ticked_at=ticked_at)
+        comparison.run_ended(clock.monotonic())
+        comparison.compare(own=clock.now(), now_s=clock.monotonic(), ticked_at=ticked_at)
 
     assert caplog.records == []
 
 
-async def test_a_lease_lasts_as_long_as_its_worker_says_where_that_is_longer(tmp_path):
-    """A janitor and a generator whose LEASE is not the same, as while a change of it is rolled out."""
+async def test_a_longer_lease_of_a_worker_is_respected(tmp_path):
+    """The LEASE of janitor and generator may differ while a change of it is rolled out."""
     async with cluster(tmp_path) as context:
         lease = Lease(token="t", worker="w", until=context.clock.now(), length_s=4 * context.settings.lease)
         held = await inserted(context, **{**running(context, 30), "lease": lease})
@@ -211,8 +220,8 @@ async def test_a_lease_lasts_as_long_as_its_worker_says_where_that_is_longer(tmp
         assert found == [Status.RUNNING] * 4 + [Status.QUEUED] * 2
 
 
-async def test_what_a_long_purge_marks_bears_the_time_of_its_mark(tmp_path):
-    """Or a reconcile meanwhile would take it for something left behind."""
+async def test_a_long_purge_marks_images_with_the_current_time(tmp_path):
+    """Otherwise a concurrent reconcile would take the image for an unfinished delete."""
     async with cluster(tmp_path) as context:
         working = context.at(context.clock.now())
         context.clock.advance(60)

@@ -1,4 +1,4 @@
-"""What is older than the retention is cleared away, in batches, and nothing else."""
+"""Purge of images older than the retention, in batches."""
 
 import asyncio
 
@@ -6,10 +6,10 @@ from common.bus.port import Done, WorkQueue
 from common.domain.images import Status
 from common.messages import TickData
 from services.janitor.purge import purge
-from tests.unit.janitor.support import NOTHING, a_completed_image, cluster, told
+from tests.unit.janitor.support import NOTHING, a_completed_image, cluster, published_events
 
 
-async def test_purge_clears_the_old_and_nothing_else(tmp_path):
+async def test_purge_removes_old_images_and_nothing_else(tmp_path):
     async with cluster(tmp_path) as context:
         old = [await a_completed_image(context) for _ in range(25)]
         pinned = await a_completed_image(context, pinned=True)
@@ -22,15 +22,15 @@ async def test_purge_clears_the_old_and_nothing_else(tmp_path):
         assert await context.media.exists([image.image_file for image in [*old, *kept]]) == {
             image.image_file for image in kept
         }
-        assert await context.store.total("local", set(Status)) == 2
-        events = await told(context)
+        assert await context.store.count_history("local", set(Status)) == 2
+        events = await published_events(context)
         assert sorted(events[:-1]) == sorted(("image.deleted", image.id) for image in old)
         assert events[-1] == ("janitor.purged", "")
-        records = await context.store.several([image.id for image in old])
+        records = await context.store.get_several([image.id for image in old])
         assert all(record.tombstoned_at for record in records.values())
 
 
-async def test_a_dry_purge_says_how_many_and_touches_nothing(tmp_path):
+async def test_a_dry_purge_reports_and_changes_nothing(tmp_path):
     async with cluster(tmp_path) as context:
         image = await a_completed_image(context)
         context.clock.advance(3600)
@@ -38,10 +38,10 @@ async def test_a_dry_purge_says_how_many_and_touches_nothing(tmp_path):
         await purge(TickData(older_than=60, dry_run=True), context=context)
 
         assert await context.media.exists([image.image_file]) == {image.image_file}
-        assert await told(context) == [("janitor.purged", "")]
+        assert await published_events(context) == [("janitor.purged", "")]
 
 
-async def test_a_purge_longer_than_a_slice_sends_itself_on(tmp_path):
+async def test_a_long_purge_continues_with_another_tick(tmp_path):
     async with cluster(tmp_path, PURGE_BATCH="1") as context:
         for _ in range(25):
             await a_completed_image(context)
@@ -57,4 +57,4 @@ async def test_a_purge_longer_than_a_slice_sends_itself_on(tmp_path):
             await purge(NOTHING, context=context)
             await asyncio.wait_for(purged.wait(), 5)
 
-        assert await context.store.total("local", set(Status)) == 0
+        assert await context.store.count_history("local", set(Status)) == 0

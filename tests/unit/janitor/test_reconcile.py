@@ -1,4 +1,4 @@
-"""What a fault left on the records, found and carried on; the clock is moved by hand."""
+"""Repair of records after faults; the tests set the clock."""
 
 from contextlib import aclosing
 from datetime import timedelta
@@ -9,10 +9,10 @@ from common.bus.port import Since, WorkQueue
 from common.domain import transitions
 from common.domain.images import PendingEvent
 from services.janitor.reconcile import reconcile
-from tests.unit.janitor.support import NOTHING, a_completed_image, cluster, inserted, running, told
+from tests.unit.janitor.support import NOTHING, a_completed_image, cluster, inserted, published_events, running
 
 
-async def test_reconcile_sends_what_was_recorded_but_never_sent(tmp_path):
+async def test_reconcile_sends_unsent_commands(tmp_path):
     async with cluster(tmp_path) as context:
         old = await inserted(context)
         context.clock.advance(11)
@@ -20,13 +20,13 @@ async def test_reconcile_sends_what_was_recorded_but_never_sent(tmp_path):
 
         await reconcile(NOTHING, context=context)
 
-        assert await told(context) == [("image.queued", old.id)]
+        assert await published_events(context) == [("image.queued", old.id)]
         assert (await context.store.get(old.id)).sent_at == context.clock.now()
         assert (await context.store.get(young.id)).sent_at is None
         assert await context.bus.waiting(WorkQueue.GENERATE) == 1
 
 
-async def test_reconcile_leaves_a_retry_alone_until_it_is_due(tmp_path):
+async def test_reconcile_sends_a_retry_only_when_it_is_due(tmp_path):
     async with cluster(tmp_path) as context:
         image = await inserted(context, not_before=context.clock.now() + timedelta(seconds=60))
         context.clock.advance(30)
@@ -38,7 +38,8 @@ async def test_reconcile_leaves_a_retry_alone_until_it_is_due(tmp_path):
         assert (await context.store.get(image.id)).sent_at is not None
 
 
-async def test_row_18_reconcile_gives_back_what_a_dead_worker_held(tmp_path):
+@pytest.mark.fault(row=18)
+async def test_reconcile_queues_images_of_dead_workers(tmp_path):
     async with cluster(tmp_path) as context:
         held = await inserted(context, **running(context, 30))
         dead = await inserted(context, **running(context, 30))
@@ -54,7 +55,7 @@ async def test_row_18_reconcile_gives_back_what_a_dead_worker_held(tmp_path):
         assert (await context.store.get(held.id)).status == "running"
 
 
-async def test_reconcile_fails_what_is_past_its_deadline_and_tells_it(tmp_path):
+async def test_reconcile_fails_overdue_images_and_publishes_it(tmp_path):
     async with cluster(tmp_path, GENERATION_DEADLINE="60") as context:
         image = await inserted(context, sent_at=context.clock.now(), slot="local:0")
         context.clock.advance(61)
@@ -63,10 +64,11 @@ async def test_reconcile_fails_what_is_past_its_deadline_and_tells_it(tmp_path):
 
         found = await context.store.get(image.id)
         assert (found.status, found.error.code, found.slot, found.pending_event) == ("failed", "deadline", None, None)
-        assert await told(context) == [("image.failed", image.id)]
+        assert await published_events(context) == [("image.failed", image.id)]
 
 
-async def test_row_3_reconcile_sends_again_what_the_broker_lost(tmp_path):
+@pytest.mark.fault(row=3)
+async def test_reconcile_resends_commands_the_broker_lost(tmp_path):
     async with cluster(tmp_path) as context:
         image = await inserted(context, sent_at=context.clock.now())
         context.clock.advance(11)
@@ -77,7 +79,7 @@ async def test_row_3_reconcile_sends_again_what_the_broker_lost(tmp_path):
         assert (await context.store.get(image.id)).sent_at == context.clock.now()
 
 
-async def test_a_backlog_is_not_sent_again_at_every_tick(tmp_path):
+async def test_a_backlog_is_not_resent_at_every_tick(tmp_path):
     async with cluster(tmp_path) as context:
         for _ in range(3):
             image = await inserted(context)
@@ -89,7 +91,7 @@ async def test_a_backlog_is_not_sent_again_at_every_tick(tmp_path):
         assert await context.bus.waiting(WorkQueue.GENERATE) == 3
 
 
-async def test_what_a_later_one_overtook_is_sent_again(tmp_path):
+async def test_an_overtaken_command_is_resent(tmp_path):
     async with cluster(tmp_path) as context:
         lost = await inserted(context, sent_at=context.clock.now())
         context.clock.advance(61)
@@ -104,7 +106,8 @@ async def test_what_a_later_one_overtook_is_sent_again(tmp_path):
         assert (await context.store.get(waiting.id)).sent_at < context.clock.now()
 
 
-async def test_row_24_reconcile_publishes_the_event_that_is_due(tmp_path):
+@pytest.mark.fault(row=24)
+async def test_reconcile_publishes_pending_events(tmp_path):
     async with cluster(tmp_path) as context:
         due = PendingEvent(type="image.completed", revision=4, since=context.clock.now())
         image = await a_completed_image(context, pending_event=due, revision=4)
@@ -113,11 +116,11 @@ async def test_row_24_reconcile_publishes_the_event_that_is_due(tmp_path):
         await reconcile(NOTHING, context=context)
         await reconcile(NOTHING, context=context)
 
-        assert await told(context) == [("image.completed", image.id)]
+        assert await published_events(context) == [("image.completed", image.id)]
 
 
 @pytest.mark.parametrize("event_type", ["image.completed", "image.deleted"])
-async def test_an_event_that_is_told_again_is_the_same_and_has_the_time_of_its_fact(tmp_path, event_type):
+async def test_a_republished_event_is_identical(tmp_path, event_type):
     async with cluster(tmp_path) as context:
         due = PendingEvent(type=event_type, revision=4, since=context.clock.now())
         image = await a_completed_image(context, pending_event=due, revision=4)
@@ -132,7 +135,7 @@ async def test_an_event_that_is_told_again_is_the_same_and_has_the_time_of_its_f
         assert first.time == due.since
 
 
-async def test_reconcile_finishes_a_delete_that_broke_off(tmp_path):
+async def test_reconcile_finishes_an_interrupted_delete(tmp_path):
     async with cluster(tmp_path) as context:
         image = await a_completed_image(context)
         await context.store.replace(transitions.delete(image, now=context.clock.now()))

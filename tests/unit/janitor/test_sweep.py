@@ -1,4 +1,4 @@
-"""Files and records that drifted apart: reported, and mended."""
+"""Drift between files and records is reported and repaired."""
 
 import pytest
 
@@ -8,10 +8,10 @@ from common.domain.images import Format, Status
 from common.messages import TickData
 from services.janitor.sweep import sweep
 from tests.making import an_image
-from tests.unit.janitor.support import NOTHING, a_completed_image, cluster, told
+from tests.unit.janitor.support import NOTHING, a_completed_image, cluster, published_events
 
 
-async def test_sweep_removes_files_without_a_record_once_they_are_old(tmp_path):
+async def test_sweep_removes_old_files_without_a_record(tmp_path):
     async with cluster(tmp_path, SWEEP_GRACE="60") as context:
         image = await a_completed_image(context)
         stray = an_image(attempts=1)
@@ -22,7 +22,7 @@ async def test_sweep_removes_files_without_a_record_once_they_are_old(tmp_path):
 
         await sweep(NOTHING, context=context)
         assert len([path for path in files.rglob("*.*") if path.is_file()]) == 4
-        context.clock.advance(10 * 365 * 86400)  # the files are of today, the clock stands in 2025
+        context.clock.advance(10 * 365 * 86400)  # the files have the date of today, the clock is in 2025
         await sweep(TickData(dry_run=True), context=context)
         assert len([path for path in files.rglob("*.*") if path.is_file()]) == 4
         await sweep(NOTHING, context=context)
@@ -31,7 +31,8 @@ async def test_sweep_removes_files_without_a_record_once_they_are_old(tmp_path):
         assert left == {image.image_file, image.thumbnail}
 
 
-async def test_row_47_sweep_mends_records_whose_files_are_gone(tmp_path):
+@pytest.mark.fault(row=47)
+async def test_sweep_repairs_records_with_missing_files(tmp_path):
     async with cluster(tmp_path) as context:
         whole = await a_completed_image(context)
         lost = await a_completed_image(context)
@@ -43,10 +44,10 @@ async def test_row_47_sweep_mends_records_whose_files_are_gone(tmp_path):
         assert (await context.store.get(lost.id)).deleted_at is not None
         assert (await context.store.get(bare.id)).thumbnail is None
         assert await context.store.get(whole.id) == whole
-        assert ("image.deleted", lost.id) in await told(context)
+        assert ("image.deleted", lost.id) in await published_events(context)
 
 
-async def test_sweep_mends_nothing_where_the_media_are_not_there_at_all(tmp_path):
+async def test_sweep_repairs_nothing_if_all_media_are_missing(tmp_path):
     async with cluster(tmp_path) as context:
         kept = [await a_completed_image(context) for _ in range(30)]
         await context.media.remove([image.image_file for image in kept])
@@ -54,4 +55,4 @@ async def test_sweep_mends_nothing_where_the_media_are_not_there_at_all(tmp_path
         with pytest.raises(MediaMissing):
             await sweep(NOTHING, context=context)
 
-        assert await context.store.total("local", {Status.COMPLETED}) == 30
+        assert await context.store.count_history("local", {Status.COMPLETED}) == 30

@@ -1,4 +1,4 @@
-"""One run in each interval, whatever comes twice or dies on the way."""
+"""One run in each interval, also after repeated ticks and crashes."""
 
 import asyncio
 
@@ -6,18 +6,20 @@ import pytest
 
 from common.bus.port import WorkQueue
 from common.messages import Tick
-from services.janitor.timers import Timer
+from services.janitor.timers import JanitorTimer
 from tests.unit.janitor.support import cluster
 
 
-async def test_rows_49_and_51_a_second_token_in_one_interval_does_nothing(tmp_path):
+@pytest.mark.fault(row=49)
+@pytest.mark.fault(row=51)
+async def test_a_second_token_is_skipped(tmp_path):
     async with cluster(tmp_path) as context:
         runs = []
 
         async def job(tick, *, context):
             runs.append(tick)
 
-        timer = Timer(queue=WorkQueue.PURGE, interval_s=60, job=job, context=context)
+        timer = JanitorTimer(queue=WorkQueue.PURGE, interval_s=60, job=job, context=context)
 
         def token(name, *, is_token=True):
             return Tick(id=name, source="timer", type="timer.purge", time=context.clock.now(), token=is_token)
@@ -33,7 +35,8 @@ async def test_rows_49_and_51_a_second_token_in_one_interval_does_nothing(tmp_pa
         assert len(runs) == 3
 
 
-async def test_row_50_a_run_that_was_killed_is_resumed_by_its_redelivery(tmp_path):
+@pytest.mark.fault(row=50)
+async def test_a_redelivery_resumes_a_killed_run(tmp_path):
     async with cluster(tmp_path) as context:
         runs = []
 
@@ -42,7 +45,7 @@ async def test_row_50_a_run_that_was_killed_is_resumed_by_its_redelivery(tmp_pat
             if len(runs) == 1:
                 raise asyncio.CancelledError
 
-        timer = Timer(queue=WorkQueue.PURGE, interval_s=60, job=job, context=context)
+        timer = JanitorTimer(queue=WorkQueue.PURGE, interval_s=60, job=job, context=context)
         tick = Tick(id="run", source="timer", type="timer.purge", time=context.clock.now(), token=True)
 
         with pytest.raises(asyncio.CancelledError):

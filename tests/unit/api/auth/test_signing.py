@@ -1,4 +1,4 @@
-"""The URL of a picture stays the same for hours, and holds for hours after that."""
+"""The signed URL of a picture: how long it stays the same, how long it stays valid."""
 
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -27,52 +27,52 @@ def allows(signing, url):
     return signing.allows(request)
 
 
-def test_a_url_changes_every_six_hours_and_holds_six_to_twelve():
+def test_a_url_changes_every_six_hours_and_is_valid_for_longer():
     clock = ManualClock(START)
-    ours = signing(clock)
-    first = ours.url(f"/media/{KEYS[0]}")
-    shown, changes, held_until = first, [], 0
+    signer = signing(clock)
+    first = signer.url(f"/media/{KEYS[0]}")
+    shown, changes, valid_until = first, [], 0
 
     for minute in range(0, 24 * 60, 10):
         clock.advance(600)
-        if (now := ours.url(f"/media/{KEYS[0]}")) != shown:
+        if (now := signer.url(f"/media/{KEYS[0]}")) != shown:
             shown = now
             changes.append(minute)
-        if allows(ours, first):
-            held_until = minute
+        if allows(signer, first):
+            valid_until = minute
 
     assert {later - earlier for earlier, later in pairwise(changes)} == {360}
-    assert changes[0] + 350 <= held_until <= changes[0] + 360, "six hours longer than it was handed out"
+    assert changes[0] + 350 <= valid_until <= changes[0] + 360, "six hours longer than it was shown"
 
 
 def test_not_all_urls_change_at_once():
     clock = ManualClock(START)
-    ours = signing(clock)
-    before = {key: ours.url(f"/media/{key}") for key in KEYS}
+    signer = signing(clock)
+    before = {key: signer.url(f"/media/{key}") for key in KEYS}
 
     clock.advance(3600)
 
-    changed = sum(ours.url(f"/media/{key}") != url for key, url in before.items())
+    changed = sum(signer.url(f"/media/{key}") != url for key, url in before.items())
     assert 5 < changed < 35
 
 
-def test_keys_are_changed_without_a_broken_picture():
+def test_keys_are_rotated_without_broken_urls():
     clock = ManualClock(START)
     old, both, new = (signing(clock, MEDIA_SIGNING_KEYS=keys) for keys in (SIGNING, f"{OTHER},{SIGNING}", OTHER))
     by_old, by_both = old.url(f"/media/{KEYS[0]}"), both.url(f"/media/{KEYS[0]}")
 
     assert allows(both, by_old)
-    assert allows(new, by_both), "the first of them signs"
+    assert allows(new, by_both), "the first key signs"
     assert not allows(new, by_old)
     assert not allows(old, by_both)
 
 
 def test_without_identity_nothing_is_signed():
     clock = ManualClock(START)
-    ours = Signing(read_settings({"MEDIA_SIGNING_KEYS": SIGNING}), clock)
+    signer = Signing(read_settings({"MEDIA_SIGNING_KEYS": SIGNING}), clock)
 
-    assert ours.url("/media/x.png") == "/media/x.png"
-    assert not allows(ours, signing(clock).url(f"/media/{KEYS[0]}"))
+    assert signer.url("/media/x.png") == "/media/x.png"
+    assert not allows(signer, signing(clock).url(f"/media/{KEYS[0]}"))
 
 
 def test_media_of_another_host_are_signed_by_their_key():
@@ -85,13 +85,13 @@ def test_media_of_another_host_are_signed_by_their_key():
     assert allows(there, f"/media/{KEYS[0]}?{URL(url).query_string}")
 
 
-def test_a_url_holds_at_least_as_long_as_it_was_promised():
+def test_a_url_is_valid_for_at_least_its_age():
     clock = ManualClock(START)
-    ours = signing(clock, MEDIA_URL_AGE="60")
-    url = ours.url(f"/media/{KEYS[0]}")
+    signer = signing(clock, MEDIA_URL_AGE="60")
+    url = signer.url(f"/media/{KEYS[0]}")
 
     clock.advance(timedelta(seconds=60).total_seconds())
 
-    assert allows(ours, url)
+    assert allows(signer, url)
     clock.advance(61)
-    assert not allows(ours, url)
+    assert not allows(signer, url)

@@ -1,4 +1,4 @@
-"""Time, as tokens know it, and the provider's keys as they come and go; forgeries are in tests/security."""
+"""The lifetime of tokens and the keys of the provider; forged tokens are tested in tests/security."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -33,7 +33,7 @@ def at(seconds):
     return int((NOW + timedelta(seconds=seconds)).timestamp())
 
 
-async def test_a_token_holds_until_its_expiry_and_the_leeway(tokens, clock):
+async def test_a_token_is_valid_until_its_expiry_and_the_leeway(tokens, clock):
     token = callers.token(exp=at(60), iat=at(0))
 
     claims = await tokens.verify(token)
@@ -46,7 +46,7 @@ async def test_a_token_holds_until_its_expiry_and_the_leeway(tokens, clock):
 
 
 @pytest.mark.parametrize("claim", ["nbf", "iat"])
-async def test_a_token_of_the_future_holds_within_the_leeway(tokens, claim):
+async def test_a_token_from_the_future_is_valid_within_the_leeway(tokens, claim):
     await tokens.verify(callers.token(**{"exp": at(600), "iat": at(0), claim: at(29)}))
 
     with pytest.raises(Unauthorized):
@@ -76,10 +76,10 @@ async def test_the_keys_are_fetched_once_for_many(provider, jwks):
     assert provider.fetched == 1
 
 
-async def test_a_new_key_is_found_without_a_restart_and_an_old_one_goes(provider, jwks, clock):
+async def test_keys_are_replaced_without_a_restart(provider, jwks, clock):
     await jwks.key("rsa-1", "RS256")
     provider.keys = [{**provider.keys[0], "kid": "rsa-2"}]
-    assert await jwks.key("rsa-2", "RS256") is None, "asked a moment ago"
+    assert await jwks.key("rsa-2", "RS256") is None, "fetched a moment ago"
 
     clock.advance(COOLDOWN_S)
 
@@ -97,10 +97,10 @@ async def test_unknown_kids_do_not_flood_the_provider(provider, jwks):
 async def test_a_key_serves_one_algorithm_only(jwks):
     assert await jwks.key("rsa-1", "ES256") is None
     assert await jwks.key("rsa-1", "HS256") is None
-    assert (await jwks.key(None, "ES256")).key_id == "ec-1", "the only one there is for it"
+    assert (await jwks.key(None, "ES256")).key_id == "ec-1", "the only key for this algorithm"
 
 
-async def test_keys_are_believed_while_the_provider_is_away_but_not_for_ever(provider, jwks, clock):
+async def test_keys_are_used_for_a_limited_time_without_the_provider(provider, jwks, clock):
     await jwks.key("rsa-1", "RS256")
     provider.answer = web.Response(status=500)
 
@@ -125,7 +125,7 @@ async def test_keys_are_believed_while_the_provider_is_away_but_not_for_ever(pro
     ],
     ids=["500", "redirect", "html", "deep", "no list", "no key", "huge"],
 )
-async def test_what_is_no_key_set_gives_no_key(provider, jwks, answer):
+async def test_an_answer_without_a_key_set_gives_no_key(provider, jwks, answer):
     provider.answer = web.Response(**answer)
 
     with pytest.raises(Unavailable):
@@ -139,7 +139,7 @@ def test_only_public_keys_for_signatures_are_used():
         rsa.generate_private_key(public_exponent=65537, key_size=1024).public_key(), as_dict=True
     )
     private = RSAAlgorithm.to_jwk(callers.rsa_key(), as_dict=True)
-    passed_over = [
+    ignored = [
         {"kty": "oct", "k": "c2VjcmV0", "kid": "rsa-1"},
         {**good, "use": "enc"},
         {**good, "alg": "RS512"},
@@ -151,4 +151,4 @@ def test_only_public_keys_for_signatures_are_used():
         None,
     ]
 
-    assert [key.key_id for key in usable({"keys": [*passed_over, good, ec]})] == ["rsa-1", "ec-1"]
+    assert [key.key_id for key in usable({"keys": [*ignored, good, ec]})] == ["rsa-1", "ec-1"]

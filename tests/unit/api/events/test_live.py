@@ -1,4 +1,4 @@
-"""What a replica knows of the log, and what it shows to a client that comes back."""
+"""The events that a replica sends to a client, live or after a resume."""
 
 import asyncio
 import json
@@ -12,16 +12,16 @@ from common.bus.port import After, Since
 from common.domain import transitions
 from common.domain.errors import CursorGone
 from common.runtime.clock import ManualClock, SystemClock
+from services.api.events.client import Client
 from services.api.events.live import LiveEvents
-from services.api.events.queue_positions import Places
-from services.api.routes.websocket import Client, _catch_up
+from services.api.events.stream import EventStream
 from tests.making import an_event_factory, an_image
 
 CLOCK = SystemClock()
 
 
-class HeldBack:
-    """A bus whose log a replica reads only while the gate is open, and may lose at any time; others read on."""
+class HeldLog:
+    """A bus whose log is read only while the gate is open, and can be cut. Reads after a cursor are not affected."""
 
     def __init__(self, bus: MemoryBus) -> None:
         self.gate = asyncio.Event()
@@ -41,8 +41,8 @@ class HeldBack:
                 yield entry
 
 
-class Socket:
-    """Keeps what is sent to a client."""
+class RecordingSocket:
+    """Keeps the frames that are sent to a client."""
 
     def __init__(self) -> None:
         self.frames: list[dict] = []
@@ -52,7 +52,7 @@ class Socket:
         self.frames.append(json.loads(text))
         self.news.set()
 
-    async def saw(self, event_id: str) -> None:
+    async def received(self, event_id: str) -> None:
         async with asyncio.timeout(5):
             while all(frame.get("id") != event_id for frame in self.frames):
                 self.news.clear()
@@ -71,17 +71,15 @@ async def replica(bus, *, clock=CLOCK):
 
 @asynccontextmanager
 async def resumed(live: LiveEvents, after: str):
-    """A client that comes back with a cursor, and what it is sent."""
+    """The socket of a client that resumes with a cursor."""
 
-    async def history(*_arguments, **_named):
-        return []
+    async def snapshot(kind: str, cursor: str) -> str:
+        return json.dumps({"type": kind, "cursor": cursor})
 
-    store = SimpleNamespace(history=history)
-    places = Places(store, live, CLOCK, interval_s=1)
-    call = SimpleNamespace(owner="local", context=SimpleNamespace(live=live, store=store, places=places))
-    socket = Socket()
+    socket = RecordingSocket()
     client = Client(socket, None, buffer=100)  # type: ignore[arg-type]
-    showing = asyncio.create_task(_catch_up(client, call, after))  # type: ignore[arg-type]
+    stream = EventStream(live, client, owner="local", snapshot=snapshot)
+    showing = asyncio.create_task(stream.resume(after))
     try:
         yield socket
     finally:
@@ -89,44 +87,44 @@ async def resumed(live: LiveEvents, after: str):
         await asyncio.wait([showing])
 
 
-def an_end(revision: int = 2, clock=CLOCK):
+def a_last_event(revision: int = 2, clock=CLOCK):
     image = an_image(created_at=clock.now(), revision=revision - 1)
     return an_event_factory(clock).changed(transitions.cancel(image, now=clock.now()), "image.cancelled")
 
 
-async def next_end(bus, socket: Socket, clock):
-    """An image's end that comes now; once a client has seen it, all that is before it has come."""
-    end = an_end(clock=clock)
+async def publish_end(bus, socket: RecordingSocket, clock):
+    """Publish an image's last event, and wait until the client has received it and all events before it."""
+    end = a_last_event(clock=clock)
     await bus.publish(end)
-    await socket.saw(end.id)
+    await socket.received(end.id)
     return end
 
 
-async def test_a_replica_that_lags_behind_the_cursor_shows_no_repeat_of_what_came_before_it():
+async def test_a_lagging_replica_shows_no_event_before_the_cursor():
     async with MemoryBus() as bus:
-        held = HeldBack(bus)
+        held = HeldLog(bus)
         async with replica(held) as behind, replica(bus) as ahead:
             held.gate.clear()
-            first, second = an_end(), an_end()
+            first, second = a_last_event(), a_last_event()
             await bus.publish(first)
-            await bus.publish(an_end())
+            await bus.publish(a_last_event())
             await ahead.caught_up()
             cursor = ahead.cursor
-            await bus.publish(first)  # as when its worker was killed before it could note that it was told
+            await bus.publish(first)  # as if its worker was killed before it noted the publish
             await bus.publish(second)
 
             async with resumed(behind, cursor) as socket:
                 held.gate.set()
-                await socket.saw(second.id)
+                await socket.received(second.id)
 
             assert [frame.get("id") for frame in socket.frames] == [None, second.id]
 
 
-async def test_a_preview_is_shown_to_who_listens_and_not_kept_for_who_resumes():
+async def test_a_preview_is_sent_live_and_not_kept():
     async with MemoryBus() as bus, replica(bus) as live:
         cursor = live.cursor
-        told: list[dict] = []
-        async with live.listening("local", lambda shown: told.append(json.loads(shown.frame))):
+        received: list[dict] = []
+        async with live.subscribed("local", lambda shown: received.append(json.loads(shown.frame))):
             progress = an_event_factory(CLOCK).progressed(
                 an_image(), step=1, steps=4, seconds_left=2, preview="data:image/webp;base64,UklGRg=="
             )
@@ -134,23 +132,23 @@ async def test_a_preview_is_shown_to_who_listens_and_not_kept_for_who_resumes():
             await live.caught_up()
 
         async with resumed(live, cursor) as socket:
-            await socket.saw(progress.id)
+            await socket.received(progress.id)
 
-        assert [frame["data"]["preview"] for frame in told] == ["data:image/webp;base64,UklGRg=="]
+        assert [frame["data"]["preview"] for frame in received] == ["data:image/webp;base64,UklGRg=="]
         (kept,) = [frame for frame in socket.frames if frame.get("id") == progress.id]
-        assert kept == {**told[0], "data": {**told[0]["data"], "preview": None}}
+        assert kept == {**received[0], "data": {**received[0]["data"], "preview": None}}
 
 
-async def test_a_log_that_was_cut_under_the_reader_is_read_again_and_still_there_to_resume():
+async def test_events_stay_available_after_the_log_was_cut():
     async with MemoryBus() as bus:
-        held = HeldBack(bus)
+        held = HeldLog(bus)
         async with replica(held) as live:
-            first, second, third = an_end(), an_end(), an_end()
+            first, second, third = a_last_event(), a_last_event(), a_last_event()
             await bus.publish(first)
             await live.caught_up()
             cursor = live.cursor
-            told: list[str] = []
-            async with live.listening("local", lambda shown: told.append(shown.event.id)):
+            received: list[str] = []
+            async with live.subscribed("local", lambda shown: received.append(shown.event.id)):
                 await bus.publish(second)
                 await live.caught_up()
                 held.cut.set()
@@ -158,20 +156,20 @@ async def test_a_log_that_was_cut_under_the_reader_is_read_again_and_still_there
                 await live.caught_up()
 
             async with resumed(live, cursor) as socket:
-                await socket.saw(third.id)
+                await socket.received(third.id)
 
-            assert told == [second.id, third.id]
+            assert received == [second.id, third.id]
             assert [frame.get("id") for frame in socket.frames] == [None, second.id, third.id]
 
 
 @pytest.mark.parametrize(
     ("cursor_s", "repeat_s"), [(0, 300), (0, 900), (900, 900)], ids=["both before", "cursor before", "both after"]
 )
-async def test_a_repeat_of_what_came_before_a_replica_began_to_read_is_not_shown(cursor_s, repeat_s):
-    """The replica begins at 1000 s, and reads from 400 s on."""
+async def test_a_repeat_of_an_event_before_the_start_is_not_shown(cursor_s, repeat_s):
+    """The replica starts at 1000 s, and reads from 400 s on."""
     clock = ManualClock()
     async with MemoryBus(clock=clock) as bus:
-        first = an_end(clock=clock)
+        first = a_last_event(clock=clock)
         await bus.publish(first)
         clock.advance(cursor_s)
         async with replica(bus, clock=clock) as earlier:
@@ -181,24 +179,24 @@ async def test_a_repeat_of_what_came_before_a_replica_began_to_read_is_not_shown
         clock.advance(1000 - repeat_s)
 
         async with replica(bus, clock=clock) as live, resumed(live, cursor) as socket:
-            second = await next_end(bus, socket, clock)
+            second = await publish_end(bus, socket, clock)
 
         assert [frame.get("id") for frame in socket.frames] == [None, second.id]
 
 
-async def test_what_came_before_a_replica_began_to_read_is_shown_once_to_who_has_not_seen_it():
+async def test_a_repeated_event_from_before_the_start_is_shown_once():
     clock = ManualClock()
     async with MemoryBus(clock=clock) as bus:
         async with replica(bus, clock=clock) as earlier:
             cursor = earlier.cursor
-        first = an_end(clock=clock)
+        first = a_last_event(clock=clock)
         await bus.publish(first)
         await bus.publish(first)
         clock.advance(1000)
         await bus.publish(first)
 
         async with replica(bus, clock=clock) as live, resumed(live, cursor) as socket:
-            second = await next_end(bus, socket, clock)
+            second = await publish_end(bus, socket, clock)
 
         assert [frame.get("id") for frame in socket.frames] == [None, first.id, second.id]
 
@@ -206,10 +204,10 @@ async def test_what_came_before_a_replica_began_to_read_is_shown_once_to_who_has
 async def test_a_repeat_over_a_cut_of_the_log_is_not_shown():
     clock = ManualClock()
     async with MemoryBus(clock=clock) as bus:
-        held = HeldBack(bus)
+        held = HeldLog(bus)
         async with replica(held, clock=clock) as live:
             held.gate.clear()
-            first = an_end(clock=clock)
+            first = a_last_event(clock=clock)
             await bus.publish(first)
             async with replica(bus, clock=clock) as other:
                 cursor = other.cursor
@@ -219,24 +217,24 @@ async def test_a_repeat_over_a_cut_of_the_log_is_not_shown():
             held.gate.set()
 
             async with resumed(live, cursor) as socket:
-                second = await next_end(bus, socket, clock)
+                second = await publish_end(bus, socket, clock)
 
         assert [frame.get("id") for frame in socket.frames] == [None, second.id]
 
 
-async def test_a_replica_looks_back_once_and_not_for_each_late_event():
+async def test_a_replica_looks_back_once_for_many_late_events():
     clock = ManualClock()
     looks: list = []
 
-    class Watched(HeldBack):
+    class WatchedBuffer(HeldLog):
         def read(self, start):
             looks.append(start)
             return super().read(start)
 
     async with MemoryBus(clock=clock) as bus:
-        late = [an_end(clock=clock) for _ in range(20)]
+        late = [a_last_event(clock=clock) for _ in range(20)]
         clock.advance(1000)
-        async with replica(Watched(bus), clock=clock) as live:
+        async with replica(WatchedBuffer(bus), clock=clock) as live:
             for event in late:
                 await bus.publish(event)
             await live.caught_up()

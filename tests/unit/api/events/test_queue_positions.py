@@ -1,4 +1,4 @@
-"""The place in the queue: what an answer says of it, and whom a websocket tells that it has changed."""
+"""Queue positions in REST answers and in frames of a websocket."""
 
 import asyncio
 import json
@@ -21,8 +21,13 @@ from common.runtime.settings import read_settings
 from common.store.port import change
 from common.store.sqlite import SqliteStore
 from services.api.events.live import ClientEvent, LiveEvents, plain
-from services.api.events.queue_positions import BEYOND, TOLD_APART, Places, Waiting
-from services.api.routes.websocket import Client
+from services.api.events.queue_positions import (
+    MAX_POSITION,
+    MAX_RANKED,
+    OwnerPositions,
+    QueuePositions,
+    queue_position,
+)
 from services.api.service import api_running
 from tests.cluster import ORDER
 from tests.making import NOON, an_image, an_outbox
@@ -34,17 +39,17 @@ LIMIT_S = 5
 
 
 class CountingStore(SqliteStore):
-    """Counts how often the queue is looked at for websockets."""
+    """Counts the queries for the positions that websockets receive."""
 
-    looks = 0
+    queries = 0
 
-    async def waiting(self, now, *, limit):
-        self.looks += 1
-        return await super().waiting(now, limit=limit)
+    async def waiting_ids(self, now, *, limit):
+        self.queries += 1
+        return await super().waiting_ids(now, limit=limit)
 
 
-class Shop:
-    """An api with nobody behind it: what is ordered waits until a test takes it."""
+class ApiWithoutGenerator:
+    """An api without a generator: an image stays queued until a test claims it."""
 
     def __init__(self, http, url, bus, store):
         self.http = http
@@ -53,7 +58,7 @@ class Shop:
         self.outbox = an_outbox(bus, store, CLOCK)
         self.lease = Lease(token="t", worker="w", until=CLOCK.now() + HOUR)
 
-    async def order(self, owner):
+    async def request(self, owner):
         headers = {**bearer(owner), "Prefer": "respond-async"}
         async with self.http.post(f"{self.url}/v1/images/generations", json=ORDER, headers=headers) as response:
             assert response.status == 202
@@ -63,7 +68,7 @@ class Shop:
         async with self.http.get(f"{self.url}/api/images/{image_id}/", headers=bearer(owner)) as response:
             return await response.json()
 
-    async def take(self, image_id):
+    async def claim(self, image_id):
         """As a generator does."""
         transition = partial(transitions.claim, lease=self.lease, now=CLOCK.now(), deadline=HOUR)
         image = await change(self.store, image_id, transition)
@@ -87,11 +92,11 @@ def bearer(owner):
     return {"Authorization": f"Bearer {callers.token(owner)}"}
 
 
-async def told(socket, places):
+async def received(socket, queue_positions):
     """Every frame up to the one that tells these places."""
     frames: list[dict] = []
     async with asyncio.timeout(LIMIT_S):
-        while not frames or frames[-1] != {"type": "places", "places": places}:
+        while not frames or frames[-1] != {"type": "places", "places": queue_positions}:
             frames.append(await socket.receive_json())
     return frames
 
@@ -102,7 +107,7 @@ def interval():
 
 
 @pytest.fixture
-async def shop(tmp_path, interval):
+async def api(tmp_path, interval):
     named = {"API_PORT": "0", "CONCURRENT_REQUESTS": "0", "PLACES_INTERVAL": str(interval)}
     settings = read_settings({**callers.settings_of(), **named})
     async with AsyncExitStack() as opened:
@@ -113,22 +118,22 @@ async def shop(tmp_path, interval):
             api_running(settings, Resources(bus, store, media, CLOCK), inference_url=None)
         )
         http = await opened.enter_async_context(aiohttp.ClientSession())
-        yield Shop(http, f"http://127.0.0.1:{port}", bus, store)
+        yield ApiWithoutGenerator(http, f"http://127.0.0.1:{port}", bus, store)
 
 
 # ---------------------------------------------------------------- REST
 
 
-async def test_an_answer_says_the_place_among_the_orders_of_all(shop):
-    answers = [await shop.order(owner) for owner in ("ada", "bob", "ada")]
+async def test_an_answer_holds_the_position_among_all_owners(api):
+    answers = [await api.request(owner) for owner in ("ada", "bob", "ada")]
     first, second, third = (answer["id"] for answer in answers)
 
     assert [answer["queuePlace"] for answer in answers] == [1, 2, 3]
-    await shop.take(first)
+    await api.claim(first)
     found = [
-        await shop.image("ada", first),
-        await shop.image("bob", second),
-        await shop.image("ada", third),
+        await api.image("ada", first),
+        await api.image("bob", second),
+        await api.image("ada", third),
     ]
 
     assert [(image["status"], image["queuePlace"]) for image in found] == [
@@ -138,123 +143,105 @@ async def test_an_answer_says_the_place_among_the_orders_of_all(shop):
     ]
 
 
-async def test_who_waits_for_a_retry_has_no_place_until_it_has_come(shop):
-    first, second = [await shop.order("ada") for _ in range(2)]
-    await shop.retry(await shop.take(first["id"]), not_before=CLOCK.now() + HOUR)
+async def test_an_image_that_waits_for_a_retry_has_no_position(api):
+    first, second = [await api.request("ada") for _ in range(2)]
+    await api.retry(await api.claim(first["id"]), not_before=CLOCK.now() + HOUR)
 
-    assert [(await shop.image("ada", each["id"]))["queuePlace"] for each in (first, second)] == [None, 1]
+    assert [(await api.image("ada", each["id"]))["queuePlace"] for each in (first, second)] == [None, 1]
 
 
-async def test_an_answer_without_a_place_is_better_than_none(shop, tmp_path):
+async def test_the_position_is_none_while_the_store_is_unavailable(api, tmp_path):
     async with CountingStore.open(tmp_path / "closed.db", timeout_s=LIMIT_S) as closed:
-        places = Places(closed, a_live(), CLOCK, interval_s=1)
-        assert await places.place(an_image()) == 1
+        assert await queue_position(an_image(), store=closed, clock=CLOCK) == 1
 
-    assert await places.place(an_image()) is None
+    assert await queue_position(an_image(), store=closed, clock=CLOCK) is None
 
 
 # ---------------------------------------------------------------- websocket
 
 
-async def test_a_place_falls_as_others_are_taken_and_nobody_hears_of_others(shop):
-    async with shop.socket("ada") as ada, shop.socket("bob") as bob:
-        first, second = [(await shop.order("ada"))["id"] for _ in range(2)]
-        his = (await shop.order("bob"))["id"]
-        heard = await told(ada, {first: 1, second: 2})
-        heard_by_bob = await told(bob, {his: 3})
+async def test_an_owner_receives_positions_of_own_images_only(api):
+    async with api.socket("ada") as ada, api.socket("bob") as bob:
+        first, second = [(await api.request("ada"))["id"] for _ in range(2)]
+        bobs = (await api.request("bob"))["id"]
+        frames = await received(ada, {first: 1, second: 2})
+        bobs_frames = await received(bob, {bobs: 3})
 
-        await shop.take(first)
-        heard += await told(ada, {second: 1})
-        heard_by_bob += await told(bob, {his: 2})
-        await shop.take(second)
-        heard += await told(ada, {})
-        heard_by_bob += await told(bob, {his: 1})
+        await api.claim(first)
+        frames += await received(ada, {second: 1})
+        bobs_frames += await received(bob, {bobs: 2})
+        await api.claim(second)
+        frames += await received(ada, {})
+        bobs_frames += await received(bob, {bobs: 1})
 
-    assert his not in json.dumps(heard)
-    assert first not in json.dumps(heard_by_bob)
-    assert second not in json.dumps(heard_by_bob)
-    assert all("cursor" not in frame for frame in heard if frame["type"] == "places")
+    assert bobs not in json.dumps(frames)
+    assert first not in json.dumps(bobs_frames)
+    assert second not in json.dumps(bobs_frames)
+    assert all("cursor" not in frame for frame in frames if frame["type"] == "places")
 
 
 @pytest.mark.parametrize("interval", [3600])
-async def test_for_who_waits_for_nothing_the_queue_is_not_looked_at(shop):
-    async with shop.socket("ada") as ada:
-        await shop.take((await shop.order("bob"))["id"])
-        await shop.order("bob")
-        mine = (await shop.order("ada"))["id"]
+async def test_the_store_is_not_queried_without_queued_images(api):
+    async with api.socket("ada") as ada:
+        await api.claim((await api.request("bob"))["id"])
+        await api.request("bob")
+        mine = (await api.request("ada"))["id"]
 
         # the first look in an hour
-        assert [frame["type"] for frame in await told(ada, {mine: 2})] == ["image.queued", "places"]
+        assert [frame["type"] for frame in await received(ada, {mine: 2})] == ["image.queued", "places"]
 
-    assert shop.store.looks == 1
+    assert api.store.queries == 1
 
 
-async def test_who_comes_later_is_told_of_what_waits_already(shop):
-    await shop.order("bob")
-    mine = (await shop.order("ada"))["id"]
+async def test_a_new_websocket_receives_the_current_positions(api):
+    await api.request("bob")
+    mine = (await api.request("ada"))["id"]
 
-    async with shop.socket("ada") as one, shop.socket("ada") as another:
+    async with api.socket("ada") as one, api.socket("ada") as another:
         for socket in (one, another):
-            assert await told(socket, {mine: 2}) == [{"type": "places", "places": {mine: 2}}]
+            assert await received(socket, {mine: 2}) == [{"type": "places", "places": {mine: 2}}]
 
 
-async def test_of_places_a_slow_client_gets_the_newest_only():
-    sent = []
-
-    async def send_str(frame):
-        sent.append(frame)
-
-    client = Client(SimpleNamespace(send_str=send_str), None, buffer=8)  # type: ignore[arg-type]
-    for number in range(20):
-        client.on_queue_positions(f"frame {number}")
-    writing = asyncio.create_task(client.write())
-    await asyncio.sleep(0)
-    writing.cancel()
-
-    assert sent == ["frame 19"]
-    assert not client.too_slow.is_set()
-
-
-# ---------------------------------------------------------------- what is told, look by look
+# ---------------------------------------------------------------- updates of one owner
 
 
 def a_live():
     return LiveEvents(MemoryBus(), SimpleNamespace(), CLOCK, backlog=10, lookback_s=1, poll_s=1)
 
 
-def a_waiting(*images):
-    waiting = Waiting(lambda: None)
-    waiting.expect(images)
-    return waiting
+def owner_positions(*images):
+    positions = OwnerPositions(lambda: None)
+    positions.add_queued(images)
+    return positions
 
 
-def looked(waiting, places, now=NOON):
-    """What one look tells a websocket that was there at the look before, or None."""
-    heard: list[str] = []
-    waiting.told = {heard.append: next(iter(waiting.told.values()), {})}
-    waiting.look(places, now)
-    return json.loads(heard[0])["places"] if heard else None
+def updated(positions, ranked, now=NOON):
+    """The positions that one update sends to a websocket which received the previous update, or None."""
+    frames: list[str] = []
+    positions.sent = {frames.append: next(iter(positions.sent.values()), {})}
+    positions.update(ranked, now)
+    return json.loads(frames[0])["places"] if frames else None
 
 
-def test_what_has_not_changed_is_not_told_again():
+def test_unchanged_positions_are_not_sent_again():
     image = an_image()
-    waiting = a_waiting(image)
+    positions = owner_positions(image)
 
-    found = [looked(waiting, {image.id: place}) for place in (3, 3, 2)]
+    found = [updated(positions, {image.id: position}) for position in (3, 3, 2)]
 
     assert found == [{image.id: 3}, None, {image.id: 2}]
 
 
-def test_beyond_what_is_told_apart_one_place_stands_for_all():
+def test_all_images_beyond_the_ranked_have_one_position():
     image, delayed = an_image(), an_image(not_before=NOON + HOUR)
-    others = {f"other {number}": number for number in range(1, TOLD_APART + 1)}
-    moved_up = {**dict(list(others.items())[:-1]), image.id: TOLD_APART}
-    waiting = a_waiting(image, delayed)
+    others = {f"other {number}": number for number in range(1, MAX_RANKED + 1)}
+    moved_up = {**dict(list(others.items())[:-1]), image.id: MAX_RANKED}
+    positions = owner_positions(image, delayed)
 
-    found = [looked(waiting, places) for places in (others, moved_up, others)]
+    found = [updated(positions, ranked) for ranked in (others, moved_up, others)]
 
-    # at last it was taken, before its event was heard
-    assert found == [{image.id: BEYOND}, {image.id: TOLD_APART}, {}]
+    # in the end it was claimed, and its event has not arrived yet
+    assert found == [{image.id: MAX_POSITION}, {image.id: MAX_RANKED}, {}]
 
 
 def a_deletion(image):
@@ -263,35 +250,36 @@ def a_deletion(image):
     return ImageDeleted(id=f"{image.id}.2", source="test", data=data, **more)
 
 
-async def test_the_queue_is_looked_at_for_as_long_as_somebody_waits():
+async def test_the_store_is_queried_only_while_an_image_is_queued():
+    """A websocket is open, an image is queued and ends, another is queued, and the websocket is closed."""
     image = an_image()
-    looks = 0
+    queries = 0
 
     async def waiting_ids(_now, *, limit):
-        nonlocal looks
-        looks += 1
+        nonlocal queries
+        queries += 1
         return [image.id]
 
-    async def looks_in(turns):
-        before = looks
+    async def queries_in(turns):
+        before = queries
         for _ in range(turns):
             await asyncio.sleep(0)
-        return looks - before
+        return queries - before
 
     live = a_live()
-    places = Places(SimpleNamespace(waiting=waiting_ids), live, ManualClock(), interval_s=0)
-    running = asyncio.create_task(places.run())
-    with places.telling("local", print):
-        nobody_waits = await looks_in(20)
-        places.expect("local", [image])
-        one_waits = await looks_in(20)
-        live._show(ClientEvent("cursor", a_deletion(image), plain))
-        await looks_in(3)
-        it_was_taken = await looks_in(20)
-        places.expect("local", [image])
-    await looks_in(3)
-    it_has_gone = await looks_in(20)
+    queue_positions = QueuePositions(SimpleNamespace(waiting_ids=waiting_ids), live, ManualClock(), interval_s=0)
+    running = asyncio.create_task(queue_positions.run())
+    with queue_positions.subscribed("local", print):
+        none_queued = await queries_in(20)
+        queue_positions.add_queued("local", [image])
+        one_queued = await queries_in(20)
+        live._deliver(ClientEvent("cursor", a_deletion(image), plain))
+        await queries_in(3)
+        after_its_end = await queries_in(20)
+        queue_positions.add_queued("local", [image])
+    await queries_in(3)
+    after_the_websocket = await queries_in(20)
     running.cancel()
 
-    assert (nobody_waits, it_was_taken, it_has_gone) == (0, 0, 0)
-    assert one_waits > 5
+    assert (none_queued, after_its_end, after_the_websocket) == (0, 0, 0)
+    assert one_queued > 5

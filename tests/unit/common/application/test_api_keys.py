@@ -1,13 +1,13 @@
-"""API keys: shown once, kept as a hash, refused from the moment they are revoked or have expired."""
+"""API keys: shown once, stored as a hash, rejected once they are revoked or expired."""
 
 import re
 from datetime import timedelta
 
 import pytest
 
-from common.application.api_keys import KIND, Keys
+from common.application.api_keys import KIND, ApiKeyStore
 from common.domain.errors import Invalid
-from common.domain.owners import owner_name, scoped
+from common.domain.owners import parse_owner, scoped_key
 from common.runtime.clock import ManualClock
 from common.store.sqlite import SqliteStore
 from services.cli import keys as command
@@ -21,7 +21,7 @@ def clock():
 @pytest.fixture
 async def keys(tmp_path, clock):
     async with SqliteStore.open(tmp_path / "darkroom.db", timeout_s=5) as store:
-        yield Keys(store, clock)
+        yield ApiKeyStore(store, clock)
 
 
 async def test_a_key_is_found_by_its_text_and_by_nothing_less(keys):
@@ -39,7 +39,7 @@ async def test_what_is_kept_of_a_key_is_not_the_key(keys, tmp_path):
     text = await keys.create("ada")
 
     secret = text.rpartition("_")[2]
-    [entry] = await keys.store.entries(KIND)
+    [entry] = await keys.store.list_entries(KIND)
     assert secret not in repr(entry)
     assert all(secret.encode() not in path.read_bytes() for path in tmp_path.iterdir())
 
@@ -51,7 +51,7 @@ async def test_a_revoked_key_is_refused_by_the_next_request(keys):
     assert await keys.revoke(key.id)
 
     assert await keys.find(text) is None
-    assert not await keys.holds(key.id)
+    assert not await keys.is_valid(key.id)
     assert not await keys.revoke(key.id)
 
 
@@ -62,15 +62,15 @@ async def test_an_expired_key_is_refused_and_still_listed(keys, clock):
     clock.advance(3600)
 
     assert await keys.find(text) is None
-    assert [key.owner for key in await keys.all()] == ["ada"]
+    assert [key.owner for key in await keys.list_all()] == ["ada"]
 
 
 async def test_the_command_prints_the_key_alone(keys, clock, capsys):
-    assert await command.create(keys, "ada", name="laptop", holds_s=3600, is_on=False) == 0
+    assert await command.create(keys, "ada", name="laptop", expires_in_s=3600, has_identity=False) == 0
     printed = capsys.readouterr()
     assert await command.list_keys(keys) == 0
     listed = capsys.readouterr()
-    [key] = await keys.all()
+    [key] = await keys.list_all()
     assert await command.revoke(keys, key.id) == 0
     assert await command.revoke(keys, key.id) == 1
 
@@ -84,13 +84,13 @@ async def test_the_command_prints_the_key_alone(keys, clock, capsys):
 @pytest.mark.parametrize("name", ["", "  ", "a\x00", "a\nb", "\ud800", "x" * 256, None, 7, ["ada"], "a\u2028b"])
 def test_what_is_no_owners_name_is_refused(name):
     with pytest.raises(Invalid) as error:
-        owner_name(name)
+        parse_owner(name)
     assert error.value.code == "invalid_owner"
 
 
 def test_two_owners_never_share_a_scoped_key():
     parts = ["a", "b", ":", "%", "3A", "%3A", "a:b", "%25"]
 
-    made = {scoped(one + other, rest) for one in parts for other in parts for rest in parts}
+    made = {scoped_key(one + other, rest) for one in parts for other in parts for rest in parts}
 
     assert len(made) == len({(one + other, rest) for one in parts for other in parts for rest in parts})

@@ -1,11 +1,11 @@
-"""The hour of one key in the store: exact for many at once, and generous only where the fault was ours."""
+"""The hourly quota in the store: exact under concurrency, without failures of the service."""
 
 import asyncio
 from datetime import timedelta
 
 import pytest
 
-from common.application.quota_store import QuotaBook
+from common.application.quota_store import QuotaStore
 from common.domain.errors import LimitReached
 from common.domain.images import Failure, Status, new_image_id
 from common.runtime.clock import ManualClock
@@ -25,70 +25,70 @@ async def store(tmp_path):
 
 
 @pytest.fixture
-def book(store, clock):
-    return QuotaBook(kind="quota", limit=5, store=store, clock=clock)
+def quota(store, clock):
+    return QuotaStore(kind="quota", limit=5, store=store, clock=clock)
 
 
-async def enter_all(book, ids):
-    results = await asyncio.gather(*(book.enter("ada", each) for each in ids), return_exceptions=True)
+async def reserve_all(quota, ids):
+    results = await asyncio.gather(*(quota.reserve("ada", each) for each in ids), return_exceptions=True)
     return [each for each, result in zip(ids, results, strict=True) if not isinstance(result, LimitReached)]
 
 
-async def test_of_many_at_once_exactly_the_limit_enter(book):
-    entered = await enter_all(book, [f"image-{number}" for number in range(40)])
+async def test_concurrent_reservations_stop_at_the_limit(quota):
+    reserved = await reserve_all(quota, [f"image-{number}" for number in range(40)])
 
-    assert len(entered) == 5
-    assert set((await book.hour("ada")).ids) == set(entered)
-    assert (await book.hour("bob")).ids == []
-
-
-async def test_the_same_order_counts_once(book):
-    assert len(await enter_all(book, ["the same"] * 20)) == 20
-    assert (await book.hour("ada")).ids == ["the same"]
+    assert len(reserved) == 5
+    assert set((await quota.usage("ada")).ids) == set(reserved)
+    assert (await quota.usage("bob")).ids == []
 
 
-async def test_what_was_taken_back_makes_room(book):
-    await enter_all(book, "abcde")
-    await asyncio.gather(book.leave("ada", "a"), book.leave("ada", "b"), book.leave("ada", "nobody's"))
-
-    assert await enter_all(book, "fgh") != []
-    assert len((await book.hour("ada")).ids) == 5
+async def test_the_same_image_counts_once(quota):
+    assert len(await reserve_all(quota, ["the same"] * 20)) == 20
+    assert (await quota.usage("ada")).ids == ["the same"]
 
 
-async def test_the_hour_slides(book, clock):
-    await enter_all(book, "abcde")
+async def test_a_release_makes_room(quota):
+    await reserve_all(quota, "abcde")
+    await asyncio.gather(quota.release("ada", "a"), quota.release("ada", "b"), quota.release("ada", "nobody's"))
+
+    assert await reserve_all(quota, "fgh") != []
+    assert len((await quota.usage("ada")).ids) == 5
+
+
+async def test_the_hour_slides(quota, clock):
+    await reserve_all(quota, "abcde")
     clock.advance(3599)
-    assert await enter_all(book, "f") == []
+    assert await reserve_all(quota, "f") == []
 
     clock.advance(1)
 
-    assert await enter_all(book, "f") == ["f"]
+    assert await reserve_all(quota, "f") == ["f"]
 
 
 @pytest.mark.parametrize("is_tombstone", [False, True])
-async def test_failures_of_ours_are_forgiven_when_the_hour_is_full(book, store, clock, is_tombstone):
-    """A tombstone too: who deletes a failed image does not lose its order."""
+async def test_failures_of_the_service_are_not_counted_in_a_full_hour(quota, store, clock, is_tombstone):
+    """A tombstone too: deleting a failed image must not cost its owner a request."""
     ids = [new_image_id(clock.now() + timedelta(milliseconds=number)) for number in range(5)]
     codes = ["inference_failed", "deadline", "inference_refused", "bad_image", "worker_lost"]
     gone = {"deleted_at": clock.now(), "tombstoned_at": clock.now()} if is_tombstone else {}
     for image_id, code in zip(ids, codes, strict=True):
         error = Failure(code=code, detail="")
         await store.insert(an_image(id=image_id, status=Status.FAILED, error=error, **gone))
-    await enter_all(book, ids)
+    await reserve_all(quota, ids)
 
-    assert len((await book.hour("ada")).ids) == 1, "only what was refused counts"
-    assert len(await enter_all(book, "abcdef")) == 4
-
-
-async def test_no_limit_keeps_no_book(store, clock):
-    book = QuotaBook(kind="quota", limit=0, store=store, clock=clock)
-
-    assert len(await enter_all(book, "abcdefgh")) == 8
-    assert await store.entries("quota") == []
+    assert len((await quota.usage("ada")).ids) == 1, "only the rejected request counts"
+    assert len(await reserve_all(quota, "abcdef")) == 4
 
 
-async def test_an_hour_that_is_over_is_dropped_by_the_janitor(book, store, clock):
-    await enter_all(book, "abc")
+async def test_without_a_limit_nothing_is_stored(store, clock):
+    quota = QuotaStore(kind="quota", limit=0, store=store, clock=clock)
 
-    assert await store.expire(clock.now() + timedelta(hours=1)) == 0
-    assert await store.expire(clock.now() + timedelta(hours=1, minutes=1)) == 1
+    assert len(await reserve_all(quota, "abcdefgh")) == 8
+    assert await store.list_entries("quota") == []
+
+
+async def test_an_old_window_is_removed_by_the_janitor(quota, store, clock):
+    await reserve_all(quota, "abc")
+
+    assert await store.remove_expired_entries(clock.now() + timedelta(hours=1)) == 0
+    assert await store.remove_expired_entries(clock.now() + timedelta(hours=1, minutes=1)) == 1

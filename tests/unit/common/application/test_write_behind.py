@@ -1,4 +1,4 @@
-"""Notes that are written a moment later, many at once, whatever happened to the records meanwhile."""
+"""Delayed writes: many in one write, whatever happened to the records meanwhile."""
 
 import asyncio
 import logging
@@ -16,22 +16,22 @@ from common.domain.images import Lease
 from common.store.sqlite import SqliteStore
 from tests.making import NOON, an_image
 
-SENT = partial(transitions.sent, attempts=0, now=NOON)
+SENT = partial(transitions.mark_sent, attempts=0, now=NOON)
 
 
-class CountedStore(SqliteStore):
-    """Counts its writes; away while it is told so; another writer may come in between a look and a write."""
+class WriteCountingStore(SqliteStore):
+    """Counts its writes, fails while `is_unavailable`, and lets another writer act between a read and a write."""
 
-    is_away = False
+    is_unavailable = False
     writes = 0
 
     async def between(self):
-        """Nothing comes in between."""
+        """Replaced by a test that needs another writer."""
 
-    async def several(self, ids):
-        if self.is_away:
-            raise Unavailable("store", "it is away")
-        found = await super().several(ids)
+    async def get_several(self, ids):
+        if self.is_unavailable:
+            raise Unavailable("store", "no answer")
+        found = await super().get_several(ids)
         await self.between()
         return found
 
@@ -42,12 +42,12 @@ class CountedStore(SqliteStore):
 
 @pytest.fixture
 async def store(tmp_path):
-    async with CountedStore.open(tmp_path / "darkroom.db", timeout_s=5) as store:
+    async with WriteCountingStore.open(tmp_path / "darkroom.db", timeout_s=5) as store:
         yield store
 
 
 @asynccontextmanager
-async def at_work(store):
+async def running_writer(store):
     found = WriteBehind(store)
     async with asyncio.TaskGroup() as group:
         group.create_task(found.run())
@@ -69,29 +69,29 @@ def claimed(image):
     return transitions.claim(image, lease=lease, now=NOON, deadline=timedelta(hours=1))
 
 
-async def test_notes_are_written_together_at_the_latest_when_it_closes(store):
+async def test_pending_transitions_are_written_together_on_close(store):
     images = await inserted(store, 20)
 
-    async with at_work(store) as consumer:
+    async with running_writer(store) as write_later:
         for image in images:
-            await consumer.take(image.id, SENT)
+            await write_later.add(image.id, SENT)
 
-    assert await store.several([image.id for image in images]) == {image.id: SENT(image) for image in images}
+    assert await store.get_several([image.id for image in images]) == {image.id: SENT(image) for image in images}
     assert store.writes == 1
 
 
-async def test_a_note_that_the_record_no_longer_wants_changes_nothing(store):
+async def test_an_outdated_transition_changes_nothing(store):
     (image,) = await inserted(store)
     running = claimed(image)
 
-    async with at_work(store) as consumer:
+    async with running_writer(store) as write_later:
         await store.replace(running)
-        await consumer.take(image.id, SENT)
+        await write_later.add(image.id, SENT)
 
     assert await store.get(image.id) == running
 
 
-async def test_a_note_is_applied_again_where_another_writer_was_faster(store):
+async def test_a_transition_is_retried_if_another_writer_was_faster(store):
     (image,) = await inserted(store)
     pinned = transitions.pin(image, pinned=True)
 
@@ -99,40 +99,40 @@ async def test_a_note_is_applied_again_where_another_writer_was_faster(store):
         await store.replace(pinned)
 
     store.between = pin
-    async with at_work(store) as consumer:
-        await consumer.take(image.id, SENT)
+    async with running_writer(store) as write_later:
+        await write_later.add(image.id, SENT)
 
     assert await store.get(image.id) == SENT(pinned)
 
 
-async def test_a_record_that_is_gone_needs_no_note(store):
+async def test_a_removed_record_is_ignored(store):
     (image,) = await inserted(store)
 
-    async with at_work(store) as consumer:
+    async with running_writer(store) as write_later:
         await store.remove(image)
-        await consumer.take(image.id, SENT)
+        await write_later.add(image.id, SENT)
 
     assert await store.get(image.id) is None
 
 
-async def test_notes_that_the_store_does_not_take_are_left_to_the_janitor(store, caplog):
+async def test_transitions_that_the_store_rejects_are_only_logged(store, caplog):
     (image,) = await inserted(store)
-    store.is_away = True
+    store.is_unavailable = True
 
     with caplog.at_level(logging.WARNING):
-        async with at_work(store) as consumer:
-            await consumer.take(image.id, SENT)
+        async with running_writer(store) as write_later:
+            await write_later.add(image.id, SENT)
 
     assert await store.get(image.id) == image
-    assert "1 notes are lost, the janitor sends again" in caplog.text
+    assert "1 confirmations are not recorded, the janitor publishes again" in caplog.text
 
 
-async def test_beyond_what_may_wait_a_note_is_written_at_once(store, monkeypatch):
-    monkeypatch.setattr(write_behind, "MOST", 1)
+async def test_beyond_the_limit_a_transition_is_written_at_once(store, monkeypatch):
+    monkeypatch.setattr(write_behind, "MAX_PENDING", 1)
     first, second = await inserted(store, 2)
-    consumer = WriteBehind(store)
+    write_later = WriteBehind(store)
 
-    await consumer.take(first.id, SENT)
-    await consumer.take(second.id, SENT)
+    await write_later.add(first.id, SENT)
+    await write_later.add(second.id, SENT)
 
     assert await store.get(second.id) == SENT(second)

@@ -57,7 +57,8 @@ QUEUES = {
 }
 
 
-def test_row_16_queues_keep_their_arguments():
+@pytest.mark.fault(row=16)
+def test_queues_keep_their_arguments():
     """A queue keeps the arguments of its first declaration; a process that declares others does not start.
 
     So a changed argument needs a new name with the next version, a row here, and a line in the CHANGELOG that says

@@ -1,4 +1,4 @@
-"""The sliding hour of one owner."""
+"""The hourly window of one owner."""
 
 from datetime import timedelta
 
@@ -6,27 +6,27 @@ import pytest
 
 from common.domain.errors import LimitReached
 from common.domain.images import Failure, Status
-from common.domain.quotas import Window, does_not_count, enter, frees_in_s
+from common.domain.quotas import Window, available_in_s, does_not_count, reserve
 from tests.making import NOON, an_image
 
 
 def filled(count):
     window = Window()
     for number in range(count):
-        window = enter(window, str(number), now=NOON + timedelta(minutes=number), limit=50)
+        window = reserve(window, str(number), now=NOON + timedelta(minutes=number), limit=50)
     return window
 
 
-def test_the_fifty_first_in_an_hour_is_refused_and_told_when_to_come_again():
+def test_beyond_the_limit_the_answer_says_when_to_retry():
     window = filled(50)
 
     with pytest.raises(LimitReached) as refused:
-        enter(window, "one more", now=NOON + timedelta(minutes=50), limit=50)
+        reserve(window, "one more", now=NOON + timedelta(minutes=50), limit=50)
     assert (refused.value.code, refused.value.retry_after_s) == ("hourly_limit", 600)
 
 
-def test_an_order_fits_again_once_the_oldest_has_left_the_hour():
-    window = enter(filled(50), "one more", now=NOON + timedelta(minutes=60), limit=50)
+def test_an_image_fits_again_when_the_oldest_has_left():
+    window = reserve(filled(50), "one more", now=NOON + timedelta(minutes=60), limit=50)
 
     assert len(window.entries) == 50
     assert window.ids[0] == "1"
@@ -35,17 +35,17 @@ def test_an_order_fits_again_once_the_oldest_has_left_the_hour():
 def test_the_same_image_counts_once():
     window = filled(3)
 
-    assert enter(window, "1", now=NOON + timedelta(minutes=3), limit=50) == window
+    assert reserve(window, "1", now=NOON + timedelta(minutes=3), limit=50) == window
 
 
-def test_a_lower_limit_than_what_is_in_the_window_waits_until_enough_have_left():
-    assert frees_in_s(filled(5), now=NOON + timedelta(minutes=4), limit=2) == 59 * 60
+def test_a_lowered_limit_waits_until_enough_images_have_left():
+    assert available_in_s(filled(5), now=NOON + timedelta(minutes=4), limit=2) == 59 * 60
 
 
 @pytest.mark.parametrize(
     ("code", "free"), [("inference_failed", True), ("deadline", True), ("inference_refused", False)]
 )
-def test_a_failure_that_is_ours_does_not_count(code, free):
+def test_a_failure_of_the_service_does_not_count(code, free):
     image = an_image(status=Status.FAILED, error=Failure(code=code, detail=""))
 
     assert does_not_count(image) is free

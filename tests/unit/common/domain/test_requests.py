@@ -1,4 +1,4 @@
-"""What a request may say: both spellings, exact types, and no surprise."""
+"""The validation of a request: both spellings and exact types."""
 
 import pytest
 from pydantic import ValidationError

@@ -87,7 +87,7 @@ async def test_a_folder_that_was_removed_is_made_again(media, root):
     assert await media.get(KEY) == b"y"
 
 
-async def test_media_that_are_not_there_are_unavailable_rather_than_empty(media, root):
+async def test_a_missing_media_folder_is_unavailable_not_empty(media, root):
     root.rmdir()
 
     with pytest.raises(Unavailable):
@@ -216,7 +216,7 @@ def test_object_stores_are_refused(root):
     with pytest.raises(Misconfigured, match="MEDIA_ROOT: object stores") as refused:
         open_media(root)
 
-    assert refused.value.detail.endswith("are not supported yet; give a folder")
+    assert refused.value.detail.endswith("are not supported; use a folder")
     assert "hunter2" not in refused.value.detail
 
 

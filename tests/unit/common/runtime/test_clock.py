@@ -1,15 +1,16 @@
-"""The clock: what a step of it does to what is judged by it."""
+"""The clock: how a step of the wall clock affects `stable_now`."""
 
 import logging
 from datetime import timedelta
 
 import pytest
 
-from common.runtime.clock import BELIEVED_AFTER_S, ManualClock, SystemClock
+from common.runtime.clock import STEP_ACCEPTED_AFTER_S, ManualClock, SystemClock
 
 
+@pytest.mark.fault(row=17)
 @pytest.mark.parametrize("step_s", [3600, -3600])
-def test_row_17_a_step_is_believed_only_once_it_has_stood_for_a_while(step_s, caplog):
+def test_a_step_is_accepted_only_after_a_while(step_s, caplog):
     clock, right = ManualClock(), ManualClock()
 
     def advance(seconds):
@@ -20,7 +21,7 @@ def test_row_17_a_step_is_believed_only_once_it_has_stood_for_a_while(step_s, ca
     clock.step(step_s)
     with caplog.at_level(logging.WARNING):
         assert clock.stable_now() == right.now()
-        advance(BELIEVED_AFTER_S - 1)
+        advance(STEP_ACCEPTED_AFTER_S - 1)
         assert clock.stable_now() == right.now()
     advance(1)
 
@@ -29,23 +30,25 @@ def test_row_17_a_step_is_believed_only_once_it_has_stood_for_a_while(step_s, ca
     assert f"{step_s:+d} s" in caplog.text
 
 
-def test_row_17_a_step_that_is_mended_in_time_is_never_believed():
+@pytest.mark.fault(row=17)
+def test_a_step_corrected_in_time_is_never_accepted():
     clock = ManualClock()
     clock.step(3600)
     clock.stable_now()
     clock.advance(60)
     clock.step(-3600)
     clock.stable_now()
-    clock.advance(BELIEVED_AFTER_S)
+    clock.advance(STEP_ACCEPTED_AFTER_S)
 
     assert clock.stable_now() == clock.now()
 
 
-def test_row_17_a_step_that_follows_another_has_to_stand_as_long():
+@pytest.mark.fault(row=17)
+def test_a_second_step_starts_a_new_wait():
     clock = ManualClock()
     clock.step(3600)
     clock.stable_now()
-    clock.advance(BELIEVED_AFTER_S - 1)
+    clock.advance(STEP_ACCEPTED_AFTER_S - 1)
     before = clock.stable_now()
     clock.step(-86400)
     clock.stable_now()
@@ -54,7 +57,7 @@ def test_row_17_a_step_that_follows_another_has_to_stand_as_long():
     assert clock.stable_now() == before + timedelta(seconds=2)
 
 
-def test_small_differences_are_slewed_along():
+def test_small_differences_are_followed_at_once():
     clock = ManualClock()
     for _ in range(10):
         clock.step(1)
@@ -62,7 +65,7 @@ def test_small_differences_are_slewed_along():
         assert clock.stable_now() == clock.now()
 
 
-def test_the_systems_clock_is_settled_from_its_start():
+def test_the_system_clock_starts_without_a_step():
     clock = SystemClock()
 
     assert clock.now() <= clock.stable_now() <= clock.now()

@@ -1,4 +1,4 @@
-"""Whatever is logged, a line is one line, and a trace cannot pass for others."""
+"""Log lines: one line for each record."""
 
 import logging
 
@@ -19,7 +19,8 @@ def output(capsys):
 
 
 @pytest.mark.parametrize("as_json", [False, True])
-def test_row_68_a_line_stays_one_line(output, as_json):
+@pytest.mark.fault(row=68)
+def test_a_line_stays_one_line(output, as_json):
     set_up_logs(service="test", level="INFO", as_json=as_json)
 
     logging.getLogger("test").info("it said: %s", HOSTILE)
@@ -30,7 +31,8 @@ def test_row_68_a_line_stays_one_line(output, as_json):
     assert "forged" in text
 
 
-def test_row_68_the_lines_of_a_trace_are_marked(output):
+@pytest.mark.fault(row=68)
+def test_the_lines_of_a_trace_are_marked(output):
     set_up_logs(service="test", level="INFO", as_json=False)
 
     try:

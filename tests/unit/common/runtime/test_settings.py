@@ -1,11 +1,11 @@
-"""Settings come from a mapping; a bad one is named at the start, and its value is not repeated."""
+"""Settings: read from a mapping; an invalid value is named at the start, without its value."""
 
 import pathlib
 
 import pytest
 
 from common.domain.errors import Misconfigured
-from common.runtime.settings import Settings, read_settings, table
+from common.runtime.settings import Settings, read_settings, settings_table
 
 
 def test_defaults_run_everything_in_one_process():
@@ -49,6 +49,24 @@ def test_a_bad_setting_fails_by_name(name, value):
         read_settings({name: value})
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("LEASE", "soon", "LEASE: must be a number of seconds, or a number with a unit: 90, 90s, 15m, 1h, 7d"),
+        ("LOG_FORMAT", "xml", "LOG_FORMAT: Input should be 'text' or 'json'"),
+        (
+            "CORS_ORIGINS",
+            "https://app.example.org/path",
+            "CORS_ORIGINS: must be origins in lower case without a path: https://app.example.org,http://localhost:3000",
+        ),
+    ],
+)
+def test_a_bad_setting_says_what_it_must_be(name, value, message):
+    with pytest.raises(Misconfigured) as error:
+        read_settings({name: value})
+    assert error.value.detail == message
+
+
 def test_every_bad_setting_is_named_at_once():
     with pytest.raises(Misconfigured) as error:
         read_settings({"API_PORT": "x", "LEASE": "y"})
@@ -68,4 +86,4 @@ def test_what_the_environment_lacks_is_read_from_the_file(tmp_path):
 def test_the_table_in_the_documentation_is_made_from_the_model():
     documented = (pathlib.Path(__file__).parents[4] / "docs" / "settings.md").read_text()
 
-    assert table() in documented
+    assert settings_table() in documented

@@ -51,7 +51,7 @@ def test_parse_json_refuses_what_is_not_strict_json(body, reason):
     assert str(caught.value) == reason
 
 
-def test_parse_json_quotes_no_more_than_the_beginning_of_a_repeated_key():
+def test_only_the_beginning_of_a_repeated_key_is_quoted():
     key = b'"%s": 1' % (b"k" * 10_000)
 
     with pytest.raises(InvalidJson) as caught:

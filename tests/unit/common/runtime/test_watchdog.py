@@ -1,33 +1,36 @@
-"""The watchdog speaks while the event loop stands still, and names the place."""
+"""The watchdog logs while the event loop is blocked, with the place."""
 
 import asyncio
 import logging
 import threading
 
-from common.runtime.watchdog import watched
+import pytest
+
+from common.runtime.watchdog import watch_event_loop
 
 
-class Ear(logging.Handler):
-    """Keeps what is logged, and says that something was."""
+class LogCapture(logging.Handler):
+    """Keeps the log lines; `logged` is set with the first."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.heard: list[str] = []
-        self.said = threading.Event()
+        self.hcaptured: list[str] = []
+        self.logged = threading.Event()
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.heard.append(record.getMessage())
-        self.said.set()
+        self.hcaptured.append(record.getMessage())
+        self.logged.set()
 
 
-async def test_row_21_an_event_loop_that_is_blocked_is_logged_with_its_place():
-    ear = Ear()
-    logging.getLogger("common.runtime.watchdog").addHandler(ear)
+@pytest.mark.fault(row=21)
+async def test_a_blocked_event_loop_is_logged_with_its_place():
+    capture = LogCapture()
+    logging.getLogger("common.runtime.watchdog").addHandler(capture)
     try:
-        with watched(asyncio.get_running_loop(), limit_s=0.02):
-            ear.said.wait(10)  # blocks the loop until the watchdog has said so
+        with watch_event_loop(asyncio.get_running_loop(), limit_s=0.02):
+            capture.logged.wait(10)  # blocks the loop until the watchdog has logged it
     finally:
-        logging.getLogger("common.runtime.watchdog").removeHandler(ear)
+        logging.getLogger("common.runtime.watchdog").removeHandler(capture)
 
-    assert "stood still for 0.02 s, at" in ear.heard[0]
-    assert "threading.py" in ear.heard[0]
+    assert "blocked for 0.02 s, at" in capture.hcaptured[0]
+    assert "threading.py" in capture.hcaptured[0]

@@ -1,4 +1,4 @@
-"""`change` with a record that the caller has at hand."""
+"""`change` with a snapshot of the record."""
 
 from functools import partial
 
@@ -11,8 +11,8 @@ from common.store.sqlite import SqliteStore
 from tests.making import NOON, an_image
 
 
-class CountedStore(SqliteStore):
-    """Counts the looks at the store."""
+class ReadCountingStore(SqliteStore):
+    """Counts the reads."""
 
     gets = 0
 
@@ -23,30 +23,30 @@ class CountedStore(SqliteStore):
 
 @pytest.fixture
 async def store(tmp_path):
-    async with CountedStore.open(tmp_path / "darkroom.db", timeout_s=5) as store:
+    async with ReadCountingStore.open(tmp_path / "darkroom.db", timeout_s=5) as store:
         yield store
 
 
-async def test_a_known_record_spares_the_look(store):
+async def test_a_snapshot_saves_the_read(store):
     image = an_image()
     await store.insert(image)
 
-    changed = await change(store, image.id, partial(transitions.sent, attempts=0, now=NOON), known=image)
+    changed = await change(store, image.id, partial(transitions.mark_sent, attempts=0, now=NOON), snapshot=image)
 
     assert (changed.revision, store.gets) == (2, 0)
     assert await store.get(image.id) == changed
 
 
-async def test_a_known_record_that_is_out_of_date_is_read(store):
+async def test_an_outdated_snapshot_is_read_again(store):
     image = an_image()
     await store.insert(image)
     await change(store, image.id, partial(transitions.pin, pinned=True))
 
-    changed = await change(store, image.id, partial(transitions.sent, attempts=0, now=NOON), known=image)
+    changed = await change(store, image.id, partial(transitions.mark_sent, attempts=0, now=NOON), snapshot=image)
 
     assert (changed.pinned, changed.sent_at, changed.revision) == (True, NOON, 3)
 
 
-async def test_a_known_record_that_is_gone_is_not_found(store):
+async def test_a_snapshot_of_a_removed_record_is_not_found(store):
     with pytest.raises(NotFound):
-        await change(store, an_image().id, partial(transitions.sent, attempts=0, now=NOON), known=an_image())
+        await change(store, an_image().id, partial(transitions.mark_sent, attempts=0, now=NOON), snapshot=an_image())

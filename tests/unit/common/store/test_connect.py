@@ -36,7 +36,7 @@ async def test_sqlite_with_four_slashes_is_absolute(tmp_path):
         "sqlite:///darkroom.db?mode=ro",
     ],
 )
-def test_what_names_no_store_is_refused_by_the_name_of_the_setting(url):
+def test_an_invalid_url_is_refused_with_the_setting_name(url):
     with pytest.raises(Misconfigured, match="STORE_URL") as refused:
         open_store(url, timeout_s=5)
 
@@ -53,7 +53,7 @@ def test_what_names_no_store_is_refused_by_the_name_of_the_setting(url):
         "mongodb:///db",
     ],
 )
-async def test_a_url_that_mongodb_cannot_use_is_refused_without_its_password(url):
+async def test_an_invalid_mongodb_url_is_refused_without_its_password(url):
     with pytest.raises(Misconfigured, match="STORE_URL") as refused:
         async with open_store(url, timeout_s=1):
             pass

@@ -72,7 +72,7 @@ def test_no_form_holds_a_null(image):
     assert not nulls(json.loads(image_text(image)))
 
 
-def test_a_document_is_the_image_and_what_the_indexes_of_mongodb_need():
+def test_a_document_is_the_image_with_index_fields():
     image = an_image(sent_at=NOON, status=Status.QUEUED)
 
     assert image_document(image) == {
@@ -157,7 +157,7 @@ def test_the_text_of_a_time_sorts_like_time():
     assert [parse_time(text) for text in texts] == moments
 
 
-def test_a_field_of_a_newer_release_is_passed_over():
+def test_an_unknown_field_is_ignored():
     image = an_image(lease=Lease(token="t", worker="w", until=NOON))
     document = image_document(image) | {"colour": "red"}
     document["lease"]["colour"] = "red"
@@ -166,7 +166,7 @@ def test_a_field_of_a_newer_release_is_passed_over():
     assert (read_image(document), parse_image(text)) == (image, image)
 
 
-def test_a_record_that_cannot_be_read_is_named_without_its_values():
+def test_an_unreadable_record_is_reported_without_its_values():
     image = an_image(prompt="a secret")
     document = image_document(image)
     document["prompt"] = ["a secret"]
@@ -182,7 +182,7 @@ def test_a_record_that_cannot_be_read_is_named_without_its_values():
         assert "secret" not in refused.value.detail
 
 
-def test_what_json_cannot_hold_is_refused_before_it_reaches_the_store():
+def test_a_value_that_json_cannot_hold_is_refused():
     with pytest.raises(ValueError, match="not JSON compliant"):
         image_text(an_image(generation_time=float("nan")))
 

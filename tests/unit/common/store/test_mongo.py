@@ -36,10 +36,10 @@ def every_kind_of_call(store):
         store.replace_several([image] * 30),
         store.remove_several([image]),
         store.history("local", [Status.QUEUED], limit=5),
-        store.total("local", [Status.QUEUED]),
-        store.put(Entry("quota", "a", 1, {})),
-        store.entries("quota"),
-        store.expire(NOON),
+        store.count_history("local", [Status.QUEUED]),
+        store.put_entry(Entry("quota", "a", 1, {})),
+        store.list_entries("quota"),
+        store.remove_expired_entries(NOON),
         store.check(),
     ]
 
@@ -84,10 +84,10 @@ async def test_an_insert_whose_answer_was_lost_may_be_sent_again(proxied, direct
     proxy.cut()
     await direct.insert(image)
 
-    assert await direct.total("local", [Status.QUEUED]) == 1
+    assert await direct.count_history("local", [Status.QUEUED]) == 1
 
 
-class Failing:
+class FailingCollection:
     """A collection whose every answer is the same error, or nothing."""
 
     def __init__(self, error: Exception) -> None:
@@ -106,17 +106,17 @@ class Failing:
 @pytest.mark.parametrize(
     ("code", "expected"), [(18, Misconfigured), (13, Misconfigured), (85, Misconfigured), (189, Unavailable)]
 )
-async def test_a_refusal_at_the_start_is_the_operators_business(code, expected):
-    collection = Failing(OperationFailure("no", code=code))
+async def test_a_refusal_at_the_start_is_misconfigured(code, expected):
+    collection = FailingCollection(OperationFailure("no", code=code))
     store = MongoStore({"images": collection, "entries": collection}, timeout_s=1)  # type: ignore[arg-type]  # a fake
 
     with pytest.raises(expected):
         await store._create_indexes()
 
 
-async def test_an_insert_whose_rival_is_never_there_gives_up():
-    collection = Failing(DuplicateKeyError("no"))
+async def test_an_insert_gives_up_if_its_rival_is_never_found():
+    collection = FailingCollection(DuplicateKeyError("no"))
     store = MongoStore({"images": collection, "entries": collection}, timeout_s=1)  # type: ignore[arg-type]  # a fake
 
-    with pytest.raises(Unavailable, match="changing hands"):
+    with pytest.raises(Unavailable, match="keeps changing its owner"):
         await store.insert(an_image(slot="local:0"))

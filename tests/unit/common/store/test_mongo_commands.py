@@ -1,4 +1,4 @@
-"""What is sent to MongoDB, word for word: its stand-in is laxer, so that the answers alone prove too little."""
+"""The commands sent to MongoDB, word for word: a single server accepts more than a replica set does."""
 
 import asyncio
 import copy
@@ -11,14 +11,14 @@ from pymongo import monitoring
 from common.domain import transitions
 from common.domain.images import Lease, Status
 from common.store.mongo import MongoStore
-from common.store.port import Entry, Position
+from common.store.port import Entry, HistoryPosition
 from tests.making import NOON, an_image
 from tests.unit.common.store.test_documents import an_image_with_everything, nulls
 
 pytestmark = pytest.mark.mongodb
 
 
-class Recorder(monitoring.CommandListener):
+class CommandRecorder(monitoring.CommandListener):
     """Keeps the commands that the driver sends while a test listens."""
 
     def __init__(self):
@@ -37,7 +37,7 @@ class Recorder(monitoring.CommandListener):
 
 PLUMBING = {"lsid", "$db", "$clusterTime", "txnNumber", "$readPreference"}
 MAJORITY = {"writeConcern": {"w": "majority", "j": True}}
-recorder = Recorder()
+recorder = CommandRecorder()
 monitoring.register(recorder)  # for the whole process: the driver knows no other way than by the client's maker
 
 
@@ -55,7 +55,8 @@ async def store(database):
         yield store
 
 
-async def test_the_indexes_are_made_at_the_start(database):
+async def test_the_indexes_are_created_at_the_start(database):
+    """A store opens an empty database: each index is created under its name, with its keys and options."""
     sent: list[dict] = []
     recorder.sent = sent
     async with MongoStore.open(database, timeout_s=10):
@@ -122,8 +123,8 @@ async def test_no_null_is_sent_in_a_document(store, sent):
     await store.insert(image)
     await store.replace(transitions.tombstone(transitions.delete(an_image(id=image.id), now=NOON), now=NOON))
     await store.replace_several([transitions.cancel(an_image(), now=NOON)])
-    await store.put(Entry("quota", "a", 1, {"times": []}))
-    await store.put(Entry("quota", "a", 2, {"times": []}))
+    await store.put_entry(Entry("quota", "a", 1, {"times": []}))
+    await store.put_entry(Entry("quota", "a", 2, {"times": []}))
 
     documents = [
         *(document for command in sent for document in command.get("documents", [])),
@@ -149,10 +150,10 @@ async def test_deletes_name_the_revision(store, sent):
 
 
 async def test_entries_are_written_by_revision(store, sent):
-    await store.put(Entry("quota", "local", 1, {}, expires_at=NOON))
-    await store.put(Entry("quota", "local", 2, {}))
-    await store.discard("quota", "local")
-    await store.expire(NOON)
+    await store.put_entry(Entry("quota", "local", 1, {}, expires_at=NOON))
+    await store.put_entry(Entry("quota", "local", 2, {}))
+    await store.remove_entry("quota", "local")
+    await store.remove_expired_entries(NOON)
 
     inserted, replaced, discarded, expired = sent
     assert inserted["documents"] == [
@@ -172,16 +173,23 @@ PURGEABLE = {
     "pinned": False,
     "created_at": {"$lt": CUT},
 }
+AFTER = HistoryPosition(CUT, "the-id")
 NEWEST = {"created_at": -1, "id": -1}
 FINDS = {
     "history": (partial(MongoStore.history, owner="local", statuses=[Status.COMPLETED], limit=5), SHOWN, NEWEST),
     "history after": (
-        partial(MongoStore.history, owner="local", statuses=[Status.COMPLETED], limit=5, after=Position(CUT, "the-id")),
+        partial(
+            MongoStore.history,
+            owner="local",
+            statuses=[Status.COMPLETED],
+            limit=5,
+            after=HistoryPosition(CUT, "the-id"),
+        ),
         {**SHOWN, "created_at": {"$lte": CUT}, "$or": [{"created_at": {"$lt": CUT}}, {"id": {"$lt": "the-id"}}]},
         NEWEST,
     ),
     "waiting": (
-        partial(MongoStore.waiting, now=NOON, limit=5),
+        partial(MongoStore.waiting_ids, now=NOON, limit=5),
         {"waits_since": {"$lte": NOON}},
         {"waits_since": 1, "id": 1},
     ),
@@ -195,7 +203,11 @@ FINDS = {
         {"status": "queued", "sent_at": {"$lt": CUT}, "$or": [{"not_before": None}, {"not_before": {"$lt": CUT}}]},
         {"sent_at": 1},
     ),
-    "last_started": (MongoStore.last_started, {"started_sent_at": {"$exists": True}}, {"started_sent_at": -1}),
+    "last_started": (
+        MongoStore.latest_started_sent_at,
+        {"started_sent_at": {"$exists": True}},
+        {"started_sent_at": -1},
+    ),
     "running": (
         partial(MongoStore.running, limit=5),
         {"status": "running", "lease.until": {"$exists": True}},
@@ -242,7 +254,7 @@ async def test_a_query_asks_for_what_its_index_holds(store, sent, call, query, o
 @pytest.mark.parametrize(
     ("call", "query"),
     [
-        (partial(MongoStore.total, owner="local", statuses=[Status.COMPLETED]), SHOWN),
+        (partial(MongoStore.count_history, owner="local", statuses=[Status.COMPLETED]), SHOWN),
         (partial(MongoStore.count_purgeable, created_before=CUT), PURGEABLE),
     ],
 )
@@ -253,9 +265,9 @@ async def test_a_count_reads_nothing_but_its_index(store, sent, call, query):
     assert command["pipeline"] == [{"$match": query}, {"$group": {"_id": 1, "n": {"$sum": 1}}}]
 
 
-async def test_a_place_in_the_queue_is_counted_no_further_than_the_limit(store, sent):
-    await store.waiting(NOON, limit=5)
-    await store.waiting_before(NOON, "the-id", limit=5)
+async def test_a_queue_position_is_counted_up_to_the_limit(store, sent):
+    await store.waiting_ids(NOON, limit=5)
+    await store.count_waiting_before(NOON, "the-id", limit=5)
 
     listed, counted = sent
     assert listed["projection"] == {"_id": False, "id": True}, "from the index alone"
@@ -266,7 +278,7 @@ async def test_a_place_in_the_queue_is_counted_no_further_than_the_limit(store, 
 async def test_the_images_of_a_thousand_ids_are_one_question(store, sent):
     wanted = [an_image().id for _ in range(1000)]
 
-    await store.several(wanted)
+    await store.get_several(wanted)
 
     assert [command["filter"] for command in sent] == [{"_id": {"$in": wanted}}]
 

@@ -58,9 +58,10 @@ async def an_order(store, members):
     return image
 
 
+@pytest.mark.fault(row=44)
 @pytest.mark.parametrize("remembers", [True, False], ids=["repeat known", "repeat made again"])
 @pytest.mark.parametrize("how", HOWS)
-async def test_row_44_a_claim_through_a_step_down_is_made_once(members, store, how, remembers):
+async def test_a_claim_through_a_step_down_is_made_once(members, store, how, remembers):
     image = await an_order(store, members)
     members.remembers = remembers
 
@@ -74,9 +75,10 @@ async def test_row_44_a_claim_through_a_step_down_is_made_once(members, store, h
     assert (len(members.applied), members.repeated) == (1 + (was_made and not remembers), was_made and remembers)
 
 
+@pytest.mark.fault(row=44)
 @pytest.mark.parametrize("remembers", [True, False], ids=["repeat known", "repeat made again"])
 @pytest.mark.parametrize("how", HOWS)
-async def test_row_44_of_two_claims_through_a_step_down_one_wins(members, store, how, remembers):
+async def test_of_two_claims_through_a_step_down_one_wins(members, store, how, remembers):
     image = await an_order(store, members)
     members.remembers = remembers
     async with opened(members) as other:
@@ -91,8 +93,9 @@ async def test_row_44_of_two_claims_through_a_step_down_one_wins(members, store,
         assert await store.get(image.id) == await other.get(image.id) == won
 
 
+@pytest.mark.fault(row=44)
 @pytest.mark.parametrize("how", ["refused", "interrupted"])
-async def test_row_44_without_a_new_primary_the_store_is_unavailable_in_time(members, store, how):
+async def test_without_a_primary_the_store_is_unavailable(members, store, how):
     image = await an_order(store, members)
     async with opened(members, timeout_s=0.5) as hasty:
         members.step_down_at("update", how=how, successor=None)

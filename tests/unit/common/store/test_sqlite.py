@@ -14,7 +14,7 @@ from common.domain.errors import Misconfigured, Unavailable
 from common.domain.images import Status
 from common.store import sqlite as adapter
 from common.store import sqlite_threads
-from common.store.port import Entry, Position
+from common.store.port import Entry, HistoryPosition
 from common.store.sqlite import SqliteStore
 from common.store.sqlite_schema import VERSION
 from tests.making import NOON, an_image
@@ -57,8 +57,8 @@ async def test_what_was_accepted_outlives_the_process(path):
     accepted += rest.decode().split("\n")[:-1]
 
     async with SqliteStore.open(path, timeout_s=5) as store:
-        assert (await store.several(accepted)).keys() == set(accepted)
-        assert await store.total("local", [Status.QUEUED]) >= len(accepted)
+        assert (await store.get_several(accepted)).keys() == set(accepted)
+        assert await store.count_history("local", [Status.QUEUED]) >= len(accepted)
 
 
 INSERTING = """
@@ -91,7 +91,7 @@ async def test_tables_of_a_newer_release_are_refused(path):
     assert refused.value.code == "store_too_new"
 
 
-async def test_tables_of_the_first_version_are_brought_up_by_who_opens_them(path):
+async def test_opening_a_file_of_version_1_upgrades_its_schema(path):
     image = an_image()
     async with SqliteStore.open(path, timeout_s=5) as store:
         await store.insert(image)
@@ -105,7 +105,7 @@ async def test_tables_of_the_first_version_are_brought_up_by_who_opens_them(path
         """)
 
     async with SqliteStore.open(path, timeout_s=5) as one, SqliteStore.open(path, timeout_s=5) as other:
-        found = [await store.waiting(NOON, limit=5) for store in (one, other)]
+        found = [await store.waiting_ids(NOON, limit=5) for store in (one, other)]
 
     with contextlib.closing(sqlite3.connect(path)) as connection:
         brought_up = schema_of(connection)
@@ -175,11 +175,15 @@ async def test_a_locked_file_is_unavailable_to_who_opens_it(path):
             pass
 
 
-async def test_a_locked_file_is_unavailable_to_writers_and_not_to_readers(path):
+async def test_a_locked_file_is_unavailable_to_writers_only(path):
     image = an_image()
     async with SqliteStore.open(path, timeout_s=0.5) as store:
         with locked(path):
-            for write in (store.insert(image), store.put(Entry("quota", "a", 1, {})), store.remove_several([image])):
+            for write in (
+                store.insert(image),
+                store.put_entry(Entry("quota", "a", 1, {})),
+                store.remove_several([image]),
+            ):
                 with pytest.raises(Unavailable, match="no answer within"):
                     await write
             assert await store.get(image.id) is None
@@ -232,7 +236,7 @@ async def test_a_full_disk_is_unavailable_and_spoils_nothing(path):
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
         assert await store.get(second.id) is None
-        assert await store.total("local", [Status.QUEUED]) == 1
+        assert await store.count_history("local", [Status.QUEUED]) == 1
         await store.insert(second)
         assert await store.get(second.id) == second
 
@@ -257,8 +261,8 @@ async def test_a_cancelled_write_happens_as_a_whole_or_not(path):
         await asyncio.gather(*tasks, return_exceptions=True)
 
         await store.insert(an_image())
-        found = await store.several([image.id for image in images])
-        assert await store.total("local", [Status.QUEUED]) == len(found) + 1
+        found = await store.get_several([image.id for image in images])
+        assert await store.count_history("local", [Status.QUEUED]) == len(found) + 1
         assert all(found[image.id] == image for image in images if image.id in found)
 
 
@@ -274,13 +278,13 @@ async def test_a_fault_in_one_write_harms_nobody_else(path):
         assert [type(outcome) for outcome in outcomes] == [type(None), UnicodeEncodeError, type(None)]
 
 
-async def test_more_than_the_queue_holds_is_refused_at_once(path, monkeypatch):
+async def test_a_call_beyond_the_queue_limit_fails_at_once(path, monkeypatch):
     monkeypatch.setattr(sqlite_threads, "MAX_WAITING", 3)
     async with SqliteStore.open(path, timeout_s=5) as store:
         with locked(path):
             waiting = [asyncio.create_task(store.insert(an_image())) for _ in range(3)]
             await asyncio.sleep(0)
-            with pytest.raises(Unavailable, match="3 calls wait already"):
+            with pytest.raises(Unavailable, match="3 calls are waiting already"):
                 await store.insert(an_image())
         await asyncio.gather(*waiting)
 
@@ -296,6 +300,7 @@ async def test_a_closed_store_is_unavailable(path):
 
 
 async def test_every_query_is_answered_from_an_index(path, monkeypatch):
+    """Each query of the port runs once; the plan of each statement that reached SQLite searches an index."""
     monkeypatch.setattr(adapter, "READERS", 1)
     asked: list[str] = []
     image = an_image()
@@ -303,16 +308,16 @@ async def test_every_query_is_answered_from_an_index(path, monkeypatch):
         await store._readers.run(lambda connection: connection.set_trace_callback(asked.append))
         calls: list[Callable] = [
             partial(store.get, image.id),
-            partial(store.find, "local:k"),
+            partial(store.find_by_idempotency, "local:k"),
             partial(store.history, "local", [Status.COMPLETED], limit=5),
             partial(store.history, "local", list(Status), limit=5, offset=5),
-            partial(store.history, "local", list(Status), limit=5, after=Position(NOON, image.id)),
-            partial(store.total, "local", list(Status)),
-            partial(store.waiting, NOON, limit=5),
-            partial(store.waiting_before, NOON, image.id, limit=5),
+            partial(store.history, "local", list(Status), limit=5, after=HistoryPosition(NOON, image.id)),
+            partial(store.count_history, "local", list(Status)),
+            partial(store.waiting_ids, NOON, limit=5),
+            partial(store.count_waiting_before, NOON, image.id, limit=5),
             partial(store.unsent, created_before=NOON, now=NOON, limit=5),
             partial(store.sent_before, NOON, limit=5),
-            store.last_started,
+            store.latest_started_sent_at,
             partial(store.running, limit=5),
             partial(store.pending_events, since_before=NOON, limit=5),
             partial(store.overdue, NOON, limit=5),
@@ -320,10 +325,10 @@ async def test_every_query_is_answered_from_an_index(path, monkeypatch):
             partial(store.count_purgeable, NOON),
             partial(store.awaiting_tombstone, deleted_before=NOON, limit=5),
             partial(store.tombstones, tombstoned_before=NOON, limit=5),
-            partial(store.several, [image.id]),
+            partial(store.get_several, [image.id]),
             partial(store.completed, after_id=image.id, limit=5),
-            partial(store.entry, "quota", "local"),
-            partial(store.entries, "quota"),
+            partial(store.get_entry, "quota", "local"),
+            partial(store.list_entries, "quota"),
         ]
         for call in calls:
             await call()

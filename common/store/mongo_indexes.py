@@ -1,0 +1,50 @@
+"""The indexes of the MongoDB store. A query that needs a new one gets it here."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from pymongo import ASCENDING, DESCENDING, IndexModel
+
+from common.domain.images import Status
+
+# A sparse index holds no document without the field. `id` is used instead of `_id`, which has the same value.
+IMAGE_INDEXES: Final = (
+    IndexModel([("slot", ASCENDING)], name="slot", unique=True, sparse=True),
+    IndexModel([("idempotency", ASCENDING)], name="idempotency", unique=True, sparse=True),
+    IndexModel(
+        [
+            ("owner", ASCENDING),
+            ("status", ASCENDING),
+            ("shown", ASCENDING),
+            ("created_at", DESCENDING),
+            ("id", DESCENDING),
+        ],
+        name="history",
+    ),
+    IndexModel(
+        [("sent_at", ASCENDING), ("created_at", ASCENDING)],
+        name="queued",
+        partialFilterExpression={"status": Status.QUEUED.value},
+    ),
+    IndexModel(
+        [("waits_since", ASCENDING), ("id", ASCENDING)],
+        name="waiting",
+        partialFilterExpression={"waits_since": {"$exists": True}},
+    ),
+    IndexModel([("started_sent_at", DESCENDING)], name="started", sparse=True),
+    IndexModel([("lease.until", ASCENDING)], name="leased", sparse=True),
+    IndexModel([("event_due.since", ASCENDING)], name="owing", sparse=True),
+    IndexModel(
+        [("status", ASCENDING), ("shown", ASCENDING), ("pinned", ASCENDING), ("created_at", ASCENDING)], name="age"
+    ),
+    IndexModel(
+        [("buried_at", ASCENDING), ("deleted_at", ASCENDING)],
+        name="deleted",
+        partialFilterExpression={"deleted_at": {"$exists": True}},
+    ),
+)
+ENTRY_INDEXES: Final = (
+    IndexModel([("kind", ASCENDING), ("key", ASCENDING)], name="kind"),
+    IndexModel([("expires_at", ASCENDING)], name="expiring", sparse=True),
+)

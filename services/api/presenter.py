@@ -1,0 +1,85 @@
+"""An image as the clients of the api see it: in REST answers and in websocket frames."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from common.domain.images import Image, Status
+from common.domain.views import ImagePresenter, ImageView, Outgoing, Time
+from common.messages import AnyImageEvent
+from common.runtime.clock import Clock
+from common.store.port import Store
+from services.api.auth.signing import Signing
+from services.api.events.queue_positions import MAX_POSITION, queue_position
+
+
+class ImageAnswer(ImageView):
+    """An image with its position in the queue of all owners. No event carries the position: it would soon be wrong."""
+
+    queue_place: Annotated[
+        int | None,
+        Field(
+            ge=1,
+            le=MAX_POSITION,
+            description=f"1 is the next image, {MAX_POSITION} is any position beyond {MAX_POSITION - 1}; "
+            "null if the image is not queued or waits for a retry",
+        ),
+    ]
+
+
+class HistoryItem(Outgoing):
+    id: str
+    status: Status
+    prompt: str
+    image_url: str | None
+    thumbnail_url: str | None
+    model_used: str
+    width: int
+    height: int
+    pinned: bool
+    created_at: Time
+
+
+@dataclass(frozen=True, slots=True)
+class Presenter:
+    """Makes what clients see of an image, with URLs that the owner's browser can load."""
+
+    images: ImagePresenter
+    signing: Signing
+    store: Store
+    clock: Clock
+
+    def view(self, image: Image) -> ImageView:
+        """The image as its owner sees it."""
+        return self._signed(self.images.view(image))
+
+    async def answer(self, image: Image) -> ImageAnswer:
+        """The image as REST answers with it."""
+        position = await queue_position(image, store=self.store, clock=self.clock)
+        return ImageAnswer(**dict(self.view(image)), queue_place=position)
+
+    def history_item(self, image: Image) -> HistoryItem:
+        """The image as one entry of the history."""
+        view = self.view(image)
+        return HistoryItem(**{name: getattr(view, name) for name in HistoryItem.model_fields})
+
+    def event_data(self, event: AnyImageEvent) -> object:
+        """The data of an event, as JSON values for a websocket frame."""
+        data = self._signed(event.data) if isinstance(event.data, ImageView) else event.data
+        return data.model_dump(mode="json", by_alias=True)
+
+    def snapshot_frame(self, kind: Literal["hello", "gap"], cursor: str, images: Iterable[Image]) -> str:
+        """The first websocket frame: the unfinished images of the owner."""
+        shown = [self.view(image).model_dump(mode="json", by_alias=True) for image in images]
+        return json.dumps({"type": kind, "cursor": cursor, "images": shown}, ensure_ascii=False)
+
+    def _signed(self, view: ImageView) -> ImageView:
+        if view.image_url is None:
+            return view
+        thumbnail_url = self.signing.url(view.thumbnail_url) if view.thumbnail_url else None
+        return view.model_copy(update={"image_url": self.signing.url(view.image_url), "thumbnail_url": thumbnail_url})

@@ -1,0 +1,56 @@
+"""The routes of the machine-readable contracts: `/openapi.json` for REST, `/asyncapi.json` for the bus."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from aiohttp import web
+
+from services.api.routes.asyncapi import describe_bus
+from services.api.routes.openapi import describe_rest
+from services.api.routes.operation import NO_INPUT, AnyOperation, Operation, PlainCall, RouteGroup
+
+
+@dataclass(frozen=True, slots=True)
+class ContractRoutes:
+    rest: dict[str, Any]
+
+    async def openapi(self, _call: PlainCall) -> web.Response:
+        """Returns the OpenAPI document of this api."""
+        return web.json_response(self.rest)
+
+    async def asyncapi(self, _call: PlainCall) -> web.Response:
+        """Returns the AsyncAPI document of the bus."""
+        return web.json_response(describe_bus())
+
+
+OPERATIONS: Final = (
+    Operation(
+        "contract_openapi",
+        "GET",
+        "/openapi.json",
+        NO_INPUT,
+        ContractRoutes.openapi,
+        "Get the OpenAPI document",
+        answers={200: None},
+        is_public=True,
+    ),
+    Operation(
+        "contract_asyncapi",
+        "GET",
+        "/asyncapi.json",
+        NO_INPUT,
+        ContractRoutes.asyncapi,
+        "Get the AsyncAPI document",
+        answers={200: None},
+        is_public=True,
+    ),
+)
+
+
+def group_for(described: Sequence[AnyOperation]) -> RouteGroup[ContractRoutes]:
+    """The contracts of these operations and of themselves."""
+    rest = describe_rest([*described, *OPERATIONS])
+    return RouteGroup(lambda _context: ContractRoutes(rest), OPERATIONS)

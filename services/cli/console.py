@@ -1,0 +1,70 @@
+"""The parts that all subcommands share: parsers, settings, messages on stderr.
+
+Like each module that `main` imports, it imports nothing heavy at the top, so that `--help` stays fast.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from common.runtime.settings import Settings
+
+Run = Callable[[argparse.Namespace], int]
+if TYPE_CHECKING:
+    Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001  # it has no public name
+
+USAGE_ERROR = 2  # the exit status for wrong arguments and wrong settings
+
+
+class CommandFailed(Exception):
+    """Ends the command with this message and exit status."""
+
+    def __init__(self, message: str, *, status: int = 1) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+def add_command(commands: Subparsers, name: str, summary: str, run: Run) -> argparse.ArgumentParser:
+    """Add the parser of a subcommand; `run` gets the parsed arguments and returns the exit status."""
+    parser = commands.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
+    parser.set_defaults(run=run)
+    return parser
+
+
+def load_settings() -> Settings:
+    """The settings of this process.
+
+    Raises:
+        CommandFailed: a setting is wrong.
+    """
+    from common.domain.errors import Misconfigured
+    from common.runtime.settings import process_settings
+
+    try:
+        return process_settings()
+    except Misconfigured as error:
+        raise CommandFailed(error.detail, status=USAGE_ERROR) from error
+
+
+def parse_age(text: str | None, *, option: str) -> float | None:
+    """The seconds of an age such as `7d`; None without one.
+
+    Raises:
+        CommandFailed: the text is not an age.
+    """
+    from common.runtime.settings import parse_duration
+
+    try:
+        age_s: float | None = parse_duration(text)
+    except ValueError as error:
+        raise CommandFailed(f"{option}: {error}", status=USAGE_ERROR) from error
+    return age_s
+
+
+def print_message(text: str) -> None:
+    """A message for people; stdout holds results only."""
+    sys.stderr.write(f"darkroom: {text}\n")

@@ -1,0 +1,69 @@
+"""`darkroom up`, `api`, `generator`, `janitor`, `inference`: the commands that run services."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from services.cli.console import add_command, load_settings
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from common.runtime.settings import Settings
+    from services.cli.console import Subparsers
+
+SERVICES = {
+    "api": "run the HTTP and websocket API",
+    "generator": "run a generator, which has images painted; run as many as you like",
+    "janitor": "run a janitor, which purges, reconciles and sweeps; running several is safe",
+    "inference": "run the reference inference server, a stand-in that needs no GPU",
+}
+READY = """
+  Darkroom is ready:  {url}
+
+  generate an image   .venv/bin/darkroom generate "a lighthouse at dusk, stormy sea"
+  or with curl        curl -s {url}/v1/images/generations -H 'Content-Type: application/json' \\
+                           -d '{{"prompt": "a lighthouse at dusk, stormy sea"}}'
+  stop                Ctrl-C finishes the images in progress; a second Ctrl-C stops at once
+"""
+
+
+def add_parsers(commands: Subparsers) -> None:
+    add_command(commands, "up", "run all services in one process; start here", _up)
+    for name, summary in SERVICES.items():
+        add_command(commands, name, summary, _service).set_defaults(service=name)
+
+
+def _up(_arguments: argparse.Namespace) -> int:
+    from services import embedded
+
+    def on_ready(url: str) -> None:
+        print(READY.format(url=url), flush=True)
+
+    async def serve(settings: Settings, stopping: asyncio.Event) -> None:
+        await embedded.up(settings, stopping, on_ready)
+
+    return _run("up", serve)
+
+
+def _service(arguments: argparse.Namespace) -> int:
+    from services import standalone
+
+    serve = {
+        "api": standalone.api,
+        "generator": standalone.generator,
+        "janitor": standalone.janitor,
+        "inference": standalone.inference,
+    }
+    return _run(arguments.service, serve[arguments.service])
+
+
+def _run(name: str, serve: Callable[[Settings, asyncio.Event], Any]) -> int:
+    from common.runtime import lifetime
+    from common.runtime.logs import set_up_logs
+
+    settings = load_settings()
+    set_up_logs(service=name, level=settings.log_level, as_json=settings.log_format == "json")
+    return lifetime.run(lambda stopping: serve(settings, stopping))

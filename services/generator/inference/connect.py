@@ -1,0 +1,31 @@
+"""The scheme of `INFERENCE_SERVICE_URL` chooses the back end."""
+
+from __future__ import annotations
+
+import aiohttp
+
+from common.domain.errors import Misconfigured
+from common.runtime.clock import Clock
+from common.runtime.settings import Settings
+from services.generator.inference.port import InferenceBackend
+
+
+def connect_inference(url: str, *, http: aiohttp.ClientSession, settings: Settings, clock: Clock) -> InferenceBackend:
+    """The back end at this URL. Nothing is sent yet, and `http` stays the caller's.
+
+    Raises:
+        Misconfigured: no back end has this scheme. The text does not hold the URL, which may hold a password.
+    """
+    scheme = url.partition("://")[0].lower()
+    if scheme in {"http", "https"}:
+        from services.generator.inference.native import NativeBackend
+
+        return NativeBackend(
+            http,
+            url=url,
+            api_key=settings.inference_service_api_key,
+            timeout_s=settings.inference_timeout,
+            max_bytes=settings.max_image_file_size,
+            clock=clock,
+        )
+    raise Misconfigured("INFERENCE_SERVICE_URL: must start with http:// or https://", code="bad_setting")

@@ -1,0 +1,69 @@
+"""The client in a round of chaos: requests images, retries until answered, cancels some, deletes some."""
+
+import asyncio
+import json
+import random
+from collections import Counter
+
+import aiohttp
+
+from tests.cluster import ORDER
+from tests.faults.follower import Follower
+
+
+class ChaosClient:
+    """Requests images as a page does, and records what the api confirmed."""
+
+    def __init__(self, http: aiohttp.ClientSession, urls: list[str], dice: random.Random) -> None:
+        self.accepted: dict[str, str] = {}  # key to image id
+        self.deleted: set[str] = set()
+        self.refused: Counter[str] = Counter()
+        self.duplicates: list[str] = []
+        self.follower = Follower(http, urls, random.Random(dice.random()), leaves=0.01)
+        self.watcher = Follower(http, urls, random.Random(dice.random()), leaves=0.0)
+        self._http = http
+        self._urls = urls
+        self._dice = dice
+
+    async def order(self, number: int) -> None:
+        """Request one image and follow it; retries with the same key until it is answered."""
+        key, chance = f"order-{number}", self._dice.random()
+        answer = await self._ask("POST", "/v1/images/generations", number, key=key)
+        self._accept(key, answer["id"])
+        if chance < 0.05:  # a repeated click
+            again = await self._ask("POST", "/v1/images/generations", number, key=key)
+            self._accept(key, again["id"])
+        elif chance < 0.10:
+            await self._ask("POST", f"/api/images/{answer['id']}/cancel/")
+        elif chance < 0.13:
+            await self._delete(answer["id"])
+        await self.watcher.until_final(answer["id"]).wait()
+        if 0.13 <= chance < 0.20:
+            await self._delete(answer["id"])
+
+    def _accept(self, key: str, image_id: str) -> None:
+        if self.accepted.setdefault(key, image_id) != image_id:
+            self.duplicates.append(f"the key {key} gave {self.accepted[key]} and {image_id}")
+
+    async def _delete(self, image_id: str) -> None:
+        await self._ask("DELETE", f"/api/images/{image_id}/")
+        self.deleted.add(image_id)
+
+    async def _ask(self, method: str, path: str, number: int = 0, *, key: str = "") -> dict:
+        """Retry on any replica after 503 or a broken connection, until the api has answered."""
+        body = {**ORDER, "prompt": f"number {number}", "steps": 2} if key else None
+        headers = {"Prefer": "respond-async", "Idempotency-Key": key} if key else {}
+        while True:
+            url = self._dice.choice(self._urls) + path
+            try:
+                async with self._http.request(
+                    method, url, headers=headers, timeout=aiohttp.ClientTimeout(total=15), json=body
+                ) as response:
+                    text = await response.text()
+                    if response.status not in {502, 503, 504}:
+                        assert response.status in {200, 201, 202, 204, 404, 409, 410}, (response.status, text)
+                        return json.loads(text) if text else {}
+                    self.refused[str(response.status)] += 1
+            except (aiohttp.ClientError, OSError, TimeoutError) as error:
+                self.refused[type(error).__name__] += 1
+            await asyncio.sleep(0.1)

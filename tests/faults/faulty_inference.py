@@ -1,0 +1,127 @@
+"""`python -m tests.faults.faulty_inference`: an inference service that fails by chance.
+
+It keeps the contract: a repeated key waits for the same painting or gets the finished one, so an image that is painted
+twice was requested under two keys. A prompt may select an answer: `busy at first`, `refuse this`, `takes long`.
+
+    INFERENCE_PORT     where it listens
+    PAINTER_SEED       the seed of all chance
+    PAINTER_FAULTS     the share of answers that are a 503, hang, are no image, or break off
+    PAINT_S            the duration of a painting
+    PAINTER_JOURNAL    a file that gets `painting <key>`, `painted <key>` and `spoilt <key>`
+"""
+
+import asyncio
+import os
+import random
+import signal
+
+from aiohttp import web
+
+from tests.faults.parent_death import end_with_parent
+from tests.inference_double import completed, events, picture
+
+HANG_S = 60.0
+LONG_S = 20.0
+
+
+class FaultyInference:
+    """Paints each key once."""
+
+    def __init__(self, *, seed: str, faults: float, paint_s: float, journal: str) -> None:
+        self._dice = random.Random(seed)
+        self._faults = faults
+        self._paint_s = paint_s
+        self._journal = os.open(journal, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        self._paintings: dict[str, asyncio.Task[bytes]] = {}
+        self._callers: dict[str, int] = {}
+        self._sent_away: set[str] = set()
+
+    def _note(self, line: str) -> None:
+        os.write(self._journal, f"{line}\n".encode())
+
+    async def generate(self, request: web.Request) -> web.StreamResponse:
+        order = await request.json()
+        key = request.headers["Idempotency-Key"]
+        if "refuse this" in order["prompt"]:
+            return web.Response(status=422, text="never")
+        if "busy at first" in order["prompt"] and key not in self._sent_away:
+            self._sent_away.add(key)
+            return web.Response(status=503, text="busy")
+        if self._dice.random() < self._faults:
+            return await self._fail(request, key)
+        paint_s = LONG_S if "takes long" in order["prompt"] else self._paint_s * self._dice.uniform(0.5, 1.5)
+        content = await self._painted(key, (order["width"], order["height"]), paint_s)
+        if "text/event-stream" in request.headers["Accept"] and self._dice.random() < 0.5:
+            step = ("progress", {"step": 1, "steps": order["steps"]})
+            return await events(step, completed(content))(request, order)
+        return web.Response(body=content, content_type="image/png")
+
+    async def _painted(self, key: str, size: tuple[int, int], paint_s: float) -> bytes:
+        """The work stops when the last caller disconnects, as the contract says."""
+        painting = self._paintings.get(key)
+        if painting is None:
+            painting = self._paintings[key] = asyncio.create_task(self._paint(key, size, paint_s))
+        self._callers[key] = self._callers.get(key, 0) + 1
+        try:
+            return await asyncio.shield(painting)
+        finally:
+            self._callers[key] -= 1
+            if not painting.done() and not self._callers[key]:
+                painting.cancel()
+                del self._paintings[key]
+
+    async def _paint(self, key: str, size: tuple[int, int], paint_s: float) -> bytes:
+        self._note(f"painting {key}")
+        await asyncio.sleep(paint_s)
+        spoilt = self._dice.random() < self._faults / 4
+        self._note(f"{'spoilt' if spoilt else 'painted'} {key}")
+        return picture(size=size)[:100] if spoilt else picture(size=size)
+
+    async def _fail(self, request: web.Request, key: str) -> web.StreamResponse:
+        match self._dice.randrange(4):
+            case 0:
+                return web.Response(status=503, headers={"Retry-After": "1"}, text="busy")
+            case 1:
+                return web.Response(status=429, text="too many")
+            case 2:
+                await asyncio.sleep(HANG_S)
+                return web.Response(status=504)
+            case _:
+                return await _broken_off(request, picture())
+
+    async def describe(self, _request: web.Request) -> web.Response:
+        return web.json_response({"models": []})
+
+
+async def _broken_off(request: web.Request, content: bytes) -> web.StreamResponse:
+    response = web.StreamResponse(headers={"Content-Length": str(len(content)), "Content-Type": "image/png"})
+    await response.prepare(request)
+    await response.write(content[: len(content) // 2])
+    assert request.transport
+    request.transport.abort()
+    return response
+
+
+async def serve() -> None:
+    service = FaultyInference(
+        seed=os.environ.get("PAINTER_SEED", "0"),
+        faults=float(os.environ.get("PAINTER_FAULTS", "0")),
+        paint_s=float(os.environ.get("PAINT_S", "0.05")),
+        journal=os.environ["PAINTER_JOURNAL"],
+    )
+    app = web.Application()
+    app.router.add_post("/inference/images/generations", service.generate)
+    app.router.add_get("/inference/capabilities", service.describe)
+    app.router.add_get("/healthz", service.describe)
+    runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", int(os.environ["INFERENCE_PORT"])).start()
+    stopped = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
+    await stopped.wait()
+    await runner.cleanup()
+
+
+if __name__ == "__main__":
+    end_with_parent()
+    asyncio.run(serve())

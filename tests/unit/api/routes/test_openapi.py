@@ -1,0 +1,34 @@
+"""The OpenAPI document: published names, bodies of problems."""
+
+from services.api.app import OPERATIONS, ROUTES
+from services.api.routes.openapi import describe_rest
+
+PROBLEM, FAILED = ({"$ref": f"#/components/schemas/{name}"} for name in ("Problem", "FailedProblem"))
+
+
+def test_each_operation_id_is_unique():
+    ids = [operation.id for operation in OPERATIONS]
+
+    assert len(ids) == len(set(ids))
+
+
+def test_schemas_keep_their_published_names():
+    document = describe_rest(ROUTES)
+    schemas = document["components"]["schemas"]
+
+    assert {"Change", "Offers", "ModelOffer"} <= schemas.keys()
+    assert not {"ImagePatch", "ModelsAnswer", "ModelAnswer"} & schemas.keys()
+    body = document["paths"]["/api/images/{id}/"]["patch"]["requestBody"]["content"]["application/json"]
+    assert body["schema"] == {"$ref": "#/components/schemas/Change"}
+    assert schemas["Offers"]["properties"]["models"]["items"] == {"$ref": "#/components/schemas/ModelOffer"}
+
+
+def test_a_failed_generation_answers_with_its_image():
+    responses = describe_rest(ROUTES)["paths"]["/v1/images/generations"]["post"]["responses"]
+
+    found = {
+        status: responses[status]["content"]["application/problem+json"]["schema"]
+        for status in ("409", "422", "502", "504")
+    }
+
+    assert found == {"409": PROBLEM, "422": {"anyOf": [PROBLEM, FAILED]}, "502": FAILED, "504": FAILED}
