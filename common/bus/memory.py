@@ -194,12 +194,13 @@ class MemoryBus:
     # -- dead letters
 
     def _dead_letter(self, queue: WorkQueue, message: QueuedMessage, reason: str) -> None:
+        reason = one_line(reason)
         if queue is WorkQueue.DEAD:
             log.warning("a dead letter could not be handled and is only kept: %s", reason)
             return
         log.warning("a message of %s becomes a dead letter: %s", queue, reason)
         body = message.body[:MAX_DEAD_BODY]
-        letter = DeadLetter(secrets.token_hex(8), body, one_line(reason), queue.value, self._clock.now())
+        letter = DeadLetter(secrets.token_hex(8), body, reason, queue.value, self._clock.now())
         self._dead_letters.append(letter)
         dead_queue = self._queues[WorkQueue.DEAD]
         if dead_queue.waiting >= MAX_DEAD:

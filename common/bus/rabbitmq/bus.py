@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
-from common.bus.handling import encode_body, timer_tick
+from common.bus.handling import encode_body, one_line, timer_tick
 from common.bus.port import Consumer, DeadLetter, Handler, Logged, Reject, Retry, Start, WorkQueue
 from common.bus.rabbitmq.codec import Delivery, amqp_copy, amqp_message, dead_letter_headers, parse_dead_letter
 from common.bus.rabbitmq.connection import BrokerConnection, node_urls
@@ -185,9 +185,9 @@ class RabbitBus:
                     headers |= dead_letter_headers(letter.reason, letter.queue, letter.died_at)
                 await self._publisher.publish(self._topology.retry_exchange(after_s), key, amqp_copy(delivery, headers))
             case Reject(reason) if queue is WorkQueue.DEAD:
-                log.warning("a dead letter could not be handled and is only kept: %s", reason)
+                log.warning("a dead letter could not be handled and is only kept: %s", one_line(reason))
             case Reject(reason):
-                log.warning("a message of %s becomes a dead letter: %s", queue, reason)
+                log.warning("a message of %s becomes a dead letter: %s", queue, one_line(reason))
                 headers = dead_letter_headers(reason, queue.value, self._clock.now())
                 await self._publisher.publish(DEAD, key, amqp_copy(delivery, headers))
 
