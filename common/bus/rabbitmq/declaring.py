@@ -134,6 +134,9 @@ class Declarer:
     async def _check(self, name: str, request: Callable[[RawChannel], Awaitable[object]]) -> None:
         try:
             await self._ask(request)
+        except ChannelAccessRefused as error:
+            # 4.3 answers this about what the user has no right on at all, so this role does not use it
+            log.debug("whether %s exists is unknown: %s", name, error.args[0])
         except ChannelNotFoundEntity as error:
             if "down or inaccessible" in str(error.args[0]):
                 log.warning("%s is unreachable: %s", name, error.args[0])
