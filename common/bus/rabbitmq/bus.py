@@ -18,7 +18,7 @@ from typing import Any
 from common.bus.handling import encode_body, one_line, timer_tick
 from common.bus.port import Consumer, DeadLetter, Handler, Logged, Reject, Retry, Start, WorkQueue
 from common.bus.rabbitmq.codec import Delivery, amqp_copy, amqp_message, dead_letter_headers, parse_dead_letter
-from common.bus.rabbitmq.connection import BrokerConnection, node_urls
+from common.bus.rabbitmq.connection import BrokerConnection
 from common.bus.rabbitmq.consumer import RabbitConsumer
 from common.bus.rabbitmq.dead_letters import DeadLetterQueue
 from common.bus.rabbitmq.deadlines import BrokerUnavailable, deadline, wait_for_event
@@ -28,6 +28,7 @@ from common.bus.rabbitmq.handler_tasks import RunningHandlers
 from common.bus.rabbitmq.publisher import EventPublisher, Publisher, QueueFull
 from common.bus.rabbitmq.subscriber import Subscriber
 from common.bus.rabbitmq.topology import DEAD, ROUTES, TIMERS_WAIT, Topology, subscriber_queue, wait_queue
+from common.bus.rabbitmq.transport import node_urls
 from common.bus.rabbitmq.upgrade import Upgrade
 from common.bus.tasks import StartTask, task_scope
 from common.domain.errors import Misconfigured

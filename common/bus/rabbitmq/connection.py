@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final
@@ -22,7 +21,15 @@ from aiormq.abc import AbstractChannel as RawChannel
 from aiormq.connection import DEFAULT_PORTS
 from yarl import URL
 
-from common.bus.rabbitmq.deadlines import BrokerUnavailable, close_quietly, deadline, describe_error, error_reason
+from common.bus.handling import cancel_requests
+from common.bus.rabbitmq.deadlines import (
+    BrokerUnavailable,
+    close_quietly,
+    deadline,
+    describe_error,
+    error_reason,
+    raise_if_cancelled,
+)
 from common.bus.rabbitmq.declaring import declare_queue
 from common.bus.rabbitmq.topology import QueueSpec
 from common.bus.rabbitmq.transport import TolerantTransport
@@ -63,24 +70,6 @@ ResetBackoff = Callable[[], None]
 UseSession = Callable[[Session, ResetBackoff], Awaitable[None]]
 # Called with the error and the number of failed attempts before it.
 OnFailure = Callable[[BrokerUnavailable | Misconfigured, int], None]
-
-
-def node_urls(url: str) -> list[URL]:
-    """The URL of each node that `BUS_URL` names: `amqp://user:password@one,two:5673/vhost` names two.
-
-    Raises:
-        Misconfigured: the URL has another form.
-    """
-    found = re.fullmatch(r"(amqps?://(?:[^/@]*@)?)([^/@?]+)(.*)", url)
-    try:
-        urls = [URL(found[1] + host + found[3]) for host in found[2].split(",")] if found else []
-        is_complete = urls and all(each.host and (each.port is None or each.port > 0) for each in urls)
-    except ValueError:
-        is_complete = False
-    if not is_complete:  # the message omits the URL, which contains a password
-        detail = "BUS_URL: the form is amqp://user:password@host:5672/vhost, or several hosts: one:5672,two:5672"
-        raise Misconfigured(detail, code="bad_setting")
-    return urls
 
 
 class BrokerConnection:
@@ -284,6 +273,7 @@ async def _retry_forever(attempt: Callable[[ResetBackoff], Awaitable[None]], on_
         nonlocal failures
         failures = 0
 
+    before = cancel_requests()
     while True:
         try:
             await attempt(reset_backoff)
@@ -292,6 +282,7 @@ async def _retry_forever(attempt: Callable[[ResetBackoff], Awaitable[None]], on_
         except Exception as error:  # otherwise the process would continue without a connection
             log.exception("unexpected error; retrying")
             on_failure(BrokerUnavailable(describe_error(error)), failures)
+        raise_if_cancelled(before)
         pause_s = min(FIRST_PAUSE_S * 2**failures, LONGEST_PAUSE_S)
         failures += 1
         await asyncio.sleep(pause_s * random.uniform(0.75, 1))  # jitter: not all processes at once

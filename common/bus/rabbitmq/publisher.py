@@ -98,6 +98,8 @@ class Publisher:
                 raise
             raise Unconfirmed("bus", "the connection was lost") from None
         except CONNECTION_EXCEPTIONS as error:
+            if cancel_requests() > before:
+                raise asyncio.CancelledError from error  # see `deadline`
             raise await self._error(exchange, key, error) from error
         self._silent_at = None
 

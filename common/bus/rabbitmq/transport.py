@@ -1,6 +1,6 @@
-"""The transport of a connection: frames whose properties cannot be decoded are mended before the library sees them.
+"""The transport of a connection to the broker.
 
-A publisher may set a timestamp in the year 500,000, a table nested 10,000 deep or a name that is no UTF-8. pamqp raises
+Frames whose properties cannot be decoded are mended before the library sees them. A publisher may set a timestamp in the year 500,000, a table nested 10,000 deep or a name that is no UTF-8. pamqp raises
 on them and aiormq then drops the connection, so one message would cost every consumer in the process, again and again.
 Here what is odd is left out of the frame, and the header `UNREADABLE` names it.
 """
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import struct
 from typing import Any, Final, cast
 
@@ -18,6 +19,8 @@ from pamqp.commands import Basic
 from pamqp.constants import FRAME_END_CHAR, FRAME_HEADER
 from pamqp.header import ContentHeader
 from yarl import URL
+
+from common.domain.errors import Misconfigured
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +40,24 @@ _SIZES: Final[dict[bytes, int | None]] = {
     b"D": 5,
     b"V": 0,
 }
+
+
+def node_urls(url: str) -> list[URL]:
+    """The URL of each node that `BUS_URL` names: `amqp://user:password@one,two:5673/vhost` names two.
+
+    Raises:
+        Misconfigured: the URL has another form.
+    """
+    found = re.fullmatch(r"(amqps?://(?:[^/@]*@)?)([^/@?]+)(.*)", url)
+    try:
+        urls = [URL(found[1] + host + found[3]) for host in found[2].split(",")] if found else []
+        is_complete = urls and all(each.host and (each.port is None or each.port > 0) for each in urls)
+    except ValueError:
+        is_complete = False
+    if not is_complete:  # the message omits the URL, which contains a password
+        detail = "BUS_URL: the form is amqp://user:password@host:5672/vhost, or several hosts: one:5672,two:5672"
+        raise Misconfigured(detail, code="bad_setting")
+    return urls
 
 
 class TolerantTransport(TransportFactory):

@@ -17,10 +17,11 @@ from typing import Any, Final
 from aiormq.exceptions import ChannelAccessRefused, ChannelNotFoundEntity
 from pamqp.commands import Basic
 
+from common.bus.handling import cancel_requests
 from common.bus.port import WorkQueue
 from common.bus.rabbitmq.codec import Delivery, amqp_copy, dead_letter_headers, parse_dead_letter
 from common.bus.rabbitmq.connection import FIRST_PAUSE_S, LONGEST_PAUSE_S, BrokerConnection
-from common.bus.rabbitmq.deadlines import deadline
+from common.bus.rabbitmq.deadlines import deadline, raise_if_cancelled
 from common.bus.rabbitmq.publisher import Publisher
 from common.bus.rabbitmq.topology import COMMANDS, DEAD, KEPT, ROUTES, WORK, milliseconds, retry_name
 from common.domain.errors import Misconfigured, Unavailable
@@ -44,12 +45,14 @@ class Upgrade:
     async def run(self) -> None:
         """Upgrade what an older version left, then end; while the broker is unreachable it is tried again."""
         pause_s = FIRST_PAUSE_S
+        before = cancel_requests()
         while True:
             try:
                 await self._connection.wait_until_up(last_prepared=0)
                 await self._unbind()
                 moved = await self._drain_all()
             except (Unavailable, Misconfigured) as error:
+                raise_if_cancelled(before)
                 self.attempted.set()
                 log.debug("the topology of an older version is not upgraded yet: %s", error)
                 await asyncio.sleep(pause_s)

@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from common.bus.port import Reject, Since, WorkQueue
-from common.bus.rabbitmq.connection import node_urls
+from common.bus.rabbitmq.transport import node_urls
 from common.domain.errors import Misconfigured
 from common.messages import Event
 from tests.borders.bus.support import open_bus
