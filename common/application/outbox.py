@@ -14,7 +14,7 @@ from common.application.events import EventFactory
 from common.application.write_behind import WriteBehind
 from common.bus.port import Bus
 from common.domain import transitions
-from common.domain.errors import NotFound, Refused, Unavailable
+from common.domain.errors import NotAccepted, NotFound, Unavailable
 from common.domain.images import Image
 from common.messages import GenerateImage
 from common.runtime.clock import Clock
@@ -48,7 +48,7 @@ class Outbox:
         # before the command, or `image.started` of a fast worker could come first in the log
         try:
             await self.publish_queued(image)
-        except Refused as error:
+        except NotAccepted as error:
             log.warning("image.queued was not published, the command is sent without it: %s", error)
         command = GenerateImage(
             id=image.id,

@@ -11,7 +11,7 @@
     │   ├── Duplicate          another record has the same unique key
     │   └── LimitReached       a limit is used up; says when to try again
     ├── Unavailable            try again later: a dependency does not answer
-    │   ├── Refused            the dependency answers, but does not accept this request
+    │   ├── NotAccepted        the dependency answers, but does not accept this request
     │   └── Unconfirmed        the outcome is unknown; only the record shows it
     ├── InferenceError         the inference service did not paint the image
     │   ├── Unreachable        it refuses the connection, or its name does not resolve
@@ -114,7 +114,7 @@ class Unavailable(ServiceError):
         self.what = what
 
 
-class Refused(Unavailable):
+class NotAccepted(Unavailable):
     """The dependency answers, but does not accept this request: a queue is full, a right is missing."""
 
 

@@ -22,7 +22,7 @@ from common.bus.handling import cancel_requests
 from common.bus.rabbitmq.connection import BrokerConnection, ResetBackoff, Session
 from common.bus.rabbitmq.deadlines import BrokerUnavailable, deadline, describe_error, error_reason, wait_for_event
 from common.bus.rabbitmq.topology import EVENTS, EVENTS_LOG
-from common.domain.errors import Misconfigured, Refused, Unavailable, Unconfirmed
+from common.domain.errors import Misconfigured, NotAccepted, Unavailable, Unconfirmed
 from common.runtime import metrics
 
 log = logging.getLogger(__name__)
@@ -204,7 +204,7 @@ class Publisher:
             log.warning("a missing exchange or queue cannot be declared: %s", error_reason(error))
 
 
-class BrokerRefused(BrokerUnavailable, Refused):
+class BrokerRefused(BrokerUnavailable, NotAccepted):
     """The broker answered that it does not accept the message."""
 
 

@@ -1,8 +1,9 @@
 """The transport of a connection to the broker.
 
-Frames whose properties cannot be decoded are mended before the library sees them. A publisher may set a timestamp in the year 500,000, a table nested 10,000 deep or a name that is no UTF-8. pamqp raises
-on them and aiormq then drops the connection, so one message would cost every consumer in the process, again and again.
-Here what is odd is left out of the frame, and the header `UNREADABLE` names it.
+Frames whose properties cannot be decoded are mended before the library sees them. A publisher may set a timestamp in
+the year 500,000, a table nested 10,000 deep or a name that is not UTF-8. pamqp raises on them and aiormq then drops the
+connection, so one message would cost every consumer in the process, again and again. Here what is odd is left out of
+the frame, and the header `UNREADABLE` names it.
 """
 
 from __future__ import annotations

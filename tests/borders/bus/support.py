@@ -1,4 +1,4 @@
-"""Tools of the tests of what comes from other services: users of limited rights, and messages no library writes."""
+"""Tools of the tests of the bus border: users of limited rights, messages that no library writes."""
 
 import asyncio
 import re

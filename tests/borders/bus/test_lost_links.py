@@ -16,7 +16,7 @@ CUTS = DELIVERY_LIMIT + 6
 
 
 @pytest.mark.border("A9")
-async def test_a_link_cut_often_during_one_handling_makes_no_dead_letter(vhost: str, caplog: pytest.LogCaptureFixture):
+async def test_a_link_that_is_cut_often_makes_no_dead_letter(vhost: str, caplog: pytest.LogCaptureFixture):
     """The broker counts each return of the message, and gives up after twenty; the handler runs all the time."""
     caplog.set_level(logging.DEBUG, "common.bus.rabbitmq.consumer")
     handler = Recorder()
@@ -42,9 +42,7 @@ async def test_a_link_cut_often_during_one_handling_makes_no_dead_letter(vhost: 
 
 
 @pytest.mark.border("B2")
-async def test_a_redelivery_joins_its_handler_and_another_message_does_not(
-    vhost: str, caplog: pytest.LogCaptureFixture
-):
+async def test_only_a_redelivery_joins_its_running_handler(vhost: str, caplog: pytest.LogCaptureFixture):
     """Both come back with the cut link, marked as delivered before."""
     caplog.set_level(logging.DEBUG, "common.bus.rabbitmq.consumer")
     handler = Recorder()

@@ -144,7 +144,7 @@ FORGED = {
 
 @pytest.mark.border("A5")
 @pytest.mark.parametrize("case", FORGED)
-async def test_a_forged_dead_letter_stops_neither_listing_nor_handling(vhost: str, case: str):
+async def test_a_forged_dead_letter_stops_no_reader(vhost: str, case: str):
     handler = Recorder()
     async with open_bus(vhost) as bus, bus.consume(WorkQueue.GENERATE, Recorder(Reject("no")), concurrency=1):
         await publish(vhost, DEAD, "", b"\xff" * 100, RawProperties(**FORGED[case]))

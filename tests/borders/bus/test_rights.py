@@ -149,7 +149,7 @@ async def test_services_need_no_more_than_their_documented_rights(rabbitmq: Rabb
 
 
 @pytest.mark.border("A8")
-async def test_the_tools_of_an_operator_work_with_the_documented_rights(rabbitmq: RabbitMQ, vhost: str):
+async def test_an_operator_needs_only_the_documented_rights(rabbitmq: RabbitMQ, vhost: str):
     url = await user_url(rabbitmq, vhost, "operator", documented_rights()["operator"])
     ticks, handler = Recorder(), Recorder(Reject("no"), Reject("no"))
     async with (

@@ -1,4 +1,4 @@
-"""Deployments that share a virtual host, and a broker of several nodes."""
+"""Deployments that share a broker; brokers of several nodes."""
 
 import asyncio
 from urllib.parse import urlsplit
@@ -57,7 +57,7 @@ async def test_deployments_with_different_prefixes_do_not_meet(vhost: str):
 
 
 @pytest.mark.border("A8")
-async def test_a_second_deployment_with_the_same_names_is_refused_by_name(vhost: str):
+async def test_a_second_deployment_of_the_same_names_is_refused(vhost: str):
     async with open_bus(vhost, deployment="0193a1b2-one"), open_bus(vhost, deployment="0193a1b2-one"):
         with pytest.raises(Misconfigured, match=r"another deployment.*0193a1b2-one.*0193a1b2-two.*BUS_PREFIX"):
             async with open_bus(vhost, deployment="0193a1b2-two"):

@@ -68,7 +68,7 @@ async def _is_bound(url: str, key: str) -> bool:
 
 
 @pytest.mark.border("A4")
-async def test_what_an_older_version_left_is_handled_and_its_bindings_are_gone(vhost: str):
+async def test_what_an_older_version_left_is_taken_over(vhost: str):
     """A retry that waits for an hour, a dead letter that nobody has handled, and a binding for every key."""
     retried, dead = generate_command(), generate_command()
     letters = Recorder()

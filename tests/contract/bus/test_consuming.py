@@ -55,7 +55,7 @@ async def test_done_deletes_the_message(bus: Bus):
 
 
 @pytest.mark.border("B2")
-async def test_another_message_for_an_image_in_hand_is_handled_after_it(bus: Bus):
+async def test_another_message_for_an_image_is_handled_after_it(bus: Bus):
     """A command that is sent while its handler runs is a retry that the handler itself has decided on."""
     handler = Recorder()
     handler.gate.clear()

@@ -4,7 +4,7 @@ import pytest
 
 from common.bus.memory import MemoryBus
 from common.bus.port import WorkQueue
-from common.domain.errors import Refused, Unavailable, Unconfirmed
+from common.domain.errors import NotAccepted, Unavailable, Unconfirmed
 from common.runtime.clock import ManualClock
 from common.store.sqlite import SqliteStore
 from tests.making import an_image, an_outbox
@@ -30,7 +30,7 @@ class Broken(MemoryBus):
 
 
 @pytest.mark.border("A3")
-@pytest.mark.parametrize("error", [None, Refused("bus", "a queue is full"), Refused("bus", "no right")])
+@pytest.mark.parametrize("error", [None, NotAccepted("bus", "a queue is full"), NotAccepted("bus", "no right")])
 async def test_the_command_does_not_depend_on_the_event(tmp_path, error):
     clock = ManualClock()
     async with (
@@ -49,7 +49,7 @@ async def test_the_command_does_not_depend_on_the_event(tmp_path, error):
 @pytest.mark.parametrize(
     ("publish", "send"),
     [
-        (Refused("bus", "a queue is full"), Unconfirmed("bus", "no answer")),
+        (NotAccepted("bus", "a queue is full"), Unconfirmed("bus", "no answer")),
         (None, Unavailable("bus", "not connected")),
         (Unconfirmed("bus", "no answer"), None),  # a broker that is away is not asked twice
     ],
