@@ -6,20 +6,25 @@ added; a changed meaning gets a new type. Source of the envelope: the CloudEvent
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     TypeAdapter,
     ValidationError,
+    model_validator,
 )
 from pydantic.alias_generators import to_camel
 
 from common.domain.errors import Invalid
-from common.domain.images import FINAL, Status
+from common.domain.images import FINAL, Status, canonical_image_id
 from common.domain.requests import GenerationRequest, validation_failed
+from common.domain.texts import clean_text, clean_traceparent
 from common.domain.views import FailureView, ImageView, Outgoing, Time
 
 CONTENT_TYPE: Final = "application/cloudevents+json"
@@ -29,6 +34,29 @@ CONTENT_TYPE: Final = "application/cloudevents+json"
 PreviewUrl = Annotated[
     str, Field(max_length=22_000, pattern=r"^data:image/(webp|jpeg|png);base64,[A-Za-z0-9+/]+={0,2}$")
 ]
+
+
+def _json_media_type(value: Any) -> Any:
+    """`application/json` for every spelling of JSON in UTF-8: RFC 2045 ignores case, and allows parameters."""
+    if not isinstance(value, str):
+        return value
+    media_type, _, parameters = value.lower().partition(";")
+    charset = re.search(r"charset\s*=\s*\"?([^\s;\"]+)", parameters)
+    is_json = re.fullmatch(r"application/([a-z0-9.!#$&^_-]+\+)?json", media_type.strip())
+    is_utf8 = charset is None or charset[1] in {"utf-8", "utf8", "us-ascii"}
+    return "application/json" if is_json and is_utf8 else value
+
+
+def _one_line(value: str) -> str:
+    if clean_text(value, MAX_SOURCE) != value.strip():
+        raise ValueError(f"must have at most {MAX_SOURCE} characters and no control characters")
+    return value
+
+
+MAX_SOURCE: Final = 255  # characters; AMQP's `app_id` holds 255 bytes
+ImageId = Annotated[str, AfterValidator(canonical_image_id)]
+Source = Annotated[str, AfterValidator(_one_line)]
+TraceParent = Annotated[str | None, BeforeValidator(clean_traceparent)]
 
 
 class NoData(BaseModel):
@@ -94,29 +122,52 @@ class Message(BaseModel):
     source: str
     type: str
     subject: str = ""
-    time: Time
-    datacontenttype: Literal["application/json"] = "application/json"
-    traceparent: str | None = None
+    time: Time | None = None
+    datacontenttype: Annotated[Literal["application/json"], BeforeValidator(_json_media_type)] = "application/json"
+    traceparent: TraceParent = None
     data: Any = None
 
 
-class GenerateImage(Message):
-    """Paint this image; `id` is the image id. The api refers to a record; another service sends the whole request."""
+class WorkMessage(Message):
+    """A message of a work queue, from any service. A missing `time` means now."""
 
+    source: Source
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_unset(cls, fields: Any) -> Any:
+        # an attribute without a value may be null (CloudEvents JSON format, section 2.2)
+        return {name: value for name, value in fields.items() if value is not None} if type(fields) is dict else fields
+
+
+class GenerateImage(WorkMessage):
+    """Paint this image; `id` is the image id. The outbox refers to a record; another service sends the whole request.
+
+    `source` and `owner` are those of the record. `subject` may name anything, and is not used.
+    """
+
+    id: ImageId
     type: Literal["image.generate"] = "image.generate"
     owner: str | None = None
     data: GenerationRequest | NoData = NoData()
 
 
-class CancelImage(Message):
+class CancelImage(WorkMessage):
     """Cancel the image that `subject` names."""
 
+    subject: ImageId = ""
     type: Literal["image.cancel"] = "image.cancel"
     owner: str | None = None
     data: NoData = NoData()
 
 
-class ImageEvent(Message):
+class EventMessage(Message):
+    """An event: something happened at `time`."""
+
+    time: Time
+
+
+class ImageEvent(EventMessage):
     """An event about one image; `revision` orders the events of one image, `attempt` is the attempt they belong to."""
 
     owner: str
@@ -142,24 +193,24 @@ class ImageDeleted(ImageEvent):
     data: Deleted
 
 
-class JanitorPurged(Message):
+class JanitorPurged(EventMessage):
     type: Literal["janitor.purged"] = "janitor.purged"
     data: PurgeReport
 
 
-class JanitorSwept(Message):
+class JanitorSwept(EventMessage):
     type: Literal["janitor.swept"] = "janitor.swept"
     data: SweepReport
 
 
-class ApiJoined(Message):
+class ApiJoined(EventMessage):
     """Published by an api replica when it starts to read the log: it has caught up when it reads this event."""
 
     type: Literal["api.joined"] = "api.joined"
     data: NoData = NoData()
 
 
-class Tick(Message):
+class Tick(WorkMessage):
     """Starts a periodic run; `token` is true for the timer's tick, which is armed again, false for an operator's."""
 
     type: Literal["timer.reconcile", "timer.purge", "timer.sweep"]

@@ -3,7 +3,7 @@
     request ─▶ quota of the hour ─▶ record (in a free slot, if slots are limited)
 
 The api takes in the requests of owners, with a quota and slots for each owner. The generator takes in the requests
-that other services publish as commands, with a quota for each publisher and owner and without slots.
+that other services publish as commands, with a quota for each owner and without slots.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def image_from_command(command: GenerateImage, request: GenerationRequest, *, no
     if not command.owner:
         raise Invalid("the command of another service must name the owner", code="owner_missing")
     owner = parse_owner(command.owner)
-    if now - command.time > timedelta(seconds=max_age_s):
+    if command.time is not None and now - command.time > timedelta(seconds=max_age_s):
         raise Invalid("the command is too old to tell whether its image was deleted", code="order_expired")
     image = new_image(
         request,

@@ -52,7 +52,8 @@ class Outbox:
             log.warning("image.queued was not published, the command is sent without it: %s", error)
         command = GenerateImage(
             id=image.id,
-            source=self.events.source,
+            source=image.source,  # with the owner: a dead letter of the command may fail this image, and no other one
+            owner=image.owner,
             subject=image.id,
             time=self.clock.now(),
             traceparent=image.traceparent,

@@ -1,24 +1,25 @@
 """The hourly quotas in the store: one entry for each key, changed only by compare-and-swap.
 
-The api keeps a quota for each owner, the generator one for each publishing service and owner. They are exact over all
-replicas.
+The api keeps a quota of the requests over HTTP for each owner, the generator one of the requests of other services.
+They are exact over all replicas.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
 from common.domain import quotas
 from common.domain.errors import LimitReached
-from common.domain.quotas import Window
+from common.domain.quotas import Entries, Window
 from common.domain.views import iso
 from common.runtime.clock import Clock
 from common.store.port import Entry, Store
 
 _KEPT: Final = quotas.HOUR + timedelta(minutes=1)
+_INSERT_LIMIT: Final = timedelta(minutes=1)  # an image is inserted within milliseconds after it was reserved, or never
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,20 +35,22 @@ class QuotaStore:
         """Count the image and return the window with it. Reserving the same image again changes nothing.
 
         Raises:
-            LimitReached: the window is full, even without images that failed by a fault of the service.
+            LimitReached: the window is full, even without the images that are forgiven.
         """
         if not self.limit:
             return Window()
 
-        def reserved(window: Window) -> Window:
-            return quotas.reserve(window, image_id, now=self.clock.now(), limit=self.limit)
+        def reserved(window: Window, forgivable: Collection[str] = ()) -> Window:
+            now = self.clock.now()
+            window = window.since(now - quotas.HOUR).forgive(forgivable, limit=self.limit)
+            return quotas.reserve(window, image_id, now=now, limit=self.limit)
 
         try:
             return await self._change(key, reserved)
         except LimitReached:
             # the images are read only when the window is full
-            uncounted = await self._uncounted(_window(await self.store.get_entry(self.kind, key)))
-            return await self._change(key, lambda window: reserved(window.without(uncounted)))
+            forgivable = await self._forgivable(_window(await self.store.get_entry(self.kind, key)))
+            return await self._change(key, lambda window: reserved(window, forgivable))
 
     async def release(self, key: str, image_id: str) -> None:
         """Remove an image that was rejected after it was reserved."""
@@ -55,9 +58,9 @@ class QuotaStore:
             await self._change(key, lambda window: window.without({image_id}))
 
     async def usage(self, key: str) -> Window:
-        """The window of the last hour, without images that failed by a fault of the service."""
+        """The window of the last hour, without the images that are forgiven."""
         window = _window(await self.store.get_entry(self.kind, key)).since(self.clock.now() - quotas.HOUR)
-        return window.without(await self._uncounted(window))
+        return window.forgive(await self._forgivable(window), limit=self.limit)
 
     async def _change(self, key: str, transition: Callable[[Window], Window]) -> Window:
         while True:
@@ -67,16 +70,19 @@ class QuotaStore:
             if changed == window or await self.store.put_entry(self._entry(key, changed, before)):
                 return changed
 
-    async def _uncounted(self, window: Window) -> set[str]:
+    async def _forgivable(self, window: Window) -> set[str]:
+        """Images that failed by a fault of the service, and those that were never inserted, as the store was away."""
         found = await self.store.get_several(window.ids) if window.ids else {}
-        return {image.id for image in found.values() if quotas.does_not_count(image)}
+        inserted_before = self.clock.now() - _INSERT_LIMIT
+        never_inserted = {image_id for at, image_id in window.entries if image_id not in found and at < inserted_before}
+        return never_inserted | {image.id for image in found.values() if quotas.does_not_count(image)}
 
     def _entry(self, key: str, window: Window, before: Entry | None) -> Entry:
         return Entry(
             kind=self.kind,
             key=key,
             revision=before.revision + 1 if before else 1,
-            data={"entries": [[iso(at), image_id] for at, image_id in window.entries]},
+            data={"entries": _pairs(window.entries), "forgiven": _pairs(window.forgiven)},
             expires_at=self.clock.now() + _KEPT,
         )
 
@@ -84,4 +90,13 @@ class QuotaStore:
 def _window(entry: Entry | None) -> Window:
     if entry is None:
         return Window()
-    return Window(tuple((datetime.fromisoformat(at), image_id) for at, image_id in entry.data["entries"]))
+    # older releases have no "forgiven"
+    return Window(_parsed(entry.data["entries"]), _parsed(entry.data.get("forgiven", [])))
+
+
+def _pairs(entries: Entries) -> list[list[str]]:
+    return [[iso(at), image_id] for at, image_id in entries]
+
+
+def _parsed(pairs: list[list[str]]) -> Entries:
+    return tuple((datetime.fromisoformat(at), image_id) for at, image_id in pairs)

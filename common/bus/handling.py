@@ -83,7 +83,7 @@ def _parse(body: bytes) -> Command | Event | Tick:
         raise Invalid(detail, code="message_too_large")
     try:
         message = decode(body)
-        return message.model_copy(update={"time": clamped(message.time)})
+        return message if message.time is None else message.model_copy(update={"time": clamped(message.time)})
     except Invalid:
         raise
     except Exception as error:  # a value that a library cannot compute with costs only its own message
@@ -120,16 +120,12 @@ def timer_tick(timer: WorkQueue, *, source: str, now: datetime) -> Tick:
 
 
 def deduplication_key(message: Command | Tick | DeadLetter) -> str:
-    """A process handles only one message at a time per key: the image, or the tick or dead letter itself.
+    """A process handles only one message at a time per key.
 
-    An order is for the image of its id; `subject` names an image in `image.cancel` alone. UUIDs ignore case.
+    The key is the image: the id of `image.generate`, the subject of `image.cancel`. For a tick or a dead letter it is
+    the id of the message.
     """
-    match message:
-        case Tick() | DeadLetter():
-            return message.id
-        case CancelImage():
-            return message.subject.lower()
-    return message.id.lower()
+    return message.subject or message.id if isinstance(message, CancelImage) else message.id
 
 
 async def run_handler(

@@ -17,6 +17,7 @@
     │   ├── Unreachable        it refuses the connection, or its name does not resolve
     │   ├── Transient          it timed out, closed the connection or is busy; may say how long to wait
     │   ├── Rejected           it will never accept this request
+    │   ├── Denied             it refuses Darkroom itself, or has no such route: an operator has to act
     │   └── BadImage           its answer is not a usable picture
     ├── CursorGone             the event log no longer holds the event that the cursor names
     ├── MediaMissing           so many files are missing that the folder must be the wrong one
@@ -142,6 +143,16 @@ class Transient(InferenceError):
 
 class Rejected(InferenceError):
     code = "inference_refused"
+
+
+class Denied(InferenceError):
+    """`detail` is constant, for owners; `reason` is the answer of the service, for the operator's log."""
+
+    code = "inference_unavailable"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__("the inference service is not available at the moment; the image waits for it")
+        self.reason = reason
 
 
 class BadImage(InferenceError):

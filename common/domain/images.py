@@ -11,9 +11,10 @@ from enum import StrEnum
 from typing import Annotated, Final
 from uuid import UUID
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
 from common.domain.errors import Invalid
+from common.domain.texts import clean_code, clean_text
 
 
 class Status(StrEnum):
@@ -36,6 +37,9 @@ ALLOWED_NEXT: Final[dict[Status, frozenset[Status]]] = {
     Status.FAILED: frozenset(),
     Status.CANCELLED: frozenset(),
 }
+
+
+HTTP_SOURCE: Final = "api"  # the source of the images that are requested over HTTP
 
 
 class Format(StrEnum):
@@ -63,7 +67,7 @@ class Parameters(Frozen):
 
 
 class Lease(Frozen):
-    """The lease of the worker that holds the image; the token is random for each process."""
+    """The lease of the worker that holds the image; the token is random for each claim."""
 
     token: str
     worker: str
@@ -72,10 +76,10 @@ class Lease(Frozen):
 
 
 class Failure(Frozen):
-    """Why an image failed, or why its last attempt did; `code` is stable."""
+    """Why an image failed, or why its last attempt did; `code` is stable. The text may come from another service."""
 
-    code: str
-    detail: str
+    code: Annotated[str, AfterValidator(clean_code)]
+    detail: Annotated[str, BeforeValidator(clean_text)]  # before: pydantic refuses lone surrogates
 
 
 class PendingEvent(Frozen):
@@ -129,6 +133,19 @@ class Image(Frozen):
     pending_event: Annotated[PendingEvent | None, Field(alias="event_due")] = None
     traceparent: str | None = None
 
+    def is_from(self, *, source: str, owner: str | None) -> bool:
+        """Whether a message of this sender may act on the image: it names the source and the owner of the record."""
+        return self.source == source and self.owner == owner
+
+    def may_be_cancelled_by(self, *, source: str, owner: str | None) -> bool:
+        """Whether a cancel of this sender counts. A publisher may leave out the owner of an image that it requested.
+
+        For an image requested over HTTP the owner is required: every publisher knows the source of these images.
+        """
+        if owner is None:
+            return self.source == source and source != HTTP_SOURCE
+        return self.is_from(source=source, owner=owner)
+
     @property
     def waits_since(self) -> datetime | None:
         """When the image entered the queue, or when its retry is due; None if it is not queued."""
@@ -173,6 +190,14 @@ def parse_image_id(text: str) -> str:
     return str(value)
 
 
+def canonical_image_id(text: str) -> str:
+    """The canonical form of an image id; any other text is returned unchanged, for a handler that refuses it."""
+    try:
+        return parse_image_id(text)
+    except Invalid:
+        return text
+
+
 def image_key(image: Image, image_format: Format) -> str:
     """The media key of this attempt's picture, made from the record only, never from input."""
     return f"generated_images/{_file_name(image, image.attempts, image_format)}"
@@ -207,4 +232,5 @@ def _keys_of(image: Image, attempt: int) -> list[str]:
 def _file_name(image: Image, attempt: int, image_format: Format) -> str:
     # the attempt is part of the name, so that a late first attempt cannot overwrite the file of the second
     suffix = f"-{attempt}" if attempt > 1 else ""
-    return f"{image.created_at:%Y/%m}/{image.id}{suffix}.{image_format.extension}"
+    # older releases recorded the id of a bus order as it was written, also in capitals; a media key has none
+    return f"{image.created_at:%Y/%m}/{image.id.lower()}{suffix}.{image_format.extension}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -14,17 +14,34 @@ HOUR: Final = timedelta(hours=1)
 OWNER_ERRORS: Final = frozenset({"inference_refused"})  # any other failure is the service's, and does not count
 
 
+Entries = tuple[tuple[datetime, str], ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Window:
-    """The counted images of the last hour, as (time, image id), oldest first."""
+    """The images of the last hour, as (time, image id), oldest first: those that count, and the forgiven ones."""
 
-    entries: tuple[tuple[datetime, str], ...] = ()
+    entries: Entries = ()
+    forgiven: Entries = ()
 
     def since(self, moment: datetime) -> Window:
-        return Window(tuple(entry for entry in self.entries if entry[0] > moment))
+        entries, forgiven = (
+            tuple(entry for entry in each if entry[0] > moment) for each in (self.entries, self.forgiven)
+        )
+        return Window(entries, forgiven)
 
     def without(self, image_ids: Collection[str]) -> Window:
-        return Window(tuple(entry for entry in self.entries if entry[1] not in image_ids))
+        return replace(self, entries=tuple(entry for entry in self.entries if entry[1] not in image_ids))
+
+    def forgive(self, image_ids: Collection[str], *, limit: int) -> Window:
+        """No longer count these images. At most `limit` are forgiven in an hour, the oldest first.
+
+        A failed image may have been painted, and an owner may know how to make one fail: so an hour has at most twice
+        the limit.
+        """
+        found = [entry for entry in self.entries if entry[1] in image_ids]
+        forgiven = found[: max(0, limit - len(self.forgiven))]
+        return replace(self.without({image_id for _, image_id in forgiven}), forgiven=(*self.forgiven, *forgiven))
 
     @property
     def ids(self) -> list[str]:
@@ -63,7 +80,7 @@ def reserve(window: Window, image_id: str, *, now: datetime, limit: int) -> Wind
             code="hourly_limit",
             retry_after_s=available_in_s(window, now=now, limit=limit),
         )
-    return Window((*window.entries, (now, image_id)))
+    return replace(window, entries=(*window.entries, (now, image_id)))
 
 
 def available_in_s(window: Window, *, now: datetime, limit: int) -> float:

@@ -25,6 +25,7 @@ from typing import Final, TypeVar
 from common.domain.errors import Invalid, Misconfigured, Unavailable
 from common.media.port import StoredFile
 from common.runtime.clock import whole_ms
+from common.runtime.uncancelled import run_to_end
 
 T = TypeVar("T")
 
@@ -62,7 +63,8 @@ class FileMedia:
 
     async def put(self, key: str, content: bytes) -> None:
         file = self._file(key)
-        await self._run(lambda: self._put(file, content))
+        # the thread of a cancelled call would continue, and rename its file after the caller has removed it
+        await run_to_end(self._run(lambda: self._put(file, content)))
 
     async def get(self, key: str) -> bytes | None:
         file = self._file(key)

@@ -28,7 +28,10 @@ class Media(Protocol):
     """
 
     async def put(self, key: str, content: bytes) -> None:
-        """Store the content durably; a reader sees all of it or none. Writing a key again replaces it."""
+        """Store the content durably; a reader sees all of it or none. Writing a key again replaces it.
+
+        A cancelled call ends after its write has ended: then the file is there or not, and does not appear later.
+        """
 
     async def get(self, key: str) -> bytes | None:
         """The content; None if there is no such file."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -26,9 +27,13 @@ T = TypeVar("T")
 STORE_PAUSE_S = 1.0  # between two tries while the store is unavailable; the delivery stays unacknowledged meanwhile
 
 
+class LeaseLost(Exception):
+    """This worker no longer holds the image: it was cancelled or deleted, or another worker took it over."""
+
+
 @dataclass(slots=True)
 class GenerationContext:
-    """One for each process. `token` identifies its leases; `worker` names it to people."""
+    """One for each process; `worker` names it to people."""
 
     store: Store
     intake: Intake
@@ -38,7 +43,6 @@ class GenerationContext:
     circuit: Circuit
     settings: Settings
     clock: Clock
-    token: str
     worker: str
     abort_signals: dict[str, asyncio.Event] = field(default_factory=dict)  # of the images that this process paints
 
@@ -47,11 +51,20 @@ class GenerationContext:
         if signal := self.abort_signals.get(image_id):
             signal.set()
 
-    def lease(self) -> Lease:
-        """A new lease of this process, from now on."""
+    def new_lease(self) -> Lease:
+        """The lease of a new claim, from now on; its token is that of no other claim, also within this process."""
+        return self._lease(secrets.token_hex(8))
+
+    def lease_of(self, image: Image) -> Lease:
+        """The lease of this claimed image, extended from now on."""
+        if image.lease is None:
+            raise LeaseLost(f"image {image.id} has no lease")
+        return self._lease(image.lease.token)
+
+    def _lease(self, token: str) -> Lease:
         length_s = self.settings.lease
         until = self.clock.stable_now() + timedelta(seconds=length_s)
-        return Lease(token=self.token, worker=self.worker, until=until, length_s=length_s)
+        return Lease(token=token, worker=self.worker, until=until, length_s=length_s)
 
     async def transition(self, image_id: str, transition: Transition, *, snapshot: Image | None = None) -> Image:
         """Apply a transition to the record; waits for the store as long as it is unavailable."""

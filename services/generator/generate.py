@@ -11,31 +11,33 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from functools import partial
 
-from common.application.intake import image_from_command
+from common.bus.handling import cancel_requests
 from common.bus.port import Done, Outcome, Reject, Retry
 from common.domain import images, transitions
 from common.domain.errors import (
-    Duplicate,
+    Forbidden,
     InferenceError,
     Invalid,
     InvalidTransition,
     LimitReached,
     NotFound,
+    ServiceError,
     Unavailable,
 )
 from common.domain.images import Failure, Format, Image, Picture
-from common.domain.owners import scoped_key
 from common.domain.requests import GenerationRequest
 from common.messages import GenerateImage
 from common.runtime import metrics
 from common.runtime.logs import log_context
-from services.generator.context import GenerationContext, retry_while_unavailable
-from services.generator.lease import LeaseLost, keep_lease
-from services.generator.outcomes import complete, fail_or_retry, give_back, remove_files, retry
+from common.runtime.uncancelled import run_to_end
+from services.generator.context import GenerationContext, LeaseLost, retry_while_unavailable
+from services.generator.lease import keep_lease
+from services.generator.orders import ensure_recorded
+from services.generator.outcomes import complete, fail_attempt, fail_or_retry, give_back, remove_files, retry
 from services.generator.pictures import check
 from services.generator.progress import ProgressPublisher
 
@@ -49,7 +51,7 @@ async def generate(command: GenerateImage, context: GenerationContext) -> Outcom
             image = await _claim(command, context)
         except NotFound:
             return Reject("unknown_image: it has no record, and the command holds no request")
-        except (Invalid, LimitReached) as error:
+        except (Invalid, LimitReached, Forbidden) as error:
             return Reject(f"{error.code}: {error.detail}")
         except InvalidTransition as refusal:
             return await _after_refused_claim(command.id, refusal, context)
@@ -60,29 +62,16 @@ async def generate(command: GenerateImage, context: GenerationContext) -> Outcom
 
 async def _claim(command: GenerateImage, context: GenerationContext) -> Image:
     """Claim the image; the request of another service is recorded first."""
+    image_id = images.parse_image_id(command.id)
+    if isinstance(command.data, GenerationRequest):
+        await ensure_recorded(command, command.data, context)
     transition = partial(
         transitions.claim,
-        lease=context.lease(),
+        lease=context.new_lease(),
         now=context.clock.stable_now(),
         deadline=timedelta(seconds=context.settings.generation_deadline),
     )
-    try:
-        return await context.transition(images.parse_image_id(command.id), transition)
-    except NotFound:
-        if not isinstance(command.data, GenerationRequest):
-            raise
-        await _record(command, command.data, context)
-        return await context.transition(command.id, transition)
-
-
-async def _record(command: GenerateImage, request: GenerationRequest, context: GenerationContext) -> None:
-    image = image_from_command(command, request, now=context.clock.now(), max_age_s=context.settings.tombstone_age)
-    try:
-        await retry_while_unavailable(
-            lambda: context.intake.record(image, quota_key=scoped_key(image.owner, image.source))
-        )
-    except Duplicate:
-        log.info("the command was delivered twice; its image is on record")
+    return await context.transition(image_id, transition)
 
 
 async def _after_refused_claim(image_id: str, refusal: InvalidTransition, context: GenerationContext) -> Outcome:
@@ -122,18 +111,42 @@ async def _attempt(image: Image, context: GenerationContext) -> Outcome:
         await give_back(image, context)
         raise
     metrics.attempts.labels(after.status if after.status.is_final else "retried").inc()
-    if after.status.is_final:
-        await context.outbox.try_publish_pending(after)
-    else:
-        await context.outbox.try_dispatch(after, delay_s=delay_s)
+    await _publish_outcome(after, delay_s, context)
     return Done()
+
+
+async def _publish_outcome(after: Image, delay_s: float, context: GenerationContext) -> None:
+    try:
+        if after.status.is_final:
+            await context.outbox.try_publish_pending(after)
+        else:
+            await context.outbox.try_dispatch(after, delay_s=delay_s)
+    except Exception:
+        # the record has the outcome: another delivery of the command would change nothing
+        log.exception("the outcome was not published, the janitor will publish it")
 
 
 async def _paint_and_record(image: Image, context: GenerationContext) -> tuple[Image, float]:
     """Returns the record after this attempt, and the seconds until its next one.
 
-    The lease is not renewed while the outcome is written: the write names the lease, and is refused if it was lost.
+    Every error becomes an outcome, or the command would be delivered again while the lease is still live.
     """
+    cancels_before = cancel_requests()
+    try:
+        return await _outcome_of_painting(image, context)
+    except LeaseLost:
+        raise
+    except asyncio.CancelledError as error:
+        if cancel_requests() > cancels_before:
+            raise
+        unforeseen: BaseException = error  # leaked out of a library
+    except Exception as error:  # noqa: BLE001 - the top of a unit of work
+        unforeseen = error
+    return await fail_attempt(image, unforeseen, context)
+
+
+async def _outcome_of_painting(image: Image, context: GenerationContext) -> tuple[Image, float]:
+    """The lease is not renewed while the outcome is written: the write names it, and is refused if it was lost."""
     try:
         picture = await _paint_under_lease(image, context)
     except InferenceError as error:
@@ -163,7 +176,20 @@ async def _paint_under_lease(image: Image, context: GenerationContext) -> Pictur
                     task.cancel()
     except BaseExceptionGroup as errors:
         # a TaskGroup wraps even a single error in a group
-        raise errors.exceptions[0] from None
+        raise _cause_of(errors) from None
+
+
+def _cause_of(errors: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The error that decides the outcome: a lost lease before an error that we know, before any other one."""
+    return min(_leaves(errors), key=lambda error: [not isinstance(error, kind) for kind in (LeaseLost, ServiceError)])
+
+
+def _leaves(errors: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
+    for error in errors.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _leaves(error)
+        else:
+            yield error
 
 
 async def _publish_started(image: Image, context: GenerationContext) -> None:
@@ -171,6 +197,8 @@ async def _publish_started(image: Image, context: GenerationContext) -> None:
         await context.outbox.publish_started(image)
     except Unavailable as error:
         log.warning("start not published: %s", error)  # the next event implies it
+    except Exception:
+        log.exception("start not published")
 
 
 async def _paint(image: Image, context: GenerationContext, progress: ProgressPublisher) -> Picture:
@@ -190,6 +218,7 @@ async def _paint(image: Image, context: GenerationContext, progress: ProgressPub
         max_pixels=settings.max_image_pixels,
         thumbnail_size=settings.thumbnail_size,
         thumbnail_format=Format(settings.thumbnail_format) if settings.thumbnail_format else None,
+        ordered=(image.width, image.height),
     )
     picture = Picture(
         image_file=images.image_key(image, checked.format),
@@ -205,8 +234,12 @@ async def _paint(image: Image, context: GenerationContext, progress: ProgressPub
 
 
 async def _store_files(files: Mapping[str, bytes], context: GenerationContext) -> None:
-    """Write the files concurrently, since each waits for the disk; raises the first error after all have ended."""
+    """Write the files concurrently, since each waits for the disk.
+
+    Raises the first error after all writes have ended, also if this call is cancelled: the files may be removed next.
+    """
     puts = (context.media.put(key, content) for key, content in files.items())
-    for result in await asyncio.gather(*puts, return_exceptions=True):
+    results = await run_to_end(asyncio.gather(*puts, return_exceptions=True))
+    for result in results:
         if isinstance(result, BaseException):
             raise result

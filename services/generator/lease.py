@@ -16,13 +16,9 @@ from common.domain import transitions
 from common.domain.errors import InvalidTransition, NotFound, Unavailable
 from common.domain.images import Image
 from common.store.port import change
-from services.generator.context import GenerationContext
+from services.generator.context import GenerationContext, LeaseLost
 
 log = logging.getLogger(__name__)
-
-
-class LeaseLost(Exception):
-    """This worker no longer holds the image: it was cancelled or deleted, or another worker took it over."""
 
 
 @contextmanager
@@ -55,7 +51,7 @@ async def keep_lease(image: Image, context: GenerationContext) -> None:
 
 
 async def _renew(image: Image, context: GenerationContext) -> None:
-    renewal = partial(transitions.renew, lease=context.lease(), attempt=image.attempts)
+    renewal = partial(transitions.renew, lease=context.lease_of(image), attempt=image.attempts)
     try:
         with lease_required():
             await change(context.store, image.id, renewal)

@@ -13,6 +13,7 @@ from functools import partial
 from common.domain import images, transitions
 from common.domain.errors import (
     BadImage,
+    Denied,
     InferenceError,
     ServiceError,
     Transient,
@@ -21,6 +22,7 @@ from common.domain.errors import (
 )
 from common.domain.images import Failure, Image, Picture
 from common.runtime import metrics
+from common.runtime.uncancelled import run_to_end
 from common.store.port import change
 from services.generator.context import GenerationContext
 from services.generator.lease import lease_required
@@ -33,7 +35,11 @@ GIVE_BACK_S = 5.0  # a stopping worker does not wait longer for the store; its l
 async def complete(image: Image, picture: Picture, context: GenerationContext) -> Image:
     """Complete the record. The files come first, so that a record never points at a missing file."""
     transition = partial(
-        transitions.complete, lease=context.lease(), attempt=image.attempts, picture=picture, now=context.clock.now()
+        transitions.complete,
+        lease=context.lease_of(image),
+        attempt=image.attempts,
+        picture=picture,
+        now=context.clock.now(),
     )
     with lease_required():
         completed = await context.transition(image.id, transition, snapshot=image)
@@ -49,7 +55,7 @@ async def fail_or_retry(image: Image, error: InferenceError, context: Generation
     """
     delays = context.settings.retry_delays
     match error:
-        case Unreachable():
+        case Unreachable() | Denied():
             return await retry(image, error, delays[0], counts=False, context=context)
         case Transient(retry_after_s=retry_after_s):
             delay_s = retry_after_s if retry_after_s is not None else delays[min(image.failures, len(delays) - 1)]
@@ -60,6 +66,17 @@ async def fail_or_retry(image: Image, error: InferenceError, context: Generation
             return await _fail(image, error, context), 0
 
 
+async def fail_attempt(image: Image, error: BaseException, context: GenerationContext) -> tuple[Image, float]:
+    """Count an unforeseen error as a failure of the attempt; owners see a constant text. Returns as `fail_or_retry`."""
+    log.error("the attempt failed", exc_info=error)
+    delays = context.settings.retry_delays
+    failure = ServiceError("an internal error; the log of the generator has the details")
+    delay_s = delays[min(image.failures, len(delays) - 1)]
+    after, delay_s = await retry(image, failure, delay_s, counts=True, context=context)
+    await remove_files(image, context)
+    return after, delay_s
+
+
 async def retry(
     image: Image, error: ServiceError, delay_s: float, *, counts: bool, context: GenerationContext
 ) -> tuple[Image, float]:
@@ -68,7 +85,7 @@ async def retry(
     delay_s = min(delay_s, context.settings.generation_deadline)  # an inference service may ask for any delay
     transition = partial(
         transitions.retry,
-        lease=context.lease(),
+        lease=context.lease_of(image),
         attempt=image.attempts,
         error=Failure(code=error.code, detail=error.detail),
         not_before=now + timedelta(seconds=delay_s),
@@ -84,7 +101,7 @@ async def retry(
 async def _fail(image: Image, error: InferenceError, context: GenerationContext) -> Image:
     transition = partial(
         transitions.fail,
-        lease=context.lease(),
+        lease=context.lease_of(image),
         attempt=image.attempts,
         error=Failure(code=error.code, detail=error.detail),
         now=context.clock.now(),
@@ -97,20 +114,29 @@ async def _fail(image: Image, error: InferenceError, context: GenerationContext)
 async def give_back(image: Image, context: GenerationContext) -> None:
     """Queue the image again because this process stops; no failure is counted, and the broker keeps the message."""
     transition = partial(
-        transitions.give_back, lease=context.lease(), attempt=image.attempts, now=context.clock.stable_now()
+        transitions.give_back, lease=context.lease_of(image), attempt=image.attempts, now=context.clock.stable_now()
     )
     try:
         async with asyncio.timeout(GIVE_BACK_S):
             await change(context.store, image.id, transition)
-            await remove_files(image, context)
         log.info("given back to the queue")
     except (TimeoutError, ServiceError) as error:
         log.info("not given back to the queue: %s", error)
+    await remove_files(image, context)
 
 
 async def remove_files(image: Image, context: GenerationContext) -> None:
-    """Remove the files that this attempt may have written; no other attempt uses their names."""
+    """Remove the files that this attempt may have written, except those that the record names.
+
+    All its writes must have ended. Removing ends even if the caller is cancelled: no other attempt has these names.
+    """
+    await run_to_end(_remove_files(image, context))
+
+
+async def _remove_files(image: Image, context: GenerationContext) -> None:
     try:
-        await context.media.remove(images.attempt_keys(image))
+        record = await context.store.get(image.id)
+        kept = {record.image_file, record.thumbnail} if record is not None else set()
+        await context.media.remove([key for key in images.attempt_keys(image) if key not in kept])
     except Unavailable as error:
         log.warning("files not removed, the sweep will: %s", error)

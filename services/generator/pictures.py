@@ -1,21 +1,21 @@
-"""Checks and thumbnails of the pictures that an inference service returns.
+"""Checks of the pictures that an inference service returns.
 
 Pillow, to be run in a worker thread; nothing is written here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Final
 
 from PIL import Image as Pillow
-from PIL import ImageOps, UnidentifiedImageError
+from PIL import UnidentifiedImageError
 
 from common.domain.errors import BadImage
 from common.domain.images import Format
+from services.generator.metadata import Separated, separate
+from services.generator.thumbnails import shrink
 
 Pillow.MAX_IMAGE_PIXELS = None  # its warning comes late and its limit is global; our limit is checked before decoding
 # Pillow's block allocator reuses the memory of earlier pictures: fresh pages cost 2 of the 12 ms of a JPEG of one
@@ -29,17 +29,11 @@ _PREVIEW_QUALITY: Final = 50  # shown blurred, for a second: 3-8 kB, 4 ms to mak
 _MAX_PREVIEW_PIXELS: Final = (
     2048 * 2048
 )  # 17 MB decoded, held twice; services send previews of at most the size of the picture
-# modes from which each format can be saved; other modes are converted to RGB or RGBA first
-_MODES: Final = {
-    Format.PNG: frozenset({"1", "L", "LA", "RGB", "RGBA"}),
-    Format.JPEG: frozenset({"L", "RGB"}),
-    Format.WEBP: frozenset({"RGB", "RGBA"}),
-}
 
 
 @dataclass(frozen=True, slots=True)
 class CheckedPicture:
-    """The properties of a picture that decodes completely, and its thumbnail; sizes in pixels."""
+    """The properties of a picture that decodes completely, and its thumbnail; sizes in pixels, as a viewer shows it."""
 
     format: Format
     width: int
@@ -48,18 +42,32 @@ class CheckedPicture:
     thumbnail_format: Format
 
 
-def check(content: bytes, *, max_pixels: int, thumbnail_size: int, thumbnail_format: Format | None) -> CheckedPicture:
+def check(
+    content: bytes,
+    *,
+    max_pixels: int,
+    thumbnail_size: int,
+    thumbnail_format: Format | None,
+    ordered: tuple[int, int] | None = None,
+) -> CheckedPicture:
     """Decode the picture completely and make its thumbnail, which fits into a square of `thumbnail_size` pixels.
+
+    `ordered` is the width and height that it must have. Its metadata cannot make it a bad picture.
 
     Takes 30-150 ms of one core for a megapixel, most of it with the GIL released: run it in a thread.
 
     Raises:
-        BadImage: it is not a PNG, JPEG or WEBP, has too many pixels, is animated, or is truncated.
+        BadImage: it is not a PNG, JPEG or WEBP, has too many pixels or another size, is animated, or is truncated.
     """
-    with _decoded(content, max_pixels) as (picture, picture_format):
-        small_format = thumbnail_format or picture_format
-        thumbnail = _shrink(picture, thumbnail_size, small_format, quality=_QUALITY)
-        return CheckedPicture(picture_format, picture.width, picture.height, thumbnail, small_format)
+    separated = separate(content)
+    picture, picture_format = _opened(separated, max_pixels)
+    width, height = picture.size if separated.orientation < 5 else picture.size[::-1]  # 5 to 8 turn it on its side
+    if ordered is not None and (width, height) != ordered:
+        raise BadImage(f"the picture has {width} × {height} pixels, but {ordered[0]} × {ordered[1]} were ordered")
+    _load(picture, separated)
+    small_format = thumbnail_format or picture_format
+    thumbnail = shrink(picture, separated, size=thumbnail_size, image_format=small_format, quality=_QUALITY)
+    return CheckedPicture(picture_format, width, height, thumbnail, small_format)
 
 
 def make_preview(content: bytes, *, max_bytes: int) -> bytes:
@@ -70,60 +78,45 @@ def make_preview(content: bytes, *, max_bytes: int) -> bytes:
     Raises:
         BadImage: as `check` raises it, or the preview does not fit into `max_bytes`.
     """
-    with _decoded(content, _MAX_PREVIEW_PIXELS) as (picture, _):
-        for side in _PREVIEW_SIDES:
-            small = _shrink(picture, side, Format.WEBP, quality=_PREVIEW_QUALITY)
-            if len(small) <= max_bytes:
-                return small
+    separated = separate(content)
+    picture, _ = _opened(separated, _MAX_PREVIEW_PIXELS)
+    _load(picture, separated)
+    for side in _PREVIEW_SIDES:
+        small = shrink(picture, separated, size=side, image_format=Format.WEBP, quality=_PREVIEW_QUALITY)
+        if len(small) <= max_bytes:
+            return small
     raise BadImage(f"the preview takes {len(small)} bytes, more than {max_bytes}")
 
 
-@contextmanager
-def _decoded(content: bytes, max_pixels: int) -> Iterator[tuple[Pillow.Image, Format]]:
-    """The decoded picture; every error of it, here or in the body of the `with`, becomes a BadImage."""
+def _opened(separated: Separated, max_pixels: int) -> tuple[Pillow.Image, Format]:
+    """The picture, not decoded yet: only its header is read, so a decompression bomb costs nothing."""
+    content = separated.pixels
     try:
-        _verify(content)
-        with Pillow.open(BytesIO(content), formats=_READABLE) as picture:
-            picture_format = _require_usable(picture, max_pixels)
-            picture.load()
-            yield picture, picture_format
-    except BadImage:
-        raise
+        picture = Pillow.open(BytesIO(content), formats=_READABLE)
     except UnidentifiedImageError as error:
         raise BadImage(f"the answer is not a PNG, JPEG or WEBP picture: it starts with {content[:12]!r}") from error
-    except (OSError, ValueError, SyntaxError, EOFError, IndexError, KeyError, Warning) as error:
-        raise BadImage(f"the picture cannot be decoded: {error}") from error
-
-
-def _verify(content: bytes) -> None:
-    # decoding ignores checksums of PNG that verify() checks; verify() needs an object of its own (Pillow, Image.verify)
-    if content.startswith(b"\x89PNG"):
-        with Pillow.open(BytesIO(content), formats=("PNG",)) as picture:
-            picture.verify()
-
-
-def _require_usable(picture: Pillow.Image, max_pixels: int) -> Format:
-    """Check the header only: nothing is decoded yet, so a decompression bomb costs nothing."""
+    except Exception as error:
+        raise _undecodable(error) from error
     if picture.width * picture.height > max_pixels:
         raise BadImage(f"the picture has {picture.width} × {picture.height} pixels, more than {max_pixels}")
-    if getattr(picture, "is_animated", False):
+    if separated.is_animated or getattr(picture, "is_animated", False):
         raise BadImage("the picture is animated; only still pictures are accepted")
-    return Format[picture.format or ""]
+    return picture, Format[picture.format or ""]
 
 
-def _shrink(picture: Pillow.Image, size: int, image_format: Format, *, quality: int) -> bytes:
-    small = picture.copy()
-    if small.mode.startswith("I;16") or small.mode == "I":
-        small = small.point(lambda value: value / 256).convert("L")  # 16 bits to 8, not clipped at 255
-    elif small.mode in {"P", "PA"}:
-        small = small.convert("RGBA")  # a palette cannot be resampled
-    small.thumbnail((size, size), Pillow.Resampling.LANCZOS)
-    small = ImageOps.exif_transpose(small)
-    if small.mode not in _MODES[image_format]:
-        with_alpha = "A" in small.getbands() and image_format is not Format.JPEG
-        small = small.convert("RGBA" if with_alpha else "RGB")
-    out = BytesIO()
-    # copy the pixels only: no EXIF, no profile and no text of the original
-    small.info.clear()
-    small.save(out, format=image_format.name, optimize=True, quality=quality)
-    return out.getvalue()
+def _load(picture: Pillow.Image, separated: Separated) -> None:
+    """Decode it. Decoders raise errors of many kinds for malformed bytes; only a lack of memory is not their fault."""
+    try:
+        if picture.format == "PNG":
+            # decoding ignores checksums; verify() checks them, and needs an object of its own (Pillow, Image.verify)
+            with Pillow.open(BytesIO(separated.pixels), formats=("PNG",)) as unverified:
+                unverified.verify()
+        picture.load()
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise _undecodable(error) from error
+
+
+def _undecodable(error: Exception) -> BadImage:
+    return BadImage(f"the picture cannot be decoded: {str(error) or type(error).__name__}")

@@ -35,6 +35,7 @@ class ProgressPublisher:
         self._has_news = asyncio.Event()
         self._first: tuple[int, float] | None = None
         self._newest_preview: bytes | None = None  # not checked
+        self._has_failed = False
         self._next_preview_s = clock.monotonic()
 
     def on_progress(self, step: int, steps: int) -> None:
@@ -53,18 +54,22 @@ class ProgressPublisher:
             await self._has_news.wait()
             self._has_news.clear()
             if self._newest is not None:
-                await self._publish(*self._newest)
+                await self._try_publish(*self._newest)
             await asyncio.sleep(PACE_S)
+
+    async def _try_publish(self, step: int, steps: int) -> None:
+        try:
+            await self._publish(step, steps)
+        except Unavailable as error:
+            log.debug("progress not published: %s", error)
+        except Exception:  # noqa: BLE001 - the picture is worth more than its progress
+            (log.debug if self._has_failed else log.error)("progress not published", exc_info=True)
+            self._has_failed = True
 
     async def _publish(self, step: int, steps: int) -> None:
         left_s = self._seconds_left(step, steps)
         preview = await self._preview_url()
-        try:
-            await self._outbox.publish_progress(
-                self._image, step=step, steps=steps, seconds_left=left_s, preview=preview
-            )
-        except Unavailable as error:
-            log.debug("progress not published: %s", error)
+        await self._outbox.publish_progress(self._image, step=step, steps=steps, seconds_left=left_s, preview=preview)
 
     async def _preview_url(self) -> str | None:
         """The newest preview as a data URL, if there is one and a preview is due; a bad one is ignored."""

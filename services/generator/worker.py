@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import secrets
 import socket
 
 import aiohttp
@@ -19,6 +18,7 @@ from common.application.quota_store import QuotaStore
 from common.application.resources import Resources
 from common.application.write_behind import WriteBehind
 from common.bus.port import Bus, Consumer, DeadLetter, Done, Outcome, WorkQueue
+from common.domain.texts import clean_text
 from common.messages import CancelImage, Event, GenerateImage, Tick
 from common.runtime.settings import Settings
 from services.generator.circuit import Circuit
@@ -74,8 +74,7 @@ def _context(
         ),
         settings=settings,
         clock=resources.clock,
-        token=secrets.token_hex(8),
-        worker=f"{socket.gethostname()}:{os.getpid()}",
+        worker=clean_text(f"{socket.gethostname()}:{os.getpid()}", 100),
     )
 
 

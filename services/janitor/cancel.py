@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 from datetime import timedelta
-from functools import partial
 
+from common.application.early_cancels import remember_cancel
 from common.bus.port import DeadLetter, Done, Outcome, Reject, Retry
 from common.domain import images, transitions
-from common.domain.errors import Invalid, InvalidTransition, NotFound, Unavailable
+from common.domain.errors import Forbidden, Invalid, InvalidTransition, NotFound, Unavailable
+from common.domain.images import Image
 from common.messages import CancelImage, Command, Tick
 from common.runtime.logs import log_context
 from common.store.port import change
@@ -18,24 +19,44 @@ log = logging.getLogger(__name__)
 
 
 async def cancel(command: Command | Tick | DeadLetter, *, context: JanitorContext) -> Outcome:
-    """Cancel the image that the command names; retries for a while if its request has not arrived yet."""
+    """Cancel the image that the command names, if its sender may; a cancel before its request is remembered."""
     if not isinstance(command, CancelImage):
         return Done()
     with log_context(command.subject):
-        again = Retry(context.settings.retry_delays[0])
         try:
-            image_id = images.parse_image_id(command.subject)
-            cancelled = await change(context.store, image_id, partial(transitions.cancel, now=context.clock.now()))
-        except Invalid as error:
+            cancelled = await _cancel(images.parse_image_id(command.subject), command, context)
+        except (Invalid, Forbidden) as error:
+            log.warning("not cancelled: %s", error)
             return Reject(f"{error.code}: {error.detail}")
-        except InvalidTransition as invalid:
-            log.info("not cancelled: %s", invalid)
+        except InvalidTransition as refusal:
+            log.info("not cancelled: %s", refusal)
             return Done()
         except NotFound:
-            max_age = timedelta(seconds=context.settings.generation_deadline)
-            return again if context.earliest() - command.time < max_age else Done()
+            log.info("the cancel has no record yet, and is remembered")
+            return Done()
         except Unavailable:
-            return again
+            return Retry(context.settings.retry_delays[0])
         log.info("cancelled")
         await context.outbox.try_publish_pending(cancelled)
         return Done()
+
+
+async def _cancel(image_id: str, command: CancelImage, context: JanitorContext) -> Image:
+    """The cancelled record.
+
+    Raises:
+        NotFound: it is not recorded yet; the cancel is remembered as long as a request may wait.
+    """
+
+    def cancelled(image: Image) -> Image:
+        if not image.may_be_cancelled_by(source=command.source, owner=command.owner):
+            raise Forbidden(f"the source and owner of this cancel are not those of image {image_id}")
+        return transitions.cancel(image, now=context.clock.now())
+
+    try:
+        return await change(context.store, image_id, cancelled)
+    except NotFound:
+        # by our clock, not by the command's: its date may be far in the future
+        expires_at = context.latest() + timedelta(seconds=context.settings.generation_deadline)
+        await remember_cancel(context.store, image_id, command, expires_at=expires_at)
+        return await change(context.store, image_id, cancelled)

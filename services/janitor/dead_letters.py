@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import logging
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import partial
 
+from common.bus.handling import MAX_BODY
 from common.bus.port import DeadLetter, Done, Outcome, Retry
 from common.domain import images, transitions
-from common.domain.errors import Invalid, InvalidTransition, NotFound, Unavailable
-from common.domain.images import Failure, Status
+from common.domain.errors import Forbidden, Invalid, InvalidTransition, NotFound, Unavailable
+from common.domain.images import Failure, Image, Status
+from common.domain.owners import parse_owner
+from common.domain.texts import is_code
 from common.domain.views import FailureView
-from common.messages import Command, ImageChanged, RequestRefused, Tick
+from common.messages import Command, ImageChanged, RequestRefused, Tick, decode
 from common.runtime.logs import log_context
 from common.store.port import change
 from services.janitor.context import SOURCE, JanitorContext
@@ -23,30 +26,42 @@ DROP_WINDOW = timedelta(minutes=5)  # a dead letter that is not found later was 
 UNDELIVERABLE = "undeliverable"  # the failure code for a reason that names no code
 
 
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """The fields of an `image.generate` command; `is_valid` is false if the rest of it does not parse."""
+
+    image_id: str
+    source: str
+    owner: str
+    is_valid: bool
+
+
 async def fail_dead_letter(letter: Command | Tick | DeadLetter, *, context: JanitorContext) -> Outcome:
     """Fail the image of a dead letter, unless a worker holds it with a live lease: then that worker decides.
 
+    A letter without a readable id, source and owner changes nothing: its image, if it has one, fails by its deadline.
     A dead letter whose image ended well all the same is dropped.
     """
     if not isinstance(letter, DeadLetter):
         return Done()
     log.warning("dead letter from %s: %s", letter.queue, letter.reason)
-    command = _generate_command(letter.body)
-    try:
-        image_id = images.parse_image_id(str(command.get("id") or command.get("subject")))
-    except Invalid:
+    request = _request(letter.body)
+    if request is None:
         return Done()
-    failure = Failure(code=_failure_code(letter.reason), detail=letter.reason[:300])
-    now = context.at(letter.died_at).earliest() if letter.died_at else context.earliest()
-    with log_context(image_id):
+    code = letter.reason.partition(":")[0]
+    failure = Failure(code=code if is_code(code) else UNDELIVERABLE, detail=letter.reason)
+    died_at = _died_at(letter, context)
+    with log_context(request.image_id):
         try:
-            failed = await change(context.store, image_id, partial(transitions.fail, error=failure, now=now))
+            failed = await _fail(request, failure, context.at(died_at).earliest(), context)
             await context.outbox.publish_pending(failed)
         except InvalidTransition as invalid:
             log.info("its image is unchanged: %s", invalid)
-            return await _drop_if_ended_well(letter, image_id, context)
+            return await _drop_if_ended_well(letter, request.image_id, context)
+        except Forbidden as refusal:
+            log.info("its image is unchanged: %s", refusal)
         except NotFound:
-            await _publish_refusal(image_id, command, failure, letter.died_at or now, context)
+            await _publish_refusal(request, failure, died_at, context)
         except Unavailable:
             return Retry(context.settings.retry_delays[0])
     return Done()
@@ -71,37 +86,59 @@ async def _drop_if_ended_well(letter: DeadLetter, image_id: str, context: Janito
     return Done()
 
 
-def _generate_command(body: bytes) -> dict[str, object]:
-    """The fields of an `image.generate` command, not validated; empty for any other message."""
+def _request(body: bytes) -> _Request | None:
+    """The request in the body of a dead letter; None if it has no readable sender or image, or is another message."""
+    if len(body) > MAX_BODY:
+        return None
     try:
         found = json.loads(body)
-    except (ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) and found.get("type") == "image.generate" else {}
+        if not isinstance(found, dict) or found.get("type") != "image.generate":
+            return None
+        image_id, owner = images.parse_image_id(str(found.get("id"))), parse_owner(found.get("owner"))
+    except (ValueError, RecursionError, Invalid):
+        return None
+    return _Request(image_id, source=str(found.get("source")), owner=owner, is_valid=_is_valid(body))
 
 
-def _failure_code(reason: str) -> str:
-    code = reason.partition(":")[0]
-    return code if code.isidentifier() else UNDELIVERABLE
+def _is_valid(body: bytes) -> bool:
+    try:
+        decode(body)
+    except Invalid:
+        return False
+    return True
 
 
-async def _publish_refusal(
-    image_id: str, command: dict[str, object], failure: Failure, time: datetime, context: JanitorContext
-) -> None:
+def _died_at(letter: DeadLetter, context: JanitorContext) -> datetime:
+    """When it became a dead letter; now if its time cannot be true."""
+    now, died_at = context.clock.now(), letter.died_at
+    if died_at is None or died_at.tzinfo is None:
+        return now
+    return died_at if abs(now - died_at) < timedelta(seconds=context.settings.tombstone_age) else now
+
+
+async def _fail(request: _Request, failure: Failure, now: datetime, context: JanitorContext) -> Image:
+    def failed(image: Image) -> Image:
+        # a record was made of a valid request: a malformed one with its id is not the one that made it
+        if not request.is_valid or not image.is_from(source=request.source, owner=request.owner):
+            raise Forbidden("the record was not made of this request")
+        return transitions.fail(image, error=failure, now=now)
+
+    return await change(context.store, request.image_id, failed)
+
+
+async def _publish_refusal(request: _Request, failure: Failure, time: datetime, context: JanitorContext) -> None:
     """Publish `image.failed` to the owner of a request that has no record."""
-    owner = command.get("owner")
-    if not isinstance(owner, str) or not owner:
-        return
+    error = FailureView(code=failure.code, detail=failure.detail)
     await context.bus.publish(
         ImageChanged(
-            id=f"{image_id}.0",
+            id=f"{request.image_id}.0",
             source=SOURCE,
             type="image.failed",
-            subject=image_id,
+            subject=request.image_id,
             time=time,
-            owner=owner,
+            owner=request.owner,
             revision=0,
             attempt=0,
-            data=RequestRefused(id=image_id, error=FailureView(code=failure.code, detail=failure.detail)),
+            data=RequestRefused(id=request.image_id, error=error),
         )
     )

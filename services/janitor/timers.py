@@ -48,14 +48,15 @@ class JanitorTimer:
         """Run the job, unless another run of this interval has begun. After an error the next tick continues."""
         if not isinstance(tick, Tick):
             return Done()
+        ticked_at = tick.time or self.context.clock.now()
         try:
             if tick.token:
-                self._compare_clocks(tick)
+                self._compare_clocks(ticked_at)
                 await self._arm()
-                if not await self._begin_run(tick):
+                if not await self._begin_run(tick, ticked_at):
                     log.info("%s: this interval has had its run", self.queue)
                     return Done()
-            await self.job(tick.data, context=self.context.at(tick.time))
+            await self.job(tick.data, context=self.context.at(ticked_at))
             if tick.token:
                 await self._end_run(tick.id)
         except ServiceError as error:
@@ -70,10 +71,10 @@ class JanitorTimer:
             await self._arm()
             await asyncio.sleep(_REARM_INTERVALS * self.interval_s)
 
-    def _compare_clocks(self, token: Tick) -> None:
+    def _compare_clocks(self, ticked_at: datetime) -> None:
         if self.clocks is not None:
             clock = self.context.clock
-            self.clocks.compare(own=clock.now(), now_s=clock.monotonic(), ticked_at=token.time)
+            self.clocks.compare(own=clock.now(), now_s=clock.monotonic(), ticked_at=ticked_at)
 
     async def _arm(self) -> None:
         try:
@@ -81,7 +82,7 @@ class JanitorTimer:
         except Unavailable as error:
             log.warning("%s not armed, will be tried again: %s", self.queue, error)
 
-    async def _begin_run(self, token: Tick) -> bool:
+    async def _begin_run(self, token: Tick, ticked_at: datetime) -> bool:
         """Begin a run: true for the first token of an interval, and for the redelivery of an unfinished run.
 
         Only the clock of the bus counts, which all janitors share. A recorded start in the future was written by a
@@ -91,10 +92,10 @@ class JanitorTimer:
         if entry is not None:
             if entry.data["run"] == token.id:
                 return not entry.data["finished"]
-            apart = token.time - datetime.fromisoformat(entry.data["last_start"])
+            apart = ticked_at - datetime.fromisoformat(entry.data["last_start"])
             if abs(apart.total_seconds()) < _MIN_INTERVALS * self.interval_s - _TICK_RESOLUTION_S:
                 return False
-        return await self.context.store.put_entry(self._entry(entry, token.id, started_at=token.time, finished=False))
+        return await self.context.store.put_entry(self._entry(entry, token.id, started_at=ticked_at, finished=False))
 
     async def _end_run(self, run: str) -> None:
         entry = await self.context.store.get_entry("timer", self.queue)

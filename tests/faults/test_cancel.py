@@ -27,7 +27,8 @@ async def test_cancel_by_rest_and_by_command_in_every_state(cluster, http):
 
         async def commanded(image_id: str) -> None:
             now = SystemClock().now()
-            await bus.send(CancelImage(id=new_image_id(now), source="shop", subject=image_id, time=now))
+            cancel = CancelImage(id=new_image_id(now), source="api", owner="local", subject=image_id, time=now)
+            await bus.send(cancel)
 
         began = time.monotonic()
         cancelled = [*queued, *running]

@@ -124,7 +124,7 @@ def amqp_message(message: Message, body: bytes) -> AmqpMessage:
         type=_truncated(message.type),
         correlation_id=_truncated(message.subject),
         app_id=_truncated(message.source),
-        timestamp=clamped(message.time),
+        timestamp=clamped(message.time) if message.time else None,
         headers={"traceparent": _truncated(message.traceparent)} if message.traceparent else {},
     )
 

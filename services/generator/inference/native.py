@@ -6,7 +6,6 @@ Source: docs/inference-http.md.
 from __future__ import annotations
 
 import asyncio
-import base64
 import json
 import logging
 from email.utils import parsedate_to_datetime
@@ -15,16 +14,20 @@ from typing import Final
 import aiohttp
 
 from common.application.capabilities import CapabilitiesClient
-from common.domain.errors import BadImage, InferenceError, Rejected, Transient, Unreachable
+from common.domain.errors import BadImage, Denied, InferenceError, Rejected, Transient, Unreachable
 from common.domain.images import Image
+from common.domain.texts import clean_text
 from common.runtime.bounded_read import TooLarge, read_body
 from common.runtime.clock import Clock
-from services.generator.inference.event_stream import server_sent_events
+from services.generator.inference.base64_text import decode_base64
+from services.generator.inference.event_stream import LARGE, server_sent_events
 from services.generator.inference.port import OnPreview, OnProgress
 
 log = logging.getLogger(__name__)
 
 TRANSIENT_STATUSES: Final = frozenset({408, 425, 429})
+# the key is missing, wrong, or not paid for; the route is missing; a proxy before the service wants a key of its own
+DENIED_STATUSES: Final = frozenset({401, 402, 403, 404, 405, 407})
 IMAGES: Final = "image/png, image/jpeg, image/webp"
 _MAX_ERROR_BYTES: Final = 20_000  # an error page in HTML; only its beginning is logged
 _CONNECT_S: Final = 5.0
@@ -57,6 +60,8 @@ class NativeBackend:
                 return await self._paint(image, on_progress, on_preview)
         except TimeoutError as error:
             raise Transient(f"the inference service did not answer within {self._timeout_s:g} s") from error
+        except aiohttp.ClientConnectorCertificateError as error:
+            raise Denied(clean_text(f"the certificate of the inference service is not accepted: {error}")) from error
         except aiohttp.ClientConnectorError as error:
             raise Unreachable(f"no connection to the inference service: {error.os_error.strerror or error}") from error
         except (aiohttp.ClientError, ConnectionError) as error:
@@ -99,7 +104,7 @@ class NativeBackend:
                 if on_preview is not None and (content := _preview(data)):
                     on_preview(content)
             elif event == "completed":
-                return _decoded(data, max_bytes=self._max_bytes)
+                return await _decoded(data, max_bytes=self._max_bytes)
             elif event == "error":
                 raise _stream_error(data)
         raise Transient("the inference service ended its answer without a picture")
@@ -133,6 +138,8 @@ async def _response_error(response: aiohttp.ClientResponse, clock: Clock) -> Inf
     except TooLarge:
         text = f"more than {_MAX_ERROR_BYTES} bytes of text"
     detail = f"the inference service answered {response.status}: {_error_text(text)}"
+    if response.status in DENIED_STATUSES:
+        return Denied(f"the inference service answered {response.status}: {clean_text(text, _MAX_ERROR_BYTES)}")
     if response.status in TRANSIENT_STATUSES or response.status >= 500:
         return Transient(detail, retry_after_s=_retry_after(response, clock))
     if response.status < 300:
@@ -151,7 +158,7 @@ def _error_text(text: str) -> str:
         if isinstance(found, dict):
             found = found.get("message")
         text = found if isinstance(found, str) else text
-    return " ".join(text.split())[:300] or "(no text)"
+    return clean_text(text, 300) or "(no text)"
 
 
 def _retry_after(response: aiohttp.ClientResponse, clock: Clock) -> float | None:
@@ -161,14 +168,14 @@ def _retry_after(response: aiohttp.ClientResponse, clock: Clock) -> float | None
         return float(value)
     try:
         return max(0.0, (parsedate_to_datetime(value) - clock.now()).total_seconds())
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):  # a year beyond 9999 overflows
         return None
 
 
 def _preview(data: dict[str, object]) -> bytes | None:
     try:
-        return base64.b64decode(str(data.get("b64_json")), validate=True)
-    except ValueError as error:  # binascii.Error is a ValueError; non-ASCII text raises a plain one
+        return decode_base64(str(data.get("b64_json")))
+    except ValueError as error:
         log.debug("preview ignored: %s", error)
         return None
 
@@ -178,10 +185,13 @@ def _progress(data: dict[str, object]) -> tuple[int, int]:
     return (step, steps) if isinstance(step, int) and isinstance(steps, int) else (0, 0)
 
 
-def _decoded(data: dict[str, object], *, max_bytes: int) -> bytes:
+async def _decoded(data: dict[str, object], *, max_bytes: int) -> bytes:
+    text = data.get("b64_json")
+    if not isinstance(text, str) or not text:
+        raise BadImage("the result of the inference service has no picture in b64_json")
     try:
-        content = base64.b64decode(str(data.get("b64_json")), validate=True)
-    except ValueError as error:  # binascii.Error is a ValueError; non-ASCII text raises a plain one
+        content = await asyncio.to_thread(decode_base64, text) if len(text) > LARGE else decode_base64(text)
+    except ValueError as error:
         raise BadImage("the picture of the inference service is not base64") from error
     if len(content) > max_bytes:
         raise BadImage(f"the picture of the inference service has more than {max_bytes} bytes")
@@ -190,6 +200,6 @@ def _decoded(data: dict[str, object], *, max_bytes: int) -> bytes:
 
 def _stream_error(data: dict[str, object]) -> InferenceError:
     """The error of an `error` event; it is classified like the same error sent as a status."""
-    code, detail = str(data.get("code", "")), str(data.get("detail", ""))[:300]
+    code, detail = clean_text(str(data.get("code", "")), 64), clean_text(str(data.get("detail", "")), 300)
     rejected = code in {"invalid", "invalid_request", "refused", "unprocessable"}
     return Rejected(detail) if rejected else Transient(f"{code}: {detail}")

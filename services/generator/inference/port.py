@@ -25,6 +25,7 @@ class InferenceBackend(Protocol):
             Unreachable: the server refuses the connection, or its name does not resolve.
             Transient: it timed out, broke off or is busy; `retry_after_s` is the wait that it asks for.
             Rejected: it refuses this request, and always will.
+            Denied: it refuses every request of this generator: its key, its certificate or its URL is wrong.
             BadImage: its answer is not a picture, or is larger than allowed.
         """
 

@@ -9,7 +9,7 @@ import pytest
 from common.bus.port import WorkQueue
 from common.bus.rabbitmq.topology import DELIVERY_LIMIT
 from tests.borders.bus.support import open_bus
-from tests.contract.bus.support import Recorder, generate_command, until
+from tests.contract.bus.support import Recorder, generate_command, now, until
 from tests.proxy import proxy_before
 
 CUTS = DELIVERY_LIMIT + 6
@@ -48,7 +48,7 @@ async def test_only_a_redelivery_joins_its_running_handler(vhost: str, caplog: p
     handler = Recorder()
     handler.gate.clear()
     first = generate_command("image-1")
-    second = first.model_copy(update={"time": first.time + timedelta(seconds=1)})
+    second = first.model_copy(update={"time": now() + timedelta(seconds=1)})
     async with (
         proxy_before(vhost) as (proxy, url),
         open_bus(url) as bus,

@@ -67,7 +67,7 @@ async def test_a_message_too_large_is_refused_before_it_is_sent(bus: Bus):
 
 async def test_a_long_id_is_not_truncated(bus: Bus):
     handler = Recorder()
-    sent = GenerateImage(id="é" * 300, source="s" * 300, subject="", time=now())
+    sent = GenerateImage(id="é" * 300, source="é" * 200, subject="", time=now())
 
     async with bus.consume(WorkQueue.GENERATE, handler, concurrency=1):
         await bus.send(sent)

@@ -7,10 +7,12 @@ import pytest
 from cloudevents.core.formats.json import JSONFormat
 from cloudevents.core.v1.event import CloudEvent
 
+from common.bus.handling import deduplication_key
 from common.domain.errors import Invalid
+from common.domain.images import parse_image_id
 from common.domain.requests import GenerationRequest
 from common.domain.views import ImagePresenter
-from common.messages import GenerateImage, ImageChanged, ImageProgressed, Progress, Tick, decode, encode
+from common.messages import CancelImage, GenerateImage, ImageChanged, ImageProgressed, Progress, Tick, decode, encode
 from common.runtime.clock import ManualClock
 from tests.making import NOON, an_image
 
@@ -160,3 +162,104 @@ def test_the_view_of_a_queued_image_has_null_for_missing_values():
         "retryAt": None,
         "expiresAt": "2025-02-14T12:00:00.000Z",
     }
+
+
+def decoded(body: bytes) -> GenerateImage | CancelImage:
+    message = decode(body)
+    assert isinstance(message, GenerateImage | CancelImage)
+    return message
+
+
+def an_order(**fields) -> bytes:
+    """An order as another service writes it; a field of None is left out."""
+    order = {
+        "specversion": "1.0",
+        "id": "0193a1b2-7c3d-7e4f-8a5b-6c7d8e9f0a1b",
+        "source": "newsletter",
+        "type": "image.generate",
+        "owner": "ada",
+        "data": {"prompt": "a lighthouse"},
+    }
+    return json.dumps({name: value for name, value in (order | fields).items() if value is not ...}).encode()
+
+
+@pytest.mark.border("A7")
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"time": None},
+        {"time": "2026-11-22T12:00:00Z"},
+        {"time": "2026-11-22t12:00:00.123456789+05:30"},
+        {"datacontenttype": "application/json; charset=utf-8"},
+        {"datacontenttype": 'Application/JSON;Charset="UTF-8"'},
+        {"datacontenttype": "application/vnd.shop.order+json"},
+        {"datacontenttype": None},
+        {"subject": "the newsletter of May", "dataschema": "https://shop/schema", "partitionkey": "7"},
+        {"subject": None, "traceparent": None},
+        {"traceparent": "not a trace parent\r\n"},
+        {"comexampleextension": {"not": "flat"}},
+    ],
+    ids=repr,
+)
+def test_what_cloudevents_allows_is_accepted(fields):
+    order = decoded(an_order(**fields))
+
+    assert (order.id, order.source, order.owner, order.data.model_dump()["prompt"]) == (
+        "0193a1b2-7c3d-7e4f-8a5b-6c7d8e9f0a1b",
+        "newsletter",
+        "ada",
+        "a lighthouse",
+    )
+    assert order.traceparent is None
+    assert (order.time is None) == (fields.get("time") is None)
+
+
+@pytest.mark.border("A7")
+@pytest.mark.parametrize(
+    ("fields", "name"),
+    [
+        ({"datacontenttype": "text/plain"}, "datacontenttype"),
+        ({"datacontenttype": "application/json; charset=utf-16"}, "datacontenttype"),
+        ({"datacontenttype": 7}, "datacontenttype"),
+        ({"specversion": "0.3"}, "specversion"),
+        ({"time": "yesterday"}, "time"),
+        ({"time": "2026-11-22T12:00:00"}, "time"),
+        ({"source": "a\r\nb"}, "source"),
+        ({"source": "s" * 300}, "source"),
+        ({"data": {"prompt": "a", "steps": 1e99}}, "steps"),
+    ],
+    ids=repr,
+)
+def test_a_refused_message_names_its_field(fields, name):
+    with pytest.raises(Invalid, match=name):
+        decode(an_order(**fields))
+
+
+@pytest.mark.border("A1")
+@pytest.mark.parametrize("spelling", [str.upper, str.title, str.lower])
+def test_an_id_in_capitals_is_made_canonical(spelling):
+    image_id = "0193a1b2-7c3d-7e4f-8a5b-6c7d8e9f0a1b"
+    order = decoded(an_order(id=spelling(image_id)))
+    cancel = decoded(an_order(type="image.cancel", id="1", subject=spelling(image_id), data={}))
+
+    assert (order.id, cancel.subject) == (image_id, image_id)
+    assert deduplication_key(order) == deduplication_key(cancel) == image_id
+
+
+@pytest.mark.border("A1")
+@pytest.mark.parametrize("spelling", ["{%s}", "urn:uuid:%s", "%s ", "uuid %s"])
+def test_no_other_spelling_of_an_id_is_half_accepted(spelling):
+    """It is neither changed nor recorded: the handler refuses it, and the order becomes a dead letter."""
+    written = spelling % "0193A1B2-7C3D-7E4F-8A5B-6C7D8E9F0A1B"
+
+    assert decode(an_order(id=written)).id == written
+    with pytest.raises(Invalid):
+        parse_image_id(written)
+
+
+@pytest.mark.border("A1")
+def test_orders_with_one_subject_are_several_orders():
+    orders = [decoded(an_order(id=f"0193a1b2-7c3d-7e4f-8a5b-6c7d8e9f0a{n:02d}", subject="may")) for n in range(10)]
+
+    assert len({deduplication_key(order) for order in orders}) == 10

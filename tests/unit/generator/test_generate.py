@@ -174,7 +174,7 @@ async def _upto(made, image_id, event_type, count):
 
 
 @pytest.mark.fault(row=31)
-@pytest.mark.parametrize("code", [400, 401, 404, 422])
+@pytest.mark.parametrize("code", [400, 406, 410, 422])
 async def test_a_refusal_fails_the_image_at_once(tmp_path, code):
     async with bench(tmp_path) as made:
         made.inference.will(status(code, '{"detail": "no such model"}'))
@@ -344,8 +344,11 @@ async def test_a_request_of_another_service_is_accepted(tmp_path):
         ({"data": GenerationRequest(prompt="a"), "owner": None}, "owner_missing"),
         ({"data": GenerationRequest(prompt="a"), "owner": "ada", "age": 90_000}, "order_expired"),
         ({"id": "not-a-uuid"}, "invalid_id"),
+        ({"id": "{0193a1b2-7c3d-7e4f-8a5b-6c7d8e9f0a1b}"}, "invalid_id"),
+        ({"id": "urn:uuid:0193a1b2-7c3d-7e4f-8a5b-6c7d8e9f0a1b"}, "invalid_id"),
+        ({"id": "0193a1b27c3d7e4f8a5b6c7d8e9f0a1b"}, "invalid_id"),
     ],
-    ids=["incomplete", "no owner", "too old", "no id"],
+    ids=["incomplete", "no owner", "too old", "no id", "braces", "urn", "no dashes"],
 )
 async def test_an_invalid_request_is_dead_lettered(tmp_path, fields, reason):
     async with bench(tmp_path) as made:

@@ -9,6 +9,7 @@ from common.application.quota_store import QuotaStore
 from common.domain.errors import LimitReached
 from common.domain.images import Failure, Status, new_image_id
 from common.runtime.clock import ManualClock
+from common.store.port import Entry
 from common.store.sqlite import SqliteStore
 from tests.making import an_image
 
@@ -55,8 +56,10 @@ async def test_a_release_makes_room(quota):
     assert len((await quota.usage("ada")).ids) == 5
 
 
-async def test_the_hour_slides(quota, clock):
+async def test_the_hour_slides(quota, store, clock):
     await reserve_all(quota, "abcde")
+    for image_id in "abcde":
+        await store.insert(an_image(id=image_id))
     clock.advance(3599)
     assert await reserve_all(quota, "f") == []
 
@@ -92,3 +95,40 @@ async def test_an_old_window_is_removed_by_the_janitor(quota, store, clock):
 
     assert await store.remove_expired_entries(clock.now() + timedelta(hours=1)) == 0
     assert await store.remove_expired_entries(clock.now() + timedelta(hours=1, minutes=1)) == 1
+
+
+@pytest.mark.border("D3")
+@pytest.mark.parametrize("code", ["bad_image", "inference_failed", "internal", "deadline"])
+async def test_failures_are_forgiven_at_most_as_often_as_the_limit(quota, store, clock, code):
+    """Each image fails after it was painted, so each may have cost as much as a good one."""
+    admitted = 0
+    for number in range(40):
+        image_id = new_image_id(clock.now() + timedelta(milliseconds=number))
+        if not await reserve_all(quota, [image_id]):
+            break
+        admitted += 1
+        await store.insert(an_image(id=image_id, status=Status.FAILED, error=Failure(code=code, detail="")))
+
+    assert admitted == 2 * quota.limit
+    clock.advance(3600)
+    assert await reserve_all(quota, ["later"]) == ["later"]
+
+
+@pytest.mark.border("D3")
+async def test_an_image_that_was_never_inserted_is_forgiven(quota, store, clock):
+    await reserve_all(quota, "abcde")  # the store went away before each insert
+    assert await reserve_all(quota, "f") == []
+
+    clock.advance(61)
+
+    assert (await quota.usage("ada")).ids == []
+    assert len(await reserve_all(quota, "fghij")) == 5
+
+
+async def test_an_entry_of_an_older_release_is_read(quota, store, clock):
+    await reserve_all(quota, "ab")
+    entry = await store.get_entry("quota", "ada")
+    del entry.data["forgiven"]
+    await store.put_entry(Entry("quota", "ada", entry.revision + 1, entry.data, entry.expires_at))
+
+    assert len(await reserve_all(quota, "cdef")) == 3

@@ -1,0 +1,206 @@
+"""Orders and cancels of other services, through a generator and a janitor, on the bus in memory and on RabbitMQ."""
+
+import asyncio
+import itertools
+import json
+from contextlib import asynccontextmanager
+from functools import partial
+
+import pytest
+
+from common.application.resources import Resources
+from common.bus.memory import MemoryBus
+from common.bus.port import WorkQueue
+from common.bus.rabbitmq.bus import RabbitBus
+from common.domain.images import new_image_id
+from common.domain.requests import GenerationRequest
+from common.media.files import FileMedia
+from common.messages import CancelImage, GenerateImage, decode
+from common.runtime.clock import SystemClock
+from common.runtime.settings import read_settings
+from common.store.sqlite import SqliteStore
+from services.generator.worker import run_generator
+from services.janitor.worker import run_janitor
+from tests.inference_double import inference_double
+from tests.unit.generator.test_generate import FAST, GeneratorBench
+from tests.waiting import until
+
+BUSES = ["memory", pytest.param("rabbitmq", marks=pytest.mark.rabbitmq)]
+_numbers = itertools.count()
+
+
+@asynccontextmanager
+async def open_bus(kind, request, settings, clock):
+    if kind == "memory":
+        async with MemoryBus(name="test", clock=clock, log_size=10_000, retry_delays=settings.retry_delays) as bus:
+            yield bus
+    else:
+        url = request.getfixturevalue("vhost")
+        async with RabbitBus.open(url, name="test", retry_delays=settings.retry_delays, timeout_s=15) as bus:
+            yield bus
+
+
+@pytest.fixture(params=BUSES)
+async def bench(request, tmp_path):
+    settings, clock, stopping = read_settings(FAST), SystemClock(), asyncio.Event()
+    async with (
+        SqliteStore.open(tmp_path / "darkroom.db", timeout_s=5) as store,
+        open_bus(request.param, request, settings, clock) as bus,
+        inference_double() as inference,
+        FileMedia.open(tmp_path / "media") as media,
+        asyncio.TaskGroup() as group,
+    ):
+        resources = Resources(bus, store, media, clock)
+        group.create_task(run_generator(settings, resources, inference_url=inference.url, stopping=stopping))
+        group.create_task(run_janitor(settings, resources, stopping=stopping))
+        yield GeneratorBench(
+            tmp_path, bus=bus, store=store, media=media, inference=inference, settings=settings, clock=clock
+        )
+        stopping.set()
+
+
+def an_order(made, image_id=None, **fields) -> GenerateImage:
+    request = GenerationRequest(prompt="a lighthouse", width=64, height=64)
+    image_id = image_id or new_image_id(made.clock.now())
+    return GenerateImage(**{"id": image_id, "source": "newsletter", "owner": "ada", "data": request} | fields)
+
+
+def a_cancel(image_id, **fields) -> CancelImage:
+    return CancelImage(**{"id": f"cancel-{next(_numbers)}", "source": "newsletter", "subject": image_id} | fields)
+
+
+async def is_final(made, image_id) -> bool:
+    image = await made.store.get(image_id)
+    return image is not None and image.status.is_final
+
+
+@pytest.mark.border("A1")
+@pytest.mark.parametrize("subject", ["the newsletter of May", "", "0193a1b2-7c3d-7e4f-8a5b-6c7d8e9f0a1b"])
+async def test_an_order_is_its_id_whatever_its_subject(bench, subject):
+    orders = [an_order(bench, subject=subject) for _ in range(10)]
+
+    await asyncio.gather(*(bench.bus.send(order) for order in orders))
+    for order in orders:
+        await until(partial(is_final, bench, order.id))
+
+    assert {(await bench.store.get(order.id)).status for order in orders} == {"completed"}
+    assert sorted(bench.inference.keys) == sorted(order.id for order in orders)
+
+
+@pytest.mark.border("A1")
+async def test_an_order_in_capitals_and_its_repeat_are_one_image(bench):
+    order = an_order(bench)
+    spelled = an_order(bench, image_id=order.id.upper())
+
+    await asyncio.gather(bench.bus.send(spelled), bench.bus.send(order), bench.bus.send(spelled))
+    await until(lambda: is_final(bench, order.id))
+
+    image = await bench.store.get(order.id)
+    assert (image.status, bench.inference.keys) == ("completed", [order.id])
+    assert bench.files() == [image.image_file, image.thumbnail]
+    assert await bench.media.get(image.image_file)
+
+
+@pytest.mark.border("A6")
+@pytest.mark.parametrize(
+    "fields", [{"source": "shop"}, {"owner": "bob"}, {"owner": "ADA"}, {"source": "api"}], ids=repr
+)
+async def test_an_order_with_the_id_of_anothers_image_changes_nothing(bench, fields):
+    bench.inference.always(bench.inference.hold)
+    order = an_order(bench)
+    await bench.bus.send(order)
+    await bench.inference.held.wait()
+    before = await bench.store.get(order.id)
+
+    await bench.bus.send(an_order(bench, image_id=order.id, subject="another", **fields))
+    # the generator holds the first delivery, so that the second one waits for its outcome or is refused
+    bench.inference.released.set()
+    await until(lambda: is_final(bench, order.id))
+
+    after = await bench.store.get(order.id)
+    assert (after.status, after.owner, after.source, after.attempts) == ("completed", before.owner, before.source, 1)
+
+
+@pytest.mark.border("A6")
+async def test_a_repeat_of_another_sender_is_a_dead_letter(bench):
+    order = an_order(bench)
+    await bench.bus.send(order)
+    await until(lambda: is_final(bench, order.id))
+
+    await bench.bus.send(an_order(bench, image_id=order.id, owner="bob"))
+
+    async def is_dead() -> bool:
+        return bool(await bench.bus.dead_letters(1))
+
+    await until(is_dead)
+    [letter] = await bench.bus.dead_letters(1)
+    assert letter.reason.startswith("id_taken: ")
+    assert json.loads(letter.body)["owner"] == "bob"
+    assert (await bench.store.get(order.id)).status == "completed"
+
+
+@pytest.mark.border("A10")
+async def test_a_cancel_that_comes_first_counts(bench):
+    bench.inference.always(bench.inference.hold)  # nothing is painted to its end
+    orders = [an_order(bench) for _ in range(40)]
+
+    async def cancelled_first(number: int, order: GenerateImage) -> None:
+        await bench.bus.send(a_cancel(order.id if number % 2 else order.id.upper()))
+        await asyncio.sleep(number % 10 * 0.005)
+        await bench.bus.send(order)
+
+    await asyncio.gather(*(cancelled_first(*each) for each in enumerate(orders)))
+    for order in orders:
+        await until(partial(is_final, bench, order.id))
+        await bench.events(order.id, "cancelled")
+
+    assert {(await bench.store.get(order.id)).status for order in orders} == {"cancelled"}
+    assert await bench.bus.waiting(WorkQueue.CANCEL) == 0
+    assert bench.files() == []
+
+
+@pytest.mark.border("A10")
+@pytest.mark.parametrize("fields", [{"source": "shop"}, {"owner": "bob"}], ids=repr)
+async def test_an_early_cancel_of_another_sender_does_not_count(bench, fields):
+    order = an_order(bench)
+    await bench.bus.send(a_cancel(order.id, **fields))
+    await until(lambda: _is_remembered(bench, order.id, fields.get("source", "newsletter")))
+
+    await bench.bus.send(order)
+    await until(lambda: is_final(bench, order.id))
+
+    assert (await bench.store.get(order.id)).status == "completed"
+
+
+async def _is_remembered(made, image_id, source) -> bool:
+    return await made.store.get_entry("cancelled", f"{image_id}:{source}") is not None
+
+
+@pytest.mark.border("A7")
+async def test_an_order_without_a_time_is_an_order_of_now(bench):
+    order = an_order(bench)
+    assert decode(order.model_dump_json(exclude={"time"}, exclude_none=True).encode()).time is None
+
+    await bench.bus.send(order)
+    await until(lambda: is_final(bench, order.id))
+
+    assert (await bench.store.get(order.id)).status == "completed"
+
+
+async def test_a_dead_letter_of_our_own_command_fails_its_image(bench):
+    """The outbox names source and owner of the record, so that the janitor knows the sender of the letter."""
+    image_id = new_image_id(bench.clock.now())
+    sent = []
+    real = bench.bus.send
+
+    async def send(command, **options):
+        sent.append(command)
+        await real(command, **options)
+
+    bench.bus.send = send
+    try:
+        image_id = await bench.order(owner="ada")
+    finally:
+        del bench.bus.send
+    [command] = sent
+    assert (command.id, command.source, command.owner) == (image_id, "api", "ada")

@@ -1,0 +1,205 @@
+"""Attempts that go wrong in ways that nobody foresaw.
+
+Also of services that deny the generator itself, of odd texts and dates, and of two claims at once.
+"""
+
+import asyncio
+import json
+import logging
+from datetime import timedelta
+
+import pytest
+from aiohttp import web
+
+from common.bus.port import Since
+from common.domain import transitions
+from common.domain.errors import InvalidTransition
+from common.domain.images import Failure
+from common.store.port import change
+from services.generator import generate, outcomes, progress
+from services.generator.inference.native import NativeBackend
+from tests.inference_double import completed, events, paint, picture, status
+from tests.odd_pictures import ODD_DATES, ODD_TEXTS
+from tests.unit.generator.test_generate import bench
+
+
+def raising(error: BaseException):
+    def call(*_arguments, **_options):
+        raise error
+
+    return call
+
+
+ERRORS = {
+    "plain": ValueError("not foreseen"),
+    "overflow": OverflowError("date value out of range"),
+    "memory": MemoryError(),
+    "recursion": RecursionError(),
+    "surrogate": UnicodeEncodeError("utf-8", "\ud800", 0, 1, "surrogates not allowed"),
+    "group": ExceptionGroup("several", [ExceptionGroup("inner", [KeyError("deep")])]),
+    "leaked cancel": asyncio.CancelledError(),
+}
+
+
+@pytest.mark.border("B1")
+@pytest.mark.parametrize("name", ERRORS)
+async def test_an_unforeseen_error_ends_its_attempt_with_a_code(tmp_path, caplog, monkeypatch, name):
+    monkeypatch.setattr(generate, "check", raising(ERRORS[name]))
+    async with bench(tmp_path) as made:
+        image = await made.final(await made.order())
+
+        assert (image.status, image.attempts, image.failures, image.lost) == ("failed", 3, 3, 0)
+        assert (image.error.code, "log of the generator" in image.error.detail) == ("internal", True)
+        assert made.files() == []
+    assert [record.exc_info is not None for record in caplog.records if record.levelno >= logging.ERROR] == [True] * 3
+
+
+@pytest.mark.border("B1")
+@pytest.mark.parametrize("where", ["complete", "put", "paint", "progress", "started"])
+async def test_an_unforeseen_error_costs_at_most_its_attempt(tmp_path, monkeypatch, where):
+    left = [True]
+
+    def once(real):
+        def call(*arguments, **options):
+            if left and left.pop():
+                raise ValueError("not foreseen")
+            return real(*arguments, **options)
+
+        return call
+
+    async with bench(tmp_path) as made:
+        made.inference.capabilities = {"models": []}
+        made.inference.always(events(("progress", {"step": 1, "steps": 4}), completed(picture())))
+        target, name = {
+            "complete": (transitions, "complete"),
+            "put": (type(made.media), "put"),
+            "paint": (NativeBackend, "_paint"),
+            "progress": (progress.ProgressPublisher, "_seconds_left"),
+            "started": (made.outbox.events.__class__, "progressed"),
+        }[where]
+        monkeypatch.setattr(target, name, once(getattr(target, name)))
+        image = await made.final(await made.order())
+
+        harmless = where in {"progress", "started"}
+        assert (image.status, image.failures) == ("completed", 0 if harmless else 1)
+        assert made.files() == [image.image_file, image.thumbnail]
+    assert not left
+
+
+@pytest.mark.border("B1")
+@pytest.mark.parametrize("date", ODD_DATES, ids=lambda date: date[:30] or "empty")
+async def test_an_odd_retry_after_is_ignored_or_limited(tmp_path, date):
+    async with bench(tmp_path, GENERATION_DEADLINE="900") as made:
+        made.inference.will(status(503, headers={"Retry-After": date}))
+        image_id = await made.order()
+
+        async for entry in made.bus.read(Since(made.clock.now() - timedelta(hours=1))):
+            if entry.event.type == "image.queued" and entry.event.data.error:
+                break
+
+        image = await made.store.get(image_id)
+        assert (image.failures, image.error.code) == (1, "inference_failed")
+        assert entry.event.data.retry_at - entry.event.time <= timedelta(seconds=901)
+
+
+@pytest.mark.border("B5")
+@pytest.mark.parametrize("text", ODD_TEXTS, ids=lambda text: text[:20] or "empty")
+@pytest.mark.parametrize("as_event", [False, True], ids=["status", "event"])
+async def test_texts_of_the_service_are_cleaned(tmp_path, text, as_event):
+    async def as_error_event(request, _order):
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        data = json.dumps({"code": "refused", "detail": text})
+        await response.write(f"event: error\ndata: {data}\n\n".encode())
+        return response
+
+    async with bench(tmp_path) as made:
+        made.inference.capabilities = {"models": []}
+        made.inference.will(as_error_event if as_event else status(422, text))
+        image = await made.final(await made.order())
+
+        assert (image.status, image.attempts, image.error.code) == ("failed", 1, "inference_refused")
+        assert len(image.error.detail) <= 500
+        assert not image.error.detail or image.error.detail.isprintable()
+
+
+@pytest.mark.border("B5")
+def test_a_recorded_failure_has_a_code_and_a_text_of_one_line():
+    odd = Failure(code="Привет\n", detail="\ud800 a\x00b\r\nc \u202e" + "x" * 10_000)
+
+    assert odd.code == "internal"
+    assert odd.detail.startswith("a b c xxx")
+    assert len(odd.detail) == 500
+    assert odd == Failure.model_validate_json(odd.model_dump_json())
+
+
+@pytest.mark.border("B6")
+@pytest.mark.parametrize("code", [401, 402, 403, 404, 405, 407])
+async def test_an_image_waits_for_a_service_that_denies_us(tmp_path, caplog, code):
+    caplog.set_level(logging.INFO)
+    async with bench(tmp_path) as made:
+        secret = "key sk-1234 of account 77 is not known"
+        made.inference.will(status(code, secret), status(code, secret), status(code, secret))
+        image_id = await made.order()
+        image = await made.final(image_id)
+        published = await made.events(image_id, "completed")
+
+        assert (image.status, image.attempts, image.failures, image.lost) == ("completed", 4, 0, 0)
+        errors = [event.data.error for event in published if event.type == "image.queued" and event.data.error]
+        assert {error.code for error in errors} == {"inference_unavailable"}
+        assert len({error.detail for error in errors}) == 1
+        assert "sk-1234" not in errors[0].detail
+    assert len([record for record in caplog.records if "sk-1234" in record.getMessage()]) == 1
+
+
+@pytest.mark.border("A2")
+async def test_a_claim_is_fenced_against_its_own_process(tmp_path):
+    """Two deliveries of one command in one process: a second bus connection does not share the deduplication."""
+    async with bench(tmp_path) as made:
+        made.inference.will(made.inference.hold)
+        image_id = await made.order()
+        await made.inference.held.wait()
+        first = await made.store.get(image_id)
+
+        lease = first.lease.model_copy(update={"token": "another claim"})
+        for transition in (
+            lambda image: transitions.claim(image, lease=lease, now=made.clock.now(), deadline=timedelta(minutes=15)),
+            lambda image: transitions.renew(image, lease=lease, attempt=1),
+            lambda image: transitions.give_back(image, lease=lease, attempt=1, now=made.clock.now()),
+        ):
+            with pytest.raises(InvalidTransition):
+                await change(made.store, image_id, transition)
+        made.inference.released.set()
+        image = await made.final(image_id)
+
+        assert (image.status, image.attempts) == ("completed", 1)
+        assert made.files() == [image.image_file, image.thumbnail]
+
+
+@pytest.mark.border("A2")
+async def test_two_claims_of_one_process_have_two_tokens(tmp_path):
+    tokens = set()
+
+    async def noted(request, order):
+        tokens.add((await made.store.get(request.headers["Idempotency-Key"])).lease.token)
+        return await paint(request, order)
+
+    async with bench(tmp_path) as made:
+        made.inference.always(noted)
+        for _ in range(3):
+            await made.final(await made.order())
+
+    assert len(tokens) == 3
+
+
+@pytest.mark.border("A2")
+async def test_files_that_the_record_names_are_never_removed(tmp_path):
+    """A claim that lost: it has the attempt of the winner, as when a store took its write twice."""
+    async with bench(tmp_path) as made:
+        image = await made.final(await made.order())
+        context = type("Context", (), {"store": made.store, "media": made.media})()
+        stale = image.model_copy(update={"status": "running", "image_file": None, "thumbnail": None})
+
+        await outcomes.remove_files(stale, context)
+
+        assert made.files() == [image.image_file, image.thumbnail]
