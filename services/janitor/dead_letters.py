@@ -7,7 +7,7 @@ import logging
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from common.bus.handling import MAX_BODY
+from common.bus.handling import MAX_BODY, one_line
 from common.bus.port import DeadLetter, Done, Outcome, Retry
 from common.domain import images, transitions
 from common.domain.errors import Forbidden, Invalid, InvalidTransition, NotFound, Unavailable
@@ -44,7 +44,7 @@ async def fail_dead_letter(letter: Command | Tick | DeadLetter, *, context: Jani
     """
     if not isinstance(letter, DeadLetter):
         return Done()
-    log.warning("dead letter from %s: %s", letter.queue, letter.reason)
+    log.warning("dead letter from %s: %s", letter.queue, one_line(letter.reason))
     request = _request(letter.body)
     if request is None:
         return Done()
