@@ -185,11 +185,11 @@ class RabbitConsumer:
         self._start_pending()
 
     async def _attach(self, handler_task: HandlerTask, delivery: Delivery) -> None:
-        log.debug("%s %s is still in progress", self._queue, handler_task.key)
         if handler_task.is_stale and (delivery.returns < MAX_RETURNS or not await self._renew(delivery)):
             handler_task.deliveries.append(delivery)
         else:  # one unacknowledged delivery is enough if this process dies; two would use two of the prefetch
             await delivery.ack()
+        log.debug("%s %s is still in progress", self._queue, handler_task.key)
 
     async def _renew(self, delivery: Delivery) -> bool:
         """Replace a message in hand by a copy, so that lost connections never make it a dead letter."""
