@@ -14,7 +14,6 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +96,7 @@ async def with_janitor(path: Path, bus_url: str, work: Callable[[JanitorContext]
         open_media(settings.media_root) as media,
         open_bus(settings, name="janitor", clock=clock) as bus,
     ):
-        presenter = ImagePresenter("/media/", timedelta(days=settings.retention_days))
+        presenter = ImagePresenter("/media/", settings.retention)
         outbox = Outbox(bus, store, clock, EventFactory("janitor", clock, presenter))
         await work(JanitorContext(bus=bus, store=store, media=media, outbox=outbox, settings=settings, clock=clock))
 

@@ -96,11 +96,14 @@ class PurgeReport(Outgoing):
 
 
 class SweepReport(Outgoing):
+    """`refused` is why the sweep has changed nothing, although it was to: too much was missing, or the media failed."""
+
     dry_run: bool
     files_without_record: int
     records_without_file: int
     records_without_thumbnail: int
     examples: list[str]
+    refused: str | None = None
 
 
 class TickData(BaseModel):

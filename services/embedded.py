@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from common.application.resources import Resources
 from common.domain.images import new_image_id
 from common.messages import Tick
+from common.runtime.addresses import url_of
 from common.runtime.settings import Settings
 from services import wiring
 from services.api.service import api_running
@@ -26,7 +27,7 @@ async def up(settings: Settings, stopping: asyncio.Event, on_ready: Callable[[st
     then bus and store.
     """
     async with (
-        wiring.open_resources(settings, name="up") as resources,
+        wiring.open_resources(settings, name="up", stopping=stopping) as resources,
         _inference_url(settings) as inference_url,
         api_running(settings, resources, inference_url=inference_url) as port,
         asyncio.TaskGroup() as group,
@@ -34,7 +35,7 @@ async def up(settings: Settings, stopping: asyncio.Event, on_ready: Callable[[st
         group.create_task(run_generator(settings, resources, inference_url=inference_url, stopping=stopping))
         group.create_task(run_janitor(settings, resources, stopping=stopping))
         await _reconcile_now(resources)
-        on_ready(f"http://{settings.api_host}:{port}")
+        on_ready(url_of(settings.api_host, port))
 
 
 async def _reconcile_now(resources: Resources) -> None:

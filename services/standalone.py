@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 async def api(settings: Settings, stopping: asyncio.Event) -> None:
     from services.api.service import run_api
 
-    async with _shared_resources(settings, name="api") as resources:
+    async with _shared_resources(settings, stopping, name="api") as resources:
         await run_api(settings, resources, inference_url=settings.inference_service_url, stopping=stopping)
 
 
@@ -30,14 +30,14 @@ async def generator(settings: Settings, stopping: asyncio.Event) -> None:
     url = settings.inference_service_url
     if url is None:
         raise Misconfigured("INFERENCE_SERVICE_URL: not set; give the URL of the inference service", code="bad_setting")
-    async with _shared_resources(settings, name="generator") as resources, _health(settings, resources):
+    async with _shared_resources(settings, stopping, name="generator") as resources, _health(settings, resources):
         await run_generator(settings, resources, inference_url=url, stopping=stopping)
 
 
 async def janitor(settings: Settings, stopping: asyncio.Event) -> None:
     from services.janitor.worker import run_janitor
 
-    async with _shared_resources(settings, name="janitor") as resources, _health(settings, resources):
+    async with _shared_resources(settings, stopping, name="janitor") as resources, _health(settings, resources):
         await run_janitor(settings, resources, stopping=stopping)
 
 
@@ -48,13 +48,13 @@ async def inference(settings: Settings, stopping: asyncio.Event) -> None:
 
 
 @asynccontextmanager
-async def _shared_resources(settings: Settings, *, name: str) -> AsyncIterator[Resources]:
+async def _shared_resources(settings: Settings, stopping: asyncio.Event, *, name: str) -> AsyncIterator[Resources]:
     if settings.bus_url.startswith("memory:"):
         raise Misconfigured(
             "BUS_URL: memory:// is a bus within one process; set amqp://…, or run all services with `darkroom up`",
             code="bad_setting",
         )
-    async with wiring.open_resources(settings, name=name) as resources:
+    async with wiring.open_resources(settings, name=name, stopping=stopping) as resources:
         yield resources
 
 
@@ -62,7 +62,7 @@ async def _shared_resources(settings: Settings, *, name: str) -> AsyncIterator[R
 async def _health(settings: Settings, resources: Resources) -> AsyncIterator[None]:
     async with AsyncExitStack() as stack:
         if settings.health_port:
-            app = build_health_app(bus=resources.bus, store=resources.store)
+            app = build_health_app(bus=resources.bus, store=resources.store, media=resources.media)
             await stack.enter_async_context(
                 serving(app, host=settings.health_host, port=settings.health_port, stop_timeout_s=1)
             )

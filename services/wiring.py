@@ -5,43 +5,65 @@ It opens the resources of a process by the URLs in the settings, and serves the 
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Final
 
 from common.application.deployment import deployment_id
+from common.application.media_owner import claim_media
 from common.application.resources import Resources
 from common.bus.connect import open_bus
 from common.domain.errors import Unavailable
 from common.media.connect import open_media
+from common.runtime.addresses import LOOPBACK, url_of
 from common.runtime.clock import SystemClock
+from common.runtime.lifetime import StoppedEarly
 from common.runtime.serving import serving
 from common.runtime.settings import Settings
-from common.store.connect import open_store
+from common.store.connect import open_store, store_location
 from common.store.port import Store
 
 log = logging.getLogger(__name__)
 
+STORE_PAUSE_S: Final = 0.5  # between two tries to open the store, at first
+MAX_STORE_PAUSE_S: Final = 5.0
+
 
 @asynccontextmanager
-async def open_resources(settings: Settings, *, name: str) -> AsyncIterator[Resources]:
-    """Open store, media and bus for the service of this name; they are closed in reverse order, the store last."""
+async def open_resources(settings: Settings, *, name: str, stopping: asyncio.Event) -> AsyncIterator[Resources]:
+    """Open store, media and bus for the service of this name; they are closed in reverse order, the store last.
+
+    Raises:
+        StoppedEarly: `stopping` was set while the store was waited for.
+    """
     clock = SystemClock()
-    async with (
-        open_store(settings.store_url, timeout_s=settings.store_timeout) as store,
-        open_media(settings.media_root) as media,
-        open_bus(settings, name=name, clock=clock, deployment=await _deployment(store)) as bus,
-    ):
+    async with AsyncExitStack() as stack:
+        store = await _wait_for_store(settings, stack, stopping)
+        media = await stack.enter_async_context(open_media(settings.media_root))
+        await claim_media(store, media)
+        bus = await stack.enter_async_context(
+            open_bus(settings, name=name, clock=clock, deployment=await deployment_id(store))
+        )
         yield Resources(bus, store, media, clock)
 
 
-async def _deployment(store: Store) -> str | None:
-    """The id of this deployment; None while the store is away, and then the bus does not compare it."""
-    try:
-        return await deployment_id(store)
-    except Unavailable as error:
-        log.warning("the deployment is not compared with that of the bus: %s", error)
-        return None
+async def _wait_for_store(settings: Settings, stack: AsyncExitStack, stopping: asyncio.Event) -> Store:
+    """Open the store, again and again while it does not answer: a database may start later than its services."""
+    pause_s = STORE_PAUSE_S
+    while True:
+        try:
+            return await stack.enter_async_context(open_store(settings.store_url, timeout_s=settings.store_timeout))
+        except Unavailable as error:
+            log.warning("waiting for the store at %s: %s", store_location(settings.store_url), error.detail)
+        try:
+            async with asyncio.timeout(pause_s):
+                await stopping.wait()
+        except TimeoutError:
+            pause_s = min(pause_s * 2, MAX_STORE_PAUSE_S)
+        else:
+            raise StoppedEarly
 
 
 @asynccontextmanager
@@ -54,10 +76,12 @@ async def serve_inference(settings: Settings, *, host: str) -> AsyncIterator[str
         PainterEngine(step_delay_s=settings.painter_step_delay),
         api_key=settings.inference_service_api_key,
         concurrency=settings.inference_concurrency,
+        # on loopback the names of this machine are always allowed: `darkroom up` uses them
+        allowed_hosts={*settings.allowed_hosts, *LOOPBACK} if host in LOOPBACK else settings.allowed_hosts,
         clock=SystemClock(),
     )
     # a disconnected client cancels its handler, which stops the painting
     async with serving(
         app, host=host, port=settings.inference_port, stop_timeout_s=settings.grace_period, cancel_handlers=True
     ) as port:
-        yield f"http://{host}:{port}"
+        yield url_of(host, port)

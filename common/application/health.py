@@ -16,6 +16,7 @@ from prometheus_client.aiohttp import make_aiohttp_handler
 
 from common.bus.port import Bus
 from common.domain.errors import Unavailable
+from common.media.port import Media
 from common.store.port import Store
 
 CHECK_TIMEOUT_S: Final = 6.0  # above STORE_TIMEOUT's default, so that the store's own reason is reported
@@ -38,14 +39,15 @@ def build_report(reasons: Mapping[str, str], *, warning: str = "") -> tuple[int,
     return (503 if reasons else 200), body | ({"warnings": {"bus": warning}} if warning else {})
 
 
-def build_health_app(*, bus: Bus, store: Store) -> web.Application:
+def build_health_app(*, bus: Bus, store: Store, media: Media) -> web.Application:
     """`/healthz` answers while the process runs; `/readyz` answers 503 with the reasons while it cannot work."""
 
     async def alive(_request: web.Request) -> web.Response:
         return _answer({})
 
     async def ready(_request: web.Request) -> web.Response:
-        return _answer(await unready_reasons(bus, {"store": store.check}), warning=bus.warning)
+        checks = {"store": store.check, "media": media.check}
+        return _answer(await unready_reasons(bus, checks), warning=bus.warning)
 
     app = web.Application()
     app.router.add_get("/healthz", alive)

@@ -16,7 +16,7 @@ from common.domain.errors import LimitReached
 from common.domain.quotas import Entries, Window
 from common.domain.views import iso
 from common.runtime.clock import Clock
-from common.store.port import Entry, Store
+from common.store.port import Entry, Store, back_off
 
 _KEPT: Final = quotas.HOUR + timedelta(minutes=1)
 _INSERT_LIMIT: Final = timedelta(minutes=1)  # an image is inserted within milliseconds after it was reserved, or never
@@ -63,12 +63,15 @@ class QuotaStore:
         return window.forgive(await self._forgivable(window), limit=self.limit)
 
     async def _change(self, key: str, transition: Callable[[Window], Window]) -> Window:
+        losses = 0
         while True:
             before = await self.store.get_entry(self.kind, key)
             window = _window(before)
             changed = transition(window)
             if changed == window or await self.store.put_entry(self._entry(key, changed, before)):
                 return changed
+            losses += 1
+            await back_off(losses)
 
     async def _forgivable(self, window: Window) -> set[str]:
         """Images that failed by a fault of the service, and those that were never inserted, as the store was away."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timedelta
 
 from common.application.events import EventFactory
 from common.application.outbox import Outbox
@@ -27,8 +26,7 @@ class Resources:
 
     def events(self, settings: Settings, *, source: str) -> EventFactory:
         """The factory for events of the service with this name."""
-        retention = timedelta(days=settings.retention_days)
-        return EventFactory(source, self.clock, ImagePresenter(settings.media_prefix, retention))
+        return EventFactory(source, self.clock, ImagePresenter(settings.media_prefix, settings.retention))
 
     def outbox(self, settings: Settings, *, source: str, write_behind: WriteBehind | None = None) -> Outbox:
         """The outbox of the service with this name; without `write_behind`, confirmations are written at once."""

@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Final
 
-from common.domain.errors import InvalidTransition, NotFound, Unavailable
+from common.domain.errors import InvalidTransition, NotFound, Unavailable, Unreadable
+from common.domain.images import Image
 from common.store.port import Store, Transition, change
 
 log = logging.getLogger(__name__)
@@ -61,12 +63,36 @@ class WriteBehind:
         if not self._closing.is_set():
             self._wakeup.clear()
         try:
-            records = await self._store.get_several(transitions)
-            wanted = [after for id_, before in records.items() if (after := transitions[id_](before)) is not before]
-            written = await self._store.replace_several(wanted)
-            for image in wanted:
-                if image.id not in written:  # another writer was faster
-                    with suppress(NotFound, InvalidTransition):
-                        await change(self._store, image.id, transitions[image.id])
+            await self._write_all(transitions)
         except Unavailable as error:
             log.warning("%d confirmations are not recorded, the janitor publishes again: %s", len(transitions), error)
+
+    async def _write_all(self, transitions: dict[str, Transition]) -> None:
+        records = await self._store.get_several(transitions)
+        wanted: list[Image] = []
+        for image_id, before in records.items():
+            with _skipped(image_id):
+                after = transitions[image_id](before)
+                if after is not before:
+                    wanted.append(after)
+        written: set[str] = set()
+        with _skipped("some of them"):  # then each by itself
+            written = await self._store.replace_several(wanted)
+        for image in wanted:
+            if image.id not in written:  # another writer was faster
+                with _skipped(image.id):
+                    await change(self._store, image.id, transitions[image.id])
+
+
+@contextmanager
+def _skipped(image_id: str) -> Iterator[None]:
+    """Ignore an error of one record: the others are written, and the task that writes goes on."""
+    try:
+        yield
+    except (NotFound, InvalidTransition):
+        pass
+    except Unavailable as error:
+        if not isinstance(error, Unreadable):
+            raise
+    except Exception:
+        log.exception("the confirmation of image %s is not recorded, the janitor publishes again", image_id)

@@ -12,7 +12,8 @@
     │   └── LimitReached       a limit is used up; says when to try again
     ├── Unavailable            try again later: a dependency does not answer
     │   ├── NotAccepted        the dependency answers, but does not accept this request
-    │   └── Unconfirmed        the outcome is unknown; only the record shows it
+    │   ├── Unconfirmed        the outcome is unknown; only the record shows it
+    │   └── Unreadable         this record or entry cannot be read; the others can
     ├── InferenceError         the inference service did not paint the image
     │   ├── Unreachable        it refuses the connection, or its name does not resolve
     │   ├── Transient          it timed out, closed the connection or is busy; may say how long to wait
@@ -20,7 +21,6 @@
     │   ├── Denied             it refuses Darkroom itself, or has no such route: an operator has to act
     │   └── BadImage           its answer is not a usable picture
     ├── CursorGone             the event log no longer holds the event that the cursor names
-    ├── MediaMissing           so many files are missing that the folder must be the wrong one
     └── Misconfigured          give up: an operator has to change something
 
 `code` is stable and part of the contract; `detail` is for people and may change.
@@ -125,6 +125,12 @@ class Unconfirmed(Unavailable):
     code = "unconfirmed"
 
 
+class Unreadable(Unavailable):
+    """One record or entry is damaged, or written by a newer version; a list of records leaves it out."""
+
+    code = "unreadable"
+
+
 class InferenceError(ServiceError):
     code = "inference_failed"
 
@@ -161,10 +167,6 @@ class BadImage(InferenceError):
 
 class CursorGone(ServiceError):
     code = "cursor_gone"
-
-
-class MediaMissing(ServiceError):
-    code = "media_missing"
 
 
 class Misconfigured(ServiceError):

@@ -15,8 +15,10 @@ from common.domain.images import Image, Parameters, Status
 
 MAX_SEED: Final = 2**32 - 1  # what torch's and every back end's generators take
 _FORBIDDEN: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")  # all control characters but tab and newline
+_LINE_BREAK: Final = re.compile("\r\n?")  # as forms and Windows programs write it
 # the same as a pattern for the JSON Schema, so that the contract allows exactly what the code accepts
-_CHARACTERS: Final = r"[^\x00-\x08\x0b-\x1f\x7f]*"
+_CHARACTERS: Final = r"[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f]*"
+_ONE_NAME: Final = {"pattern": r"^[^\x00-\x08\x0b-\x1f\x7f]*$"}
 _PLAIN: Final = {"pattern": f"^{_CHARACTERS}$"}
 _WITH_WORDS: Final = {"pattern": rf"^{_CHARACTERS}[^\x00-\x1f\x7f\s]{_CHARACTERS}$"}
 
@@ -24,6 +26,10 @@ _WITH_WORDS: Final = {"pattern": rf"^{_CHARACTERS}[^\x00-\x1f\x7f\s]{_CHARACTERS
 def _integral(value: Any) -> Any:
     """JSON Schema calls 320.0 an integer; strict pydantic does not."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _with_newlines(value: str) -> str:
+    return _LINE_BREAK.sub("\n", value)
 
 
 def _plain_text(value: str) -> str:
@@ -40,8 +46,13 @@ def _not_blank(value: str) -> str:
 
 # Field must come before the validator, or the schema says "ge" instead of "minimum"
 _Side = Annotated[int, Field(ge=64, le=2048, multiple_of=8), BeforeValidator(_integral)]
-_Text = Annotated[str, Field(max_length=4000, json_schema_extra=_PLAIN), AfterValidator(_plain_text)]
-_Name = Annotated[str, Field(min_length=1, max_length=100, json_schema_extra=_PLAIN), AfterValidator(_plain_text)]
+_Text = Annotated[
+    str,
+    Field(max_length=4000, json_schema_extra=_PLAIN),
+    AfterValidator(_with_newlines),
+    AfterValidator(_plain_text),
+]
+_Name = Annotated[str, Field(min_length=1, max_length=100, json_schema_extra=_ONE_NAME), AfterValidator(_plain_text)]
 
 
 class GenerationRequest(BaseModel):
@@ -52,6 +63,7 @@ class GenerationRequest(BaseModel):
     prompt: Annotated[
         str,
         Field(min_length=1, max_length=4000, json_schema_extra=_WITH_WORDS),
+        AfterValidator(_with_newlines),
         AfterValidator(_plain_text),
         AfterValidator(_not_blank),
     ]

@@ -68,10 +68,13 @@ class ImageView(Outgoing):
 
 @dataclass(frozen=True, slots=True)
 class ImagePresenter:
-    """Makes the view of an image; `media_url` is the URL prefix of its files, `retention` how long it is kept."""
+    """Makes the view of an image; `media_url` is the URL prefix of its files.
+
+    `retention` is how long an image is kept; None means that it does not expire.
+    """
 
     media_url: str
-    retention: timedelta
+    retention: timedelta | None
 
     def view(self, image: Image) -> ImageView:
         shown_thumbnail = image.thumbnail or image.image_file
@@ -97,5 +100,5 @@ class ImagePresenter:
             started_at=image.started_at,
             finished_at=image.finished_at,
             retry_at=image.not_before,
-            expires_at=None if image.pinned else image.created_at + self.retention,
+            expires_at=None if image.pinned or self.retention is None else image.created_at + self.retention,
         )

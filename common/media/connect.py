@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from common.domain.errors import Misconfigured
 from common.media.files import FileMedia
@@ -23,10 +23,11 @@ def open_media(root: str) -> AbstractAsyncContextManager[Media]:
 
 def _folder(root: str) -> Path:
     if root.startswith("file://"):
-        parts = urlsplit(root)
-        if parts.netloc not in {"", "localhost"} or not parts.path.strip("/"):
+        host, slash, path = root.removeprefix("file://").partition("/")
+        folder = unquote(slash + path)
+        if host not in {"", "localhost"} or not folder.strip("/") or "\0" in folder:
             raise Misconfigured("MEDIA_ROOT: must be file:///absolute/folder, with three slashes", code="bad_setting")
-        return Path(unquote(parts.path))
+        return Path(folder)
     if found := re.match(r"([a-z][a-z0-9+.-]*)://", root, re.IGNORECASE):
         # only the scheme: a URL may contain a secret
         raise Misconfigured(

@@ -3,7 +3,8 @@
     put:  .<name>.<random>.part ──fsync──▶ <name> ──fsync of the folder──▶ done
 
 A visible file is complete, and a confirmed write survives a loss of power. An interrupted write leaves its `.part`
-file; `walk` lists it under a key that only `remove` accepts. Every access to the disk runs in a thread.
+file; `walk` lists it under a key that only `remove` accepts. A marker file in the root names the store that the
+pictures belong to. Every access to the disk runs in a thread.
 """
 
 from __future__ import annotations
@@ -11,20 +12,18 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-import secrets
-import stat
-import tempfile
 from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
-from datetime import UTC, datetime
+from datetime import datetime
 from itertools import islice
 from pathlib import Path
 from typing import Final, TypeVar
 
 from common.domain.errors import Invalid, Misconfigured, Unavailable
+from common.media import disk
 from common.media.port import StoredFile
-from common.runtime.clock import whole_ms
+from common.runtime.clock import Clock, SystemClock
 from common.runtime.uncancelled import run_to_end
 
 T = TypeVar("T")
@@ -32,6 +31,7 @@ T = TypeVar("T")
 FOLDERS: Final = ("generated_images", "thumbnails")
 THREADS: Final = 4
 AT_ONCE: Final = 2  # threads that remove, so that the others can still write and read
+CHECK_AGE_S: Final = 1.0  # a check that succeeded counts this long
 PAGE: Final = 1000  # files in one list of `walk`, and in one step of `remove`
 
 _NAME: Final = r"[0-9a-f-]{36}(?:-[0-9]{1,9})?\.(?:png|jpg|webp)"
@@ -42,21 +42,26 @@ _LEFTOVER: Final = re.compile(rf"(?:{'|'.join(FOLDERS)})/[0-9]{{4}}/[0-9]{{2}}/\
 class FileMedia:
     """Opened by `open`; the contract of the methods is in `common/media/port.py`."""
 
-    def __init__(self, root: Path, threads: ThreadPoolExecutor) -> None:
+    def __init__(self, root: Path, threads: ThreadPoolExecutor, clock: Clock) -> None:
         self._root = root
         self._threads = threads
+        self._clock = clock
+        self._store_id: str | None = None  # once `mark` was called
+        self._checking = asyncio.Lock()
+        self._checked_s = float("-inf")
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, root: Path) -> AsyncIterator[FileMedia]:
-        """Create the folder if it is missing.
+    async def open(cls, root: Path, *, clock: Clock | None = None) -> AsyncIterator[FileMedia]:
+        """Create the folder if it is missing, and write and remove a file where the pictures of this month go.
 
         Raises:
             Misconfigured: it cannot be created or written.
         """
+        clock = clock or SystemClock()
         threads = ThreadPoolExecutor(THREADS, thread_name_prefix="media")
         try:
-            media = cls(await asyncio.to_thread(_writable, root), threads)
+            media = cls(await asyncio.to_thread(_prepare, root, clock.now()), threads, clock)
             yield media
         finally:
             await asyncio.to_thread(threads.shutdown)
@@ -74,7 +79,7 @@ class FileMedia:
         if _KEY.fullmatch(key) is None:
             return None
         file = self._root / key
-        return file if _is_plain(file) else None  # takes a few microseconds: not worth a thread
+        return file if disk.is_plain(file) else None  # takes a few microseconds: not worth a thread
 
     async def exists(self, keys: Collection[str]) -> set[str]:
         return await self._run(lambda: self._exists(keys))
@@ -100,14 +105,30 @@ class FileMedia:
         while page := await self._run(lambda: list(islice(found, PAGE))):
             yield page
 
+    async def marker(self) -> str | None:
+        return await self._run(lambda: disk.read_marker(self._root))
+
+    async def mark(self, store_id: str) -> None:
+        if await self.marker() != store_id:
+            await self._run(lambda: disk.write_marker(self._root, store_id))
+        self._store_id = store_id
+
     async def check(self) -> None:
-        await self._run(lambda: _write_something(self._root))
+        async with self._checking:  # one at a time: a check waits for the disk, and anyone may ask for one
+            if self._clock.monotonic() - self._checked_s >= CHECK_AGE_S:
+                await self._run(self._check)
+                self._checked_s = self._clock.monotonic()
 
     async def _run(self, work: Callable[[], T]) -> T:
         try:
             return await asyncio.get_running_loop().run_in_executor(self._threads, work)
         except OSError as error:
-            raise Unavailable("media", error.strerror or type(error).__name__) from error
+            raise Unavailable("media", _reason(error)) from error
+
+    def _check(self) -> None:
+        if self._store_id is not None and disk.read_marker(self._root) != self._store_id:
+            raise OSError(None, f"{self._root} does not hold the marker of this store: is the folder mounted?")
+        _probe(self._root, self._clock.now())
 
     def _file(self, key: str) -> Path:
         """The path of a key. Keys are made from records only; this check is a second line of defence.
@@ -130,17 +151,17 @@ class FileMedia:
         raise _invalid(key)
 
     def _put(self, file: Path, content: bytes) -> None:
-        _require_plain(file.parent)
+        disk.require_plain(file.parent)
         try:
-            _write(file, content)
+            disk.write_file(file, content)
         except FileNotFoundError:  # the first file of its month
-            self._make_folder(file.parent)
-            _write(file, content)
-        _sync_folder(file.parent)
+            disk.make_folder(file.parent, self._root)
+            disk.write_file(file, content)
+        disk.sync_folder(file.parent)
 
     def _get(self, file: Path) -> bytes | None:
         try:
-            _require_plain(file.parent)
+            disk.require_plain(file.parent)
             descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW)
         except FileNotFoundError:
             return None
@@ -148,7 +169,7 @@ class FileMedia:
             return reading.read()
 
     def _exists(self, keys: Collection[str]) -> set[str]:
-        there = {key for key in keys if _KEY.fullmatch(key) and _is_file(self._root / key)}
+        there = {key for key in keys if _KEY.fullmatch(key) and disk.is_file(self._root / key)}
         if not there:
             self._root.stat()  # raises if the disk is not mounted, which must not look like lost files
         return there
@@ -157,7 +178,7 @@ class FileMedia:
         removed = 0
         folders = {Path(name) for name in {file.rpartition("/")[0] for file in files}}
         for folder in folders:
-            _require_plain(folder)
+            disk.require_plain(folder)
         for file in files:
             try:
                 os.unlink(file)  # noqa: PTH108 - text, see `_text`
@@ -166,97 +187,42 @@ class FileMedia:
                 continue
         for folder in folders:
             with suppress(FileNotFoundError):
-                _sync_folder(folder)
+                disk.sync_folder(folder)
         return removed
 
     def _walk(self) -> Iterator[StoredFile]:
         with os.scandir(self._root):
             pass  # raises if the root is missing
         for name in FOLDERS:
-            for year in _entries(self._root / name):
-                for month in _entries(Path(year.path)):
-                    for entry in _entries(Path(month.path)):
+            for year in disk.entries(self._root / name):
+                for month in disk.entries(Path(year.path)):
+                    for entry in disk.entries(Path(month.path)):
                         key = f"{name}/{year.name}/{month.name}/{entry.name}"
                         if _KEY.fullmatch(key) or _LEFTOVER.fullmatch(key):
-                            yield from _stored(key, entry)
-
-    def _make_folder(self, folder: Path) -> None:
-        missing = [each for each in (folder, *folder.parents) if each.is_relative_to(self._root) and not each.exists()]
-        folder.mkdir(parents=True, exist_ok=True)
-        for each in missing:
-            _sync_folder(each.parent)
+                            yield from disk.stored(key, entry)
 
 
 def _invalid(key: str) -> Invalid:
     return Invalid(f"malformed media key: {key[:100]!r}", code="invalid_key")
 
 
-def _writable(root: Path) -> Path:
+def _prepare(root: Path, now: datetime) -> Path:
+    """Create the root if it is missing, and try it out; returns it without symbolic links."""
     try:
         root.mkdir(parents=True, exist_ok=True)
-        _write_something(root)
+        root = root.resolve()
+        _probe(root, now)
     except OSError as error:
-        raise Misconfigured(f"MEDIA_ROOT: {root} cannot be written: {error.strerror}", code="bad_setting") from error
-    return root.resolve()
+        named = error.filename or root
+        raise Misconfigured(f"MEDIA_ROOT: {named} cannot be written: {_reason(error)}", code="bad_setting") from error
+    return root
 
 
-def _write(file: Path, content: bytes) -> None:
-    """Write a temporary file, then rename it: a reader sees all of it or none."""
-    part = file.with_name(f".{file.name}.{secrets.token_hex(8)}.part")
-    try:
-        with part.open("xb") as writing:
-            writing.write(content)
-            writing.flush()
-            os.fsync(writing.fileno())
-        part.replace(file)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
+def _probe(root: Path, now: datetime) -> None:
+    """Write and remove a file in each folder that the pictures of this month go to."""
+    for name in FOLDERS:
+        disk.probe(root / name / f"{now:%Y/%m}", root)
 
 
-def _write_something(root: Path) -> None:
-    with tempfile.TemporaryFile(dir=root) as file:  # has no name, so it leaves nothing behind
-        file.write(b"darkroom")
-        file.flush()
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the names in the folder durable, which the fsync of a file does not."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _require_plain(folder: Path) -> None:
-    if not _is_plain(folder):
-        raise OSError(None, f"{folder} contains a symbolic link")
-
-
-def _is_plain(path: Path) -> bool:
-    """Whether no part of the path is a symbolic link, which could lead out of the root; the file may be missing."""
-    return os.path.realpath(path) == str(path)
-
-
-def _is_file(file: Path) -> bool:
-    try:
-        return stat.S_ISREG(file.lstat().st_mode)
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-
-
-def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:
-    """The entries of a folder without symbolic links; empty if the folder was removed meanwhile."""
-    with suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
-        for entry in entries:
-            if not entry.is_symlink():
-                yield entry
-
-
-def _stored(key: str, entry: os.DirEntry[str]) -> Iterator[StoredFile]:
-    with suppress(FileNotFoundError):
-        found = entry.stat(follow_symlinks=False)
-        changed_at = whole_ms(datetime.fromtimestamp(found.st_mtime, UTC))
-        if stat.S_ISREG(found.st_mode):
-            yield StoredFile(key=key, size=found.st_size, changed_at=changed_at)
+def _reason(error: OSError) -> str:
+    return error.strerror or type(error).__name__

@@ -5,11 +5,14 @@ A key is `generated_images/YYYY/MM/<name>` or `thumbnails/YYYY/MM/<name>`, and i
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Collection
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
+
+_ID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +22,17 @@ class StoredFile:
     key: str
     size: int
     changed_at: datetime
+
+    @property
+    def image_id(self) -> str | None:
+        """The id of the image that the key is made from; None if the key holds none."""
+        found = _ID.search(self.key)
+        return found[0] if found else None
+
+    @property
+    def is_leftover(self) -> bool:
+        """Whether it is what an interrupted write or check has left, rather than a picture."""
+        return "/." in self.key
 
 
 class Media(Protocol):
@@ -51,5 +65,11 @@ class Media(Protocol):
     def walk(self) -> AsyncIterator[list[StoredFile]]:
         """All files, in lists of at most 1,000, including leftovers of interrupted writes."""
 
+    async def marker(self) -> str | None:
+        """The id of the store that these media belong to; None if none was set."""
+
+    async def mark(self, store_id: str) -> None:
+        """Let the media belong to this store; from then on `check` fails while their marker is missing or another."""
+
     async def check(self) -> None:
-        """Write and remove a small file. Raises Unavailable."""
+        """Write and remove a small file where new pictures go. Raises Unavailable."""

@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 from common.domain.errors import ServiceError
 from common.runtime.watchdog import watch_event_loop
@@ -15,11 +16,16 @@ from common.runtime.watchdog import watch_event_loop
 log = logging.getLogger(__name__)
 
 
-def run(serve: Callable[[asyncio.Event], Awaitable[None]]) -> int:
+class StoppedEarly(Exception):
+    """The process was asked to stop while it still waited for a dependency; this is an orderly stop."""
+
+
+def run(serve: Callable[[asyncio.Event], Awaitable[None]], *, as_json: bool = False) -> int:
     """Run `serve(stopping)` and return the exit status: 0 after an orderly stop, 1 after a failure.
 
     SIGTERM or SIGINT sets `stopping`; `serve` finishes its current work and returns. A second signal ends the process
-    at once, with status 128 + the number of the signal, as shells do.
+    at once, with status 128 + the number of the signal, as shells do. `as_json` is the form of the log, which a failure
+    is written in too.
     """
     try:
         asyncio.run(_until_stopped(serve))
@@ -28,9 +34,17 @@ def run(serve: Callable[[asyncio.Event], Awaitable[None]]) -> int:
         if not ours:
             raise
         for found in ours:
-            sys.stderr.write(f"darkroom: {found.code}: {found.detail}\n")
+            if as_json:
+                log_failure(found.code, found.detail)
+            else:
+                sys.stderr.write(f"darkroom: {found.code}: {found.detail}\n")
         return 1
     return 0
+
+
+def log_failure(code: str, detail: str) -> None:
+    """Log why the process ends."""
+    log.error("%s: %s", code, detail)
 
 
 async def _until_stopped(serve: Callable[[asyncio.Event], Awaitable[None]]) -> None:
@@ -45,7 +59,7 @@ async def _until_stopped(serve: Callable[[asyncio.Event], Awaitable[None]]) -> N
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal, number)
-    with watch_event_loop(loop):
+    with watch_event_loop(loop), suppress(StoppedEarly):
         await serve(stopping)
 
 

@@ -66,6 +66,23 @@ def _trace(text: str) -> str:
     return "\n".join(f"  | {_escaped(line)}" for line in text.split("\n"))
 
 
+class OncePerKey:
+    """Remembers the keys that it has seen, so that a fault that lasts is logged once; the oldest are forgotten."""
+
+    def __init__(self, *, max_keys: int = 10_000) -> None:
+        self._max_keys = max_keys
+        self._seen: dict[str, None] = {}
+
+    def is_new(self, key: str) -> bool:
+        """True for the first call with this key."""
+        if key in self._seen:
+            return False
+        self._seen[key] = None
+        if len(self._seen) > self._max_keys:
+            del self._seen[next(iter(self._seen))]
+        return True
+
+
 @contextmanager
 def log_context(image_id: str) -> Iterator[None]:
     """Every line logged inside carries this image id."""

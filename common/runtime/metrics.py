@@ -19,6 +19,7 @@ reconciled = Counter("darkroom_reconciled_total", "Records repaired after a faul
 events_refused = Counter(
     "darkroom_events_refused_total", "Events that a queue of another service refused; the event log has them"
 )
+skipped = Counter("darkroom_skipped_records_total", "Records left out or not repaired, by the part that did so", ["by"])
 purged = Counter("darkroom_purged_total", "Images purged")
 clock_ahead = Gauge("darkroom_clock_ahead_seconds", "How far the janitor's clock is ahead of the bus's")
 drift = Gauge("darkroom_drift", "Differences between files and records found by the last sweep", ["what"])

@@ -38,6 +38,8 @@ async def serving(
         Misconfigured: it cannot listen on the address.
     """
     logging.getLogger("aiohttp.server").addFilter(_is_ours)
+    # it logs only the subprotocols that a client offers, and one of them may be a ticket
+    logging.getLogger("aiohttp.websocket").setLevel(logging.ERROR)
     runner = web.AppRunner(
         app,
         access_log=None,

@@ -30,6 +30,14 @@ def open_store(url: str, *, timeout_s: float) -> AbstractAsyncContextManager[Sto
     raise Misconfigured(f"STORE_URL: must be sqlite:///path or mongodb://host/database{found}", code="bad_setting")
 
 
+def store_location(url: str) -> str:
+    """The hosts or the file of the URL, for a log: without user, password and options."""
+    scheme, _, rest = url.partition("://")
+    if scheme == "sqlite":
+        return unquote(rest.removeprefix("/"))
+    return rest.partition("?")[0].partition("/")[0].rpartition("@")[2]
+
+
 def _sqlite_path(rest: str) -> Path:
     """`sqlite:///relative`, `sqlite:////absolute`."""
     path = unquote(rest[1:])

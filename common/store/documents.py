@@ -6,22 +6,33 @@
 A field without a value is absent, never null, also in nested documents: a sparse unique index of MongoDB counts a null.
 Times are UTC in whole milliseconds, the precision of BSON. Unknown fields are ignored, so that an older replica can
 read what a newer one wrote; the next replace of the older one drops them.
+
+A record that cannot be read costs only itself: a list leaves it out, with one warning.
 """
 
 from __future__ import annotations
 
 import json
+import logging
+from collections.abc import Awaitable, Callable, Iterable
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from pydantic import ValidationError
 
-from common.domain.errors import Unavailable
+from common.domain.errors import Unreadable
 from common.domain.images import Image
+from common.runtime import metrics
 from common.runtime.clock import whole_ms
+from common.runtime.logs import OncePerKey
 from common.store.port import Entry
 
+log = logging.getLogger(__name__)
+
 Document = dict[str, Any]
+Stored = TypeVar("Stored")
+Read = TypeVar("Read")
+_warned = OncePerKey()
 
 
 def image_document(image: Image) -> Document:
@@ -43,10 +54,42 @@ def image_document(image: Image) -> Document:
 
 
 def read_image(document: Document) -> Image:
+    """Raises Unreadable."""
     try:
         return Image.model_validate(document, extra="ignore")
     except ValidationError as error:
         raise _unreadable(str(document.get("_id")), error) from None
+
+
+def readable(stored: Iterable[Stored], read: Callable[[Stored], Read]) -> list[Read]:
+    """What can be read of these; each of the others is counted, and logged once."""
+    found: list[Read] = []
+    for each in stored:
+        try:
+            found.append(read(each))
+        except Unreadable as error:
+            metrics.skipped.labels("store").inc()
+            if _warned.is_new(error.detail):
+                log.warning("left out: %s", error.detail)
+    return found
+
+
+async def read_page(
+    fetch: Callable[[int, int], Awaitable[tuple[list[Image], int]]], *, limit: int, offset: int = 0
+) -> list[Image]:
+    """The first `limit` images that can be read.
+
+    `fetch(limit, offset)` returns the readable images of a page, and how many records the page has. Further pages are
+    read only in place of records that cannot be read: else these would fill the page of a janitor, or end a history.
+    """
+    found: list[Image] = []
+    while True:
+        wanted = limit - len(found)
+        images, count = await fetch(wanted, offset)
+        found += images
+        offset += count
+        if count < wanted or len(found) == limit:
+            return found
 
 
 def image_text(image: Image) -> str:
@@ -54,6 +97,7 @@ def image_text(image: Image) -> str:
 
 
 def parse_image(text: str) -> Image:
+    """Raises Unreadable."""
     try:
         return Image.model_validate_json(text, extra="ignore")
     except ValidationError as error:
@@ -74,13 +118,12 @@ def entry_document(entry: Entry) -> Document:
 
 
 def read_entry(document: Document) -> Entry:
-    return Entry(
-        kind=document["kind"],
-        key=document["key"],
-        revision=document["revision"],
-        data=document["data"],
-        expires_at=document.get("expires_at"),
-    )
+    """Raises Unreadable."""
+    kind, key, revision, data = (document.get(name) for name in ("kind", "key", "revision", "data"))
+    expires_at = document.get("expires_at")
+    if isinstance(data, dict) and isinstance(revision, int) and isinstance(expires_at, datetime | None):
+        return Entry(str(kind), str(key), revision, data, expires_at)
+    raise Unreadable("store", f"the entry {document.get('_id')!r} cannot be read")
 
 
 def entry_id(kind: str, key: str) -> str:
@@ -92,9 +135,17 @@ def data_text(data: Document) -> str:
     return json.dumps(data, ensure_ascii=False, allow_nan=False)
 
 
-def parse_data(text: str) -> Document:
-    data: Document = json.loads(text)
-    return data
+def parse_entry(row: tuple[str, str, int, str, str | None]) -> Entry:
+    """Raises Unreadable."""
+    kind, key, revision, text, expires_at = row
+    try:
+        data = json.loads(text)
+        expiry = None if expires_at is None else parse_time(expires_at)
+    except (ValueError, RecursionError):
+        data, expiry = None, None
+    if not isinstance(data, dict):
+        raise Unreadable("store", f"the entry {entry_id(kind, key)!r} cannot be read")
+    return Entry(kind, key, revision, data, expiry)
 
 
 def time_text(moment: datetime) -> str:
@@ -122,10 +173,10 @@ def _utc(moment: datetime) -> datetime:
     return whole_ms(moment.astimezone(UTC))
 
 
-def _unreadable(which: str, error: ValidationError) -> Unavailable:
+def _unreadable(which: str, error: ValidationError) -> Unreadable:
     # without the values: a prompt is private
     fields = ", ".join(".".join(map(str, found["loc"])) for found in error.errors(include_input=False))
-    return Unavailable("store", f"the record {which!r} cannot be read: {fields}")
+    return Unreadable("store", f"the record {which!r} cannot be read: {fields[:300]}")
 
 
 # C encoder; NaN is rejected here, where only its caller fails: SQLite cannot read it in JSON

@@ -15,18 +15,28 @@ from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Final, TypeVar
 
-from motor.motor_asyncio import AsyncIOMotorCursor, AsyncIOMotorDatabase
+from motor.motor_asyncio import AsyncIOMotorDatabase
 from pymongo import ASCENDING, DESCENDING, DeleteOne
 from pymongo.errors import DuplicateKeyError, PyMongoError
 
 from common.domain.errors import Duplicate, Unavailable
 from common.domain.images import FINAL, Image, Status
 from common.store import mongo_client
-from common.store.documents import Document, entry_document, entry_id, image_document, read_entry, read_image
+from common.store.documents import (
+    Document,
+    entry_document,
+    entry_id,
+    image_document,
+    read_entry,
+    read_image,
+    read_page,
+    readable,
+)
 from common.store.mongo_indexes import ENTRY_INDEXES, IMAGE_INDEXES
 from common.store.port import Entry, HistoryPosition
 
 T = TypeVar("T")
+Sort = list[tuple[str, int]]
 
 AT_ONCE: Final = 10  # writes of `replace_several` at the same time: about the number of motor's threads
 INSERT_TRIES: Final = 3
@@ -105,7 +115,7 @@ class MongoStore:
             query["created_at"] = {"$lte": after.created_at}
             query["$or"] = [{"created_at": {"$lt": after.created_at}}, {"id": {"$lt": after.id}}]
         newest_first = [("created_at", DESCENDING), ("id", DESCENDING)]
-        return await self._many(self._images.find(query, sort=newest_first, skip=offset, limit=limit))
+        return await self._page(query, newest_first, limit=limit, offset=offset)
 
     async def count_history(self, owner: str, statuses: Collection[Status]) -> int:
         # covered by the index; linear, but retention and the hourly limit bound the images of an owner
@@ -113,11 +123,9 @@ class MongoStore:
 
     async def waiting_ids(self, now: datetime, *, limit: int) -> list[str]:
         longest_first = [("waits_since", ASCENDING), ("id", ASCENDING)]
-        # covered by the index
-        cursor = self._images.find(
-            {"waits_since": {"$lte": now}}, projection={"_id": False, "id": True}, sort=longest_first, limit=limit
-        )
-        return [document["id"] for document in await self._answer(cursor.to_list(None))]
+        covered = {"_id": False, "id": True}  # by the index
+        cursor = self._images.find({"waits_since": {"$lte": now}}, projection=covered, sort=longest_first, limit=limit)
+        return [document["id"] for document in await self._answer(cursor.to_list(None)) if "id" in document]
 
     async def count_waiting_before(self, moment: datetime, image_id: str, *, limit: int) -> int:
         query = {
@@ -146,7 +154,8 @@ class MongoStore:
     async def latest_started_sent_at(self) -> datetime | None:
         query = {"started_sent_at": {"$exists": True}}
         latest = await self._answer(self._images.find_one(query, sort=[("started_sent_at", DESCENDING)]))
-        return None if latest is None else latest["started_sent_at"]
+        found = None if latest is None else latest["started_sent_at"]
+        return found if isinstance(found, datetime) else None  # a damaged record may have anything else
 
     async def running(self, *, limit: int) -> list[Image]:
         query = {"status": Status.RUNNING.value, "lease.until": {"$exists": True}}
@@ -173,14 +182,18 @@ class MongoStore:
         return await self._oldest(query, "buried_at", limit)
 
     async def get_several(self, ids: Collection[str]) -> dict[str, Image]:
-        found = await self._many(self._images.find({"_id": {"$in": list(ids)}}))
-        return {image.id: image for image in found}
+        documents = await self._answer(self._images.find({"_id": {"$in": list(ids)}}).to_list(None))
+        return {image.id: image for image in readable(documents, read_image)}
+
+    async def known_ids(self, ids: Collection[str]) -> set[str]:
+        cursor = self._images.find({"_id": {"$in": list(ids)}}, projection={"_id": True})
+        return {document["_id"] for document in await self._answer(cursor.to_list(None))}
 
     async def completed(self, *, after_id: str, limit: int) -> list[Image]:
         query = {"_id": {"$gt": after_id}, "status": Status.COMPLETED.value, "shown": True}
         # nearly all images are completed, so the index of the ids is read in order, without sorting
         by_id = [("_id", ASCENDING)]
-        return await self._many(self._images.find(query, sort=by_id, limit=limit, hint=by_id))
+        return await self._page(query, by_id, limit=limit, hint=by_id)
 
     async def replace_several(self, images: Collection[Image]) -> set[str]:
         # one by one: the answer to a bulk write says how many documents were replaced, but not which
@@ -209,7 +222,7 @@ class MongoStore:
 
     async def list_entries(self, kind: str) -> list[Entry]:
         documents = await self._answer(self._entries.find({"kind": kind}, sort=[("key", ASCENDING)]).to_list(None))
-        return [read_entry(document) for document in documents]
+        return readable(documents, read_entry)
 
     async def put_entry(self, entry: Entry) -> bool:
         document = entry_document(entry)
@@ -236,10 +249,17 @@ class MongoStore:
         return None if document is None else read_image(document)
 
     async def _oldest(self, query: Document, field: str, limit: int) -> list[Image]:
-        return await self._many(self._images.find(query, sort=[(field, ASCENDING)], limit=limit))
+        return await self._page(query, [(field, ASCENDING)], limit=limit)
 
-    async def _many(self, cursor: AsyncIOMotorCursor[Document]) -> list[Image]:
-        return [read_image(document) for document in await self._answer(cursor.to_list(None))]
+    async def _page(
+        self, query: Document, sort: Sort, *, limit: int, offset: int = 0, hint: Sort | None = None
+    ) -> list[Image]:
+        async def fetch(limit: int, offset: int) -> tuple[list[Image], int]:
+            cursor = self._images.find(query, sort=sort, skip=offset, limit=limit, hint=hint)
+            documents = await self._answer(cursor.to_list(None))
+            return readable(documents, read_image), len(documents)
+
+        return await read_page(fetch, limit=limit, offset=offset)
 
     async def _duplicate_key(self, image: Image) -> str | None:
         """The key that another image holds; idempotency first: a repeated request needs its image, not a free slot."""

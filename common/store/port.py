@@ -9,15 +9,22 @@ index, it goes into `mongo_indexes.py` and `sqlite_schema.py`.
 
 from __future__ import annotations
 
+import asyncio
+import random
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
-from common.domain.errors import NotFound
+from common.domain.errors import NotFound, Unavailable
 from common.domain.images import Image, Status
 
 Transition = Callable[[Image], Image]
+
+FREE_LOSSES: Final = 3
+FIRST_BACK_OFF_S: Final = 0.005  # about what a write takes
+MAX_BACK_OFF_S: Final = 0.25
+MAX_LOSSES: Final = 50  # about 10 s
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +49,9 @@ class HistoryPosition:
 class Store(Protocol):
     """Every method raises `Unavailable` if the store does not answer in time; a write may have happened nevertheless.
 
-    Queries that return a list of images return the oldest first, at most `limit`, unless they say otherwise.
+    Queries that return a list of images return the oldest first, at most `limit`, unless they say otherwise. A record
+    that cannot be read (damaged, or written by a newer version) is left out of each list; asked for alone, it raises
+    `Unreadable`. The same holds for entries.
     """
 
     async def insert(self, image: Image) -> None:
@@ -121,6 +130,9 @@ class Store(Protocol):
     async def get_several(self, ids: Collection[str]) -> dict[str, Image]:
         """The existing images with these ids, by id, also deleted ones and tombstones."""
 
+    async def known_ids(self, ids: Collection[str]) -> set[str]:
+        """Those of the ids that have a record, also one that cannot be read."""
+
     async def completed(self, *, after_id: str, limit: int) -> list[Image]:
         """Completed images that are not deleted, with an id greater than `after_id`, sorted by id."""
 
@@ -158,11 +170,31 @@ async def change(store: Store, image_id: str, transition: Transition, *, snapsho
     Raises:
         NotFound: there is no such record.
         InvalidTransition: raised by the transition; nothing is changed.
+        Unavailable: other writers were faster for many seconds.
     """
     image = snapshot or await store.get(image_id)
+    losses = 0
     while image is not None:
         changed = transition(image)
         if changed is image or await store.replace(changed):
             return changed
+        losses += 1
+        await back_off(losses)
         image = await store.get(image_id)
     raise NotFound(f"there is no image {image_id}", code="image_not_found")
+
+
+async def back_off(losses: int) -> None:
+    """Wait after a compare-and-swap that lost, so that the writers of one record stop meeting each other.
+
+    The first losses cost nothing: they are usual, and the next try nearly always wins. Then the waits double up to
+    a limit, each with a random part.
+
+    Raises:
+        Unavailable: too many losses; a record whose stored revision never matches would be tried for ever.
+    """
+    if losses > MAX_LOSSES:
+        raise Unavailable("store", f"{losses} writes of one record in a row were overtaken")
+    if losses > FREE_LOSSES:
+        longest_s = min(MAX_BACK_OFF_S, FIRST_BACK_OFF_S * 2 ** (losses - FREE_LOSSES - 1))
+        await asyncio.sleep(random.uniform(longest_s / 2, longest_s))

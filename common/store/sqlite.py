@@ -20,9 +20,26 @@ from common.domain.errors import Misconfigured
 from common.domain.images import Image, Status
 from common.store import sqlite_schema as schema
 from common.store import sqlite_writes as writes
-from common.store.documents import data_text, image_text, parse_data, parse_image, parse_time, time_text
+from common.store.documents import (
+    data_text,
+    image_text,
+    parse_entry,
+    parse_image,
+    parse_time,
+    read_page,
+    readable,
+    time_text,
+)
 from common.store.port import Entry, HistoryPosition
-from common.store.sqlite_threads import MAX_ROWS, SqliteExecutor, commit_writes, is_busy, run_reads, unavailable
+from common.store.sqlite_threads import (
+    MAX_ROWS,
+    SqliteExecutor,
+    commit_writes,
+    is_busy,
+    is_transient,
+    run_reads,
+    unavailable,
+)
 
 OLDEST_SQLITE: Final = (3, 38, 0)  # the operator ->>; STRICT tables came with 3.37
 OPENING_PAUSE_S: Final = 0.05  # while others open the file: SQLite does not wait while it switches the log on
@@ -88,9 +105,9 @@ class SqliteStore:
             arm += " AND (created_at, id) < (?, ?)"
             position = (time_text(after.created_at), after.id)
         # one sorted index scan for each status, merged up to the limit and no further
-        query = " UNION ALL ".join([arm] * len(statuses)) + " ORDER BY created_at DESC, id DESC LIMIT ? OFFSET ?"
+        query = " UNION ALL ".join([arm] * len(statuses)) + " ORDER BY created_at DESC, id DESC"
         values = [value for status in statuses for value in (owner, status.value, *position)]
-        return await self._many(query, *values, limit, offset)
+        return await self._page(query, *values, limit=limit, offset=offset)
 
     async def count_history(self, owner: str, statuses: Collection[Status]) -> int:
         query = "SELECT coalesce(sum(n), 0) FROM totals WHERE owner = ? AND status IN (SELECT value FROM json_each(?))"
@@ -98,9 +115,7 @@ class SqliteStore:
 
     async def waiting_ids(self, now: datetime, *, limit: int) -> list[str]:
         query = "SELECT id FROM waiting WHERE waits_since <= ? ORDER BY waits_since, id LIMIT ?"
-        values = (time_text(now), limit)
-        rows = await self._readers.run(lambda connection: connection.execute(query, values).fetchall())
-        return [image_id for (image_id,) in rows]
+        return [image_id for (image_id,) in await self._rows(query, time_text(now), limit)]
 
     async def count_waiting_before(self, moment: datetime, image_id: str, *, limit: int) -> int:
         query = "SELECT count(*) FROM (SELECT 1 FROM waiting WHERE (waits_since, id) < (?, ?) LIMIT ?)"
@@ -109,55 +124,61 @@ class SqliteStore:
     async def unsent(self, *, created_before: datetime, now: datetime, limit: int) -> list[Image]:
         query = """
             SELECT document FROM unsent WHERE created_at < ? AND (not_before IS NULL OR not_before <= ?)
-            ORDER BY created_at LIMIT ?
+            ORDER BY created_at
         """
-        return await self._many(query, time_text(created_before), time_text(now), limit)
+        return await self._page(query, time_text(created_before), time_text(now), limit=limit)
 
     async def sent_before(self, moment: datetime, *, limit: int) -> list[Image]:
         query = """
             SELECT document FROM sent WHERE sent_at < ? AND (not_before IS NULL OR not_before < ?)
-            ORDER BY sent_at LIMIT ?
+            ORDER BY sent_at
         """
-        return await self._many(query, time_text(moment), time_text(moment), limit)
+        return await self._page(query, time_text(moment), time_text(moment), limit=limit)
 
     async def latest_started_sent_at(self) -> datetime | None:
-        text = await self._value("SELECT max(sent_at) FROM started")
+        text = await self._value("SELECT max(sent_at) FROM started WHERE sent_at < ':'")  # a time begins with a digit
         return None if text is None else parse_time(text)
 
     async def running(self, *, limit: int) -> list[Image]:
-        return await self._many("SELECT document FROM leased ORDER BY lease_until LIMIT ?", limit)
+        return await self._page("SELECT document FROM leased ORDER BY lease_until", limit=limit)
 
     async def pending_events(self, *, since_before: datetime, limit: int) -> list[Image]:
-        query = "SELECT document FROM owing WHERE event_since < ? ORDER BY event_since LIMIT ?"
-        return await self._many(query, time_text(since_before), limit)
+        query = "SELECT document FROM owing WHERE event_since < ? ORDER BY event_since"
+        return await self._page(query, time_text(since_before), limit=limit)
 
     async def overdue(self, created_before: datetime, *, limit: int) -> list[Image]:
-        query = "SELECT document FROM unfinished WHERE created_at < ? ORDER BY created_at LIMIT ?"
-        return await self._many(query, time_text(created_before), limit)
+        query = "SELECT document FROM unfinished WHERE created_at < ? ORDER BY created_at"
+        return await self._page(query, time_text(created_before), limit=limit)
 
     async def purgeable(self, created_before: datetime, *, limit: int) -> list[Image]:
-        query = "SELECT document FROM purgeable WHERE created_at < ? ORDER BY created_at LIMIT ?"
-        return await self._many(query, time_text(created_before), limit)
+        query = "SELECT document FROM purgeable WHERE created_at < ? ORDER BY created_at"
+        return await self._page(query, time_text(created_before), limit=limit)
 
     async def count_purgeable(self, created_before: datetime) -> int:
         query = "SELECT count(*) FROM purgeable WHERE created_at < ?"
         return int(await self._value(query, time_text(created_before)))
 
     async def awaiting_tombstone(self, *, deleted_before: datetime, limit: int) -> list[Image]:
-        query = "SELECT document FROM unburied WHERE deleted_at < ? ORDER BY deleted_at LIMIT ?"
-        return await self._many(query, time_text(deleted_before), limit)
+        query = "SELECT document FROM unburied WHERE deleted_at < ? ORDER BY deleted_at"
+        return await self._page(query, time_text(deleted_before), limit=limit)
 
     async def tombstones(self, *, tombstoned_before: datetime, limit: int) -> list[Image]:
-        query = "SELECT document FROM tombstones WHERE buried_at < ? ORDER BY buried_at LIMIT ?"
-        return await self._many(query, time_text(tombstoned_before), limit)
+        query = "SELECT document FROM tombstones WHERE buried_at < ? ORDER BY buried_at"
+        return await self._page(query, time_text(tombstoned_before), limit=limit)
 
     async def get_several(self, ids: Collection[str]) -> dict[str, Image]:
         query = "SELECT document FROM images WHERE id IN (SELECT value FROM json_each(?))"
-        return {image.id: image for image in await self._many(query, json.dumps(list(ids)))}
+        values = (json.dumps(list(ids)),)
+        found, _ = await self._readers.run(lambda connection: _images(connection, query, values))
+        return {image.id: image for image in found}
+
+    async def known_ids(self, ids: Collection[str]) -> set[str]:
+        query = "SELECT id FROM images WHERE id IN (SELECT value FROM json_each(?))"
+        return {image_id for (image_id,) in await self._rows(query, json.dumps(list(ids)))}
 
     async def completed(self, *, after_id: str, limit: int) -> list[Image]:
-        query = "SELECT document FROM shown WHERE id > ? AND status = 'completed' ORDER BY id LIMIT ?"
-        return await self._many(query, after_id, limit)
+        query = "SELECT document FROM shown WHERE id > ? AND status = 'completed' ORDER BY id"
+        return await self._page(query, after_id, limit=limit)
 
     async def replace_several(self, images: Collection[Image]) -> set[str]:
         in_order, replaced = list(images), set[str]()
@@ -177,8 +198,8 @@ class SqliteStore:
 
     async def get_entry(self, kind: str, key: str) -> Entry | None:
         query = "SELECT kind, key, revision, data, expires_at FROM entries WHERE kind = ? AND key = ?"
-        found = await self._entries(query, kind, key)
-        return found[0] if found else None
+        rows = await self._rows(query, kind, key)
+        return parse_entry(rows[0]) if rows else None
 
     async def list_entries(self, kind: str) -> list[Entry]:
         query = "SELECT kind, key, revision, data, expires_at FROM entries WHERE kind = ? ORDER BY key"
@@ -205,29 +226,36 @@ class SqliteStore:
     async def check(self) -> None:
         await self._value("SELECT count(*) FROM (SELECT 1 FROM images LIMIT 1)")
 
-    async def _one(self, query: str, *values: Any) -> Image | None:
-        found = await self._many(query, *values)
-        return found[0] if found else None
+    async def _one(self, query: str, value: str) -> Image | None:
+        rows = await self._rows(query, value)
+        return parse_image(rows[0][0]) if rows else None
 
-    async def _many(self, query: str, *values: Any) -> list[Image]:
-        def work(connection: sqlite3.Connection) -> list[Image]:
-            rows = connection.execute(query, values).fetchall()  # all: an open statement would hold its snapshot
-            return [parse_image(text) for text, *_ in rows]
+    async def _page(self, query: str, *values: Any, limit: int, offset: int = 0) -> list[Image]:
+        """The images of an ordered query whose first column is the document."""
 
-        return await self._readers.run(work)
+        async def fetch(limit: int, offset: int) -> tuple[list[Image], int]:
+            return await self._readers.run(lambda connection: _images(connection, query, (*values, limit, offset)))
+
+        query += " LIMIT ? OFFSET ?"
+        return await read_page(fetch, limit=limit, offset=offset)
 
     async def _entries(self, query: str, *values: Any) -> list[Entry]:
-        rows = await self._readers.run(lambda connection: connection.execute(query, values).fetchall())
-        return [
-            Entry(kind, key, revision, parse_data(data), None if expires_at is None else parse_time(expires_at))
-            for kind, key, revision, data, expires_at in rows
-        ]
+        return readable(await self._rows(query, *values), parse_entry)
+
+    async def _rows(self, query: str, *values: Any) -> list[Any]:
+        return await self._readers.run(lambda connection: connection.execute(query, values).fetchall())
 
     async def _value(self, query: str, *values: Any) -> Any:
         return await self._readers.run(lambda connection: connection.execute(query, values).fetchone()[0])
 
     async def _write(self, query: str, *values: Any) -> int:
         return await self._writer.run(lambda connection: connection.execute(query, values).rowcount)
+
+
+def _images(connection: sqlite3.Connection, query: str, values: tuple[Any, ...]) -> tuple[list[Image], int]:
+    """The images that can be read, parsed in this thread, and the number of rows."""
+    rows = connection.execute(query, values).fetchall()  # all: an open statement would hold its snapshot
+    return readable((text for text, *_ in rows), parse_image), len(rows)
 
 
 def _open(path: Path, timeout_s: float) -> list[sqlite3.Connection]:
@@ -244,6 +272,8 @@ def _open(path: Path, timeout_s: float) -> list[sqlite3.Connection]:
         try:
             return schema.connect(path, readers=READERS, timeout_s=timeout_s)
         except sqlite3.Error as error:
+            if not is_transient(error):
+                raise Misconfigured(f"STORE_URL: {path} cannot be opened: {error}", code="bad_setting") from error
             if not (tries and is_busy(error)):
                 raise unavailable(error) from error
         time.sleep(OPENING_PAUSE_S)

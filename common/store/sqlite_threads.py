@@ -156,6 +156,17 @@ def is_busy(error: sqlite3.Error) -> bool:
     return error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
 
 
+def is_transient(error: sqlite3.Error) -> bool:
+    """Whether the file may be opened later without a change by an operator: it is locked, or its disk is full."""
+    return error.sqlite_errorcode & 0xFF in {
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_PROTOCOL,
+    }
+
+
 def unavailable(error: sqlite3.Error) -> Unavailable:
     """SQLite's error as `Unavailable`: the file is full, locked, damaged, read-only or gone, or the call was cut."""
     found = Unavailable("store", getattr(error, "sqlite_errorname", type(error).__name__))

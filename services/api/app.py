@@ -46,16 +46,18 @@ def build_app(context: Context) -> web.Application:
 
 
 async def _close_clients(app: web.Application) -> None:
-    app[CONTEXT].live.release()
+    app[CONTEXT].waits.release()
     await app[CONTEXT].clients.close_all()
 
 
 def _add_group(app: web.Application, group: RouteGroup[G], context: Context) -> None:
     # in the order of the operations: the first route that matches is used
     routes = group.build(context)
+    # a proxy may strip the path of PUBLIC_URL, or pass it on
+    prefixes = dict.fromkeys(["", context.settings.base_path])
     for operation in group.operations:
         handler = _handler(operation, routes, context)
-        for path in _spellings(operation.path):
+        for path in filter(None, [prefix + path for prefix in prefixes for path in _spellings(operation.path)]):
             app.router.add_route(operation.method, path, handler)
             if operation.method == "GET" and operation.other_credential != "ticket":
                 app.router.add_route("HEAD", path, handler)
@@ -65,7 +67,7 @@ def _spellings(path: str) -> list[str]:
     if path.startswith("/media/"):
         return [path]
     bare = path.rstrip("/")
-    return [bare, f"{bare}/"] if bare else ["/"]
+    return [bare, f"{bare}/"] if bare else ["/", ""]
 
 
 def _handler(operation: Operation[G, Q, B], routes: G, context: Context) -> RouteHandler:

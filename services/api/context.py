@@ -20,6 +20,7 @@ from services.api.auth.tickets import Tickets
 from services.api.events.client import Clients
 from services.api.events.live import LiveEvents
 from services.api.events.queue_positions import QueuePositions
+from services.api.events.waits import Waits
 from services.api.limits.admission import Admission
 from services.api.presenter import Presenter
 
@@ -37,6 +38,7 @@ class Context:
     signing: Signing
     tickets: Tickets
     admission: Admission
+    waits: Waits
     live: LiveEvents
     queue_positions: QueuePositions
     clients: Clients

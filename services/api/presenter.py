@@ -73,10 +73,10 @@ class Presenter:
         data = self._signed(event.data) if isinstance(event.data, ImageView) else event.data
         return data.model_dump(mode="json", by_alias=True)
 
-    def snapshot_frame(self, kind: Literal["hello", "gap"], cursor: str, images: Iterable[Image]) -> str:
-        """The first websocket frame: the unfinished images of the owner."""
+    def snapshot_frame(self, kind: Literal["hello", "gap"], cursor: str, images: Iterable[Image], *, more: int) -> str:
+        """The first websocket frame: the unfinished images of the owner, and how many more there are."""
         shown = [self.view(image).model_dump(mode="json", by_alias=True) for image in images]
-        return json.dumps({"type": kind, "cursor": cursor, "images": shown}, ensure_ascii=False)
+        return json.dumps({"type": kind, "cursor": cursor, "images": shown, "more": more}, ensure_ascii=False)
 
     def _signed(self, view: ImageView) -> ImageView:
         if view.image_url is None:

@@ -12,6 +12,7 @@ import aiohttp
 from common.application.capabilities import CapabilitiesClient
 from common.application.resources import Resources
 from common.application.write_behind import WriteBehind
+from common.runtime.addresses import LOOPBACK, url_of
 from common.runtime.serving import serving
 from common.runtime.settings import Settings
 from services.api.app import build_app
@@ -24,6 +25,7 @@ from services.api.context import Context
 from services.api.events.client import Clients
 from services.api.events.live import LiveEvents
 from services.api.events.queue_positions import QueuePositions
+from services.api.events.waits import Waits
 from services.api.limits.admission import Admission
 from services.api.presenter import Presenter
 from services.api.routes.generations import SOURCE
@@ -67,7 +69,7 @@ async def run_api(
 ) -> None:
     """Serve until `stopping` is set."""
     async with api_running(settings, resources, inference_url=inference_url) as port:
-        log.info("listening on http://%s:%d", settings.api_host, port)
+        log.info("listening on %s", url_of(settings.api_host, port))
         await stopping.wait()
 
 
@@ -83,14 +85,14 @@ def _context(
     outbox = resources.outbox(settings, source=SOURCE, write_behind=write_behind)
     signing = Signing(settings, clock)
     presenter = Presenter(outbox.events.presenter, signing, store, clock)
+    waits = Waits(store, clock, poll_s=settings.poll_interval, max_per_owner=settings.requests_waiting)
     live = LiveEvents(
         bus,
-        store,
         clock,
         backlog=settings.event_backlog,
         lookback_s=settings.event_lookback,
-        poll_s=settings.poll_interval,
         data=presenter.event_data,
+        on_final=waits.hint,
     )
     return Context(
         settings=settings,
@@ -104,6 +106,7 @@ def _context(
         signing=signing,
         tickets=Tickets(store, clock),
         admission=Admission(settings, store=store, clock=clock),
+        waits=waits,
         live=live,
         queue_positions=QueuePositions(store, live, clock, interval_s=settings.places_interval),
         clients=Clients(max_per_owner=settings.websockets_per_owner),
@@ -122,7 +125,7 @@ def _capabilities(
 
 
 def _warn_of_insecure_settings(settings: Settings) -> None:
-    if not settings.has_identity and settings.api_host not in identity.LOOPBACK:
+    if not settings.has_identity and settings.api_host not in LOOPBACK:
         log.warning("ALLOW_ANONYMOUS: everyone who reaches %s acts as the one owner", settings.api_host)
     if settings.jwt_jwks_url and settings.jwt_jwks_url.startswith("http:"):
         log.warning("JWT_JWKS_URL is not https: an attacker on the network can forge the keys that verify tokens")

@@ -21,11 +21,12 @@ USAGE_ERROR = 2  # the exit status for wrong arguments and wrong settings
 
 
 class CommandFailed(Exception):
-    """Ends the command with this message and exit status."""
+    """Ends the command with this message and exit status; `code` is that of the error behind it, if it has one."""
 
-    def __init__(self, message: str, *, status: int = 1) -> None:
+    def __init__(self, message: str, *, status: int = 1, code: str = "") -> None:
         super().__init__(message)
         self.status = status
+        self.code = code
 
 
 def add_command(commands: Subparsers, name: str, summary: str, run: Run) -> argparse.ArgumentParser:
@@ -47,7 +48,7 @@ def load_settings() -> Settings:
     try:
         return process_settings()
     except Misconfigured as error:
-        raise CommandFailed(error.detail, status=USAGE_ERROR) from error
+        raise CommandFailed(error.detail, status=USAGE_ERROR, code=error.code) from error
 
 
 def parse_age(text: str | None, *, option: str) -> float | None:
@@ -56,12 +57,14 @@ def parse_age(text: str | None, *, option: str) -> float | None:
     Raises:
         CommandFailed: the text is not an age.
     """
-    from common.runtime.settings import parse_duration
+    from common.runtime.setting_types import MAX_AGE_S, parse_duration
 
     try:
         age_s: float | None = parse_duration(text)
     except ValueError as error:
         raise CommandFailed(f"{option}: {error}", status=USAGE_ERROR) from error
+    if age_s is not None and age_s > MAX_AGE_S:
+        raise CommandFailed(f"{option}: must be at most {MAX_AGE_S / 86_400:g}d", status=USAGE_ERROR)
     return age_s
 
 

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from services.cli.console import add_command, load_settings
+from services.cli.console import CommandFailed, add_command, load_settings
 
 if TYPE_CHECKING:
     import asyncio
@@ -63,7 +63,16 @@ def _service(arguments: argparse.Namespace) -> int:
 def _run(name: str, serve: Callable[[Settings, asyncio.Event], Any]) -> int:
     from common.runtime import lifetime
     from common.runtime.logs import set_up_logs
+    from common.runtime.settings import wants_json_log
 
-    settings = load_settings()
-    set_up_logs(service=name, level=settings.log_level, as_json=settings.log_format == "json")
-    return lifetime.run(lambda stopping: serve(settings, stopping))
+    try:
+        settings = load_settings()
+    except CommandFailed as error:
+        if not wants_json_log():
+            raise
+        set_up_logs(service=name, level="INFO", as_json=True)
+        lifetime.log_failure(error.code, str(error))
+        return error.status
+    as_json = settings.log_format == "json"
+    set_up_logs(service=name, level=settings.log_level, as_json=as_json)
+    return lifetime.run(lambda stopping: serve(settings, stopping), as_json=as_json)

@@ -19,7 +19,7 @@ REPORT_S: Final = 60.0  # one run of a purge takes seconds; a longer purge conti
 
 
 async def publish_tick(bus: Bus, timer: Literal["timer.purge", "timer.sweep"], data: TickData) -> int:
-    """Publish the tick, then print the janitor's report of that run.
+    """Publish the tick, then print the janitor's report of that run; returns 1 if the janitor refused the run.
 
     Raises:
         CommandFailed: no report for a minute.
@@ -33,7 +33,7 @@ async def publish_tick(bus: Bus, timer: Literal["timer.purge", "timer.sweep"], d
                 if isinstance(entry.event, report_type) and entry.event.time >= began:
                     report = json.loads(entry.event.data.model_dump_json(by_alias=True))
                     sys.stdout.write(json.dumps(report, indent=2, ensure_ascii=False) + "\n")
-                    return 0
+                    return 1 if report.get("refused") else 0
     except TimeoutError:
         pass
     raise CommandFailed("the tick is published, but no janitor has reported yet")

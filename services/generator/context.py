@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from common.application.intake import Intake
 from common.application.outbox import Outbox
-from common.domain.errors import Unavailable
+from common.domain.errors import Unavailable, Unreadable
 from common.domain.images import Image, Lease
 from common.media.port import Media
 from common.runtime.clock import Clock
@@ -20,6 +20,7 @@ from common.runtime.settings import Settings
 from common.store.port import Store, Transition, change
 from services.generator.circuit import Circuit
 from services.generator.inference.port import InferenceBackend
+from services.generator.media_pause import MediaPause
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +45,11 @@ class GenerationContext:
     settings: Settings
     clock: Clock
     worker: str
+    media_pause: MediaPause = field(init=False)
     abort_signals: dict[str, asyncio.Event] = field(default_factory=dict)  # of the images that this process paints
+
+    def __post_init__(self) -> None:
+        self.media_pause = MediaPause(self.media, pause_s=self.settings.circuit_pause)
 
     def abort(self, image_id: str) -> None:
         """Stop painting this image, if this process paints it: it was cancelled or deleted."""
@@ -72,10 +77,16 @@ class GenerationContext:
 
 
 async def retry_while_unavailable(operation: Callable[[], Awaitable[T]]) -> T:
-    """Repeat an operation on the store until the store has answered; the operation must be repeatable."""
+    """Repeat an operation on the store until the store has answered; the operation must be repeatable.
+
+    Raises:
+        Unreadable: the record is damaged or of a newer version, which waiting does not change.
+    """
     while True:
         try:
             return await operation()
+        except Unreadable:
+            raise
         except Unavailable as error:
             log.warning("waiting for the store: %s", error)
             await asyncio.sleep(STORE_PAUSE_S)

@@ -153,9 +153,11 @@ async def _outcome_of_painting(image: Image, context: GenerationContext) -> tupl
         context.circuit.record_failure(error)
         return await fail_or_retry(image, error, context)
     except Unavailable as error:  # of the media: a full disk is not a failure of the image
+        context.media_pause.record_failure()
         await remove_files(image, context)
         return await retry(image, error, context.settings.retry_delays[0], counts=False, context=context)
     context.circuit.record_success()
+    context.media_pause.record_success()
     return await complete(image, picture, context), 0
 
 

@@ -26,6 +26,7 @@ from services.generator.context import GenerationContext
 from services.generator.generate import generate
 from services.generator.inference.connect import connect_inference
 from services.generator.inference.port import InferenceBackend
+from services.generator.media_pause import SharedPause
 
 log = logging.getLogger(__name__)
 
@@ -92,11 +93,16 @@ async def _consume(context: GenerationContext, bus: Bus, settings: Settings, sto
         bus.consume(WorkQueue.GENERATE, handle, concurrency=settings.generator_concurrency) as consumer,
         asyncio.TaskGroup() as group,
     ):
-        circuit = group.create_task(context.circuit.run(consumer))
+        shared = SharedPause(consumer)
+        watching = [
+            group.create_task(context.circuit.run(shared.view("inference"))),
+            group.create_task(context.media_pause.run(shared.view("media"))),
+        ]
         log.info("taking work, at most %d images at once", settings.generator_concurrency)
         await stopping.wait()
         await _finish(consumer, settings.grace_period)
-        circuit.cancel()
+        for task in watching:
+            task.cancel()
 
 
 async def _finish(consumer: Consumer, grace_s: float) -> None:

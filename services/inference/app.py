@@ -13,12 +13,14 @@ import asyncio
 import base64
 import hmac
 import json
+from collections.abc import Collection
 from http import HTTPStatus
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from common.runtime.accept import Accept
+from common.runtime.addresses import is_allowed_host
 from common.runtime.clock import Clock
 from services.inference.engine import Engine, InferenceRequest, PictureFormat, Preview
 from services.inference.jobs import (
@@ -51,6 +53,7 @@ def build_app(
     max_waiting: int = MAX_WAITING,
     keep_alive_s: float = KEEP_ALIVE_S,
     preview_interval_s: float = PREVIEW_INTERVAL_S,
+    allowed_hosts: Collection[str] = (),
     clock: Clock,
 ) -> web.Application:
     """Build the application. Run it with `handler_cancellation=True` (`web.AppRunner`, `web.run_app`).
@@ -62,12 +65,14 @@ def build_app(
         api_key: the key that clients must send; None turns authentication off.
         concurrency: how many pictures are painted at once, each in its own thread.
         max_waiting: how many more orders may wait; the next one gets 429.
+        allowed_hosts: the host names of this server (`is_allowed_host`); empty allows any.
     """
     jobs = PaintQueue(
         engine, concurrency=concurrency, max_waiting=max_waiting, preview_interval_s=preview_interval_s, clock=clock
     )
     server = _Server(engine, jobs, keep_alive_s)
-    app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[as_json, _guard(api_key)])
+    guards = [_only_hosts(allowed_hosts), _guard(api_key)]
+    app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[as_json, *guards])
     for slash in ("", "/"):
         app.router.add_post(f"/inference/images/generations{slash}", server.generate)
         app.router.add_get(f"/inference/capabilities{slash}", server.capabilities)
@@ -76,11 +81,8 @@ def build_app(
     async def drain(_: web.Application) -> None:
         jobs.drain()
 
-    async def close(_: web.Application) -> None:
-        await jobs.close()
-
     app.on_shutdown.append(drain)
-    app.on_cleanup.append(close)
+    app.on_cleanup.append(lambda _: jobs.close())
     return app
 
 
@@ -194,6 +196,19 @@ def _problem(error: Exception) -> HttpProblem:
     if isinstance(error, Closing):
         return HttpProblem(HTTPStatus.SERVICE_UNAVAILABLE, "shutting_down", "the server is shutting down")
     return HttpProblem(HTTPStatus.INTERNAL_SERVER_ERROR, "engine_failed", str(error))
+
+
+def _only_hosts(allowed: Collection[str]) -> Middleware:
+    """Refuse other host names, by which a page of any site can reach a server on loopback (DNS rebinding)."""
+
+    @web.middleware
+    async def only_hosts(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if allowed and not is_allowed_host(request.host, allowed):
+            detail = f"the host {request.host[:100]!r} is not a name of this server; ALLOWED_HOSTS lists them"
+            raise HttpProblem(HTTPStatus.FORBIDDEN, "host_not_allowed", detail)
+        return await handler(request)
+
+    return only_hosts
 
 
 def _guard(api_key: str | None) -> Middleware:

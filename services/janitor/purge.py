@@ -12,11 +12,12 @@ import logging
 from datetime import datetime, timedelta
 
 from common.domain import images, transitions
-from common.domain.errors import Unavailable
+from common.domain.errors import Invalid, Unavailable
 from common.domain.images import Image
 from common.messages import JanitorPurged, PurgeReport, Tick, TickData
 from common.runtime import metrics
-from services.janitor.context import SOURCE, JanitorContext, for_each_image
+from common.runtime.setting_types import MAX_AGE_S
+from services.janitor.context import SOURCE, JanitorContext, for_each_image, remove_files
 
 log = logging.getLogger(__name__)
 
@@ -26,9 +27,10 @@ BATCHES_PER_RUN = 20  # a longer purge continues with a tick of its own, so no r
 
 async def purge(tick: TickData, *, context: JanitorContext) -> None:
     """Purge images older than the tick says, or than the retention; one run purges a limited number of batches."""
-    age_s = tick.older_than if tick.older_than is not None else context.settings.retention_days * 86400
-    now = context.earliest()
-    cutoff = now - timedelta(seconds=age_s)
+    age = context.settings.retention if tick.older_than is None else timedelta(seconds=min(tick.older_than, MAX_AGE_S))
+    if age is None:  # images are kept for ever
+        return
+    cutoff = context.earliest() - age
     if tick.dry_run:
         await _report(await context.store.count_purgeable(cutoff), cutoff, context, dry_run=True)
         return
@@ -58,6 +60,8 @@ async def _purge_batches(cutoff: datetime, context: JanitorContext) -> tuple[int
                 if not batch:
                     return purged, False
                 marked = await _mark_deleted(batch, context)
+                if not marked:  # nothing can be marked now, and the next query would return the same images
+                    return purged, False
                 purged += len(marked)
                 group.create_task(_remove_batch(marked, context)).add_done_callback(lambda _: slots.release())
     except BaseExceptionGroup as errors:
@@ -70,17 +74,39 @@ async def _mark_deleted(batch: list[Image], context: JanitorContext) -> list[Ima
     """Returns the images that this janitor marked; another writer was faster with the rest."""
     now = context.earliest()
     marked = {image.id: transitions.delete(image, now=now) for image in batch}
-    written = await context.store.replace_several(list(marked.values()))
+    try:
+        written = await context.store.replace_several(list(marked.values()))
+    except Unavailable:
+        raise
+    except Exception:  # noqa: BLE001 - one record that cannot be written fails the batch: each by itself
+        written = set()
+
+        async def replace(image: Image) -> None:
+            if await context.store.replace(marked[image.id]):
+                written.add(image.id)
+
+        await for_each_image(batch, replace, context=context)
     return [marked[image_id] for image_id in written]
 
 
 async def _remove_batch(marked: list[Image], context: JanitorContext) -> None:
-    await context.media.remove([key for image in marked for key in images.media_keys(image)])
+    marked = await _remove_files(marked, context)
     confirmed = await _publish_deleted(marked, context)
     now = context.earliest()
     tombstones = [transitions.tombstone(image, now=now, announced=image.id in confirmed) for image in marked]
     await context.store.replace_several(tombstones)
     metrics.purged.inc(len(marked))
+
+
+async def _remove_files(marked: list[Image], context: JanitorContext) -> list[Image]:
+    """Returns the images whose files are removed; reconcile tries the others again."""
+    try:
+        await context.media.remove([key for image in marked for key in images.media_keys(image)])
+    except (Invalid, Unavailable):  # a strange id, or one folder that cannot be written: each image by itself
+        failed: set[str] = set()
+        await for_each_image(marked, lambda image: remove_files(image, context), context=context, failed=failed)
+        return [image for image in marked if image.id not in failed]
+    return marked
 
 
 async def _publish_deleted(deleted: list[Image], context: JanitorContext) -> set[str]:
@@ -92,7 +118,7 @@ async def _publish_deleted(deleted: list[Image], context: JanitorContext) -> set
         confirmed.add(image.id)
 
     try:
-        await for_each_image(deleted, publish)
+        await for_each_image(deleted, publish, context=context)
     except Unavailable as error:
         log.warning("%d events stay pending: %s", len(deleted) - len(confirmed), error)
     return confirmed

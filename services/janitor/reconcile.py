@@ -12,12 +12,14 @@ from datetime import datetime, timedelta
 from functools import partial
 
 from common.bus.port import WorkQueue
-from common.domain import images, transitions
+from common.domain import transitions
+from common.domain.errors import Unavailable
 from common.domain.images import Image
 from common.messages import TickData
 from common.runtime import metrics
+from common.runtime.setting_types import MAX_AGE_S
 from common.store.port import change
-from services.janitor.context import JanitorContext, for_each_image
+from services.janitor.context import JanitorContext, for_each_image, remove_files
 
 log = logging.getLogger(__name__)
 
@@ -25,62 +27,95 @@ PAGE = 500
 MAX_PAGES = 40  # of one step in one run; the next tick continues
 # The broker delivers in order, so a command is lost if one that was sent this much later has been started.
 OVERTAKEN_BY = timedelta(seconds=60)
-RESEND_AFTER = timedelta(minutes=15)  # without regard to the broker's state: a claim makes a repeat harmless
+RESEND_AFTER = timedelta(minutes=15)  # if the broker holds fewer commands than images wait, whichever are missing
 
 
 async def reconcile(_tick: TickData, *, context: JanitorContext) -> None:
     """One run over all records that need a repair."""
-    earliest, latest = context.earliest(), context.latest()
-    grace = latest - timedelta(seconds=context.settings.reconcile_grace)
-    deadline = earliest - timedelta(seconds=context.settings.generation_deadline)
-    tombstone_cutoff = earliest - timedelta(seconds=context.settings.tombstone_age)
-    store = context.store
-    counts = {
-        "past the deadline": await _for_each_page(
-            partial(store.overdue, deadline), lambda image: _fail_overdue(image, context), "past the deadline"
-        ),
-        "held by a dead worker": await for_each_image(
-            await _with_expired_lease(context), lambda image: _expire_lease(image, context)
-        ),
-        "never sent": await _for_each_page(
-            partial(store.unsent, created_before=grace, now=latest), context.outbox.dispatch, "never sent"
-        ),
-        "lost in the broker": await _resend_lost(earliest, context),
-        "events due": await _for_each_page(
-            partial(store.pending_events, since_before=grace), context.outbox.publish_pending, "events due"
-        ),
-        "buried": await _for_each_page(
-            partial(store.awaiting_tombstone, deleted_before=grace),
-            lambda image: finish_delete(image, context),
-            "buried",
-        ),
-        "tombstones dropped": await _for_each_page(
-            partial(store.tombstones, tombstoned_before=tombstone_cutoff), store.remove, "tombstones dropped"
-        ),
-        "entries expired": await store.remove_expired_entries(earliest),
-    }
+    counts = {what: await _run_step(what, step) for what, step in _steps(context).items()}
     for what, count in counts.items():
         metrics.reconciled.labels(what).inc(count)
     if any(counts.values()):
         log.info("reconciled: %s", ", ".join(f"{count} {what}" for what, count in counts.items() if count))
 
 
+def _steps(context: JanitorContext) -> dict[str, Callable[[], Awaitable[int]]]:
+    """The steps of a run, by what they repair; each returns how many records it has repaired."""
+    earliest, latest = context.earliest(), context.latest()
+    grace = latest - timedelta(seconds=context.settings.reconcile_grace)
+    deadline = earliest - timedelta(seconds=context.settings.generation_deadline)
+    tombstone_cutoff = earliest - timedelta(seconds=context.settings.tombstone_age)
+    store = context.store
+    each_of = partial(_for_each_page, context)
+    return {
+        "past the deadline": partial(
+            each_of, partial(store.overdue, deadline), partial(_fail_overdue, context=context), "past the deadline"
+        ),
+        "held by a dead worker": partial(_expire_leases, context),
+        "never sent": partial(
+            each_of,
+            partial(store.unsent, created_before=grace, now=latest),
+            context.outbox.dispatch,
+            "never sent",
+        ),
+        "lost in the broker": partial(_resend_lost, earliest, context),
+        "events due": partial(
+            each_of, partial(store.pending_events, since_before=grace), context.outbox.publish_pending, "events due"
+        ),
+        "buried": partial(
+            each_of,
+            partial(store.awaiting_tombstone, deleted_before=grace),
+            partial(finish_delete, context=context),
+            "buried",
+        ),
+        "tombstones dropped": partial(
+            each_of, partial(store.tombstones, tombstoned_before=tombstone_cutoff), store.remove, "tombstones dropped"
+        ),
+        "entries expired": partial(store.remove_expired_entries, earliest),
+    }
+
+
+async def _run_step(what: str, step: Callable[[], Awaitable[int]]) -> int:
+    """Run a step; if the bus or the media fail, the steps that do not need them still run.
+
+    Raises:
+        Unavailable: the store does not answer; every step needs it.
+    """
+    try:
+        return await step()
+    except Unavailable as error:
+        if error.what == "store":
+            raise
+        log.warning("%s: %s; the next tick continues", what, error)
+        return 0
+
+
 async def finish_delete(image: Image, context: JanitorContext) -> None:
     """Remove the files of a deleted image, then make its record a tombstone: in this order, or files would be left."""
-    await context.media.remove(images.media_keys(image))
+    await remove_files(image, context)
     await change(context.store, image.id, partial(transitions.tombstone, now=context.earliest()))
 
 
 async def _for_each_page(
-    find: Callable[..., Awaitable[list[Image]]], act: Callable[[Image], Awaitable[object]], what: str
+    context: JanitorContext,
+    find: Callable[..., Awaitable[list[Image]]],
+    act: Callable[[Image], Awaitable[object]],
+    what: str,
 ) -> int:
-    """Act on all images that `find` returns, page by page; the action must remove an image from the result."""
+    """Act on all images that `find` returns, page by page; the action must remove an image from the result.
+
+    Images for which it fails stay in the result, so the page grows by their number.
+    """
     done = 0
+    failed: set[str] = set()
     for _ in range(MAX_PAGES):
-        page = await find(limit=PAGE)
-        done_in_page = await for_each_image(page, act)
+        limit, failed_before = PAGE + len(failed), len(failed)
+        page = await find(limit=limit)
+        done_in_page = await for_each_image(
+            [image for image in page if image.id not in failed], act, context=context, failed=failed
+        )
         done += done_in_page
-        if len(page) < PAGE or not done_in_page:
+        if len(page) < limit or not (done_in_page or len(failed) > failed_before):
             break
     else:
         log.info("%s: the next tick continues", what)
@@ -92,9 +127,10 @@ async def _fail_overdue(image: Image, context: JanitorContext) -> None:
     await context.outbox.publish_pending(failed)
 
 
-async def _with_expired_lease(context: JanitorContext) -> list[Image]:
+async def _expire_leases(context: JanitorContext) -> int:
     running = await context.store.running(limit=PAGE * MAX_PAGES)
-    return context.leases.expired(running, lease_s=context.settings.lease, now_s=context.clock.monotonic())
+    expired = context.leases.expired(running, lease_s=context.settings.lease, now_s=context.clock.monotonic())
+    return await for_each_image(expired, lambda image: _expire_lease(image, context), context=context)
 
 
 async def _expire_lease(image: Image, context: JanitorContext) -> None:
@@ -105,13 +141,26 @@ async def _expire_lease(image: Image, context: JanitorContext) -> None:
 
 
 async def _resend_lost(now: datetime, context: JanitorContext) -> int:
-    """Send the commands again that the broker must have lost, by the two constants above or by its empty queue."""
+    """Send the commands again that the broker must have lost.
+
+    By the constants above, or because it holds fewer commands than images wait for. A command that is sent again
+    adds to those it holds, so a queue that nobody consumes is not sent again and again.
+    """
     grace = now - timedelta(seconds=context.settings.reconcile_grace)
-    cutoffs = [now - RESEND_AFTER]
+    cutoffs: list[datetime] = []
     # a command sent by a clock that is ahead lies in the future, and would cause the whole backlog to be sent each tick
     if (started := await context.store.latest_started_sent_at()) and started - OVERTAKEN_BY <= now:
         cutoffs.append(min(started - OVERTAKEN_BY, grace))
-    if await context.bus.waiting(WorkQueue.GENERATE) == 0:
+    held = await context.bus.waiting(WorkQueue.GENERATE)
+    if held == 0:
         cutoffs.append(grace)
+    elif await _count_queued(now, context, limit=held + 1) > held:
+        cutoffs.append(now - RESEND_AFTER)
+    if not cutoffs:
+        return 0
     find = partial(context.store.sent_before, max(cutoffs))
-    return await _for_each_page(find, context.outbox.dispatch, "lost in the broker")
+    return await _for_each_page(context, find, context.outbox.dispatch, "lost in the broker")
+
+
+async def _count_queued(now: datetime, context: JanitorContext, *, limit: int) -> int:
+    return await context.store.count_waiting_before(now + timedelta(seconds=MAX_AGE_S), "", limit=limit)

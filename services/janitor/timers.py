@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import Protocol
 
 from common.bus.port import DeadLetter, Done, Outcome, WorkQueue
-from common.domain.errors import ServiceError, Unavailable
+from common.domain.errors import ServiceError, Unavailable, Unreadable
 from common.domain.views import iso
 from common.messages import Command, Tick, TickData
 from common.store.port import Entry
@@ -88,20 +88,27 @@ class JanitorTimer:
         Only the clock of the bus counts, which all janitors share. A recorded start in the future was written by a
         clock that was wrong, and is ignored.
         """
-        entry = await self.context.store.get_entry("timer", self.queue)
-        if entry is not None:
-            if entry.data["run"] == token.id:
-                return not entry.data["finished"]
-            apart = ticked_at - datetime.fromisoformat(entry.data["last_start"])
+        entry = await self._last_run()
+        if entry is not None and (last_start := _last_start(entry)) is not None:
+            if entry.data.get("run") == token.id:
+                return not entry.data.get("finished")
+            apart = ticked_at - last_start
             if abs(apart.total_seconds()) < _MIN_INTERVALS * self.interval_s - _TICK_RESOLUTION_S:
                 return False
         return await self.context.store.put_entry(self._entry(entry, token.id, started_at=ticked_at, finished=False))
 
     async def _end_run(self, run: str) -> None:
-        entry = await self.context.store.get_entry("timer", self.queue)
-        if entry is not None and entry.data["run"] == run:
-            started_at = datetime.fromisoformat(entry.data["last_start"])
+        entry = await self._last_run()
+        if entry is not None and entry.data.get("run") == run and (started_at := _last_start(entry)) is not None:
             await self.context.store.put_entry(self._entry(entry, run, started_at=started_at, finished=True))
+
+    async def _last_run(self) -> Entry | None:
+        try:
+            return await self.context.store.get_entry("timer", self.queue)
+        except Unreadable as error:  # a damaged entry would stop the timer for ever
+            log.warning("%s: its entry is removed: %s", self.queue, error)
+            await self.context.store.remove_entry("timer", self.queue)
+            return None
 
     def _entry(self, before: Entry | None, run: str, *, started_at: datetime, finished: bool) -> Entry:
         return Entry(
@@ -110,3 +117,12 @@ class JanitorTimer:
             revision=before.revision + 1 if before else 1,
             data={"last_start": iso(started_at), "run": run, "finished": finished},
         )
+
+
+def _last_start(entry: Entry) -> datetime | None:
+    """When the last run began; None if the entry does not say it, which the next run corrects."""
+    try:
+        last_start = datetime.fromisoformat(entry.data["last_start"])
+    except (KeyError, TypeError, ValueError):
+        return None
+    return last_start if last_start.tzinfo else None

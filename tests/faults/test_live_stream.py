@@ -65,7 +65,7 @@ async def test_a_cursor_older_than_the_log_is_answered_with_a_gap(cluster, http)
                     if first["type"] == "gap":
                         break
 
-        assert set(first) == {"type", "cursor", "images"}
+        assert set(first) == {"type", "cursor", "images", "more"}
         async with page.socket(after=first["cursor"]) as events:
             last = await source.publish_life()
             assert (await events.until_final(last))[-1]["type"] == "image.completed"

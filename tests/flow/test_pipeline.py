@@ -6,6 +6,7 @@ from io import BytesIO
 import pytest
 from PIL import Image
 
+from common.media.disk import MARKER
 from tests.cluster import ORDER
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -24,7 +25,11 @@ PLAYGROUND_FIELDS = {
 
 
 def files(cluster):
-    return sorted(str(path.relative_to(cluster.media)) for path in cluster.media.rglob("*") if path.is_file())
+    return sorted(
+        str(path.relative_to(cluster.media))
+        for path in cluster.media.rglob("*")
+        if path.is_file() and path.name != MARKER
+    )
 
 
 async def test_the_life_of_an_image(cluster, page):

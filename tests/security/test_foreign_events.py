@@ -79,7 +79,7 @@ async def test_no_event_reaches_a_foreign_socket(seed):
     async with MemoryBus(clock=clock, log_size=2 * EVENTS) as bus, AsyncExitStack() as sockets:
         factory = an_event_factory(clock)
         data = Presenter(factory.presenter, Signing(settings, clock), NO_STORE, clock).event_data
-        live = LiveEvents(bus, NO_STORE, clock, backlog=2 * EVENTS, lookback_s=60, poll_s=1, data=data)
+        live = LiveEvents(bus, clock, backlog=2 * EVENTS, lookback_s=60, data=data)
         events = [an_event(dice.choice(users), dice, clock, factory) for _ in range(EVENTS)]
         for user in users:
             await sockets.enter_async_context(live.subscribed(user, received[user].append))

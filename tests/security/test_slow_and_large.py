@@ -105,10 +105,10 @@ async def test_a_dripping_head_is_cut_off(cluster):
 @pytest.mark.parametrize(
     ("request_bytes", "status"),
     [
-        (HEAD + b"Content-Length: 65537\r\n\r\n" + b" " * 65537, 413),
+        (HEAD + b"Content-Length: 131073\r\n\r\n" + b" " * 131_073, 413),
         (HEAD + b"Content-Length: 10000000\r\n\r\n" + b" " * 100_000, 413),
         (HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + b"8000\r\n" + b" " * 0x8000 + b"\r\n", 408),
-        (HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + (b"8000\r\n" + b" " * 0x8000 + b"\r\n") * 3, 413),
+        (HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + (b"8000\r\n" + b" " * 0x8000 + b"\r\n") * 5, 413),
         (HEAD + b"X-Large: " + b"x" * 9000 + b"\r\n\r\n", 400),
         (b"GET /" + b"x" * 9000 + b" HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", 400),
         (HEAD + b"".join(b"X-%d: 1\r\n" % number for number in range(200)) + b"\r\n", 400),
@@ -117,12 +117,12 @@ async def test_a_dripping_head_is_cut_off(cluster):
         (HEAD + b"X-Line: a\rb\r\n\r\n", 400),
         (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03 not http at all\r\n\r\n", 400),
         (
-            b"GET /api/limits/ HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 70000\r\n\r\n" + b" " * 70_000,
+            b"GET /api/limits/ HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 140000\r\n\r\n" + b" " * 140_000,
             413,
         ),
     ],
     ids=[
-        "body of 64 KiB and 1",
+        "body of 128 KiB and 1",
         "body of 10 MB",
         "chunks without an end",
         "chunks too many",

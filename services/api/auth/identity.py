@@ -14,6 +14,7 @@ from aiohttp import web
 
 from common.application.api_keys import ApiKeyStore, looks_like_key
 from common.domain.errors import Misconfigured, Unauthorized
+from common.runtime.addresses import LOOPBACK
 from common.runtime.clock import Clock
 from common.runtime.settings import Settings
 from common.store.port import Store
@@ -21,7 +22,6 @@ from services.api.auth.jwks import Jwks
 from services.api.auth.tokens import Tokens
 
 LOCAL: Final = "local"
-LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 _SCHEME: Final = "bearer "
 
 

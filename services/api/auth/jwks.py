@@ -86,22 +86,23 @@ class Jwks:
                 allow_redirects=False,
             ) as response:
                 body = await read_body(response, max_bytes=_MAX_BYTES)
-                keys = usable(json.loads(body)) if response.status == 200 else None
+                key_set = json.loads(body) if response.status == 200 else None
         except (aiohttp.ClientError, TimeoutError, OSError, TooLarge, ValueError, RecursionError) as error:
             log.warning("the keys of the identity provider cannot be fetched: %s", type(error).__name__)
             return
-        if not keys:
-            log.warning("the identity provider answered %d without a usable key", response.status)
+        if not isinstance(key_set, dict) or not isinstance(key_set.get("keys"), list):
+            log.warning("the identity provider answered %d without a key set", response.status)
             return
-        self._keys = keys
+        # an empty set is believed: the provider has revoked its keys
+        self._keys = usable(key_set)
+        if not self._keys:
+            log.warning("the identity provider publishes no usable key: no token of it is valid")
         self._fetched_s = self._attempted_s
 
 
-def usable(key_set: Any) -> list[PyJWK]:
+def usable(key_set: dict[str, Any]) -> list[PyJWK]:
     """The public signature keys of the set; others are ignored, symmetric ones above all."""
     found: list[PyJWK] = []
-    if not isinstance(key_set, dict) or not isinstance(key_set.get("keys"), list):
-        return found
     for data in key_set["keys"]:
         if not isinstance(data, dict) or not _is_for_signatures(data):
             continue

@@ -27,6 +27,8 @@ class Signing:
 
     def __init__(self, settings: Settings, clock: Clock) -> None:
         self._prefix = settings.media_prefix
+        # an event was made by a service that may not have PUBLIC_URL set
+        self._inner_prefix = settings.media_prefix.removeprefix(settings.base_path)
         self._age_s = max(1, int(settings.media_url_age))
         self._clock = clock
         # itsdangerous expects the oldest first
@@ -34,10 +36,11 @@ class Signing:
         self._signer = Signer(keys, salt=_SALT, key_derivation="hmac", digest_method=hashlib.sha256) if keys else None
 
     def url(self, url: str) -> str:
-        """The signed URL of a file; the same URL without identity."""
+        """The URL of a file for clients of the api, signed with identity."""
+        key = url.removeprefix(self._prefix).removeprefix(self._inner_prefix)
+        url = self._prefix + key if key != url else url
         if self._signer is None:
             return url
-        key = url.removeprefix(self._prefix)
         expires = self._expires(key, self._clock.now())
         signature = self._signer.get_signature(_signed(key, str(expires))).decode()
         return f"{url}?expires={expires}&signature={signature}"

@@ -51,9 +51,9 @@ class Tickets:
         Raises:
             Unauthorized: there is no ticket, or it was used before, has expired, or never existed.
         """
-        protocols = request.headers.get("Sec-WebSocket-Protocol", "").split(",")
+        protocols = ",".join(request.headers.getall("Sec-WebSocket-Protocol", [])).split(",")
         found = [part.strip()[len(_PREFIX) :] for part in protocols if part.strip().startswith(_PREFIX)]
-        if len(found) != 1:
+        if len(found) != 1 or not found[0].isascii():
             raise Unauthorized
         key = _key(found[0])
         entry = await self._store.get_entry(KIND, key)

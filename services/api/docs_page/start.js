@@ -1,6 +1,6 @@
 // Shows this server's own contract. Nothing is asked of anyone else: no validator, no fonts, no source maps.
 window.SwaggerUIBundle({
-  url: "/openapi.json",
+  url: new URL("openapi.json", document.baseURI).href,
   dom_id: "#page",
   deepLinking: true,
   validatorUrl: null,

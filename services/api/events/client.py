@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections import OrderedDict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Final
 
 from aiohttp import WSCloseCode, web
@@ -14,27 +15,50 @@ from common.domain.errors import LimitReached
 from common.runtime import metrics
 from services.api.events.live import ClientEvent
 
-CLOSE_S: Final = 2.0  # for the closing handshake
+CLOSE_S: Final = 2.0  # a client that reads nothing for this long while it is closed is disconnected
+LONGEST_CLOSE_S: Final = 30.0  # the close frame waits behind one frame: 64 kB take 4 s at 20 kB/s
+CHECK_S: Final = 0.1
+UNSENT_BYTES: Final = 16_384  # that the kernel holds beyond what the client's side can take
+_PROGRESS: Final = "progress "
 
 
 class Client:
     """One websocket. The reader of the event log puts frames into its queue, its own writer sends them.
 
-    Only the newest progress of an image and the newest queue positions are kept. A client whose queue overflows is
-    `too_slow`, and has to be closed.
+    Only the newest progress of an image and the newest queue positions are kept. While a frame waits for a client
+    that reads slowly, another event drops the progress that is queued before it: the end of an image never waits for
+    previews. A client whose queue overflows nevertheless is `too_slow`, and has to be closed.
     """
 
-    def __init__(self, socket: web.WebSocketResponse, transport: asyncio.Transport | None, *, buffer: int) -> None:
-        self.socket = socket
+    def __init__(self, websocket: web.WebSocketResponse, transport: asyncio.Transport | None, *, buffer: int) -> None:
+        self.socket = websocket
+        self.received = 0  # messages, with the answers to pings
+        self.too_slow = asyncio.Event()
         self._transport = transport
         self._buffer = buffer
         self._queue: OrderedDict[str, ClientEvent | str] = OrderedDict()
         self._queued = asyncio.Event()
-        self.too_slow = asyncio.Event()
+        self._sent = 0
+        self._sending = 0
+
+    def keep_buffers_small(self) -> None:
+        """Let frames wait in the queue, where newer ones replace them, and not in the buffers below it."""
+        if self._transport is None:
+            return
+        self._transport.set_write_buffer_limits(high=0)
+        connection = self._transport.get_extra_info("socket")
+        if connection is not None and hasattr(socket, "TCP_NOTSENT_LOWAT"):
+            with suppress(OSError):  # not a TCP socket
+                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
 
     def on_event(self, event: ClientEvent) -> None:
         """Queue an event; never waits."""
-        self._put(f"progress {event.event.subject}" if event.is_progress else event.cursor, event)
+        if event.is_progress:
+            self._put(f"{_PROGRESS}{event.event.subject}", event)
+            return
+        if self._sending:
+            self._drop_progress()
+        self._put(event.cursor, event)
 
     def on_queue_positions(self, frame: str) -> None:
         """Queue a frame of queue positions; never waits."""
@@ -44,8 +68,14 @@ class Client:
         self._queue.pop(key, None)
         self._queue[key] = item
         if len(self._queue) > self._buffer:
+            self._drop_progress()
+        if len(self._queue) > self._buffer:
             self.too_slow.set()
         self._queued.set()
+
+    def _drop_progress(self) -> None:
+        for key in [key for key in self._queue if key.startswith(_PROGRESS)]:
+            del self._queue[key]
 
     async def write(self) -> None:
         """Send what is queued, at the speed of the client; never returns."""
@@ -54,18 +84,81 @@ class Client:
             self._queued.clear()
             while self._queue:
                 _, item = self._queue.popitem(last=False)
-                await self.socket.send_str(item if isinstance(item, str) else item.frame)
+                await self.send(item if isinstance(item, str) else item.frame)
+
+    async def send(self, frame: str) -> None:
+        """Send one frame; returns when the kernel has taken it."""
+        self._sending += 1
+        try:
+            await self.socket.send_str(frame)
+        finally:
+            self._sending -= 1
+        self._sent += 1
+
+    async def until_dead(self, interval_s: float) -> None:
+        """Ping at each interval; return when the client has neither answered nor read anything for a whole one.
+
+        A client that reads slowly is alive: the answer to a ping may wait behind a large frame.
+        """
+        await asyncio.sleep(interval_s)
+        pinging: asyncio.Task[None] | None = None
+        try:
+            while True:
+                before = self._activity
+                # never cancelled while it waits: in aiohttp all that wait to write are cancelled together
+                if pinging is None or pinging.done():
+                    pinging = asyncio.create_task(self._ping())
+                await asyncio.sleep(interval_s)
+                if self._activity == before:
+                    return
+        finally:
+            if pinging is not None:
+                pinging.cancel()
+
+    async def _ping(self) -> None:
+        with suppress(ConnectionError):  # the reader ends the websocket
+            await self.socket.ping()
+
+    @property
+    def _unsent(self) -> int:
+        """Bytes that the kernel has not taken yet."""
+        return self._transport.get_write_buffer_size() if self._transport is not None else 0
+
+    @property
+    def _activity(self) -> tuple[int, int, int]:
+        return self.received, self._sent, self._unsent
 
     async def close(self, code: int, reason: str) -> None:
         """Close with a reason; the connection of a client that does not read is aborted."""
         if not self.socket.prepared:
             self.abort()
             return
+        closing = asyncio.create_task(self.socket.close(code=code, message=reason.encode()))
         try:
-            async with asyncio.timeout(CLOSE_S):
-                await self.socket.close(code=code, message=reason.encode())
-        except (TimeoutError, ConnectionError):
+            async with asyncio.timeout(LONGEST_CLOSE_S):
+                await self._until_closed(closing)
+        except TimeoutError:
             self.abort()
+        finally:
+            closing.cancel()
+            await asyncio.gather(closing, return_exceptions=True)
+
+    async def _until_closed(self, closing: asyncio.Task[bool]) -> None:
+        """Wait for the closing handshake and for all that is sent before it.
+
+        Raises:
+            TimeoutError: the client has read nothing for a while.
+        """
+        before, unchanged_s = self._activity, 0.0
+        while not closing.done() or self._unsent:
+            if closing.done():
+                await asyncio.sleep(CHECK_S)
+            else:
+                await asyncio.wait([closing], timeout=CHECK_S)
+            unchanged_s = unchanged_s + CHECK_S if self._activity == before else 0.0
+            before = self._activity
+            if unchanged_s > CLOSE_S:
+                raise TimeoutError
 
     def abort(self) -> None:
         if self._transport is not None:

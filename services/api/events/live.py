@@ -1,7 +1,7 @@
 """The live events of one api process: one reader of the log, for all websockets and all waiting requests.
 
     event log ──▶ reader ──▶ deduplication ──▶ buffer ──▶ websockets of the owner
-                                                   └────▶ requests that wait for an image
+                                                   └────▶ requests that wait for an image (`waits`)
 
 The reader starts some time in the past, so that it knows the events before a client's cursor (`deduplication` looks
 further back if it must). It has caught up when it reads the mark that it published itself.
@@ -23,12 +23,11 @@ from typing import Final
 
 from common.bus.port import After, Bus, Logged, Since, Start
 from common.domain.errors import CursorGone, ServiceError, Unavailable
-from common.domain.images import Image, new_image_id
+from common.domain.images import new_image_id
 from common.domain.views import iso
 from common.messages import FINAL_EVENTS, AnyImageEvent, ApiJoined, ImageEvent, ImageProgressed
 from common.runtime import metrics
 from common.runtime.clock import Clock
-from common.store.port import Store
 from services.api.events.deduplication import SeenEvents
 
 log = logging.getLogger(__name__)
@@ -83,36 +82,32 @@ def plain(event: AnyImageEvent) -> object:
 class LiveEvents:
     """The events that this process has read from the log; `run` is the task that reads.
 
-    `data` makes the data of a frame from an event.
+    `data` makes the data of a frame from an event. `on_final` is called with the id of each image that has ended.
     """
 
     def __init__(
         self,
         bus: Bus,
-        store: Store,
         clock: Clock,
         *,
         backlog: int,
         lookback_s: float,
-        poll_s: float,
         data: Callable[[AnyImageEvent], object] = plain,
+        on_final: Callable[[str], None] = lambda _image_id: None,
     ) -> None:
         self._bus = bus
-        self._store = store
         self._clock = clock
         self._lookback_s = lookback_s
-        self._poll_s = poll_s
         self._data = data
+        self._on_final = on_final
         # all entries, shown or not: a client's cursor may be that of an entry which was not shown
         self._buffer: deque[tuple[str, ClientEvent | None]] = deque(maxlen=backlog)
         self._index: dict[str, int] = {}
         self._count = 0
         self._seen = SeenEvents(bus)
         self._listeners: dict[str | None, set[Callable[[ClientEvent], None]]] = {}
-        self._waiting: dict[str, set[asyncio.Event]] = {}
         self._marks: dict[str, asyncio.Event] = {}
         self._caught_up = asyncio.Event()
-        self._is_stopping = False
         self.cursor = ""
 
     @property
@@ -121,13 +116,6 @@ class LiveEvents:
 
     async def ready(self) -> None:
         await self._caught_up.wait()
-
-    def release(self) -> None:
-        """The service stops: requests that wait for an image get its record as it is."""
-        self._is_stopping = True
-        for waiting in self._waiting.values():
-            for hint in waiting:
-                hint.set()
 
     async def run(self) -> None:
         """Read the log for as long as the service lives; never returns."""
@@ -200,8 +188,7 @@ class LiveEvents:
         for on_event in [*self._listeners.get(client_event.event.owner, ()), *self._listeners.get(None, ())]:
             on_event(client_event)
         if client_event.event.type in FINAL_EVENTS:
-            for waiting in self._waiting.get(client_event.event.subject, ()):
-                waiting.set()
+            self._on_final(client_event.event.subject)
 
     def since(self, cursor: str) -> list[ClientEvent] | None:
         """The events in the buffer after the cursor; None if the cursor is not in the buffer."""
@@ -244,37 +231,3 @@ class LiveEvents:
             listeners.discard(on_event)
             if not listeners:
                 self._listeners.pop(owner, None)
-
-    async def until_final(self, image_id: str, *, timeout_s: float) -> Image | None:
-        """The record when it is final or deleted, or as it is after the timeout.
-
-        An event is only the hint to read the record. It is also read at the start, and at intervals.
-        """
-        hint = asyncio.Event()
-        waiting = self._waiting.setdefault(image_id, set())
-        waiting.add(hint)
-        ends_s = self._clock.monotonic() + timeout_s
-        try:
-            while True:
-                image = await self._record(image_id)
-                left_s = ends_s - self._clock.monotonic()
-                if image is None or image.status.is_final or left_s <= 0 or self._is_stopping:
-                    return image
-                try:
-                    async with asyncio.timeout(min(left_s, self._poll_s)):
-                        await hint.wait()
-                except TimeoutError:
-                    continue
-                hint.clear()
-        finally:
-            waiting.discard(hint)
-            if not waiting:
-                self._waiting.pop(image_id, None)
-
-    async def _record(self, image_id: str) -> Image | None:
-        while True:
-            try:
-                return await self._store.get(image_id)
-            except Unavailable as error:
-                log.warning("the store is unavailable, reading the record again: %s", error)
-                await asyncio.sleep(RETRY_S)

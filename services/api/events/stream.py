@@ -62,13 +62,13 @@ class EventStream:
                     greeted = True
                 after = cursor
                 if event is not None and event.event.owner == self._owner:
-                    await self._client.socket.send_str(event.frame)
+                    await self._client.send(event.frame)
         # nothing is awaited between `since` above and `subscribed`: no event is lost or repeated in between
         async with live.subscribed(self._owner, self._client.on_event):
             for event in missed:
                 if event.event.owner == self._owner:
-                    await self._client.socket.send_str(event.frame)
+                    await self._client.send(event.frame)
             await self._client.write()
 
     async def _greet(self, kind: Literal["hello", "gap"], cursor: str) -> None:
-        await self._client.socket.send_str(await self._snapshot(kind, cursor))
+        await self._client.send(await self._snapshot(kind, cursor))

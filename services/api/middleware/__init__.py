@@ -1,1 +1,1 @@
-"""What every request passes through: metrics, problems, browser security, reading of its input."""
+"""Checks of requests, reading of their input, answers to those that fail."""

@@ -1,22 +1,24 @@
 """Protection against pages of other hosts in the browsers of users: security headers, CORS, Origin, Host.
 
 A page of another host can make its visitor's browser send requests here. Only a page of a host in CORS_ORIGINS may
-read answers, change anything or open a websocket. Without identity, a request for another host name than that of this
-machine (DNS rebinding) is refused.
+read answers, change anything or open a websocket. A request for a host name that is not in ALLOWED_HOSTS (DNS
+rebinding) is refused; without identity on loopback, these are the names of this machine.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
+from urllib.parse import urlsplit
 
 from aiohttp import hdrs, web
 from yarl import URL
 
 from common.domain.errors import Forbidden
+from common.runtime.addresses import LOOPBACK, host_of, is_allowed_host
 from common.runtime.settings import Settings
-from services.api.auth.identity import LOOPBACK
 from services.api.context import CONTEXT
+from services.api.middleware.client_address import client_of
 
 _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 _METHODS: Final = "GET, HEAD, POST, PATCH, DELETE"
@@ -40,7 +42,8 @@ async def browser_security(
 ) -> web.StreamResponse:
     """Refuse what pages of other hosts must not do; answer the preflight of those that may."""
     settings = request.app[CONTEXT].settings
-    _require_own_host(request, settings)
+    hosts = [request.host, *filter(None, [client_of(request).host])]
+    _require_allowed(hosts, settings)
     origin = request.headers.get(hdrs.ORIGIN)
     if origin is None:
         return await handler(request)
@@ -48,7 +51,7 @@ async def browser_security(
     if is_allowed and request.method == "OPTIONS" and hdrs.ACCESS_CONTROL_REQUEST_METHOD in request.headers:
         return web.Response(status=204, headers=_preflight())
     changes = request.method not in _SAFE or hdrs.UPGRADE in request.headers
-    if changes and not is_allowed and not _is_same(origin, request):
+    if changes and not is_allowed and not _is_own(origin, hosts, settings):
         raise Forbidden("the origin of this page is not in CORS_ORIGINS", code="origin_not_allowed")
     return await handler(request)
 
@@ -58,14 +61,15 @@ async def protect(request: web.Request, response: web.StreamResponse) -> None:
     for name, value in _RESPONSE_HEADERS.items():
         response.headers.setdefault(name, value)
     response.headers[hdrs.SERVER] = "darkroom"  # the versions of the software are not published
-    named = request.app[CONTEXT].settings.cors_origins
+    settings = request.app[CONTEXT].settings
+    named = settings.cors_origins
     if not named:
         return
     response.headers.add(hdrs.VARY, hdrs.ORIGIN)
     if request.headers.get(hdrs.ORIGIN) in named:
         response.headers[hdrs.ACCESS_CONTROL_ALLOW_ORIGIN] = request.headers[hdrs.ORIGIN]
         response.headers[hdrs.ACCESS_CONTROL_EXPOSE_HEADERS] = _EXPOSED_HEADERS
-    if request.path.startswith("/media/"):
+    if request.path.removeprefix(settings.base_path).startswith("/media/"):
         response.headers["Cross-Origin-Resource-Policy"] = "cross-origin"  # an `<img>` of such a page
 
 
@@ -77,25 +81,32 @@ def _preflight() -> dict[str, str]:
     }
 
 
-def _require_own_host(request: web.Request, settings: Settings) -> None:
-    if settings.has_identity or settings.api_host not in LOOPBACK:
-        return
-    if _url("http", request.host).host not in LOOPBACK:
-        raise Forbidden("without identity, the host must be localhost or a loopback address", code="host_not_allowed")
+def _require_allowed(hosts: Sequence[str], settings: Settings) -> None:
+    """Both Host and what a trusted proxy says: a proxy that does not set X-Forwarded-Host passes on any."""
+    allowed = settings.allowed_hosts
+    if not allowed:
+        if settings.has_identity or settings.api_host not in LOOPBACK:
+            return
+        allowed = tuple(LOOPBACK)
+    public = host_of(urlsplit(settings.public_url).netloc) if settings.public_url else None
+    for host in hosts:
+        if not is_allowed_host(host, {*allowed, *filter(None, [public])}):
+            raise Forbidden(f"the host {host[:100]!r} is not in ALLOWED_HOSTS", code="host_not_allowed")
 
 
-def _is_same(origin: str, request: web.Request) -> bool:
+def _is_own(origin: str, hosts: Sequence[str], settings: Settings) -> bool:
     """Compare host and port; a proxy in front may use another scheme."""
-    try:
-        page = URL(origin)
-    except ValueError:
+    page = _url(origin)
+    # pages of desktop shells have a host too: tauri://localhost is not http://localhost
+    if page.scheme not in {"http", "https"} or not page.host:
         return False
-    here = _url(page.scheme, request.host)
-    return bool(page.host) and (page.host, page.port) == (here.host, here.port)
+    own = [settings.public_url] if settings.public_url else []
+    here = [_url(url) for url in [*own, *(f"{page.scheme}://{host}" for host in hosts)]]
+    return any((page.host, page.port) == (url.host, url.port) for url in here)
 
 
-def _url(scheme: str, host: str) -> URL:
+def _url(text: str) -> URL:
     try:
-        return URL(f"{scheme}://{host}")
+        return URL(text)
     except ValueError:
         return URL()

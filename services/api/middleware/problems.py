@@ -22,7 +22,11 @@ from common.domain.errors import (
     Unauthorized,
     Unavailable,
 )
+from services.api.events.waits import Disconnected
 from services.api.limits import ratelimit
+from services.api.middleware.client_address import client_of
+from services.api.middleware.file_requests import RangeNotSatisfiable
+from services.api.middleware.request_reading import has_disconnected
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +50,10 @@ _STATUS_OF_CODE: Final = {
     "body_too_slow": 408,
     "not_json": 415,
     "not_acceptable": 406,
+    "precondition_failed": 412,
+    "range_not_satisfiable": 416,
 }
+CLIENT_LEFT: Final = 499  # as nginx counts it; nobody reads this answer
 _UNREAD: Final = frozenset({408, 413})  # the rest of the body is not read, so the connection cannot be reused
 _CODE_OF_STATUS: Final = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}
 
@@ -84,6 +91,8 @@ def error_response(error: ServiceError) -> web.Response:
             more["imageStatus"] = state
         case LimitReached():
             headers.update(ratelimit.refusal_headers(error))
+        case RangeNotSatisfiable(size=size):
+            headers["Content-Range"] = f"bytes */{size}"
         case Unavailable():
             headers["Retry-After"] = "2"
         case _:
@@ -117,8 +126,11 @@ async def problems(
         if "Allow" in error.headers:
             response.headers["Allow"] = error.headers["Allow"]
         return response
-    except Exception:  # the top of a unit of work
-        log.exception("%s %s", request.method, request.path)
+    except Exception as error:  # the top of a unit of work
+        if isinstance(error, Disconnected | ConnectionError) and has_disconnected(request):
+            log.debug("%s %s: the client has disconnected", request.method, request.path)
+            return problem_response(CLIENT_LEFT, "client_left", "the client has disconnected")
+        log.exception("%s %s from %s", request.method, request.path, client_of(request).address)
         return problem_response(500, "internal", "an internal error occurred; it is logged")
 
 

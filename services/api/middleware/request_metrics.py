@@ -15,12 +15,12 @@ async def request_metrics(
     request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
 ) -> web.StreamResponse:
     """The outermost middleware, so that problems are counted by their status."""
-    clock = request.app[CONTEXT].clock
+    clock, settings = request.app[CONTEXT].clock, request.app[CONTEXT].settings
     started_s = clock.monotonic()
     response = await handler(request)
     resource = request.match_info.route.resource
     # the template, never the path: an attacker could create any number of paths
-    route = resource.canonical if resource is not None else "none"
+    route = (resource.canonical.removeprefix(settings.base_path) or "/") if resource is not None else "none"
     duration_s = clock.monotonic() - started_s
     # for the same reason no invented method
     method = request.method if request.method in hdrs.METH_ALL else "other"

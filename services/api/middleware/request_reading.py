@@ -12,6 +12,7 @@ from common.domain.errors import Invalid
 from common.domain.requests import validation_failed
 from common.runtime.accept import Accept
 from common.runtime.strict_json import InvalidJson, parse_json
+from services.api.events.waits import Disconnected
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -45,15 +46,27 @@ async def read_body(request: web.Request, model: type[M], *, timeout_s: float) -
     """
     if request.content_type != JSON:
         raise Invalid(f"the body must be {JSON}, not {request.content_type[:100]!r}", code="not_json")
-    if request.headers.get("Content-Encoding", "identity") != "identity":
+    codings = ",".join(request.headers.getall("Content-Encoding", [])).lower().split(",")
+    if {coding.strip() for coding in codings} - {"", "identity"}:
         raise Invalid("the body must not have a Content-Encoding", code="not_json")
     return parse(await _read(request, timeout_s), model)
 
 
+def has_disconnected(request: web.Request) -> bool:
+    """Whether the client has closed the connection."""
+    return request.transport is None or request.transport.is_closing()
+
+
 async def _read(request: web.Request, timeout_s: float) -> bytes:
+    if (request.content_length or 0) > request.client_max_size:
+        raise Invalid("the body is too large", code="body_too_large")
     try:
         async with asyncio.timeout(timeout_s):
             return await request.read()
+    except (ConnectionError, web.RequestPayloadError) as error:
+        if has_disconnected(request):
+            raise Disconnected from error
+        raise Invalid("the body does not keep to HTTP", code="broken_body") from error
     except TimeoutError as error:
         raise Invalid(f"the body did not arrive within {timeout_s:g} s", code="body_too_slow") from error
     except web.HTTPRequestEntityTooLarge as error:

@@ -8,18 +8,22 @@ from typing import Any, Final
 
 from aiohttp import web
 
+from common.application.capabilities import CapabilitiesClient
+from services.api.context import Context
 from services.api.routes.asyncapi import describe_bus
-from services.api.routes.openapi import describe_rest
+from services.api.routes.openapi import describe_rest, with_offers
 from services.api.routes.operation import NO_INPUT, AnyOperation, Operation, PlainCall, RouteGroup
 
 
 @dataclass(frozen=True, slots=True)
 class ContractRoutes:
     rest: dict[str, Any]
+    capabilities: CapabilitiesClient | None
 
     async def openapi(self, _call: PlainCall) -> web.Response:
-        """Returns the OpenAPI document of this api."""
-        return web.json_response(self.rest)
+        """Returns the OpenAPI document of this api, as it is configured now."""
+        found = await self.capabilities.get() if self.capabilities is not None else None
+        return web.json_response(with_offers(self.rest, found))
 
     async def asyncapi(self, _call: PlainCall) -> web.Response:
         """Returns the AsyncAPI document of the bus."""
@@ -52,5 +56,12 @@ OPERATIONS: Final = (
 
 def group_for(described: Sequence[AnyOperation]) -> RouteGroup[ContractRoutes]:
     """The contracts of these operations and of themselves."""
-    rest = describe_rest([*described, *OPERATIONS])
-    return RouteGroup(lambda _context: ContractRoutes(rest), OPERATIONS)
+
+    def build(context: Context) -> ContractRoutes:
+        settings = context.settings
+        rest = describe_rest(
+            [*described, *OPERATIONS], has_identity=settings.has_identity, public_url=settings.public_url
+        )
+        return ContractRoutes(rest, context.capabilities)
+
+    return RouteGroup(build, OPERATIONS)

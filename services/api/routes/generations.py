@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import re
+from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, TypeAlias
 
 from aiohttp import web
@@ -19,10 +21,12 @@ from common.runtime.clock import Clock
 from common.runtime.settings import Settings
 from common.store.port import Store
 from services.api.context import Context
-from services.api.events.live import LiveEvents
+from services.api.events.waits import Waits
 from services.api.limits import ratelimit
 from services.api.limits.admission import Admission
 from services.api.middleware import problems
+from services.api.middleware.prefer import parse_prefer
+from services.api.middleware.request_reading import has_disconnected
 from services.api.presenter import ImageAnswer, Presenter
 from services.api.routes.operation import Call, Operation, RouteGroup, answer, body_of
 from services.api.routes.schema import FailedProblem, Problem
@@ -42,7 +46,7 @@ class GenerationRoutes:
     outbox: Outbox
     capabilities: CapabilitiesClient | None
     admission: Admission
-    live: LiveEvents
+    waits: Waits
     presenter: Presenter
 
     @classmethod
@@ -54,25 +58,30 @@ class GenerationRoutes:
             outbox=context.outbox,
             capabilities=context.capabilities,
             admission=context.admission,
-            live=context.live,
+            waits=context.waits,
             presenter=context.presenter,
         )
 
     async def generate(self, call: GenerateCall) -> web.Response:
         """Requests an image. The answer waits for the image unless the client prefers otherwise."""
-        wait_s = _wait_s(call.request, longest_s=self.settings.generation_deadline)
+        preference = _preference(call.request, longest_s=self.settings.generation_deadline)
         policy = ratelimit.policy_header(self.settings)
+        try:
+            # counted before anything is recorded: a request that is refused has no effect
+            with self.waits.counted(call.owner) if preference.wait_s > 0 else nullcontext():
+                response = await self._generate(call, preference)
+        except LimitReached as error:
+            response = problems.error_response(error)
+        response.headers.update(policy)
+        return response
+
+    async def _generate(self, call: GenerateCall, preference: Preference) -> web.Response:
         remaining: dict[str, str] = {}
         image = await self._find_existing(call)
         if image is None:
-            try:
-                image, remaining = await self._accept(call)
-            except LimitReached as error:
-                response = problems.error_response(error)
-                response.headers.update(policy)
-                return response
-        response = await self._respond(call, image, wait_s)
-        response.headers.update(policy | remaining)
+            image, remaining = await self._accept(call)
+        response = await self._respond(call, image, preference)
+        response.headers.update(remaining)
         return response
 
     async def _find_existing(self, call: GenerateCall) -> Image | None:
@@ -113,15 +122,13 @@ class GenerationRoutes:
         await self.outbox.try_dispatch(image)
         return image, ratelimit.remaining_header(hour, settings=self.settings, now=now)
 
-    async def _respond(self, call: GenerateCall, image: Image, wait_s: float) -> web.Response:
-        found: Image | None = image
-        if wait_s > 0:
-            found = await self.live.until_final(image.id, timeout_s=wait_s)
+    async def _respond(self, call: GenerateCall, image: Image, preference: Preference) -> web.Response:
+        found = await self.waits.until_final(
+            image, timeout_s=preference.wait_s, has_left=partial(has_disconnected, call.request)
+        )
         if found is None or found.deleted_at is not None:
             raise Gone(f"image {image.id} was deleted", code="image_deleted")
-        headers = {"Location": f"/api/images/{image.id}/"}
-        if "Prefer" in call.request.headers:
-            headers["Preference-Applied"] = "respond-async" if wait_s == 0 else f"wait={wait_s:g}"
+        headers = {"Location": f"{self.settings.base_path}/api/images/{image.id}/", **preference.header}
         if not found.status.is_final:
             return answer(await self.presenter.answer(found), status=202, headers=headers)
         if found.status is Status.COMPLETED:
@@ -150,10 +157,11 @@ OPERATIONS: Final = (
         answers={201: ImageAnswer, 202: ImageAnswer},
         problems=(400, 401, 403, 406, 408, 409, 410, 413, 415, 422, 429, 502, 503, 504),
         problem_models={422: (Problem, FailedProblem), 502: (FailedProblem,), 504: (FailedProblem,)},
-        headers={
-            "Prefer": "`respond-async` answers 202 at once, `wait=N` after at most N seconds",
-            "Idempotency-Key": "a repeated request with the same key and body gets the answer of the first",
-        },
+        headers={"Prefer": "`respond-async` answers 202 at once, `wait=N` after at most N seconds"},
+        # no parameter of the document: a generator of requests would repeat keys, and the answer to such a request
+        # depends on those before it
+        notes="With the header `Idempotency-Key` (1 to 200 visible ASCII characters, new for each image) a repeated "
+        "request gets the answer of the first: 422 if its body differs, 410 if the image was deleted.",
         gives_headers=("Location", "Preference-Applied", ratelimit.POLICY, ratelimit.REMAINING),
     ),
 )
@@ -177,15 +185,25 @@ def _require_supported(request: GenerationRequest, capabilities: Capabilities) -
         )
 
 
-def _wait_s(request: web.Request, *, longest_s: float) -> float:
-    """How long to wait for the image, by `Prefer` (RFC 7240, sections 4.1 and 4.3)."""
-    preferences = [part.strip().lower() for part in request.headers.get("Prefer", "").split(",")]
-    waits = [part.partition("=")[2].strip() for part in preferences if part.startswith("wait=")]
-    if waits:
-        if not waits[0].isdecimal() or len(waits[0]) > 6:
+@dataclass(frozen=True, slots=True)
+class Preference:
+    """How long to wait for the image, and the header that says which preference was applied."""
+
+    wait_s: float
+    header: dict[str, str]
+
+
+def _preference(request: web.Request, *, longest_s: float) -> Preference:
+    """By `Prefer` (RFC 7240, sections 4.1 and 4.3); `wait` comes before `respond-async`."""
+    preferences = parse_prefer(request.headers.getall("Prefer", []))
+    if (wait := preferences.get("wait")) is not None:
+        if not (wait.isascii() and wait.isdecimal()) or len(wait) > 6:
             raise Invalid("the value of Prefer: wait= must be a whole number of seconds", code="invalid_header")
-        return min(float(waits[0]), longest_s)
-    return 0 if "respond-async" in preferences else longest_s
+        wait_s = min(float(wait), longest_s)
+        return Preference(wait_s, {"Preference-Applied": f"wait={wait_s:g}" if wait_s else "respond-async"})
+    if "respond-async" in preferences:
+        return Preference(0, {"Preference-Applied": "respond-async"})
+    return Preference(longest_s, {})
 
 
 def _idempotency_key(call: GenerateCall) -> str | None:

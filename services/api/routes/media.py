@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from aiohttp import web
@@ -13,6 +15,7 @@ from common.domain.errors import NotFound
 from common.domain.images import Format, Image
 from common.media.port import Media
 from common.store.port import Store
+from services.api.middleware.file_requests import PictureFile, Version, check_conditions
 from services.api.routes.operation import NO_INPUT, Operation, PlainCall, RouteGroup
 
 log = logging.getLogger(__name__)
@@ -44,9 +47,11 @@ class MediaRoutes:
         headers = {"Cache-Control": _CACHE, "X-Content-Type-Options": "nosniff"}
         content_type = _TYPES[match["extension"]]
         path = self.media.path(key)
-        if path is not None and path.is_file():
+        version = await asyncio.to_thread(_version, path)
+        if path is not None and version is not None:
+            check_conditions(call.request, version)
             headers["Content-Type"] = content_type
-            return web.FileResponse(path, headers=headers)
+            return PictureFile(path, version, headers=headers)
         content = await self.media.get(key)
         if content is None:
             log.error("the file of image %s is missing: the next sweep corrects its record", image.id)
@@ -63,12 +68,19 @@ OPERATIONS: Final = (
         MediaRoutes.get,
         "Get a picture or a thumbnail",
         answers={200: None, 206: None, 304: None},
-        problems=(401, 404, 413, 416, 503),
+        problems=(401, 404, 412, 413, 416, 503),
         other_credential="signature",
         media_types=tuple(_TYPES.values()),
     ),
 )
 GROUP: Final = RouteGroup(lambda context: MediaRoutes(context.store, context.media), OPERATIONS)
+
+
+def _version(path: Path | None) -> Version | None:
+    try:
+        return Version.of(path) if path is not None and path.is_file() else None
+    except OSError:  # removed between the two
+        return None
 
 
 def _may_see(call: PlainCall, image: Image) -> bool:

@@ -11,6 +11,7 @@ from typing import Any, Final
 from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
+from common.application.capabilities import Capabilities
 from services.api.middleware import problems
 from services.api.routes.operation import AnyOperation
 from services.api.routes.schema import REFERENCE_PREFIX, Problem, with_published_names
@@ -18,7 +19,6 @@ from services.api.routes.schema import REFERENCE_PREFIX, Problem, with_published
 _REF: Final = REFERENCE_PREFIX + "{model}"
 _ID: Final = {"type": "string", "format": "uuid"}
 _KEY: Final = {"type": "string"}
-_REQUEST_HEADERS: Final = {"Idempotency-Key": {"type": "string", "pattern": "^[!-~]{1,200}$"}}
 _RESPONSE_HEADERS: Final[dict[str, dict[str, Any]]] = {
     "Location": {"description": "The URL of the image", "schema": {"type": "string"}},
     "Preference-Applied": {"description": "The preference of `Prefer` that was applied (RFC 7240)", "schema": _KEY},
@@ -27,6 +27,17 @@ _RESPONSE_HEADERS: Final[dict[str, dict[str, Any]]] = {
     "Retry-After": {"description": "Seconds", "schema": {"type": "integer", "minimum": 1}},
     "WWW-Authenticate": {"description": "`Bearer`", "schema": {"type": "string"}},
 }
+_REQUEST: Final = "GenerationRequest"
+_SECURITY_SCHEMES: Final = {
+    "bearer": {"type": "http", "scheme": "bearer", "description": "A JWT, or a key of `darkroom keys`"},
+    "signature": {
+        "type": "apiKey",
+        "in": "query",
+        "name": "signature",
+        "description": "Part of the `imageUrl` of an image, together with `expires`",
+    },
+}
+_EVERYWHERE: Final = (403, 500)  # another host name or origin than is allowed, an internal error
 _PROBLEM_HEADERS: Final = {
     401: ("WWW-Authenticate",),
     429: ("Retry-After", "RateLimit", "RateLimit-Policy"),
@@ -34,34 +45,67 @@ _PROBLEM_HEADERS: Final = {
 }
 
 
-def describe_rest(operations: Sequence[AnyOperation]) -> dict[str, Any]:
-    """The document. Its schemas are JSON Schema 2020-12."""
+def describe_rest(
+    operations: Sequence[AnyOperation], *, has_identity: bool = True, public_url: str | None = None
+) -> dict[str, Any]:
+    """The document of a server with these settings. Its schemas are JSON Schema 2020-12."""
     keys, schemas = _schemas(operations)
     paths: dict[str, dict[str, Any]] = {}
     for operation in operations:
         if operation.path != "/ws":  # OpenAPI cannot describe a websocket: docs/websocket.md does
-            described = _operation(operation, keys)
+            described = _operation(operation, keys, has_identity=has_identity)
             paths.setdefault(_template(operation.path), {})[operation.method.lower()] = described
     _link(paths, operations)
-    document = {
+    document: dict[str, Any] = {
         "openapi": "3.1.1",
         "info": {"title": "Darkroom", "version": version("darkroom"), "license": {"name": "MIT", "identifier": "MIT"}},
         "jsonSchemaDialect": "https://json-schema.org/draft/2020-12/schema",
         "paths": paths,
-        "components": {
-            "schemas": schemas,
-            "securitySchemes": {
-                "bearer": {"type": "http", "scheme": "bearer", "description": "A JWT, or a key of `darkroom keys`"},
-                "signature": {
-                    "type": "apiKey",
-                    "in": "query",
-                    "name": "signature",
-                    "description": "Part of the `imageUrl` of an image, together with `expires`",
-                },
-            },
-        },
+        "components": {"schemas": schemas},
     }
+    if public_url is not None:
+        document["servers"] = [{"url": public_url}]
+    if has_identity:
+        document["components"]["securitySchemes"] = _SECURITY_SCHEMES
     return with_published_names(document)
+
+
+def with_offers(document: dict[str, Any], found: Capabilities | None) -> dict[str, Any]:
+    """The document with the models and samplers that the inference service offers now, if they are known."""
+    if found is None or not (found.models or found.samplers):
+        return document
+    components = document["components"]
+    request = dict(components["schemas"][_REQUEST])
+    samplers = {model.id: model.samplers or found.samplers for model in found.models}
+    request = _with_values(request, "model", list(samplers))
+    known = list(samplers.values()) or [found.samplers]
+    if all(known):  # else some model may have any sampler
+        request = _with_values(request, "sampler", list(dict.fromkeys(name for names in known for name in names)))
+    if len({frozenset(names) for names in known}) > 1:
+        request["allOf"] = [_samplers_of(model, names, request) for model, names in samplers.items() if names]
+    schemas = {**components["schemas"], _REQUEST: request}
+    return {**document, "components": {**components, "schemas": schemas}}
+
+
+def _with_values(request: dict[str, Any], name: str, values: list[str]) -> dict[str, Any]:
+    """A field with these values only; it is required if its default is not one of them."""
+    if not values:
+        return request
+    described = {**request["properties"][name], "enum": values}
+    required = list(request["required"])
+    if described.get("default") not in values:
+        described.pop("default", None)
+        required.append(name)
+    return {**request, "properties": {**request["properties"], name: described}, "required": required}
+
+
+def _samplers_of(model: str, samplers: Sequence[str], request: dict[str, Any]) -> dict[str, Any]:
+    """The condition that a request for this model names one of its samplers."""
+    is_default = request["properties"]["model"].get("default") == model
+    condition = {"properties": {"model": {"const": model}}, "required": [] if is_default else ["model"]}
+    is_needed = request["properties"]["sampler"].get("default") not in samplers
+    wanted = {"properties": {"sampler": {"enum": list(samplers)}}, "required": ["sampler"] if is_needed else []}
+    return {"if": condition, "then": wanted}
 
 
 def _schemas(operations: Sequence[AnyOperation]) -> tuple[dict[Any, Any], dict[str, Any]]:
@@ -99,21 +143,22 @@ def _template(path: str) -> str:
     return re.sub(r"{(\w+):[^}]*}", r"{\1}", path)
 
 
-def _operation(operation: AnyOperation, keys: dict[Any, Any]) -> dict[str, Any]:
+def _operation(operation: AnyOperation, keys: dict[Any, Any], *, has_identity: bool) -> dict[str, Any]:
+    statuses = {*operation.problems, *_EVERYWHERE} - (set() if has_identity else {401})
     described: dict[str, Any] = {
         "operationId": operation.id,
         "summary": operation.summary,
-        "description": (operation.handle.__doc__ or "").strip(),
+        "description": f"{(operation.handle.__doc__ or '').strip()}\n\n{operation.notes}".strip(),
         "parameters": [*_path_parameters(operation), *_query_parameters(operation), *_headers(operation)],
         "responses": {
             **{str(status): _answer(operation, status, model, keys) for status, model in operation.answers.items()},
-            **{str(status): _problem(operation, status, keys) for status in sorted({*operation.problems, 500})},
+            **{str(status): _problem(operation, status, keys) for status in sorted(statuses)},
         },
     }
     if (model := operation.input.body_model) is not None:
         schema = keys[model, "validation"]
         described["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
-    if not operation.is_public:
+    if has_identity and not operation.is_public:
         described["security"] = [{"bearer": []}]
         if operation.other_credential == "signature":
             described["security"].append({"signature": []})
@@ -135,8 +180,7 @@ def _query_parameters(operation: AnyOperation) -> list[dict[str, Any]]:
 
 def _headers(operation: AnyOperation) -> list[dict[str, Any]]:
     return [
-        {"name": name, "in": "header", "description": what, "schema": _REQUEST_HEADERS.get(name, _KEY)}
-        for name, what in operation.headers.items()
+        {"name": name, "in": "header", "description": what, "schema": _KEY} for name, what in operation.headers.items()
     ]
 
 

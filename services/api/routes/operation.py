@@ -104,6 +104,7 @@ class Operation(Generic[G, Q, B]):
     other_credential: Literal["signature", "ticket"] | None = None  # accepted from clients that cannot send a header
     media_types: tuple[str, ...] = ("application/json",)
     headers: dict[str, str] = field(default_factory=dict)  # request headers that it reads: name to meaning
+    notes: str = ""  # more about it in the OpenAPI document
     gives_headers: tuple[str, ...] = ()  # its own response headers, beside those of every answer
 
     @property

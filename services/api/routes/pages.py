@@ -24,7 +24,7 @@ _DOCS_FILES: Final = {  # all of them are vendored: the page loads nothing from 
 }
 _DOCS_POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
-    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    "connect-src 'self'; base-uri 'self'; form-action 'none'; frame-ancestors 'none'"
 )
 
 
@@ -37,8 +37,10 @@ class PageRoutes:
     def of(cls, context: Context) -> PageRoutes:
         files = sorted(path for path in _PLAYGROUND.rglob("*") if path.suffix in TYPES)
         names = {path.relative_to(_PLAYGROUND).as_posix(): path for path in files}
-        playground = StaticFiles(names, policy=_playground_policy(context.settings.media_prefix))
-        return cls(playground, StaticFiles(_DOCS_FILES, policy=_DOCS_POLICY))
+        settings = context.settings
+        policy = _playground_policy(settings.media_prefix)
+        playground = StaticFiles(names, policy=policy, base_path=settings.base_path)
+        return cls(playground, StaticFiles(_DOCS_FILES, policy=_DOCS_POLICY, base_path=settings.base_path))
 
     async def playground_index(self, call: PlainCall) -> web.Response:
         """Returns the playground."""
@@ -116,7 +118,7 @@ def _playground_policy(media_url: str) -> str:
             "style-src 'self'",
             f"img-src 'self' data:{media_host}",
             "connect-src 'self'",
-            "base-uri 'none'",
+            "base-uri 'self'",
             "form-action 'self'",
             "frame-ancestors 'none'",
         ]

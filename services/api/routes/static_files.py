@@ -29,7 +29,8 @@ _HEADERS: Final = {
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Opener-Policy": "same-origin",
 }
-_GZIP: Final = re.compile(r"(?:^|,)\s*gzip\s*(?:,|$|;(?!\s*q=0(?:\.0*)?\s*(?:,|$)))", re.IGNORECASE)
+_BASE: Final = b'<base href="/" />'  # in each page; all its URLs are relative to it
+_NO_QUALITY: Final = re.compile(r"q\s*=\s*0(?:\.0*)?")
 
 
 @dataclass(frozen=True)
@@ -44,10 +45,13 @@ class StaticFile:
 
 
 class StaticFiles:
-    """The files of one page; `policy` is the Content-Security-Policy of its HTML."""
+    """The files of one page.
 
-    def __init__(self, paths: Mapping[str, Path], *, policy: str) -> None:
-        self._files = {name: _read(path, policy) for name, path in paths.items()}
+    `policy` is the Content-Security-Policy of its HTML, `base_path` is the path below which a proxy serves it.
+    """
+
+    def __init__(self, paths: Mapping[str, Path], *, policy: str, base_path: str = "") -> None:
+        self._files = {name: _read(path, policy, base_path) for name, path in paths.items()}
 
     async def response(self, request: web.Request, name: str) -> web.Response:
         """The file, compressed if the client accepts gzip; 304 if it has the file already.
@@ -61,15 +65,26 @@ class StaticFiles:
         if file.headers["ETag"] in request.headers.get(IF_NONE_MATCH, ""):
             return web.Response(status=304, headers=file.headers)
         headers, body = dict(file.headers), file.content
-        if _GZIP.search(request.headers.get(ACCEPT_ENCODING, "")):
+        if _accepts_gzip(request.headers.getall(ACCEPT_ENCODING, [])):
             headers["Content-Encoding"] = "gzip"
             # compressed at the first request: the largest file takes 50 ms, which a start need not wait for
             body = await asyncio.to_thread(lambda: file.compressed)
         return web.Response(body=body, headers=headers, content_type=file.content_type, charset="utf-8")
 
 
-def _read(path: Path, policy: str) -> StaticFile:
+def _accepts_gzip(lines: list[str]) -> bool:
+    """Whether Accept-Encoding names gzip (RFC 9110, section 12.5.3); `gzip;q=0` excludes it."""
+    for coding in ",".join(lines).lower().split(","):
+        name, *parameters = (part.strip() for part in coding.split(";"))
+        if name in {"gzip", "x-gzip"}:
+            return not any(_NO_QUALITY.fullmatch(parameter) for parameter in parameters)
+    return False
+
+
+def _read(path: Path, policy: str, base_path: str) -> StaticFile:
     content = path.read_bytes()
+    if path.suffix == ".html":
+        content = content.replace(_BASE, f'<base href="{base_path}/" />'.encode())
     headers = {**_HEADERS, "ETag": f'W/"{hashlib.sha256(content).hexdigest()[:16]}"'}
     if path.suffix == ".html":
         headers["Content-Security-Policy"] = policy

@@ -13,7 +13,6 @@ from typing import Final, Literal
 from aiohttp import WSCloseCode, WSMsgType, web
 
 from common.domain.errors import Invalid, Unavailable
-from common.domain.images import Status
 from common.runtime.clock import Clock
 from common.runtime.settings import Settings
 from common.store.port import Store
@@ -22,6 +21,7 @@ from services.api.context import Context
 from services.api.events.client import Client, Clients
 from services.api.events.live import LiveEvents
 from services.api.events.queue_positions import QueuePositions
+from services.api.events.snapshot import unfinished_images
 from services.api.events.stream import EventStream
 from services.api.presenter import Presenter
 from services.api.routes.operation import NO_INPUT, Operation, PlainCall, RouteGroup
@@ -29,11 +29,11 @@ from services.api.routes.operation import NO_INPUT, Operation, PlainCall, RouteG
 log = logging.getLogger(__name__)
 
 PROTOCOL: Final = "darkroom.v1"
-UNFINISHED: Final = frozenset({Status.QUEUED, Status.RUNNING})
-SNAPSHOT_IMAGES: Final = 200  # in the first frame; limits keep an owner far below
 MAX_MESSAGE_BYTES: Final = 4096  # clients have nothing to send
-MESSAGES_PER_MINUTE: Final = 60
+MESSAGES_PER_MINUTE: Final = 60  # with pings, and besides the answers to ours
+READY_S: Final = 10.0  # longest wait of a websocket for a replica that still reads the event log
 RECHECK_S: Final = 60.0  # the websocket of a revoked key stays open no longer than this
+_READ_TYPES: Final = frozenset({WSMsgType.TEXT, WSMsgType.PING, WSMsgType.PONG})
 CREDENTIAL_ENDED: Final = 4401  # RFC 6455, section 7.4.2: applications may use 4000 to 4999
 
 
@@ -65,7 +65,8 @@ class WebsocketRoutes:
         """Opens a websocket and sends the events of the owner until either side closes it."""
         socket = web.WebSocketResponse(
             protocols=[PROTOCOL],
-            heartbeat=self.settings.websocket_heartbeat,
+            autoping=False,  # aiohttp would answer any number of pings
+            writer_limit=0,  # wait for the client after each frame
             max_msg_size=MAX_MESSAGE_BYTES,
             compress=False,
         )
@@ -75,29 +76,39 @@ class WebsocketRoutes:
         # counted before anything is awaited, or two requests could take the last place
         with self.clients.opened(call.owner, client):
             try:
-                await self.live.ready()
+                await self._ready()
                 await socket.prepare(call.request)
+                client.keep_buffers_small()
                 with self.queue_positions.subscribed(call.owner, client.on_queue_positions):
                     await self._serve(client, call.caller, call.request.query.get("after"))
             except (ConnectionError, TimeoutError):
                 log.debug("a websocket was disconnected")
         return socket
 
+    async def _ready(self) -> None:
+        try:
+            async with asyncio.timeout(READY_S):
+                await self.live.ready()
+        except TimeoutError as error:
+            raise Unavailable("events", "the event log is still being read") from error
+
     async def _serve(self, client: Client, caller: Caller, after: str | None) -> None:
         """Serve until the client closes, floods or is too slow, or its credential ends."""
 
         async def snapshot(kind: Literal["hello", "gap"], cursor: str) -> str:
             # the cursor is older than the images: what happens in between also comes as an event
-            found = await self.store.history(caller.owner, UNFINISHED, limit=SNAPSHOT_IMAGES)
+            found, more = await unfinished_images(self.store, caller.owner)
             # before the frame is sent, which may take long: else the end of an image would be missed in between
             self.queue_positions.add_queued(caller.owner, found)
-            return self.presenter.snapshot_frame(kind, cursor, found)
+            return self.presenter.snapshot_frame(kind, cursor, found, more=more)
 
+        heartbeat_s = self.settings.websocket_heartbeat
         stream = EventStream(self.live, client, owner=caller.owner, snapshot=snapshot)
         tasks = [
             asyncio.create_task(stream.run(after)),
-            asyncio.create_task(_read(client, self.clock)),
+            asyncio.create_task(_read(client, self.clock, heartbeat_s=heartbeat_s)),
             asyncio.create_task(client.too_slow.wait()),
+            dead := asyncio.create_task(client.until_dead(heartbeat_s)),
             valid := asyncio.create_task(self._until_credential_ends(caller)),
         ]
         try:
@@ -109,7 +120,7 @@ class WebsocketRoutes:
         for result in results:
             if isinstance(result, Exception) and not isinstance(result, ConnectionError):
                 log.warning("the event stream of a websocket failed: %r", result)
-        await _close(client, has_credential_ended=valid.done() and not valid.cancelled())
+        await _close(client, has_credential_ended=_has_returned(valid), is_dead=_has_returned(dead))
 
     async def _until_credential_ends(self, caller: Caller) -> None:
         """Return when the caller would no longer be accepted."""
@@ -132,27 +143,38 @@ OPERATIONS: Final = (
         WebsocketRoutes.open,
         "Receive live events by websocket; `?after=<cursor>` resumes",
         answers={101: None},
-        problems=(400, 401, 403, 429),
+        problems=(400, 401, 403, 429, 503),
         other_credential="ticket",
     ),
 )
 GROUP: Final = RouteGroup(WebsocketRoutes.of, OPERATIONS)
 
 
-async def _read(client: Client, clock: Clock) -> None:
-    """Read the client's close and its pongs. A client that sends other messages, or floods, is closed."""
+def _has_returned(task: asyncio.Task[None]) -> bool:
+    return task.done() and not task.cancelled() and task.exception() is None
+
+
+async def _read(client: Client, clock: Clock, *, heartbeat_s: float) -> None:
+    """Read the client's close, its pings and its pongs. A client that sends other messages, or floods, is closed."""
+    most = MESSAGES_PER_MINUTE + 60 / heartbeat_s
     window_ends_s, messages = clock.monotonic() + 60, 0
     async for message in client.socket:
         if clock.monotonic() > window_ends_s:
             window_ends_s, messages = clock.monotonic() + 60, 0
         messages += 1
-        if message.type is not WSMsgType.TEXT or messages > MESSAGES_PER_MINUTE:
+        client.received += 1
+        if message.type is WSMsgType.PING:
+            await client.socket.pong(message.data)
+        if message.type not in _READ_TYPES or messages > most:
             await client.close(WSCloseCode.POLICY_VIOLATION, "clients send no messages")
             return
 
 
-async def _close(client: Client, *, has_credential_ended: bool) -> None:
-    if client.too_slow.is_set():
+async def _close(client: Client, *, has_credential_ended: bool, is_dead: bool) -> None:
+    if is_dead:
+        log.debug("a websocket was closed: its client does not answer")
+        await client.close(WSCloseCode.TRY_AGAIN_LATER, "pings are not answered")
+    elif client.too_slow.is_set():
         log.info("a websocket was closed: its client does not read")
         await client.close(WSCloseCode.TRY_AGAIN_LATER, "events are not read fast enough")
     elif has_credential_ended:

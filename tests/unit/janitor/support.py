@@ -33,6 +33,15 @@ async def cluster(tmp_path, **more):
 
 async def published_events(context):
     """The events so far: type and subject, in order."""
+    return [(event.type, event.subject) for event in await _events(context)]
+
+
+async def last_report(context):
+    """The report of the last sweep."""
+    return next(event.data for event in reversed(await _events(context)) if event.type == "janitor.swept")
+
+
+async def _events(context):
     mark = ApiJoined(id="mark", source="test", time=context.clock.now())
     await context.bus.publish(mark)
     found = []
@@ -40,8 +49,8 @@ async def published_events(context):
         async for entry in entries:
             if entry.event.id == "mark":
                 break
-            found.append((entry.event.type, entry.event.subject))
-    return found
+            found.append(entry.event)
+    return [event for event in found if event.type != "api.joined"]
 
 
 async def a_completed_image(context, **fields):

@@ -3,7 +3,6 @@
 import asyncio
 import json
 from contextlib import aclosing, asynccontextmanager
-from types import SimpleNamespace
 
 import pytest
 
@@ -61,7 +60,7 @@ class RecordingSocket:
 
 @asynccontextmanager
 async def replica(bus, *, clock=CLOCK):
-    live = LiveEvents(bus, SimpleNamespace(), clock, backlog=1000, lookback_s=600, poll_s=1)
+    live = LiveEvents(bus, clock, backlog=1000, lookback_s=600)
     async with asyncio.TaskGroup() as group:
         reading = group.create_task(live.run())
         await live.ready()

@@ -206,7 +206,7 @@ async def test_a_new_websocket_receives_the_current_positions(api):
 
 
 def a_live():
-    return LiveEvents(MemoryBus(), SimpleNamespace(), CLOCK, backlog=10, lookback_s=1, poll_s=1)
+    return LiveEvents(MemoryBus(), CLOCK, backlog=10, lookback_s=1)
 
 
 def owner_positions(*images):

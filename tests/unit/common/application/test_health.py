@@ -54,7 +54,7 @@ def test_a_report_has_a_status_and_the_reasons():
 
 
 async def test_the_health_app_is_alive_while_it_is_not_ready():
-    app = build_health_app(bus=a_bus(), store=SimpleNamespace(check=fails))
+    app = build_health_app(bus=a_bus(), store=SimpleNamespace(check=fails), media=SimpleNamespace(check=ready))
 
     async with TestClient(TestServer(app)) as client:
         alive = await client.get("/healthz")

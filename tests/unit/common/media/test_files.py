@@ -67,6 +67,7 @@ async def test_a_write_that_fails_is_unavailable_and_leaves_nothing(media, root)
 
 
 async def test_a_file_where_a_folder_should_be_is_unavailable(media, root):
+    shutil.rmtree(root / "generated_images")
     (root / "generated_images").write_bytes(b"")
 
     with pytest.raises(Unavailable):
@@ -88,7 +89,7 @@ async def test_a_folder_that_was_removed_is_made_again(media, root):
 
 
 async def test_a_missing_media_folder_is_unavailable_not_empty(media, root):
-    root.rmdir()
+    shutil.rmtree(root)
 
     with pytest.raises(Unavailable):
         await media.exists([KEY])
@@ -126,9 +127,9 @@ async def test_a_write_that_is_killed_leaves_what_walk_lists(media, root):
 KILLED = """
 import asyncio, os, signal, sys
 from common.media.connect import open_media
-os.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL)
 async def main(root, key):
     async with open_media(root) as media:
+        os.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL)
         await media.put(key, b"half of it")
 asyncio.run(main(*sys.argv[1:]))
 """

@@ -150,18 +150,18 @@ async def test_an_old_sqlite_is_refused(path, monkeypatch):
             pass
 
 
-async def test_a_file_that_is_no_database_is_unavailable(path):
+async def test_a_file_that_is_no_database_is_refused(path):
     path.write_bytes(b"not a database, but long enough to be taken for one" * 100)
 
-    with pytest.raises(Unavailable, match="SQLITE_NOTADB"):
+    with pytest.raises(Misconfigured, match=r"STORE_URL: .*file is not a database"):
         async with SqliteStore.open(path, timeout_s=5):
             pass
 
 
-async def test_a_path_that_cannot_be_opened_is_unavailable(path):
+async def test_a_path_that_cannot_be_opened_is_refused(path):
     path.mkdir()
 
-    with pytest.raises(Unavailable, match="SQLITE_CANTOPEN"):
+    with pytest.raises(Misconfigured, match=r"STORE_URL: .*unable to open"):
         async with SqliteStore.open(path, timeout_s=5):
             pass
 

@@ -1,0 +1,106 @@
+"""The types of the settings, with the bounds of what the code can compute with.
+
+Every number has both bounds. Within them no date, timeout or size overflows: a date of Python ends with the year 9999,
+a delay in RabbitMQ with 2^32 ms (49 days), a document of MongoDB with 16 MB.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Final
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, Field
+
+DAY_S: Final = 86_400.0
+MAX_AGE_S: Final = 36_500 * DAY_S  # a hundred years
+MAX_RETENTION_DAYS: Final = 36_500.0
+NEVER: Final = "never"
+
+_UNITS_S: Final = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": DAY_S}
+_NUMBER: Final = r"[0-9]{1,15}(?:\.[0-9]{1,15})?"  # ASCII only: \d also matches other scripts
+
+
+def parse_duration(value: Any) -> Any:
+    """`90`, `90s`, `15m`, `1h`, `7d` as seconds.
+
+    Raises:
+        ValueError: anything else.
+    """
+    if not isinstance(value, str):
+        return value
+    found = re.fullmatch(rf"\s*({_NUMBER})\s*(ms|s|m|h|d|)\s*", value)
+    if found is None:
+        raise ValueError("must be a number of seconds, or a number with a unit: 90, 90s, 15m, 1h, 7d")
+    return float(found[1]) * _UNITS_S[found[2]]
+
+
+def _parse_durations(value: Any) -> Any:
+    return tuple(parse_duration(part) for part in value.split(",")) if isinstance(value, str) else value
+
+
+def _parse_retention(value: Any) -> Any:
+    """A number of days; `never` as None."""
+    if not isinstance(value, str) or value == NEVER:
+        return None if value == NEVER else value
+    days = float(value) if re.fullmatch(_NUMBER, value) else 0.0
+    if not 0 < days <= MAX_RETENTION_DAYS:
+        raise ValueError(f"must be a number of days above 0, up to {MAX_RETENTION_DAYS:g}, or {NEVER}")
+    return days
+
+
+def _plain_digits(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    if re.fullmatch(r"-?[0-9]{1,18}", value.strip()) is None:
+        raise ValueError("must be a whole number")
+    return int(value)
+
+
+def comma_separated(value: Any) -> Any:
+    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+
+def _origin(value: str) -> str:
+    is_site = re.fullmatch(r"https?://([a-z0-9.-]+|\[[0-9a-f:]+\])(:[0-9]{1,5})?", value)
+    # of a desktop shell or a browser extension: tauri://localhost, app://., chrome-extension://<id>
+    is_app = re.fullmatch(r"(?!https?:|file:)[a-z][a-z0-9+.-]*://[A-Za-z0-9._-]+", value)
+    if is_site is None and is_app is None:
+        raise ValueError("must be origins in lower case without a path: https://app.example.org,http://localhost:3000")
+    return value
+
+
+def _host(value: str) -> str:
+    labels = value.removesuffix(".").split(".")
+    if not all(re.fullmatch(r"[A-Za-z0-9_:%-]{1,63}", label) for label in labels) or len(value) > 253:
+        raise ValueError("must be the name or the address of a host")
+    return value
+
+
+def _url(value: str) -> str:
+    try:
+        parts = urlsplit(value)
+        is_url = bool(parts.scheme and parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        is_url = False
+    if not is_url:
+        raise ValueError("must be a URL: https://host:port/path")
+    return value
+
+
+Count = Annotated[int, BeforeValidator(_plain_digits)]  # each use of it adds both bounds
+Seconds = Annotated[float, Field(allow_inf_nan=False), BeforeValidator(parse_duration)]
+Age = Annotated[Seconds, Field(gt=0, le=MAX_AGE_S)]  # subtracted from or added to the time of now
+Interval = Annotated[Seconds, Field(ge=0.001, le=30 * DAY_S)]  # waits in the broker, which counts milliseconds
+Intervals = Annotated[tuple[Interval, ...], Field(min_length=1, max_length=20), BeforeValidator(_parse_durations)]
+Timeout = Annotated[Seconds, Field(ge=0.001, le=DAY_S)]  # the system calls that wait take less than 24.8 days
+Days = Annotated[float | None, BeforeValidator(_parse_retention)]
+Secret = Annotated[str, Field(min_length=32)]  # HMAC-SHA256 needs a key as long as its hash (RFC 7518, section 3.2)
+Secrets = Annotated[tuple[Secret, ...], BeforeValidator(comma_separated)]
+Origins = Annotated[tuple[Annotated[str, AfterValidator(_origin)], ...], BeforeValidator(comma_separated)]
+Host = Annotated[str, AfterValidator(_host)]
+Url = Annotated[str, AfterValidator(_url)]
+Port = Annotated[Count, Field(ge=0, le=65_535)]
+Workers = Annotated[Count, Field(ge=1, le=64)]
+# of the hourly limits: an entry of the store names each image of an hour, at about 100 bytes
+PerHour = Annotated[Count, Field(ge=0, le=100_000)]

@@ -1,0 +1,150 @@
+"""Reconcile does not call lost what the broker still holds, and sends again what is lost."""
+
+import asyncio
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from common.bus.port import Done, WorkQueue
+from common.bus.rabbitmq.bus import RabbitBus
+from services.janitor.reconcile import reconcile
+from tests.making import an_outbox
+from tests.unit.janitor.support import NOTHING, cluster, inserted, running
+
+DAY = {"GENERATION_DEADLINE": "1d"}
+
+
+@asynccontextmanager
+async def janitor(tmp_path, request, kind):
+    """The janitor's context with a bus of this kind."""
+    async with AsyncExitStack() as stack:
+        context = await stack.enter_async_context(cluster(tmp_path, **DAY))
+        if kind == "rabbitmq":
+            settings = context.settings
+            bus = await stack.enter_async_context(
+                RabbitBus.open(
+                    request.getfixturevalue("vhost"),
+                    name="test",
+                    clock=context.clock,
+                    retry_delays=settings.retry_delays,
+                    timeout_s=10,
+                    heartbeat=10,
+                    log_age_s=3600,
+                    log_bytes=10_000_000,
+                    log_segment=1_000_000,
+                )
+            )
+            context = replace(context, bus=bus, outbox=an_outbox(bus, context.store, context.clock, source="janitor"))
+        yield context
+
+
+BOTH = pytest.mark.parametrize("kind", ["memory", pytest.param("rabbitmq", marks=pytest.mark.rabbitmq)])
+
+
+async def ordered(context, count):
+    made = [await inserted(context) for _ in range(count)]
+    for image in made:
+        await context.outbox.dispatch(image)
+    return made
+
+
+async def half_an_hour(context, minutes=35):
+    for _ in range(minutes):
+        context.clock.advance(60)
+        await reconcile(NOTHING, context=context)
+
+
+async def taken(context, count):
+    """Take this many commands from the queue, and lose them; returns their ids."""
+    seen: list[str] = []
+    all_seen = asyncio.Event()
+
+    async def take(command):
+        if len(seen) == count:
+            await asyncio.Event().wait()  # it goes back to the queue when the consumer ends
+        seen.append(command.id)
+        if len(seen) == count:
+            all_seen.set()
+        return Done()
+
+    async with context.bus.consume(WorkQueue.GENERATE, take, concurrency=1):
+        await asyncio.wait_for(all_seen.wait(), 10)
+    return seen
+
+
+async def until_waiting(context, count):
+    """Wait until the broker counts what has gone back to the queue."""
+    async with asyncio.timeout(10):
+        while await context.bus.waiting(WorkQueue.GENERATE) != count:  # noqa: ASYNC110 - the broker tells no one
+            await asyncio.sleep(0.02)
+
+
+@pytest.mark.border("C5")
+@BOTH
+async def test_a_backlog_without_a_generator_is_sent_once(tmp_path, request, kind):
+    async with janitor(tmp_path, request, kind) as context:
+        await ordered(context, 100)
+
+        await half_an_hour(context)
+
+        assert await context.bus.waiting(WorkQueue.GENERATE) == 100
+
+
+@pytest.mark.border("C5")
+@BOTH
+async def test_a_backlog_with_a_lost_command_is_sent_once_more(tmp_path, request, kind):
+    """Which one is lost cannot be seen, so all are sent: once, as then none is missing."""
+    async with janitor(tmp_path, request, kind) as context:
+        made = await ordered(context, 10)
+        [lost] = await taken(context, 1)
+        await until_waiting(context, 9)
+
+        await half_an_hour(context, minutes=70)
+
+        assert await context.bus.waiting(WorkQueue.GENERATE) == 9 + len(made)
+        assert (await context.store.get(lost)).sent_at > made[0].created_at + timedelta(minutes=15)
+
+
+@pytest.mark.border("C5")
+async def test_retries_that_are_not_due_do_not_look_lost(tmp_path):
+    async with cluster(tmp_path, **DAY) as context:
+        await ordered(context, 5)
+        later = context.clock.now() + timedelta(hours=2)
+        for _ in range(5):
+            image = await inserted(context, not_before=later)
+            await context.outbox.dispatch(image, delay_s=7200)
+
+        await half_an_hour(context)
+
+        assert await context.bus.waiting(WorkQueue.GENERATE) == 10
+
+
+@pytest.mark.border("C5")
+async def test_an_empty_queue_is_seen_at_once(tmp_path):
+    async with cluster(tmp_path, **DAY) as context:
+        made = await ordered(context, 5)
+        await taken(context, 5)
+        context.clock.advance(11)
+
+        await reconcile(NOTHING, context=context)
+
+        assert await context.bus.waiting(WorkQueue.GENERATE) == len(made)
+
+
+@pytest.mark.border("C5")
+async def test_an_overtaken_command_is_sent_again_although_the_queue_looks_full(tmp_path):
+    """Commands of images that were cancelled since hide the lost one in the count."""
+    async with cluster(tmp_path, **DAY) as context:
+        [lost] = await ordered(context, 1)
+        await taken(context, 1)
+        context.clock.advance(61)
+        for image in await ordered(context, 3):
+            assert await context.store.remove(await context.store.get(image.id))
+        await inserted(context, sent_at=context.clock.now(), **running(context, 900))
+        context.clock.advance(11)
+
+        await reconcile(NOTHING, context=context)
+
+        assert (await context.store.get(lost.id)).sent_at == context.clock.now()
