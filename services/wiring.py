@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final
 
+from common.application.deployment import deployment_id
 from common.application.media_owner import claim_media
 from common.application.resources import Resources
 from common.bus.connect import open_bus
@@ -42,7 +43,9 @@ async def open_resources(settings: Settings, *, name: str, stopping: asyncio.Eve
         store = await _wait_for_store(settings, stack, stopping)
         media = await stack.enter_async_context(open_media(settings.media_root))
         await claim_media(store, media)
-        bus = await stack.enter_async_context(open_bus(settings, name=name, clock=clock))
+        bus = await stack.enter_async_context(
+            open_bus(settings, name=name, clock=clock, deployment=await deployment_id(store))
+        )
         yield Resources(bus, store, media, clock)
 
 

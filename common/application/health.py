@@ -33,9 +33,10 @@ async def unready_reasons(
     return {name: reason for name, reason in found.items() if reason}
 
 
-def build_report(reasons: Mapping[str, str]) -> tuple[int, dict[str, Any]]:
-    """The HTTP status and the body of a health answer."""
-    return (503 if reasons else 200), {"status": "unavailable" if reasons else "ok", "trouble": dict(reasons)}
+def build_report(reasons: Mapping[str, str], *, warning: str = "") -> tuple[int, dict[str, Any]]:
+    """The HTTP status and the body of a health answer; a warning of the bus changes no status."""
+    body = {"status": "unavailable" if reasons else "ok", "trouble": dict(reasons)}
+    return (503 if reasons else 200), body | ({"warnings": {"bus": warning}} if warning else {})
 
 
 def build_health_app(*, bus: Bus, store: Store, media: Media) -> web.Application:
@@ -45,7 +46,8 @@ def build_health_app(*, bus: Bus, store: Store, media: Media) -> web.Application
         return _answer({})
 
     async def ready(_request: web.Request) -> web.Response:
-        return _answer(await unready_reasons(bus, {"store": store.check, "media": media.check}))
+        checks = {"store": store.check, "media": media.check}
+        return _answer(await unready_reasons(bus, checks), warning=bus.warning)
 
     app = web.Application()
     app.router.add_get("/healthz", alive)
@@ -54,8 +56,8 @@ def build_health_app(*, bus: Bus, store: Store, media: Media) -> web.Application
     return app
 
 
-def _answer(reasons: dict[str, str]) -> web.Response:
-    status, body = build_report(reasons)
+def _answer(reasons: dict[str, str], *, warning: str = "") -> web.Response:
+    status, body = build_report(reasons, warning=warning)
     return web.Response(status=status, text=json.dumps(body), content_type="application/json")
 
 

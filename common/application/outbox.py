@@ -14,7 +14,7 @@ from common.application.events import EventFactory
 from common.application.write_behind import WriteBehind
 from common.bus.port import Bus
 from common.domain import transitions
-from common.domain.errors import NotFound, Unavailable
+from common.domain.errors import NotAccepted, NotFound, Unavailable
 from common.domain.images import Image
 from common.messages import GenerateImage
 from common.runtime.clock import Clock
@@ -39,11 +39,17 @@ class Outbox:
     async def dispatch(self, image: Image, *, delay_s: float = 0) -> None:
         """Publish `image.queued`, send the command, then record that it was sent.
 
+        The command does not depend on the event: an event that the bus refuses stops no request. What is lost then is
+        news of a state that the next event of the image contains too (docs/decisions/0007-exchanges-and-rights.md).
+
         Raises:
             Unavailable: the command stays unsent on the record; the janitor sends it later.
         """
         # before the command, or `image.started` of a fast worker could come first in the log
-        await self.publish_queued(image)
+        try:
+            await self.publish_queued(image)
+        except NotAccepted as error:
+            log.warning("image.queued was not published, the command is sent without it: %s", error)
         command = GenerateImage(
             id=image.id,
             source=image.source,  # with the owner: a dead letter of the command may fail this image, and no other one

@@ -11,13 +11,18 @@ from common.runtime.clock import Clock
 from common.runtime.settings import Settings
 
 
-def open_bus(settings: Settings, *, name: str, clock: Clock) -> AbstractAsyncContextManager[Bus]:
+def open_bus(
+    settings: Settings, *, name: str, clock: Clock, deployment: str | None = None
+) -> AbstractAsyncContextManager[Bus]:
     """Open the bus of this process; its connections and messages show `name`, the name of the service.
+
+    `deployment` is the id of the store: services of two stores do not get the same exchanges and queues.
 
     A broker that is not reachable yet is not an error; `unready_reason` reports it until the connection is up.
 
     Raises:
-        Misconfigured: the scheme is unknown; on entering, an operator has to correct credentials or queue arguments.
+        Misconfigured: the scheme is unknown; on entering, an operator has to correct credentials, rights or queue
+            arguments, or another deployment uses the same names.
     """
     scheme = settings.bus_url.partition("://")[0]
     if scheme == "memory":
@@ -37,6 +42,8 @@ def open_bus(settings: Settings, *, name: str, clock: Clock) -> AbstractAsyncCon
             log_age_s=settings.event_log_age,
             log_bytes=settings.event_log_bytes,
             log_segment=settings.event_log_segment,
+            prefix=settings.bus_prefix,
+            deployment=deployment,
         )
     detail = f"BUS_URL: the scheme {scheme!r} is not supported; use memory://, amqp:// or amqps://"
     raise Misconfigured(detail, code="bad_setting")

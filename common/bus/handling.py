@@ -10,7 +10,7 @@ import json
 import logging
 import uuid
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Final, get_args
 
 from common.bus.port import DeadLetter, Handler, Outcome, Reject, Retry, WorkQueue
@@ -23,6 +23,11 @@ EVENT_TYPES: Final = frozenset(
     name for model in get_args(Event) for name in get_args(model.model_fields["type"].annotation)
 )
 MAX_BODY: Final = 65_536  # bytes; a command is under 20 kB, and brokers work best with small messages
+MAX_DEAD_BODY: Final = 2 * MAX_BODY  # bytes that are kept of a dead letter; what is longer was never a command
+MAX_REASON: Final = 1000  # characters
+# Sums of a time in this range and any setting stay within what datetime and an AMQP timestamp can express.
+EARLIEST: Final = datetime(2000, 1, 1, tzinfo=UTC)
+LATEST: Final = datetime(2100, 1, 1, tzinfo=UTC)
 MAX_FAILURES: Final = 20  # failures in a row until it becomes a dead letter; RabbitMQ's default delivery limit
 
 
@@ -43,9 +48,9 @@ def parse_work_message(queue: WorkQueue, body: bytes) -> Command | Tick:
     """Parse a message of a work queue.
 
     Raises:
-        Invalid: the body does not parse, or its type does not belong to this queue.
+        Invalid: the body is too large or does not parse, or its type does not belong to this queue.
     """
-    message = decode(body)
+    message = _parse(body)
     if not isinstance(message, GenerateImage | CancelImage | Tick) or message.type != queue.value:
         raise Invalid(f"a message of type {message.type} does not belong to {queue.value}", code="wrong_queue")
     return message
@@ -54,9 +59,9 @@ def parse_work_message(queue: WorkQueue, body: bytes) -> Command | Tick:
 def parse_event(body: bytes) -> Event | None:
     """Parse an event of the log; None if this version cannot read it."""
     try:
-        message = decode(body)
+        message = _parse(body)
     except Invalid as error:
-        if _message_type(body) in EVENT_TYPES:
+        if len(body) <= MAX_BODY and _message_type(body) in EVENT_TYPES:
             log.warning("ignored an event that cannot be read: %s", error.detail)
         else:
             log.debug("ignored an event of a newer version or of another system: %s", error.detail)
@@ -65,6 +70,37 @@ def parse_event(body: bytes) -> Event | None:
         log.warning("ignored a message of type %s: it is not an event", message.type)
         return None
     return message
+
+
+def _parse(body: bytes) -> Command | Event | Tick:
+    """Decode a body; its time is clamped to what the code can compute with.
+
+    Raises:
+        Invalid: nothing else, whatever the body is.
+    """
+    if len(body) > MAX_BODY:  # before parsing: JSON takes many times the memory of its text
+        detail = f"the body has {len(body)} bytes, but at most {MAX_BODY} are allowed"
+        raise Invalid(detail, code="message_too_large")
+    try:
+        message = decode(body)
+        return message if message.time is None else message.model_copy(update={"time": clamped(message.time)})
+    except Invalid:
+        raise
+    except Exception as error:  # a value that a library cannot compute with costs only its own message
+        raise Invalid(f"the message cannot be read: {type(error).__name__}", code="invalid_request") from error
+
+
+def clamped(moment: datetime) -> datetime:
+    """The moment in UTC, or the limit that it is beyond; a time without a zone is taken as UTC."""
+    aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    if EARLIEST <= aware <= LATEST:
+        return aware
+    return EARLIEST if aware < EARLIEST else LATEST
+
+
+def one_line(text: str) -> str:
+    """At most `MAX_REASON` characters that a terminal or a log line shows as they are."""
+    return "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in text[:MAX_REASON])
 
 
 def _message_type(body: bytes) -> str:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Self
 
-from common.bus.handling import encode_body, timer_tick
+from common.bus.handling import MAX_DEAD_BODY, encode_body, one_line, timer_tick
 from common.bus.memory_queue import MemoryConsumer, MemoryQueue, QueuedMessage
 from common.bus.port import After, DeadLetter, Handler, Logged, Start, WorkQueue
 from common.domain.errors import CursorGone, Unavailable
@@ -83,6 +83,10 @@ class MemoryBus:
     @property
     def unready_reason(self) -> str:
         return "the bus is closed" if self._closed else ""
+
+    @property
+    def warning(self) -> str:
+        return ""
 
     async def send(self, command: Command, *, delay_s: float = 0) -> None:
         self.inject(WorkQueue(command.type), encode_body(command), delay_s=delay_s)
@@ -190,16 +194,18 @@ class MemoryBus:
     # -- dead letters
 
     def _dead_letter(self, queue: WorkQueue, message: QueuedMessage, reason: str) -> None:
+        reason = one_line(reason)
         if queue is WorkQueue.DEAD:
             log.warning("a dead letter could not be handled and is only kept: %s", reason)
             return
         log.warning("a message of %s becomes a dead letter: %s", queue, reason)
-        letter = DeadLetter(secrets.token_hex(8), message.body, reason, queue.value, self._clock.now())
+        body = message.body[:MAX_DEAD_BODY]
+        letter = DeadLetter(secrets.token_hex(8), body, reason, queue.value, self._clock.now())
         self._dead_letters.append(letter)
         dead_queue = self._queues[WorkQueue.DEAD]
         if dead_queue.waiting >= MAX_DEAD:
             dead_queue.drop_oldest()
-        dead_queue.put(QueuedMessage(message.body, letter))
+        dead_queue.put(QueuedMessage(body, letter))
 
     async def dead_letters(self, limit: int) -> list[DeadLetter]:
         return list(self._dead_letters)[:limit]

@@ -83,12 +83,13 @@ class MemoryQueue:
         self._ready: deque[QueuedMessage] = deque()
         self._delayed: set[asyncio.TimerHandle] = set()
         self._sequence = itertools.count()
-        # The messages of each running handler, by deduplication key. The first message decides; all share its outcome.
-        self._in_flight: dict[str, list[QueuedMessage]] = {}
+        self._in_flight: dict[str, QueuedMessage] = {}  # by deduplication key
+        # For each of these keys, the message that is handled after the running one; it stands for all that came later.
+        self._next: dict[str, QueuedMessage] = {}
 
     @property
     def waiting(self) -> int:
-        return len(self._ready) + len(self._delayed)
+        return len(self._ready) + len(self._next) + len(self._delayed)
 
     def add_consumer(self, handler: Handler, concurrency: int) -> MemoryConsumer:
         consumer = MemoryConsumer(handler, concurrency, on_resume=self._dispatch)
@@ -122,6 +123,7 @@ class MemoryQueue:
             timer.cancel()
         self._delayed.clear()
         self._ready.clear()
+        self._next.clear()
 
     def _dispatch(self) -> None:
         while self._ready and (free := [consumer for consumer in self._consumers if consumer.is_free]):
@@ -133,9 +135,9 @@ class MemoryQueue:
                 continue
             key = deduplication_key(message)
             if key in self._in_flight:
-                self._in_flight[key].append(queued)
+                self._next.setdefault(key, queued)
                 continue
-            self._in_flight[key] = [queued]
+            self._in_flight[key] = queued
             consumer = min(free, key=lambda consumer: consumer.in_flight)
             # Round robin: on a tie, the next message goes to another consumer.
             self._consumers.remove(consumer)
@@ -147,18 +149,20 @@ class MemoryQueue:
 
     def _on_task_done(self, consumer: MemoryConsumer, key: str, task: asyncio.Task[tuple[Outcome, int]]) -> None:
         consumer.tasks.discard(task)
-        messages = self._in_flight.pop(key)
+        handled = self._in_flight.pop(key)
+        returned = [self._next.pop(key)] if key in self._next else []
         if task.cancelled():
+            returned.append(handled)
+        if returned:
             # Restore the original order: several messages may be returned, in any order.
-            self._ready = deque(sorted([*messages, *self._ready], key=lambda message: message.sequence))
-        else:
-            first = messages[0]
-            outcome, first.failures = task.result()
+            self._ready = deque(sorted([*returned, *self._ready], key=lambda message: message.sequence))
+        if not task.cancelled():
+            outcome, handled.failures = task.result()
             match outcome:
                 case Done():
                     pass
                 case Retry(after_s):
-                    self.put(first, after_s)
+                    self.put(handled, after_s)
                 case Reject(reason):
-                    self._dead_letter(self._name, first, reason)
+                    self._dead_letter(self._name, handled, reason)
         self._dispatch()

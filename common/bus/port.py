@@ -58,7 +58,10 @@ Outcome = Done | Retry | Reject
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """A message that failed for good: its original bytes and the reason. `redrive` and `drop` take its `id`."""
+    """A message that failed for good: its original bytes and the reason. `redrive` and `drop` take its `id`.
+
+    Of a body that is larger than any message may be, only the first bytes are kept.
+    """
 
     id: str
     body: bytes
@@ -123,7 +126,10 @@ class Bus(Protocol):
         """
 
     async def publish(self, event: Event) -> None:
-        """Publish an event to all readers and subscribers; returns once the log has stored it. Raises as `send`."""
+        """Publish an event to all readers and subscribers; returns once the log has stored it. Raises as `send`.
+
+        A queue of another service that refuses the event does not matter, apart from `warning`.
+        """
 
     async def tick(self, tick: Tick) -> None:
         """Run a timer now, in addition to its token; `tick.time` is delivered unchanged. Raises as `send`."""
@@ -141,11 +147,13 @@ class Bus(Protocol):
 
         Delivery is at least once: if a process dies, or its acknowledgement is lost, the message is delivered again,
         so a handler must be idempotent. If a message arrives while this process still handles the same image, no
-        second handler starts: the message shares the outcome of the running one.
+        second handler starts beside it: a redelivery of the same message shares the outcome of the running one, and
+        another message is handled after it. Of several that wait for this, the first stands for all.
 
         A handler that raises counts as `Retry`, and the 20th time in a row as `Reject`. If the context ends, running
-        handlers are cancelled and their messages return to the queue. A message that does not parse is rejected
-        without a call of the handler. `Reject` of a dead letter has no further effect: the dead letter is kept.
+        handlers are cancelled and their messages return to the queue. A message that is too large, does not parse, or
+        came by a way that its sender may not use is rejected without a call of the handler, whatever is odd about it.
+        `Reject` of a dead letter has no further effect: the dead letter is kept.
 
         Messages are handled in the order of their arrival, except for retries and if several consumers share the queue.
         """
@@ -170,10 +178,17 @@ class Bus(Protocol):
         """How many messages wait in the queue or for a retry; those in flight may be counted. Raises Unavailable."""
 
     async def dead_letters(self, limit: int) -> list[DeadLetter]:
-        """The oldest dead letters; they are not removed. Raises Unavailable."""
+        """The oldest dead letters; they are not removed. Their number is limited: the oldest are deleted then.
+
+        Raises Unavailable.
+        """
 
     async def redrive(self, letter_id: str) -> bool:
-        """Move a dead letter back to its original queue; False if no dead letter has this id."""
+        """Move a dead letter back to its original queue; False if no dead letter has this id.
+
+        Raises:
+            Invalid: its original queue is not one of the work queues.
+        """
 
     async def drop(self, letter_id: str) -> bool:
         """Delete a dead letter; False if no dead letter has this id."""
@@ -181,3 +196,7 @@ class Bus(Protocol):
     @property
     def unready_reason(self) -> str:
         """Why the bus cannot be used at the moment; empty when it is ready."""
+
+    @property
+    def warning(self) -> str:
+        """What an operator should correct although the bus is ready; empty if there is nothing."""

@@ -11,6 +11,7 @@
     │   ├── Duplicate          another record has the same unique key
     │   └── LimitReached       a limit is used up; says when to try again
     ├── Unavailable            try again later: a dependency does not answer
+    │   ├── NotAccepted        the dependency answers, but does not accept this request
     │   ├── Unconfirmed        the outcome is unknown; only the record shows it
     │   └── Unreadable         this record or entry cannot be read; the others can
     ├── InferenceError         the inference service did not paint the image
@@ -112,6 +113,10 @@ class Unavailable(ServiceError):
     def __init__(self, what: str, detail: str = "") -> None:
         super().__init__(f"{what} is unavailable" + (f": {detail}" if detail else ""))
         self.what = what
+
+
+class NotAccepted(Unavailable):
+    """The dependency answers, but does not accept this request: a queue is full, a right is missing."""
 
 
 class Unconfirmed(Unavailable):

@@ -16,6 +16,9 @@ attempts = Counter("darkroom_attempts_total", "Attempts by outcome", ["outcome"]
 painting = Histogram("darkroom_painting_seconds", "From the claim to the stored picture", buckets=_SECONDS)
 circuit_open = Gauge("darkroom_circuit_open", "1 while no work is taken because the inference service is down")
 reconciled = Counter("darkroom_reconciled_total", "Records repaired after a fault, by action", ["what"])
+events_refused = Counter(
+    "darkroom_events_refused_total", "Events that a queue of another service refused; the event log has them"
+)
 skipped = Counter("darkroom_skipped_records_total", "Records left out or not repaired, by the part that did so", ["by"])
 purged = Counter("darkroom_purged_total", "Images purged")
 clock_ahead = Gauge("darkroom_clock_ahead_seconds", "How far the janitor's clock is ahead of the bus's")

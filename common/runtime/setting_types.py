@@ -12,6 +12,8 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
+from common.runtime.addresses import HostName, Network
+
 DAY_S: Final = 86_400.0
 MAX_AGE_S: Final = 36_500 * DAY_S  # a hundred years
 MAX_RETENTION_DAYS: Final = 36_500.0
@@ -100,6 +102,9 @@ Secrets = Annotated[tuple[Secret, ...], BeforeValidator(comma_separated)]
 Origins = Annotated[tuple[Annotated[str, AfterValidator(_origin)], ...], BeforeValidator(comma_separated)]
 Host = Annotated[str, AfterValidator(_host)]
 Url = Annotated[str, AfterValidator(_url)]
+HostNames = Annotated[tuple[HostName, ...], BeforeValidator(comma_separated)]
+Networks = Annotated[tuple[Network, ...], BeforeValidator(comma_separated)]
+Prefix = Annotated[str, Field(pattern=r"^[a-z0-9.-]{0,40}$")]
 Port = Annotated[Count, Field(ge=0, le=65_535)]
 Workers = Annotated[Count, Field(ge=1, le=64)]
 # of the hourly limits: an entry of the store names each image of an hour, at about 100 bytes

@@ -11,28 +11,30 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 
 from common.domain.errors import Misconfigured
-from common.runtime.addresses import HostName, Network, PublicUrl, path_of
+from common.runtime.addresses import PublicUrl, path_of
 from common.runtime.setting_types import (
     Age,
     Count,
     Days,
     Host,
+    HostNames,
     Interval,
     Intervals,
+    Networks,
     Origins,
     PerHour,
     Port,
+    Prefix,
     Seconds,
     Secret,
     Secrets,
     Timeout,
     Url,
     Workers,
-    comma_separated,
 )
 from common.runtime.setting_values import read_values
 
@@ -47,13 +49,16 @@ class Settings(BaseModel):
 
     bus_url: str = Field(
         "memory://",
-        description="Message bus: `memory://` (one process) or `amqp://user:password@host/vhost`",
+        description="Message bus: `memory://` (one process) or `amqp://user:password@host,host/vhost`",
         repr=False,
     )
     bus_password: str | None = Field(
         None,
         description="Password of the user that `BUS_URL` names, in place of the one there; with any characters",
         repr=False,
+    )
+    bus_prefix: Prefix = Field(
+        "", description="Begins the names of all exchanges and queues, so that deployments can share a virtual host"
     )
     store_url: str = Field(
         "sqlite:///var/darkroom.db",
@@ -206,12 +211,12 @@ class Settings(BaseModel):
     cors_origins: Origins = Field(
         (), description="Origins of other sites whose pages may use the api: `https://app.example.org,…`"
     )
-    allowed_hosts: Annotated[tuple[HostName, ...], BeforeValidator(comma_separated)] = Field(
+    allowed_hosts: HostNames = Field(
         (),
         description="Host names by which the servers may be reached: `draw.example.org,*.example.org`; if unset, any; "
         "without authentication on loopback, only names of this machine",
     )
-    trusted_proxies: Annotated[tuple[Network, ...], BeforeValidator(comma_separated)] = Field(
+    trusted_proxies: Networks = Field(
         (), description="Addresses or networks of the proxies whose `X-Forwarded-*` and `Forwarded` headers count"
     )
     public_url: PublicUrl | None = Field(
@@ -286,15 +291,3 @@ def wants_json_log() -> bool:
     except Misconfigured:
         values = {"log_format": os.environ.get("LOG_FORMAT", "")}
     return values.get("log_format", "").strip() == "json"
-
-
-def settings_table() -> str:
-    """All settings as a Markdown table, for the documentation."""
-    rows = ["| setting | default | what it does |", "|---|---|---|"]
-    for name, field in Settings.model_fields.items():
-        default = field.default
-        if isinstance(default, tuple):
-            default = ",".join(f"{part:g}" for part in default)
-        shown = "" if default in {None, ""} else f"`{default}`"
-        rows.append(f"| `{name.upper()}` | {shown} | {field.description} |")
-    return "\n".join(rows) + "\n"

@@ -7,11 +7,11 @@ import logging
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from common.bus.handling import MAX_BODY
+from common.bus.handling import MAX_BODY, one_line
 from common.bus.port import DeadLetter, Done, Outcome, Retry
 from common.domain import images, transitions
 from common.domain.errors import Forbidden, Invalid, InvalidTransition, NotFound, Unavailable
-from common.domain.images import Failure, Image
+from common.domain.images import Failure, Image, Status
 from common.domain.owners import parse_owner
 from common.domain.texts import is_code
 from common.domain.views import FailureView
@@ -22,6 +22,7 @@ from services.janitor.context import SOURCE, JanitorContext
 
 log = logging.getLogger(__name__)
 
+DROP_WINDOW = timedelta(minutes=5)  # a dead letter that is not found later was dropped by an operator or the limit
 UNDELIVERABLE = "undeliverable"  # the failure code for a reason that names no code
 
 
@@ -39,10 +40,11 @@ async def fail_dead_letter(letter: Command | Tick | DeadLetter, *, context: Jani
     """Fail the image of a dead letter, unless a worker holds it with a live lease: then that worker decides.
 
     A letter without a readable id, source and owner changes nothing: its image, if it has one, fails by its deadline.
+    A dead letter whose image ended well all the same is dropped.
     """
     if not isinstance(letter, DeadLetter):
         return Done()
-    log.warning("dead letter from %s: %s", letter.queue, letter.reason)
+    log.warning("dead letter from %s: %s", letter.queue, one_line(letter.reason))
     request = _request(letter.body)
     if request is None:
         return Done()
@@ -53,12 +55,34 @@ async def fail_dead_letter(letter: Command | Tick | DeadLetter, *, context: Jani
         try:
             failed = await _fail(request, failure, context.at(died_at).earliest(), context)
             await context.outbox.publish_pending(failed)
-        except (Forbidden, InvalidTransition) as refusal:
+        except InvalidTransition as invalid:
+            log.info("its image is unchanged: %s", invalid)
+            return await _drop_if_ended_well(letter, request.image_id, context)
+        except Forbidden as refusal:
             log.info("its image is unchanged: %s", refusal)
         except NotFound:
             await _publish_refusal(request, failure, died_at, context)
         except Unavailable:
             return Retry(context.settings.retry_delays[0])
+    return Done()
+
+
+async def _drop_if_ended_well(letter: DeadLetter, image_id: str, context: JanitorContext) -> Outcome:
+    """Drop it if its image was completed, cancelled or deleted; look again later while a worker has the image."""
+    again = Retry(context.settings.retry_delays[0])
+    try:
+        image = await context.store.get(image_id)
+        if image is None or image.status is Status.FAILED:
+            return Done()
+        if not image.status.is_final:
+            return again
+        is_dropped = await context.bus.drop(letter.id)  # False during a listing, which holds all dead letters
+    except Unavailable:
+        return again
+    age = context.clock.now() - letter.died_at if letter.died_at else DROP_WINDOW
+    if not is_dropped and abs(age) < DROP_WINDOW:
+        return again
+    log.info("dropped the dead letter %s: its image is %s", letter.id, image.status)
     return Done()
 
 

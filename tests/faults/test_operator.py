@@ -202,6 +202,6 @@ async def until_letters(cluster: FaultCluster, count: int) -> None:
 
     async def are_kept() -> bool:
         lengths = await queue_lengths(cluster.direct_settings)
-        return (lengths["image.dead.v1"], lengths["image.dead.work.v1"]) == (count, 0)
+        return (lengths["image.dead.v2"], lengths["image.dead.work.v2"]) == (count, 0)
 
     await until(are_kept, pause_s=0.1)

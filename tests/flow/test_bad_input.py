@@ -36,7 +36,7 @@ BAD = [
     ("POST", "/v1/images/generations", b'{"prompt": "a", "model": "none"}', JSON, 400, "unknown_model"),
     ("POST", "/v1/images/generations", b'{"prompt": "a", "sampler": "none"}', JSON, 400, "unknown_sampler"),
     ("POST", "/v1/images/generations", b'{"prompt": "a"}', {"Content-Type": "text/plain"}, 415, "not_json"),
-    ("POST", "/v1/images/generations", b" " * 65_537, JSON, 413, "body_too_large"),
+    ("POST", "/v1/images/generations", b" " * 131_073, JSON, 413, "body_too_large"),
     ("POST", "/v1/images/generations", b'{"prompt": "a"}', JSON | {"Prefer": "wait=x"}, 400, "invalid_header"),
     (
         "POST",

@@ -12,30 +12,25 @@ import logging
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
-from yarl import URL
-
-from common.bus.handling import encode_body, timer_tick
+from common.bus.handling import encode_body, one_line, timer_tick
 from common.bus.port import Consumer, DeadLetter, Handler, Logged, Reject, Retry, Start, WorkQueue
 from common.bus.rabbitmq.codec import Delivery, amqp_copy, amqp_message, dead_letter_headers, parse_dead_letter
 from common.bus.rabbitmq.connection import BrokerConnection
-from common.bus.rabbitmq.consumer import HandlerTask, RabbitConsumer
+from common.bus.rabbitmq.consumer import RabbitConsumer
 from common.bus.rabbitmq.dead_letters import DeadLetterQueue
-from common.bus.rabbitmq.deadlines import deadline, wait_for_event
+from common.bus.rabbitmq.deadlines import BrokerUnavailable, deadline, wait_for_event
+from common.bus.rabbitmq.declaring import declare_topology
 from common.bus.rabbitmq.event_log import EventLog
-from common.bus.rabbitmq.publisher import Publisher, QueueFull
+from common.bus.rabbitmq.handler_tasks import RunningHandlers
+from common.bus.rabbitmq.publisher import EventPublisher, Publisher, QueueFull
 from common.bus.rabbitmq.subscriber import Subscriber
-from common.bus.rabbitmq.tasks import StartTask, task_scope
-from common.bus.rabbitmq.topology import (
-    DEAD,
-    EVENTS,
-    ROUTES,
-    Topology,
-    declare_queue,
-    subscriber_queue,
-    wait_queue,
-)
+from common.bus.rabbitmq.topology import DEAD, ROUTES, TIMERS_WAIT, Topology, subscriber_queue, wait_queue
+from common.bus.rabbitmq.transport import node_urls
+from common.bus.rabbitmq.upgrade import Upgrade
+from common.bus.tasks import StartTask, task_scope
 from common.domain.errors import Misconfigured
 from common.messages import Command, Event, Tick
 from common.runtime.clock import Clock, SystemClock
@@ -59,11 +54,12 @@ class RabbitBus:
     ) -> None:
         def connection(purpose: str, *, ends_when_misconfigured: bool = True) -> BrokerConnection:
             return BrokerConnection(
-                url,
+                node_urls(url),
+                prefix=topology.prefix,
                 name=f"{name} {purpose}",
                 heartbeat=heartbeat,
                 timeout_s=timeout_s,
-                prepare=topology.declare,
+                prepare=partial(declare_topology, topology=topology),
                 ends_when_misconfigured=ends_when_misconfigured,
             )
 
@@ -75,10 +71,11 @@ class RabbitBus:
         self._publish_connection, self._consume_connection = connection("publish"), connection("consume")
         self._read_connection = connection("read", ends_when_misconfigured=False)  # the others were up before
         self._publisher = Publisher(self._publish_connection)
+        self._events = EventPublisher(self._publisher)
         self._dead_letter_queue = DeadLetterQueue(self._consume_connection, self._publisher)
         self._log = EventLog(self._read_connection)
         self._is_reading = False
-        self._handler_tasks: dict[WorkQueue, dict[str, HandlerTask]] = {queue: {} for queue in WorkQueue}
+        self._running = {queue: RunningHandlers() for queue in WorkQueue}
         self._consumers: list[RabbitConsumer | Subscriber] = []
 
     @classmethod
@@ -95,6 +92,8 @@ class RabbitBus:
         log_age_s: float = 3600,
         log_bytes: int = 500_000_000,
         log_segment: int = 20_000_000,
+        prefix: str = "",
+        deployment: str | None = None,
     ) -> AsyncIterator[RabbitBus]:
         """Connect, and reconnect until the end of the block.
 
@@ -102,11 +101,11 @@ class RabbitBus:
         `unready_reason` reports it.
 
         Raises:
-            Misconfigured: the credentials, the virtual host or the arguments of a queue are wrong. If the broker is
-                reached only later, the block is cancelled and raises this.
+            Misconfigured: the credentials, the virtual host, the rights or the arguments of a queue are wrong, or
+                another deployment uses the same names. If the broker is reached only later, the block is cancelled and
+                raises this.
         """
-        _check(url)
-        topology = Topology(tuple(retry_delays), log_age_s, log_bytes, log_segment)
+        topology = Topology(tuple(retry_delays), log_age_s, log_bytes, log_segment, prefix, deployment)
         async with task_scope() as start_task:
             bus = cls(
                 url,
@@ -125,10 +124,14 @@ class RabbitBus:
         for connection in connections:
             self._start_task(connection.run())
         self._start_task(self._publisher.run())
+        upgrade = Upgrade(self._consume_connection, self._publisher, self._topology.retry_delays)
+        self._start_task(upgrade.run())
         for connection in connections:
             await connection.attempted.wait()
         if not self._publish_connection.unready_reason:
             await wait_for_event(self._publisher.ready, self._timeout_s)
+        if not self._consume_connection.unready_reason:
+            await wait_for_event(upgrade.attempted, self._timeout_s)
 
     @property
     def unready_reason(self) -> str:
@@ -141,6 +144,10 @@ class RabbitBus:
         )
         return next(filter(None, parts), "")
 
+    @property
+    def warning(self) -> str:
+        return self._events.warning
+
     # -- publishing
 
     async def send(self, command: Command, *, delay_s: float = 0) -> None:
@@ -150,7 +157,7 @@ class RabbitBus:
         await self._publisher.publish(exchange, route.key, amqp_message(command, encode_body(command)))
 
     async def publish(self, event: Event) -> None:
-        await self._publisher.publish(EVENTS, event.type, amqp_message(event, encode_body(event)))
+        await self._events.publish(event.type, amqp_message(event, encode_body(event)))
 
     async def tick(self, tick: Tick) -> None:
         route = ROUTES[WorkQueue(tick.type)]
@@ -159,10 +166,12 @@ class RabbitBus:
     async def arm(self, timer: str, *, interval_s: float) -> bool:
         token = timer_tick(WorkQueue(timer), source=self._name, now=self._clock.now())
         queue = wait_queue(WorkQueue(timer), interval_s)
-        async with self._publish_connection.session() as session, deadline(self._timeout_s):
-            await declare_queue(session.channel, queue)
         try:
-            await self._publisher.publish("", queue.name, amqp_message(token, encode_body(token)))
+            await self._publish_connection.declare(queue.prefixed(self._topology.prefix))
+        except Misconfigured as error:
+            raise BrokerUnavailable(error.detail) from error
+        try:
+            await self._publisher.publish(TIMERS_WAIT, queue.name, amqp_message(token, encode_body(token)))
         except QueueFull:
             return False
         return True
@@ -173,13 +182,13 @@ class RabbitBus:
             case Retry(after_s):
                 headers: dict[str, Any] = {"failures": failures} if failures else {}
                 if queue is WorkQueue.DEAD:
-                    letter = parse_dead_letter(delivery)
+                    letter = parse_dead_letter(delivery, self._topology.prefix)
                     headers |= dead_letter_headers(letter.reason, letter.queue, letter.died_at)
                 await self._publisher.publish(self._topology.retry_exchange(after_s), key, amqp_copy(delivery, headers))
             case Reject(reason) if queue is WorkQueue.DEAD:
-                log.warning("a dead letter could not be handled and is only kept: %s", reason)
+                log.warning("a dead letter could not be handled and is only kept: %s", one_line(reason))
             case Reject(reason):
-                log.warning("a message of %s becomes a dead letter: %s", queue, reason)
+                log.warning("a message of %s becomes a dead letter: %s", queue, one_line(reason))
                 headers = dead_letter_headers(reason, queue.value, self._clock.now())
                 await self._publisher.publish(DEAD, key, amqp_copy(delivery, headers))
 
@@ -195,7 +204,7 @@ class RabbitBus:
             handler,
             concurrency=concurrency,
             connection=self._consume_connection,
-            handler_tasks=self._handler_tasks[queue],
+            running=self._running[queue],
             republish=republish,
             retry_delays=self._topology.retry_delays,
         )
@@ -208,7 +217,7 @@ class RabbitBus:
 
     @asynccontextmanager
     async def subscribe(self, types: frozenset[str], on_event: Callable[[Event], None]) -> AsyncIterator[None]:
-        queue = subscriber_queue(f"{self._name}-{secrets.token_hex(4)}", types)
+        queue = subscriber_queue(f"{self._name}-{secrets.token_hex(4)}", types).prefixed(self._topology.prefix)
         subscriber = Subscriber(queue, on_event, connection=self._consume_connection)
         async with self._consuming(subscriber):
             yield
@@ -236,7 +245,8 @@ class RabbitBus:
 
     async def waiting(self, queue: WorkQueue) -> int:
         """All work queues share the retry queues; they count for GENERATE, which fills most of them."""
-        names = [ROUTES[queue].queue, *(self._topology.retry_queues() if queue is WorkQueue.GENERATE else ())]
+        name = self._topology.prefix + ROUTES[queue].queue
+        names = [name, *(self._topology.retry_queues() if queue is WorkQueue.GENERATE else ())]
         async with self._consume_connection.session() as session, deadline(self._timeout_s):
             declared = [await session.raw.queue_declare(name, passive=True) for name in names]
         return sum(queue_ok.message_count or 0 for queue_ok in declared)
@@ -251,13 +261,3 @@ class RabbitBus:
 
     async def drop(self, letter_id: str) -> bool:
         return await self._dead_letter_queue.drop(letter_id)
-
-
-def _check(url: str) -> None:
-    try:
-        parts = URL(url)
-        is_complete = bool(parts.host) and (parts.port is None or parts.port > 0)
-    except ValueError:
-        is_complete = False
-    if not is_complete:  # the message omits the URL, which contains a password
-        raise Misconfigured("BUS_URL: the form is amqp://user:password@host:5672/vhost", code="bad_setting")

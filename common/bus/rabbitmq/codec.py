@@ -7,17 +7,21 @@ import logging
 import uuid
 from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Final
 
 from aio_pika import DeliveryMode
 from aio_pika import Message as AmqpMessage
-from aio_pika.abc import AbstractIncomingMessage
 from aiormq.abc import AbstractChannel as RawChannel
+from aiormq.abc import DeliveredMessage
+from pamqp.commands import Basic
 
+from common.bus.handling import MAX_DEAD_BODY, MAX_FAILURES, clamped, one_line
 from common.bus.port import DeadLetter
 from common.bus.rabbitmq.deadlines import BrokerUnavailable, deadline
-from common.bus.rabbitmq.topology import ROUTES
+from common.bus.rabbitmq.topology import DEAD, QUEUE_NAMES
+from common.bus.rabbitmq.transport import UNREADABLE
+from common.domain.errors import Invalid
 from common.domain.views import iso
 from common.messages import CONTENT_TYPE, Message
 
@@ -25,27 +29,47 @@ log = logging.getLogger(__name__)
 
 ACK_LIMIT_S: Final = 5.0
 OUR_HEADERS: Final = frozenset({"failures", "reason", "queue", "died-at"})
-_QUEUE_NAMES: Final = {route.queue: queue.value for queue, route in ROUTES.items()}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Delivery:
-    """A delivered message, and its channel: only this channel can acknowledge it."""
+    """A delivered message: only the channel that it came by can acknowledge it.
 
-    message: AbstractIncomingMessage
-    channel: RawChannel
+    Not aio-pika's `IncomingMessage`, which raises on odd values, such as a delivery mode of 7.
+    """
+
+    raw: DeliveredMessage
 
     @property
     def body(self) -> bytes:
-        return self.message.body
+        return self.raw.body
+
+    @property
+    def properties(self) -> Basic.Properties:
+        return self.raw.header.properties
 
     @property
     def headers(self) -> Mapping[str, Any]:
-        return self.message.headers
+        return self.properties.headers or {}
+
+    @property
+    def exchange(self) -> str:
+        """The exchange by which it came to its queue; empty for the default exchange."""
+        return self.raw.exchange or ""
+
+    @property
+    def channel(self) -> RawChannel:
+        return self.raw.channel
 
     @property
     def failures(self) -> int:
         count = self.headers.get("failures")
+        return min(max(count, 0), MAX_FAILURES) if isinstance(count, int) else 0
+
+    @property
+    def returns(self) -> int:
+        """How often it came back to its queue without an acknowledgement; the broker counts this on quorum queues."""
+        count = self.headers.get("x-delivery-count")
         return count if isinstance(count, int) else 0
 
     @property
@@ -69,7 +93,25 @@ class Delivery:
 
     @property
     def _tag(self) -> int:
-        return self.message.delivery_tag or 0
+        return self.raw.delivery_tag or 0
+
+
+def check_properties(delivery: Delivery) -> None:
+    """Refuse a message whose properties cannot be read, or say that its body is in another form.
+
+    Raises:
+        Invalid: the detail names the property.
+    """
+    if unreadable := delivery.headers.get(UNREADABLE):
+        raise Invalid(f"cannot be read: {one_line(str(unreadable))}", code="odd_property")
+    encoding = (delivery.properties.content_encoding or "").lower()
+    if encoding not in {"", "utf-8", "utf8", "identity"}:
+        raise Invalid(f"the content encoding {encoding!r} is not supported", code="odd_property")
+    content_type = (delivery.properties.content_type or "").lower()
+    for parameter in content_type.split(";")[1:]:
+        name, _, value = parameter.partition("=")
+        if name.strip() == "charset" and value.strip(' "') not in {"utf-8", "utf8", "us-ascii"}:
+            raise Invalid(f"the content type {content_type!r} is not supported", code="odd_property")
 
 
 def amqp_message(message: Message, body: bytes) -> AmqpMessage:
@@ -82,17 +124,18 @@ def amqp_message(message: Message, body: bytes) -> AmqpMessage:
         type=_truncated(message.type),
         correlation_id=_truncated(message.subject),
         app_id=_truncated(message.source),
-        timestamp=message.time,
-        headers={"traceparent": message.traceparent} if message.traceparent else {},
+        timestamp=clamped(message.time) if message.time else None,
+        headers={"traceparent": _truncated(message.traceparent)} if message.traceparent else {},
     )
 
 
 def amqp_copy(delivery: Delivery, headers: Mapping[str, Any] | None = None) -> AmqpMessage:
     """Copy a delivered message in order to publish it again, with `headers` added.
 
-    The broker's own `x-` headers are not copied, because the broker would take them for its own.
+    The broker's own `x-` headers are not copied, because the broker would take them for its own. Neither are lists:
+    the broker takes `CC` and `BCC` for further routing keys.
     """
-    original = delivery.message
+    original = delivery.properties
     kept = {
         name: value
         for name, value in delivery.headers.items()
@@ -100,36 +143,40 @@ def amqp_copy(delivery: Delivery, headers: Mapping[str, Any] | None = None) -> A
         if not name.startswith("x-") and name not in OUR_HEADERS and isinstance(value, str | int | float)
     }
     return AmqpMessage(
-        delivery.body,
+        delivery.body[:MAX_DEAD_BODY],
         content_type=original.content_type or CONTENT_TYPE,
+        content_encoding=original.content_encoding,
         delivery_mode=DeliveryMode.PERSISTENT,
         message_id=original.message_id or str(uuid.uuid4()),  # aiormq matches returned messages by id
-        type=original.type,
+        type=original.message_type,
         correlation_id=original.correlation_id,
         app_id=original.app_id,
-        timestamp=original.timestamp,
+        timestamp=clamped(original.timestamp) if original.timestamp else None,
         headers={**kept, **(headers or {})},
     )
 
 
 def dead_letter_headers(reason: str, queue: str, died_at: datetime | None) -> dict[str, Any]:
-    return {"reason": reason[:1000], "queue": queue, "died-at": iso(died_at) if died_at else ""}
+    return {"reason": one_line(reason), "queue": queue, "died-at": iso(died_at) if died_at else ""}
 
 
-def parse_dead_letter(delivery: Delivery) -> DeadLetter:
-    """Read the headers of a dead letter: ours if we published it, else the broker's `x-death`, latest first."""
+def parse_dead_letter(delivery: Delivery, prefix: str) -> DeadLetter:
+    """Read the headers of a dead letter: the broker's `x-death` if it was the broker that moved it, else ours.
+
+    A message that the broker moved still has the headers of its publisher, who may have written a reason of his own.
+    """
     headers = delivery.headers
-    if "reason" in headers:
-        reason, queue = str(headers["reason"]), str(headers.get("queue", ""))
-        died_at = _parse_time(headers.get("died-at"))
-    else:
+    if "x-death" in headers and delivery.exchange == prefix + DEAD:
         death = _last_death(headers)
-        reason, queue = str(death.get("reason", "unknown")), str(death.get("queue", ""))
-        died_at = _parse_time(death.get("time"))
-    queue = _QUEUE_NAMES.get(queue, queue)
+        reason, queue, time = death.get("reason", "unknown"), death.get("queue", ""), death.get("time")
+    else:
+        reason, queue, time = headers.get("reason", "unknown"), headers.get("queue", ""), headers.get("died-at")
+    reason, queue, died_at = one_line(str(reason)), one_line(str(queue)), _parse_time(time)
+    queue = QUEUE_NAMES.get(queue.removeprefix(prefix), queue)
     # The id is derived from the content, so both copies of a dead letter have the same id, at each read.
-    content = f"{reason}\n{queue}\n{died_at}\n".encode()
-    return DeadLetter(hashlib.sha256(content + delivery.body).hexdigest()[:16], delivery.body, reason, queue, died_at)
+    content = f"{reason}\n{queue}\n{died_at}\n".encode(errors="replace")
+    body = delivery.body[:MAX_DEAD_BODY]
+    return DeadLetter(hashlib.sha256(content + body).hexdigest()[:16], body, reason, queue, died_at)
 
 
 def expired_at(delivery: Delivery) -> datetime | None:
@@ -143,14 +190,13 @@ def _last_death(headers: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _parse_time(value: Any) -> datetime | None:
-    if isinstance(value, datetime):
-        return value if value.tzinfo else value.replace(tzinfo=UTC)
     try:
-        return datetime.fromisoformat(value) if isinstance(value, str) else None
+        moment = datetime.fromisoformat(value) if isinstance(value, str) else value
     except ValueError:
         return None
+    return clamped(moment) if isinstance(moment, datetime) else None
 
 
 def _truncated(text: str) -> str:
     """AMQP short strings hold 255 bytes (0-9-1, 4.2.5.3); the body contains the full text."""
-    return text.encode()[:255].decode(errors="ignore")
+    return text.encode(errors="replace")[:255].decode(errors="ignore")

@@ -10,9 +10,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import Final
+from typing import Any, Final
 
 import aio_pika
 from aio_pika.abc import AbstractChannel, AbstractConnection
@@ -21,7 +21,18 @@ from aiormq.abc import AbstractChannel as RawChannel
 from aiormq.connection import DEFAULT_PORTS
 from yarl import URL
 
-from common.bus.rabbitmq.deadlines import BrokerUnavailable, close_quietly, deadline, describe_error, error_reason
+from common.bus.handling import cancel_requests
+from common.bus.rabbitmq.deadlines import (
+    BrokerUnavailable,
+    close_quietly,
+    deadline,
+    describe_error,
+    error_reason,
+    raise_if_cancelled,
+)
+from common.bus.rabbitmq.declaring import declare_queue
+from common.bus.rabbitmq.topology import QueueSpec
+from common.bus.rabbitmq.transport import TolerantTransport
 from common.domain.errors import Misconfigured
 
 log = logging.getLogger(__name__)
@@ -62,12 +73,16 @@ OnFailure = Callable[[BrokerUnavailable | Misconfigured, int], None]
 
 
 class BrokerConnection:
-    """`prepare` runs on each new connection before it is used; the broker's management tools show `name`."""
+    """`prepare` runs on each new connection before it is used; the broker's management tools show `name`.
+
+    Names of exchanges and queues begin with `prefix` on the broker. The nodes of `urls` are tried in turn.
+    """
 
     def __init__(
         self,
-        url: str,
+        urls: Sequence[URL],
         *,
+        prefix: str,
         name: str,
         heartbeat: int,
         timeout_s: float,
@@ -77,7 +92,8 @@ class BrokerConnection:
         self.unready_reason = "not connected yet"
         self.attempted = asyncio.Event()  # the first attempt has ended, successfully or not
         self.timeout_s = timeout_s
-        self._url = URL(url).update_query(heartbeat=heartbeat)
+        self.prefix = prefix
+        self._urls = [url.update_query(heartbeat=heartbeat) for url in urls]
         self._name = name
         self._prepare = prepare
         self._connection: AbstractConnection | None = None
@@ -127,6 +143,12 @@ class BrokerConnection:
             yield session
         finally:
             await close_quietly(channel.close())
+
+    async def declare(self, queue: QueueSpec) -> None:
+        """Declare a queue on a channel of its own: a refusal closes it. Raises BrokerUnavailable, Misconfigured."""
+        connection = await self._wait_for_connection()
+        async with deadline(self.timeout_s):
+            await declare_queue(connection, queue)
 
     async def repair(self) -> None:
         """Run `prepare` again, because something declared is missing. Raises BrokerUnavailable, Misconfigured."""
@@ -183,20 +205,29 @@ class BrokerConnection:
             await close_quietly(connection.close())
 
     async def _connect(self) -> AbstractConnection:
-        address = f"{self._url.host}:{self._url.port or DEFAULT_PORTS[self._url.scheme]}"
+        """Connect to the first node that takes the connection. Raises BrokerUnavailable, Misconfigured."""
+        reasons = []
+        for url in self._urls:
+            try:
+                return await self._connect_to(url)
+            except BrokerUnavailable as error:
+                reasons.append(error.reason)
+        raise BrokerUnavailable("; ".join(reasons))
+
+    async def _connect_to(self, url: URL) -> AbstractConnection:
+        address = f"{url.host}:{url.port or DEFAULT_PORTS[url.scheme]}"
         async with deadline(self.timeout_s, doing=f"connecting to {address}"):
             try:
                 return await aio_pika.connect(
-                    self._url, client_properties={"connection_name": self._name}, connection_class=_Connection
+                    url, client_properties={"connection_name": self._name}, connection_class=_Connection
                 )
             except ProbableAuthenticationError as error:
-                detail = f"BUS_URL: the broker at {address} refuses the user {self._url.user!r} or its password"
+                detail = f"BUS_URL: the broker at {address} refuses the user {url.user!r} or its password"
                 raise Misconfigured(detail, code="bad_broker") from error
             except InvalidFrameError as error:
                 # aiormq 7.2.4 hides the reason: the broker answered Connection.Open with Connection.Close
-                vhost = self._url.path.removeprefix("/") or "/"
-                user = self._url.user
-                detail = f"BUS_URL: the broker at {address} has no virtual host {vhost!r} for the user {user!r}"
+                vhost = url.path.removeprefix("/") or "/"
+                detail = f"BUS_URL: the broker at {address} has no virtual host {vhost!r} for the user {url.user!r}"
                 raise Misconfigured(detail, code="bad_broker") from error
 
     async def _run_prepare(self, connection: AbstractConnection) -> None:
@@ -218,6 +249,10 @@ class BrokerConnection:
 class _Connection(aio_pika.Connection):
     """Closes itself if connecting fails: otherwise its finalizer does, in a task without an owner (aio-pika 10.2.1)."""
 
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self.kwargs["transport_factory"] = TolerantTransport()
+
     async def connect(self, timeout: float | None = None) -> None:  # noqa: ASYNC109 - the signature of aio-pika
         try:
             await super().connect(timeout)
@@ -238,6 +273,7 @@ async def _retry_forever(attempt: Callable[[ResetBackoff], Awaitable[None]], on_
         nonlocal failures
         failures = 0
 
+    before = cancel_requests()
     while True:
         try:
             await attempt(reset_backoff)
@@ -246,6 +282,7 @@ async def _retry_forever(attempt: Callable[[ResetBackoff], Awaitable[None]], on_
         except Exception as error:  # otherwise the process would continue without a connection
             log.exception("unexpected error; retrying")
             on_failure(BrokerUnavailable(describe_error(error)), failures)
+        raise_if_cancelled(before)
         pause_s = min(FIRST_PAUSE_S * 2**failures, LONGEST_PAUSE_S)
         failures += 1
         await asyncio.sleep(pause_s * random.uniform(0.75, 1))  # jitter: not all processes at once

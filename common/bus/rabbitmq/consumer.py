@@ -4,7 +4,7 @@
 
 The library's callback only starts a handler task, because the callback is cancelled when the connection is lost and the
 handler must not be. After a reconnect the broker redelivers each message without an ack, and the new delivery is
-attached to the handler task that still runs.
+attached to the handler task that still runs. Another message for the same image waits until this one has ended.
 """
 
 from __future__ import annotations
@@ -14,36 +14,26 @@ import contextvars
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-from aio_pika.abc import AbstractIncomingMessage
+from aiormq.abc import DeliveredMessage
 
 from common.bus.handling import deduplication_key, parse_work_message, run_handler
 from common.bus.port import DeadLetter, Done, Handler, Outcome, Reject, Retry, WorkQueue
-from common.bus.rabbitmq.codec import Delivery, expired_at, parse_dead_letter
+from common.bus.rabbitmq.codec import Delivery, check_properties, expired_at, parse_dead_letter
 from common.bus.rabbitmq.connection import BrokerConnection, ResetBackoff, Session
 from common.bus.rabbitmq.deadlines import BrokerUnavailable, deadline, describe_error, error_reason
-from common.bus.rabbitmq.topology import ROUTES
+from common.bus.rabbitmq.handler_tasks import HandlerTask, RunningHandlers
+from common.bus.rabbitmq.topology import DELIVERY_LIMIT, ROUTES
 from common.domain.errors import Invalid, Misconfigured, Unavailable
 from common.messages import Command, Tick
 
 log = logging.getLogger(__name__)
 
 SETTLE_RETRY_S: Final = 1.0  # between two attempts to publish a retry or a dead letter
-
-
-@dataclass(slots=True, eq=False)
-class HandlerTask:
-    """A running handler and all deliveries that its outcome settles; the first one is published again on a retry."""
-
-    key: str
-    message: Command | Tick | DeadLetter | Invalid
-    deliveries: list[Delivery]
-    # copied from the callback, so that a trace continues in the task
-    context: contextvars.Context
-    task: asyncio.Task[None] | None = None
+# A message in hand that came back this often, because its connection was cut, is replaced by a copy, which counts anew.
+MAX_RETURNS: Final = DELIVERY_LIMIT // 2
 
 
 # Publishes a retry or a dead letter: (delivery, outcome, failures). Raises Unavailable.
@@ -51,7 +41,7 @@ Republish = Callable[[Delivery, Retry | Reject, int], Awaitable[None]]
 
 
 class RabbitConsumer:
-    """`handler_tasks` is shared by all consumers of this queue in the process, by deduplication key."""
+    """`running` is shared by all consumers of this queue in the process."""
 
     def __init__(
         self,
@@ -60,7 +50,7 @@ class RabbitConsumer:
         *,
         concurrency: int,
         connection: BrokerConnection,
-        handler_tasks: dict[str, HandlerTask],
+        running: RunningHandlers,
         republish: Republish,
         retry_delays: Sequence[float],
     ) -> None:
@@ -70,12 +60,13 @@ class RabbitConsumer:
         self._handler = handler
         self._concurrency = concurrency
         self._connection = connection
-        self._handler_tasks = handler_tasks
+        self._running = running
         self._republish = republish
         self._retry_delays = retry_delays
         self._own_tasks: set[HandlerTask] = set()
         self._cancelled_tasks: list[HandlerTask] = []
-        # At most one prefetch: after a reconnect more messages are redelivered than handlers may start.
+        # At most one prefetch: after a reconnect more messages are redelivered than handlers may start, and a message
+        # waits here while another one for its image is handled.
         self._pending: deque[HandlerTask] = deque()
         self._session: Session | None = None
         self._consumer_tag: str | None = None
@@ -89,7 +80,11 @@ class RabbitConsumer:
 
     async def run(self) -> None:
         """Consume until cancelled."""
-        await self._connection.run_sessions(self._use_session, self._on_failure)
+        self._running.on_end.add(self._start_pending)
+        try:
+            await self._connection.run_sessions(self._use_session, self._on_failure)
+        finally:
+            self._running.on_end.discard(self._start_pending)
 
     async def pause(self) -> None:
         self._paused = True
@@ -157,8 +152,8 @@ class RabbitConsumer:
                 return
             async with deadline(self._connection.timeout_s):
                 if self._wants_messages and self._consumer_tag is None:
-                    queue = await session.channel.get_queue(ROUTES[self._queue].queue, ensure=False)
-                    self._consumer_tag = await queue.consume(partial(self._on_message, session))
+                    name = self._connection.prefix + ROUTES[self._queue].queue
+                    self._consumer_tag = (await session.raw.basic_consume(name, self._on_message)).consumer_tag
                 elif not self._wants_messages and self._consumer_tag is not None:
                     tag, self._consumer_tag = self._consumer_tag, None
                     await session.raw.basic_cancel(tag)
@@ -174,28 +169,46 @@ class RabbitConsumer:
 
     # -- handler tasks
 
-    async def _on_message(self, session: Session, incoming: AbstractIncomingMessage) -> None:
-        delivery = Delivery(incoming, session.raw)
+    async def _on_message(self, raw: DeliveredMessage) -> None:
+        delivery = Delivery(raw)
         message = self._parse(delivery)
         key = f"poison {id(delivery)}" if isinstance(message, Invalid) else deduplication_key(message)
-        existing = self._handler_tasks.get(key)
-        if existing is not None:
-            await self._attach(existing, delivery)
+        running = self._running.by_key.get(key)
+        if running is not None and running.is_for(delivery):
+            await self._attach(running, delivery)
+            return
+        waiting = next((each for each in self._pending if each.key == key and not each.is_stale), None)
+        if waiting is not None:
+            await self._attach(waiting, delivery)
             return
         self._pending.append(HandlerTask(key, message, [delivery], contextvars.copy_context()))
         self._start_pending()
 
     async def _attach(self, handler_task: HandlerTask, delivery: Delivery) -> None:
-        log.debug("%s %s is still in progress", self._queue, handler_task.key)
-        if all(other.is_stale for other in handler_task.deliveries):
+        if handler_task.is_stale and (delivery.returns < MAX_RETURNS or not await self._renew(delivery)):
             handler_task.deliveries.append(delivery)
         else:  # one unacknowledged delivery is enough if this process dies; two would use two of the prefetch
             await delivery.ack()
+        log.debug("%s %s is still in progress", self._queue, handler_task.key)
+
+    async def _renew(self, delivery: Delivery) -> bool:
+        """Replace a message in hand by a copy, so that lost connections never make it a dead letter."""
+        try:
+            await self._republish(delivery, Retry(self._retry_delays[0]), delivery.failures)
+        except Unavailable as error:
+            log.debug("%s: a message that came back %d times is kept: %s", self._queue, delivery.returns, error.detail)
+            return False
+        return True
 
     def _parse(self, delivery: Delivery) -> Command | Tick | DeadLetter | Invalid:
+        prefix = self._connection.prefix
+        if delivery.exchange not in {prefix + exchange for exchange in ROUTES[self._queue].exchanges}:
+            way = f"the exchange {delivery.exchange!r}" if delivery.exchange else "the default exchange"
+            return Invalid(f"it came by {way}, which may not lead to {self._queue}", code="wrong_exchange")
+        if self._queue is WorkQueue.DEAD:
+            return parse_dead_letter(delivery, prefix)
         try:
-            if self._queue is WorkQueue.DEAD:
-                return parse_dead_letter(delivery)
+            check_properties(delivery)
             message = parse_work_message(self._queue, delivery.body)
         except Invalid as error:
             return error
@@ -203,15 +216,14 @@ class RabbitConsumer:
         return message.model_copy(update={"time": fired_at}) if fired_at else message
 
     def _start_pending(self) -> None:
-        while self._wants_messages and self._pending and len(self._own_tasks) < self._concurrency:
-            handler_task = self._pending.popleft()
-            if handler_task.deliveries[0].is_stale:
+        while self._wants_messages and len(self._own_tasks) < self._concurrency:
+            handler_task = next((each for each in self._pending if each.key not in self._running.by_key), None)
+            if handler_task is None:
+                return
+            self._pending.remove(handler_task)
+            if handler_task.is_stale:
                 continue  # it will be redelivered
-            existing = self._handler_tasks.get(handler_task.key)
-            if existing is not None:
-                existing.deliveries += handler_task.deliveries
-                continue
-            self._handler_tasks[handler_task.key] = handler_task
+            self._running.by_key[handler_task.key] = handler_task
             self._own_tasks.add(handler_task)
             handler_task.task = asyncio.create_task(self._run(handler_task), context=handler_task.context)
             handler_task.task.add_done_callback(partial(self._on_task_done, handler_task))
@@ -223,7 +235,7 @@ class RabbitConsumer:
         except Exception:
             log.exception("%s %s could not be settled and is requeued", self._queue, handler_task.key)
             await asyncio.sleep(SETTLE_RETRY_S)
-            self._handler_tasks.pop(handler_task.key, None)
+            self._running.end(handler_task)
             for delivery in handler_task.deliveries:
                 await delivery.requeue()
 
@@ -242,16 +254,16 @@ class RabbitConsumer:
                 await self._republish(handler_task.deliveries[0], outcome, failures)
                 break
             except Unavailable as error:
-                if all(delivery.is_stale for delivery in handler_task.deliveries):
+                if handler_task.is_stale:
                     return  # it will be redelivered and handled again
                 log.warning("%s %s stays unacknowledged: %s", self._queue, handler_task.key, error.detail)
                 await asyncio.sleep(SETTLE_RETRY_S)
-        self._handler_tasks.pop(handler_task.key, None)  # before the acks: a later delivery needs a handler of its own
+        self._running.end(handler_task)  # before the acks: a later delivery needs a handler of its own
         for delivery in handler_task.deliveries:
             await delivery.ack()
 
     def _on_task_done(self, handler_task: HandlerTask, _: asyncio.Task[None]) -> None:
-        if self._handler_tasks.get(handler_task.key) is handler_task:
-            del self._handler_tasks[handler_task.key]
+        self._running.end(handler_task)
         self._own_tasks.discard(handler_task)
-        self._start_pending()
+        for start_pending in list(self._running.on_end):
+            start_pending()

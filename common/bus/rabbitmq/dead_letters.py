@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Final
 
-from aio_pika import IncomingMessage
 from pamqp.commands import Basic
 
 from common.bus.port import DeadLetter, WorkQueue
@@ -16,11 +15,14 @@ from common.bus.rabbitmq.codec import Delivery, amqp_copy, parse_dead_letter
 from common.bus.rabbitmq.connection import BrokerConnection
 from common.bus.rabbitmq.deadlines import deadline
 from common.bus.rabbitmq.publisher import Publisher
-from common.bus.rabbitmq.topology import DEAD_QUEUE, ROUTES
+from common.bus.rabbitmq.topology import DEAD_QUEUE, ROUTES, WORK
+from common.domain.errors import Invalid
 
 log = logging.getLogger(__name__)
 
-FETCH_LIMIT: Final = 10_000  # dead letters in memory at once, at most about 100 MB; above it the list is incomplete
+# Of dead letters in memory at once; above it the list is incomplete. The queue has the same limits.
+FETCH_LIMIT: Final = 10_000
+FETCH_BYTES: Final = 100_000_000
 _LONG_AGO: Final = datetime.min.replace(tzinfo=UTC)
 
 
@@ -43,37 +45,37 @@ class DeadLetterQueue:
         async with self._fetch_all() as fetched:
             for letter, delivery in fetched:
                 if letter.id == letter_id:
-                    exchange, key = _origin(letter)
                     # publish, then acknowledge: a crash between the two repeats the message
-                    await self._publisher.publish(exchange, key, amqp_copy(delivery))
+                    await self._publisher.publish(WORK, _key(letter), amqp_copy(delivery))
                     await delivery.ack()
                     return True
         return False
 
     async def drop(self, letter_id: str) -> bool:
         async with self._fetch_all() as fetched:
-            for letter, delivery in fetched:
-                if letter.id == letter_id:
-                    await delivery.ack()
-                    return True
-        return False
+            found = [delivery for letter, delivery in fetched if letter.id == letter_id]
+            for delivery in found:  # several if a process ended while it moved them from the queue of an older version
+                await delivery.ack()
+        return bool(found)
 
     @asynccontextmanager
     async def _fetch_all(self) -> AsyncIterator[list[tuple[DeadLetter, Delivery]]]:
         async with self._connection.session() as session:
+            prefix = self._connection.prefix
             fetched: list[tuple[DeadLetter, Delivery]] = []
-            while len(fetched) < FETCH_LIMIT:
+            size = 0
+            while len(fetched) < FETCH_LIMIT and size < FETCH_BYTES:
                 async with deadline(self._connection.timeout_s):
-                    raw = await session.raw.basic_get(DEAD_QUEUE)
+                    raw = await session.raw.basic_get(prefix + DEAD_QUEUE)
                 if isinstance(raw.delivery, Basic.GetEmpty):
                     break
-                delivery = Delivery(IncomingMessage(raw), session.raw)
-                fetched.append((parse_dead_letter(delivery), delivery))
+                size += len(raw.body)
+                fetched.append((parse_dead_letter(Delivery(raw), prefix), Delivery(raw)))
             yield sorted(fetched, key=lambda pair: pair[0].died_at or _LONG_AGO)
 
 
-def _origin(letter: DeadLetter) -> tuple[str, str]:
+def _key(letter: DeadLetter) -> str:
+    """The routing key that leads back to the queue of the letter. Raises Invalid."""
     if letter.queue in set(WorkQueue):
-        route = ROUTES[WorkQueue(letter.queue)]
-        return route.exchange, route.key
-    return "", letter.queue  # a queue of another system, by the default exchange
+        return ROUTES[WorkQueue(letter.queue)].key
+    raise Invalid(f"the dead letter came from {letter.queue!r}, which is not a work queue", code="wrong_queue")

@@ -38,14 +38,29 @@ async def deadline(timeout_s: float, *, doing: str = "") -> AsyncIterator[None]:
     try:
         async with asyncio.timeout(timeout_s):
             yield
-    except asyncio.CancelledError:
+    except (asyncio.CancelledError, TimeoutError, *CONNECTION_EXCEPTIONS) as error:
         if cancel_requests() > before:
-            raise
-        raise BrokerUnavailable(f"{prefix}the connection was lost") from None
-    except TimeoutError as error:
-        raise BrokerUnavailable(f"{prefix}the broker did not answer within {timeout_s:g} s") from error
-    except CONNECTION_EXCEPTIONS as error:
-        raise BrokerUnavailable(prefix + describe_error(error)) from error
+            # aiormq may have replaced the CancelledError by an error of the connection that closes meanwhile
+            raise error if isinstance(error, asyncio.CancelledError) else asyncio.CancelledError from error
+        raise BrokerUnavailable(prefix + _reason(error, timeout_s)) from error
+
+
+def raise_if_cancelled(before: int) -> None:
+    """Raise the CancelledError that a library has swallowed: aiormq does while its connection closes.
+
+    `before` is what `cancel_requests` returned when the work began.
+    """
+    if cancel_requests() > before:
+        raise asyncio.CancelledError
+
+
+def _reason(error: BaseException, timeout_s: float) -> str:
+    match error:
+        case asyncio.CancelledError():
+            return "the connection was lost"
+        case TimeoutError():
+            return f"the broker did not answer within {timeout_s:g} s"
+    return describe_error(error)
 
 
 def error_reason(error: BrokerUnavailable | Misconfigured) -> str:

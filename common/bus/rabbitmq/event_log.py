@@ -15,11 +15,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
 
-from aio_pika import IncomingMessage
-from aio_pika.exceptions import InvalidFrameError
 from aiormq.abc import DeliveredMessage
 
-from common.bus.handling import parse_event
+from common.bus.handling import clamped, parse_event
 from common.bus.port import After, Logged, Since, Start
 from common.bus.rabbitmq.codec import Delivery
 from common.bus.rabbitmq.connection import FIRST_PAUSE_S, LONGEST_PAUSE_S, BrokerConnection, Session
@@ -39,11 +37,10 @@ MAX_OFFSET: Final = 2**63 - 1
 
 @dataclass(frozen=True, slots=True)
 class _LogPosition:
-    """The last event that was read; the `unreadable` events after it broke the connection and are skipped."""
+    """The last event that was read."""
 
     offset: int
     event_id: str
-    unreadable: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +84,6 @@ class EventLog:
                         if entry.event is not None:
                             yield Logged(f"{entry.offset}.{entry.event_id}", entry.event)
             except (BrokerUnavailable, Misconfigured) as error:
-                position = _skip_unreadable(position, error)
                 self._failure = error_reason(error)
                 log.warning("the event log cannot be read, retrying: %s", self._failure)
             await asyncio.sleep(min(FIRST_PAUSE_S * 2**failures, LONGEST_PAUSE_S))
@@ -97,11 +93,12 @@ class EventLog:
         self, session: Session, start: Start, position: _LogPosition | None
     ) -> AsyncGenerator[_StreamEntry]:
         """The events after the position, until the connection is lost."""
-        consumer = _StreamConsumer(session, timeout_s=self._connection.timeout_s)
+        name = self._connection.prefix + LOG_QUEUE
+        consumer = _StreamConsumer(session, name, timeout_s=self._connection.timeout_s)
         await consumer.consume(_offset(start, position))
         self._failure = ""
         last_offset = -1
-        if position is not None and not position.unreadable:
+        if position is not None:
             await self._verify(consumer, position)
             last_offset = position.offset
         while True:
@@ -121,8 +118,9 @@ class EventLog:
 class _StreamConsumer:
     """A consumer of the stream; the prefetch limits how many deliveries it buffers."""
 
-    def __init__(self, session: Session, *, timeout_s: float) -> None:
+    def __init__(self, session: Session, name: str, *, timeout_s: float) -> None:
         self._session = session
+        self._name = name
         self._timeout_s = timeout_s
         self._deliveries: asyncio.Queue[Delivery | None] = asyncio.Queue()
         self._unacked = 0
@@ -131,7 +129,7 @@ class _StreamConsumer:
         self._session.on_lost = lambda: self._deliveries.put_nowait(None)
         async with deadline(self._timeout_s):
             await self._session.raw.basic_qos(prefetch_count=PREFETCH)
-            await self._session.raw.basic_consume(LOG_QUEUE, self._on_message, arguments={"x-stream-offset": offset})
+            await self._session.raw.basic_consume(self._name, self._on_message, arguments={"x-stream-offset": offset})
 
     async def first(self, *, timeout_s: float) -> _StreamEntry | None:
         """The first entry; None if nothing arrives in time although the stream exists."""
@@ -151,23 +149,27 @@ class _StreamConsumer:
                 await self._check_stream()
 
     async def _next(self) -> _StreamEntry:
-        delivery = await self._deliveries.get()
-        if delivery is None:
-            raise BrokerUnavailable("the connection to the event log was lost") from self._session.reason
-        self._unacked += 1
-        if self._unacked == ACK_EVERY:
-            self._unacked = 0
-            await delivery.ack(multiple=True)
-        event = parse_event(delivery.body)
-        event_id = event.id if event is not None else delivery.message.message_id or ""
-        return _StreamEntry(int(delivery.headers["x-stream-offset"]), event_id, event)
+        while True:
+            delivery = await self._deliveries.get()
+            if delivery is None:
+                raise BrokerUnavailable("the connection to the event log was lost") from self._session.reason
+            self._unacked += 1
+            if self._unacked == ACK_EVERY:
+                self._unacked = 0
+                await delivery.ack(multiple=True)
+            offset = delivery.headers.get("x-stream-offset")
+            if isinstance(offset, int):
+                event = parse_event(delivery.body)
+                event_id = event.id if event is not None else delivery.properties.message_id or ""
+                return _StreamEntry(offset, event_id, event)
+            log.warning("ignored an event whose offset %.80r is no number", offset)  # a header of its publisher
 
     async def _check_stream(self) -> None:
         async with deadline(self._timeout_s):
-            await self._session.raw.queue_declare(LOG_QUEUE, passive=True)
+            await self._session.raw.queue_declare(self._name, passive=True)
 
     async def _on_message(self, raw: DeliveredMessage) -> None:
-        self._deliveries.put_nowait(Delivery(IncomingMessage(raw), self._session.raw))
+        self._deliveries.put_nowait(Delivery(raw))
 
 
 def _parse_cursor(cursor: str) -> _LogPosition:
@@ -180,14 +182,6 @@ def _parse_cursor(cursor: str) -> _LogPosition:
 
 def _offset(start: Start, position: _LogPosition | None) -> Any:
     if position is not None:
-        return position.offset + (position.unreadable + 1 if position.unreadable else 0)
+        return position.offset
     assert isinstance(start, Since)  # a cursor always has a position
-    return start.moment - MARGIN
-
-
-def _skip_unreadable(position: _LogPosition | None, error: BrokerUnavailable | Misconfigured) -> _LogPosition | None:
-    """Skip an event whose frame cannot be decoded, because it breaks the connection each time it is read."""
-    if position is None or not isinstance(error.__cause__, InvalidFrameError):
-        return position
-    log.error("skipped an event after %s that cannot be decoded: %s", position.offset, error.__cause__)
-    return _LogPosition(position.offset, position.event_id, position.unreadable + 1)
+    return clamped(start.moment) - MARGIN

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
@@ -15,17 +16,23 @@ from typing import Final
 from aio_pika.abc import AbstractExchange
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS, ChannelInvalidStateError, DeliveryError, PublishError
 from aio_pika.message import Message as AmqpMessage
+from aiormq.exceptions import ChannelAccessRefused
 
 from common.bus.handling import cancel_requests
 from common.bus.rabbitmq.connection import BrokerConnection, ResetBackoff, Session
-from common.bus.rabbitmq.deadlines import BrokerUnavailable, describe_error, error_reason, wait_for_event
-from common.domain.errors import Misconfigured, Unavailable, Unconfirmed
+from common.bus.rabbitmq.deadlines import BrokerUnavailable, deadline, describe_error, error_reason, wait_for_event
+from common.bus.rabbitmq.topology import EVENTS, EVENTS_LOG
+from common.domain.errors import Misconfigured, NotAccepted, Unavailable, Unconfirmed
+from common.runtime import metrics
 
 log = logging.getLogger(__name__)
 
 BLOCKED_CHECK_S: Final = 1.0
 # After a missing confirm the publisher is unready for this long. Later the broker may be well: nothing was published.
 SILENCE_S: Final = 30.0
+LOG_ALONE_S: Final = 1.0  # for the log alone to confirm; a broker that is silent altogether costs no more than this
+WARNING_S: Final = 60.0  # between two warnings that a foreign queue refuses events; a warning lasts as long
+_REFUSED_EXCHANGE: Final = re.compile(r"exchange '([^']*)' in vhost")  # RabbitMQ 3.10 to 4.3
 
 
 class Publisher:
@@ -39,16 +46,23 @@ class Publisher:
         self._in_flight: dict[str, asyncio.Future[None]] = {}
         self._blocked = False
         self._silent_at: float | None = None
+        self._refused: dict[str, str] = {}  # exchanges on which this user may not publish, with the broker's words
 
     @property
     def unready_reason(self) -> str:
+        refused = next(iter(self._refused.values()), "")
         if self._session is None or self._session.lost.is_set():
-            return self._connection.unready_reason or "no channel to publish on"
+            return self._connection.unready_reason or refused or "no channel to publish on"
         if self._blocked:
             return "the broker takes no messages: its disk or memory is full"
-        if self._silent_at is not None and asyncio.get_running_loop().time() - self._silent_at < SILENCE_S:
+        if self.is_silent:
             return "the broker has not confirmed the latest message"
-        return ""
+        return refused
+
+    @property
+    def is_silent(self) -> bool:
+        """The connection is up, but the broker has not confirmed the latest message in time."""
+        return self._silent_at is not None and asyncio.get_running_loop().time() - self._silent_at < SILENCE_S
 
     async def run(self) -> None:
         """Keep a channel open until cancelled."""
@@ -58,9 +72,13 @@ class Publisher:
         """Publish a message; returns once the broker has confirmed it.
 
         Raises:
-            Unavailable: not connected in time, refused by a full queue, or no queue is bound.
+            Unavailable: not connected in time, refused by a full queue, no queue is bound, or this user may not.
             Unconfirmed: the connection was lost, or the broker did not confirm in time.
         """
+        exchange = self._connection.prefix + exchange
+        if exchange in self._refused:
+            await self._publish_alone(exchange, key, message)
+            return
         sent = False
         before = cancel_requests()
         try:
@@ -79,14 +97,50 @@ class Publisher:
             if cancel_requests() > before:
                 raise
             raise Unconfirmed("bus", "the connection was lost") from None
-        except PublishError as error:
-            await self._repair()
-            raise BrokerUnavailable(f"no queue is bound to {exchange} for {key!r}") from error
-        except DeliveryError as error:
-            raise QueueFull(f"a queue behind {exchange or key} refused the message, it may be full") from error
         except CONNECTION_EXCEPTIONS as error:
-            raise Unconfirmed("bus", describe_error(error)) from error
+            if cancel_requests() > before:
+                raise asyncio.CancelledError from error  # see `deadline`
+            raise await self._error(exchange, key, error) from error
         self._silent_at = None
+
+    async def _error(self, exchange: str, key: str, error: BaseException) -> Unavailable:
+        match error:
+            case PublishError():
+                await self._repair()
+                return BrokerRefused(f"no queue is bound to {exchange} for {key!r}")
+            case DeliveryError():
+                return QueueFull(f"a queue behind {exchange} refused the message, it may be full")
+            case ChannelAccessRefused():
+                return self._access_error(exchange, error)
+        return Unconfirmed("bus", describe_error(error))
+
+    async def _publish_alone(self, exchange: str, key: str, message: AmqpMessage) -> None:
+        """Publish on a channel of its own: where this user may not publish, the broker closes the channel.
+
+        On the common channel this would cost every message in flight.
+        """
+        async with self._connection.session(confirms=True) as session, deadline(self._connection.timeout_s):
+            target = await session.channel.get_exchange(exchange, ensure=False)
+            try:
+                await target.publish(message, key, mandatory=True)
+            except ChannelAccessRefused as error:
+                raise BrokerRefused(self._refused[exchange]) from error
+            except DeliveryError as error:
+                del self._refused[exchange]
+                raise QueueFull(f"a queue behind {exchange} refused the message, it may be full") from error
+        self._refused.pop(exchange, None)
+        log.info("this user may publish to %s now", exchange)
+
+    def _access_error(self, exchange: str, error: ChannelAccessRefused) -> Unavailable:
+        """The error for a message that was in flight when the broker closed the channel for a lack of rights."""
+        text = str(error.args[0])
+        found = _REFUSED_EXCHANGE.search(text)
+        if found is None or found[1] != exchange:
+            return Unconfirmed("bus", describe_error(error))  # another message was refused
+        if exchange not in self._refused:
+            log.error("this user may not publish to the exchange %s: %s", exchange, text)
+        self._refused[exchange] = f"not allowed to publish to {exchange}: {text}"
+        return BrokerRefused(self._refused[exchange])
 
     @asynccontextmanager
     async def _one_at_a_time(self, message_id: str) -> AsyncIterator[None]:
@@ -112,8 +166,7 @@ class Publisher:
             await self.ready.wait()
         session = self._session
         if name not in self._exchanges:
-            channel = session.channel
-            self._exchanges[name] = await channel.get_exchange(name, ensure=False) if name else channel.default_exchange
+            self._exchanges[name] = await session.channel.get_exchange(name, ensure=False)
         return session, self._exchanges[name]
 
     async def _use_session(self, session: Session, reset_backoff: ResetBackoff) -> None:
@@ -151,5 +204,50 @@ class Publisher:
             log.warning("a missing exchange or queue cannot be declared: %s", error_reason(error))
 
 
-class QueueFull(BrokerUnavailable):
+class BrokerRefused(BrokerUnavailable, NotAccepted):
+    """The broker answered that it does not accept the message."""
+
+
+class QueueFull(BrokerRefused):
     """A full queue refused the message; for the waiting queue of a timer this is not a failure."""
+
+
+class EventPublisher:
+    """Publishes events: each counts as published once the log has it, whatever the queues of other services do.
+
+    A confirm of the exchange waits for every bound queue, and one that is full and refuses turns it into a nack. Then
+    the event goes once more, to the log alone; if it comes twice, its id is the same.
+    """
+
+    def __init__(self, publisher: Publisher) -> None:
+        self._publisher = publisher
+        self._warned_at: float | None = None
+        self._refused_at: float | None = None
+
+    @property
+    def warning(self) -> str:
+        if self._refused_at is None or asyncio.get_running_loop().time() - self._refused_at > WARNING_S:
+            return ""
+        return f"a queue of another service behind {EVENTS} refuses events: it may be full"
+
+    async def publish(self, key: str, message: AmqpMessage) -> None:
+        """Raises as `Publisher.publish`."""
+        try:
+            await self._publisher.publish(EVENTS, key, message)
+        except (QueueFull, Unconfirmed) as error:
+            if isinstance(error, Unconfirmed) and not self._publisher.is_silent:
+                raise  # the connection was lost, so the log cannot be reached either
+            try:
+                async with asyncio.timeout(LOG_ALONE_S):
+                    await self._publisher.publish(EVENTS_LOG, key, message)
+            except TimeoutError:
+                raise error from None
+            self._note_refusal(error)
+
+    def _note_refusal(self, error: Unavailable) -> None:
+        metrics.events_refused.inc()
+        now = asyncio.get_running_loop().time()
+        self._refused_at = now
+        if self._warned_at is None or now - self._warned_at >= WARNING_S:
+            self._warned_at = now
+            log.warning("%s; the event log has the event (%s)", self.warning, error.detail)

@@ -5,16 +5,15 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from functools import partial
 from typing import Final
 
-from aio_pika.abc import AbstractIncomingMessage
+from aiormq.abc import DeliveredMessage
 
 from common.bus.handling import parse_event
 from common.bus.rabbitmq.codec import Delivery
 from common.bus.rabbitmq.connection import BrokerConnection, ResetBackoff, Session
 from common.bus.rabbitmq.deadlines import BrokerUnavailable, deadline, error_reason
-from common.bus.rabbitmq.topology import QueueSpec, declare_queue
+from common.bus.rabbitmq.topology import QueueSpec
 from common.domain.errors import Misconfigured
 from common.messages import Event
 
@@ -56,19 +55,18 @@ class Subscriber:
         self.unready_reason = "the subscriber lost its channel"
 
     async def _consume(self, session: Session) -> None:
+        await self._connection.declare(self._queue)
         async with deadline(self._connection.timeout_s):
-            await declare_queue(session.channel, self._queue)
             await session.raw.basic_qos(prefetch_count=PREFETCH)
-            queue = await session.channel.get_queue(self._queue.name, ensure=False)
-            await queue.consume(partial(self._on_message, session))
+            await session.raw.basic_consume(self._queue.name, self._on_message)
 
     def _on_failure(self, error: BrokerUnavailable | Misconfigured, _: int) -> None:
         self.unready_reason = error_reason(error)
         self.attempted.set()
         log.warning("%s cannot be consumed, retrying: %s", self._queue.name, self.unready_reason)
 
-    async def _on_message(self, session: Session, message: AbstractIncomingMessage) -> None:
-        delivery = Delivery(message, session.raw)
+    async def _on_message(self, raw: DeliveredMessage) -> None:
+        delivery = Delivery(raw)
         event = parse_event(delivery.body)
         if event is not None:
             try:

@@ -42,7 +42,7 @@ class HealthRoutes:
             return None if self.live.is_ready else "the event log is still being read"
 
         checks = {"events": events, "store": self.store.check, "media": self.media.check}
-        return _report(await unready_reasons(self.bus, checks))
+        return _report(await unready_reasons(self.bus, checks), warning=self.bus.warning)
 
     async def metrics(self, call: PlainCall) -> web.StreamResponse:
         """Returns the metrics in the text format of Prometheus."""
@@ -85,6 +85,6 @@ OPERATIONS: Final = (
 GROUP: Final = RouteGroup(HealthRoutes.of, OPERATIONS)
 
 
-def _report(reasons: dict[str, str]) -> web.Response:
-    status, report = build_report(reasons)
+def _report(reasons: dict[str, str], *, warning: str = "") -> web.Response:
+    status, report = build_report(reasons, warning=warning)
     return answer(Health.model_validate(report), status=status)

@@ -105,6 +105,7 @@ class Ticket(Outgoing):
 class Health(Outgoing):
     status: Literal["ok", "unavailable"]
     unready_reasons: Annotated[dict[str, str], Field(alias="trouble")]
+    warnings: dict[str, str] = Field(default_factory=dict)
 
 
 class Problem(Outgoing):

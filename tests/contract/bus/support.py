@@ -13,7 +13,7 @@ import aio_pika
 from common.bus.memory import MemoryBus
 from common.bus.port import Bus, Done, Logged, Outcome, Start, WorkQueue
 from common.bus.rabbitmq.bus import RabbitBus
-from common.bus.rabbitmq.topology import ROUTES
+from common.bus.rabbitmq.topology import COMMANDS, ROUTES
 from common.messages import CancelImage, Deleted, Event, GenerateImage, ImageDeleted, JanitorPurged, PurgeReport
 from tests import waiting
 
@@ -59,8 +59,10 @@ class RabbitSystem:
         return await self._stack.enter_async_context(opened)
 
     async def inject(self, queue: WorkQueue, body: bytes) -> None:
+        route = ROUTES[queue]
         async with await aio_pika.connect(self._url) as connection, connection.channel() as channel:
-            await channel.default_exchange.publish(aio_pika.Message(body), ROUTES[queue].queue)
+            exchange = await channel.get_exchange(COMMANDS if COMMANDS in route.exchanges else route.exchange)
+            await exchange.publish(aio_pika.Message(body), route.key)
 
 
 @asynccontextmanager

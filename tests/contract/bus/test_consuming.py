@@ -1,8 +1,13 @@
 """Consumers: concurrency, pause, drain, messages in flight."""
 
 import asyncio
+from datetime import timedelta
 
+import pytest
+
+from common.bus.handling import MAX_BODY
 from common.bus.port import Bus, Done, Reject, Since, WorkQueue
+from common.messages import encode
 from tests.contract.bus.support import (
     EPOCH,
     LIMIT_S,
@@ -12,6 +17,8 @@ from tests.contract.bus.support import (
     generate_command,
     has_dead_letters,
     image_event,
+    is_waiting,
+    now,
     read_events,
     until,
 )
@@ -48,22 +55,76 @@ async def test_done_deletes_the_message(bus: Bus):
     assert await bus.dead_letters(10) == []
 
 
-async def test_a_second_message_of_a_subject_shares_the_outcome(bus: Bus):
+@pytest.mark.border("B2")
+async def test_another_message_for_an_image_is_handled_after_it(bus: Bus):
+    """A command that is sent while its handler runs is a retry that the handler itself has decided on."""
     handler = Recorder()
     handler.gate.clear()
-    marker = generate_command("image-2")
+    sent = generate_command("image-1")
+    first, second, third = (sent.model_copy(update={"time": now() + timedelta(seconds=number)}) for number in range(3))
 
-    async with bus.consume(WorkQueue.GENERATE, handler, concurrency=2) as consumer:
-        await bus.send(generate_command("image-1"))
+    async with bus.consume(WorkQueue.GENERATE, handler, concurrency=3):
+        await bus.send(first)
         await handler.wait_for(1)
-        await bus.send(generate_command("image-1"))
-        await bus.send(marker)  # arrives after the second message, so when it is handled the second was delivered
+        await bus.send(second)
+        await bus.send(third)
+        await bus.send(generate_command("image-2"))  # when it is handled, those before it were delivered
         await handler.wait_for(2)
         handler.gate.set()
-        assert await consumer.drain(LIMIT_S)
+        await handler.wait_for(3)
+        await until(lambda: is_waiting(bus, 0))
 
-    assert [message.subject for message in handler.received] == ["image-1", "image-2"]
-    assert await bus.waiting(WorkQueue.GENERATE) == 0
+    assert handler.ids == ["image-1", "image-2", "image-1"]
+    assert encode(handler.received[2]) == encode(second)  # it stands for the third, which came before it was handled
+    assert handler.max_running == 2
+
+
+@pytest.mark.border("B2")
+async def test_a_handler_that_sends_its_command_again_gets_it_again(bus: Bus):
+    attempts = Recorder()
+    first = generate_command("image-1")
+
+    async def handler(message) -> Done:
+        await attempts(message)
+        if len(attempts.received) == 1:
+            await bus.send(first.model_copy(update={"time": now() + timedelta(seconds=1)}))
+            await bus.send(generate_command("marker"))
+            await attempts.wait_for(2)  # the marker is handled, so the command before it was delivered
+        return Done()
+
+    async with bus.consume(WorkQueue.GENERATE, handler, concurrency=3):
+        await bus.send(first)
+        await attempts.wait_for(3)
+
+    assert attempts.ids == ["image-1", "marker", "image-1"]
+
+
+@pytest.mark.border("A1")
+async def test_orders_about_one_subject_are_handled_apart(bus: Bus):
+    """For another service, `subject` may be what its orders are for; the image is the one of `id`."""
+    handler = Recorder()
+    orders = [generate_command().model_copy(update={"subject": "newsletter"}) for _ in range(5)]
+
+    async with bus.consume(WorkQueue.GENERATE, handler, concurrency=2):
+        for order in orders:
+            await bus.send(order)
+        await handler.wait_for(5)
+
+    assert handler.ids == [order.id for order in orders]
+
+
+@pytest.mark.border("A5")
+async def test_a_body_above_the_limit_is_a_dead_letter(system: System, bus: Bus):
+    handler, good, huge = Recorder(), generate_command(), b" " * (MAX_BODY + 1)
+    async with bus.consume(WorkQueue.GENERATE, handler, concurrency=1):
+        await system.inject(WorkQueue.GENERATE, huge)
+        await bus.send(good)
+        await handler.wait_for(1)
+        await until(lambda: has_dead_letters(bus))
+
+    (letter,) = await bus.dead_letters(10)
+    assert letter.reason == f"the body has {MAX_BODY + 1} bytes, but at most {MAX_BODY} are allowed"
+    assert handler.ids == [good.id]
 
 
 async def test_different_queues_handle_one_subject_at_once(bus: Bus):

@@ -22,6 +22,23 @@ async def test_reject_makes_a_dead_letter_with_the_reason(bus: Bus):
     assert began < letter.died_at < now() + timedelta(seconds=5)
 
 
+@pytest.mark.border("A5")
+@pytest.mark.parametrize(
+    "reason",
+    ["a lone surrogate \ud800", "\x1b[2J\r\nforged", "x" * 100_000, ""],
+    ids=["surrogate", "control", "long", "empty"],
+)
+async def test_a_reason_is_one_printable_line(bus: Bus, reason: str):
+    """Reasons quote what other services wrote."""
+    async with bus.consume(WorkQueue.GENERATE, Recorder(Reject(reason)), concurrency=1):
+        await bus.send(generate_command())
+        await until(lambda: has_dead_letters(bus))
+
+    (letter,) = await bus.dead_letters(10)
+    assert letter.reason.isprintable()
+    assert len(letter.reason) == min(len(reason), 1000)
+
+
 async def test_a_dead_letter_is_delivered_to_the_dead_queue(bus: Bus):
     dead_letter_handler = Recorder()
     async with (

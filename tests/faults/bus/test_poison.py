@@ -4,7 +4,7 @@ import aio_pika
 import aiormq
 
 from common.bus.port import WorkQueue
-from common.bus.rabbitmq.topology import DEAD_QUEUE, ROUTES
+from common.bus.rabbitmq.topology import COMMANDS, DEAD_QUEUE, ROUTES
 from common.messages import encode
 from tests.contract.bus.support import Recorder, generate_command, has_dead_letters, until
 from tests.faults.bus.support import open_rabbit_bus, raw_channel
@@ -18,9 +18,8 @@ async def test_a_command_with_odd_properties_does_not_stop_consuming(vhost: str)
         channel = await connection.channel()
         for odd in ({"priority": 200}, {"headers": {"failures": "many", "x-death": 5, "reason": bytearray(b"\xff")}}):
             properties = aiormq.spec.Basic.Properties(**odd)
-            queue = ROUTES[WorkQueue.GENERATE].queue
-            await channel.basic_publish(encode(generate_command()), routing_key=queue, properties=properties)
-            await channel.basic_publish(b"poison", routing_key=queue, properties=properties)
+            for body in (encode(generate_command()), b"poison"):
+                await channel.basic_publish(body, exchange=COMMANDS, routing_key="generate", properties=properties)
         await connection.close()
         await bus.send(good)
         await handler.wait_for(3)

@@ -11,7 +11,7 @@ from common.domain.errors import Unavailable
 
 
 def a_bus(reason=""):
-    return SimpleNamespace(unready_reason=reason)
+    return SimpleNamespace(unready_reason=reason, warning="")
 
 
 async def ready():
@@ -48,6 +48,8 @@ async def test_a_check_that_hangs_is_reported_and_hides_no_other():
 
 def test_a_report_has_a_status_and_the_reasons():
     assert build_report({}) == (200, {"status": "ok", "trouble": {}})
+    warned = {"status": "ok", "trouble": {}, "warnings": {"bus": "a queue is full"}}
+    assert build_report({}, warning="a queue is full") == (200, warned)
     assert build_report({"bus": "x"}) == (503, {"status": "unavailable", "trouble": {"bus": "x"}})
 
 

@@ -3,16 +3,17 @@
 import pytest
 
 from common.bus.port import WorkQueue
-from common.bus.rabbitmq.topology import Topology, subscriber_queue, wait_queue
+from common.bus.rabbitmq.topology import COMMANDS, Topology, subscriber_queue, wait_queue
 from common.runtime.settings import Settings
 
 RELIABLY = {"x-dead-letter-strategy": "at-least-once", "x-overflow": "reject-publish"}
+BOUNDED = {"x-max-length": 10_000, "x-max-length-bytes": 100_000_000}
 COMMAND = {"x-queue-type": "quorum", "x-delivery-limit": 20, "x-dead-letter-exchange": "image.dead", **RELIABLY}
 TIMER = {"x-queue-type": "classic", "x-single-active-consumer": True}
 
 
 def retry(ttl):
-    return {"x-queue-type": "quorum", "x-message-ttl": ttl, "x-dead-letter-exchange": "image.commands", **RELIABLY}
+    return {"x-queue-type": "quorum", "x-message-ttl": ttl, "x-dead-letter-exchange": "image.work", **RELIABLY}
 
 
 EXCHANGES = {
@@ -20,21 +21,24 @@ EXCHANGES = {
     "image.events": "topic",
     "image.timers": "direct",
     "image.dead": "fanout",
-    "image.retry.5000": "fanout",
-    "image.retry.30000": "fanout",
-    "image.retry.120000": "fanout",
+    "image.work": "direct",
+    "image.timers.wait": "direct",
+    "image.events.log": "fanout",
+    "image.retry.5000.v2": "fanout",
+    "image.retry.30000.v2": "fanout",
+    "image.retry.120000.v2": "fanout",
 }
 QUEUES = {
     "image.commands.generate.v1": COMMAND,
     "image.commands.cancel.v1": COMMAND,
-    "image.retry.5000.v1": retry(5000),
-    "image.retry.30000.v1": retry(30000),
-    "image.retry.120000.v1": retry(120000),
+    "image.retry.5000.v2": retry(5000),
+    "image.retry.30000.v2": retry(30000),
+    "image.retry.120000.v2": retry(120000),
     "image.timer.reconcile.v1": TIMER,
     "image.timer.purge.v1": TIMER,
     "image.timer.sweep.v1": TIMER,
-    "image.dead.v1": {"x-queue-type": "quorum", "x-delivery-limit": 1_000_000},
-    "image.dead.work.v1": {"x-queue-type": "quorum", "x-delivery-limit": 20},
+    "image.dead.v2": {"x-queue-type": "quorum", "x-delivery-limit": 1_000_000, **BOUNDED},
+    "image.dead.work.v2": {"x-queue-type": "quorum", "x-delivery-limit": 20, **BOUNDED},
     "image.events.log.v1": {
         "x-queue-type": "stream",
         "x-max-age": "3600s",
@@ -73,3 +77,25 @@ def test_queues_keep_their_arguments():
 
     assert topology.exchanges == EXCHANGES
     assert {queue.name: queue.arguments for queue in queues} == QUEUES
+
+
+@pytest.mark.border("A4")
+def test_publishers_reach_only_orders_and_cancels():
+    topology = Topology((5,), 60, 1_000_000, 100_000)
+
+    assert {key for queue in topology.queues for exchange, key in queue.bindings if exchange == COMMANDS} == {
+        "generate",
+        "cancel",
+    }
+
+
+@pytest.mark.border("A8")
+def test_every_name_begins_with_the_prefix():
+    topology = Topology((5,), 60, 1_000_000, 100_000, "staging-")
+    queues = [*topology.queues, wait_queue(WorkQueue.PURGE, 60).prefixed("staging-")]
+    bound = [exchange for queue in queues for exchange, _ in queue.bindings]
+    targets = [value for queue in queues for name, value in queue.arguments.items() if name == "x-dead-letter-exchange"]
+
+    assert all(name.startswith("staging-image.") for name in [*topology.exchanges, *bound, *targets])
+    assert all(queue.name.startswith("staging-image.") for queue in queues)
+    assert all(name.startswith("staging-image.") for name in topology.retry_queues())

@@ -5,7 +5,8 @@ import pathlib
 import pytest
 
 from common.domain.errors import Misconfigured
-from common.runtime.settings import Settings, read_settings, settings_table
+from common.runtime.settings import Settings, read_settings
+from services.cli.settings import settings_table
 
 
 def test_defaults_run_everything_in_one_process():
