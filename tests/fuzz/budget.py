@@ -1,6 +1,6 @@
 """How many cases a fuzz test tries, and from which seed.
 
-`make test` tries few, always the same. `FUZZ_EXAMPLES=20000 FUZZ_SEED=7` (`make fuzz-borders`) tries as many as named.
+`make test` tries few, always the same. `make fuzz-borders EXAMPLES=20000 SEED=7` tries as many as named.
 """
 
 import os

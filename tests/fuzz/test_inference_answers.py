@@ -163,6 +163,7 @@ def streams(draw: st.DrawFn) -> bytes:
     return draw(damaged(found)) if found.isascii() else found
 
 
+@pytest.mark.border("B1")
 @pytest.mark.parametrize("name", odd_answers.RETRY_AFTERS)
 @pytest.mark.parametrize("status", [429, 503])
 def test_each_odd_retry_after_ends_in_a_usable_error(paint, name, status):
@@ -171,22 +172,26 @@ def test_each_odd_retry_after_ends_in_a_usable_error(paint, name, status):
     assert paint(answer_of(status, b"busy", ("Retry-After", value))) is None
 
 
+@pytest.mark.border("B1", "B5")
 @pytest.mark.parametrize("name", odd_answers.TEXTS)
 @pytest.mark.parametrize("status", [422, 500, 201])
 def test_each_odd_text_ends_in_a_usable_error(paint, name, status):
     assert paint(answer_of(status, odd_answers.TEXTS[name])) is None
 
 
+@pytest.mark.border("B1", "B5")
 @pytest.mark.parametrize("name", odd_answers.BAD_STREAMS)
 def test_each_odd_stream_ends_in_a_usable_error(paint, name):
     assert paint(answer_of(200, odd_answers.BAD_STREAMS[name], STREAM)) is None, "these bytes are no picture"
 
 
+@pytest.mark.border("B8")
 @pytest.mark.parametrize("name", odd_answers.SOUND_STREAMS)
 def test_each_common_form_of_a_stream_is_taken(paint, name):
     assert paint(answer_of(200, odd_answers.SOUND_STREAMS[name](PICTURE), STREAM)) == PICTURE
 
 
+@pytest.mark.border("B1", "B5")
 def test_an_answer_of_any_head_and_text_ends_in_a_usable_error(paint):
     @fuzzed(120, at_most=20_000)
     @given(statuses, content_types, other_headers, retries, st.one_of(texts, error_body, st.binary(max_size=50)))
@@ -196,6 +201,7 @@ def test_an_answer_of_any_head_and_text_ends_in_a_usable_error(paint):
     each()
 
 
+@pytest.mark.border("B1", "B5")
 def test_bytes_that_are_hardly_http_end_in_a_usable_error(paint):
     whole = answer_of(503, b"busy", ("Retry-After", "1"), ("Content-Type", "text/plain"))
 
@@ -207,6 +213,7 @@ def test_bytes_that_are_hardly_http_end_in_a_usable_error(paint):
     each()
 
 
+@pytest.mark.border("B1", "B5")
 def test_an_event_stream_of_any_events_ends_in_a_usable_error(paint):
     @fuzzed(120, at_most=20_000)
     @given(streams())

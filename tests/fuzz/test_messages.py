@@ -95,6 +95,7 @@ def delivered(body: bytes, table: dict, more: dict | None = None) -> Delivery:
     return Delivery(message, SimpleNamespace(is_closed=False))  # type: ignore[arg-type]
 
 
+@pytest.mark.border("A5")
 @fuzzed(120)
 @given(body=bodies)
 @example(body=json.dumps({**ORDER, "time": "0001-01-01T00:00:00+23:59"}).encode())
@@ -115,6 +116,7 @@ def test_decode_raises_only_invalid_and_what_it_takes_can_be_sent(body):
         assert again.time == whole_ms(message.time.astimezone(UTC))
 
 
+@pytest.mark.border("A5")
 @fuzzed(80)
 @given(body=bodies, queue=st.sampled_from(WorkQueue))
 def test_the_parsers_of_the_consumers_raise_only_invalid(body, queue):
@@ -127,6 +129,7 @@ def test_the_parsers_of_the_consumers_raise_only_invalid(body, queue):
     assert deduplication_key(message)
 
 
+@pytest.mark.border("A5")
 @fuzzed(80)
 @given(body=bodies, table=headers)
 @example(body=b"", table={"reason": "x", "died-at": "2025-01-15T12:00:00"})
@@ -148,6 +151,7 @@ def test_each_dead_letter_is_read_and_dated_usably(body, table):
     assert delivery.failures >= 0
 
 
+@pytest.mark.border("A5")
 @fuzzed(80)
 @given(body=st.binary(max_size=20), table=headers, more=properties)
 @example(body=b"", table={"other": 1e300}, more={})
@@ -170,6 +174,7 @@ def janitor(tmp_path):
         runner.run(opened.__aexit__(None, None, None))
 
 
+@pytest.mark.border("A5")
 def test_the_janitor_survives_each_dead_letter(janitor):
     """Each has an outcome: an exception would repeat the letter twenty times."""
 
@@ -185,6 +190,7 @@ def test_the_janitor_survives_each_dead_letter(janitor):
     each()
 
 
+@pytest.mark.border("A5")
 def test_the_janitor_survives_each_cancel(janitor):
     @fuzzed(40)
     @given(body=nearly(CANCEL))

@@ -1,0 +1,32 @@
+"""docs/borders.md lists each rule for what comes from outside, with the files whose tests are marked with it."""
+
+import pytest
+
+from tests.border_rules import documented_files, marked_files
+
+COUNTS = {"A": 10, "B": 8, "C": 5, "D": 10}
+RULES = [f"{part}{number}" for part, count in COUNTS.items() for number in range(1, count + 1)]
+# Rules that no test shows yet. A rule leaves this list when its first test is marked.
+OPEN_RULES = {
+    *("A1", "A2", "A3", "A4", "A6", "A7", "A8", "A9", "A10"),
+    *("B2", "B4", "B6", "B7"),
+    *("C1", "C3", "C4", "C5"),
+    *("D1", "D2", "D3", "D4", "D6", "D7", "D8", "D9", "D10"),
+}
+
+
+def test_every_rule_is_listed_once_and_in_order():
+    assert list(documented_files()) == RULES
+
+
+def test_the_document_lists_the_files_that_are_marked():
+    """After a change of markers, `python -m tests.border_rules` writes the table."""
+    marked = marked_files()
+
+    assert marked.keys() <= set(RULES), "a marker names a rule that does not exist"
+    assert documented_files() == {rule: marked.get(rule, set()) for rule in RULES}
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_every_rule_has_a_test_unless_it_is_open(rule):
+    assert (rule in marked_files()) != (rule in OPEN_RULES), "OPEN_RULES lists exactly the rules without a test"
