@@ -36,6 +36,8 @@ def main() -> int:
     chosen = parser.parse_args()
     for library in ("aio_pika", "aiormq"):  # the foreign publisher and the checker lose their connections as well
         logging.getLogger(library).setLevel(logging.CRITICAL)
+    if chosen.keep:
+        chosen.keep.mkdir(parents=True, exist_ok=True)
     restarts = chosen.jobs // 500 if chosen.restarts is None else chosen.restarts
     with tempfile.TemporaryDirectory(prefix="darkroom-chaos-") as folder:
         broker = open_broker()

@@ -40,6 +40,7 @@ SETTLE_S = (
 )
 ANSWER_S = 120.0  # beyond this, and three times the time of the round, requests that are not answered are given up
 DEADLINE_S = 600.0
+SHOWN = 20  # violations of each kind
 ODD_ANSWERS = 0.15  # the share of odd answers of the inference service, with trouble from outside
 
 
@@ -99,7 +100,9 @@ class Report:
     def __str__(self) -> str:
         width = max(len(name) for name, _ in self.rows)
         lines = [f"{'seed':<{width}}  {self.seed}", *(f"{name:<{width}}  {value}" for name, value in self.rows)]
-        violations = [f"  {violation}" for violation in self.findings.violations[:50]]
+        found = self.findings
+        kinds = (found.lost, found.duplicates, found.orphans, found.others)
+        violations = [f"  {violation}" for kind in kinds for violation in kind[:SHOWN]]
         return "\n".join([*lines, *(["violations:", *violations] if violations else [])])
 
 

@@ -12,7 +12,6 @@ import json
 import random
 from collections import Counter
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -20,6 +19,8 @@ from typing import Any
 import aio_pika
 from aio_pika.abc import AbstractExchange
 
+from common.bus.handling import cancel_requests
+from common.bus.rabbitmq.deadlines import BrokerUnavailable, close_quietly, deadline
 from common.domain.images import new_image_id
 from tests.cluster import ORDER
 from tests.faults.checker import FOREIGN_MARK, OWNER
@@ -31,7 +32,6 @@ FORGED = "forged"  # the code and the text of forged reasons
 CONFIRM_S = 3.0
 RETRY_S = 0.3
 MOMENT_S = 0.05  # the longest time between a cancel and its order
-TROUBLE = (aio_pika.exceptions.AMQPError, ConnectionError, OSError, TimeoutError)
 
 
 @dataclass
@@ -229,15 +229,17 @@ class ForeignPublisher:
         message = aio_pika.Message(body, headers=dict(headers or {}), content_type="application/cloudevents+json")
         while True:
             try:
-                exchange = self._exchange or await self._open()
-                await exchange.publish(message, key, mandatory=False, timeout=CONFIRM_S)
+                async with deadline(CONFIRM_S):
+                    exchange = self._exchange or await self._open()
+                    await exchange.publish(message, key, mandatory=False)
                 return
-            except TROUBLE:
+            except BrokerUnavailable:
+                raise_if_cancelled()
                 await self._close()
                 await asyncio.sleep(RETRY_S)
 
     async def _open(self) -> AbstractExchange:
-        self._connection = await aio_pika.connect(self._url, timeout=CONFIRM_S)
+        self._connection = await aio_pika.connect(self._url)
         channel = await self._connection.channel()
         self._exchange = await channel.get_exchange(COMMANDS, ensure=False)
         return self._exchange
@@ -245,6 +247,10 @@ class ForeignPublisher:
     async def _close(self) -> None:
         connection, self._connection, self._exchange = self._connection, None, None
         if connection is not None:
-            with suppress(*TROUBLE, asyncio.CancelledError):
-                async with asyncio.timeout(CONFIRM_S):
-                    await connection.close()
+            await close_quietly(connection.close())
+
+
+def raise_if_cancelled() -> None:
+    """Raise the CancelledError that the library swallows while its connection closes."""
+    if cancel_requests():
+        raise asyncio.CancelledError

@@ -6,16 +6,18 @@ The odd answers of the inference service are in tests/faults/faulty_inference.py
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import aio_pika
+from aio_pika.abc import AbstractChannel
 
+from common.bus.rabbitmq.deadlines import BrokerUnavailable, deadline
 from tests.faults.fault_cluster import FaultCluster
-from tests.faults.foreign import RIGHTS, SOURCE, TROUBLE, ForeignPublisher
+from tests.faults.foreign import RIGHTS, SOURCE, ForeignPublisher, raise_if_cancelled
 from tests.faults.media_trouble import MediaTrouble
 from tests.servers.rabbitmq import RabbitMQ
 from tests.waiting import until
@@ -24,7 +26,7 @@ EVENTS = "image.events"
 LISTENER = "newsletter.listener"  # of another service, so its name does not begin with `image.`
 FULL_AT = 3  # events; beyond them the queue refuses
 SECRET = "newsletter"
-CONNECT_S = 3.0
+BROKER_S = 5.0
 RETRY_S = 0.3
 REPAIR_S = 60.0  # a broker that was just killed takes up to 20 s to start
 
@@ -65,23 +67,24 @@ class Outside:
 
     async def _try_declare(self) -> bool:
         """A queue that takes every event, reads none, and refuses when it is full."""
-        try:
-            async with await aio_pika.connect(self._bus_url, timeout=CONNECT_S) as connection:
-                channel = await connection.channel()
-                arguments: dict[str, Any] = {"x-max-length": FULL_AT, "x-overflow": "reject-publish"}
-                queue = await channel.declare_queue(LISTENER, durable=True, arguments=arguments, timeout=CONNECT_S)
-                await queue.bind(EVENTS, "#", timeout=CONNECT_S)
-                return True
-        except TROUBLE:
-            return False
+
+        async def declare(channel: AbstractChannel) -> None:
+            arguments: dict[str, Any] = {"x-max-length": FULL_AT, "x-overflow": "reject-publish"}
+            queue = await channel.declare_queue(LISTENER, durable=True, arguments=arguments)
+            await queue.bind(EVENTS, "#")
+
+        return await self._try(declare)
 
     async def _try_delete(self) -> bool:
+        return await self._try(lambda channel: channel.queue_delete(LISTENER))
+
+    async def _try(self, act: Callable[[AbstractChannel], Awaitable[Any]]) -> bool:
         try:
-            async with await aio_pika.connect(self._bus_url, timeout=CONNECT_S) as connection:
-                channel = await connection.channel()
-                await channel.queue_delete(LISTENER, timeout=CONNECT_S)
+            async with deadline(BROKER_S), await aio_pika.connect(self._bus_url) as connection:
+                await act(await connection.channel())
                 return True
-        except TROUBLE:
+        except BrokerUnavailable:
+            raise_if_cancelled()
             return False
 
     async def _break_media(self) -> None:
