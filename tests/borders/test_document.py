@@ -8,9 +8,9 @@ COUNTS = {"A": 10, "B": 8, "C": 5, "D": 10}
 RULES = [f"{part}{number}" for part, count in COUNTS.items() for number in range(1, count + 1)]
 # Rules that no test shows yet. A rule leaves this list when its first test is marked.
 OPEN_RULES = {
-    *("A1", "A2", "A3", "A4", "A6", "A7", "A8", "A9", "A10"),
-    *("B2", "B4", "B6", "B7"),
-    *("C1", "C3", "C4", "C5"),
+    *("A2", "A8", "A9"),
+    *("B2", "B4", "B6"),
+    *("C1", "C4", "C5"),
     *("D1", "D2", "D3", "D4", "D6", "D7", "D8", "D9", "D10"),
 }
 

@@ -204,8 +204,8 @@ async def run(
         ):
             client = ChaosClient(http, list(cluster.urls.values()), random.Random(dice.random()))
             disturbances = Disturbances(cluster, broker, random.Random(dice.random()), pause_s=pause_s)
-            trouble = await _outside(cluster, broker, client, random.Random(dice.random())) if outside else None
-            this = Round(cluster, client, disturbances, trouble, deaths)
+            foreign = await _outside(cluster, broker, client, random.Random(dice.random())) if outside else None
+            this = Round(cluster, client, disturbances, foreign, deaths)
             await _play(this, odds, jobs=jobs, minutes=minutes, restarts=restarts)
             await _report(this, report)
     report.took_s = time.monotonic() - began

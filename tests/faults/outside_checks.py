@@ -1,4 +1,4 @@
-"""Checks of a round with trouble from outside: what came of foreign messages, and which files were left at once."""
+"""Checks of a round with trouble from outside: the effects of foreign messages, the files left at once."""
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
@@ -41,7 +41,9 @@ def check_foreign(
     found += [f"{image.id} was cancelled before it came, and is painted" for image in early if image.file_size]
     allowed = {*may_be_cancelled, *report.may_be_cancelled}
     for image in records.values():
-        if image.status is Status.CANCELLED and image.id.lower() not in allowed:
+        # deleting an open image cancels it; who may delete is checked by the caller
+        is_cancelled = image.status is Status.CANCELLED and image.deleted_at is None
+        if is_cancelled and image.id.lower() not in allowed:
             found.append(f"{image.id} is cancelled, and only a stranger asked for it")
         if image.error is not None and image.id in requested and image.error.code in FOREIGN_CODES:
             found.append(f"{image.id} of a client was failed by a foreign message: {image.error.code}")

@@ -10,6 +10,7 @@ from tests.faults import chaos
 
 
 @pytest.mark.slow
+@pytest.mark.border("A1", "A3", "A4", "A5", "A6", "A7", "A10", "B1", "B3", "B7", "B8", "C3")
 @pytest.mark.timeout(240)  # a round, and its replay where it fails
 async def test_a_round_of_chaos_violates_no_promise(tmp_path, rabbitmq):
     """`CHAOS_SEED` sets the seed; without it each run draws one. A failing round reports its seed and is repeated."""

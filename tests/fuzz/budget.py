@@ -1,4 +1,4 @@
-"""How many cases a fuzz test tries, and from which seed.
+"""The number of cases of a fuzz test, drawn from one seed.
 
 `make test` tries few, always the same. `make fuzz-borders EXAMPLES=20000 SEED=7` tries as many as named.
 """

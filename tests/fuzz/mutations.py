@@ -1,4 +1,4 @@
-"""Seeded mutations of encoded pictures: bits flipped, bytes cut, copied, removed, and metadata made up."""
+"""Seeded mutations of encoded pictures: bits flipped, bytes cut or copied, metadata made up."""
 
 import random
 import struct

@@ -1,4 +1,4 @@
-"""Bytes, properties and headers from the bus: only the documented errors leave, and what is taken can be used."""
+"""Bytes, properties and headers from the bus: only documented errors are raised; what is taken can be used."""
 
 import asyncio
 import decimal
@@ -101,7 +101,7 @@ def delivered(body: bytes, table: dict, more: dict | None = None) -> Delivery:
 @example(body=json.dumps({**ORDER, "time": "0001-01-01T00:00:00+23:59"}).encode())
 @example(body=json.dumps({**ORDER, "time": "0001-01-01T00:00:00Z"}).encode())
 @example(body=json.dumps({**ORDER, "time": "2025-01-15T14:00:00+02:00"}).encode())
-def test_decode_raises_only_invalid_and_what_it_takes_can_be_sent(body):
+def test_decode_raises_only_invalid(body):
     """A message that is taken is published again sooner or later: as an event, as a retry, as a record's fields."""
     try:
         message = decode(body)

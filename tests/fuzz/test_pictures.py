@@ -1,4 +1,4 @@
-"""Pictures into the checker: only BadImage leaves, no warning escapes, memory is bounded.
+"""Pictures into the checker: only BadImage is raised, no warning escapes, memory is bounded.
 
 A failure names its mutant: `tests.fuzz.mutations.mutant("1/4711")` makes the bytes again.
 """

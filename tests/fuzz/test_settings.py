@@ -1,4 +1,4 @@
-"""Settings of any text: only Misconfigured leaves, and what is taken can be computed with."""
+"""Settings of any text: only Misconfigured is raised; what is taken can be computed with."""
 
 from datetime import UTC, datetime, timedelta
 
