@@ -9,10 +9,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from aio_pika import Message as AmqpMessage
+from aio_pika import IncomingMessage
+from aiormq.abc import DeliveredMessage
 from hypothesis import example, given
 from hypothesis import strategies as st
 from pamqp import encode as pamqp_encode
+from pamqp.commands import Basic
+from pamqp.header import ContentHeader
 
 from common.bus.handling import MAX_BODY, deduplication_key, encode_body, parse_event, parse_work_message
 from common.bus.port import Done, Reject, Retry, WorkQueue
@@ -89,10 +92,11 @@ properties = st.fixed_dictionaries(
 
 
 def delivered(body: bytes, table: dict, more: dict | None = None) -> Delivery:
-    """A delivery with these headers, without a channel."""
-    message: Any = AmqpMessage(body, **(more or {}))
-    message.headers = table
-    return Delivery(message, SimpleNamespace(is_closed=False))  # type: ignore[arg-type]
+    """A delivery with these headers and properties, whose channel sends nothing."""
+    channel: Any = SimpleNamespace(is_closed=False)
+    header = ContentHeader(body_size=len(body), properties=Basic.Properties(headers=table, **(more or {})))
+    raw = DeliveredMessage(delivery=Basic.Deliver(delivery_tag=1), header=header, body=body, channel=channel)
+    return Delivery(IncomingMessage(raw), channel)
 
 
 @pytest.mark.border("A5")
