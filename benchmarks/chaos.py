@@ -1,13 +1,15 @@
 """`make chaos JOBS=2000 SEED=1 MINUTES=3`: many requests to processes that are killed, stopped, disconnected.
 
-Prints one table; exit status 1 if anything was lost, painted twice, shown twice or left behind. `--store` takes another
-store's URL; the broker is one of its own (tests/servers/rabbitmq.py says which).
+Prints one table; exit status 1 if anything was lost, painted twice, shown twice or left behind. Trouble from outside is
+part of it: a foreign publisher, odd answers of the inference service (`--no-outside` leaves it out). `--store` takes
+another store's URL; the broker is one of its own (tests/servers/rabbitmq.py says which).
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import sys
 import tempfile
 from pathlib import Path
@@ -24,8 +26,18 @@ def main() -> int:
     parser.add_argument("--restarts", type=int, help="of the broker (default: one for 500 jobs)")
     parser.add_argument("--pause", type=float, default=1.5, help="seconds between two faults, about")
     parser.add_argument("--store", help="STORE_URL (default: SQLite in a folder that is removed)")
+    parser.add_argument(
+        "--outside",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="foreign messages, a listener's queue that refuses, odd answers, media that fail",
+    )
     parser.add_argument("--keep", type=Path, help="folder for logs and journals, kept")
     chosen = parser.parse_args()
+    for library in ("aio_pika", "aiormq"):  # the foreign publisher and the checker lose their connections as well
+        logging.getLogger(library).setLevel(logging.CRITICAL)
+    if chosen.keep:
+        chosen.keep.mkdir(parents=True, exist_ok=True)
     restarts = chosen.jobs // 500 if chosen.restarts is None else chosen.restarts
     with tempfile.TemporaryDirectory(prefix="darkroom-chaos-") as folder:
         broker = open_broker()
@@ -40,6 +52,7 @@ def main() -> int:
                     restarts=restarts,
                     pause_s=chosen.pause,
                     store_url=chosen.store,
+                    outside=chosen.outside,
                 )
             )
         finally:

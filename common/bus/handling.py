@@ -10,7 +10,7 @@ import json
 import logging
 import uuid
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Final, get_args
 
 from common.bus.port import DeadLetter, Handler, Outcome, Reject, Retry, WorkQueue
@@ -26,8 +26,6 @@ MAX_BODY: Final = 65_536  # bytes; a command is under 20 kB, and brokers work be
 MAX_DEAD_BODY: Final = 2 * MAX_BODY  # bytes that are kept of a dead letter; what is longer was never a command
 MAX_REASON: Final = 1000  # characters
 # Sums of a time in this range and any setting stay within what datetime and an AMQP timestamp can express.
-EARLIEST: Final = datetime(2000, 1, 1, tzinfo=UTC)
-LATEST: Final = datetime(2100, 1, 1, tzinfo=UTC)
 MAX_FAILURES: Final = 20  # failures in a row until it becomes a dead letter; RabbitMQ's default delivery limit
 
 
@@ -73,7 +71,7 @@ def parse_event(body: bytes) -> Event | None:
 
 
 def _parse(body: bytes) -> Command | Event | Tick:
-    """Decode a body; its time is clamped to what the code can compute with.
+    """Decode a body.
 
     Raises:
         Invalid: nothing else, whatever the body is.
@@ -82,20 +80,11 @@ def _parse(body: bytes) -> Command | Event | Tick:
         detail = f"the body has {len(body)} bytes, but at most {MAX_BODY} are allowed"
         raise Invalid(detail, code="message_too_large")
     try:
-        message = decode(body)
-        return message if message.time is None else message.model_copy(update={"time": clamped(message.time)})
+        return decode(body)
     except Invalid:
         raise
     except Exception as error:  # a value that a library cannot compute with costs only its own message
         raise Invalid(f"the message cannot be read: {type(error).__name__}", code="invalid_request") from error
-
-
-def clamped(moment: datetime) -> datetime:
-    """The moment in UTC, or the limit that it is beyond; a time without a zone is taken as UTC."""
-    aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    if EARLIEST <= aware <= LATEST:
-        return aware
-    return EARLIEST if aware < EARLIEST else LATEST
 
 
 def one_line(text: str) -> str:

@@ -187,7 +187,8 @@ class MemoryBus:
             moment = whole_ms(start.moment)  # the clock has whole milliseconds too
             return next((entry.position for entry in self._log if entry.at >= moment), self._next_position)
         epoch, _, position = start.cursor.rpartition(".")
-        if epoch != self._epoch or not position.isdecimal() or not oldest <= int(position) < self._next_position:
+        is_number = position.isascii() and position.isdecimal() and len(position) < 20
+        if epoch != self._epoch or not is_number or not oldest <= int(position) < self._next_position:
             raise CursorGone(f"the log does not hold {start.cursor[:80]!r}")
         return int(position) + 1
 

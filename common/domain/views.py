@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timedelta
-from typing import Annotated
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Final
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, PlainSerializer
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, PlainSerializer
 from pydantic.alias_generators import to_camel
 
 from common.domain.images import Image, Status
+
+EARLIEST: Final = datetime(2000, 1, 1, tzinfo=UTC)
+LATEST: Final = datetime(2100, 1, 1, tzinfo=UTC)
 
 
 def iso(moment: AwareDatetime) -> str:
@@ -17,7 +20,16 @@ def iso(moment: AwareDatetime) -> str:
     return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
 
 
-Time = Annotated[AwareDatetime, PlainSerializer(iso, return_type=str, when_used="json")]
+def clamped(moment: datetime) -> datetime:
+    """The moment in UTC, or the limit that it is beyond; a time without a zone is taken as UTC."""
+    aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    if EARLIEST <= aware <= LATEST:
+        return aware.astimezone(UTC)
+    return EARLIEST if aware < EARLIEST else LATEST
+
+
+# Any sender may write a time: it is within what the code can compute with, and in UTC, as `iso` expects.
+Time = Annotated[AwareDatetime, AfterValidator(clamped), PlainSerializer(iso, return_type=str, when_used="json")]
 
 
 class Outgoing(BaseModel):

@@ -8,7 +8,7 @@ from playwright.async_api import expect
 from tests.browser.inference_stub import InferenceStub
 from tests.inference_double import status
 
-pytestmark = pytest.mark.border("D7")
+pytestmark = pytest.mark.border(rule="D7")
 
 GENERATIONS = "**/v1/images/generations"
 COUNT_CARDS = """

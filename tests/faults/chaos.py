@@ -2,6 +2,7 @@
 
     ChaosClient ── requests with a key each, retries until answered, cancels some, deletes some, follows two websockets
     Disturbances ─ break something chosen by chance, one after another
+    Outside ── a foreign publisher, a listener's queue that refuses, media that fail, and odd answers of the painter
     supervisors ── restart processes that have ended, as an orchestrator does; each process also dies by chance at any
                    point of an image's life
 
@@ -15,6 +16,7 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
@@ -22,9 +24,11 @@ import aiohttp
 
 from tests.cluster import answers
 from tests.faults.chaos_client import ChaosClient
-from tests.faults.checker import Findings, check, files_in, until_quiet
+from tests.faults.checker import FOREIGN_MARK, Findings, check, files_in, until_quiet
 from tests.faults.disturbances import Disturbances
 from tests.faults.fault_cluster import FaultCluster, fault_cluster
+from tests.faults.outside import Outside, publisher_url
+from tests.faults.outside_checks import Death, check_foreign, files_left
 from tests.servers.rabbitmq import RabbitMQ
 from tests.waiting import until
 
@@ -34,7 +38,10 @@ POINT_ODDS = 0.0015  # that a process dies at one point of an image; an image ha
 SETTLE_S = (
     60.0  # after the last fault all images must be final within this: leases, ticks and retries take seconds here
 )
+ANSWER_S = 120.0  # beyond this, and three times the time of the round, requests that are not answered are given up
 DEADLINE_S = 600.0
+SHOWN = 20  # violations of each kind
+ODD_ANSWERS = 0.15  # the share of odd answers of the inference service, with trouble from outside
 
 
 @dataclass
@@ -46,6 +53,10 @@ class Report:
     faults: Counter[str] = field(default_factory=Counter)
     points: Counter[str] = field(default_factory=Counter)
     outcomes: Counter[str] = field(default_factory=Counter)
+    foreign: Counter[str] = field(default_factory=Counter)
+    outside: Counter[str] = field(default_factory=Counter)
+    foreign_images: int = 0
+    foreign_letters: int = 0
     findings: Findings = field(default_factory=Findings)
     redeliveries: int = 0
     retries: int = 0
@@ -63,12 +74,15 @@ class Report:
         kills = faults["kill"] + sum(self.points.values())
         return [
             ("jobs", self.jobs),
-            ("images by outcome", ", ".join(f"{count} {what}" for what, count in self.outcomes.most_common())),
+            ("images by outcome", _counted(self.outcomes)),
             ("kills (of these at named points)", f"{kills} ({sum(self.points.values())})"),
             ("orderly stops under load", faults["term"]),
             ("processes stopped past their lease", faults["freeze"]),
             ("cuts, silences and refusals of connections", faults["cut"] + faults["silence"] + faults["refuse"]),
             ("broker restarts, broker kills", f"{faults['restart']}, {faults['crash']}"),
+            ("foreign messages", _counted(self.foreign)),
+            ("images of these, dead letters of these", f"{self.foreign_images}, {self.foreign_letters}"),
+            ("other trouble from outside", _counted(self.outside)),
             ("redeliveries", self.redeliveries),
             ("retries", self.retries),
             ("paintings started and dropped", self.repainted),
@@ -86,15 +100,25 @@ class Report:
     def __str__(self) -> str:
         width = max(len(name) for name, _ in self.rows)
         lines = [f"{'seed':<{width}}  {self.seed}", *(f"{name:<{width}}  {value}" for name, value in self.rows)]
-        violations = [f"  {violation}" for violation in self.findings.violations[:50]]
+        found = self.findings
+        kinds = (found.lost, found.duplicates, found.orphans, found.others)
+        violations = [f"  {violation}" for kind in kinds for violation in kind[:SHOWN]]
         return "\n".join([*lines, *(["violations:", *violations] if violations else [])])
 
 
-async def supervise(cluster: FaultCluster, alias: str, dice: random.Random, odds: list[float]) -> None:
+def _counted(counts: Counter[str]) -> str:
+    return ", ".join(f"{count} {what}" for what, count in counts.most_common()) or "none"
+
+
+async def supervise(
+    cluster: FaultCluster, alias: str, dice: random.Random, odds: list[float], deaths: list[Death]
+) -> None:
     """Restart a service whenever it has ended; `odds` holds the chance of dying at a point, 0 after the last fault."""
     service = cluster.services[alias]
     while True:
-        await service.wait(limit_s=3600)
+        process = service.pid
+        if await service.wait(limit_s=3600) != 0:
+            deaths.append(Death(process, datetime.now(UTC)))
         await asyncio.sleep(dice.uniform(0.05, 0.3))
         service.env["FAULTS"] = by_chance(odds[0], dice)
         await service.start()
@@ -112,7 +136,7 @@ def by_chance(odds: float, dice: random.Random) -> str:
 
 
 @asynccontextmanager
-async def running(cluster: FaultCluster, dice: random.Random) -> AsyncIterator[list[float]]:
+async def running(cluster: FaultCluster, dice: random.Random, deaths: list[Death]) -> AsyncIterator[list[float]]:
     """Start and supervise all services; yields the odds of dying at a point, which may be changed."""
     odds = [POINT_ODDS]
     aliases = list(cluster.proxies)
@@ -121,7 +145,7 @@ async def running(cluster: FaultCluster, dice: random.Random) -> AsyncIterator[l
     for service in cluster.services.values():
         await service.start()
     supervisors = [
-        asyncio.create_task(supervise(cluster, alias, random.Random(dice.random()), odds)) for alias in aliases
+        asyncio.create_task(supervise(cluster, alias, random.Random(dice.random()), odds, deaths)) for alias in aliases
     ]
     try:
         await until_ready(cluster)
@@ -130,6 +154,23 @@ async def running(cluster: FaultCluster, dice: random.Random) -> AsyncIterator[l
         for supervisor in supervisors:
             supervisor.cancel()
         await asyncio.gather(*supervisors, return_exceptions=True)
+
+
+@dataclass
+class Round:
+    """The parts of one round."""
+
+    cluster: FaultCluster
+    client: ChaosClient
+    disturbances: Disturbances
+    outside: Outside | None
+    deaths: list[Death]
+
+    @property
+    def requested(self) -> set[str]:
+        """Every image that must be final at the end: those of the client and of the foreign publisher."""
+        foreign = self.outside.publisher.report.taken if self.outside else {}
+        return {*self.client.accepted.values(), *foreign}
 
 
 async def run(
@@ -142,6 +183,7 @@ async def run(
     restarts: int = 0,
     pause_s: float = 1.5,
     store_url: str | None = None,
+    outside: bool = True,
 ) -> Report:
     """One round. The requests are spread over `minutes`; None means as fast as they are processed."""
     dice = random.Random(seed)
@@ -150,38 +192,57 @@ async def run(
     settings = {"GENERATION_DEADLINE": str(DEADLINE_S), "GENERATOR_CONCURRENCY": "4"}
     if store_url:
         settings["STORE_URL"] = store_url
+    deaths: list[Death] = []
     async with fault_cluster(folder, broker.fresh_vhost(), **settings) as cluster:
-        await cluster.add_painter(faults=0.06, paint_s=0.1, seed=seed)
+        await cluster.add_painter(faults=0.06, odd=ODD_ANSWERS if outside else 0.0, paint_s=0.1, seed=seed)
         for name, count in (("api", APIS), ("generator", GENERATORS), ("janitor", JANITORS)):
             for number in range(1, count + 1):
                 await cluster.add_service(name, alias=f"{name}-{number}")
         async with (
-            running(cluster, dice) as odds,
+            running(cluster, dice, deaths) as odds,
             aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http,
         ):
             client = ChaosClient(http, list(cluster.urls.values()), random.Random(dice.random()))
             disturbances = Disturbances(cluster, broker, random.Random(dice.random()), pause_s=pause_s)
-            async with asyncio.TaskGroup() as group:
-                followers = [group.create_task(each.run()) for each in (client.follower, client.watcher)]
-                await asyncio.wait_for(asyncio.gather(client.follower.ready.wait(), client.watcher.ready.wait()), 30)
-                within_s = minutes * 60 if minutes else jobs / 25  # a second on two cores
-                breaking = group.create_task(disturbances.run(restarts=restarts, within_s=within_s))
-                tasks = await _orders(client, jobs, minutes)
-                # after the last accepted request nothing more is broken, and every image must become final
-                breaking.cancel()
-                await asyncio.wait([breaking])
-                disturbances.repair()
-                odds[0] = 0.0
-                await _wait_settled(cluster, client, tasks)
-                for follower in followers:
-                    follower.cancel()
-            await _report(cluster, client, report, disturbances)
+            foreign = await _outside(cluster, broker, client, random.Random(dice.random())) if outside else None
+            this = Round(cluster, client, disturbances, foreign, deaths)
+            await _play(this, odds, jobs=jobs, minutes=minutes, restarts=restarts)
+            await _report(this, report)
     report.took_s = time.monotonic() - began
     return report
 
 
-async def _orders(client: ChaosClient, jobs: int, minutes: float | None) -> list[asyncio.Task[None]]:
-    """Make all requests; returns once each is accepted, with the tasks that follow them."""
+async def _outside(cluster: FaultCluster, broker: RabbitMQ, client: ChaosClient, dice: random.Random) -> Outside:
+    url = await publisher_url(broker, cluster.bus_url)
+    return Outside(cluster, url, dice, lambda: list(client.accepted.values()))
+
+
+async def _play(this: Round, odds: list[float], *, jobs: int, minutes: float | None, restarts: int) -> None:
+    """Make all requests while things break, then let every image become final."""
+    client = this.client
+    async with asyncio.TaskGroup() as group:
+        followers = [group.create_task(each.run()) for each in (client.follower, client.watcher)]
+        await asyncio.wait_for(asyncio.gather(client.follower.ready.wait(), client.watcher.ready.wait()), 30)
+        within_s = minutes * 60 if minutes else jobs / 25  # a second on two cores
+        breaking = [group.create_task(this.disturbances.run(restarts=restarts, within_s=within_s))]
+        if this.outside:
+            breaking.append(group.create_task(this.outside.run()))
+        tasks = await _orders(client, jobs, minutes, limit_s=ANSWER_S + 3 * within_s)
+        # after the last accepted request nothing more is broken, and every image must become final
+        for task in breaking:
+            task.cancel()
+        await asyncio.wait(breaking)
+        this.disturbances.repair()
+        if this.outside:
+            await this.outside.repair()
+        odds[0] = 0.0
+        await _wait_settled(this, tasks)
+        for follower in followers:
+            follower.cancel()
+
+
+async def _orders(client: ChaosClient, jobs: int, minutes: float | None, *, limit_s: float) -> list[asyncio.Task[None]]:
+    """Make all requests; returns once each is accepted, or after the limit, with the tasks that follow them."""
     gate = asyncio.Semaphore(BACKLOG)
 
     async def one(number: int) -> None:
@@ -193,7 +254,8 @@ async def _orders(client: ChaosClient, jobs: int, minutes: float | None) -> list
         tasks.append(asyncio.create_task(one(number)))
         if minutes:
             await asyncio.sleep(minutes * 60 / jobs)
-    await until(lambda: len(client.accepted) == jobs or _failures(tasks), limit_s=3600)
+    with suppress(TimeoutError):
+        await until(lambda: len(client.accepted) == jobs or _failures(tasks), limit_s=limit_s)
     return tasks
 
 
@@ -202,7 +264,7 @@ def _failures(tasks: list[asyncio.Task[None]]) -> list[BaseException]:
     return [error for task in ended if (error := task.exception())]
 
 
-async def _wait_settled(cluster: FaultCluster, client: ChaosClient, tasks: list[asyncio.Task[None]]) -> None:
+async def _wait_settled(this: Round, tasks: list[asyncio.Task[None]]) -> None:
     """Wait until no work is left, up to a limit; the checker reports what is left after it."""
     await asyncio.wait(tasks, timeout=SETTLE_S)
     for task in tasks:
@@ -210,27 +272,38 @@ async def _wait_settled(cluster: FaultCluster, client: ChaosClient, tasks: list[
     for error in _failures(tasks):
         raise error
     with suppress(TimeoutError):
-        await until_quiet(cluster.direct_settings, SETTLE_S)
+        await until_quiet(this.cluster.direct_settings, SETTLE_S)
         async with asyncio.timeout(15):
-            await asyncio.gather(*(client.follower.until_final(each).wait() for each in client.accepted.values()))
+            await asyncio.gather(*(this.client.follower.until_final(each).wait() for each in this.requested))
 
 
-async def _report(cluster: FaultCluster, client: ChaosClient, report: Report, disturbances: Disturbances) -> None:
+async def _report(this: Round, report: Report) -> None:
+    cluster, client = this.cluster, this.client
     before = files_in(cluster.media)
     await cluster.sweep()
     report.swept = len(before - files_in(cluster.media))
-    report.findings = await check(
+    report.findings = found = await check(
         cluster.direct_settings,
-        accepted=client.accepted.values(),
+        accepted=this.requested,
         deleted=client.deleted,
         shown=client.follower.shown,
         painted=cluster.painted(),
         deadline_s=DEADLINE_S,
     )
-    found = report.findings
     found.duplicates += client.duplicates
+    if len(client.accepted) < report.jobs:
+        found.lost.append(f"{report.jobs - len(client.accepted)} requests were never answered")
     found.others += [f"the second websocket: {line}" for line in _watched(client)]
-    report.faults = disturbances.faults
+    found.orphans += files_left(
+        before,
+        found.records,
+        generators=cluster.generators,
+        deaths=this.deaths,
+        media_times=this.outside.media_times if this.outside else (),
+    )
+    if this.outside:
+        _report_outside(this, this.outside, report)
+    report.faults = this.disturbances.faults
     report.points = cluster.faults
     report.outcomes = found.by_status()
     delivered = cluster.delivered
@@ -243,9 +316,25 @@ async def _report(cluster: FaultCluster, client: ChaosClient, report: Report, di
     report.reconnects = client.follower.reconnects + client.watcher.reconnects
     ends = [(image.created_at, image.finished_at) for image in records if image.finished_at]
     report.slowest_s = max(((end - start).total_seconds() for start, end in ends), default=0.0)
-    for moment in disturbances.times:
+    for moment in this.disturbances.times:
         if any(start <= moment < end for start, end in ends):
             report.recovery_s = max(report.recovery_s, min((e - moment).total_seconds() for _, e in ends if e > moment))
+
+
+def _report_outside(this: Round, outside: Outside, report: Report) -> None:
+    found, client, foreign = report.findings, this.client, outside.publisher.report
+    requested = set(client.accepted.values())
+    found.others += check_foreign(
+        foreign, found.records, found.letters, requested=requested, may_be_cancelled=client.may_be_cancelled
+    )
+    for image in found.records.values():
+        if image.deleted_at is not None and image.id not in client.may_be_deleted:
+            found.lost.append(f"{image.id} is deleted, and nobody with a right to it asked for it")
+    report.foreign = foreign.sent
+    report.foreign_images = len(foreign.taken)
+    report.foreign_letters = sum(FOREIGN_MARK.encode() in letter.body for letter in found.letters)
+    odd = {f"odd answers ({kind})": count for kind, count in this.cluster.odd_answers.items()}
+    report.outside = outside.counts + Counter(odd)
 
 
 def _watched(client: ChaosClient) -> list[str]:

@@ -17,6 +17,8 @@ class ChaosClient:
     def __init__(self, http: aiohttp.ClientSession, urls: list[str], dice: random.Random) -> None:
         self.accepted: dict[str, str] = {}  # key to image id
         self.deleted: set[str] = set()
+        self.may_be_deleted: set[str] = set()  # asked for, whether or not it was confirmed
+        self.may_be_cancelled: set[str] = set()
         self.refused: Counter[str] = Counter()
         self.duplicates: list[str] = []
         self.follower = Follower(http, urls, random.Random(dice.random()), leaves=0.01)
@@ -34,6 +36,7 @@ class ChaosClient:
             again = await self._ask("POST", "/v1/images/generations", number, key=key)
             self._accept(key, again["id"])
         elif chance < 0.10:
+            self.may_be_cancelled.add(answer["id"])
             await self._ask("POST", f"/api/images/{answer['id']}/cancel/")
         elif chance < 0.13:
             await self._delete(answer["id"])
@@ -46,6 +49,7 @@ class ChaosClient:
             self.duplicates.append(f"the key {key} gave {self.accepted[key]} and {image_id}")
 
     async def _delete(self, image_id: str) -> None:
+        self.may_be_deleted.add(image_id)
         await self._ask("DELETE", f"/api/images/{image_id}/")
         self.deleted.add(image_id)
 

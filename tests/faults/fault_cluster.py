@@ -74,10 +74,13 @@ class FaultCluster(Cluster):
         """Settings of the checker: past the proxies."""
         return read_settings(self.settings)
 
-    async def add_painter(self, *, faults: float = 0.0, paint_s: float = 0.05, seed: int = 0) -> Service:
+    async def add_painter(
+        self, *, faults: float = 0.0, odd: float = 0.0, paint_s: float = 0.05, seed: int = 0
+    ) -> Service:
         painter = self.add(
             "inference",
             PAINTER_FAULTS=str(faults),
+            PAINTER_ODD=str(odd),
             PAINT_S=str(paint_s),
             PAINTER_SEED=str(seed),
             PAINTER_JOURNAL=str(self.paintings),
@@ -146,8 +149,25 @@ class FaultCluster(Cluster):
     @property
     def delivered(self) -> Counter[str]:
         """Deliveries to generators by image."""
-        lines = self.journal.read_text().splitlines()
-        return Counter(line.split()[1] for line in lines if line.startswith("delivered "))
+        return Counter(image_id for image_id, _ in self._deliveries())
+
+    @property
+    def generators(self) -> dict[str, set[int]]:
+        """The processes that a command of each image was delivered to."""
+        found: dict[str, set[int]] = {}
+        for image_id, process in self._deliveries():
+            found.setdefault(image_id, set()).add(process)
+        return found
+
+    def _deliveries(self) -> list[tuple[str, int]]:
+        lines = [line.split() for line in self.journal.read_text().splitlines()]
+        return [(line[1].lower(), int(line[2])) for line in lines if line[0] == "delivered"]
+
+    @property
+    def odd_answers(self) -> Counter[str]:
+        """The odd answers of the inference service, by kind."""
+        lines = self.paintings.read_text().splitlines()
+        return Counter(line.removeprefix("odd ").partition(":")[0] for line in lines if line.startswith("odd "))
 
     def painted(self, outcome: str = "painted") -> Counter[str]:
         """Paintings with this outcome by image, whatever key they were requested under."""

@@ -6,8 +6,9 @@ twice was requested under two keys. A prompt may select an answer: `busy at firs
     INFERENCE_PORT     where it listens
     PAINTER_SEED       the seed of all chance
     PAINTER_FAULTS     the share of answers that are a 503, hang, are no image, or break off
+    PAINTER_ODD        the share of answers that are odd: their metadata, text, header or form (tests/odd_answers.py)
     PAINT_S            the duration of a painting
-    PAINTER_JOURNAL    a file that gets `painting <key>`, `painted <key>` and `spoilt <key>`
+    PAINTER_JOURNAL    a file that gets `painting <key>`, `painted <key>`, `spoilt <key>` and `odd <kind>: <name>`
 """
 
 import asyncio
@@ -17,19 +18,24 @@ import signal
 
 from aiohttp import web
 
+from tests import odd_answers
 from tests.faults.parent_death import end_with_parent
 from tests.inference_double import completed, events, picture
 
 HANG_S = 60.0
 LONG_S = 20.0
+# These ask for a wait of days, which ends with the deadline of the image.
+LONG_WAITS = {"year 9999", "400 digits", "5000 digits"}
+RETRY_AFTERS = sorted(odd_answers.RETRY_AFTERS.keys() - LONG_WAITS)
 
 
 class FaultyInference:
     """Paints each key once."""
 
-    def __init__(self, *, seed: str, faults: float, paint_s: float, journal: str) -> None:
+    def __init__(self, *, seed: str, faults: float, odd: float, paint_s: float, journal: str) -> None:
         self._dice = random.Random(seed)
         self._faults = faults
+        self._odd = odd
         self._paint_s = paint_s
         self._journal = os.open(journal, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         self._paintings: dict[str, asyncio.Task[bytes]] = {}
@@ -49,9 +55,13 @@ class FaultyInference:
             return web.Response(status=503, text="busy")
         if self._dice.random() < self._faults:
             return await self._fail(request, key)
+        if self._dice.random() < self._odd / 3:
+            return self._fail_oddly()
         paint_s = LONG_S if "takes long" in order["prompt"] else self._paint_s * self._dice.uniform(0.5, 1.5)
         content = await self._painted(key, (order["width"], order["height"]), paint_s)
         if "text/event-stream" in request.headers["Accept"] and self._dice.random() < 0.5:
+            if self._dice.random() < self._odd:
+                return self._stream_oddly(content)
             step = ("progress", {"step": 1, "steps": order["steps"]})
             return await events(step, completed(content))(request, order)
         return web.Response(body=content, content_type="image/png")
@@ -73,9 +83,34 @@ class FaultyInference:
     async def _paint(self, key: str, size: tuple[int, int], paint_s: float) -> bytes:
         self._note(f"painting {key}")
         await asyncio.sleep(paint_s)
-        spoilt = self._dice.random() < self._faults / 4
+        content, spoilt = self._drawn(size)
         self._note(f"{'spoilt' if spoilt else 'painted'} {key}")
-        return picture(size=size)[:100] if spoilt else picture(size=size)
+        return content
+
+    def _drawn(self, size: tuple[int, int]) -> tuple[bytes, bool]:
+        """A picture, and whether it is none that may be taken."""
+        if self._dice.random() < self._faults / 4:
+            return picture(size=size)[:100], True
+        if self._dice.random() >= self._odd:
+            return picture(size=size), False
+        spoilt = self._dice.random() < 0.3
+        pictures = odd_answers.BAD_PICTURES if spoilt else odd_answers.SOUND_PICTURES
+        name = self._dice.choice(sorted(pictures))
+        self._note(f"odd picture: {name}")
+        return pictures[name](size), spoilt
+
+    def _fail_oddly(self) -> web.Response:
+        """A transient error with an odd text and an odd wait."""
+        text, wait = self._dice.choice(sorted(odd_answers.TEXTS)), self._dice.choice(RETRY_AFTERS)
+        self._note(f"odd text: {text}")
+        self._note(f"odd Retry-After: {wait}")
+        headers = {"Retry-After": odd_answers.RETRY_AFTERS[wait]}
+        return web.Response(status=self._dice.choice([429, 500, 503]), body=odd_answers.TEXTS[text], headers=headers)
+
+    def _stream_oddly(self, content: bytes) -> web.Response:
+        name = self._dice.choice(sorted(odd_answers.SOUND_STREAMS))
+        self._note(f"odd stream: {name}")
+        return web.Response(body=odd_answers.SOUND_STREAMS[name](content), content_type="text/event-stream")
 
     async def _fail(self, request: web.Request, key: str) -> web.StreamResponse:
         match self._dice.randrange(4):
@@ -106,6 +141,7 @@ async def serve() -> None:
     service = FaultyInference(
         seed=os.environ.get("PAINTER_SEED", "0"),
         faults=float(os.environ.get("PAINTER_FAULTS", "0")),
+        odd=float(os.environ.get("PAINTER_ODD", "0")),
         paint_s=float(os.environ.get("PAINT_S", "0.05")),
         journal=os.environ["PAINTER_JOURNAL"],
     )

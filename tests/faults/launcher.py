@@ -8,7 +8,7 @@ The service is unchanged: only its ports are wrapped when they are opened.
     FAULTS="kill before claim"              SIGKILL there, the first time
     FAULTS="stop after event 3"             SIGSTOP, the third time
     FAULTS="kill anywhere 0.002 7"          SIGKILL at any point, by chance; 7 is the seed
-    FAULTS_JOURNAL=<file>                   a line for each command delivered and each fault
+    FAULTS_JOURNAL=<file>                   a line for each command delivered (image, process) and each fault
 """
 
 import asyncio
@@ -116,7 +116,7 @@ class FaultyPort:
 
         async def handle(message: Any) -> Any:
             if queue is WorkQueue.GENERATE:
-                self._plan.note(f"delivered {message.id}")
+                self._plan.note(f"delivered {message.id} {os.getpid()}")
             return await handler(message)
 
         return self._target.consume(queue, handle, concurrency=concurrency)

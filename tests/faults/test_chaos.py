@@ -10,6 +10,18 @@ from tests.faults import chaos
 
 
 @pytest.mark.slow
+@pytest.mark.border(rule="A1")
+@pytest.mark.border(rule="A3")
+@pytest.mark.border(rule="A4")
+@pytest.mark.border(rule="A5")
+@pytest.mark.border(rule="A6")
+@pytest.mark.border(rule="A7")
+@pytest.mark.border(rule="A10")
+@pytest.mark.border(rule="B1")
+@pytest.mark.border(rule="B3")
+@pytest.mark.border(rule="B7")
+@pytest.mark.border(rule="B8")
+@pytest.mark.border(rule="C3")
 @pytest.mark.timeout(240)  # a round, and its replay where it fails
 async def test_a_round_of_chaos_violates_no_promise(tmp_path, rabbitmq):
     """`CHAOS_SEED` sets the seed; without it each run draws one. A failing round reports its seed and is repeated."""

@@ -14,7 +14,7 @@ from tests.security.fuzz import fuzz
 SCHEMAS = Path(__file__).parents[1] / "schemas"
 
 
-@pytest.mark.border("D8")
+@pytest.mark.border(rule="D8")
 @pytest.mark.timeout(180)  # 15 s on two cores with other work, 117 s at a load of 20
 @pytest.mark.parametrize("has_identity", [False, True])
 async def test_a_stock_fuzzer_finds_nothing_undocumented(tmp_path, has_identity):

@@ -16,13 +16,13 @@ from aiormq.abc import AbstractChannel as RawChannel
 from aiormq.abc import DeliveredMessage
 from pamqp.commands import Basic
 
-from common.bus.handling import MAX_DEAD_BODY, MAX_FAILURES, clamped, one_line
+from common.bus.handling import MAX_DEAD_BODY, MAX_FAILURES, one_line
 from common.bus.port import DeadLetter
 from common.bus.rabbitmq.deadlines import BrokerUnavailable, deadline
 from common.bus.rabbitmq.topology import DEAD, QUEUE_NAMES
 from common.bus.rabbitmq.transport import UNREADABLE
 from common.domain.errors import Invalid
-from common.domain.views import iso
+from common.domain.views import clamped, iso
 from common.messages import CONTENT_TYPE, Message
 
 log = logging.getLogger(__name__)
@@ -139,8 +139,8 @@ def amqp_copy(delivery: Delivery, headers: Mapping[str, Any] | None = None) -> A
     kept = {
         name: value
         for name, value in delivery.headers.items()
-        # pamqp can read some value types that it cannot write
-        if not name.startswith("x-") and name not in OUR_HEADERS and isinstance(value, str | int | float)
+        # pamqp can read some values that it cannot write, such as a double beyond the range of a float
+        if not name.startswith("x-") and name not in OUR_HEADERS and isinstance(value, str | int)
     }
     return AmqpMessage(
         delivery.body[:MAX_DEAD_BODY],

@@ -17,13 +17,14 @@ from typing import Any, Final
 
 from aiormq.abc import DeliveredMessage
 
-from common.bus.handling import clamped, parse_event
+from common.bus.handling import parse_event
 from common.bus.port import After, Logged, Since, Start
 from common.bus.rabbitmq.codec import Delivery
 from common.bus.rabbitmq.connection import FIRST_PAUSE_S, LONGEST_PAUSE_S, BrokerConnection, Session
 from common.bus.rabbitmq.deadlines import BrokerUnavailable, deadline, error_reason
 from common.bus.rabbitmq.topology import LOG_QUEUE
 from common.domain.errors import CursorGone, Misconfigured
+from common.domain.views import clamped
 from common.messages import Event
 
 log = logging.getLogger(__name__)

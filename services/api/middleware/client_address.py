@@ -21,7 +21,7 @@ _PAIR: Final = re.compile(r"([A-Za-z]+)=(?:\"([^\"]*)\"|([^\s;,\"]*))")
 _WITH_PORT: Final = re.compile(r"\[([0-9A-Fa-f:.]+)\](?::\d+)?|([0-9.]+)(?::\d+)?")
 _MAX_HOPS: Final = 32
 _HEADERS: Final = ("X-Forwarded-For", "X-Forwarded-Host", "Forwarded")
-Networks = Collection[IPv4Network | IPv6Network]
+ProxyNetworks = Collection[IPv4Network | IPv6Network]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ def client_of(request: web.Request) -> ForwardedFor:
     return forwarded_for(request.remote, headers, trusted)
 
 
-def forwarded_for(peer: str | None, headers: Mapping[str, str], trusted: Networks) -> ForwardedFor:
+def forwarded_for(peer: str | None, headers: Mapping[str, str], trusted: ProxyNetworks) -> ForwardedFor:
     """The client by the headers of a trusted proxy; else the peer of the connection itself.
 
     `headers` holds the values of repeated headers joined by commas.
@@ -55,7 +55,7 @@ def forwarded_for(peer: str | None, headers: Mapping[str, str], trusted: Network
     )
 
 
-def _client(peer: str, addresses: Sequence[str], trusted: Networks) -> str:
+def _client(peer: str, addresses: Sequence[str], trusted: ProxyNetworks) -> str:
     """The last address that is not a proxy's: those before it may be invented."""
     found = peer
     for address in reversed(addresses):
@@ -66,7 +66,7 @@ def _client(peer: str, addresses: Sequence[str], trusted: Networks) -> str:
     return found[:64]
 
 
-def _is_trusted(address: str, trusted: Networks) -> bool:
+def _is_trusted(address: str, trusted: ProxyNetworks) -> bool:
     try:
         parsed = ipaddress.ip_address(address)
     except ValueError:

@@ -44,7 +44,7 @@ async def _bind_exchange(channel, _exchange) -> None:
     await queue.bind(own)
 
 
-@pytest.mark.border("A3")
+@pytest.mark.border(rule="A3")
 @pytest.mark.parametrize("bind", [_bind_classic, _bind_quorum, _bind_by_bytes, _bind_exchange])
 async def test_a_full_queue_of_another_service_stops_nothing(vhost: str, bind, caplog: pytest.LogCaptureFixture):
     handler = Recorder()

@@ -15,7 +15,7 @@ from tests.proxy import proxy_before
 CUTS = DELIVERY_LIMIT + 6
 
 
-@pytest.mark.border("A9")
+@pytest.mark.border(rule="A9")
 async def test_a_link_that_is_cut_often_makes_no_dead_letter(vhost: str, caplog: pytest.LogCaptureFixture):
     """The broker counts each return of the message, and gives up after twenty; the handler runs all the time."""
     caplog.set_level(logging.DEBUG, "common.bus.rabbitmq.consumer")
@@ -41,7 +41,7 @@ async def test_a_link_that_is_cut_often_makes_no_dead_letter(vhost: str, caplog:
         assert await other.dead_letters(10) == []
 
 
-@pytest.mark.border("B2")
+@pytest.mark.border(rule="B2")
 async def test_only_a_redelivery_joins_its_running_handler(vhost: str, caplog: pytest.LogCaptureFixture):
     """Both come back with the cut link, marked as delivered before."""
     caplog.set_level(logging.DEBUG, "common.bus.rabbitmq.consumer")

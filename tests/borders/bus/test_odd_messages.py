@@ -5,9 +5,10 @@ from datetime import UTC, datetime
 
 import pytest
 
-from common.bus.handling import EARLIEST, LATEST, MAX_DEAD_BODY
+from common.bus.handling import MAX_DEAD_BODY
 from common.bus.port import Reject, Retry, Since, WorkQueue
 from common.bus.rabbitmq.topology import COMMANDS, DEAD, EVENTS
+from common.domain.views import EARLIEST, LATEST
 from common.messages import encode
 from tests.borders.bus.support import RawProperties, long_string, nested, open_bus, publish, table, timestamp
 from tests.contract.bus.support import (
@@ -58,7 +59,7 @@ HARMLESS = {
 }
 
 
-@pytest.mark.border("A5")
+@pytest.mark.border(rule="A5")
 @pytest.mark.parametrize("case", ODD)
 async def test_an_odd_property_costs_its_own_message_only(vhost: str, case: str, caplog: pytest.LogCaptureFixture):
     properties, named = ODD[case]
@@ -76,8 +77,8 @@ async def test_an_odd_property_costs_its_own_message_only(vhost: str, case: str,
     assert "connected" not in caplog.text  # the connection was never lost
 
 
-@pytest.mark.border("A7")
-@pytest.mark.border("A5")
+@pytest.mark.border(rule="A7")
+@pytest.mark.border(rule="A5")
 @pytest.mark.parametrize("case", HARMLESS)
 async def test_a_harmless_property_is_taken_and_survives_a_retry(vhost: str, case: str):
     handler, command = Recorder(Retry(0.1), Reject("enough")), generate_command()
@@ -91,7 +92,7 @@ async def test_a_harmless_property_is_taken_and_survives_a_retry(vhost: str, cas
     assert (letter.reason, letter.body) == ("enough", encode(command))
 
 
-@pytest.mark.border("A5")
+@pytest.mark.border(rule="A5")
 @pytest.mark.parametrize(
     ("time", "taken"),
     [
@@ -115,7 +116,7 @@ async def test_a_time_is_clamped(vhost: str, time: str, taken: datetime):
     assert logged.event.time == EARLIEST
 
 
-@pytest.mark.border("A5")
+@pytest.mark.border(rule="A5")
 async def test_a_body_of_15_mb_is_refused_before_it_is_parsed(vhost: str):
     huge = b'{"id":"' + b"x" * 15_000_000  # RabbitMQ 4 itself refuses more than 16 MiB
     handler, good = Recorder(), generate_command()
@@ -142,7 +143,7 @@ FORGED = {
 }
 
 
-@pytest.mark.border("A5")
+@pytest.mark.border(rule="A5")
 @pytest.mark.parametrize("case", FORGED)
 async def test_a_forged_dead_letter_stops_no_reader(vhost: str, case: str):
     handler = Recorder()
@@ -161,7 +162,7 @@ async def test_a_forged_dead_letter_stops_no_reader(vhost: str, case: str):
     assert all(letter.died_at is None or EARLIEST <= letter.died_at <= LATEST for letter in letters)
 
 
-@pytest.mark.border("A5")
+@pytest.mark.border(rule="A5")
 async def test_forged_events_do_not_stop_a_reader(vhost: str):
     first, last = image_event(1), image_event(2)
     forged = [

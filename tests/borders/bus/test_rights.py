@@ -104,7 +104,7 @@ MAY_NOT = {
 }
 
 
-@pytest.mark.border("A4")
+@pytest.mark.border(rule="A4")
 @pytest.mark.parametrize("role", ["newsletter", "dashboard", "operator"])
 async def test_a_role_may_do_what_the_documents_say_and_no_more(rabbitmq: RabbitMQ, vhost: str, role: str):
     url = await user_url(rabbitmq, vhost, role, documented_rights()[role])
@@ -119,7 +119,7 @@ async def test_a_role_may_do_what_the_documents_say_and_no_more(rabbitmq: Rabbit
     assert {what: outcomes[what] for what in MAY_NOT[role]} == dict.fromkeys(MAY_NOT[role], "refused")
 
 
-@pytest.mark.border("A4")
+@pytest.mark.border(rule="A4")
 async def test_services_need_no_more_than_their_documented_rights(rabbitmq: RabbitMQ, vhost: str):
     """Everything that the port offers, by a user who may not use the default exchange."""
     url = await user_url(rabbitmq, vhost, "darkroom", documented_rights()["darkroom"])
@@ -148,7 +148,7 @@ async def test_services_need_no_more_than_their_documented_rights(rabbitmq: Rabb
     assert len(heard) == 1
 
 
-@pytest.mark.border("A8")
+@pytest.mark.border(rule="A8")
 async def test_an_operator_needs_only_the_documented_rights(rabbitmq: RabbitMQ, vhost: str):
     url = await user_url(rabbitmq, vhost, "operator", documented_rights()["operator"])
     ticks, handler = Recorder(), Recorder(Reject("no"), Reject("no"))
@@ -172,7 +172,7 @@ async def test_an_operator_needs_only_the_documented_rights(rabbitmq: RabbitMQ, 
         assert len(await read_events(bus, Since(EPOCH), 1)) == 1
 
 
-@pytest.mark.border("A8")
+@pytest.mark.border(rule="A8")
 async def test_a_user_who_may_not_declare_uses_what_exists(rabbitmq: RabbitMQ, vhost: str):
     """Timers need a queue for their interval: it is used if it exists."""
     url = await user_url(rabbitmq, vhost, "frugal", ("^image\\.events\\.", *ALL[1:]))
@@ -211,7 +211,7 @@ REFUSED = {
 }
 
 
-@pytest.mark.border("A4")
+@pytest.mark.border(rule="A4")
 @pytest.mark.parametrize("exchange", REFUSED)
 async def test_an_exchange_that_refuses_the_user_is_a_reason(
     rabbitmq: RabbitMQ, vhost: str, exchange: str, caplog: pytest.LogCaptureFixture

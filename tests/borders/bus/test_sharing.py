@@ -22,7 +22,7 @@ from tests.contract.bus.support import (
 from tests.servers.process import free_ports
 
 
-@pytest.mark.border("A8")
+@pytest.mark.border(rule="A8")
 async def test_deployments_with_different_prefixes_do_not_meet(vhost: str):
     """Commands, events, subscribers, timers, retries and dead letters, each as the other deployment sees them."""
     own, foreign, ticks = Recorder(Reject("no")), Recorder(), Recorder()
@@ -56,7 +56,7 @@ async def test_deployments_with_different_prefixes_do_not_meet(vhost: str):
     assert (foreign.received, [each.subject for each in heard]) == ([], ["image-2"])
 
 
-@pytest.mark.border("A8")
+@pytest.mark.border(rule="A8")
 async def test_a_second_deployment_of_the_same_names_is_refused(vhost: str):
     async with open_bus(vhost, deployment="0193a1b2-one"), open_bus(vhost, deployment="0193a1b2-one"):
         with pytest.raises(Misconfigured, match=r"another deployment.*0193a1b2-one.*0193a1b2-two.*BUS_PREFIX"):
@@ -66,7 +66,7 @@ async def test_a_second_deployment_of_the_same_names_is_refused(vhost: str):
             assert unknown.unready_reason == ""
 
 
-@pytest.mark.border("A8")
+@pytest.mark.border(rule="A8")
 async def test_the_nodes_of_the_url_are_tried_in_turn(vhost: str):
     parts = urlsplit(vhost)
     user, _, address = parts.netloc.rpartition("@")
@@ -83,7 +83,7 @@ async def test_the_nodes_of_the_url_are_tried_in_turn(vhost: str):
         assert bus.unready_reason.count(f"connecting to 127.0.0.1:{closed}") == 2
 
 
-@pytest.mark.border("A8")
+@pytest.mark.border(rule="A8")
 @pytest.mark.parametrize(
     ("url", "hosts"),
     [
@@ -100,7 +100,7 @@ def test_a_url_names_several_nodes(url: str, hosts: list):
     }
 
 
-@pytest.mark.border("A8")
+@pytest.mark.border(rule="A8")
 @pytest.mark.parametrize("url", ["amqp://", "amqp://one,,two", "amqp://one:0", "amqp://one:x,two", "amqp://,"])
 def test_a_url_of_another_form_is_refused_without_showing_it(url: str):
     with pytest.raises(Misconfigured, match="BUS_URL: the form is"):

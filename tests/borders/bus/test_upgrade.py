@@ -67,7 +67,7 @@ async def _is_bound(url: str, key: str) -> bool:
         return True
 
 
-@pytest.mark.border("A4")
+@pytest.mark.border(rule="A4")
 async def test_what_an_older_version_left_is_taken_over(vhost: str):
     """A retry that waits for an hour, a dead letter that nobody has handled, and a binding for every key."""
     retried, dead = generate_command(), generate_command()
@@ -96,7 +96,7 @@ async def test_what_an_older_version_left_is_taken_over(vhost: str):
                 assert (await channel.declare_queue(old, passive=True)).declaration_result.message_count == 0
 
 
-@pytest.mark.border("A4")
+@pytest.mark.border(rule="A4")
 async def test_a_process_of_the_older_version_still_retries(vhost: str):
     """Its retry queue leads back by the exchange of the publishers, whose keys for orders are still bound."""
     delay = milliseconds(RETRY_DELAYS[0])
@@ -111,7 +111,7 @@ async def test_a_process_of_the_older_version_still_retries(vhost: str):
     assert handler.ids == [command.id]
 
 
-@pytest.mark.border("A4")
+@pytest.mark.border(rule="A4")
 @pytest.mark.parametrize("key", ["purge", "sweep", "reconcile", "dead"])
 async def test_a_message_by_a_leftover_binding_is_refused(vhost: str, key: str, caplog: pytest.LogCaptureFixture):
     """An older process that starts later binds its keys again."""

@@ -17,7 +17,7 @@ from services.cli.main import main
 from tests.inference_double import picture
 from tests.servers.process import free_ports
 
-pytestmark = pytest.mark.border("D6")
+pytestmark = pytest.mark.border(rule="D6")
 
 IMAGE = {
     "id": "0193a1b2-0000-7000-8000-000000000001",

@@ -12,7 +12,7 @@ from services.janitor.reconcile import reconcile
 from tests.making import an_image
 from tests.unit.janitor.support import a_completed_image, cluster, inserted
 
-pytestmark = pytest.mark.border("A1")
+pytestmark = pytest.mark.border(rule="A1")
 
 
 def capital_id() -> str:

@@ -74,7 +74,7 @@ async def is_final(made, image_id) -> bool:
     return image is not None and image.status.is_final
 
 
-@pytest.mark.border("A1")
+@pytest.mark.border(rule="A1")
 @pytest.mark.parametrize("subject", ["the newsletter of May", "", "0193a1b2-7c3d-7e4f-8a5b-6c7d8e9f0a1b"])
 async def test_an_order_is_its_id_whatever_its_subject(bench, subject):
     orders = [an_order(bench, subject=subject) for _ in range(10)]
@@ -87,7 +87,7 @@ async def test_an_order_is_its_id_whatever_its_subject(bench, subject):
     assert sorted(bench.inference.keys) == sorted(order.id for order in orders)
 
 
-@pytest.mark.border("A1")
+@pytest.mark.border(rule="A1")
 async def test_an_order_in_capitals_and_its_repeat_are_one_image(bench):
     order = an_order(bench)
     spelled = an_order(bench, image_id=order.id.upper())
@@ -101,7 +101,7 @@ async def test_an_order_in_capitals_and_its_repeat_are_one_image(bench):
     assert await bench.media.get(image.image_file)
 
 
-@pytest.mark.border("A6")
+@pytest.mark.border(rule="A6")
 @pytest.mark.parametrize(
     "fields", [{"source": "shop"}, {"owner": "bob"}, {"owner": "ADA"}, {"source": "api"}], ids=repr
 )
@@ -121,7 +121,7 @@ async def test_an_order_with_the_id_of_anothers_image_changes_nothing(bench, fie
     assert (after.status, after.owner, after.source, after.attempts) == ("completed", before.owner, before.source, 1)
 
 
-@pytest.mark.border("A6")
+@pytest.mark.border(rule="A6")
 async def test_a_repeat_of_another_sender_is_a_dead_letter(bench):
     order = an_order(bench)
     await bench.bus.send(order)
@@ -139,7 +139,7 @@ async def test_a_repeat_of_another_sender_is_a_dead_letter(bench):
     assert (await bench.store.get(order.id)).status == "completed"
 
 
-@pytest.mark.border("A10")
+@pytest.mark.border(rule="A10")
 async def test_a_cancel_that_comes_first_counts(bench):
     bench.inference.always(bench.inference.hold)  # nothing is painted to its end
     orders = [an_order(bench) for _ in range(40)]
@@ -159,7 +159,7 @@ async def test_a_cancel_that_comes_first_counts(bench):
     assert bench.files() == []
 
 
-@pytest.mark.border("A10")
+@pytest.mark.border(rule="A10")
 @pytest.mark.parametrize("fields", [{"source": "shop"}, {"owner": "bob"}], ids=repr)
 async def test_an_early_cancel_of_another_sender_does_not_count(bench, fields):
     order = an_order(bench)
@@ -176,7 +176,7 @@ async def _is_remembered(made, image_id, source) -> bool:
     return await made.store.get_entry("cancelled", f"{image_id}:{source}") is not None
 
 
-@pytest.mark.border("A7")
+@pytest.mark.border(rule="A7")
 async def test_an_order_without_a_time_is_an_order_of_now(bench):
     order = an_order(bench)
     assert decode(order.model_dump_json(exclude={"time"}, exclude_none=True).encode()).time is None

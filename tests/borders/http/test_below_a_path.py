@@ -10,7 +10,7 @@ from tests.borders.http.conftest import ORDERS
 from tests.cluster import ORDER, embedded
 from tests.inference_double import inference_double
 
-pytestmark = pytest.mark.border("D4")
+pytestmark = pytest.mark.border(rule="D4")
 URL = "https://draw.example.org/draw/"
 
 

@@ -8,7 +8,7 @@ from common.domain.images import Status
 from tests.borders.http.conftest import CLOCK
 from tests.making import an_image
 
-pytestmark = pytest.mark.border("D10")
+pytestmark = pytest.mark.border(rule="D10")
 
 
 def images_of(count, *, running=(), retried=()):

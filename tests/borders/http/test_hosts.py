@@ -9,7 +9,7 @@ import yaml
 from common.runtime.settings import read_settings
 from services import wiring
 
-pytestmark = pytest.mark.border("D2")
+pytestmark = pytest.mark.border(rule="D2")
 COMPOSE = yaml.safe_load((Path(__file__).parents[3] / "docker-compose.yml").read_text())["services"]
 EVERYONE = {"API_HOST": "0.0.0.0", "ALLOW_ANONYMOUS": "true"}
 FOREIGN = [

@@ -12,7 +12,7 @@ from tests.inference_double import picture
 from tests.security import callers
 from tests.waiting import until
 
-pytestmark = pytest.mark.border("D5")
+pytestmark = pytest.mark.border(rule="D5")
 PNG = picture()
 
 

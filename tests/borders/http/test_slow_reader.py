@@ -14,7 +14,7 @@ from tests.borders.http.conftest import CLOCK
 from tests.making import an_event_factory, an_image
 from tests.waiting import until
 
-pytestmark = pytest.mark.border("D9")
+pytestmark = pytest.mark.border(rule="D9")
 IMAGES = 10
 PREVIEW = "data:image/webp;base64," + "A" * 21_000  # as large as they get
 

@@ -15,7 +15,7 @@ from tests.borders.http.conftest import CLOCK, ORDERS
 from tests.cluster import ORDER
 from tests.waiting import until
 
-pytestmark = pytest.mark.border("D1")
+pytestmark = pytest.mark.border(rule="D1")
 BODY = json.dumps(ORDER).encode()
 POST = [f"POST {ORDERS} HTTP/1.1", "Content-Type: application/json", f"Content-Length: {len(BODY)}"]
 

@@ -36,7 +36,7 @@ async def with_pictures(store, media, count):
     return made
 
 
-@pytest.mark.border("C1")
+@pytest.mark.border(rule="C1")
 @pytest.mark.parametrize("count", [0, 1, 30])
 async def test_new_and_old_media_are_marked_at_the_first_start(tmp_path, count):
     async with deployment(tmp_path / "a.db", tmp_path / "media") as (store, media):
@@ -50,7 +50,7 @@ async def test_new_and_old_media_are_marked_at_the_first_start(tmp_path, count):
         await media.check()
 
 
-@pytest.mark.border("C1")
+@pytest.mark.border(rule="C1")
 @pytest.mark.parametrize("is_marked", [True, False])
 async def test_media_of_another_store_are_refused_until_adopted(tmp_path, is_marked):
     async with deployment(tmp_path / "theirs.db", tmp_path / "media") as (store, media):
@@ -69,7 +69,7 @@ async def test_media_of_another_store_are_refused_until_adopted(tmp_path, is_mar
             await claim_media(store, media)
 
 
-@pytest.mark.border("C1")
+@pytest.mark.border(rule="C1")
 async def test_an_empty_folder_in_place_of_marked_media_is_refused(tmp_path):
     async with deployment(tmp_path / "a.db", tmp_path / "media") as (store, media):
         await with_pictures(store, media, 3)
@@ -81,7 +81,7 @@ async def test_an_empty_folder_in_place_of_marked_media_is_refused(tmp_path):
             await claim_media(store, media)
 
 
-@pytest.mark.border("C1")
+@pytest.mark.border(rule="C1")
 @pytest.mark.parametrize("damage", ["empty", "binary", "long", "folder"])
 async def test_a_damaged_marker_is_not_taken_for_ours(tmp_path, damage):
     async with deployment(tmp_path / "a.db", tmp_path / "media") as (store, media):
@@ -103,7 +103,7 @@ async def test_a_damaged_marker_is_not_taken_for_ours(tmp_path, damage):
             assert refused.value.detail.isprintable()
 
 
-@pytest.mark.border("C1")
+@pytest.mark.border(rule="C1")
 async def test_services_that_start_at_once_agree_on_one_marker(tmp_path):
     async def start():
         async with deployment(tmp_path / "a.db", tmp_path / "media") as (store, media):
@@ -117,7 +117,7 @@ async def test_services_that_start_at_once_agree_on_one_marker(tmp_path):
         shutil.rmtree(tmp_path / "media")
 
 
-@pytest.mark.border("C1")
+@pytest.mark.border(rule="C1")
 async def test_media_that_change_under_a_running_service_are_unready(tmp_path):
     async with deployment(tmp_path / "a.db", tmp_path / "media") as (store, media):
         await claim_media(store, media)
@@ -130,7 +130,7 @@ async def test_media_that_change_under_a_running_service_are_unready(tmp_path):
             await media.check()
 
 
-@pytest.mark.border("C1")
+@pytest.mark.border(rule="C1")
 def test_the_command_names_the_fault_and_takes_over(tmp_path, monkeypatch, capsys):
     """An operator points the store of a new deployment at old media."""
     monkeypatch.chdir(tmp_path)
@@ -145,7 +145,7 @@ def test_the_command_names_the_fault_and_takes_over(tmp_path, monkeypatch, capsy
     assert main(["media"]) == 0
 
 
-@pytest.mark.border("C1")
+@pytest.mark.border(rule="C1")
 @pytest.mark.parametrize("log_format", ["text", "json"])
 async def test_a_service_does_not_start_on_media_of_another_store(tmp_path, log_format):
     async with deployment(tmp_path / "theirs.db", tmp_path / "media") as (store, media):

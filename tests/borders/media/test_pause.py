@@ -49,7 +49,7 @@ async def watching(tmp_path):
         task.cancel()
 
 
-@pytest.mark.border("C3")
+@pytest.mark.border(rule="C3")
 async def test_taking_stops_until_the_media_can_be_written(tmp_path):
     async with watching(tmp_path) as (pause, consumer):
         (tmp_path / "media").rename(tmp_path / "away")
@@ -62,7 +62,7 @@ async def test_taking_stops_until_the_media_can_be_written(tmp_path):
         await consumer.until(["pause", "resume", "pause", "resume"])
 
 
-@pytest.mark.border("C3")
+@pytest.mark.border(rule="C3")
 async def test_a_consumer_that_is_paused_twice_is_resumed_once():
     consumer = RecordingConsumer()
     shared = SharedPause(consumer)
@@ -77,7 +77,7 @@ async def test_a_consumer_that_is_paused_twice_is_resumed_once():
     assert consumer.calls == ["pause", "pause", "resume"]
 
 
-@pytest.mark.border("C3")
+@pytest.mark.border(rule="C3")
 async def test_images_wait_for_the_media_and_none_fails(tmp_path):
     """The folder is replaced by a file while four images are ordered, then given back."""
     import aiohttp
@@ -103,7 +103,7 @@ async def test_images_wait_for_the_media_and_none_fails(tmp_path):
         assert [image["failures"] for image in found] == [0] * 4
 
 
-@pytest.mark.border("C3")
+@pytest.mark.border(rule="C3")
 async def test_a_failing_check_is_unavailable(tmp_path):
     async with FileMedia.open(tmp_path / "media") as media:
         shutil.rmtree(tmp_path / "media/thumbnails")

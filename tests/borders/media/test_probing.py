@@ -30,7 +30,7 @@ def place(root, form):
     return root / form.format(year=month[:4], month=month)
 
 
-@pytest.mark.border("C3")
+@pytest.mark.border(rule="C3")
 @pytest.mark.parametrize("form", PLACES)
 async def test_a_link_in_place_of_a_folder_is_refused_by_name(tmp_path, form):
     root, outside = tmp_path / "media", tmp_path / "outside"
@@ -44,7 +44,7 @@ async def test_a_link_in_place_of_a_folder_is_refused_by_name(tmp_path, form):
     assert list(outside.iterdir()) == []
 
 
-@pytest.mark.border("C3")
+@pytest.mark.border(rule="C3")
 @pytest.mark.parametrize("form", PLACES)
 async def test_a_file_in_place_of_a_folder_is_refused_by_name(tmp_path, form):
     root = tmp_path / "media"
@@ -56,7 +56,7 @@ async def test_a_file_in_place_of_a_folder_is_refused_by_name(tmp_path, form):
             pass
 
 
-@pytest.mark.border("C3")
+@pytest.mark.border(rule="C3")
 @pytest.mark.parametrize("form", ["", *PLACES])
 def test_a_folder_of_another_user_is_refused_by_name(open_folder, form):
     """All other folders belong to the user, so only a probe in each place can find it."""
@@ -93,7 +93,7 @@ def mounted(folder, options):
         subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
-@pytest.mark.border("C3")
+@pytest.mark.border(rule="C3")
 async def test_a_read_only_disk_is_refused_by_name(tmp_path):
     refused = pytest.raises(Misconfigured, match=r"MEDIA_ROOT: .*Read-only file system")
     with mounted(tmp_path / "media", "size=1m,ro"), refused:
@@ -101,7 +101,7 @@ async def test_a_read_only_disk_is_refused_by_name(tmp_path):
             pass
 
 
-@pytest.mark.border("C3")
+@pytest.mark.border(rule="C3")
 async def test_a_disk_that_is_full_is_found_by_a_check_and_by_a_write(tmp_path):
     with mounted(tmp_path / "media", "size=256k"):
         async with FileMedia.open(tmp_path / "media") as media:
@@ -115,7 +115,7 @@ async def test_a_disk_that_is_full_is_found_by_a_check_and_by_a_write(tmp_path):
                 await media.check()
 
 
-@pytest.mark.border("C3")
+@pytest.mark.border(rule="C3")
 async def test_an_unmounted_disk_is_found_by_a_check_and_a_write(tmp_path):
     async with FileMedia.open(tmp_path / "media") as media:
         await media.mark("ours")
@@ -128,7 +128,7 @@ async def test_an_unmounted_disk_is_found_by_a_check_and_a_write(tmp_path):
         assert not (tmp_path / "media").exists()  # or the mount would be hidden
 
 
-@pytest.mark.border("C3")
+@pytest.mark.border(rule="C3")
 async def test_a_probe_uses_fsync_and_rename_and_leaves_nothing(tmp_path, monkeypatch):
     calls: list[str] = []
     for name in ("fsync", "replace"):
@@ -149,7 +149,7 @@ def _recorded(name, function, calls):
     return call
 
 
-@pytest.mark.border("C3")
+@pytest.mark.border(rule="C3")
 async def test_many_checks_at_once_write_once(tmp_path, monkeypatch):
     calls: list[str] = []
     async with FileMedia.open(tmp_path / "media") as media:
@@ -159,7 +159,7 @@ async def test_many_checks_at_once_write_once(tmp_path, monkeypatch):
     assert len(calls) == 4
 
 
-@pytest.mark.border("B7")
+@pytest.mark.border(rule="B7")
 @pytest.mark.parametrize("size", [0, 1, 100_000, 4_000_000])
 async def test_a_cancelled_write_has_ended_before_its_caller(tmp_path, size):
     """So a caller that removes the files of its attempt removes this one too."""
@@ -187,7 +187,7 @@ def largest_file(size):
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
-@pytest.mark.border("C3")
+@pytest.mark.border(rule="C3")
 async def test_a_start_on_a_disk_without_room_is_refused_by_name(tmp_path):
     with largest_file(4), pytest.raises(Misconfigured, match=r"MEDIA_ROOT: .*File too large"):
         async with FileMedia.open(tmp_path / "media"):

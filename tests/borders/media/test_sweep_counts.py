@@ -45,7 +45,7 @@ async def lose_pictures(context, made):
     await context.media.remove([image.image_file for image in made])
 
 
-@pytest.mark.border("C1")
+@pytest.mark.border(rule="C1")
 @pytest.mark.parametrize(
     ("count", "forgotten"),
     [(60, 60), (15, 15), (1, 1), (60, 40), (300, 25)],
@@ -64,7 +64,7 @@ async def test_files_are_kept_if_too_many_have_no_record(tmp_path, count, forgot
         assert files_below(tmp_path) == before
 
 
-@pytest.mark.border("C1")
+@pytest.mark.border(rule="C1")
 @pytest.mark.parametrize(
     ("count", "lost"),
     [(15, 15), (1, 1), (60, 30), (500, 26)],
@@ -81,7 +81,7 @@ async def test_records_are_kept_if_too_many_have_no_file(tmp_path, count, lost):
         assert await records(context) == count
 
 
-@pytest.mark.border("C1")
+@pytest.mark.border(rule="C1")
 @pytest.mark.parametrize(("count", "lost", "limit"), [(500, 20, "5"), (500, 25, "5"), (40, 20, "5"), (30, 30, "100")])
 async def test_a_small_share_is_repaired(tmp_path, count, lost, limit):
     async with cluster(tmp_path, SWEEP_GRACE="60", SWEEP_LIMIT=limit) as context:
@@ -96,7 +96,7 @@ async def test_a_small_share_is_repaired(tmp_path, count, lost, limit):
         assert not any(key in files_below(tmp_path / "media") for key in thumbnails)
 
 
-@pytest.mark.border("C1")
+@pytest.mark.border(rule="C1")
 async def test_a_pinned_record_is_never_removed_by_a_sweep(tmp_path):
     async with cluster(tmp_path, SWEEP_GRACE="60", SWEEP_LIMIT="100") as context:
         pinned = [await a_completed_image(context, pinned=True) for _ in range(3)]
@@ -110,7 +110,7 @@ async def test_a_pinned_record_is_never_removed_by_a_sweep(tmp_path):
         assert (await context.store.get(loose.id)).deleted_at is not None
 
 
-@pytest.mark.border("C1")
+@pytest.mark.border(rule="C1")
 async def test_files_of_others_beside_ours_are_kept(tmp_path):
     async with cluster(tmp_path, SWEEP_GRACE="60") as context:
         image = await a_completed_image(context)
@@ -124,7 +124,7 @@ async def test_files_of_others_beside_ours_are_kept(tmp_path):
         assert len(files_below(tmp_path / "media")) == 5
 
 
-@pytest.mark.border("C1")
+@pytest.mark.border(rule="C1")
 async def test_media_with_the_marker_of_another_store_are_not_swept(tmp_path):
     async with cluster(tmp_path, SWEEP_GRACE="60") as context:
         made = [await a_completed_image(context) for _ in range(50)]
@@ -139,7 +139,7 @@ async def test_media_with_the_marker_of_another_store_are_not_swept(tmp_path):
         assert files_below(tmp_path / "media") == before
 
 
-@pytest.mark.border("C1")
+@pytest.mark.border(rule="C1")
 async def test_the_files_of_a_record_that_cannot_be_read_are_kept(tmp_path, newer_version):
     async with cluster(tmp_path, SWEEP_GRACE="60") as context:
         made = [await a_completed_image(context) for _ in range(3)]
@@ -151,7 +151,7 @@ async def test_the_files_of_a_record_that_cannot_be_read_are_kept(tmp_path, newe
         assert made[0].image_file in files_below(tmp_path / "media")
 
 
-@pytest.mark.border("C1")
+@pytest.mark.border(rule="C1")
 @pytest.mark.parametrize(("lost", "status"), [(0, 0), (1, 0), (30, 1)])
 async def test_the_command_shows_the_reason_and_fails(tmp_path, capsys, lost, status):
     async with cluster(tmp_path, SWEEP_GRACE="60") as context:
@@ -167,7 +167,7 @@ async def test_the_command_shows_the_reason_and_fails(tmp_path, capsys, lost, st
         assert (shown["recordsWithoutFile"], shown["refused"] is None) == (lost, status == 0)
 
 
-@pytest.mark.border("C1")
+@pytest.mark.border(rule="C1")
 async def test_read_only_media_are_compared_and_not_swept(tmp_path):
     async with cluster(tmp_path, SWEEP_GRACE="60") as context:
         made = [await a_completed_image(context) for _ in range(30)]

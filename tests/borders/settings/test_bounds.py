@@ -39,7 +39,7 @@ TOO_MUCH = [
 ]
 
 
-@pytest.mark.border("C2")
+@pytest.mark.border(rule="C2")
 @pytest.mark.parametrize("name", NUMBERS)
 def test_a_number_out_of_bounds_is_refused_by_name(name):
     for text in TOO_MUCH:
@@ -47,7 +47,7 @@ def test_a_number_out_of_bounds_is_refused_by_name(name):
             read_settings({name.upper(): text})
 
 
-@pytest.mark.border("C2")
+@pytest.mark.border(rule="C2")
 @pytest.mark.parametrize(
     ("name", "text"),
     [
@@ -104,7 +104,7 @@ TEXTS = st.one_of(
 )
 
 
-@pytest.mark.border("C2")
+@pytest.mark.border(rule="C2")
 @seed(20)
 @profile(max_examples=400, deadline=None, database=None)
 @given(values=st.dictionaries(st.sampled_from(sorted(Settings.model_fields)), TEXTS, max_size=4))
@@ -118,7 +118,7 @@ def test_any_text_gives_usable_settings_or_is_refused(values):
     compute_with(settings)
 
 
-@pytest.mark.border("C2")
+@pytest.mark.border(rule="C2")
 @pytest.mark.parametrize("name", NUMBERS)
 def test_both_bounds_themselves_can_be_computed_with(name):
     accepted = [text for text in _candidates() if _accepts(name, text)]
@@ -141,7 +141,7 @@ def _accepts(name: str, text: str) -> bool:
     return True
 
 
-@pytest.mark.border("C2")
+@pytest.mark.border(rule="C2")
 def test_never_keeps_images_for_ever():
     settings = read_settings({"RETENTION_DAYS": "never"})
 
@@ -149,7 +149,7 @@ def test_never_keeps_images_for_ever():
     assert ImagePresenter("/media/", settings.retention).view(an_image()).expires_at is None
 
 
-@pytest.mark.border("C2")
+@pytest.mark.border(rule="C2")
 @pytest.mark.parametrize(
     ("text", "value"),
     [

@@ -18,7 +18,7 @@ READS_ENV_FILE = "common.runtime.settings.read_settings({}, common.runtime.setti
 VALUES = {"bus_url": "amqp://user:password@host/", "store_url": "mongodb://user:password@host/db"}
 
 
-@pytest.mark.border("C2")
+@pytest.mark.border(rule="C2")
 @pytest.mark.parametrize("name", sorted(SECRETS))
 def test_a_secret_is_read_from_the_file_that_is_named(name, tmp_path):
     value = VALUES.get(name, SECRET)
@@ -30,7 +30,7 @@ def test_a_secret_is_read_from_the_file_that_is_named(name, tmp_path):
     assert found == ((value,) if name == "media_signing_keys" else value)
 
 
-@pytest.mark.border("C2")
+@pytest.mark.border(rule="C2")
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
@@ -52,7 +52,7 @@ def test_a_file_that_holds_no_secret_is_refused_by_name(content, reason, tmp_pat
         read_settings({"JWT_SECRET_FILE": str(file)})
 
 
-@pytest.mark.border("C2")
+@pytest.mark.border(rule="C2")
 def test_a_folder_and_a_file_without_rights_are_refused_by_name(open_folder):
     secret = open_folder / "secret"
     secret.write_text(SECRET)
@@ -62,7 +62,7 @@ def test_a_folder_and_a_file_without_rights_are_refused_by_name(open_folder):
         assert "JWT_SECRET_FILE: the file cannot be read" in result
 
 
-@pytest.mark.border("C2")
+@pytest.mark.border(rule="C2")
 def test_a_secret_that_is_set_twice_is_refused(tmp_path):
     (tmp_path / "secret").write_text(SECRET)
     (tmp_path / ".env").write_text(f"JWT_SECRET={SECRET}\n")
@@ -95,7 +95,7 @@ def a_broken_line(path: Path) -> None:
     path.write_text("API_PORT=8000\n=5\n'LEASE\n")
 
 
-@pytest.mark.border("C2")
+@pytest.mark.border(rule="C2")
 @pytest.mark.parametrize("make", [a_folder, not_utf8, a_dangling_link, a_loop, a_pipe, a_broken_line])
 def test_an_env_file_that_cannot_be_read_is_refused(make, tmp_path):
     make(tmp_path / ".env")
@@ -104,7 +104,7 @@ def test_an_env_file_that_cannot_be_read_is_refused(make, tmp_path):
         read_settings({}, tmp_path / ".env")
 
 
-@pytest.mark.border("C2")
+@pytest.mark.border(rule="C2")
 def test_an_env_file_of_another_user_is_refused(open_folder):
     (open_folder / ".env").write_text("API_PORT=1234\n")
     (open_folder / ".env").chmod(0o600)
@@ -122,7 +122,7 @@ def test_an_env_file_with_a_byte_order_mark_is_read(tmp_path):
     assert (settings.api_port, settings.lease) == (1234, 7)
 
 
-@pytest.mark.border("C2")
+@pytest.mark.border(rule="C2")
 @pytest.mark.parametrize(
     ("env", "reason"),
     [

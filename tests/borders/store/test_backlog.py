@@ -81,7 +81,7 @@ async def until_waiting(context, count):
             await asyncio.sleep(0.02)
 
 
-@pytest.mark.border("C5")
+@pytest.mark.border(rule="C5")
 @BOTH
 async def test_a_backlog_without_a_generator_is_sent_once(tmp_path, request, kind):
     async with janitor(tmp_path, request, kind) as context:
@@ -92,7 +92,7 @@ async def test_a_backlog_without_a_generator_is_sent_once(tmp_path, request, kin
         assert await context.bus.waiting(WorkQueue.GENERATE) == 100
 
 
-@pytest.mark.border("C5")
+@pytest.mark.border(rule="C5")
 @BOTH
 async def test_a_backlog_with_a_lost_command_is_sent_once_more(tmp_path, request, kind):
     """Which one is lost cannot be seen, so all are sent: once, as then none is missing."""
@@ -107,7 +107,7 @@ async def test_a_backlog_with_a_lost_command_is_sent_once_more(tmp_path, request
         assert (await context.store.get(lost)).sent_at > made[0].created_at + timedelta(minutes=15)
 
 
-@pytest.mark.border("C5")
+@pytest.mark.border(rule="C5")
 async def test_retries_that_are_not_due_do_not_look_lost(tmp_path):
     async with cluster(tmp_path, **DAY) as context:
         await ordered(context, 5)
@@ -121,7 +121,7 @@ async def test_retries_that_are_not_due_do_not_look_lost(tmp_path):
         assert await context.bus.waiting(WorkQueue.GENERATE) == 10
 
 
-@pytest.mark.border("C5")
+@pytest.mark.border(rule="C5")
 async def test_an_empty_queue_is_seen_at_once(tmp_path):
     async with cluster(tmp_path, **DAY) as context:
         made = await ordered(context, 5)
@@ -133,7 +133,7 @@ async def test_an_empty_queue_is_seen_at_once(tmp_path):
         assert await context.bus.waiting(WorkQueue.GENERATE) == len(made)
 
 
-@pytest.mark.border("C5")
+@pytest.mark.border(rule="C5")
 async def test_an_overtaken_command_is_sent_again(tmp_path):
     """Commands of images that were cancelled since hide the lost one in the count."""
     async with cluster(tmp_path, **DAY) as context:

@@ -59,7 +59,7 @@ async def counted(store):
     return await QuotaStore("quota", 5, store, ManualClock()).reserve("local", "x")
 
 
-@pytest.mark.border("C4")
+@pytest.mark.border(rule="C4")
 @pytest.mark.parametrize("write", [pinned, counted])
 @pytest.mark.parametrize(("losses", "waited"), [(0, 0), (1, 0), (port.FREE_LOSSES, 0), (20, 20 - port.FREE_LOSSES)])
 async def test_only_a_writer_that_loses_again_and_again_waits(store, waits, write, losses, waited):
@@ -72,7 +72,7 @@ async def test_only_a_writer_that_loses_again_and_again_waits(store, waits, writ
     assert waits[:5] == sorted(waits[:5])
 
 
-@pytest.mark.border("C4")
+@pytest.mark.border(rule="C4")
 @pytest.mark.parametrize("write", [pinned, counted])
 async def test_a_writer_that_can_never_win_ends(store, waits, write):
     """As for a document whose id was changed by hand: it is found, and never replaced."""
@@ -85,7 +85,7 @@ async def test_a_writer_that_can_never_win_ends(store, waits, write):
     assert sum(waits) < 15
 
 
-@pytest.mark.border("C4")
+@pytest.mark.border(rule="C4")
 async def test_writers_of_one_record_all_win_in_the_end(store):
     image = an_image()
     await store.insert(image)

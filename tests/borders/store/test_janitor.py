@@ -50,7 +50,7 @@ async def an_overdue_record_too_long(context):
 BAD = [an_unpublishable_record, an_unremovable_record, an_overdue_record_too_long]
 
 
-@pytest.mark.border("B4")
+@pytest.mark.border(rule="B4")
 @pytest.mark.parametrize("make_bad", BAD)
 @pytest.mark.parametrize("many", [False, True])
 async def test_a_tick_repairs_the_rest_and_names_the_record_once(tmp_path, make_bad, many, caplog, monkeypatch):
@@ -78,7 +78,7 @@ async def test_a_tick_repairs_the_rest_and_names_the_record_once(tmp_path, make_
             assert len(warnings) == 1
 
 
-@pytest.mark.border("B4")
+@pytest.mark.border(rule="B4")
 async def test_a_purge_clears_the_rest(tmp_path, caplog):
     """An id that is no key of the media, and a folder that is a link."""
     async with cluster(tmp_path) as context:
@@ -102,7 +102,7 @@ async def test_a_purge_clears_the_rest(tmp_path, caplog):
         assert f"image {linked.id} is skipped" in caplog.text
 
 
-@pytest.mark.border("B4")
+@pytest.mark.border(rule="B4")
 async def test_records_of_a_newer_version_are_left_alone_by_every_job(tmp_path, newer_version):
     async with cluster(tmp_path, GENERATION_DEADLINE="1h") as context:
         newer = [
@@ -123,7 +123,7 @@ async def test_records_of_a_newer_version_are_left_alone_by_every_job(tmp_path, 
         assert await context.media.exists([newer[0].image_file]) == {newer[0].image_file}
 
 
-@pytest.mark.border("B4")
+@pytest.mark.border(rule="B4")
 async def test_a_purge_that_marks_nothing_does_not_repeat_itself(tmp_path, monkeypatch):
     async with cluster(tmp_path, PURGE_BATCH="1") as context:
         await a_completed_image(context)
@@ -138,7 +138,7 @@ async def test_a_purge_that_marks_nothing_does_not_repeat_itself(tmp_path, monke
         assert await context.bus.waiting(WorkQueue.PURGE) == 0
 
 
-@pytest.mark.border("B4")
+@pytest.mark.border(rule="B4")
 async def test_a_bus_that_is_away_ends_a_step_and_not_the_run(tmp_path, monkeypatch, caplog):
     async with cluster(tmp_path) as context:
         due = [
@@ -163,7 +163,7 @@ async def test_a_bus_that_is_away_ends_a_step_and_not_the_run(tmp_path, monkeypa
         assert "events due: bus is unavailable: not connected; the next tick continues" in caplog.text
 
 
-@pytest.mark.border("B4")
+@pytest.mark.border(rule="B4")
 @pytest.mark.parametrize(
     "data",
     [{}, {"run": 5}, {"run": "x", "last_start": "soon", "finished": True}, {"run": "x", "last_start": "2025-01-01"}],

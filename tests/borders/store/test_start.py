@@ -43,7 +43,7 @@ async def line_with(process, text, limit_s=30):
     raise AssertionError(f"the process ended without {text!r}")
 
 
-@pytest.mark.border("C4")
+@pytest.mark.border(rule="C4")
 async def test_a_store_that_is_away_is_waited_for_with_its_host_named(tmp_path):
     port = free_ports(1)[0]
     url = f"mongodb://user:hunter2@127.0.0.1:{port}/darkroom?authSource=admin"
@@ -58,7 +58,7 @@ async def test_a_store_that_is_away_is_waited_for_with_its_host_named(tmp_path):
     assert "hunter2" not in line + again
 
 
-@pytest.mark.border("C4")
+@pytest.mark.border(rule="C4")
 async def test_a_store_that_comes_later_is_used(tmp_path):
     """Another process has locked the file, as while it is copied."""
     path = tmp_path / "d.db"
@@ -76,7 +76,7 @@ async def test_a_store_that_comes_later_is_used(tmp_path):
             assert await process.wait() == 0
 
 
-@pytest.mark.border("C4")
+@pytest.mark.border(rule="C4")
 @pytest.mark.mongodb
 async def test_a_mongodb_that_comes_later_is_used(tmp_path, mongodb):
     url = mongodb.fresh_database()
@@ -91,7 +91,7 @@ async def test_a_mongodb_that_comes_later_is_used(tmp_path, mongodb):
             assert await process.wait() == 0
 
 
-@pytest.mark.border("C4")
+@pytest.mark.border(rule="C4")
 @pytest.mark.parametrize(
     ("options", "named"),
     [
@@ -109,7 +109,7 @@ async def test_options_that_break_the_promises_are_refused(options, named):
             pass
 
 
-@pytest.mark.border("C4")
+@pytest.mark.border(rule="C4")
 @pytest.mark.parametrize("options", ["", "?w=majority&readPreference=primary", "?w=1&journal=false"])
 @pytest.mark.mongodb
 async def test_options_of_the_version_before_still_open_the_store(database, options):
@@ -120,7 +120,7 @@ async def test_options_of_the_version_before_still_open_the_store(database, opti
     assert concern == {"w": "majority", "j": True}
 
 
-@pytest.mark.border("C4")
+@pytest.mark.border(rule="C4")
 @pytest.mark.parametrize(
     ("url", "shown"),
     [
@@ -134,7 +134,7 @@ def test_the_place_of_a_store_is_shown_without_its_password(url, shown):
     assert store_location(url) == shown
 
 
-@pytest.mark.border("C4")
+@pytest.mark.border(rule="C4")
 @pytest.mark.parametrize("kind", ["folder", "text", "another program's"])
 async def test_a_file_that_is_no_store_is_refused_and_not_waited_for(tmp_path, kind):
     path = tmp_path / "d.db"

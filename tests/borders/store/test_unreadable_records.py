@@ -68,7 +68,7 @@ async def raw(request, tmp_path) -> AsyncIterator[Raw]:
         yield Raw(store, url)
 
 
-@pytest.mark.border("B4")
+@pytest.mark.border(rule="B4")
 @pytest.mark.parametrize("odd", ODD)
 async def test_a_list_leaves_out_what_cannot_be_read(raw, odd, caplog):
     good = [an_image(created_at=NOON + timedelta(minutes=minute)) for minute in range(4)]
@@ -95,7 +95,7 @@ async def test_a_list_leaves_out_what_cannot_be_read(raw, odd, caplog):
     assert len(warnings) == 1
 
 
-@pytest.mark.border("B4")
+@pytest.mark.border(rule="B4")
 async def test_the_janitors_queries_leave_out_unreadable_records(raw):
     """Each query gets two bad records, older than the good one, and may return one."""
     later = NOON + timedelta(days=1)
@@ -129,7 +129,7 @@ async def test_the_janitors_queries_leave_out_unreadable_records(raw):
         assert await raw.store.remove(good)
 
 
-@pytest.mark.border("B4")
+@pytest.mark.border(rule="B4")
 async def test_an_entry_that_cannot_be_read_costs_only_itself(raw):
     await raw.store.put_entry(Entry("key", "a", 1, {"owner": "local"}))
     await raw.damage_entry(Entry("key", "b", 1, {}))
@@ -141,7 +141,7 @@ async def test_an_entry_that_cannot_be_read_costs_only_itself(raw):
     assert await raw.store.remove_entry("key", "b")
 
 
-@pytest.mark.border("B4")
+@pytest.mark.border(rule="B4")
 @pytest.mark.mongodb
 async def test_a_date_beyond_the_calendar_costs_only_its_record(database):
     """MongoDB keeps 64 bits of milliseconds, Python ends with the year 9999. The stand-in refuses such a date."""
@@ -158,7 +158,7 @@ async def test_a_date_beyond_the_calendar_costs_only_its_record(database):
     assert len(readable(read, read_image)) == 1
 
 
-@pytest.mark.border("B4")
+@pytest.mark.border(rule="B4")
 async def test_many_unreadable_records_at_once_end_no_reader(raw):
     for minute in range(30):
         await raw.insert(an_image(created_at=NOON + timedelta(minutes=minute)), {"format": "avif"})
@@ -169,7 +169,7 @@ async def test_many_unreadable_records_at_once_end_no_reader(raw):
         assert await raw.store.history("local", set(Status), limit=2) == [good]
 
 
-@pytest.mark.border("B4")
+@pytest.mark.border(rule="B4")
 async def test_a_generator_does_not_wait_for_an_unreadable_record(raw):
     """The command is delivered again, to a replica that may be newer, and is a dead letter in the end."""
     bad = an_image()

@@ -55,7 +55,7 @@ async def test_done_deletes_the_message(bus: Bus):
     assert await bus.dead_letters(10) == []
 
 
-@pytest.mark.border("B2")
+@pytest.mark.border(rule="B2")
 async def test_another_message_for_an_image_is_handled_after_it(bus: Bus):
     """A command that is sent while its handler runs is a retry that the handler itself has decided on."""
     handler = Recorder()
@@ -79,7 +79,7 @@ async def test_another_message_for_an_image_is_handled_after_it(bus: Bus):
     assert handler.max_running == 2
 
 
-@pytest.mark.border("B2")
+@pytest.mark.border(rule="B2")
 async def test_a_handler_that_sends_its_command_again_gets_it_again(bus: Bus):
     attempts = Recorder()
     first = generate_command("image-1")
@@ -99,7 +99,7 @@ async def test_a_handler_that_sends_its_command_again_gets_it_again(bus: Bus):
     assert attempts.ids == ["image-1", "marker", "image-1"]
 
 
-@pytest.mark.border("A1")
+@pytest.mark.border(rule="A1")
 async def test_orders_about_one_subject_are_handled_apart(bus: Bus):
     """For another service, `subject` may be what its orders are for; the image is the one of `id`."""
     handler = Recorder()
@@ -113,7 +113,7 @@ async def test_orders_about_one_subject_are_handled_apart(bus: Bus):
     assert handler.ids == [order.id for order in orders]
 
 
-@pytest.mark.border("A5")
+@pytest.mark.border(rule="A5")
 async def test_a_body_above_the_limit_is_a_dead_letter(system: System, bus: Bus):
     handler, good, huge = Recorder(), generate_command(), b" " * (MAX_BODY + 1)
     async with bus.consume(WorkQueue.GENERATE, handler, concurrency=1):

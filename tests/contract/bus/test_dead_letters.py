@@ -22,7 +22,7 @@ async def test_reject_makes_a_dead_letter_with_the_reason(bus: Bus):
     assert began < letter.died_at < now() + timedelta(seconds=5)
 
 
-@pytest.mark.border("A5")
+@pytest.mark.border(rule="A5")
 @pytest.mark.parametrize(
     "reason",
     ["a lone surrogate \ud800", "\x1b[2J\r\nforged", "x" * 100_000, ""],

@@ -16,7 +16,7 @@ COMPOSE = Path(__file__).parents[3] / "docker-compose.yml"
 PASSWORDS = ["p@ss/w:rd#1%", "%41", "$HOME ${x} $$", "ä 灯", "a b'\"\\`", "+&?=;[]"]
 
 
-@pytest.mark.border("D4")
+@pytest.mark.border(rule="D4")
 async def test_any_password_is_accepted(rabbitmq, vhost):
     url = URL(vhost)
     rabbitmq.ctl("add_user", "odd", "first")
@@ -32,7 +32,7 @@ async def test_any_password_is_accepted(rabbitmq, vhost):
 
 
 @pytest.mark.rabbitmq
-@pytest.mark.border("A4")
+@pytest.mark.border(rule="A4")
 def test_the_compose_files_user_has_the_rights_of_a_service():
     """A new broker with the configuration of the file. From this variable RabbitMQ takes Latin-1 letters only."""
     executable = rabbitmq_server.executable(ROOT)

@@ -183,7 +183,7 @@ def an_order(**fields) -> bytes:
     return json.dumps({name: value for name, value in (order | fields).items() if value is not ...}).encode()
 
 
-@pytest.mark.border("A7")
+@pytest.mark.border(rule="A7")
 @pytest.mark.parametrize(
     "fields",
     [
@@ -215,7 +215,7 @@ def test_what_cloudevents_allows_is_accepted(fields):
     assert (order.time is None) == (fields.get("time") is None)
 
 
-@pytest.mark.border("A7")
+@pytest.mark.border(rule="A7")
 @pytest.mark.parametrize(
     ("fields", "name"),
     [
@@ -236,7 +236,7 @@ def test_a_refused_message_names_its_field(fields, name):
         decode(an_order(**fields))
 
 
-@pytest.mark.border("A1")
+@pytest.mark.border(rule="A1")
 @pytest.mark.parametrize("spelling", [str.upper, str.title, str.lower])
 def test_an_id_in_capitals_is_made_canonical(spelling):
     image_id = "0193a1b2-7c3d-7e4f-8a5b-6c7d8e9f0a1b"
@@ -247,7 +247,7 @@ def test_an_id_in_capitals_is_made_canonical(spelling):
     assert deduplication_key(order) == deduplication_key(cancel) == image_id
 
 
-@pytest.mark.border("A1")
+@pytest.mark.border(rule="A1")
 @pytest.mark.parametrize("spelling", ["{%s}", "urn:uuid:%s", "%s ", "uuid %s"])
 def test_no_other_spelling_of_an_id_is_half_accepted(spelling):
     """It is neither changed nor recorded: the handler refuses it, and the order becomes a dead letter."""
@@ -258,7 +258,7 @@ def test_no_other_spelling_of_an_id_is_half_accepted(spelling):
         parse_image_id(written)
 
 
-@pytest.mark.border("A1")
+@pytest.mark.border(rule="A1")
 def test_orders_with_one_subject_are_several_orders():
     orders = [decoded(an_order(id=f"0193a1b2-7c3d-7e4f-8a5b-6c7d8e9f0a{n:02d}", subject="may")) for n in range(10)]
 

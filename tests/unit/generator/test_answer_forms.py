@@ -16,7 +16,7 @@ from tests.contract.test_inference import BACKENDS
 from tests.inference_double import picture
 from tests.making import an_image
 
-pytestmark = pytest.mark.border("B8")
+pytestmark = pytest.mark.border(rule="B8")
 
 CONTENT = bytes(range(256)) * 700  # 179 kB: more than one piece
 FORMS = {

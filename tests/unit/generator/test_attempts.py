@@ -41,7 +41,7 @@ ERRORS = {
 }
 
 
-@pytest.mark.border("B1")
+@pytest.mark.border(rule="B1")
 @pytest.mark.parametrize("name", ERRORS)
 async def test_an_unforeseen_error_ends_its_attempt_with_a_code(tmp_path, caplog, monkeypatch, name):
     monkeypatch.setattr(generate, "check", raising(ERRORS[name]))
@@ -54,7 +54,7 @@ async def test_an_unforeseen_error_ends_its_attempt_with_a_code(tmp_path, caplog
     assert [record.exc_info is not None for record in caplog.records if record.levelno >= logging.ERROR] == [True] * 3
 
 
-@pytest.mark.border("B1")
+@pytest.mark.border(rule="B1")
 @pytest.mark.parametrize("where", ["complete", "put", "paint", "progress", "started"])
 async def test_an_unforeseen_error_costs_at_most_its_attempt(tmp_path, monkeypatch, where):
     left = [True]
@@ -86,7 +86,7 @@ async def test_an_unforeseen_error_costs_at_most_its_attempt(tmp_path, monkeypat
     assert not left
 
 
-@pytest.mark.border("B1")
+@pytest.mark.border(rule="B1")
 @pytest.mark.parametrize("date", ODD_DATES, ids=lambda date: date[:30] or "empty")
 async def test_an_odd_retry_after_is_ignored_or_limited(tmp_path, date):
     async with bench(tmp_path, GENERATION_DEADLINE="900") as made:
@@ -102,7 +102,7 @@ async def test_an_odd_retry_after_is_ignored_or_limited(tmp_path, date):
         assert entry.event.data.retry_at - entry.event.time <= timedelta(seconds=901)
 
 
-@pytest.mark.border("B5")
+@pytest.mark.border(rule="B5")
 @pytest.mark.parametrize("text", ODD_TEXTS, ids=lambda text: text[:20] or "empty")
 @pytest.mark.parametrize("as_event", [False, True], ids=["status", "event"])
 async def test_texts_of_the_service_are_cleaned(tmp_path, text, as_event):
@@ -123,7 +123,7 @@ async def test_texts_of_the_service_are_cleaned(tmp_path, text, as_event):
         assert not image.error.detail or image.error.detail.isprintable()
 
 
-@pytest.mark.border("B5")
+@pytest.mark.border(rule="B5")
 def test_a_recorded_failure_has_a_code_and_a_text_of_one_line():
     odd = Failure(code="Привет\n", detail="\ud800 a\x00b\r\nc \u202e" + "x" * 10_000)
 
@@ -133,7 +133,7 @@ def test_a_recorded_failure_has_a_code_and_a_text_of_one_line():
     assert odd == Failure.model_validate_json(odd.model_dump_json())
 
 
-@pytest.mark.border("B6")
+@pytest.mark.border(rule="B6")
 @pytest.mark.parametrize("code", [401, 402, 403, 404, 405, 407])
 async def test_an_image_waits_for_a_service_that_denies_us(tmp_path, caplog, code):
     caplog.set_level(logging.INFO)
@@ -152,7 +152,7 @@ async def test_an_image_waits_for_a_service_that_denies_us(tmp_path, caplog, cod
     assert len([record for record in caplog.records if "sk-1234" in record.getMessage()]) == 1
 
 
-@pytest.mark.border("A2")
+@pytest.mark.border(rule="A2")
 async def test_a_claim_is_fenced_against_its_own_process(tmp_path):
     """Two deliveries of one command in one process: a second bus connection does not share the deduplication."""
     async with bench(tmp_path) as made:
@@ -176,7 +176,7 @@ async def test_a_claim_is_fenced_against_its_own_process(tmp_path):
         assert made.files() == [image.image_file, image.thumbnail]
 
 
-@pytest.mark.border("A2")
+@pytest.mark.border(rule="A2")
 async def test_two_claims_of_one_process_have_two_tokens(tmp_path):
     tokens = set()
 
@@ -192,7 +192,7 @@ async def test_two_claims_of_one_process_have_two_tokens(tmp_path):
     assert len(tokens) == 3
 
 
-@pytest.mark.border("A2")
+@pytest.mark.border(rule="A2")
 async def test_files_that_the_record_names_are_never_removed(tmp_path):
     """A claim that lost: it has the attempt of the winner, as when a store took its write twice."""
     async with bench(tmp_path) as made:

@@ -25,7 +25,7 @@ from tests.odd_pictures import (
     webp_with,
 )
 
-pytestmark = pytest.mark.border("B3")
+pytestmark = pytest.mark.border(rule="B3")
 
 
 def checked(content, thumbnail_format=None, ordered=SIZE):

@@ -17,7 +17,7 @@ from tests.making import an_image
 from tests.odd_pictures import encoded
 from tests.unit.generator.test_generate import bench
 
-pytestmark = pytest.mark.border("B7")
+pytestmark = pytest.mark.border(rule="B7")
 
 
 def noise(megabytes: float) -> bytes:

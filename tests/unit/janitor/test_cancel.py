@@ -27,7 +27,7 @@ async def test_a_cancel_applies_once(tmp_path):
         assert await published_events(context) == [("image.cancelled", image.id)]
 
 
-@pytest.mark.border("A1")
+@pytest.mark.border(rule="A1")
 async def test_a_subject_in_capitals_names_the_same_image(tmp_path):
     async with cluster(tmp_path) as context:
         image = await inserted(context, source="shop")
@@ -40,7 +40,7 @@ async def test_a_subject_in_capitals_names_the_same_image(tmp_path):
         assert (await context.store.get(image.id)).status == "cancelled"
 
 
-@pytest.mark.border("A6")
+@pytest.mark.border(rule="A6")
 @pytest.mark.parametrize(
     ("source", "owner", "is_cancelled"),
     [
@@ -67,7 +67,7 @@ async def test_a_cancel_counts_only_for_an_image_of_its_sender(tmp_path, source,
             assert outcome.reason.startswith("forbidden: ")
 
 
-@pytest.mark.border("A6")
+@pytest.mark.border(rule="A6")
 @pytest.mark.parametrize(("owner", "status"), [(None, "queued"), ("bob", "queued"), ("ada", "cancelled")])
 async def test_a_cancel_of_an_http_request_must_name_its_owner(tmp_path, owner, status):
     async with cluster(tmp_path) as context:
@@ -78,7 +78,7 @@ async def test_a_cancel_of_an_http_request_must_name_its_owner(tmp_path, owner, 
         assert (await context.store.get(image.id)).status == status
 
 
-@pytest.mark.border("A6")
+@pytest.mark.border(rule="A6")
 @pytest.mark.parametrize("age", [timedelta(0), timedelta(days=400), -timedelta(days=400), -timedelta(days=400_000)])
 async def test_a_cancel_of_an_unknown_id_ends_at_once(tmp_path, age):
     async with cluster(tmp_path) as context:
@@ -93,7 +93,7 @@ async def test_a_cancel_of_an_unknown_id_ends_at_once(tmp_path, age):
         assert not await was_cancelled_early(context.store, unknown)
 
 
-@pytest.mark.border("A10")
+@pytest.mark.border(rule="A10")
 async def test_a_remembered_cancel_counts_only_for_its_sender(tmp_path):
     async with cluster(tmp_path) as context:
         image = an_image(source="shop", owner="ada")

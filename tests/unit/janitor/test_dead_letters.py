@@ -39,7 +39,7 @@ async def test_a_dead_letter_fails_its_image_without_a_live_lease(tmp_path):
         assert (await context.store.get(held.id)).status == "running"
 
 
-@pytest.mark.border("A9")
+@pytest.mark.border(rule="A9")
 @pytest.mark.parametrize(
     ("fields", "is_kept"),
     [
@@ -79,7 +79,7 @@ async def test_the_owner_of_an_unrecorded_request_gets_an_event(tmp_path):
         assert await published_events(context) == [("image.failed", order.id)]
 
 
-@pytest.mark.border("A6")
+@pytest.mark.border(rule="A6")
 @pytest.mark.parametrize(
     "fields",
     [
@@ -111,7 +111,7 @@ async def test_a_dead_letter_changes_only_an_image_of_its_sender(tmp_path, field
         assert await published_events(context) == []
 
 
-@pytest.mark.border("B5")
+@pytest.mark.border(rule="B5")
 @pytest.mark.parametrize(
     ("reason", "code"),
     [
@@ -134,7 +134,7 @@ async def test_the_reason_of_a_dead_letter_is_cleaned(tmp_path, reason, code):
         assert error.detail.isprintable()
 
 
-@pytest.mark.border("A5")
+@pytest.mark.border(rule="A5")
 @pytest.mark.parametrize(
     "died_at",
     [datetime(1970, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, tzinfo=UTC), datetime(2025, 1, 1)],  # noqa: DTZ001

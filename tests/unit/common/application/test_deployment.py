@@ -8,7 +8,7 @@ from common.application.deployment import deployment_id
 from common.store.sqlite import SqliteStore
 
 
-@pytest.mark.border("A8")
+@pytest.mark.border(rule="A8")
 async def test_all_services_of_a_store_have_one_id_and_keep_it(tmp_path):
     async with (
         SqliteStore.open(tmp_path / "one.db", timeout_s=5) as one,

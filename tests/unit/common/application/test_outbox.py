@@ -29,7 +29,7 @@ class Broken(MemoryBus):
         await super().send(command, delay_s=delay_s)
 
 
-@pytest.mark.border("A3")
+@pytest.mark.border(rule="A3")
 @pytest.mark.parametrize("error", [None, NotAccepted("bus", "a queue is full"), NotAccepted("bus", "no right")])
 async def test_the_command_does_not_depend_on_the_event(tmp_path, error):
     clock = ManualClock()
@@ -45,7 +45,7 @@ async def test_the_command_does_not_depend_on_the_event(tmp_path, error):
         assert (await store.get(image.id)).sent_at == clock.now()
 
 
-@pytest.mark.border("A3")
+@pytest.mark.border(rule="A3")
 @pytest.mark.parametrize(
     ("publish", "send"),
     [

@@ -97,7 +97,7 @@ async def test_an_old_window_is_removed_by_the_janitor(quota, store, clock):
     assert await store.remove_expired_entries(clock.now() + timedelta(hours=1, minutes=1)) == 1
 
 
-@pytest.mark.border("D3")
+@pytest.mark.border(rule="D3")
 @pytest.mark.parametrize("code", ["bad_image", "inference_failed", "internal", "deadline"])
 async def test_failures_are_forgiven_at_most_as_often_as_the_limit(quota, store, clock, code):
     """Each image fails after it was painted, so each may have cost as much as a good one."""
@@ -114,7 +114,7 @@ async def test_failures_are_forgiven_at_most_as_often_as_the_limit(quota, store,
     assert await reserve_all(quota, ["later"]) == ["later"]
 
 
-@pytest.mark.border("D3")
+@pytest.mark.border(rule="D3")
 async def test_an_image_that_was_never_inserted_is_forgiven(quota, store, clock):
     await reserve_all(quota, "abcde")  # the store went away before each insert
     assert await reserve_all(quota, "f") == []

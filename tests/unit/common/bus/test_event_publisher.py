@@ -37,7 +37,7 @@ FULL = QueueFull("a queue is full")
 SILENT = Unconfirmed("bus", "no confirm in time")
 
 
-@pytest.mark.border("A3")
+@pytest.mark.border(rule="A3")
 @pytest.mark.parametrize("error", [FULL, SILENT])
 async def test_an_event_counts_once_the_log_has_it(error):
     stub = StubPublisher(error, None, is_silent=error is SILENT)
@@ -48,7 +48,7 @@ async def test_an_event_counts_once_the_log_has_it(error):
     assert publisher.warning != ""
 
 
-@pytest.mark.border("A3")
+@pytest.mark.border(rule="A3")
 @pytest.mark.parametrize(
     ("error", "log", "is_silent", "exchanges"),
     [

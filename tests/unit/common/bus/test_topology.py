@@ -79,7 +79,7 @@ def test_queues_keep_their_arguments():
     assert {queue.name: queue.arguments for queue in queues} == QUEUES
 
 
-@pytest.mark.border("A4")
+@pytest.mark.border(rule="A4")
 def test_publishers_reach_only_orders_and_cancels():
     topology = Topology((5,), 60, 1_000_000, 100_000)
 
@@ -89,7 +89,7 @@ def test_publishers_reach_only_orders_and_cancels():
     }
 
 
-@pytest.mark.border("A8")
+@pytest.mark.border(rule="A8")
 def test_every_name_begins_with_the_prefix():
     topology = Topology((5,), 60, 1_000_000, 100_000, "staging-")
     queues = [*topology.queues, wait_queue(WorkQueue.PURGE, 60).prefixed("staging-")]
