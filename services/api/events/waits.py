@@ -22,7 +22,7 @@ from common.store.port import Store
 log = logging.getLogger(__name__)
 
 CHECK_S: Final = 1.0  # aiohttp reports a disconnect only to a handler that reads, so it is looked for
-LAST_READ_S: Final = 1.0  # longest wait for the record after the time of a wait is over
+LAST_READ_S: Final = 1.0  # longest read of the record after the end of a wait
 RETRY_AFTER_S: Final = 5.0
 
 
@@ -55,7 +55,7 @@ class ImageWatch:
         self._hint.set()
 
     def release(self) -> None:
-        """Give every request the record as it was read last."""
+        """End the wait of every request."""
         for waiter in self.waiters:
             if not waiter.result.done():
                 waiter.result.set_result(self.latest)
@@ -136,7 +136,7 @@ class Waits:
             watch.hint()
 
     def release(self) -> None:
-        """The service stops: every request gets the record as it is."""
+        """The service stops: every request ends with the record as it is."""
         self._is_stopping = True
         for watch in self._watches.values():
             watch.release()
@@ -156,15 +156,16 @@ class Waits:
         if self._is_stopping or image.status.is_final or timeout_s <= 0:
             return image
         with self._joined(image, has_left) as (watch, waiter):
-            try:
+            with suppress(TimeoutError):
                 async with asyncio.timeout(timeout_s):
-                    return await waiter.result
-            except TimeoutError:
+                    await waiter.result
+            if watch.latest is not None and not watch.latest.status.is_final:
+                # the time is over, or the service stops: the answer shows the record as it is now
                 watch.hint()
                 with suppress(TimeoutError):
                     async with asyncio.timeout(LAST_READ_S):
                         await watch.read_done.wait()
-                return watch.latest
+            return watch.latest
 
     @contextmanager
     def _joined(self, image: Image, has_left: Callable[[], bool]) -> Iterator[tuple[ImageWatch, _Waiter]]:
