@@ -2,6 +2,7 @@
 #
 #   make run      everything in one process, at http://127.0.0.1:8000
 #   make test     all checks and all tests (RabbitMQ, SecantusDB, Chromium, nginx and Caddy are fetched if missing)
+#   make test-long   the tests that take many seconds each: chaos, fuzzing, proxies, slow clients (CI runs both)
 #   make check    the static checks only: ruff, mypy, import-linter and codespell, and biome on the page's JavaScript
 #                 and CSS (make check-page runs biome alone; where npm is missing, Node is fetched into .tools/node)
 #   make coverage all tests, with the branches that they cover measured in all processes; fails below the figure in
@@ -33,7 +34,7 @@ BIOME := PATH="$(dir $(NPM)):$$PATH" node_modules/.bin/biome
 BROKERS := $(CURDIR)/.tools/brokers
 BROKER_TESTS := tests/contract/bus tests/flow tests/faults/bus -k "not memory and not embedded"
 
-.PHONY: run test check check-page coverage test-brokers servers fmt lock clean fuzz fuzz-borders chaos chaos-stream chaos-purge chaos-outage \
+.PHONY: run test test-long check check-page coverage test-brokers servers fmt lock clean fuzz fuzz-borders chaos chaos-stream chaos-purge chaos-outage \
         bench bench-servers bench-pipeline bench-api bench-live bench-purge bench-start bench-growth
 .DELETE_ON_ERROR:
 
@@ -41,7 +42,11 @@ run: .venv/.runtime-stamp
 	@exec $(BIN)/darkroom up
 
 test: check servers
-	@$(BIN)/pytest $(IN_PARALLEL) $(PYTEST_ARGS)
+	@$(BIN)/pytest $(IN_PARALLEL) -m "not long" $(PYTEST_ARGS)
+
+# Chaos, stock fuzzing, proxies, slow clients: CI runs them as well.
+test-long: servers
+	@$(BIN)/pytest --numprocesses 2 -m long $(PYTEST_ARGS)
 
 check: .venv/.dev-stamp check-page
 	@$(BIN)/ruff check .

@@ -192,7 +192,7 @@ class ForeignPublisher:
         await self._send("cancel", self._cancel_of(new_image_id(long_ago), time=long_ago.isoformat()))
 
     async def _cancel_first(self) -> None:
-        # whether the cancel wins depends on when a janitor lives to handle it: tests/borders/generator shows that it does
+        # the cancel wins if a janitor lives to handle it first; tests/borders/generator shows that
         order = self._order()
         await self._send("cancel", self._cancel_of(order["id"]))
         self.report.may_be_cancelled.add(order["id"])

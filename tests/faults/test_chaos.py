@@ -9,6 +9,7 @@ import pytest
 from tests.faults import chaos
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.border(rule="A1")
 @pytest.mark.border(rule="A3")

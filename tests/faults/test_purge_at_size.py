@@ -5,6 +5,7 @@ import pytest
 from tests.faults.old_images import purge_with_kills
 
 
+@pytest.mark.long
 @pytest.mark.timeout(120)
 @pytest.mark.fault(row=54)
 async def test_a_purge_killed_twice_removes_only_what_is_old(cluster):

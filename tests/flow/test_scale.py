@@ -25,6 +25,7 @@ def stored(cluster, folder):
     return [path for path in (cluster.media / folder).rglob("*") if path.is_file()]
 
 
+@pytest.mark.long
 @pytest.mark.timeout(150)
 async def test_500_concurrent_requests_give_500_images(tmp_path, vhost):
     async with separate(tmp_path, vhost, GENERATOR_CONCURRENCY="4") as cluster, front_end(cluster.url) as page:

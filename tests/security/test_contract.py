@@ -14,6 +14,7 @@ from tests.security.fuzz import fuzz
 SCHEMAS = Path(__file__).parents[1] / "schemas"
 
 
+@pytest.mark.long
 @pytest.mark.border(rule="D8")
 @pytest.mark.timeout(180)  # 15 s on two cores with other work, 117 s at a load of 20
 @pytest.mark.parametrize("has_identity", [False, True])

@@ -110,6 +110,7 @@ async def watch(websocket, cursors: list[str]) -> None:
             cursors.append(frame["cursor"])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("bytes_per_s", "heartbeat"), [(20_000, "3"), (60_000, "2")])
 async def test_a_slow_reader_gets_all_ends_and_stays_open(serve, bytes_per_s, heartbeat):
     """Ten images are painted with 800 kB of previews a second, for 8 s; their ends come within a few seconds."""

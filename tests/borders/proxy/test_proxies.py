@@ -23,7 +23,7 @@ from tests.servers import proxies
 from tests.servers.chromium import PATIENCE_MS, launched
 from tests.servers.process import free_ports
 
-pytestmark = [pytest.mark.border(rule="D4"), pytest.mark.browser]
+pytestmark = [pytest.mark.border(rule="D4"), pytest.mark.browser, pytest.mark.long]
 
 in_module = pytest.mark.asyncio(loop_scope="module")  # one server and one proxy for all tests of a place
 PLACES = [(name, place) for name in ("nginx", "caddy") for place in ("stripped", "kept", "root")]
