@@ -27,7 +27,7 @@ async def test_clients_see_every_final_event_once_over_reconnects(cluster, http)
 
 @pytest.mark.fault(row=65)
 async def test_a_client_that_never_reads_is_closed_alone(cluster, http):
-    await cluster.add_service("api", WEBSOCKET_BUFFER="32")
+    await cluster.add_service("api")
     await cluster.start()
     url = cluster.urls["api"]
     silent_client = SilentClient(url)
