@@ -26,14 +26,18 @@ def write_file(file: Path, content: bytes) -> None:
     """Write a temporary file, then rename it: a reader sees all of it or none."""
     part = part_of(file)
     try:
-        with part.open("xb") as writing:
-            writing.write(content)
-            writing.flush()
-            os.fsync(writing.fileno())
+        _write_durably(part, content)
         part.replace(file)
     except BaseException:
         part.unlink(missing_ok=True)
         raise
+
+
+def _write_durably(file: Path, content: bytes) -> None:
+    with file.open("xb") as writing:
+        writing.write(content)
+        writing.flush()
+        os.fsync(writing.fileno())
 
 
 def part_of(file: Path) -> Path:
@@ -66,9 +70,10 @@ def probe(folder: Path, root: Path) -> None:
     """Do in this folder all that a write and a removal do."""
     require_plain(folder)
     make_folder(folder, root)
+    # both have the names of temporary files: what a killed process leaves here is swept like any other
     first, second = part_of(folder / _PROBE), part_of(folder / _PROBE)
     try:
-        write_file(first, b"darkroom")
+        _write_durably(first, b"darkroom")
         first.replace(second)
         sync_folder(folder)
     finally:

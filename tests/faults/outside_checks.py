@@ -14,6 +14,8 @@ MARGIN = timedelta(seconds=10)  # an attempt may go on after its image is final,
 # Codes that an image of the api can only have if a foreign message has failed it.
 FOREIGN_CODES = {FORGED, "invalid_request", "wrong_queue", "owner_missing", "undeliverable", "unknown_image"}
 
+PROBE_ID = "00000000-0000-0000-0000-000000000000"  # of the file with which the media are probed, by any service
+
 
 @dataclass(frozen=True)
 class Death:
@@ -95,7 +97,7 @@ def _is_excused(
     died = [death.at for death in deaths if death.process in generators.get(image_id, ())]
     image = records.get(image_id)
     if image is None:
-        return bool(died)
+        return bool(died) or (image_id == PROBE_ID and bool(deaths))
     moments = [image.created_at, image.finished_at, image.deleted_at, image.tombstoned_at]
     end = max(moment for moment in moments if moment is not None) + MARGIN
     return any(image.created_at - MARGIN <= at <= end for at in died) or any(

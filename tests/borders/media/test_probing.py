@@ -7,6 +7,7 @@ import shutil
 import subprocess
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
@@ -139,6 +140,32 @@ async def test_a_probe_uses_fsync_and_rename_and_leaves_nothing(tmp_path, monkey
 
     assert calls.count("fsync") == 4  # a file and its folder, in two places
     assert [path for path in (tmp_path / "media").rglob("*") if path.is_file()] == []
+
+
+@pytest.mark.border(rule="C3")
+@pytest.mark.parametrize("step", ["fsync", "replace"])
+async def test_a_probe_that_was_killed_leaves_a_file_for_the_sweep(tmp_path, monkeypatch, step):
+    async with FileMedia.open(tmp_path / "media") as media:
+        monkeypatch.setattr(os, step, _killed)
+        monkeypatch.setattr(Path, "unlink", lambda *_, **__: None)  # a killed process removes nothing
+        with pytest.raises(Killed):
+            await media.check()
+        monkeypatch.undo()
+        left = [path for path in (tmp_path / "media").rglob("*") if path.is_file()]
+
+        listed = [stored.key async for page in media.walk() for stored in page]
+
+        assert len(listed) == len(left) > 0
+        await media.remove(listed)
+        assert [path for path in (tmp_path / "media").rglob("*") if path.is_file()] == []
+
+
+class Killed(BaseException):
+    """The process ends here."""
+
+
+def _killed(*_):
+    raise Killed
 
 
 def _recorded(name, function, calls):
