@@ -8,22 +8,9 @@ from common.domain.errors import Duplicate, Invalid, LimitReached
 from common.domain.images import Status, new_image_id
 from common.domain.requests import GenerationRequest
 from common.messages import GenerateImage
-from common.runtime.clock import ManualClock
-from common.store.sqlite import SqliteStore
 from tests.making import NOON, an_image
 
 REQUEST = GenerationRequest(prompt="a lighthouse")
-
-
-@pytest.fixture
-def clock():
-    return ManualClock()
-
-
-@pytest.fixture
-async def store(tmp_path):
-    async with SqliteStore.open(tmp_path / "darkroom.db", timeout_s=5) as store:
-        yield store
 
 
 @pytest.fixture

@@ -8,21 +8,8 @@ import pytest
 from common.application.quota_store import QuotaStore
 from common.domain.errors import LimitReached
 from common.domain.images import Failure, Status, new_image_id
-from common.runtime.clock import ManualClock
 from common.store.port import Entry
-from common.store.sqlite import SqliteStore
 from tests.making import an_image
-
-
-@pytest.fixture
-def clock():
-    return ManualClock()
-
-
-@pytest.fixture
-async def store(tmp_path):
-    async with SqliteStore.open(tmp_path / "darkroom.db", timeout_s=5) as store:
-        yield store
 
 
 @pytest.fixture
