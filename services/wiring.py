@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final
 
@@ -49,6 +49,14 @@ async def open_resources(settings: Settings, *, name: str, stopping: asyncio.Eve
         yield Resources(bus, store, media, clock)
 
 
+def server_names(settings: Settings, *, host: str) -> Collection[str]:
+    """The names by which a server at this address may be reached, beside the api; empty for any.
+
+    On loopback the names of this machine are always allowed, and no others unless they are listed.
+    """
+    return {*settings.allowed_hosts, *LOOPBACK} if host in LOOPBACK else settings.allowed_hosts
+
+
 async def _wait_for_store(settings: Settings, stack: AsyncExitStack, stopping: asyncio.Event) -> Store:
     """Open the store, again and again while it does not answer: a database may start later than its services."""
     pause_s = STORE_PAUSE_S
@@ -76,8 +84,7 @@ async def serve_inference(settings: Settings, *, host: str) -> AsyncIterator[str
         PainterEngine(step_delay_s=settings.painter_step_delay),
         api_key=settings.inference_service_api_key,
         concurrency=settings.inference_concurrency,
-        # on loopback the names of this machine are always allowed: `darkroom up` uses them
-        allowed_hosts={*settings.allowed_hosts, *LOOPBACK} if host in LOOPBACK else settings.allowed_hosts,
+        allowed_hosts=server_names(settings, host=host),
         clock=SystemClock(),
     )
     # a disconnected client cancels its handler, which stops the painting

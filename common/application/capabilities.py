@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from typing import Annotated, Final
 
 import aiohttp
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
+from common.domain.texts import clean_text
 from common.runtime.bounded_read import TooLarge, read_body
 from common.runtime.clock import Clock
 
@@ -16,6 +18,25 @@ log = logging.getLogger(__name__)
 REFRESH_INTERVAL_S = 60.0  # a new model is offered within a minute
 RETRY_INTERVAL_S = 5.0  # a service that does not answer is not asked by every request
 _MAX_BYTES = 1_000_000
+MAX_NAMES: Final = 500  # models, and samplers of each: a page lists them, and a refusal names them
+MAX_NAME: Final = 100  # characters, as in a request
+
+
+def _is_name(text: str) -> bool:
+    return 0 < len(text) <= MAX_NAME and clean_text(text, MAX_NAME) == text
+
+
+def _names(texts: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(text for text in texts if _is_name(text))[:MAX_NAMES]
+
+
+def _shown(text: str | None) -> str | None:
+    return clean_text(text) if text else None
+
+
+# A name is sent back to the service, so one that would have to be changed is left out.
+Names = Annotated[tuple[str, ...], AfterValidator(_names)]
+Shown = Annotated[str | None, AfterValidator(_shown)]
 
 
 class Model(BaseModel):
@@ -24,8 +45,8 @@ class Model(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     id: str
-    name: str | None = None
-    samplers: tuple[str, ...] = ()
+    name: Shown = None
+    samplers: Names = ()
     max_width: int | None = None
     max_height: int | None = None
     max_steps: int | None = None
@@ -33,15 +54,19 @@ class Model(BaseModel):
     negative_prompt: bool | None = None
 
 
+def _named(models: tuple[Model, ...]) -> tuple[Model, ...]:
+    return tuple(model for model in models if _is_name(model.id))[:MAX_NAMES]
+
+
 class Capabilities(BaseModel):
     """A missing field means no limit. Unknown fields are ignored."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
-    engine: str | None = None
-    notice: str | None = None
-    models: tuple[Model, ...] = ()
-    samplers: tuple[str, ...] = ()
+    engine: Shown = None
+    notice: Shown = None
+    models: Annotated[tuple[Model, ...], AfterValidator(_named)] = ()
+    samplers: Names = ()
 
 
 class CapabilitiesClient:

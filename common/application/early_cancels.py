@@ -13,7 +13,7 @@ from typing import Final
 
 from common.domain.images import Image
 from common.messages import CancelImage
-from common.store.port import Entry, Store
+from common.store.port import Entry, Store, back_off
 
 KIND: Final = "cancelled"
 _ANY_OWNER: Final = ""
@@ -22,16 +22,20 @@ _MAX_OWNERS: Final = 8  # names in one entry: one sender needs one, and a flood 
 
 async def remember_cancel(store: Store, image_id: str, command: CancelImage, *, expires_at: datetime) -> None:
     """Remember who cancelled this id; an entry for each source, so that no other sender can replace it."""
-    key = _key(image_id, command.source)
+    key, owner = _key(image_id, command.source), command.owner or _ANY_OWNER
+    losses = 0
     while True:
         before = await store.get_entry(KIND, key)
         owners: list[str] = before.data["owners"] if before else []
-        owner = command.owner or _ANY_OWNER
-        if owner in owners or len(owners) >= _MAX_OWNERS:
+        if owner not in owners and len(owners) >= _MAX_OWNERS:
             return
         revision = before.revision + 1 if before else 1
-        if await store.put_entry(Entry(KIND, key, revision, {"owners": [*owners, owner]}, expires_at)):
+        # also for a known owner: the entry may be about to expire
+        changed = Entry(KIND, key, revision, {"owners": list(dict.fromkeys([*owners, owner]))}, expires_at)
+        if await store.put_entry(changed):
             return
+        losses += 1
+        await back_off(losses)
 
 
 async def was_cancelled_early(store: Store, image: Image) -> bool:

@@ -26,8 +26,12 @@ from services.generator.inference.port import OnPreview, OnProgress
 log = logging.getLogger(__name__)
 
 TRANSIENT_STATUSES: Final = frozenset({408, 425, 429})
-# the key is missing, wrong, or not paid for; the route is missing; a proxy before the service wants a key of its own
-DENIED_STATUSES: Final = frozenset({401, 402, 403, 404, 405, 407})
+# the key is missing, wrong, or not paid for; the route is missing, or it is a server of another kind; a proxy before the
+# service wants a key of its own, or does not serve the name in the URL
+DENIED_STATUSES: Final = frozenset({401, 402, 403, 404, 405, 407, 421, 501, 511})
+# the codes of an `error` event that mean the same; a stream has a route, so its `not_found` is about the order
+DENIED_CODES: Final = frozenset({"unauthorized", "forbidden", "payment_required"})
+REJECTED_CODES: Final = frozenset({"invalid", "invalid_request", "refused", "unprocessable"})
 IMAGES: Final = "image/png, image/jpeg, image/webp"
 _MAX_ERROR_BYTES: Final = 20_000  # an error page in HTML; only its beginning is logged
 _CONNECT_S: Final = 5.0
@@ -201,5 +205,6 @@ async def _decoded(data: dict[str, object], *, max_bytes: int) -> bytes:
 def _stream_error(data: dict[str, object]) -> InferenceError:
     """The error of an `error` event; it is classified like the same error sent as a status."""
     code, detail = clean_text(str(data.get("code", "")), 64), clean_text(str(data.get("detail", "")), 300)
-    rejected = code in {"invalid", "invalid_request", "refused", "unprocessable"}
-    return Rejected(detail) if rejected else Transient(f"{code}: {detail}")
+    if code in DENIED_CODES:
+        return Denied(f"the inference service sent the error {code}: {detail}")
+    return Rejected(detail) if code in REJECTED_CODES else Transient(f"{code}: {detail}")

@@ -3,7 +3,8 @@
 import asyncio
 import itertools
 import json
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import timedelta
 from functools import partial
 
 import pytest
@@ -99,6 +100,44 @@ async def test_an_order_in_capitals_and_its_repeat_are_one_image(bench):
     assert (image.status, bench.inference.keys) == ("completed", [order.id])
     assert bench.files() == [image.image_file, image.thumbnail]
     assert await bench.media.get(image.image_file)
+
+
+@pytest.fixture
+async def second_generator(bench, request):
+    """Another generator of this process, with a connection of its own: the deduplication is not shared."""
+    stopping = asyncio.Event()
+    async with AsyncExitStack() as stack:
+        bus = bench.bus
+        if not isinstance(bus, MemoryBus):
+            bus = await stack.enter_async_context(open_bus("rabbitmq", request, bench.settings, bench.clock))
+        group = await stack.enter_async_context(asyncio.TaskGroup())
+        resources = Resources(bus, bench.store, bench.media, bench.clock)
+        url = bench.inference.url
+        group.create_task(run_generator(bench.settings, resources, inference_url=url, stopping=stopping))
+        yield
+        stopping.set()
+
+
+@pytest.mark.border(rule="A2")
+@pytest.mark.usefixtures("second_generator")
+@pytest.mark.parametrize(
+    "again",
+    [{}, {"id": str.upper}, {"time": timedelta(seconds=1)}, {"subject": "another"}],
+    ids=["the same", "in capitals", "later", "about another subject"],
+)
+async def test_an_order_that_comes_often_at_once_is_painted_once(bench, again):
+    order = an_order(bench, time=bench.clock.now())
+    fields = {"id": order.id.upper()} if "id" in again else {"time": order.time + again["time"]} if "time" in again else again
+    repeat = an_order(bench, image_id=order.id, **{"time": order.time, **fields})
+
+    await asyncio.gather(*(bench.bus.send(each) for each in [order, repeat] * 4))
+    await until(lambda: is_final(bench, order.id))
+    await bench.bus.send(last := an_order(bench))  # all others were delivered before it
+    await until(lambda: is_final(bench, last.id))
+
+    image = await bench.store.get(order.id)
+    assert (image.status, image.attempts, bench.inference.keys) == ("completed", 1, [order.id, last.id])
+    assert {image.image_file, image.thumbnail} < set(bench.files())
 
 
 @pytest.mark.border(rule="A6")

@@ -1,0 +1,70 @@
+"""The texts of an inference service's capabilities, as the api shows them."""
+
+import json
+
+import aiohttp
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+
+from common.application.capabilities import MAX_NAME, MAX_NAMES, Capabilities, CapabilitiesClient
+from common.domain.texts import MAX_DETAIL
+from common.runtime.clock import ManualClock
+
+ODD = ["x" * 100_000, "two\r\nlines", "\x1b[2J\x1b]0;title\x07", "\u202egnp.exe", "a\u2028b", "nul\0", "\x9b31m", ""]
+
+
+async def capabilities_of(body: bytes | str, status: int = 200) -> Capabilities | None:
+    """What a client makes of an answer with this body."""
+
+    async def describe(_request: web.Request) -> web.Response:
+        return web.Response(body=body, status=status, content_type="application/json")
+
+    app = web.Application()
+    app.router.add_get("/inference/capabilities", describe)
+    async with TestServer(app) as server, aiohttp.ClientSession() as http:
+        return await CapabilitiesClient(http, url=str(server.make_url("")), api_key=None, clock=ManualClock()).get()
+
+
+@pytest.mark.border(rule="B5")
+@pytest.mark.parametrize("text", ODD, ids=ascii)
+async def test_texts_of_capabilities_are_cleaned(text):
+    model = {"id": "sdxl", "name": text, "samplers": ["Euler", text]}
+    sent = {"engine": text, "notice": text, "models": [model, {"id": text}], "samplers": [text, "DDIM"]}
+
+    found = await capabilities_of(json.dumps(sent))
+
+    (kept,) = found.models
+    assert (kept.id, kept.samplers, found.samplers) == ("sdxl", ("Euler",), ("DDIM",))
+    for shown in (found.engine, found.notice, kept.name):
+        assert shown is None or (len(shown) <= MAX_DETAIL and shown.isprintable())
+
+
+@pytest.mark.border(rule="B5")
+async def test_the_number_of_names_is_bounded():
+    many = [f"{number}-{'n' * (MAX_NAME - 20)}" for number in range(3 * MAX_NAMES)]
+
+    found = await capabilities_of(json.dumps({"models": [{"id": name} for name in many], "samplers": many}))
+
+    assert ([model.id for model in found.models], list(found.samplers)) == (many[:MAX_NAMES], many[:MAX_NAMES])
+
+
+@pytest.mark.border(rule="B5")
+@pytest.mark.parametrize(
+    "body",
+    [
+        "[",
+        "[]",
+        "null",
+        '{"models": {"id": "a"}}',
+        '{"models": [{"name": "no id"}]}',
+        '{"notice": "half of a pair: \\ud800"}',
+        '{"samplers": ["a", 5]}',
+        "[" * 100_000,
+        b"\xff\xfe",
+        b" " * 2_000_000,
+    ],
+    ids=lambda body: repr(body[:30]),
+)
+async def test_other_answers_are_no_capabilities(body):
+    assert await capabilities_of(body) is None
