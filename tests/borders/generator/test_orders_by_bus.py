@@ -3,8 +3,11 @@
 import asyncio
 import itertools
 import json
+import logging
+import time
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
+from email.utils import formatdate
 from functools import partial
 
 import pytest
@@ -22,7 +25,7 @@ from common.runtime.settings import read_settings
 from common.store.sqlite import SqliteStore
 from services.generator.worker import run_generator
 from services.janitor.worker import run_janitor
-from tests.inference_double import inference_double
+from tests.inference_double import body, inference_double, paint, status
 from tests.unit.generator.test_generate import FAST, GeneratorBench
 from tests.waiting import until
 
@@ -176,6 +179,47 @@ async def test_a_repeat_of_another_sender_is_a_dead_letter(bench):
     assert letter.reason.startswith("id_taken: ")
     assert json.loads(letter.body)["owner"] == "bob"
     assert (await bench.store.get(order.id)).status == "completed"
+
+
+def a_second_ago(_request, _order):
+    date = formatdate(time.time() - 1, usegmt=True)
+    return status(503, headers={"Retry-After": date})(_request, _order)
+
+
+DUE_AT_ONCE = {
+    "zero": status(503, headers={"Retry-After": "0"}),
+    "a second ago": a_second_ago,
+    "1970": status(429, headers={"Retry-After": "Thu, 01 Jan 1970 00:00:00 GMT"}),
+    "zeros": status(408, headers={"Retry-After": "000"}),
+    "no picture": body(b""),
+    "a broken stream": body(b"event: progress", "text/event-stream"),
+}
+
+
+@pytest.mark.border(rule="B2")
+@pytest.mark.parametrize("answer", DUE_AT_ONCE)
+async def test_a_retry_that_is_due_at_once_is_not_lost(bench, caplog, answer):
+    """Its command is sent while that of the attempt is still in hand. Without reconcile, which would find it later."""
+    caplog.set_level(logging.INFO)
+    refused = set()
+
+    async def first_refused(request, order):
+        key = request.headers["Idempotency-Key"].removesuffix("-2")
+        if key in refused:
+            return await paint(request, order)
+        refused.add(key)
+        return await DUE_AT_ONCE[answer](request, order)
+
+    bench.inference.always(first_refused)
+    orders = [an_order(bench) for _ in range(6)]
+
+    await asyncio.gather(*(bench.bus.send(order) for order in orders))
+    for order in orders:
+        await until(partial(is_final, bench, order.id))
+
+    images = [await bench.store.get(order.id) for order in orders]
+    assert [(image.status, image.attempts) for image in images] == [("completed", 2)] * 6
+    assert "reconciled:" not in caplog.text
 
 
 @pytest.mark.border(rule="A10")
