@@ -40,17 +40,17 @@ class QuotaStore:
         if not self.limit:
             return Window()
 
-        def reserved(window: Window, forgivable: Collection[str] = ()) -> Window:
+        def reserved(window: Window, failed: Collection[str] = (), never_inserted: Collection[str] = ()) -> Window:
             now = self.clock.now()
-            window = window.since(now - quotas.HOUR).forgive(forgivable, limit=self.limit)
+            window = window.since(now - quotas.HOUR).without(never_inserted).forgive(failed, limit=self.limit)
             return quotas.reserve(window, image_id, now=now, limit=self.limit)
 
         try:
             return await self._change(key, reserved)
         except LimitReached:
             # the images are read only when the window is full
-            forgivable = await self._forgivable(_window(await self.store.get_entry(self.kind, key)))
-            return await self._change(key, lambda window: reserved(window, forgivable))
+            found = await self._forgivable(_window(await self.store.get_entry(self.kind, key)))
+            return await self._change(key, lambda window: reserved(window, *found))
 
     async def release(self, key: str, image_id: str) -> None:
         """Remove an image that was rejected after it was reserved."""
@@ -60,7 +60,8 @@ class QuotaStore:
     async def usage(self, key: str) -> Window:
         """The window of the last hour, without the images that are forgiven."""
         window = _window(await self.store.get_entry(self.kind, key)).since(self.clock.now() - quotas.HOUR)
-        return window.forgive(await self._forgivable(window), limit=self.limit)
+        failed, never_inserted = await self._forgivable(window)
+        return window.without(never_inserted).forgive(failed, limit=self.limit)
 
     async def _change(self, key: str, transition: Callable[[Window], Window]) -> Window:
         losses = 0
@@ -73,12 +74,15 @@ class QuotaStore:
             losses += 1
             await back_off(losses)
 
-    async def _forgivable(self, window: Window) -> set[str]:
-        """Images that failed by a fault of the service, and those that were never inserted, as the store was away."""
+    async def _forgivable(self, window: Window) -> tuple[set[str], set[str]]:
+        """Images that failed by a fault of the service, and those that were never inserted, as the store was away.
+
+        The latter were not painted, so any number of them is forgiven.
+        """
         found = await self.store.get_several(window.ids) if window.ids else {}
         inserted_before = self.clock.now() - _INSERT_LIMIT
         never_inserted = {image_id for at, image_id in window.entries if image_id not in found and at < inserted_before}
-        return never_inserted | {image.id for image in found.values() if quotas.does_not_count(image)}
+        return {image.id for image in found.values() if quotas.does_not_count(image)}, never_inserted
 
     def _entry(self, key: str, window: Window, before: Entry | None) -> Entry:
         return Entry(

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from functools import partial
 
 from common.bus.port import WorkQueue
-from common.domain import transitions
+from common.domain import quotas, transitions
 from common.domain.errors import Unavailable
 from common.domain.images import Image
 from common.messages import TickData
@@ -44,7 +44,8 @@ def _steps(context: JanitorContext) -> dict[str, Callable[[], Awaitable[int]]]:
     earliest, latest = context.earliest(), context.latest()
     grace = latest - timedelta(seconds=context.settings.reconcile_grace)
     deadline = earliest - timedelta(seconds=context.settings.generation_deadline)
-    tombstone_cutoff = earliest - timedelta(seconds=context.settings.tombstone_age)
+    # an hour's quota looks for its images: one without a record was never painted
+    tombstone_cutoff = earliest - max(timedelta(seconds=context.settings.tombstone_age), quotas.HOUR)
     store = context.store
     each_of = partial(_for_each_page, context)
     return {
