@@ -41,9 +41,7 @@ def build_report(reasons: Mapping[str, str], *, warning: str = "") -> tuple[int,
     return (503 if reasons else 200), body | ({"warnings": {"bus": warning}} if warning else {})
 
 
-def build_health_app(
-    *, bus: Bus, store: Store, media: Media, allowed_hosts: Collection[str] = ()
-) -> web.Application:
+def build_health_app(*, bus: Bus, store: Store, media: Media, allowed_hosts: Collection[str] = ()) -> web.Application:
     """`/healthz` answers while the process runs; `/readyz` answers 503 with the reasons while it cannot work.
 
     `allowed_hosts` are the names of this server (`is_allowed_host`), besides its addresses; empty allows any.

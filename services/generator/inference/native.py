@@ -26,8 +26,8 @@ from services.generator.inference.port import OnPreview, OnProgress
 log = logging.getLogger(__name__)
 
 TRANSIENT_STATUSES: Final = frozenset({408, 425, 429})
-# the key is missing, wrong, or not paid for; the route is missing, or it is a server of another kind; a proxy before the
-# service wants a key of its own, or does not serve the name in the URL
+# the key is missing, wrong, or not paid for; the route is missing, or the server is of another kind; a proxy before
+# the service wants a key of its own, or does not serve the name in the URL
 DENIED_STATUSES: Final = frozenset({401, 402, 403, 404, 405, 407, 421, 501, 511})
 # the codes of an `error` event that mean the same; a stream has a route, so its `not_found` is about the order
 DENIED_CODES: Final = frozenset({"unauthorized", "forbidden", "payment_required"})

@@ -29,40 +29,40 @@ async def test_a_link_that_is_cut_often_makes_no_dead_letter(vhost: str, caplog:
     Of a message that ends well, of one that is retried, of one that is refused, and of the messages of other queues.
     """
     caplog.set_level(logging.DEBUG, "common.bus.rabbitmq.consumer")
-    outcomes = {"well": [Done()], "retried": [Retry(0.1), Done()], "refused": [Reject("no")]}
-    handlers = {queue: Recorder() for queue in (WorkQueue.CANCEL, WorkQueue.PURGE)}
-    handlers |= {name: Recorder(*given) for name, given in outcomes.items()}
-    for handler in handlers.values():
+    commands = {"well": Recorder(Done()), "retried": Recorder(Retry(0.1), Done()), "refused": Recorder(Reject("no"))}
+    others = {queue: Recorder() for queue in (WorkQueue.CANCEL, WorkQueue.PURGE)}
+    handlers = [*commands.values(), *others.values()]
+    for handler in handlers:
         handler.gate.clear()
 
     async def generate(message) -> Outcome:
-        return await handlers[message.id](message)
+        return await commands[message.id](message)
 
     async with AsyncExitStack() as stack:
         proxy, url = await stack.enter_async_context(proxy_before(vhost))
         bus = await stack.enter_async_context(open_bus(url))
         other = await stack.enter_async_context(open_bus(vhost))
-        named = {WorkQueue.GENERATE: generate, **{queue: handlers[queue] for queue in WorkQueue if queue in handlers}}
         consumers = [
-            await stack.enter_async_context(bus.consume(queue, handle, concurrency=3)) for queue, handle in named.items()
+            await stack.enter_async_context(bus.consume(queue, handle, concurrency=3))
+            for queue, handle in {WorkQueue.GENERATE: generate, **others}.items()
         ]
-        for name in outcomes:
+        for name in commands:
             await other.send(generate_command(name))
         await other.send(cancel_command("image-1"))
         await other.tick(Tick(id="tick-1", source="test", type="timer.purge", time=now()))
-        for handler in handlers.values():
+        for handler in handlers:
             await handler.wait_for(1)
         for number in range(CUTS):
             proxy.cut()
             await until(partial(_were_redelivered, caplog, len(handlers) * (number + 1)))
         in_hand = [consumer.in_flight for consumer in consumers]
-        for handler in handlers.values():
+        for handler in handlers:
             handler.gate.set()
-        await handlers["retried"].wait_for(2)
+        await commands["retried"].wait_for(2)
         await until(lambda: not any(consumer.in_flight for consumer in consumers))
         await until(lambda: _is_empty(other))
 
-        assert (in_hand, {len(handler.received) for handler in handlers.values()}) == ([3, 1, 1], {1, 2})
+        assert (in_hand, {len(handler.received) for handler in handlers}) == ([3, 1, 1], {1, 2})
         assert [letter.reason for letter in await other.dead_letters(10)] == ["no"]
 
 

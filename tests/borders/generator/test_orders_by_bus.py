@@ -130,7 +130,13 @@ async def second_generator(bench, request):
 )
 async def test_an_order_that_comes_often_at_once_is_painted_once(bench, again):
     order = an_order(bench, time=bench.clock.now())
-    fields = {"id": order.id.upper()} if "id" in again else {"time": order.time + again["time"]} if "time" in again else again
+    fields = (
+        {"id": order.id.upper()}
+        if "id" in again
+        else {"time": order.time + again["time"]}
+        if "time" in again
+        else again
+    )
     repeat = an_order(bench, image_id=order.id, **{"time": order.time, **fields})
 
     await asyncio.gather(*(bench.bus.send(each) for each in [order, repeat] * 4))

@@ -8,6 +8,7 @@ import json
 import logging
 import ssl
 from datetime import timedelta
+from types import SimpleNamespace
 
 import aiohttp
 import pytest
@@ -22,7 +23,6 @@ from common.runtime.clock import SystemClock
 from common.runtime.settings import read_settings
 from common.store.port import change
 from services.generator import generate, outcomes, progress
-from services.generator.context import GenerationContext
 from services.generator.inference.connect import connect_inference
 from services.generator.inference.native import NativeBackend
 from tests.inference_double import completed, events, paint, picture, status
@@ -239,10 +239,8 @@ async def test_files_that_the_record_names_are_never_removed(tmp_path, end, toke
     async with bench(tmp_path) as made:
         image = await made.final(await made.order())
         lease = Lease(token=token, worker="w", until=made.clock.now())
-        context = GenerationContext(
-            **{name: getattr(made, name) for name in ("store", "media", "outbox", "settings", "clock")},
-            **dict.fromkeys(["intake", "inference", "circuit"]),
-            worker="w",
+        context = SimpleNamespace(
+            store=made.store, media=made.media, clock=made.clock, lease_of=lambda image: image.lease
         )
         stale = image.model_copy(update={"status": "running", "lease": lease, "image_file": None, "thumbnail": None})
 
@@ -271,7 +269,9 @@ class LostAnswers:
 
 @pytest.mark.border(rule="A2")
 @pytest.mark.parametrize(
-    "error", [Unavailable("store"), Unconfirmed("store"), ValueError("not foreseen"), asyncio.CancelledError()], ids=repr
+    "error",
+    [Unavailable("store"), Unconfirmed("store"), ValueError("not foreseen"), asyncio.CancelledError()],
+    ids=repr,
 )
 async def test_a_picture_whose_record_was_written_is_kept(tmp_path, monkeypatch, error):
     """The worker does not know that it has won, and cleans up behind itself."""
