@@ -62,7 +62,11 @@ async def _wait_for_store(settings: Settings, stack: AsyncExitStack, stopping: a
     pause_s = STORE_PAUSE_S
     while True:
         try:
-            return await stack.enter_async_context(open_store(settings.store_url, timeout_s=settings.store_timeout))
+            async with AsyncExitStack() as opening:
+                store = await opening.enter_async_context(open_store(settings.store_url, timeout_s=settings.store_timeout))
+                await deployment_id(store)  # may be its first write, which a store without a primary does not accept
+                stack.push_async_exit(opening.pop_all())
+                return store
         except Unavailable as error:
             log.warning("waiting for the store at %s: %s", store_location(settings.store_url), error.detail)
         try:
