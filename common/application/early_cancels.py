@@ -26,7 +26,7 @@ async def remember_cancel(store: Store, image_id: str, command: CancelImage, *, 
     losses = 0
     while True:
         before = await store.get_entry(KIND, key)
-        owners: list[str] = before.data["owners"] if before else []
+        owners = _owners(before)
         if owner not in owners and len(owners) >= _MAX_OWNERS:
             return
         revision = before.revision + 1 if before else 1
@@ -41,8 +41,14 @@ async def remember_cancel(store: Store, image_id: str, command: CancelImage, *, 
 async def was_cancelled_early(store: Store, image: Image) -> bool:
     """Whether a sender that may cancel this image has done so before it was recorded."""
     entry = await store.get_entry(KIND, _key(image.id, image.source))
-    owners: list[str] = entry.data["owners"] if entry else []
+    owners = _owners(entry)
     return any(image.may_be_cancelled_by(source=image.source, owner=owner or None) for owner in owners)
+
+
+def _owners(entry: Entry | None) -> list[str]:
+    """The owners in the entry; a damaged one names nobody."""
+    found = entry.data.get("owners") if entry else None
+    return [owner for owner in found if isinstance(owner, str)] if isinstance(found, list) else []
 
 
 def _key(image_id: str, source: str) -> str:

@@ -8,7 +8,7 @@ from datetime import timedelta
 from common.application.early_cancels import remember_cancel
 from common.bus.port import DeadLetter, Done, Outcome, Reject, Retry
 from common.domain import images, transitions
-from common.domain.errors import Forbidden, Invalid, InvalidTransition, NotFound, Unavailable
+from common.domain.errors import Forbidden, Invalid, InvalidTransition, NotFound, Unavailable, Unreadable
 from common.domain.images import Image
 from common.messages import CancelImage, Command, Tick
 from common.runtime.logs import log_context
@@ -34,6 +34,9 @@ async def cancel(command: Command | Tick | DeadLetter, *, context: JanitorContex
         except NotFound:
             log.info("the cancel has no record yet, and is remembered")
             return Done()
+        except Unreadable as error:
+            log.warning("not cancelled: %s", error)
+            return Reject(f"{error.code}: {error.detail}")
         except Unavailable:
             return Retry(context.settings.retry_delays[0])
         log.info("cancelled")
