@@ -82,9 +82,7 @@ async def test_a_damaged_cancel_names_nobody(tmp_path, data):
         assert not await was_cancelled_early(context.store, image)
 
         command = CancelImage(id="1", source="shop", subject=image.id, owner="ada")
-        await remember_cancel(
-            context.store, image.id, command, expires_at=context.clock.now() + timedelta(minutes=1)
-        )
+        await remember_cancel(context.store, image.id, command, expires_at=context.clock.now() + timedelta(minutes=1))
 
         assert await was_cancelled_early(context.store, image)
 

@@ -138,7 +138,9 @@ async def test_a_store_that_fails_right_after_it_was_opened_is_waited_for(tmp_pa
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("service", [standalone.api, standalone.generator, standalone.janitor], ids=lambda s: s.__name__)
+@pytest.mark.parametrize(
+    "service", [standalone.api, standalone.generator, standalone.janitor], ids=lambda s: s.__name__
+)
 async def test_a_broker_that_is_away_is_waited_for(tmp_path, caplog, kind, service):
     """The service starts, is not ready, and ends when it is stopped."""
     stopping = asyncio.Event()
