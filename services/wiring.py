@@ -63,7 +63,9 @@ async def _wait_for_store(settings: Settings, stack: AsyncExitStack, stopping: a
     while True:
         try:
             async with AsyncExitStack() as opening:
-                store = await opening.enter_async_context(open_store(settings.store_url, timeout_s=settings.store_timeout))
+                store = await opening.enter_async_context(
+                    open_store(settings.store_url, timeout_s=settings.store_timeout)
+                )
                 await deployment_id(store)  # may be its first write, which a store without a primary does not accept
                 stack.push_async_exit(opening.pop_all())
                 return store
