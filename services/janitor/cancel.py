@@ -25,7 +25,7 @@ async def cancel(command: Command | Tick | DeadLetter, *, context: JanitorContex
     with log_context(command.subject):
         try:
             cancelled = await _cancel(images.parse_image_id(command.subject), command, context)
-        except (Invalid, Forbidden) as error:
+        except (Invalid, Forbidden, Unreadable) as error:  # the record does not become readable by waiting
             log.warning("not cancelled: %s", error)
             return Reject(f"{error.code}: {error.detail}")
         except InvalidTransition as refusal:
@@ -34,9 +34,6 @@ async def cancel(command: Command | Tick | DeadLetter, *, context: JanitorContex
         except NotFound:
             log.info("the cancel has no record yet, and is remembered")
             return Done()
-        except Unreadable as error:
-            log.warning("not cancelled: %s", error)
-            return Reject(f"{error.code}: {error.detail}")
         except Unavailable:
             return Retry(context.settings.retry_delays[0])
         log.info("cancelled")

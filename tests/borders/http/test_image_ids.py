@@ -20,7 +20,8 @@ async def test_every_route_takes_an_id_in_capitals(serve, spelling):
 
         assert (await api.ask("GET", path))[2]["id"] == image_id
         assert (await api.ask("PATCH", path, json={"pinned": True}))[2]["pinned"]
-        assert (await api.ask("POST", f"{path}cancel/"))[2] == {"id": image_id, "was": "queued"}
+        assert (await api.ask("POST", f"{path}cancel/"))[0] == 200
+        assert (await api.ask("GET", path))[2]["status"] == "cancelled"
         assert (await api.ask("DELETE", path))[0] == 204
         assert [(await api.ask("GET", each))[0] for each in (path, path.lower())] == [404, 404]
 
