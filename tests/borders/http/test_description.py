@@ -49,7 +49,7 @@ async def test_a_credential_is_required_where_the_document_says_so(serve, case):
     assert document.get("servers") == ([{"url": "https://host.example/draw"}] if "path" in case else None)
 
 
-CAPABILITIES = {
+CAPABILITIES: dict[str, dict | None] = {
     "unknown": None,
     "no models": {"models": []},
     "samplers only": {"samplers": ["LCM", "Euler"]},

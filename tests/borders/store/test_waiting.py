@@ -113,7 +113,7 @@ async def test_a_file_that_another_process_holds_is_waited_for(tmp_path, caplog,
 async def test_a_store_that_fails_right_after_it_was_opened_is_waited_for(tmp_path, caplog, monkeypatch, call):
     """As during the election of a primary: the first commands may fail as well."""
     failures = [Unavailable("store", "not primary")] * 2
-    real = wiring.open_store
+    real = connect.open_store
 
     @asynccontextmanager
     async def opened(url, *, timeout_s):
