@@ -15,6 +15,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
+from common.application.capabilities import CapabilitiesClient
 from common.bus.port import Since
 from common.domain import transitions
 from common.domain.errors import Denied, InvalidTransition, Unavailable, Unconfirmed, Unreachable
@@ -65,7 +66,7 @@ async def test_an_unforeseen_error_ends_its_attempt_with_a_code(tmp_path, caplog
 
 
 @pytest.mark.border(rule="B1")
-@pytest.mark.parametrize("where", ["complete", "put", "paint", "progress", "started"])
+@pytest.mark.parametrize("where", ["complete", "put", "paint", "progress", "started", "capabilities"])
 async def test_an_unforeseen_error_costs_at_most_its_attempt(tmp_path, monkeypatch, where):
     left = [True]
 
@@ -86,6 +87,7 @@ async def test_an_unforeseen_error_costs_at_most_its_attempt(tmp_path, monkeypat
             "paint": (NativeBackend, "_paint"),
             "progress": (progress.ProgressPublisher, "_seconds_left"),
             "started": (made.outbox.events.__class__, "progressed"),
+            "capabilities": (CapabilitiesClient, "get"),
         }[where]
         monkeypatch.setattr(target, name, once(getattr(target, name)))
         image = await made.final(await made.order())
