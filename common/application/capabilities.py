@@ -30,13 +30,13 @@ def _names(texts: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(text for text in texts if _is_name(text))[:MAX_NAMES]
 
 
-def _shown(text: str | None) -> str | None:
+def _clean_or_none(text: str | None) -> str | None:
     return clean_text(text) if text else None
 
 
 # A name is sent back to the service, so one that would have to be changed is left out.
 Names = Annotated[tuple[str, ...], AfterValidator(_names)]
-Shown = Annotated[str | None, AfterValidator(_shown)]
+DisplayText = Annotated[str | None, AfterValidator(_clean_or_none)]
 
 
 class Model(BaseModel):
@@ -45,7 +45,7 @@ class Model(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     id: str
-    name: Shown = None
+    name: DisplayText = None
     samplers: Names = ()
     max_width: int | None = None
     max_height: int | None = None
@@ -63,8 +63,8 @@ class Capabilities(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
-    engine: Shown = None
-    notice: Shown = None
+    engine: DisplayText = None
+    notice: DisplayText = None
     models: Annotated[tuple[Model, ...], AfterValidator(_named)] = ()
     samplers: Names = ()
 

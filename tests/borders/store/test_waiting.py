@@ -1,4 +1,4 @@
-"""What a service does at its start while a dependency is away: it waits, names it in the log, and can be stopped."""
+"""What a service does at its start while a dependency is away: it waits for it, with its name in the log."""
 
 import asyncio
 import sqlite3
@@ -110,7 +110,7 @@ async def test_a_file_that_another_process_holds_is_waited_for(tmp_path, caplog,
 
 
 @pytest.mark.parametrize("call", ["get_entry", "put_entry"])
-async def test_a_store_that_fails_right_after_it_was_opened_is_waited_for(tmp_path, caplog, monkeypatch, call):
+async def test_a_store_that_fails_at_once_is_waited_for(tmp_path, caplog, monkeypatch, call):
     """As during the election of a primary: the first commands may fail as well."""
     failures = [Unavailable("store", "not primary")] * 2
     real = connect.open_store

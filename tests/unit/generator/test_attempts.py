@@ -6,6 +6,7 @@ Also of services that deny the generator itself, of odd texts and dates, and of 
 import asyncio
 import json
 import logging
+import socket
 import ssl
 from datetime import timedelta
 from types import SimpleNamespace
@@ -153,6 +154,22 @@ DENIALS = {
         for code in ("unauthorized", "forbidden", "payment_required")
     },
 }
+
+
+@pytest.mark.border(rule="B5")
+@pytest.mark.parametrize("name", ["host\r\nINFO forged", "\x1b[2J", "h" * 5000, "\u202etsoh", "half \ud800"], ids=ascii)
+async def test_the_name_of_a_worker_is_cleaned(tmp_path, monkeypatch, name):
+    monkeypatch.setattr(socket, "gethostname", lambda: name)
+    async with bench(tmp_path) as made:
+        made.inference.will(made.inference.hold)
+        image_id = await made.order()
+        await made.inference.held.wait()
+        worker = (await made.store.get(image_id)).lease.worker
+        made.inference.released.set()
+        await made.final(image_id)
+
+    assert worker.isprintable()
+    assert 0 < len(worker) <= 100
 
 
 @pytest.mark.border(rule="B6")

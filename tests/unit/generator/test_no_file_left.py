@@ -75,9 +75,7 @@ async def stop(made, _image_id):
     made.stopping.set()
 
 
-@pytest.mark.parametrize(
-    "end", [cancel, delete, lose_lease, pass_deadline, forget, stop], ids=lambda end: end.__name__
-)
+@pytest.mark.parametrize("end", [cancel, delete, lose_lease, pass_deadline, forget, stop], ids=lambda end: end.__name__)
 async def test_an_image_that_ends_during_its_writes_leaves_no_file(tmp_path, end):
     async with bench(tmp_path, LEASE="0.6", GRACE_PERIOD="0.1") as made:
         gated = GatedMedia(made.media)
