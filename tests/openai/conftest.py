@@ -22,6 +22,7 @@ START_S = 20.0
 class RunningDarkroom:
     url: str
     inference: Inference
+    stop: Callable[[], None]
     _clients: list[openai.AsyncOpenAI] = field(default_factory=list)
 
     @property
@@ -78,7 +79,7 @@ def serve(tmp_path) -> Serve:
                 await asyncio.wait({task, ready}, timeout=START_S, return_when=asyncio.FIRST_COMPLETED)
                 if task.done():
                     await task
-                running = RunningDarkroom(ready.result(), inference)
+                running = RunningDarkroom(ready.result(), inference, stopping.set)
                 try:
                     yield running
                 finally:

@@ -7,6 +7,8 @@ import aiohttp
 import openai
 import pytest
 
+from common.domain.errors import Unavailable
+from common.media.files import FileMedia
 from tests.inference_double import status
 from tests.openai.conftest import WITH_IDENTITY
 from tests.openai.test_sdk import PROMPT, SIZE
@@ -124,7 +126,7 @@ async def test_an_order_that_is_refused_leaves_nothing(serve, refusal):
 async def test_every_error_is_an_envelope(serve):
     """404, 405, 413, 415, 400 of another body, and what the SDK has but this server has not."""
     async with serve() as darkroom, aiohttp.ClientSession(darkroom.url) as http:
-        requests = [
+        requests: list[tuple[str, str, dict, int, str]] = [
             ("GET", "/openai", {}, 404, "unknown_url"),
             ("GET", "/openai/", {}, 404, "unknown_url"),
             ("POST", "/openai/v1/chat/completions", {"json": {}}, 404, "unknown_url"),
@@ -166,3 +168,41 @@ async def test_a_request_for_openai_at_our_own_path_is_shown_the_way(serve):
     assert (response.status, problem["code"], set(problem["fields"])) == (400, "invalid_request", {"n", "size"})
     assert f"{darkroom.url}/openai/v1" in problem["detail"]
     assert "openai" not in str(other)
+
+
+async def test_a_picture_whose_file_is_lost_is_left_out(darkroom, monkeypatch):
+    """The file of one of three pictures is missing, then that of the only one."""
+    lost: list[str] = []
+    get = FileMedia.get
+
+    async def losing(self, key):
+        if not lost:
+            lost.append(key)
+            return None
+        return await get(self, key)
+
+    monkeypatch.setattr(FileMedia, "get", losing)
+    client = darkroom.client()
+
+    assert len((await client.images.generate(prompt=PROMPT, size=SIZE, n=3)).data) == 2
+    lost.clear()
+    with pytest.raises(openai.InternalServerError) as raised:
+        await client.images.generate(prompt=PROMPT, size=SIZE)
+    assert raised.value.code == "file_lost"
+
+
+async def test_an_answer_that_cannot_be_finished_is_broken_off(darkroom, monkeypatch):
+    """The media fail after the first of two pictures is sent; the client must not take it for the whole answer."""
+    keys: list[str] = []
+    get = FileMedia.get
+
+    async def failing(self, key):
+        keys.append(key)
+        if len(keys) == 2:
+            raise Unavailable("media")
+        return await get(self, key)
+
+    monkeypatch.setattr(FileMedia, "get", failing)
+
+    with pytest.raises(openai.APIConnectionError):
+        await darkroom.client().images.generate(prompt=PROMPT, size=SIZE, n=2)

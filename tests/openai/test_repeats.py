@@ -1,4 +1,4 @@
-"""Repeats of the SDK: they join the order that is not answered, and only that."""
+"""Repeats of the SDK join the order that is not answered, no other."""
 
 import asyncio
 
@@ -101,7 +101,8 @@ async def test_two_repeats_do_not_share_an_order(held):
 
 async def test_a_repeat_records_what_the_first_request_could_not(held, monkeypatch):
     darkroom, http = held
-    record, failures = Admission.record, []
+    failures: list[str] = []
+    record = Admission.record
 
     async def failing(self, image):
         if not failures:
@@ -153,7 +154,8 @@ async def test_the_sdk_repeats_by_itself_after_a_429(serve, monkeypatch):
 
 
 async def test_the_sdk_repeats_by_itself_after_a_503(darkroom, monkeypatch):
-    record, failures = Admission.record, []
+    failures: list[str] = []
+    record = Admission.record
 
     async def failing(self, image):
         if not failures:

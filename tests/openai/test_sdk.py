@@ -155,6 +155,7 @@ async def test_a_failure_of_a_stream_is_an_error_event(darkroom):
         [event async for event in stream]
 
     assert raised.value.body["code"] == "inference_refused"
+    assert isinstance(raised.value.body, dict)
     assert set(raised.value.body) == {"message", "type", "param", "code"}
 
 
@@ -176,7 +177,7 @@ async def test_the_models_are_listed_with_their_aliases(serve):
     assert (raised.value.code, raised.value.param) == ("model_not_found", "model")
 
 
-async def test_a_request_leaves_to_the_model_what_the_client_leaves_open(darkroom):
+async def test_what_a_client_leaves_open_is_what_the_model_can(darkroom):
     darkroom.inference.capabilities = {
         "models": [{"id": "turbo", "samplers": ["LCM"], "max_steps": 4, "max_width": 512, "max_height": 300}]
     }

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
@@ -23,7 +25,10 @@ from services.api.openai.schema import SIDE_STEP, ImageRequest, OpenAIError, Ope
 from services.api.openai.stream import OrderStream, PartialImages, send
 from services.api.routes.operation import IGNORED_INPUT, Call, Operation, PlainCall, RouteGroup, body_of
 
+log = logging.getLogger(__name__)
+
 _DEFAULTS: Final = GenerationRequest(prompt="-")
+_LOST: Final = OrderFailure(500, "file_lost", "The file of the picture was lost.")
 _USAGE: Final = TokenUsage().model_dump()
 ImageCall: TypeAlias = Call[None, ImageRequest]
 
@@ -58,10 +63,9 @@ class OpenAIGenerationRoutes:
     ) -> web.StreamResponse:
         images = await self._order(call, request, form, order)
         result = await orders.ended(self.context, call.request, images)
-        if isinstance(result, list):
-            response = await self._send(call, result, form)
-        else:
-            response = _failed(result)
+        response = await self._send(call, result, form) if isinstance(result, list) else None
+        if response is None:
+            response = _failed(result if isinstance(result, OrderFailure) else _LOST)
             await response.prepare(call.request)
             await response.write_eof()
         order.is_answered = True
@@ -91,21 +95,37 @@ class OpenAIGenerationRoutes:
             traceparent=call.request.headers.get("traceparent"),
         )
 
-    async def _send(self, call: ImageCall, images: list[Image], form: PictureForm) -> web.StreamResponse:
-        """Send one picture after the other: ten of them would take 140 MB."""
-        first, *others = images
-        element = await pictures.element(self.context, call.request, first, form)
+    async def _send(self, call: ImageCall, images: list[Image], form: PictureForm) -> web.StreamResponse | None:
+        """Send one picture after the other: ten of them would take 140 MB. None if all files are lost."""
+        elements = self._elements(call, images, form)
+        first = await anext(elements, None)
+        if first is None:
+            return None
         response = web.StreamResponse(headers={"Content-Type": "application/json", **identified()})
         await response.prepare(call.request)
         start = f'{{"created":{int(self.context.clock.now().timestamp())},"data":['
-        await send(call.request, response, start.encode() + element)
-        for image in others:
-            element = await pictures.element(self.context, call.request, image, form)
-            await send(call.request, response, b"," + element)
-        end = {"output_format": form.format, "size": f"{first.width}x{first.height}", "usage": _USAGE}
-        await send(call.request, response, b"]," + json.dumps(end)[1:].encode())
-        await response.write_eof()
+        size = f"{images[0].width}x{images[0].height}"
+        end = json.dumps({"output_format": form.format, "size": size, "usage": _USAGE})[1:]
+        try:
+            await send(call.request, response, start.encode() + first)
+            async for element in elements:
+                await send(call.request, response, b"," + element)
+            await send(call.request, response, f"],{end}".encode())
+            await response.write_eof()
+        except Exception:
+            if call.request.transport is not None:
+                call.request.transport.abort()  # half an answer cannot be continued by an error
+            raise
         return response
+
+    async def _elements(self, call: ImageCall, images: list[Image], form: PictureForm) -> AsyncGenerator[bytes]:
+        for image in images:
+            try:
+                element = await pictures.element(self.context, call.request, image, form)
+            except NotFound as lost:
+                log.error("image %s: %s The next sweep corrects its record.", image.id, lost.detail)  # noqa: TRY400
+            else:
+                yield element
 
     async def edits(self, _call: PlainCall) -> web.Response:
         """Answers that images cannot be edited here."""
