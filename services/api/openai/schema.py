@@ -112,7 +112,7 @@ class ImageRequest(BaseModel):
         except ValidationError as error:
             raise _refusal(error.errors(include_url=False)[0]) from error
         if request.stream and request.count > 1:
-            raise Invalid("Streaming is only available with n=1.", code="invalid_value", fields={"n": "must be 1"})
+            raise Invalid("Streaming is only available with 'n' of 1.", code="invalid_value", fields={"n": "must be 1"})
         return request
 
     @property
