@@ -114,15 +114,25 @@ async def test_a_used_up_hour_is_a_rate_limit_that_is_not_retried(serve):
     assert raised.value.response.headers["x-should-retry"] == "false"
 
 
-@pytest.mark.parametrize("refusal", ["hourly", "concurrent"])
-async def test_an_order_that_is_refused_leaves_nothing(serve, refusal):
-    limits = {"REQUESTS_PER_HOUR": "3"} if refusal == "hourly" else {"CONCURRENT_REQUESTS": "3"}
-    async with serve(**limits) as darkroom:
-        with pytest.raises(openai.RateLimitError):
-            await darkroom.client().images.generate(prompt=PROMPT, size=SIZE, n=4)
+async def test_an_order_that_is_refused_leaves_nothing(serve):
+    """Three images are left of the hour; four are refused as a whole."""
+    async with serve(REQUESTS_PER_HOUR="4") as darkroom:
+        client = darkroom.client()
+        await client.images.generate(prompt=PROMPT, size=SIZE)
 
-        assert await darkroom.history() == []
-        assert darkroom.inference.orders == []
+        with pytest.raises(openai.RateLimitError):
+            await client.images.generate(prompt=PROMPT, size=SIZE, n=4)
+
+        assert len(await darkroom.history()) == 1
+        assert len(darkroom.inference.orders) == 1
+
+
+@pytest.mark.xfail(strict=True, reason="an order is refused, not queued, while its owner has no free slot")
+async def test_more_images_than_slots_wait_for_their_turns(serve):
+    async with serve(CONCURRENT_REQUESTS="2") as darkroom:
+        found = await darkroom.client().images.generate(prompt=PROMPT, size=SIZE, n=4)
+
+    assert len(found.data) == 4
 
 
 async def test_every_error_is_an_envelope(serve):
