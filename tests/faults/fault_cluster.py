@@ -1,6 +1,6 @@
 """A cluster of real processes with faults: each behind its own proxy to broker and inference service.
 
-api-1  api-2  generator-1 …  janitor-1 …      started by tests/faults/fork_server.py, dies at the given points
+api-1  api-2  generator-1 …  janitor-1 …      started by tests/servers/fork_server.py, dies at the given points
    └──────┴── proxy each ──┴──▶ broker
                 generators ─ proxy ─▶ inference service  (tests/faults/faulty_inference.py)
 """
@@ -21,8 +21,8 @@ from common.messages import JanitorSwept, SweepReport, Tick
 from common.runtime.clock import SystemClock
 from common.runtime.settings import Settings, read_settings
 from tests.cluster import Cluster, Service
-from tests.faults.fork_server import ForkServer, fork_server
 from tests.proxy import Proxy, proxy_before, proxy_to
+from tests.servers.fork_server import ForkServer, fork_server
 from tests.servers.process import free_ports
 
 UUID_LENGTH = 36

@@ -23,7 +23,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.faults.parent_death import end_with_parent
+from tests.servers.parent_death import end_with_parent
 
 
 class ForkedProcess:
@@ -100,7 +100,7 @@ def _parent() -> socket.socket:
     ours, theirs = socket.socketpair()
     with theirs:
         process = subprocess.Popen(
-            [sys.executable, "-m", "tests.faults.fork_server"], stdin=theirs.fileno(), stdout=subprocess.DEVNULL
+            [sys.executable, "-m", "tests.servers.fork_server"], stdin=theirs.fileno(), stdout=subprocess.DEVNULL
         )
 
     @atexit.register
