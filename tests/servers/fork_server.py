@@ -1,106 +1,172 @@
-"""A fork server: starts a service in 20 ms by forking a process that has imported everything.
+"""A fork server: starts a Python process in 20 ms by forking one that has imported everything.
 
-    test run ── a socket for each test ──▶ parent ── fork ──▶ fork server
-    test     ── {"name", "env", "log"} ──▶ fork server ── fork ──▶ a service, a process of its own
-             ◀── {"pid"}, later {"pid", "status"} ──┘
+    test ── report, stdin, stdout, stderr ──▶ fork server ── fork ──▶ process
+         ── arguments, environment, folder ──────────────────────────▶ setsid, then as `python -m …` or `python -c …`
+         ◀─────────────────────────────────────────────────── pid ─────┘
+         ◀─────────────────────── exit status ──┘
 
-Importing takes a second of a core, and a test that kills thirty processes starts thirty. So it is done once in a run.
+Importing takes a second of a core, and the tests start hundreds of processes. So it is done once in a run.
 """
 
 import asyncio
 import atexit
-import contextlib
 import functools
+import gc
+import importlib
 import json
 import os
+import pkgutil
+import runpy
 import selectors
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import threading
+import time
+import traceback
+import types
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from subprocess import DEVNULL, PIPE, STDOUT
+from typing import IO, Any, NoReturn
 
-from tests.servers.parent_death import end_with_parent
+ROOT = Path(__file__).parents[2]
+# Besides all of common and services: what these import at their first use, and what the programs of tests import.
+OTHERS = (
+    *(f"PIL.{name}ImagePlugin" for name in ("Jpeg", "Png", "WebP")),
+    "encodings.idna",
+    "tests.faults.points",
+    "tests.making",
+    "tests.odd_answers",
+)
+Stream = int | IO[Any] | None
 
 
 class ForkedProcess:
     """A process of the fork server, with the interface of `asyncio.subprocess.Process`."""
 
-    def __init__(self, pid: int) -> None:
-        self.pid = pid
+    def __init__(self, report: socket.socket) -> None:
+        self.pid = 0
         self.returncode: int | None = None
-        self.ended = asyncio.Event()
+        self.stdout: asyncio.StreamReader | None = None
+        self.stderr: asyncio.StreamReader | None = None
+        self._report = report
+        self._ended = asyncio.Event()
+
+    async def started(self) -> None:
+        """Read the pid, then listen for the exit status."""
+        loop = asyncio.get_running_loop()
+        self._report.setblocking(False)
+        try:
+            pid, _, rest = (await loop.sock_recv(self._report, 100)).partition(b"\n")
+        except BaseException:
+            self._report.close()
+            raise
+        assert pid, "the fork server has ended"
+        self.pid = int(pid)
+        if rest:
+            self._end(rest)
+        else:
+            loop.add_reader(self._report, self._on_report)
+
+    def _on_report(self) -> None:
+        asyncio.get_running_loop().remove_reader(self._report)
+        self._end(self._report.recv(100))
+
+    def _end(self, status: bytes) -> None:
+        self._report.close()
+        self.returncode = int(status or -signal.SIGKILL)  # the fork server kills its processes when it ends
+        self._ended.set()
 
     async def wait(self) -> int:
-        await self.ended.wait()
+        await self._ended.wait()
         assert self.returncode is not None
         return self.returncode
 
+    async def communicate(self) -> tuple[bytes, bytes]:
+        """What it wrote to its pipes, once it has ended."""
+        written = await asyncio.gather(*(_all_of(stream) for stream in (self.stdout, self.stderr)))
+        await self.wait()
+        return written[0], written[1]
+
     def send_signal(self, number: int) -> None:
         if self.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
+            with suppress(ProcessLookupError):
                 os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
 
     def kill(self) -> None:
         self.send_signal(signal.SIGKILL)
 
 
-class ForkServer:
-    """The client in the test; made by `fork_server`."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._reader = reader
-        self._writer = writer
-        self._children: dict[int, ForkedProcess] = {}
-        self._started: asyncio.Queue[ForkedProcess] = asyncio.Queue()
-        self._one_at_a_time = asyncio.Lock()
-
-    async def start(self, name: str, env: dict[str, str], log: Path) -> ForkedProcess:
-        async with self._one_at_a_time:
-            self._writer.write(json.dumps({"name": name, "env": env, "log": str(log)}).encode() + b"\n")
-            await self._writer.drain()
-            return await self._started.get()
-
-    async def listen(self) -> None:
-        while line := await self._reader.readline():
-            said = json.loads(line)
-            if "status" not in said:
-                child = self._children[said["pid"]] = ForkedProcess(said["pid"])
-                self._started.put_nowait(child)
-            else:
-                child = self._children.pop(said["pid"])
-                child.returncode = said["status"]
-                child.ended.set()
+async def _all_of(stream: asyncio.StreamReader | None) -> bytes:
+    return await stream.read() if stream else b""
 
 
-@asynccontextmanager
-async def fork_server() -> AsyncIterator[ForkServer]:
-    """A fork server for one test; its processes end with it."""
+async def forked_python(
+    *arguments: str,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    stdin: Stream = DEVNULL,
+    stdout: Stream = None,
+    stderr: Stream = None,
+    limit: int = 65536,
+) -> ForkedProcess:
+    """Like `asyncio.create_subprocess_exec(sys.executable, *arguments, …)` with a session of its own.
+
+    The arguments are `-m module …` or `-c code …`. A variable that the interpreter reads at its start has no effect.
+    """
     ours, theirs = socket.socketpair()
-    with theirs:
-        socket.send_fds(_parent(), [b"one more"], [theirs.fileno()])
-    reader, writer = await asyncio.open_connection(sock=ours)
-    made = ForkServer(reader, writer)
-    listening = asyncio.create_task(made.listen())
+    order = {"arguments": arguments, "env": dict(os.environ if env is None else env), "cwd": str(cwd or Path.cwd())}
+    ours.sendall(json.dumps(order).encode() + b"\n")
+    process = ForkedProcess(ours)
+    files: list[int] = []
     try:
-        yield made
+        for number, stream in enumerate((stdin, stdout, stderr)):
+            files.append(await _file_of(number, stream, files, process, limit))
+        socket.send_fds(_fork_server(), [b"1"], [theirs.fileno(), *files])
     finally:
-        writer.write_eof()
-        await listening
-        writer.close()
-        await writer.wait_closed()
+        theirs.close()
+        for file in files:
+            os.close(file)
+    await process.started()
+    return process
+
+
+async def _file_of(number: int, stream: Stream, files: list[int], process: ForkedProcess, limit: int) -> int:
+    """A file descriptor for the process; this end of a pipe becomes a stream of `process`."""
+    if stream == DEVNULL:
+        return os.open(os.devnull, os.O_RDWR)
+    if stream == STDOUT:
+        return os.dup(files[1])
+    if stream == PIPE:
+        assert number > 0, "a pipe to stdin is not supported"
+        reading, writing = os.pipe()
+        reader = asyncio.StreamReader(limit=limit)
+        loop = asyncio.get_running_loop()
+        await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), open(reading, "rb", buffering=0))  # noqa: SIM115, PTH123, ASYNC230
+        setattr(process, "stdout" if number == 1 else "stderr", reader)
+        return writing
+    if stream is None:
+        return os.dup(number)
+    return os.dup(stream if isinstance(stream, int) else stream.fileno())
 
 
 @functools.cache
-def _parent() -> socket.socket:
-    """The socket to the parent, which ends when the socket is closed: also when the test run is killed."""
+def _fork_server() -> socket.socket:
+    """The socket to the fork server, which ends when the socket is closed: also when the test run is killed."""
     ours, theirs = socket.socketpair()
     with theirs:
         process = subprocess.Popen(
-            [sys.executable, "-m", "tests.servers.fork_server"], stdin=theirs.fileno(), stdout=subprocess.DEVNULL
+            [sys.executable, "-m", "tests.servers.fork_server"],
+            cwd=ROOT,
+            stdin=theirs.fileno(),
+            stdout=DEVNULL,
+            start_new_session=True,  # Ctrl-C reaches only the test run, which then stops its processes
         )
 
     @atexit.register
@@ -111,89 +177,114 @@ def _parent() -> socket.socket:
     return ours
 
 
-def run() -> None:
-    """The parent: forks a fork server for each socket it receives, until the test run ends."""
-    from tests.faults import launcher
-
-    end_with_parent()
-    signal.signal(
-        signal.SIGCHLD, signal.SIG_IGN
-    )  # a fork server reports its end to the test; no process waits for it here
-    with socket.socket(fileno=os.dup(0)) as line:
-        while (files := socket.recv_fds(line, 100, 1)[1]) != []:
-            if os.fork() == 0:
-                line.close()
-                _serve_test(files[0], launcher)
-                return
-            os.close(files[0])
-
-
-def _serve_test(test: int, launcher: Any) -> None:
-    """A fork server: fork each requested service, report each that ended, until the test closes the socket."""
-    end_with_parent()
-    os.dup2(test, 0)
-    os.dup2(test, 1)
-    os.close(test)
-    children: set[int] = set()
+def serve() -> None:
+    """The fork server: fork for each request, report each process that ended, until the test run ends."""
+    _import_everything()
+    control = socket.socket(fileno=os.dup(0))
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
     signal.set_wakeup_fd(writing)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     selector = selectors.DefaultSelector()
-    selector.register(sys.stdin.buffer, selectors.EVENT_READ)
+    selector.register(control, selectors.EVENT_READ)
     selector.register(reading, selectors.EVENT_READ)
-    buffer = b""
+    reports: dict[int, socket.socket] = {}
     while True:
-        for key, _ in selector.select():
-            if key.fileobj == reading:
-                os.read(reading, 1000)
-                continue
-            piece = os.read(0, 65536)
-            if not piece:
-                for pid in children:
-                    os.kill(pid, signal.SIGKILL)
-                return
-            *lines, buffer = (buffer + piece).split(b"\n")
-            for line in lines:
-                pid = os.fork()
-                if pid == 0:
-                    selector.close()
-                    _run_service(json.loads(line), launcher)
-                children.add(pid)
-                _send({"pid": pid})
-        _reap(children)
+        ready = {key.fileobj for key, _ in selector.select()}
+        if reading in ready:
+            os.read(reading, 1000)
+        if control in ready:
+            files = socket.recv_fds(control, 1, 4)[1]
+            if not files:
+                break
+            report = socket.socket(fileno=files[0])
+            if (pid := os.fork()) == 0:
+                signal.set_wakeup_fd(-1)
+                selector.close()
+                for ours in (control, *reports.values()):
+                    ours.close()
+                for file in (reading, writing):
+                    os.close(file)
+                _run(report, files[1:])
+            reports[pid] = report
+            for file in files[1:]:
+                os.close(file)
+        _report_ended(reports)
+    for pid in reports:
+        os.kill(pid, signal.SIGKILL)
 
 
-def _reap(children: set[int]) -> None:
-    for pid in list(children):
+def _import_everything() -> None:
+    for name in ("common", "services"):
+        package = importlib.import_module(name)
+        for module in pkgutil.walk_packages(package.__path__, f"{name}."):
+            if not module.name.endswith(".__main__"):
+                importlib.import_module(module.name)
+    for name in OTHERS:
+        importlib.import_module(name)
+    assert threading.active_count() == 1, "a fork would lose the other threads"
+    gc.collect()
+    gc.freeze()  # the collector would copy the pages of all that is shared
+
+
+def _report_ended(reports: dict[int, socket.socket]) -> None:
+    for pid in list(reports):
         ended, status = os.waitpid(pid, os.WNOHANG)
         if ended:
-            children.discard(pid)
-            _send({"pid": pid, "status": os.waitstatus_to_exitcode(status)})
+            with reports.pop(pid) as report, suppress(OSError):
+                report.sendall(str(os.waitstatus_to_exitcode(status)).encode())
 
 
-def _send(what: dict[str, Any]) -> None:
-    os.write(1, json.dumps(what).encode() + b"\n")
-
-
-def _run_service(order: dict[str, Any], launcher: Any) -> None:
-    """In the child: run a service like one started from a shell. Never returns."""
+def _run(report: socket.socket, files: list[int]) -> NoReturn:
+    """In the child: become what the order says. Never returns."""
     status = 1
     try:
-        signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         os.setsid()
-        log = os.open(order["log"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-        os.dup2(log, 1)
-        os.dup2(log, 2)
+        with report, report.makefile("rb") as lines:
+            order = json.loads(lines.readline())
+            report.sendall(f"{os.getpid()}\n".encode())
+        for number, file in enumerate(files):
+            os.dup2(file, number)
+            os.close(file)
+        os.chdir(order["cwd"])
+        os.environ.clear()
         os.environ.update(order["env"])
-        status = launcher.launch([order["name"]])
-        sys.stdout.flush()
-        sys.stderr.flush()
+        time.tzset()
+        status = _execute(order["arguments"])
     finally:
         os._exit(status)
 
 
+def _execute(arguments: list[str]) -> int:
+    """Run the module or code as the interpreter does; returns the exit status."""
+    status: object = None
+    option, target, *rest = arguments
+    sys.path[0] = str(Path.cwd()) if option == "-m" else ""
+    sys.argv = [option, *rest]
+    try:
+        if option == "-m":
+            runpy.run_module(target, run_name="__main__", alter_sys=True)
+        else:
+            main = sys.modules["__main__"] = types.ModuleType("__main__")
+            exec(compile(target, "<string>", "exec"), main.__dict__)
+    except SystemExit as end:
+        status = end.code
+    except KeyboardInterrupt:
+        traceback.print_exc()
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGINT)
+    except Exception:  # noqa: BLE001  # what the interpreter does with any error
+        traceback.print_exc()
+        status = 1
+    if isinstance(status, str):
+        sys.stderr.write(f"{status}\n")
+    threading._shutdown()  # type: ignore[attr-defined] # what the interpreter does before it ends
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    return status if isinstance(status, int) else int(status is not None)
+
+
 if __name__ == "__main__":
-    run()
+    serve()
