@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Collection
 from datetime import datetime
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from motor.motor_asyncio import AsyncIOMotorDatabase
 from pymongo import ASCENDING, DESCENDING
@@ -18,6 +18,9 @@ from common.store.port import HistoryPosition
 
 T = TypeVar("T")
 Sort = list[tuple[str, int]]
+
+
+_TURNS: Final = [("created_at", ASCENDING), ("batch.index", ASCENDING), ("id", ASCENDING)]
 
 
 class MongoQueries:
@@ -56,22 +59,63 @@ class MongoQueries:
         # covered by the index; linear, but retention and the hourly limit bound the images of an owner
         return await self._answer(self._images.count_documents(_visible(owner, statuses)))
 
-    async def waiting_ids(self, now: datetime, *, limit: int) -> list[str]:
+    async def queued_ids(self, now: datetime, *, limit: int) -> list[str]:
         longest_first = [("waits_since", ASCENDING), ("id", ASCENDING)]
         covered = {"_id": False, "id": True}  # by the index
         cursor = self._images.find({"waits_since": {"$lte": now}}, projection=covered, sort=longest_first, limit=limit)
         return [document["id"] for document in await self._answer(cursor.to_list(None)) if "id" in document]
 
-    async def count_waiting_before(self, moment: datetime, image_id: str, *, limit: int) -> int:
+    async def count_queued_before(self, moment: datetime, image_id: str, *, limit: int) -> int:
         query = {
             "waits_since": {"$lte": moment},
             "$or": [{"waits_since": {"$lt": moment}}, {"id": {"$lt": image_id}}],
         }
         return await self._answer(self._images.count_documents(query, limit=limit))
 
+    async def next_waiting(self, owner: str, *, now: datetime, limit: int) -> list[Image]:
+        is_due = [{"not_before": None}, {"not_before": {"$lte": now}}]
+        return await self._page({**_waiting(owner), "$or": is_due}, _TURNS, limit=limit)
+
+    async def waiting_ids(self, owner: str, *, limit: int) -> list[str]:
+        covered = {"_id": False, "id": True}  # by the index
+        cursor = self._images.find(_waiting(owner), projection=covered, sort=_TURNS, limit=limit)
+        return [document["id"] for document in await self._answer(cursor.to_list(None)) if "id" in document]
+
+    async def count_waiting(self, owner: str, *, limit: int) -> int:
+        return await self._answer(self._images.count_documents(_waiting(owner), limit=limit))
+
+    async def owners_waiting(self, *, after: str, limit: int) -> list[str]:
+        # one search of the index for each owner: an owner may have a hundred thousand waiting images
+        found: list[str] = []
+        by_owner = [("owner", ASCENDING)]
+        while len(found) < limit:
+            query = _waiting({"$gt": after})
+            first = await self._answer(self._images.find_one(query, projection={"owner": True}, sort=by_owner))
+            if first is None:
+                break
+            after = str(first["owner"])
+            found.append(after)
+        return found
+
+    async def waiting_overdue(self, created_before: datetime, *, limit: int) -> list[Image]:
+        query = {"waiting_since": {"$exists": True}, "created_at": {"$lt": created_before}}
+        return await self._oldest(query, "created_at", limit)
+
+    async def held_slots(self, slots: Collection[str]) -> set[str]:
+        cursor = self._images.find({"slot": {"$in": list(slots)}}, projection={"slot": True})
+        return {document["slot"] for document in await self._answer(cursor.to_list(None))}
+
+    async def incomplete_batches(self, *, due_before: datetime, limit: int) -> list[Image]:
+        return await self._oldest({"batch_due": {"$lt": due_before}}, "batch_due", limit)
+
+    async def batch_members(self, batch_id: str) -> list[Image]:
+        cursor = self._images.find({"batch.id": batch_id}, sort=[("batch.index", ASCENDING)])
+        return readable(await self._answer(cursor.to_list(None)), read_image)
+
     async def unsent(self, *, created_before: datetime, now: datetime, limit: int) -> list[Image]:
         query = {
             "status": Status.QUEUED.value,
+            "waiting_since": None,
             "sent_at": None,
             "created_at": {"$lt": created_before},
             "$or": [{"not_before": None}, {"not_before": {"$lte": now}}],
@@ -81,6 +125,7 @@ class MongoQueries:
     async def sent_before(self, moment: datetime, *, limit: int) -> list[Image]:
         query = {
             "status": Status.QUEUED.value,
+            "waiting_since": None,
             "sent_at": {"$lt": moment},
             "$or": [{"not_before": None}, {"not_before": {"$lt": moment}}],
         }
@@ -99,9 +144,15 @@ class MongoQueries:
     async def pending_events(self, *, since_before: datetime, limit: int) -> list[Image]:
         return await self._oldest({"event_due.since": {"$lt": since_before}}, "event_due.since", limit)
 
-    async def overdue(self, created_before: datetime, *, limit: int) -> list[Image]:
-        query = {"status": {"$in": _values(set(Status) - FINAL)}, "created_at": {"$lt": created_before}}
-        return await self._oldest(query, "created_at", limit)
+    async def overdue(self, dispatched_before: datetime, *, limit: int) -> list[Image]:
+        before = {"$lt": dispatched_before}
+        # a clause for each status: the partial index of the queue serves one status only
+        clauses = [
+            {"status": status, "waiting_since": None, **dispatched}
+            for status in _values(set(Status) - FINAL)
+            for dispatched in ({"dispatched_at": before}, {"dispatched_at": None, "created_at": before})
+        ]
+        return await self._oldest({"$or": clauses}, "created_at", limit)
 
     async def purgeable(self, created_before: datetime, *, limit: int) -> list[Image]:
         return await self._oldest(_purgeable(created_before), "created_at", limit)
@@ -160,6 +211,10 @@ class MongoQueries:
 
 def _visible(owner: str, statuses: Collection[Status]) -> Document:
     return {"owner": owner, "status": {"$in": _values(statuses)}, "shown": True}
+
+
+def _waiting(owner: str | Document) -> Document:
+    return {"owner": owner, "waiting_since": {"$exists": True}}
 
 
 def _purgeable(created_before: datetime) -> Document:

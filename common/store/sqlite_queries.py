@@ -52,13 +52,50 @@ class SqliteQueries:
         query = "SELECT coalesce(sum(n), 0) FROM totals WHERE owner = ? AND status IN (SELECT value FROM json_each(?))"
         return int(await self._value(query, owner, json.dumps(list(statuses))))
 
-    async def waiting_ids(self, now: datetime, *, limit: int) -> list[str]:
-        query = "SELECT id FROM waiting WHERE waits_since <= ? ORDER BY waits_since, id LIMIT ?"
+    async def queued_ids(self, now: datetime, *, limit: int) -> list[str]:
+        query = "SELECT id FROM queue WHERE waits_since <= ? ORDER BY waits_since, id LIMIT ?"
         return [image_id for (image_id,) in await self._rows(query, time_text(now), limit)]
 
-    async def count_waiting_before(self, moment: datetime, image_id: str, *, limit: int) -> int:
-        query = "SELECT count(*) FROM (SELECT 1 FROM waiting WHERE (waits_since, id) < (?, ?) LIMIT ?)"
+    async def count_queued_before(self, moment: datetime, image_id: str, *, limit: int) -> int:
+        query = "SELECT count(*) FROM (SELECT 1 FROM queue WHERE (waits_since, id) < (?, ?) LIMIT ?)"
         return int(await self._value(query, time_text(moment), image_id, limit))
+
+    async def next_waiting(self, owner: str, *, now: datetime, limit: int) -> list[Image]:
+        query = """
+            SELECT document FROM waiting WHERE owner = ? AND (not_before IS NULL OR not_before <= ?)
+            ORDER BY created_at, batch_index, id
+        """
+        return await self._page(query, owner, time_text(now), limit=limit)
+
+    async def waiting_ids(self, owner: str, *, limit: int) -> list[str]:
+        query = "SELECT id FROM waiting WHERE owner = ? ORDER BY created_at, batch_index, id LIMIT ?"
+        return [image_id for (image_id,) in await self._rows(query, owner, limit)]
+
+    async def count_waiting(self, owner: str, *, limit: int) -> int:
+        query = "SELECT count(*) FROM (SELECT 1 FROM waiting WHERE owner = ? LIMIT ?)"
+        return int(await self._value(query, owner, limit))
+
+    async def owners_waiting(self, *, after: str, limit: int) -> list[str]:
+        return await self._readers.run(lambda connection: _owners(connection, after, limit))
+
+    async def waiting_overdue(self, created_before: datetime, *, limit: int) -> list[Image]:
+        query = "SELECT document FROM waiting_longest WHERE created_at < ? ORDER BY created_at"
+        return await self._page(query, time_text(created_before), limit=limit)
+
+    async def held_slots(self, slots: Collection[str]) -> set[str]:
+        query = """
+            SELECT slot FROM images WHERE slot IS NOT NULL AND slot IN (SELECT value FROM json_each(?))
+        """
+        return {slot for (slot,) in await self._rows(query, json.dumps(list(slots)))}
+
+    async def incomplete_batches(self, *, due_before: datetime, limit: int) -> list[Image]:
+        query = "SELECT document FROM batches_due WHERE batch_due < ? ORDER BY batch_due"
+        return await self._page(query, time_text(due_before), limit=limit)
+
+    async def batch_members(self, batch_id: str) -> list[Image]:
+        query = "SELECT document FROM batches WHERE batch_id = ? ORDER BY batch_index"
+        found, _ = await self._readers.run(lambda connection: _images(connection, query, (batch_id,)))
+        return found
 
     async def unsent(self, *, created_before: datetime, now: datetime, limit: int) -> list[Image]:
         query = """
@@ -85,9 +122,9 @@ class SqliteQueries:
         query = "SELECT document FROM owing WHERE event_since < ? ORDER BY event_since"
         return await self._page(query, time_text(since_before), limit=limit)
 
-    async def overdue(self, created_before: datetime, *, limit: int) -> list[Image]:
-        query = "SELECT document FROM unfinished WHERE created_at < ? ORDER BY created_at"
-        return await self._page(query, time_text(created_before), limit=limit)
+    async def overdue(self, dispatched_before: datetime, *, limit: int) -> list[Image]:
+        query = "SELECT document FROM dispatched WHERE dispatched_at < ? ORDER BY dispatched_at"
+        return await self._page(query, time_text(dispatched_before), limit=limit)
 
     async def purgeable(self, created_before: datetime, *, limit: int) -> list[Image]:
         query = "SELECT document FROM purgeable WHERE created_at < ? ORDER BY created_at"
@@ -143,3 +180,15 @@ def _images(connection: sqlite3.Connection, query: str, values: tuple[Any, ...])
     """The images that can be read, parsed in this thread, and the number of rows."""
     rows = connection.execute(query, values).fetchall()  # all: an open statement would hold its snapshot
     return readable((text for text, *_ in rows), parse_image), len(rows)
+
+
+def _owners(connection: sqlite3.Connection, after: str, limit: int) -> list[str]:
+    """One search of the index for each owner: an owner may have a hundred thousand waiting images."""
+    found: list[str] = []
+    while len(found) < limit:
+        (owner,) = connection.execute("SELECT min(owner) FROM waiting WHERE owner > ?", (after,)).fetchone()
+        if owner is None:
+            break
+        found.append(owner)
+        after = owner
+    return found

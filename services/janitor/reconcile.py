@@ -163,4 +163,4 @@ async def _resend_lost(now: datetime, context: JanitorContext) -> int:
 
 
 async def _count_queued(now: datetime, context: JanitorContext, *, limit: int) -> int:
-    return await context.store.count_waiting_before(now + timedelta(seconds=MAX_AGE_S), "", limit=limit)
+    return await context.store.count_queued_before(now + timedelta(seconds=MAX_AGE_S), "", limit=limit)

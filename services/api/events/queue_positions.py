@@ -37,11 +37,11 @@ async def queue_position(image: Image, *, store: Store, clock: Clock) -> int | N
 
     None if the image is not queued, waits for a retry, or the store is unavailable: no answer fails for that.
     """
-    since = image.waits_since
+    since = image.queued_since
     if since is None or since > clock.now():
         return None
     try:
-        return 1 + await store.count_waiting_before(since, image.id, limit=MAX_RANKED)
+        return 1 + await store.count_queued_before(since, image.id, limit=MAX_RANKED)
     except Unavailable as error:
         log.debug("queue position unknown: %s", error)
         return None
@@ -59,8 +59,8 @@ class OwnerPositions:
     def add_queued(self, images: Iterable[Image]) -> None:
         """Add those of the images that are queued."""
         for image in images:
-            if image.waits_since is not None:
-                self._add(image.id, image.waits_since)
+            if image.queued_since is not None:
+                self._add(image.id, image.queued_since)
 
     def on_event(self, event: AnyImageEvent) -> None:
         if isinstance(event, ImageChanged) and event.type == "image.queued" and isinstance(event.data, ImageView):
@@ -148,7 +148,7 @@ class QueuePositions:
         ranked: dict[str, int] = {}
         now = self._clock.now()
         if self._has_queued:
-            ids = await self._store.waiting_ids(now, limit=MAX_RANKED)
+            ids = await self._store.queued_ids(now, limit=MAX_RANKED)
             ranked = {image_id: position for position, image_id in enumerate(ids, 1)}
         for positions in list(self._owners.values()):
             positions.update(ranked, now)

@@ -28,5 +28,5 @@ async def unfinished_images(store: Store, owner: str) -> tuple[list[Image], int]
 
 
 def _rank(image: Image) -> tuple[bool, float, str]:
-    since = image.waits_since or image.started_at or image.created_at
+    since = image.queued_since or image.started_at or image.created_at
     return image.status is not Status.RUNNING, since.timestamp(), image.id

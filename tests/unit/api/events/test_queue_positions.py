@@ -43,9 +43,9 @@ class CountingStore(SqliteStore):
 
     queries = 0
 
-    async def waiting_ids(self, now, *, limit):
+    async def queued_ids(self, now, *, limit):
         self.queries += 1
-        return await super().waiting_ids(now, limit=limit)
+        return await super().queued_ids(now, limit=limit)
 
 
 class ApiWithoutGenerator:
@@ -255,7 +255,7 @@ async def test_the_store_is_queried_only_while_an_image_is_queued():
     image = an_image()
     queries = 0
 
-    async def waiting_ids(_now, *, limit):
+    async def queued_ids(_now, *, limit):
         nonlocal queries
         queries += 1
         return [image.id]
@@ -267,7 +267,7 @@ async def test_the_store_is_queried_only_while_an_image_is_queued():
         return queries - before
 
     live = a_live()
-    queue_positions = QueuePositions(SimpleNamespace(waiting_ids=waiting_ids), live, ManualClock(), interval_s=0)
+    queue_positions = QueuePositions(SimpleNamespace(queued_ids=queued_ids), live, ManualClock(), interval_s=0)
     running = asyncio.create_task(queue_positions.run())
     with queue_positions.subscribed("local", print):
         none_queued = await queries_in(20)
