@@ -67,7 +67,7 @@ def estimates(in_line: Sequence[str], *, dispatched: int, slots: int) -> dict[st
 
 
 class OwnerPositions:
-    """The queued images of one owner, and the positions, with the ids of the estimates, that each of its websockets was sent last."""
+    """The queued images of one owner, and the positions and ids of estimates that each websocket was sent last."""
 
     def __init__(self, wake: Callable[[], None], times: RecentTimes | None = None) -> None:
         self.sent: dict[SendFrame, tuple[dict[str, int], frozenset[str]]] = {}
