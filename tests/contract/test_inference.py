@@ -24,7 +24,7 @@ from tests.inference_double import (
     preview,
     status,
 )
-from tests.making import an_image
+from tests.making import a_job
 
 
 @dataclass
@@ -70,7 +70,7 @@ def ignore(_step: int, _steps: int) -> None:
 async def test_paint_returns_the_encoded_picture(bench):
     bench.server.will(bench.ok)
 
-    assert await bench.backend.paint(an_image(), ignore) == picture()
+    assert (await bench.backend.generate(a_job(), ignore)).content == picture()
 
 
 async def test_paint_reports_progress_and_previews(bench):
@@ -78,22 +78,22 @@ async def test_paint_reports_progress_and_previews(bench):
     steps: list[tuple[int, ...]] = []
     previews: list[bytes] = []
 
-    content = await bench.backend.paint(an_image(), lambda *step: steps.append(step), previews.append)
+    result = await bench.backend.generate(a_job(), lambda *step: steps.append(step), previews.append)
 
-    assert (content, steps, previews) == (picture(), [(1, 4)], [picture("JPEG")])
+    assert (result.content, steps, previews) == (picture(), [(1, 4)], [picture("JPEG")])
 
 
 async def test_paint_ignores_previews_without_a_callback(bench):
     bench.server.will(bench.with_progress)
 
-    assert await bench.backend.paint(an_image(), ignore) == picture()
+    assert (await bench.backend.generate(a_job(), ignore)).content == picture()
 
 
 async def test_a_busy_server_is_transient_with_its_wait(bench):
     bench.server.will(bench.busy)
 
     with pytest.raises(Transient) as raised:
-        await bench.backend.paint(an_image(), ignore)
+        await bench.backend.generate(a_job(), ignore)
 
     assert raised.value.retry_after_s == 7
 
@@ -102,19 +102,19 @@ async def test_a_refusal_is_rejected(bench):
     bench.server.will(bench.refused)
 
     with pytest.raises(Rejected):
-        await bench.backend.paint(an_image(), ignore)
+        await bench.backend.generate(a_job(), ignore)
 
 
 async def test_an_answer_over_the_limit_is_a_bad_image(bench):
     bench.server.will(body(bytes(200_000)))
 
     with pytest.raises(BadImage):
-        await bench.backend.paint(an_image(), ignore)
+        await bench.backend.generate(a_job(), ignore)
 
 
 async def test_cancelling_paint_stops_the_work_on_the_server(bench):
     bench.server.will(bench.server.hold)
-    painting = asyncio.create_task(bench.backend.paint(an_image(), ignore))
+    painting = asyncio.create_task(bench.backend.generate(a_job(), ignore))
     await bench.server.held.wait()
 
     painting.cancel()
@@ -131,10 +131,11 @@ async def test_a_server_that_is_down_is_unreachable(kind):
     async with aiohttp.ClientSession() as http:
         backend = connect_inference(url, http=http, settings=SETTINGS, clock=SystemClock())
 
-        assert not await backend.is_reachable()
         with pytest.raises(Unreachable):
-            await backend.paint(an_image(), ignore)
+            await backend.capabilities()
+        with pytest.raises(Unreachable):
+            await backend.generate(a_job(), ignore)
 
 
-async def test_a_server_that_answers_is_reachable(bench):
-    assert await bench.backend.is_reachable()
+async def test_a_server_describes_what_it_offers(bench):
+    assert (await bench.backend.capabilities()).dialect == "native"

@@ -6,31 +6,29 @@ Source: docs/inference-http.md.
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
-from email.utils import parsedate_to_datetime
 from typing import Final
 
 import aiohttp
 
-from common.application.capabilities import CapabilitiesClient
-from common.domain.errors import BadImage, Denied, InferenceError, Rejected, Transient, Unreachable
-from common.domain.images import Image
+from common.application.capabilities import MAX_CAPABILITIES_BYTES, Capabilities, Feature, parse_capabilities
+from common.domain.errors import BadImage, InferenceError, Rejected, Transient
 from common.domain.texts import clean_text
-from common.runtime.bounded_read import TooLarge, read_body
+from common.runtime.bounded_read import read_body
 from common.runtime.clock import Clock
+from services.generator.inference.answers import CONNECT_S, connection_errors, response_error
 from services.generator.inference.base64_text import decode_base64
+from services.generator.inference.capabilities_cache import CapabilitiesCache
 from services.generator.inference.event_stream import LARGE, server_sent_events
-from services.generator.inference.port import OnPreview, OnProgress
+from services.generator.inference.job import Job
+from services.generator.inference.port import GeneratedImage, OnPreview, OnProgress
 
 log = logging.getLogger(__name__)
 
-TRANSIENT_STATUSES: Final = frozenset({408, 425, 429})
-# the key is missing, wrong, or not paid for; the route is missing; a proxy before the service wants a key of its own
-DENIED_STATUSES: Final = frozenset({401, 402, 403, 404, 405, 407})
 IMAGES: Final = "image/png, image/jpeg, image/webp"
-_MAX_ERROR_BYTES: Final = 20_000  # an error page in HTML; only its beginning is logged
-_CONNECT_S: Final = 5.0
+_CAPABILITIES_S: Final = 2.0
+_REFUSES_US: Final = frozenset({401, 402, 403, 407})
+_WITH_CAPABILITIES: Final = (Feature.PROGRESS, Feature.PREVIEWS, Feature.CANCEL, Feature.ADOPTION)
 
 
 class NativeBackend:
@@ -47,54 +45,66 @@ class NativeBackend:
         clock: Clock,
     ) -> None:
         self._http = http
-        self._url = f"{url.rstrip('/')}/inference/images/generations"
+        base = f"{url.rstrip('/')}/inference"
+        self._url, self._capabilities_url = f"{base}/images/generations", f"{base}/capabilities"
         self._authorization = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         self._timeout_s = timeout_s
         self._max_bytes = max_bytes
         self._clock = clock
-        self._capabilities = CapabilitiesClient(http, url=url, api_key=api_key, clock=clock)
+        self._capabilities = CapabilitiesCache(self._ask, clock)
 
-    async def paint(self, image: Image, on_progress: OnProgress, on_preview: OnPreview | None = None) -> bytes:
+    async def capabilities(self, *, fresh: bool = False) -> Capabilities:
+        return await self._capabilities.get(fresh=fresh)
+
+    async def generate(self, job: Job, on_progress: OnProgress, on_preview: OnPreview | None = None) -> GeneratedImage:
         try:
             async with asyncio.timeout(self._timeout_s):
-                return await self._paint(image, on_progress, on_preview)
+                with connection_errors():
+                    return await self._paint(job, on_progress, on_preview)
         except TimeoutError as error:
             raise Transient(f"the inference service did not answer within {self._timeout_s:g} s") from error
-        except aiohttp.ClientConnectorCertificateError as error:
-            raise Denied(clean_text(f"the certificate of the inference service is not accepted: {error}")) from error
-        except aiohttp.ClientConnectorError as error:
-            raise Unreachable(f"no connection to the inference service: {error.os_error.strerror or error}") from error
-        except (aiohttp.ClientError, ConnectionError) as error:
-            raise Transient(f"the connection to the inference service broke: {type(error).__name__}") from error
 
-    async def is_reachable(self) -> bool:
-        return await self._capabilities.refresh()
+    async def stop(self, job: Job) -> None:
+        """Nothing to do: the end of the connection has stopped it."""
 
-    async def _paint(self, image: Image, on_progress: OnProgress, on_preview: OnPreview | None) -> bytes:
-        # a service that describes its capabilities can stream its progress
-        can_stream = await self._capabilities.get() is not None
+    async def _ask(self) -> Capabilities:
+        """The service need not have the route; one that has it can stream its progress."""
+        timeout = aiohttp.ClientTimeout(total=_CAPABILITIES_S)
+        with connection_errors():
+            async with self._http.get(
+                self._capabilities_url, headers=self._authorization, timeout=timeout, allow_redirects=False
+            ) as response:
+                if response.status in _REFUSES_US or response.status >= 500:
+                    raise await response_error(response, self._clock)
+                found = None
+                if response.status == 200:
+                    found = parse_capabilities(await read_body(response, max_bytes=MAX_CAPABILITIES_BYTES))
+        features = _WITH_CAPABILITIES if found else (Feature.CANCEL,)
+        return (found or Capabilities()).model_copy(update={"dialect": "native", "features": features})
+
+    async def _paint(self, job: Job, on_progress: OnProgress, on_preview: OnPreview | None) -> GeneratedImage:
+        known = await self._capabilities.known()
+        can_stream = known is not None and Feature.PROGRESS in (known.features or ())
         headers = {
             **self._authorization,
             "Accept": f"text/event-stream, {IMAGES}" if can_stream else IMAGES,
             "Accept-Encoding": "identity",  # a small body must not unpack into a large one
-            "Idempotency-Key": _idempotency_key(image),
+            "Idempotency-Key": _idempotency_key(job),
         }
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_S)
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S)
         async with self._http.post(
-            self._url, json=_request_body(image), headers=headers, timeout=timeout, allow_redirects=False
+            self._url, json=_request_body(job), headers=headers, timeout=timeout, allow_redirects=False
         ) as response:
             if response.status != 200:
-                raise await _response_error(response, self._clock)
+                raise await response_error(response, self._clock)
             if response.content_type == "text/event-stream":
                 return await self._read_stream(response, on_progress, on_preview)
-            try:
-                return await read_body(response, max_bytes=self._max_bytes)
-            except TooLarge as error:
-                raise BadImage(f"the picture of the inference service has {error}") from error
+            content = await read_body(response, max_bytes=self._max_bytes)
+            return GeneratedImage(content, seed=_seed(response.headers.get("X-Seed")))
 
     async def _read_stream(
         self, response: aiohttp.ClientResponse, on_progress: OnProgress, on_preview: OnPreview | None
-    ) -> bytes:
+    ) -> GeneratedImage:
         # base64 makes 4 characters of 3 bytes; all other events of a stream are small
         limit = self._max_bytes * 4 // 3 + 1_000_000
         async for event, data in server_sent_events(response, max_bytes=limit):
@@ -104,72 +114,38 @@ class NativeBackend:
                 if on_preview is not None and (content := _preview(data)):
                     on_preview(content)
             elif event == "completed":
-                return await _decoded(data, max_bytes=self._max_bytes)
+                content = await _decoded(data, max_bytes=self._max_bytes)
+                return GeneratedImage(content, seed=_seed(data.get("seed")))
             elif event == "error":
                 raise _stream_error(data)
         raise Transient("the inference service ended its answer without a picture")
 
 
-def _idempotency_key(image: Image) -> str:
-    # After a bad picture the same key would return the same bytes. So every later attempt uses one other key, and the
-    # service paints at most twice.
-    had_bad_image = image.error is not None and image.error.code == BadImage.code
-    return f"{image.id}-2" if had_bad_image else image.id
+def _idempotency_key(job: Job) -> str:
+    # After a bad picture the same key would return the same bytes.
+    return f"{job.image_id}-{job.refused + 1}" if job.refused else job.image_id
 
 
-def _request_body(image: Image) -> dict[str, object]:
+def _request_body(job: Job) -> dict[str, object]:
     return {
-        "prompt": image.prompt,
-        "negative_prompt": image.negative_prompt,
-        "model": image.model,
-        "width": image.width,
-        "height": image.height,
-        **image.parameters.model_dump(),
+        "prompt": job.prompt,
+        "negative_prompt": job.negative_prompt,
+        "model": job.model,
+        "width": job.width,
+        "height": job.height,
+        "steps": job.steps,
+        "cfg_scale": job.cfg_scale,
+        "sampler": job.sampler,
+        "seed": job.seed,
+        "hires_fix": job.hires_fix,
         "num_images": 1,
     }
 
 
-async def _response_error(response: aiohttp.ClientResponse, clock: Clock) -> InferenceError:
-    """The error for a status other than 200."""
-    if 300 <= response.status < 400:
-        return Rejected(f"the inference service redirects ({response.status}), and redirects are not followed")
-    try:
-        text = (await read_body(response, max_bytes=_MAX_ERROR_BYTES)).decode(errors="replace")
-    except TooLarge:
-        text = f"more than {_MAX_ERROR_BYTES} bytes of text"
-    detail = f"the inference service answered {response.status}: {_error_text(text)}"
-    if response.status in DENIED_STATUSES:
-        return Denied(f"the inference service answered {response.status}: {clean_text(text, _MAX_ERROR_BYTES)}")
-    if response.status in TRANSIENT_STATUSES or response.status >= 500:
-        return Transient(detail, retry_after_s=_retry_after(response, clock))
-    if response.status < 300:
-        return BadImage(detail)
-    return Rejected(detail)
-
-
-def _error_text(text: str) -> str:
-    """The message in an error body: JSON's `detail`, `error` or `message`, or else the beginning of the body."""
-    try:
-        body = json.loads(text)
-    except (ValueError, RecursionError):
-        body = None
-    if isinstance(body, dict):
-        found = body.get("detail") or body.get("error") or body.get("message")
-        if isinstance(found, dict):
-            found = found.get("message")
-        text = found if isinstance(found, str) else text
-    return clean_text(text, 300) or "(no text)"
-
-
-def _retry_after(response: aiohttp.ClientResponse, clock: Clock) -> float | None:
-    """Seconds to wait, from either form of the header (RFC 9110, section 10.2.3)."""
-    value = response.headers.get("Retry-After", "")
-    if value.isdecimal():
-        return float(value)
-    try:
-        return max(0.0, (parsedate_to_datetime(value) - clock.now()).total_seconds())
-    except (ValueError, TypeError, OverflowError):  # a year beyond 9999 overflows
-        return None
+def _seed(value: object) -> int | None:
+    if isinstance(value, str) and value.isdecimal() and len(value) <= 20:
+        return int(value)
+    return value if isinstance(value, int) else None
 
 
 def _preview(data: dict[str, object]) -> bytes | None:

@@ -14,7 +14,7 @@ from services.generator.inference import event_stream, native
 from services.generator.inference.base64_text import decode_base64
 from tests.contract.test_inference import BACKENDS
 from tests.inference_double import picture
-from tests.making import an_image
+from tests.making import a_job
 
 pytestmark = pytest.mark.border(rule="B8")
 
@@ -116,7 +116,7 @@ async def test_common_forms_of_event_streams_are_read(bench, form):
     bench.server.will(a_stream(*STREAMS[form]))
     steps: list[tuple[int, int]] = []
 
-    content = await bench.backend.paint(an_image(), lambda *step: steps.append(step))
+    content = (await bench.backend.generate(a_job(), lambda *step: steps.append(step))).content
 
     assert content == picture()
     assert [step for step in steps if step != (0, 0)] in ([(1, 4)], [])
@@ -127,7 +127,7 @@ async def test_a_result_without_base64_is_a_bad_image(bench, value):
     bench.server.will(a_stream(b"event: completed\ndata: " + json.dumps({"b64_json": value}).encode() + b"\n\n"))
 
     with pytest.raises(BadImage):
-        await bench.backend.paint(an_image(), lambda *_: None)
+        await bench.backend.generate(a_job(), lambda *_: None)
 
 
 async def test_a_large_result_is_decoded_outside_of_the_loop(bench, monkeypatch):
@@ -145,6 +145,6 @@ async def test_a_large_result_is_decoded_outside_of_the_loop(bench, monkeypatch)
     large = base64.b64encode(bytes(90_000)).decode()
     bench.server.will(a_stream(f'event: completed\ndata: {{"b64_json": "{large}"}}\n\n'.encode()))
 
-    assert await bench.backend.paint(an_image(), lambda *_: None) == bytes(90_000)
+    assert (await bench.backend.generate(a_job(), lambda *_: None)).content == bytes(90_000)
     assert threads
     assert threading.get_ident() not in threads
