@@ -9,7 +9,7 @@ from typing import Any
 
 from aiohttp import web
 
-from tests.engines.engine import EngineFault, FakeEngine, Painting, cut, picture
+from tests.engines.engine import EngineFake, EngineFault, Painting, cut, picture
 
 # As `cog build` writes it: enums are schemas of their own.
 SCHEMA: dict = {
@@ -36,7 +36,7 @@ ENUMS = {
 TYPES: dict = {"string": str, "integer": int, "number": (int, float), "boolean": bool}
 
 
-class Cog(FakeEngine):
+class Cog(EngineFake):
     """A container; `health` is what it says of itself, `streaming` whether its model has @cog.streaming."""
 
     def __init__(self, *, streaming: bool = True) -> None:
@@ -99,7 +99,7 @@ class Cog(FakeEngine):
 
     async def _openapi(self, _request: web.Request) -> web.Response:
         if self.schema is None:
-            return web.json_response({"openapi": "3.0.2", "info": {"title": "Cog", "version": "0.1.0"}, "paths": {}})
+            return web.json_response({"error": "OpenAPI schema not available"})
         post = {"x-cog-streaming": True} if self.streaming else {}
         return web.json_response(
             {

@@ -15,7 +15,7 @@ from aiohttp import web
 from PIL import Image
 
 MB = 1_000_000
-E = TypeVar("E", bound="FakeEngine")
+E = TypeVar("E", bound="EngineFake")
 
 
 class EngineFault(StrEnum):
@@ -69,13 +69,15 @@ def picture(size: tuple[int, int], *about: object, image_format: str = "PNG") ->
     return out.getvalue()
 
 
-class FakeEngine:
+class EngineFake:
     """A server with one painting at a time, as most programs have it; further orders wait for the lock."""
 
     def __init__(self) -> None:
         self.url = ""
         self.orders: list[dict] = []  # the bodies of the requests to paint
         self.requests: list[str] = []  # "GET /path" of every request
+        self.queries: list[str] = []
+        self.ordered = asyncio.Event()  # set when a request to paint has arrived
         self.headers: list[dict[str, str]] = []  # of the requests to paint
         self.painted: list[dict] = []  # orders that were painted to their end
         self.stopped: list[dict] = []  # orders that were stopped while they were painted
@@ -107,6 +109,8 @@ class FakeEngine:
             painting.resume()
 
     def fault(self) -> EngineFault | None:
+        """The fault of an order that has arrived."""
+        self.ordered.set()
         return self._faults.pop(0) if self._faults else self._always
 
     async def paint(self, painting: Painting) -> None:
@@ -190,6 +194,7 @@ class FakeEngine:
     @web.middleware
     async def _note(self, request: web.Request, handler) -> web.StreamResponse:
         self.requests.append(f"{request.method} {request.path}")
+        self.queries.append(request.query_string)
         return await handler(request)
 
 

@@ -10,7 +10,7 @@ from enum import StrEnum
 
 from aiohttp import web
 
-from tests.engines.engine import EngineFault, FakeEngine, Painting, cut, picture
+from tests.engines.engine import EngineFake, EngineFault, Painting, cut, picture
 
 
 class Maker(StrEnum):
@@ -33,7 +33,7 @@ MODELS = {
 OWNERS = {Maker.OPENAI: "system", Maker.VLLM: "vllm", Maker.SGLANG: "sglang", Maker.SDSERVER: "local"}
 
 
-class OpenAi(FakeEngine):
+class OpenAi(EngineFake):
     """One server; it follows its client: a closed connection stops the work, except with sd-server."""
 
     def __init__(self, maker: Maker) -> None:

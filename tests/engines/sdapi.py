@@ -11,7 +11,7 @@ from enum import StrEnum
 
 from aiohttp import web
 
-from tests.engines.engine import EngineFault, FakeEngine, Painting, picture
+from tests.engines.engine import EngineFake, EngineFault, Painting, picture
 
 SAMPLERS = {
     "a1111": ["DPM++ 2M", "DPM++ SDE", "Euler a", "Euler", "Heun", "DPM2", "DDIM", "UniPC", "LCM"],
@@ -29,7 +29,7 @@ class Program(StrEnum):
     SDSERVER = "sdserver"
 
 
-class SdApi(FakeEngine):
+class SdApi(EngineFake):
     """One of the four programs."""
 
     def __init__(self, program: Program) -> None:
@@ -39,9 +39,12 @@ class SdApi(FakeEngine):
         self.credentials: str | None = None  # user:password
         self.interrupts: list[dict | None] = []  # the order that each interrupt stopped; None: nothing ran
         self.loaded = self.models[0]
+        self.forgotten: list[str] = []  # samplers that it lists, and no longer has
+        self.watched = asyncio.Event()  # set when the progress is asked for
         self.info: object = None  # replaces the info of an answer
         self._current: Painting | None = None
         self._phase = ""
+        self._is_interrupted = False  # until the next order begins
         self._pending: list[str] = []
         self._finished: list[str] = []
 
@@ -143,7 +146,7 @@ class SdApi(FakeEngine):
         current = self._current
         return {
             "skipped": False,
-            "interrupted": current is not None and current.is_stopped,
+            "interrupted": self._is_interrupted,
             **({} if self.program is Program.SDNEXT else {"stopping_generation": False}),
             "job": self._phase if current else "",
             "job_count": 1 if current else 0,
@@ -154,6 +157,7 @@ class SdApi(FakeEngine):
         }
 
     async def _progress(self, request: web.Request) -> web.Response:
+        self.watched.set()
         current, image = self._current, None
         if current and current.step and request.query.get("skip_current_image") != "true":
             image = base64.b64encode(picture((64, 64), current.step, image_format="JPEG")).decode()
@@ -195,10 +199,14 @@ class SdApi(FakeEngine):
     async def _pending_tasks(self, _request: web.Request) -> web.Response:
         return web.json_response({"size": len(self._pending), "tasks": self._pending})
 
-    async def _interrupt(self, _request: web.Request) -> web.Response:
+    def interrupt(self) -> None:
         self.interrupts.append(self._current.order if self._current else None)
+        self._is_interrupted = True
         if self._current:
             self._current.stop()
+
+    async def _interrupt(self, _request: web.Request) -> web.Response:
+        self.interrupt()
         return web.Response(status=204) if self.program is Program.SDNEXT else web.json_response({})
 
     # ------------------------------------------------------------- painting
@@ -235,7 +243,7 @@ class SdApi(FakeEngine):
                 self._pending.remove(name)
             if self.program is Program.SDNEXT:
                 await self._prepare(painting)
-            self._current, self._phase = painting, "Inference"
+            self._current, self._phase, self._is_interrupted = painting, "Inference", False
             self._load(order)
             try:
                 await self.paint(painting)
@@ -281,7 +289,7 @@ class SdApi(FakeEngine):
         return None
 
     def _knows(self, sampler: str) -> bool:
-        names = SAMPLERS[self.program]
+        names = [name for name in SAMPLERS[self.program] if name not in self.forgotten]
         if self.program is Program.SDNEXT:
             return sampler in names
         return sampler in names or sampler.rpartition(" ")[0] in names

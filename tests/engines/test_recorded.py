@@ -8,7 +8,7 @@ import aiohttp
 import pytest
 
 from tests.engines.cog import Cog
-from tests.engines.engine import EngineFault, FakeEngine, running
+from tests.engines.engine import EngineFake, EngineFault, running
 from tests.engines.openai import Maker, OpenAi
 from tests.engines.recorded import TRANSCRIPTS, exchanges, label, send, shape, without
 from tests.engines.sdapi import Program, SdApi
@@ -42,7 +42,7 @@ def parametrised(name, *, beside=(), only="/"):
     return pytest.mark.parametrize("exchange", found, ids=label)
 
 
-async def check(engine: FakeEngine, exchange: dict) -> None:
+async def check(engine: EngineFake, exchange: dict) -> None:
     async with running(engine), aiohttp.ClientSession() as http:
         compare(exchange, await send(http, engine.url, exchange))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import aiohttp
 
 from common.domain.errors import Misconfigured
@@ -17,15 +19,35 @@ def connect_inference(url: str, *, http: aiohttp.ClientSession, settings: Settin
         Misconfigured: no back end has this scheme. The text does not hold the URL, which may hold a password.
     """
     scheme = url.partition("://")[0].lower()
-    if scheme in {"http", "https"}:
-        from services.generator.inference.native import NativeBackend
+    if (backend := _backend(scheme)) is None:
+        text = "INFERENCE_SERVICE_URL: must start with http://, https://, sdapi+http:// or cog+http://"
+        raise Misconfigured(text, code="bad_setting")
+    return backend(
+        http,
+        url=url,
+        api_key=settings.inference_service_api_key,
+        timeout_s=settings.inference_timeout,
+        max_bytes=settings.max_image_file_size,
+        clock=clock,
+    )
 
-        return NativeBackend(
-            http,
-            url=url,
-            api_key=settings.inference_service_api_key,
-            timeout_s=settings.inference_timeout,
-            max_bytes=settings.max_image_file_size,
-            clock=clock,
-        )
-    raise Misconfigured("INFERENCE_SERVICE_URL: must start with http:// or https://", code="bad_setting")
+
+def _backend(scheme: str) -> Callable[..., InferenceBackend] | None:
+    dialect, _, transport = scheme.rpartition("+")
+    if transport not in {"http", "https"}:
+        return None
+    match dialect:
+        case "":
+            from services.generator.inference.native import NativeBackend
+
+            return NativeBackend
+        case "sdapi":
+            from services.generator.inference.sdapi.backend import SdApiBackend
+
+            return SdApiBackend
+        case "cog":
+            from services.generator.inference.cog.backend import CogBackend
+
+            return CogBackend
+        case _:
+            return None
