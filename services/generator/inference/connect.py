@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Callable
 
 import aiohttp
-from multidict import MultiMapping
-from yarl import URL
 
 from common.domain.errors import Misconfigured
 from common.runtime.clock import Clock
 from common.runtime.settings import Settings
 from services.generator.inference.port import InferenceBackend
 
-SCHEMES: Final = ("http://", "https://", "comfyui+http://", "comfyui+https://")
+_SCHEMES = ("http://", "https://", "comfyui+http://")
 
 
 def connect_inference(url: str, *, http: aiohttp.ClientSession, settings: Settings, clock: Clock) -> InferenceBackend:
@@ -23,36 +21,30 @@ def connect_inference(url: str, *, http: aiohttp.ClientSession, settings: Settin
         Misconfigured: no back end has this scheme. The text does not hold the URL, which may hold a password.
     """
     scheme = url.partition("://")[0].lower()
-    if scheme in {"http", "https"}:
-        from services.generator.inference.native import NativeBackend
-
-        return NativeBackend(
-            http,
-            url=url,
-            api_key=settings.inference_service_api_key,
-            timeout_s=settings.inference_timeout,
-            max_bytes=settings.max_image_file_size,
-            clock=clock,
-        )
-    if scheme in {"comfyui+http", "comfyui+https"}:
-        from services.generator.inference.comfyui.backend import ComfyuiBackend
-
-        base, parameters = _with_parameters(url.partition("+")[2], allowed={"workflow"})
-        return ComfyuiBackend(
-            http,
-            url=base,
-            workflows=parameters.getall("workflow", []),
-            api_key=settings.inference_service_api_key,
-            timeout_s=settings.inference_timeout,
-            max_bytes=settings.max_image_file_size,
-            clock=clock,
-        )
-    raise Misconfigured(f"INFERENCE_SERVICE_URL: must start with one of {', '.join(SCHEMES)}", code="bad_setting")
+    if (backend := _backend(scheme)) is None:
+        raise Misconfigured(f"INFERENCE_SERVICE_URL: must start with one of {', '.join(_SCHEMES)}", code="bad_setting")
+    return backend(
+        http,
+        url=url,
+        api_key=settings.inference_service_api_key,
+        timeout_s=settings.inference_timeout,
+        max_bytes=settings.max_image_file_size,
+        clock=clock,
+    )
 
 
-def _with_parameters(url: str, *, allowed: set[str]) -> tuple[URL, MultiMapping[str]]:
-    """The URL without its query, and the parameters of the query. Raises Misconfigured."""
-    parsed = URL(url)
-    if unknown := parsed.query.keys() - allowed:
-        raise Misconfigured(f"INFERENCE_SERVICE_URL: has no parameter {', '.join(sorted(unknown))}", code="bad_setting")
-    return parsed.with_query(None).with_fragment(None), parsed.query
+def _backend(scheme: str) -> Callable[..., InferenceBackend] | None:
+    dialect, _, transport = scheme.rpartition("+")
+    if transport not in {"http", "https"}:
+        return None
+    match dialect:
+        case "":
+            from services.generator.inference.native import NativeBackend
+
+            return NativeBackend
+        case "comfyui":
+            from services.generator.inference.comfyui.backend import ComfyuiBackend
+
+            return ComfyuiBackend
+        case _:
+            return None

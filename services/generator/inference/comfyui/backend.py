@@ -17,7 +17,7 @@ import aiohttp
 from yarl import URL
 
 from common.application.capabilities import Capabilities
-from common.domain.errors import Denied, InferenceError, Transient
+from common.domain.errors import Denied, InferenceError, Misconfigured, Transient
 from common.runtime.clock import Clock
 from services.generator.inference.capabilities_cache import RETRY_INTERVAL_S, CapabilitiesCache
 from services.generator.inference.comfyui.follower import RunFollower
@@ -46,27 +46,29 @@ class RunLost(Transient):
 
 
 class ComfyuiBackend:
-    """One ComfyUI server; `workflows` are names of shipped ones or of files, none for all that are shipped.
+    """One ComfyUI server: `comfyui+http://host:8188?workflow=file.json`, where the parameter may be repeated.
+
+    A workflow is the name of a shipped one, or a file. Without the parameter, all that are shipped are used.
 
     Raises:
-        Misconfigured: a workflow cannot be read.
+        Misconfigured: a workflow cannot be read, or the URL has another parameter.
     """
 
     def __init__(
         self,
         http: aiohttp.ClientSession,
         *,
-        url: URL,
-        workflows: list[str],
+        url: str,
         api_key: str | None,
         timeout_s: float,
         max_bytes: int,
         clock: Clock,
     ) -> None:
+        base, names = _parsed_url(url)
         self._http = http
-        self._server = ComfyuiServer(http, url=url, api_key=api_key, clock=clock)
-        self._are_chosen = bool(workflows)
-        self._workflows = [read_workflow(name) for name in workflows or SHIPPED]
+        self._server = ComfyuiServer(http, url=base, api_key=api_key, clock=clock)
+        self._are_chosen = bool(names)
+        self._workflows = [read_workflow(name) for name in names or SHIPPED]
         self._timeout_s = timeout_s
         self._max_bytes = max_bytes
         self._capabilities = CapabilitiesCache(self._ask, clock)
@@ -213,3 +215,11 @@ class ComfyuiBackend:
         if entry is None:
             raise RunLost("the inference service has lost the run; it may have been restarted")
         return outcome_of(entry, workflow)
+
+
+def _parsed_url(url: str) -> tuple[URL, list[str]]:
+    """The URL of the server, and the names of the workflows."""
+    parsed = URL(url.partition("+")[2])
+    if unknown := parsed.query.keys() - {"workflow"}:
+        raise Misconfigured(f"INFERENCE_SERVICE_URL: has no parameter {', '.join(sorted(unknown))}", code="bad_setting")
+    return parsed.with_query(None).with_fragment(None), parsed.query.getall("workflow", [])

@@ -1,6 +1,6 @@
 """A fake of ComfyUI 0.12.1: its routes, messages and errors, with made-up pictures and with faults.
 
-`tests/fakes/test_comfyui.py` replays the exchanges recorded on the real server, so that the fake cannot drift from it.
+`tests/engines/test_comfyui.py` replays the exchanges recorded on the real server, so that the fake cannot drift.
 """
 
 import asyncio
@@ -468,8 +468,11 @@ class Comfyui:
                 raise Interrupted
             await asyncio.sleep(self.step_s)
             await self._send_states(item, node, "running", step, steps)
-            await self._send_preview(item, node)
+            if item[3].get("client_id") in self._flags:  # with metadata before the step, without them after it
+                await self._send_preview(item, node)
             await self._send("progress", item, value=step, max=steps, node=node)
+            if item[3].get("client_id") not in self._flags:
+                await self._send_preview(item, node)
             if step == 1 and self.holds:
                 self.held.set()
                 released, stopped = (
