@@ -54,7 +54,7 @@ def is_end(entry: dict) -> bool:
 
 def story(entries: list[dict], *, without_steps: bool) -> list:
     """What a client saw, in its order; the nodes before the sampler may come in any order."""
-    found = []
+    found: list[tuple] = []
     for each in entries:
         if "binary" in each:
             about = each["binary"].get("metadata")
@@ -79,6 +79,8 @@ def shapes(entries: list[dict]) -> dict[str, list]:
         if each["text"]["type"] == "execution_error":  # tensors, which nobody reads
             data |= {"current_inputs": {}, "current_outputs": []}
         data.pop("extension", None)
+        if each["text"]["type"] == "execution_cached":
+            data["nodes"] = []  # which of them depends on what ran before
         known = found.setdefault(each["text"]["type"], [])
         if shape(data) not in known:
             known.append(shape(data))
