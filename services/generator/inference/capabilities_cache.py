@@ -21,14 +21,15 @@ class CapabilitiesCache:
         self._ask = ask
         self._clock = clock
         self._lock = asyncio.Lock()
-        self._ask_after = float("-inf")
+        self._ask_after = self._asked_s = float("-inf")
         self._latest: Capabilities | None = None
         self._error: InferenceError | None = None
 
-    async def get(self, *, fresh: bool = False) -> Capabilities:
+    async def get(self, *, fresh: bool = False, max_age_s: float = REFRESH_INTERVAL_S) -> Capabilities:
         """The capabilities of the server; `fresh` asks it now. Raises the errors of `ask`."""
         async with self._lock:  # one request at a time; the other callers use its result
-            if fresh or self._clock.monotonic() >= self._ask_after:
+            now_s = self._clock.monotonic()
+            if fresh or now_s >= self._ask_after or now_s >= self._asked_s + max_age_s:
                 await self._refresh()
             if self._error is not None:
                 raise self._error.with_traceback(None)
@@ -42,11 +43,16 @@ class CapabilitiesCache:
         except InferenceError:
             return self._latest
 
+    def expire(self) -> None:
+        """Ask at the next call: the server has shown that it changed."""
+        self._ask_after = float("-inf")
+
     async def _refresh(self) -> None:
-        self._ask_after = self._clock.monotonic() + RETRY_INTERVAL_S
+        self._asked_s = self._clock.monotonic()
+        self._ask_after = self._asked_s + RETRY_INTERVAL_S
         try:
             self._latest, self._error = bounded(await self._ask()), None
         except InferenceError as error:
             self._error = error
         else:
-            self._ask_after = self._clock.monotonic() + REFRESH_INTERVAL_S
+            self._ask_after = self._asked_s + REFRESH_INTERVAL_S

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import import_module
+from typing import Final
 
 import aiohttp
 
@@ -10,6 +12,15 @@ from common.domain.errors import Misconfigured
 from common.runtime.clock import Clock
 from common.runtime.settings import Settings
 from services.generator.inference.port import InferenceBackend
+
+_BACKENDS: Final = {
+    "": "native.NativeBackend",
+    "comfyui": "comfyui.backend.ComfyuiBackend",
+    "sdapi": "sdapi.backend.SdApiBackend",
+    "cog": "cog.backend.CogBackend",
+    "openai": "openai.backend.OpenAiBackend",
+}
+_SCHEMES: Final = ("http://", "https://", *(f"{dialect}+http://" for dialect in _BACKENDS if dialect))
 
 
 def connect_inference(url: str, *, http: aiohttp.ClientSession, settings: Settings, clock: Clock) -> InferenceBackend:
@@ -20,8 +31,7 @@ def connect_inference(url: str, *, http: aiohttp.ClientSession, settings: Settin
     """
     scheme = url.partition("://")[0].lower()
     if (backend := _backend(scheme)) is None:
-        text = "INFERENCE_SERVICE_URL: must start with http://, https://, sdapi+http:// or cog+http://"
-        raise Misconfigured(text, code="bad_setting")
+        raise Misconfigured(f"INFERENCE_SERVICE_URL: must start with one of {', '.join(_SCHEMES)}", code="bad_setting")
     return backend(
         http,
         url=url,
@@ -34,20 +44,8 @@ def connect_inference(url: str, *, http: aiohttp.ClientSession, settings: Settin
 
 def _backend(scheme: str) -> Callable[..., InferenceBackend] | None:
     dialect, _, transport = scheme.rpartition("+")
-    if transport not in {"http", "https"}:
+    if transport not in {"http", "https"} or dialect not in _BACKENDS:
         return None
-    match dialect:
-        case "":
-            from services.generator.inference.native import NativeBackend
-
-            return NativeBackend
-        case "sdapi":
-            from services.generator.inference.sdapi.backend import SdApiBackend
-
-            return SdApiBackend
-        case "cog":
-            from services.generator.inference.cog.backend import CogBackend
-
-            return CogBackend
-        case _:
-            return None
+    module, _, name = _BACKENDS[dialect].rpartition(".")
+    backend: Callable[..., InferenceBackend] = getattr(import_module(f"{__package__}.{module}"), name)
+    return backend

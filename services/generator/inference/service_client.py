@@ -32,6 +32,7 @@ class ServiceUrl:
     base: str  # http(s), without user, query and a final slash
     options: Mapping[str, str]
     credentials: str | None  # user:password
+    has_path: bool
 
     @classmethod
     def parse(cls, url: str) -> ServiceUrl:
@@ -41,7 +42,7 @@ class ServiceUrl:
         if parts.username:
             credentials = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
         base = urlunsplit((parts.scheme.rpartition("+")[2], host, parts.path.rstrip("/"), "", ""))
-        return cls(base, dict(parse_qsl(parts.query)), credentials)
+        return cls(base, dict(parse_qsl(parts.query)), credentials, has_path=bool(parts.path.strip("/")))
 
 
 def basic(credentials: str) -> dict[str, str]:
@@ -61,6 +62,10 @@ class ServiceClient:
         self._http = http
         # identity: a small body must not unpack into a large one
         self._headers = {"Accept-Encoding": "identity", **headers}
+
+    def at(self, base: str) -> ServiceClient:
+        """The same service below another path."""
+        return ServiceClient(self._http, base=base, headers=self._headers, clock=self.clock)
 
     @asynccontextmanager
     async def open(

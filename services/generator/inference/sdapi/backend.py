@@ -14,11 +14,11 @@ from typing import Final
 import aiohttp
 
 from common.application.capabilities import Capabilities
-from common.domain.errors import Denied, InferenceError, Transient, Unreachable
+from common.domain.errors import Denied, InferenceError, Rejected, Transient, Unreachable
 from common.runtime.clock import Clock
 from services.generator.inference.answers import DENIED_STATUSES, response_error
 from services.generator.inference.background import beside
-from services.generator.inference.capabilities_cache import CapabilitiesCache
+from services.generator.inference.capabilities_cache import RETRY_INTERVAL_S, CapabilitiesCache
 from services.generator.inference.job import Job
 from services.generator.inference.port import GeneratedImage, OnPreview, OnProgress
 from services.generator.inference.sdapi.order import order_body, result
@@ -113,9 +113,19 @@ class SdApiBackend:
         assert self._server is not None
         return self._server
 
-    async def _generate(self, job: Job, on_progress: OnProgress, on_preview: OnPreview | None) -> GeneratedImage:
+    async def _server_for(self, job: Job) -> Server:
+        """The server, if it can honour the job; a model that it did not have may have come meanwhile."""
         server = await self._known_server()
-        require_supported(job, server.capabilities())
+        try:
+            require_supported(job, server.capabilities())
+        except Rejected:
+            await self._capabilities.get(max_age_s=RETRY_INTERVAL_S)
+            server = await self._known_server()
+            require_supported(job, server.capabilities())
+        return server
+
+    async def _generate(self, job: Job, on_progress: OnProgress, on_preview: OnPreview | None) -> GeneratedImage:
+        server = await self._server_for(job)
         was_idle = await self._wait_until_idle() if server.has_progress else False
         sent = SentOrder(job, asyncio.create_task(self._send(job, server)), was_idle)
         sent.answer.add_done_callback(_retrieve)
