@@ -14,9 +14,10 @@ from aiohttp import web
 from common.domain.errors import BadImage
 from common.runtime.clock import SystemClock
 from common.runtime.settings import read_settings
-from services.generator.inference import event_stream, native
+from services.generator.inference import event_stream
 from services.generator.inference.base64_text import decode_base64
 from services.generator.inference.connect import connect_inference
+from services.generator.inference.native import backend as native
 from tests.inference_double import inference_double, picture
 from tests.making import a_job
 
