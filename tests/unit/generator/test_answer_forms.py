@@ -10,7 +10,7 @@ import pytest
 from aiohttp import web
 
 from common.domain.errors import BadImage
-from services.generator.inference import event_stream, native
+from services.generator.inference import encoded_pictures, event_stream
 from services.generator.inference.base64_text import decode_base64
 from tests.contract.test_inference import BACKENDS
 from tests.inference_double import picture
@@ -141,7 +141,7 @@ async def test_a_large_result_is_decoded_outside_of_the_loop(bench, monkeypatch)
         return call
 
     monkeypatch.setattr(event_stream, "parse_event", recorded(event_stream.parse_event))
-    monkeypatch.setattr(native, "decode_base64", recorded(decode_base64))
+    monkeypatch.setattr(encoded_pictures, "decode_base64", recorded(decode_base64))
     large = base64.b64encode(bytes(90_000)).decode()
     bench.server.will(a_stream(f'event: completed\ndata: {{"b64_json": "{large}"}}\n\n'.encode()))
 

@@ -1,4 +1,4 @@
-"""Which server answers at OpenAI's routes, and which models it lists.
+"""The server that answers at OpenAI's routes, as it describes itself.
 
 Sources: openai-openapi; vLLM-Omni `docs/serving/image_generation_api.md`; SGLang, LocalAI and stable-diffusion.cpp in
 their source; sd-server as recorded in tests/transcripts.
@@ -15,9 +15,9 @@ from yarl import URL
 
 from common.application.capabilities import Capabilities, Feature, Model
 from common.domain.errors import InferenceError
-from services.generator.inference.defaults import DEFAULT_SAMPLER
 from services.generator.inference.samplers import named_samplers
 from services.generator.inference.service_client import ServiceClient
+from services.generator.inference.supported import DEFAULT_SAMPLER
 
 _SDSERVER_GRID: Final = 64  # pixels: it rounds sides up to it
 _GPT_GRID: Final = 16

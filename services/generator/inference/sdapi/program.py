@@ -1,4 +1,4 @@
-"""Which program answers under `/sdapi/v1`, and what it offers.
+"""The program that answers under `/sdapi/v1`, as it describes itself.
 
 Sources: A1111 and Forge `modules/api/api.py`; SD.Next and sd-server as recorded in tests/transcripts.
 """

@@ -1,4 +1,4 @@
-"""Progress of an order under `/sdapi/v1`, and whether the server works on it."""
+"""Progress of an order under `/sdapi/v1`."""
 
 from __future__ import annotations
 
