@@ -13,7 +13,7 @@ from aiohttp import web
 from tests.engines.engine import EngineFake, EngineFault, Painting, cut, picture
 
 
-class Maker(StrEnum):
+class FakeMaker(StrEnum):
     OPENAI = "openai"
     VLLM = "vllm"
     SGLANG = "sglang"
@@ -23,20 +23,20 @@ class Maker(StrEnum):
 
 
 MODELS = {
-    Maker.OPENAI: ["gpt-image-1", "dall-e-3", "gpt-image-2"],
-    Maker.VLLM: ["Qwen/Qwen-Image"],
-    Maker.SGLANG: ["black-forest-labs/FLUX.1-dev"],
-    Maker.LOCALAI: ["dreamshaper", "stablediffusion"],
-    Maker.SDSERVER: ["sd-cpp-local"],
-    Maker.OTHER: ["a-model"],
+    FakeMaker.OPENAI: ["gpt-image-1", "dall-e-3", "gpt-image-2"],
+    FakeMaker.VLLM: ["Qwen/Qwen-Image"],
+    FakeMaker.SGLANG: ["black-forest-labs/FLUX.1-dev"],
+    FakeMaker.LOCALAI: ["dreamshaper", "stablediffusion"],
+    FakeMaker.SDSERVER: ["sd-cpp-local"],
+    FakeMaker.OTHER: ["a-model"],
 }
-OWNERS = {Maker.OPENAI: "system", Maker.VLLM: "vllm", Maker.SGLANG: "sglang", Maker.SDSERVER: "local"}
+OWNERS = {FakeMaker.OPENAI: "system", FakeMaker.VLLM: "vllm", FakeMaker.SGLANG: "sglang", FakeMaker.SDSERVER: "local"}
 
 
 class OpenAi(EngineFake):
     """One server; it follows its client: a closed connection stops the work, except with sd-server."""
 
-    def __init__(self, maker: Maker) -> None:
+    def __init__(self, maker: FakeMaker) -> None:
         super().__init__()
         self.maker = maker
         self.token: str | None = None
@@ -51,9 +51,9 @@ class OpenAi(EngineFake):
         app.router.add_get("/v1/models", self._models)
         app.router.add_post("/v1/images/generations", self._generations)
         app.router.add_get("/generated-images/{name}", self._file)
-        if self.maker is Maker.LOCALAI:
+        if self.maker is FakeMaker.LOCALAI:
             app.router.add_get("/readyz", self._ready)
-        if self.maker is Maker.SDSERVER:
+        if self.maker is FakeMaker.SDSERVER:
             app.router.add_get("/sdcpp/v1/capabilities", self._sdcpp_capabilities)
         return app
 
@@ -64,18 +64,18 @@ class OpenAi(EngineFake):
         try:
             return await handler(request)
         except web.HTTPException as error:
-            if self.maker in {Maker.VLLM, Maker.SGLANG}:
+            if self.maker in {FakeMaker.VLLM, FakeMaker.SGLANG}:
                 return web.json_response({"detail": error.reason}, status=error.status)
-            if self.maker is Maker.SDSERVER:
+            if self.maker is FakeMaker.SDSERVER:
                 return web.Response(status=error.status)
             return self.error(error.status, f"Invalid URL ({request.method} {request.path})")
 
     def error(self, status: int, message: str, *, param: str | None = None, code: str | None = None) -> web.Response:
-        if self.maker is Maker.VLLM:
+        if self.maker is FakeMaker.VLLM:
             return web.json_response({"detail": message}, status=status)
-        if self.maker is Maker.SDSERVER:
+        if self.maker is FakeMaker.SDSERVER:
             return web.json_response({"error": message}, status=status)
-        if self.maker is Maker.LOCALAI:
+        if self.maker is FakeMaker.LOCALAI:
             return web.json_response({"error": {"code": status, "message": message, "type": ""}}, status=status)
         kind = "invalid_request_error" if status < 500 else "server_error"
         body = {"error": {"message": message, "type": kind, "param": param, "code": code}}
@@ -84,7 +84,7 @@ class OpenAi(EngineFake):
     async def _models(self, _request: web.Request) -> web.Response:
         owner = OWNERS.get(self.maker)
         data = [{"id": name, "object": "model", **({"owned_by": owner} if owner else {})} for name in self.models]
-        if self.maker is Maker.SDSERVER:
+        if self.maker is FakeMaker.SDSERVER:
             return web.json_response({"data": data})
         return web.json_response({"object": "list", "data": data})
 
@@ -114,12 +114,12 @@ class OpenAi(EngineFake):
         if fault is EngineFault.SILENT:
             await asyncio.Event().wait()
         painting = Painting(order, steps=self._steps(order), fault=fault)
-        if self.maker is not Maker.SDSERVER:
+        if self.maker is not FakeMaker.SDSERVER:
             await self._locked(painting)
         else:
             await asyncio.shield(asyncio.create_task(self._locked(painting)))
         content = self._picture(painting)
-        if order.get("stream") and self.maker is Maker.OPENAI:
+        if order.get("stream") and self.maker is FakeMaker.OPENAI:
             return await self._stream(request, painting, content)
         return await self.send(request, fault, self._answer(painting, content))
 
@@ -128,14 +128,14 @@ class OpenAi(EngineFake):
             await self.paint(painting)
 
     def _unreadable(self, raw: bytes, error: ValueError) -> web.Response:
-        if self.maker is Maker.SDSERVER:
+        if self.maker is FakeMaker.SDSERVER:
             if not raw:
                 return self.error(400, "empty body")
             return web.json_response({"error": "server_error", "message": f"[json] {error}"}, status=500)
         return self.error(400, "We could not parse the JSON body of your request.")
 
     def _steps(self, order: dict) -> int:
-        if self.maker is Maker.SDSERVER:
+        if self.maker is FakeMaker.SDSERVER:
             return self._extra(order).get("sample_params", {}).get("sample_steps", 20)
         return order.get("num_inference_steps") or order.get("step") or 4
 
@@ -160,7 +160,7 @@ class OpenAi(EngineFake):
             return web.Response(status=307, headers={"Location": f"{self.url}/elsewhere"})
         if not order.get("prompt"):
             return self.error(400, "prompt required", param="prompt")
-        if self.maker is Maker.SDSERVER:
+        if self.maker is FakeMaker.SDSERVER:
             return self._refusal_of_sdserver(order)
         return self._refusal_of_fields(order)
 
@@ -176,13 +176,13 @@ class OpenAi(EngineFake):
         if order.get("model") not in self.models:
             text = f"The model '{order.get('model')}' does not exist"
             return self.error(404, text, param="model", code="model_not_found")
-        if self.maker is Maker.OPENAI:
+        if self.maker is FakeMaker.OPENAI:
             unknown = order.keys() & {"seed", "negative_prompt", "steps", "num_inference_steps"}
             if order["model"].startswith("gpt-image"):
                 unknown |= order.keys() & {"response_format"}
             for name in sorted(unknown):
                 return self.error(400, f"Unknown parameter: '{name}'.", param=name, code="unknown_parameter")
-        if self.maker is Maker.VLLM and order.get("response_format") == "url":
+        if self.maker is FakeMaker.VLLM and order.get("response_format") == "url":
             return web.json_response({"detail": "response_format must be b64_json"}, status=422)
         return None
 
@@ -190,11 +190,11 @@ class OpenAi(EngineFake):
         order = painting.order
         width, _, height = order.get("size", "512x512").partition("x")
         size = (int(width), int(height))
-        if self.maker is Maker.SDSERVER:
+        if self.maker is FakeMaker.SDSERVER:
             size = (-(-size[0] // 64) * 64, -(-size[1] // 64) * 64)
         if painting.fault is EngineFault.WRONG_SIZE:
             size = (size[0] + 8, size[1])
-        seed = self._extra(order).get("seed", 42) if self.maker is Maker.SDSERVER else order.get("seed")
+        seed = self._extra(order).get("seed", 42) if self.maker is FakeMaker.SDSERVER else order.get("seed")
         image_format = order.get("output_format", "png").upper()
         return picture(size, order["prompt"].partition("<sd_cpp")[0], seed, image_format=image_format)
 
@@ -208,7 +208,7 @@ class OpenAi(EngineFake):
             item = {"b64_json": "%%%"}
         data = [] if painting.fault is EngineFault.NO_PICTURE else [item]
         answer = {"created": 1795920972, "data": data}
-        if self.maker is Maker.LOCALAI:
+        if self.maker is FakeMaker.LOCALAI:
             return {**answer, "id": "0b2a"}
         return {**answer, "output_format": painting.order.get("output_format", "png")}
 

@@ -22,7 +22,7 @@ SAMPLERS["forge"] = [*SAMPLERS["a1111"], "Flux Realistic"]
 SCHEDULERS = ["automatic", "uniform", "karras", "exponential", "sgm_uniform"]
 
 
-class Program(StrEnum):
+class FakeProgram(StrEnum):
     A1111 = "a1111"
     FORGE = "forge"
     SDNEXT = "sdnext"
@@ -32,10 +32,10 @@ class Program(StrEnum):
 class SdApi(EngineFake):
     """One of the four programs."""
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: FakeProgram) -> None:
         super().__init__()
         self.program = program
-        self.models = ["sd15-zero"] if program is Program.SDSERVER else ["tiny-sd", "dreamy-xl"]
+        self.models = ["sd15-zero"] if program is FakeProgram.SDSERVER else ["tiny-sd", "dreamy-xl"]
         self.credentials: str | None = None  # user:password
         self.interrupts: list[dict | None] = []  # the order that each interrupt stopped; None: nothing ran
         self.loaded = self.models[0]
@@ -58,18 +58,18 @@ class SdApi(EngineFake):
         app.router.add_get("/sdapi/v1/schedulers", self._schedulers)
         app.router.add_get("/sdapi/v1/sd-models", self._sd_models)
         app.router.add_get("/sdapi/v1/options", self._options)
-        if program is Program.SDSERVER:
+        if program is FakeProgram.SDSERVER:
             app.router.add_get("/sdcpp/v1/capabilities", self._sdcpp_capabilities)
             return app
         app.router.add_get("/sdapi/v1/progress", self._progress)
         app.router.add_post("/sdapi/v1/interrupt", self._interrupt)
         app.router.add_post("/internal/progress", self._internal_progress)
-        if program is Program.SDNEXT:
+        if program is FakeProgram.SDNEXT:
             app.router.add_get("/sdapi/v1/version", self._version)
         else:
             app.router.add_get("/internal/pending-tasks", self._pending_tasks)
             app.router.add_get("/sdapi/v1/cmd-flags", self._cmd_flags)
-        if program is Program.FORGE:
+        if program is FakeProgram.FORGE:
             app.router.add_get("/sdapi/v1/sd-modules", self._modules)
         return app
 
@@ -81,15 +81,15 @@ class SdApi(EngineFake):
         try:
             return await handler(request)
         except web.HTTPException as error:
-            if self.program is Program.SDSERVER:
+            if self.program is FakeProgram.SDSERVER:
                 return web.Response(status=error.status)  # no body
             return web.json_response({"detail": error.reason}, status=error.status)
 
     def _error(self, status: int, detail: str, kind: str = "HTTPException") -> web.Response:
-        if self.program is Program.SDSERVER:
+        if self.program is FakeProgram.SDSERVER:
             return web.json_response({"error": detail}, status=status)
         body: dict = {"error": kind, "detail": detail, "body": "", "errors": f"{status}: {detail}"}
-        if self.program is Program.SDNEXT:
+        if self.program is FakeProgram.SDNEXT:
             body = {"error": kind, "code": status, "detail": detail, "body": "", "errors": f"{status}: {detail}"}
         return web.json_response(body, status=status)
 
@@ -98,7 +98,7 @@ class SdApi(EngineFake):
         return web.json_response([{"name": name, "aliases": [name], "options": {}} for name in names])
 
     async def _schedulers(self, _request: web.Request) -> web.Response:
-        if self.program is Program.SDNEXT:
+        if self.program is FakeProgram.SDNEXT:
             return self._error(500, "", "AttributeError")
         return web.json_response([{"name": name, "label": name.capitalize()} for name in SCHEDULERS])
 
@@ -107,10 +107,10 @@ class SdApi(EngineFake):
 
     def _model(self, name: str) -> dict:
         short = _hash(name)
-        titles = {Program.SDNEXT: f"Diffusers/{name}", Program.SDSERVER: name}
+        titles = {FakeProgram.SDNEXT: f"Diffusers/{name}", FakeProgram.SDSERVER: name}
         return {
             "title": titles.get(self.program, f"{name}.safetensors [{short}]"),
-            "model_name": f"Diffusers/{name}" if self.program is Program.SDNEXT else name,
+            "model_name": f"Diffusers/{name}" if self.program is FakeProgram.SDNEXT else name,
             "hash": short,
             "sha256": short + "0" * 54,
             "filename": f"{name}.safetensors",
@@ -119,9 +119,9 @@ class SdApi(EngineFake):
 
     async def _options(self, _request: web.Request) -> web.Response:
         options: dict = {"sd_model_checkpoint": self._model(self.loaded)["title"]}
-        if self.program is not Program.SDNEXT:
+        if self.program is not FakeProgram.SDNEXT:
             options["samples_format"] = "png"
-        if self.program is Program.FORGE:
+        if self.program is FakeProgram.FORGE:
             options["forge_preset"] = "sd"
         return web.json_response(options)
 
@@ -147,7 +147,7 @@ class SdApi(EngineFake):
         return {
             "skipped": False,
             "interrupted": self._is_interrupted,
-            **({} if self.program is Program.SDNEXT else {"stopping_generation": False}),
+            **({} if self.program is FakeProgram.SDNEXT else {"stopping_generation": False}),
             "job": self._phase if current else "",
             "job_count": 1 if current else 0,
             "job_timestamp": "20261129030606",
@@ -163,7 +163,7 @@ class SdApi(EngineFake):
             image = base64.b64encode(picture((64, 64), current.step, image_format="JPEG")).decode()
         return web.json_response(
             {
-                **({"id": current.id if current else ""} if self.program is Program.SDNEXT else {}),
+                **({"id": current.id if current else ""} if self.program is FakeProgram.SDNEXT else {}),
                 "progress": round(current.step / current.steps, 2) if current else 0.0,
                 "eta_relative": 0.0,
                 "state": self._state(),
@@ -175,7 +175,7 @@ class SdApi(EngineFake):
     async def _internal_progress(self, request: web.Request) -> web.Response:
         asked, current = await request.json(), self._current
         name = asked["id_task"]
-        is_ours = current is not None and current.id == name and self.program is not Program.SDNEXT
+        is_ours = current is not None and current.id == name and self.program is not FakeProgram.SDNEXT
         preview = None
         if is_ours and asked.get("live_preview", True) and current.step > asked.get("id_live_preview", -1):
             encoded = base64.b64encode(picture((64, 64), current.step, image_format="JPEG")).decode()
@@ -190,7 +190,7 @@ class SdApi(EngineFake):
             "id_live_preview": current.step if is_ours else -1,
             "textinfo": "Waiting...",
         }
-        if self.program is Program.SDNEXT:
+        if self.program is FakeProgram.SDNEXT:
             more = {"paused": False, "debug": False, "batch_no": 0, "batch_count": 0, "job": self._phase}
             at = (current.step, current.steps) if current else (0, 0)
             answer |= {**more, "step": at[0], "steps": at[1], "progress": 0.0, "eta": 0.0}
@@ -207,7 +207,7 @@ class SdApi(EngineFake):
 
     async def _interrupt(self, _request: web.Request) -> web.Response:
         self.interrupt()
-        return web.Response(status=204) if self.program is Program.SDNEXT else web.json_response({})
+        return web.Response(status=204) if self.program is FakeProgram.SDNEXT else web.json_response({})
 
     # ------------------------------------------------------------- painting
 
@@ -215,7 +215,7 @@ class SdApi(EngineFake):
         try:
             order = json.loads(await request.read())
         except ValueError:
-            if self.program is Program.SDSERVER:
+            if self.program is FakeProgram.SDSERVER:
                 return self._error(500, "server_error")
             found: dict = {"type": "json_invalid", "loc": ["body", 1], "msg": "JSON decode error", "input": {}}
             found["ctx"] = {"error": "Expecting property name enclosed in double quotes"}
@@ -236,12 +236,12 @@ class SdApi(EngineFake):
         """Wait for the lock, then paint; also called by tests, as the work of somebody else."""
         name = order.get("force_task_id") or secrets.token_hex(7)
         painting = Painting(order, steps=order.get("steps", 50), fault=fault, id=name)
-        if self.program is not Program.SDNEXT:
+        if self.program is not FakeProgram.SDNEXT:
             self._pending.append(name)
         async with self.lock:
             if name in self._pending:
                 self._pending.remove(name)
-            if self.program is Program.SDNEXT:
+            if self.program is FakeProgram.SDNEXT:
                 await self._prepare(painting)
             self._current, self._phase, self._is_interrupted = painting, "Inference", False
             self._load(order)
@@ -262,7 +262,7 @@ class SdApi(EngineFake):
 
     def _load(self, order: dict) -> None:
         wanted = order.get("override_settings", {}).get("sd_model_checkpoint")
-        for name in self.models if self.program is not Program.SDSERVER else []:
+        for name in self.models if self.program is not FakeProgram.SDSERVER else []:
             if wanted in {name, self._model(name)["title"], self._model(name)["model_name"]}:
                 self.loaded = name
 
@@ -276,21 +276,21 @@ class SdApi(EngineFake):
         if fault is EngineFault.REDIRECT:
             return web.Response(status=307, headers={"Location": f"{self.url}/elsewhere"})
         sampler = order.get("sampler_name")
-        if self.program is Program.SDSERVER:
+        if self.program is FakeProgram.SDSERVER:
             return None if order.get("prompt") else self._error(400, "prompt required")
         if not isinstance(order.get("width", 512), int):
             found = {"type": "int_parsing", "loc": ["body", "width"], "input": order["width"]}
             found["msg"] = "Input should be a valid integer, unable to parse string as an integer"
             return web.json_response({"detail": [found]}, status=422)
         if sampler is not None and not self._knows(sampler):
-            return self._error(404 if self.program is Program.SDNEXT else 400, "Sampler not found")
+            return self._error(404 if self.program is FakeProgram.SDNEXT else 400, "Sampler not found")
         for script in order.get("alwayson_scripts", {}):
             return self._error(422, f"Always on script not found: {script}")
         return None
 
     def _knows(self, sampler: str) -> bool:
         names = [name for name in SAMPLERS[self.program] if name not in self.forgotten]
-        if self.program is Program.SDNEXT:
+        if self.program is FakeProgram.SDNEXT:
             return sampler in names
         return sampler in names or sampler.rpartition(" ")[0] in names
 
@@ -308,20 +308,20 @@ class SdApi(EngineFake):
         if fault is EngineFault.NOT_BASE64:
             images = ["%%%"]
         parameters = {**order, "override_settings": order.get("override_settings", {})}
-        if self.program is Program.SDSERVER:
+        if self.program is FakeProgram.SDSERVER:
             return {"images": images, "parameters": order, "info": ""}
         return {"images": images, "parameters": parameters, "info": self._info(order) if self.models else ""}
 
     def _can_paint(self, size: tuple[int, int]) -> bool:
-        return self.program is not Program.SDNEXT or (bool(self.models) and not any(side % 8 for side in size))
+        return self.program is not FakeProgram.SDNEXT or (bool(self.models) and not any(side % 8 for side in size))
 
     def _picture(self, order: dict, size: tuple[int, int], painting: Painting) -> str:
-        if self.program is Program.SDSERVER:
+        if self.program is FakeProgram.SDSERVER:
             size = (-(-size[0] // 64) * 64, -(-size[1] // 64) * 64)
         if painting.fault is EngineFault.WRONG_SIZE:
             size = (size[0] + 8, size[1])
         about = (order.get("prompt"), order.get("seed"), self.loaded, painting.step)
-        image_format = "JPEG" if self.program is Program.SDNEXT else "PNG"
+        image_format = "JPEG" if self.program is FakeProgram.SDNEXT else "PNG"
         return base64.b64encode(picture(size, *about, image_format=image_format)).decode()
 
     def _info(self, order: dict) -> str:

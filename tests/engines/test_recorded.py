@@ -9,9 +9,9 @@ import pytest
 
 from tests.engines.cog import Cog
 from tests.engines.engine import EngineFake, EngineFault, running
-from tests.engines.openai import Maker, OpenAi
+from tests.engines.openai import FakeMaker, OpenAi
 from tests.engines.recorded import TRANSCRIPTS, exchanges, label, send, shape, without
-from tests.engines.sdapi import Program, SdApi
+from tests.engines.sdapi import FakeProgram, SdApi
 
 # An answer of hundreds of fields, of which the fakes have those that an adapter reads.
 PARTLY = {"GET /sdapi/v1/options", "GET /sdcpp/v1/capabilities"}
@@ -77,18 +77,18 @@ def trimmed(recorded, made):
     beside={"long one, watched", "no credentials", "size not a multiple of 8"},
 )
 async def test_sdnext(exchange):
-    await check(SdApi(Program.SDNEXT), exchange)
+    await check(SdApi(FakeProgram.SDNEXT), exchange)
 
 
 async def test_sdnext_with_a_size_off_its_grid():
     exchange = next(each for each in exchanges("sdnext-2026-07/http.json") if "multiple of 8" in each.get("note", ""))
 
-    await check(SdApi(Program.SDNEXT), exchange)
+    await check(SdApi(FakeProgram.SDNEXT), exchange)
 
 
 @parametrised("sdnext-2026-07/auth.json")
 async def test_sdnext_with_credentials(exchange):
-    engine = SdApi(Program.SDNEXT)
+    engine = SdApi(FakeProgram.SDNEXT)
     engine.credentials = "me:secret"
     engine.models = []
 
@@ -101,7 +101,7 @@ async def test_sdnext_watched_and_interrupted():
     start = next(index for index, each in enumerate(found) if each.get("note") == "long one, watched")
     long, busy, second, without_image, internal = found[start : start + 5]
     interrupt, idle, idle_interrupt = (each for each in found[start + 6 : start + 9])
-    engine = SdApi(Program.SDNEXT)
+    engine = SdApi(FakeProgram.SDNEXT)
     engine.hold(2)
 
     async with running(engine), aiohttp.ClientSession() as http:
@@ -121,7 +121,7 @@ async def test_sdnext_watched_and_interrupted():
 
 
 async def test_sdnext_goes_on_without_its_client():
-    engine = SdApi(Program.SDNEXT)
+    engine = SdApi(FakeProgram.SDNEXT)
     exchange = next(each for each in exchanges("sdnext-2026-07/http.json") if "goes away" in each.get("note", ""))
     engine.hold()
 
@@ -138,29 +138,29 @@ async def test_sdnext_goes_on_without_its_client():
 
 @parametrised("sd-server-0.4.7/http.json", only="/sdapi", beside={"sdapi no prompt"})
 async def test_sdserver(exchange):
-    await check(SdApi(Program.SDSERVER), exchange)
+    await check(SdApi(FakeProgram.SDSERVER), exchange)
 
 
 async def test_sdserver_without_a_prompt():
     exchange = next(each for each in exchanges("sd-server-0.4.7/http.json") if each.get("note") == "sdapi no prompt")
 
-    await check(SdApi(Program.SDSERVER), exchange)
+    await check(SdApi(FakeProgram.SDSERVER), exchange)
 
 
 @parametrised("sd-server-0.4.7/http.json", only="capabilities")
 async def test_sdserver_capabilities(exchange):
-    await check(SdApi(Program.SDSERVER), exchange)
-    await check(OpenAi(Maker.SDSERVER), exchange)
+    await check(SdApi(FakeProgram.SDSERVER), exchange)
+    await check(OpenAi(FakeMaker.SDSERVER), exchange)
 
 
 @parametrised("sd-server-0.4.7/http.json", only=" /v1", beside={"not json"})
 async def test_sdserver_with_openai_routes(exchange):
-    await check(OpenAi(Maker.SDSERVER), exchange)
+    await check(OpenAi(FakeMaker.SDSERVER), exchange)
 
 
 async def test_sdserver_openai_route_without_json():
     exchange = next(each for each in exchanges("sd-server-0.4.7/http.json") if each.get("note") == "not json")
-    engine = OpenAi(Maker.SDSERVER)
+    engine = OpenAi(FakeMaker.SDSERVER)
 
     async with running(engine), aiohttp.ClientSession() as http:
         status, answer, _ = await send(http, engine.url, exchange)

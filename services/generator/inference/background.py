@@ -1,4 +1,4 @@
-"""A task that runs beside the body of a `with` statement, and ends with it."""
+"""A task that runs beside the body of a `with` statement."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
 import aiohttp
 from yarl import URL
 
-from common.domain.errors import BadImage, Denied, Rejected, Transient
+from common.domain.errors import BadImage, Denied, Misconfigured, Rejected, Transient
 from common.runtime.bounded_read import TooLarge, read_body
 from common.runtime.clock import Clock
 from services.generator.inference.answers import CONNECT_S, connection_errors, read_json, response_error
@@ -22,6 +22,7 @@ from services.generator.inference.event_stream import LARGE
 
 ASK_S: Final = 5.0  # for an answer about the server itself; one that paints may answer late
 MAX_ASK_BYTES: Final = 4_000_000  # the settings and models of a well-filled installation
+_MAX_URL: Final = 4_000  # characters
 MISSING: Final = frozenset({404, 405, 501})  # statuses of a route that the server does not have
 
 
@@ -36,7 +37,12 @@ class ServiceUrl:
 
     @classmethod
     def parse(cls, url: str) -> ServiceUrl:
-        parts = urlsplit(url)
+        """Raises Misconfigured without the URL in its text: it may hold a password."""
+        try:
+            parts = urlsplit(url)
+            URL(f"http://{parts.netloc}").origin()
+        except ValueError as error:
+            raise Misconfigured("INFERENCE_SERVICE_URL: is not a URL with a host", code="bad_setting") from error
         host = parts.netloc.rpartition("@")[2]
         credentials = None
         if parts.username:
@@ -115,8 +121,13 @@ class ServiceClient:
         Raises:
             BadImage: the URL has another origin. It is not requested: it may be an address inside our network.
         """
-        target = URL(self.base).join(URL(url))
-        if target.origin() != URL(self.base).origin() or target.user is not None:
+        try:
+            own = URL(self.base)
+            target = own.join(URL(url[:_MAX_URL]))
+            is_own = target.origin() == own.origin() and target.user is None
+        except ValueError as error:
+            raise BadImage("the picture is at a URL that is not valid") from error
+        if not is_own:
             raise BadImage("the picture is at a URL of another origin, which is not requested")
         with connection_errors():
             async with self._http.get(

@@ -14,10 +14,9 @@ from aiohttp import web
 from common.domain.errors import BadImage
 from common.runtime.clock import SystemClock
 from common.runtime.settings import read_settings
-from services.generator.inference import event_stream
+from services.generator.inference import encoded_pictures, event_stream
 from services.generator.inference.base64_text import decode_base64
 from services.generator.inference.connect import connect_inference
-from services.generator.inference.native import backend as native
 from tests.inference_double import inference_double, picture
 from tests.making import a_job
 
@@ -149,7 +148,7 @@ async def test_a_large_result_is_decoded_outside_of_the_loop(bench, monkeypatch)
         return call
 
     monkeypatch.setattr(event_stream, "parse_event", recorded(event_stream.parse_event))
-    monkeypatch.setattr(native, "decode_base64", recorded(decode_base64))
+    monkeypatch.setattr(encoded_pictures, "decode_base64", recorded(decode_base64))
     large = base64.b64encode(bytes(90_000)).decode()
     bench.server.will(a_stream(f'event: completed\ndata: {{"b64_json": "{large}"}}\n\n'.encode()))
 

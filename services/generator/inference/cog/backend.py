@@ -30,8 +30,15 @@ log = logging.getLogger(__name__)
 
 _START_LIMIT_S: Final = 1800.0  # weights of tens of gigabytes are loaded; with a wrong PATH it stays STARTING for ever
 _STOP_S: Final = 2.0
+_BUSY_S: Final = 3.0
+_BUSY_INTERVAL_S: Final = 0.1
+_REMEMBERED: Final = 100
 _BROKEN: Final = frozenset({"SETUP_FAILED", "DEFUNCT"})
 _WORKING: Final = frozenset({"READY", "BUSY"})
+
+
+class SlotTaken(Transient):
+    """All slots of the container are taken."""
 
 
 class CogBackend:
@@ -121,8 +128,19 @@ class CogBackend:
         model = self._model
         require_supported(job, model.capabilities(names=self._names, version=None))
         order = order_input(job, model)
-        prediction = str(uuid.uuid4())
-        self._predictions[job.remote_id] = prediction
+        give_up_s = self._clock.monotonic() + _BUSY_S
+        while True:
+            try:
+                return await self._predict(job, model, order, on_progress)
+            except SlotTaken as error:  # a prediction that was stopped keeps its slot for up to a second
+                if error.retry_after_s is not None or self._clock.monotonic() >= give_up_s:
+                    raise
+                await asyncio.sleep(_BUSY_INTERVAL_S)
+
+    async def _predict(
+        self, job: Job, model: CogModel, order: dict[str, object], on_progress: OnProgress
+    ) -> GeneratedImage:
+        prediction = self._begin(job)
         async with self._client.open(
             "PUT",
             f"/predictions/{prediction}",
@@ -134,17 +152,20 @@ class CogBackend:
             generated = await read_prediction(
                 response, self._client, on_progress, steps=job.steps, max_bytes=self._max_bytes
             )
-        del self._predictions[job.remote_id]
+        self._predictions.pop(job.remote_id, None)
         return generated
+
+    def _begin(self, job: Job) -> str:
+        """A new id; the last ones are remembered, since `stop` need not be called for each."""
+        self._predictions[job.remote_id] = prediction = str(uuid.uuid4())
+        if len(self._predictions) > _REMEMBERED:
+            del self._predictions[next(iter(self._predictions))]
+        return prediction
 
     async def _response_error(self, response: aiohttp.ClientResponse) -> InferenceError:
         if response.status == 409:
-            error = await response_error(response, self._clock)
-            return Transient(error.detail, retry_after_s=_retry_after(error))
+            error = await response_error(response, self._clock, transient=frozenset({409}))
+            return SlotTaken(error.detail, retry_after_s=getattr(error, "retry_after_s", None))
         if response.status == 503:
             await self._require_healthy()  # raises what is wrong
         return await response_error(response, self._clock)
-
-
-def _retry_after(error: InferenceError) -> float | None:
-    return error.retry_after_s if isinstance(error, Transient) else None

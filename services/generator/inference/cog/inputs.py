@@ -1,4 +1,4 @@
-"""The inputs of a cog model, and how the fields of a job fill them.
+"""The inputs of a cog model, filled from the fields of a job.
 
 Each model names its inputs as it likes; `/openapi.json` has their types, limits and choices.
 Source: cog `docs/http.md`, and schemas of models on Replicate.
@@ -13,9 +13,9 @@ from typing import Any, Final
 
 from common.application.capabilities import Capabilities, Feature, Model
 from common.domain.errors import Denied, Rejected
-from services.generator.inference.defaults import DEFAULT_SAMPLER, require_default
 from services.generator.inference.job import Job
 from services.generator.inference.samplers import named_samplers
+from services.generator.inference.supported import DEFAULT_SAMPLER, require_default
 
 # Our field, and the names that models have for it; the first one that the model has is used.
 _NAMES: Final = {

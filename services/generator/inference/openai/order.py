@@ -9,10 +9,10 @@ import json
 from typing import Final
 
 from common.domain.errors import Rejected
-from services.generator.inference.defaults import require_default
 from services.generator.inference.job import Job
 from services.generator.inference.openai.server import Maker, OpenAiServer
 from services.generator.inference.prompt_text import without_bars, without_sdcpp_arguments
+from services.generator.inference.supported import require_default
 
 PARTIAL_IMAGES: Final = 2
 _SIZES: Final = {  # of OpenAI's models, by the beginning of the name; the longest one counts

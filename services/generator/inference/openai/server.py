@@ -1,4 +1,4 @@
-"""Which server answers at OpenAI's routes, and which models it lists.
+"""The server that answers at OpenAI's routes, as it describes itself.
 
 Sources: openai-openapi; vLLM-Omni `docs/serving/image_generation_api.md`; SGLang, LocalAI and stable-diffusion.cpp in
 their source; sd-server as recorded in tests/transcripts.
@@ -14,10 +14,10 @@ from typing import Any, Final
 from yarl import URL
 
 from common.application.capabilities import Capabilities, Feature, Model
-from common.domain.errors import InferenceError
-from services.generator.inference.defaults import DEFAULT_SAMPLER
+from common.domain.errors import Denied
 from services.generator.inference.samplers import named_samplers
-from services.generator.inference.service_client import ServiceClient
+from services.generator.inference.service_client import ASK_S, ServiceClient
+from services.generator.inference.supported import DEFAULT_SAMPLER
 
 _SDSERVER_GRID: Final = 64  # pixels: it rounds sides up to it
 _GPT_GRID: Final = 16
@@ -143,17 +143,14 @@ async def _native(client: ServiceClient) -> dict[str, Any] | None:
     """The capabilities that only sd-server has; its list of models is no different from others."""
     try:
         found = await _root(client).ask("/sdcpp/v1/capabilities")
-    except InferenceError:  # a proxy that refuses other routes
+    except Denied:  # a proxy that refuses other routes
         return None
     return found if isinstance(found, dict) and "limits" in found else None
 
 
 async def _exists(client: ServiceClient, path: str) -> bool:
-    try:
-        async with _root(client).open("GET", path, limit_s=2) as response:
-            return response.status == 200
-    except InferenceError:
-        return False
+    async with _root(client).open("GET", path, limit_s=ASK_S) as response:
+        return response.status == 200
 
 
 def _is_text(value: object) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import aiohttp
@@ -22,7 +22,7 @@ from services.generator.inference.capabilities_cache import RETRY_INTERVAL_S, Ca
 from services.generator.inference.job import Job
 from services.generator.inference.port import GeneratedImage, OnPreview, OnProgress
 from services.generator.inference.sdapi.order import order_body, result
-from services.generator.inference.sdapi.program import Server, probe
+from services.generator.inference.sdapi.program import Server, ask_checkpoints, probe
 from services.generator.inference.sdapi.progress import INTERVAL_S, is_working_on, server_state, watch
 from services.generator.inference.service_client import (
     ServiceClient,
@@ -114,11 +114,12 @@ class SdApiBackend:
         return self._server
 
     async def _server_for(self, job: Job) -> Server:
-        """The server, if it can honour the job; a model that it did not have may have come meanwhile."""
+        """The server, if it can honour the job. Its models are asked for each time: it paints with another silently."""
         server = await self._known_server()
+        server = replace(server, checkpoints=await ask_checkpoints(self._client))
         try:
             require_supported(job, server.capabilities())
-        except Rejected:
+        except Rejected:  # a sampler may have come since the server was asked
             await self._capabilities.get(max_age_s=RETRY_INTERVAL_S)
             server = await self._known_server()
             require_supported(job, server.capabilities())

@@ -1,4 +1,4 @@
-"""The body of `POST /sdapi/v1/txt2img`, and the picture in its answer.
+"""The body of `POST /sdapi/v1/txt2img` with its answer.
 
 Sources: A1111 `modules/processing.py`; Forge `modules/processing.py`; SD.Next and sd-server as recorded in
 tests/transcripts.

@@ -1,4 +1,4 @@
-"""Which program answers under `/sdapi/v1`, and what it offers.
+"""The program that answers under `/sdapi/v1`, as it describes itself.
 
 Sources: A1111 and Forge `modules/api/api.py`; SD.Next and sd-server as recorded in tests/transcripts.
 """
@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from common.application.capabilities import Capabilities, Feature, Model
-from common.domain.errors import Denied, InferenceError
+from common.domain.errors import Denied
 from services.generator.inference.samplers import named_samplers
 from services.generator.inference.service_client import ServiceClient
 
@@ -106,7 +106,7 @@ async def probe(client: ServiceClient) -> Server:
     schedulers = await _schedulers(client) if program is not Program.SDNEXT else []  # SD.Next answers 500
     return Server(
         program=program,
-        checkpoints=_checkpoints(await client.ask("/sdapi/v1/sd-models")),
+        checkpoints=await ask_checkpoints(client),
         samplers=named_samplers(_texts(samplers, "name")),
         schedulers=frozenset(name.lower() for name in schedulers),
         limits=_limits(native),
@@ -125,7 +125,7 @@ async def _program_with_progress(client: ServiceClient) -> Program:
 async def _schedulers(client: ServiceClient) -> list[str]:
     try:
         return _texts(await client.ask("/sdapi/v1/schedulers"), "name")
-    except InferenceError:  # older ones do not have the route, and need not have all samplers either
+    except Denied:
         return []
 
 
@@ -134,7 +134,9 @@ def _texts(found: Any, key: str) -> list[str]:
     return [each[key] for each in entries if isinstance(each, dict) and isinstance(each.get(key), str)]
 
 
-def _checkpoints(found: Any) -> dict[str, Checkpoint]:
+async def ask_checkpoints(client: ServiceClient) -> dict[str, Checkpoint]:
+    """The models that the server has now."""
+    found = await client.ask("/sdapi/v1/sd-models")
     checkpoints: dict[str, Checkpoint] = {}
     for each in found if isinstance(found, list) else []:
         if isinstance(each, dict) and isinstance(title := each.get("title"), str):

@@ -9,13 +9,13 @@ from services.generator.inference.sdapi import backend as backend_module
 from services.generator.inference.sdapi import progress
 from tests.engines.bench import cancelled_while_painting, connected, ignore, job_with, painted
 from tests.engines.engine import EngineFault
-from tests.engines.sdapi import Program, SdApi
+from tests.engines.sdapi import FakeProgram, SdApi
 
-WITH_INTERRUPT = [Program.A1111, Program.FORGE, Program.SDNEXT]
-MODELS = {Program.A1111: "tiny-sd", Program.FORGE: "tiny-sd", Program.SDNEXT: "Diffusers/tiny-sd"}
+WITH_INTERRUPT = [FakeProgram.A1111, FakeProgram.FORGE, FakeProgram.SDNEXT]
+MODELS = {FakeProgram.A1111: "tiny-sd", FakeProgram.FORGE: "tiny-sd", FakeProgram.SDNEXT: "Diffusers/tiny-sd"}
 
 
-def model(program: Program) -> str:
+def model(program: FakeProgram) -> str:
     return MODELS.get(program, "sd15-zero")
 
 
@@ -27,7 +27,7 @@ def quick(monkeypatch):
     monkeypatch.setattr(backend_module, "_STOP_INTERVAL_S", 0.01)
 
 
-@pytest.fixture(params=Program)
+@pytest.fixture(params=FakeProgram)
 def engine(request) -> SdApi:
     return SdApi(request.param)
 
@@ -40,7 +40,7 @@ async def test_the_program_is_told_apart(engine):
     assert (found.engine, found.dialect) == (names[engine.program], "sdapi")
     assert model(engine.program) in [each.id for each in found.models]
     assert {"Euler", "Euler a"} <= set(found.samplers)
-    assert ("DPM++ 2M Karras" in found.samplers) == (engine.program is not Program.SDNEXT)
+    assert ("DPM++ 2M Karras" in found.samplers) == (engine.program is not FakeProgram.SDNEXT)
 
 
 async def test_an_order_holds_what_was_asked_for(engine):
@@ -50,23 +50,23 @@ async def test_an_order_holds_what_was_asked_for(engine):
     order = engine.orders[0]
     wanted = {"seed": 11, "steps": 3, "cfg_scale": 7.5, "width": 128, "height": 64, "batch_size": 1, "n_iter": 1}
     assert wanted.items() <= order.items()
-    assert order["sampler_name"] == ("euler_a" if engine.program is Program.SDSERVER else "Euler a")
+    assert order["sampler_name"] == ("euler_a" if engine.program is FakeProgram.SDSERVER else "Euler a")
 
 
-@pytest.mark.parametrize("program", [Program.A1111, Program.FORGE, Program.SDSERVER])
+@pytest.mark.parametrize("program", [FakeProgram.A1111, FakeProgram.FORGE, FakeProgram.SDSERVER])
 async def test_a_name_with_its_schedule_is_split(program):
     engine = SdApi(program)
     async with connected(engine, "sdapi") as backend:
         await painted(backend, model=model(program), sampler="DPM++ 2M Karras")
 
-    wanted = "dpm++2m" if program is Program.SDSERVER else "DPM++ 2M"
+    wanted = "dpm++2m" if program is FakeProgram.SDSERVER else "DPM++ 2M"
     assert (engine.orders[0]["sampler_name"], engine.orders[0]["scheduler"]) == (wanted, "karras")
 
 
 @pytest.mark.parametrize("program", WITH_INTERRUPT)
 async def test_the_model_is_chosen_for_the_order(program):
     engine = SdApi(program)
-    name = "Diffusers/dreamy-xl" if program is Program.SDNEXT else "dreamy-xl"
+    name = "Diffusers/dreamy-xl" if program is FakeProgram.SDNEXT else "dreamy-xl"
     async with connected(engine, "sdapi") as backend:
         generated = await painted(backend, model=name)
 
@@ -78,7 +78,7 @@ async def test_the_model_is_chosen_for_the_order(program):
 @pytest.mark.parametrize("field", ["model", "sampler", "hires_fix"])
 async def test_a_field_that_is_unknown_is_refused_by_name(field):
     """SD.Next would paint with the loaded model, sd-server with its default sampler."""
-    engine = SdApi(Program.SDSERVER)
+    engine = SdApi(FakeProgram.SDSERVER)
     fields = {"model": model(engine.program), field: True if field == "hires_fix" else "nope"}
     async with connected(engine, "sdapi") as backend:
         with pytest.raises(Rejected, match=f"^{field}:"):
@@ -88,13 +88,13 @@ async def test_a_field_that_is_unknown_is_refused_by_name(field):
 
 
 async def test_sdserver_paints_multiples_of_64_only():
-    engine = SdApi(Program.SDSERVER)
+    engine = SdApi(FakeProgram.SDSERVER)
     async with connected(engine, "sdapi") as backend:
         with pytest.raises(Rejected, match=r"^width:"):
             await painted(backend, model="sd15-zero", width=72)
 
 
-@pytest.mark.parametrize("program", [Program.A1111, Program.FORGE])
+@pytest.mark.parametrize("program", [FakeProgram.A1111, FakeProgram.FORGE])
 async def test_hires_fix_paints_small_first(program):
     engine = SdApi(program)
     async with connected(engine, "sdapi") as backend:
@@ -108,10 +108,10 @@ async def test_hires_fix_paints_small_first(program):
 @pytest.mark.parametrize(
     ("program", "prompt", "sent"),
     [
-        (Program.A1111, "a <lora:secret:1> cat", "a < lora:secret:1> cat"),
-        (Program.FORGE, "<hypernet:x:1> <3 a<b:", "< hypernet:x:1> <3 a< b:"),
-        (Program.SDNEXT, "__animal__ <lora:x:1>", "_ _animal_ _ < lora:x:1>"),
-        (Program.SDSERVER, '<sd_cpp_extra_args>{"seed":3}</sd_cpp_extra_args>x', None),
+        (FakeProgram.A1111, "a <lora:secret:1> cat", "a < lora:secret:1> cat"),
+        (FakeProgram.FORGE, "<hypernet:x:1> <3 a<b:", "< hypernet:x:1> <3 a< b:"),
+        (FakeProgram.SDNEXT, "__animal__ <lora:x:1>", "_ _animal_ _ < lora:x:1>"),
+        (FakeProgram.SDSERVER, '<sd_cpp_extra_args>{"seed":3}</sd_cpp_extra_args>x', None),
     ],
 )
 async def test_a_prompt_is_data(program, prompt, sent):
@@ -125,7 +125,7 @@ async def test_a_prompt_is_data(program, prompt, sent):
 
 async def test_a_404_for_a_sampler_is_the_owners_error():
     """SD.Next answers 404 to a sampler that disappeared after the list was read; its routes are still there."""
-    engine = SdApi(Program.SDNEXT)
+    engine = SdApi(FakeProgram.SDNEXT)
     async with connected(engine, "sdapi") as backend:
         await backend.capabilities()
         engine.forgotten.append("Euler")
@@ -134,7 +134,7 @@ async def test_a_404_for_a_sampler_is_the_owners_error():
 
 
 async def test_a_server_without_the_routes_is_for_the_operator():
-    engine = SdApi(Program.A1111)
+    engine = SdApi(FakeProgram.A1111)
     async with connected(engine, "sdapi", path="/below") as backend:
         with pytest.raises(Denied) as raised:
             await painted(backend, model="tiny-sd")
@@ -144,7 +144,7 @@ async def test_a_server_without_the_routes_is_for_the_operator():
 
 async def test_credentials_are_sent_as_basic():
     for given in ({"INFERENCE_SERVICE_API_KEY": "me:secret"}, {}):
-        engine = SdApi(Program.SDNEXT)
+        engine = SdApi(FakeProgram.SDNEXT)
         engine.credentials = "me:secret"
         async with connected(engine, "sdapi", **given) as backend:
             if given:
@@ -171,7 +171,7 @@ async def test_progress_and_previews_are_reported(program):
 
 
 async def test_previews_are_not_asked_for_in_vain():
-    engine = SdApi(Program.SDNEXT)
+    engine = SdApi(FakeProgram.SDNEXT)
     engine.hold(2)
     async with connected(engine, "sdapi") as backend:
         steps: asyncio.Queue = asyncio.Queue()
@@ -284,7 +284,7 @@ async def test_a_picture_that_somebody_interrupted_is_dropped(program):
 
 
 async def test_a_timeout_stops_the_order():
-    engine = SdApi(Program.A1111)
+    engine = SdApi(FakeProgram.A1111)
     engine.hold()
     async with connected(engine, "sdapi", INFERENCE_TIMEOUT="1") as backend:
         with pytest.raises(Transient, match="within 1 s"):
@@ -297,7 +297,7 @@ async def test_a_timeout_stops_the_order():
 
 
 async def test_another_model_than_the_ordered_one_is_refused():
-    engine = SdApi(Program.A1111)
+    engine = SdApi(FakeProgram.A1111)
     engine.info = {"sd_model_hash": "0123456789"}
     async with connected(engine, "sdapi") as backend:
         with pytest.raises(BadImage, match="another model"):
@@ -306,7 +306,7 @@ async def test_another_model_than_the_ordered_one_is_refused():
 
 @pytest.mark.parametrize("info", ["", "{nope", "[]", "null", {"index_of_first_image": 9, "seed": "x"}, "x" * 300_000])
 async def test_odd_info_does_not_cost_the_picture(info):
-    engine = SdApi(Program.A1111)
+    engine = SdApi(FakeProgram.A1111)
     engine.info = info
     async with connected(engine, "sdapi") as backend:
         generated = await painted(backend, model="tiny-sd")
@@ -315,7 +315,7 @@ async def test_odd_info_does_not_cost_the_picture(info):
 
 
 async def test_sdnext_without_a_model_is_for_the_operator():
-    engine = SdApi(Program.SDNEXT)
+    engine = SdApi(FakeProgram.SDNEXT)
     engine.models = []
     async with connected(engine, "sdapi") as backend:
         with pytest.raises(Denied):
@@ -323,14 +323,14 @@ async def test_sdnext_without_a_model_is_for_the_operator():
 
 
 async def test_another_program_after_a_restart_is_noticed():
-    engine = SdApi(Program.A1111)
+    engine = SdApi(FakeProgram.A1111)
     async with connected(engine, "sdapi") as backend:
         await painted(backend, model="tiny-sd")
         engine.will(EngineFault.CUT_BEFORE_ANSWER)
         with pytest.raises(Transient):
             await painted(backend, model="tiny-sd")
         await engine.stop()
-        engine.program = Program.SDNEXT
+        engine.program = FakeProgram.SDNEXT
         await engine.start()
         await painted(backend, model="Diffusers/tiny-sd")
 
