@@ -143,7 +143,7 @@ class ComfyuiBackend:
         try:
             with suppress(TimeoutError):
                 async with asyncio.timeout(_WEBSOCKET_S):
-                    await follower.connected.wait()
+                    await follower.tried.wait()
             painted = await self._outcome(job, workflow, sampler, follower)
         finally:
             following.cancel()
@@ -167,11 +167,11 @@ class ComfyuiBackend:
                 failed += 1
                 if isinstance(error, RunLost) or error.needs_new_id or failed >= _MAX_FAILED_POLLS:
                     raise
-            pause_s = _POLL_BESIDE_WEBSOCKET_S if follower.connected.is_set() else _POLL_S
+            pause_s = _POLL_BESIDE_WEBSOCKET_S if follower.is_connected else _POLL_S
             with suppress(TimeoutError):
                 async with asyncio.timeout(pause_s):
-                    await follower.ended.wait()
-                    follower.ended.clear()
+                    await follower.changed.wait()
+                    follower.changed.clear()
 
     async def _is_known(self, prompt_id: str) -> bool:
         """Whether the server has this run: the same id would run twice.
