@@ -17,6 +17,8 @@ from io import BytesIO
 from aiohttp import WSCloseCode, WSMsgType, web
 from PIL import Image
 
+from tests.engines.engine import EngineFault
+
 SAMPLERS = ["euler", "euler_ancestral", "heun", "dpmpp_2m", "dpmpp_2m_sde", "ddim", "uni_pc", "res_multistep"]
 SCHEDULERS = ["simple", "sgm_uniform", "karras", "exponential", "ddim_uniform", "beta", "normal"]
 METHODS = ["nearest-exact", "bilinear", "area", "bicubic", "lanczos"]
@@ -71,6 +73,7 @@ CLASSES = {
     "LoadImage": {"image": [[], {"image_upload": True}]},
 }  # fmt: skip
 OUTPUTS = {"SaveImage", "PreviewImage"}
+PARTS = ("ws", "prompt", "queue", "history", "view", "interrupt", "object_info", "system_stats")  # of the paths
 
 
 class Interrupted(Exception):
@@ -106,8 +109,6 @@ class Comfyui:
         self.step_s = 0.0
         # faults
         self.holds = False  # sampling waits after its first step, until it is released or interrupted
-        self.cut: dict[str, int] = {}  # the first part of a path ─▶ how many of its answers are cut off
-        self.cut_before = False  # the connection is cut before the request is handled
         self.silent: set[str] = set()  # first parts of paths that are never answered
         self.answers: dict[str, web.Response | None] = {}  # first part of a path ─▶ the answer to it
         self.result: bytes | None = None  # the content of each picture
@@ -115,6 +116,7 @@ class Comfyui:
         self.bad_output = False  # 200 with node_errors for the output of each prompt
         self.loses_outputs = False
         self.ignores_prompt_id = False
+        self.restarts = False  # in the middle of the next sampling
         self._forget()
         self._node: str | None = None
         self._released = asyncio.Event()
@@ -180,6 +182,43 @@ class Comfyui:
         self.held.clear()
         self._released.clear()
 
+    def fail(self, fault: EngineFault) -> None:
+        """Let orders meet this fault, until `recover`. Connections are cut by a proxy."""
+        match fault:
+            case EngineFault.BUSY:
+                self.answers["prompt"] = web.Response(status=503, headers={"Retry-After": "7"})
+            case EngineFault.SERVER_ERROR:
+                self.answers["prompt"] = web.Response(status=500)
+            case EngineFault.REDIRECT:
+                self.answers["prompt"] = web.Response(status=307, headers={"Location": f"{self.url}/elsewhere"})
+            case EngineFault.UNAUTHORIZED:
+                self.answers |= dict.fromkeys(PARTS, web.Response(status=401))
+            case EngineFault.NOT_JSON:
+                self.answers["history"] = web.Response(body=b"<html>Bad gateway</html>")
+            case EngineFault.SILENT:
+                self.hold()
+            case EngineFault.WRONG_SIZE:
+                self.result = picture(bytes(3), (8, 8))
+            case EngineFault.OVERSIZED:
+                self.result = bytes(2_000_000)
+            case EngineFault.NOT_BASE64:
+                self.result = b"@@@@"
+            case EngineFault.NO_PICTURE:
+                self.loses_outputs = True
+            case EngineFault.ERROR_INSIDE:
+                self.fails = "out of memory"
+            case EngineFault.RESTART:
+                self.restarts = True
+            case _:
+                raise ValueError(fault)
+
+    def recover(self) -> None:
+        self.answers.clear()
+        self.silent.clear()
+        self.result = self.fails = None
+        self.loses_outputs = self.restarts = self.bad_output = False
+        self.release()
+
     @web.middleware
     async def _faults(self, request: web.Request, handler) -> web.StreamResponse:
         part = request.path.split("/")[1]
@@ -190,16 +229,7 @@ class Comfyui:
             made = self.answers[part]
             if made is not None:
                 return web.Response(status=made.status, body=made.body, headers=made.headers)
-        is_cut = self.cut.get(part, 0) > 0
-        if is_cut:
-            self.cut[part] -= 1
-        if not (is_cut and self.cut_before):
-            response = await handler(request)
-            if not is_cut:
-                return response
-        assert request.transport is not None
-        request.transport.abort()
-        return web.Response(status=500)
+        return await handler(request)
 
     # ------------------------------------------------------------------ routes
 
@@ -473,6 +503,10 @@ class Comfyui:
             await self._send("progress", item, value=step, max=steps, node=node)
             if item[3].get("client_id") not in self._flags:
                 await self._send_preview(item, node)
+            if self.restarts and step == max(1, steps // 2):
+                self.restarts = False
+                self._restarting = asyncio.create_task(self.restart())
+                await asyncio.Event().wait()
             if step == 1 and self.holds:
                 self.held.set()
                 released, stopped = (

@@ -37,7 +37,7 @@ _POLL_S: Final = 1.0
 _POLL_BESIDE_WEBSOCKET_S: Final = 5.0
 _MAX_FAILED_POLLS: Final = 3  # in a row
 _SUBMIT_S: Final = 1.0  # how long a cancelled call waits for the answer to its prompt
-_STOP_S: Final = 5.0
+_STOP_S: Final = 2.0
 _STOP_TRIES: Final = 3  # a queued run may start between two requests
 
 
@@ -122,7 +122,7 @@ class ComfyuiBackend:
     async def _choose(self, job: Job) -> tuple[Workflow, SamplerChoice]:
         """The workflow for the job. What the server offers is read again before a job is refused."""
         require_harmless(job)
-        await self._capabilities.get()
+        await self._capabilities.get_known()
         assert self._offer is not None
         with suppress(InferenceError):
             return self._offer.choose(job)

@@ -33,6 +33,9 @@ Placeholder = Literal[
 REQUIRED: Final[tuple[Placeholder, ...]] = ("prompt", "seed", "steps", "cfg", "sampler", "width", "height")
 SHIPPED: Final = ("sd.json", "sd-hires.json", "flux.json")
 _GRID: Final = 8  # pixels of one latent: the first pass of a hires fix has sides that are multiples of it
+# An input that no node has: the server ignores it, but it belongs to the key of its cache. Without it, the run after an
+# unusable picture would get the same file again.
+_RUN: Final = "darkroom_run"
 _MAX_FILE_BYTES: Final = 1_000_000
 Graph = dict[str, Any]
 
@@ -116,6 +119,8 @@ class Workflow:
         for name, targets in self.targets.items():
             for target in targets if name in values else ():
                 graph[target.node]["inputs"][target.input] = values[name]
+        if job.refused:
+            graph[self.output]["inputs"][_RUN] = job.refused
         return graph
 
 
