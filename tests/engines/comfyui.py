@@ -10,7 +10,7 @@ import json
 import re
 import struct
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from io import BytesIO
 
@@ -19,6 +19,7 @@ from PIL import Image
 
 from tests.engines.engine import EngineFault
 
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 SAMPLERS = ["euler", "euler_ancestral", "heun", "dpmpp_2m", "dpmpp_2m_sde", "ddim", "uni_pc", "res_multistep"]
 SCHEDULERS = ["simple", "sgm_uniform", "karras", "exponential", "ddim_uniform", "beta", "normal"]
 METHODS = ["nearest-exact", "bilinear", "area", "bicubic", "lanczos"]
@@ -116,6 +117,7 @@ class Comfyui:
         self.bad_output = False  # 200 with node_errors for the output of each prompt
         self.loses_outputs = False
         self.ignores_prompt_id = False
+        self.slow_prompt: Handler | None = None  # instead of `_prompt`
         self.restarts = False  # in the middle of the next sampling
         self._forget()
         self._node: str | None = None
@@ -229,6 +231,8 @@ class Comfyui:
             made = self.answers[part]
             if made is not None:
                 return web.Response(status=made.status, body=made.body, headers=made.headers)
+        if self.slow_prompt is not None and request.path == "/prompt":
+            return await self.slow_prompt(request)
         return await handler(request)
 
     # ------------------------------------------------------------------ routes

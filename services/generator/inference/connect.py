@@ -14,7 +14,7 @@ from common.runtime.settings import Settings
 from services.generator.inference.port import InferenceBackend
 
 _BACKENDS: Final = {
-    "": "native.NativeBackend",
+    "": "native.backend.NativeBackend",
     "comfyui": "comfyui.backend.ComfyuiBackend",
     "sdapi": "sdapi.backend.SdApiBackend",
     "cog": "cog.backend.CogBackend",

@@ -82,7 +82,7 @@ class CuttingProxy:
         except OSError:
             writer.transport.abort()
             return
-        connection = _Connection(self, [writer, target_writer])
+        connection = _CuttableConnection(self, [writer, target_writer])
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(connection.pump(reader, target_writer, is_up=True))
@@ -100,7 +100,7 @@ class CuttingProxy:
         return self._silent_from is not None and number >= self._silent_from
 
 
-class _Connection:
+class _CuttableConnection:
     def __init__(self, proxy: CuttingProxy, writers: list[asyncio.StreamWriter]) -> None:
         self._proxy = proxy
         self._writers = writers

@@ -21,9 +21,9 @@ from common.domain.errors import Denied, InferenceError, Misconfigured, Transien
 from common.runtime.clock import Clock
 from services.generator.inference.capabilities_cache import RETRY_INTERVAL_S, CapabilitiesCache
 from services.generator.inference.comfyui.follower import RunFollower
-from services.generator.inference.comfyui.offers import ServerOffer, WorkflowUnusable, offers_of
 from services.generator.inference.comfyui.outcome import Painted, outcome_of, refusal_of
 from services.generator.inference.comfyui.prompts import require_harmless
+from services.generator.inference.comfyui.runnable import RunnableWorkflows, WorkflowUnusable, runnable_workflows
 from services.generator.inference.comfyui.samplers import SamplerChoice
 from services.generator.inference.comfyui.server import ComfyuiServer
 from services.generator.inference.comfyui.workflow import SHIPPED, Workflow, read_workflow
@@ -72,7 +72,7 @@ class ComfyuiBackend:
         self._timeout_s = timeout_s
         self._max_bytes = max_bytes
         self._capabilities = CapabilitiesCache(self._ask, clock)
-        self._offer: ServerOffer | None = None
+        self._runnable: RunnableWorkflows | None = None
 
     async def capabilities(self, *, fresh: bool = False) -> Capabilities:
         return await self._capabilities.get(fresh=fresh)
@@ -113,21 +113,21 @@ class ComfyuiBackend:
         found = {name: await self._server.node_class(name) for name in sorted(names)}
         classes = {name: each for name, each in found.items() if each is not None}
         try:
-            offers = offers_of(self._workflows, classes, all_needed=self._are_chosen)
+            runnable = runnable_workflows(self._workflows, classes, all_needed=self._are_chosen)
         except WorkflowUnusable as unusable:
             raise Denied(str(unusable)) from unusable
-        self._offer = ServerOffer(tuple(offers), version)
-        return self._offer.capabilities()
+        self._runnable = RunnableWorkflows(tuple(runnable), version)
+        return self._runnable.capabilities()
 
     async def _choose(self, job: Job) -> tuple[Workflow, SamplerChoice]:
-        """The workflow for the job. What the server offers is read again before a job is refused."""
+        """The workflow for the job. What the server can paint is read again before a job is refused."""
         require_harmless(job)
         await self._capabilities.get_known()
-        assert self._offer is not None
+        assert self._runnable is not None
         with suppress(InferenceError):
-            return self._offer.choose(job)
+            return self._runnable.choose(job)
         await self._capabilities.get(max_age_s=RETRY_INTERVAL_S)
-        return self._offer.choose(job)
+        return self._runnable.choose(job)
 
     async def _run(
         self,
@@ -143,7 +143,7 @@ class ComfyuiBackend:
         try:
             with suppress(TimeoutError):
                 async with asyncio.timeout(_WEBSOCKET_S):
-                    await follower.connected.wait()
+                    await follower.tried.wait()
             painted = await self._outcome(job, workflow, sampler, follower)
         finally:
             following.cancel()
@@ -167,11 +167,11 @@ class ComfyuiBackend:
                 failed += 1
                 if isinstance(error, RunLost) or error.needs_new_id or failed >= _MAX_FAILED_POLLS:
                     raise
-            pause_s = _POLL_BESIDE_WEBSOCKET_S if follower.connected.is_set() else _POLL_S
+            pause_s = _POLL_BESIDE_WEBSOCKET_S if follower.is_connected else _POLL_S
             with suppress(TimeoutError):
                 async with asyncio.timeout(pause_s):
-                    await follower.ended.wait()
-                    follower.ended.clear()
+                    await follower.changed.wait()
+                    follower.changed.clear()
 
     async def _is_known(self, prompt_id: str) -> bool:
         """Whether the server has this run: the same id would run twice.

@@ -1,6 +1,6 @@
 """The websocket of one run: its progress, its previews, and the hint that it has ended.
 
-    aiohttp ws ──text──▶ progress, executing, execution_success, …   ──▶ on_progress, `ended`
+    aiohttp ws ──text──▶ progress, executing, execution_success, …   ──▶ on_progress, `changed`
                ──binary─▶ previews (events 1 and 4)                   ──▶ on_preview
 
 Nothing depends on it: a lost websocket is opened again, and the history decides what the outcome is.
@@ -43,11 +43,13 @@ class RunFollower:
         on_progress: OnProgress,
         on_preview: OnPreview | None,
     ) -> None:
-        self.connected = asyncio.Event()
-        self.ended = asyncio.Event()  # perhaps: the history decides
+        self.tried = asyncio.Event()  # the first connection is open, or has failed
+        self.is_connected = False
+        self.changed = asyncio.Event()  # the run may have ended: the history decides
         self._prompt_id = prompt_id
         self._done = dict.fromkeys(stages, (0, steps))
         self._node: str | None = None
+        self._remaining = 0  # of the queue
         self._on_progress = on_progress
         self._on_preview = on_preview
 
@@ -60,13 +62,15 @@ class RunFollower:
                     url, headers=headers, heartbeat=_HEARTBEAT_S, max_msg_size=_MAX_MESSAGE_BYTES, timeout=timeout
                 ) as socket:
                     await socket.send_json(_FLAGS)
-                    self.connected.set()
+                    self.is_connected = True
+                    self.tried.set()
                     async for message in socket:
                         self.handle(message)
                 log.debug("the websocket of the inference service was closed: %s", socket.close_code)
             except (aiohttp.ClientError, OSError, TimeoutError) as error:
                 log.debug("no websocket to the inference service: %s", type(error).__name__)
-            self.connected.clear()
+            self.is_connected = False
+            self.tried.set()
             await asyncio.sleep(_RECONNECT_S)
 
     def handle(self, message: aiohttp.WSMessage) -> None:
@@ -84,6 +88,8 @@ class RunFollower:
 
     def _handle_event(self, kind: object, data: dict[str, Any]) -> None:
         node = data.get("node")
+        if kind == "status":
+            self._note_queue(data)
         if kind == "executing" and "prompt_id" not in data:  # the state after a reconnect
             self._node = node if isinstance(node, str) else None
         if data.get("prompt_id") != self._prompt_id:
@@ -91,9 +97,17 @@ class RunFollower:
         if kind == "executing":
             self._node = node if isinstance(node, str) else None
         if kind in _ENDS or (kind == "executing" and node is None):
-            self.ended.set()
+            self.changed.set()
         elif kind == "progress" and isinstance(node, str):
             self._note_step(node, data.get("value"), data.get("max"))
+
+    def _note_queue(self, data: dict[str, Any]) -> None:
+        """A queue that becomes shorter may have lost our run."""
+        match data:
+            case {"status": {"exec_info": {"queue_remaining": int(remaining)}}}:
+                if remaining < self._remaining:
+                    self.changed.set()
+                self._remaining = remaining
 
     def _note_step(self, node: str, value: object, of: object) -> None:
         if node in self._done and isinstance(value, int) and isinstance(of, int) and 0 <= value <= of:

@@ -30,7 +30,7 @@ class WorkflowUnusable(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class WorkflowOffer:
+class RunnableWorkflow:
     """One workflow as this server can run it."""
 
     workflow: Workflow
@@ -42,10 +42,10 @@ class WorkflowOffer:
 
 
 @dataclass(frozen=True, slots=True)
-class ServerOffer:
+class RunnableWorkflows:
     """All that one server can paint."""
 
-    offers: tuple[WorkflowOffer, ...]
+    workflows: tuple[RunnableWorkflow, ...]
     version: str | None
 
     def choose(self, job: Job) -> tuple[Workflow, SamplerChoice]:
@@ -54,12 +54,12 @@ class ServerOffer:
         Raises:
             Rejected: no workflow can honour a field of the job; the text names it.
         """
-        for offer in self.offers:
-            if offer.paints(job.model, hires_fix=job.hires_fix):
-                models = tuple(each.model_copy(update={"hires_fix": True}) for each in offer.models)
+        for runnable in self.workflows:
+            if runnable.paints(job.model, hires_fix=job.hires_fix):
+                models = tuple(each.model_copy(update={"hires_fix": True}) for each in runnable.models)
                 require_supported(job, Capabilities(models=models))
-                return offer.workflow, offer.samplers[job.sampler]
-        if any(offer.paints(job.model, hires_fix=not job.hires_fix) for offer in self.offers):
+                return runnable.workflow, runnable.samplers[job.sampler]
+        if any(runnable.paints(job.model, hires_fix=not job.hires_fix) for runnable in self.workflows):
             state = "no workflow has" if job.hires_fix else "all workflows have"
             raise Rejected(f"hires_fix: for the model {job.model!r} {state} one")
         require_supported(job, self.capabilities())
@@ -67,8 +67,8 @@ class ServerOffer:
 
     def capabilities(self) -> Capabilities:
         models: dict[str, Model] = {}
-        for offer in self.offers:
-            for model in offer.models:
+        for runnable in self.workflows:
+            for model in runnable.models:
                 models.setdefault(model.id, model.model_copy(update={"hires_fix": self._has_hires_fix(model.id)}))
         optional = {
             Feature.HIRES_FIX: any(each.hires_fix for each in models.values()),
@@ -84,33 +84,33 @@ class ServerOffer:
         )
 
     def _has_hires_fix(self, model: str) -> bool:
-        return any(offer.paints(model, hires_fix=True) for offer in self.offers)
+        return any(runnable.paints(model, hires_fix=True) for runnable in self.workflows)
 
 
-def offers_of(
+def runnable_workflows(
     workflows: Sequence[Workflow], classes: Mapping[str, NodeClass], *, all_needed: bool
-) -> list[WorkflowOffer]:
-    """The offers of the workflows; if not all are needed, those that the server cannot run are left out.
+) -> list[RunnableWorkflow]:
+    """The workflows that the server can run; others are left out, unless all are needed.
 
     Raises:
         WorkflowUnusable: a needed one, or all of them, cannot be run.
     """
-    offers, reasons = [], []
+    found, reasons = [], []
     for workflow in workflows:
         try:
-            offers.append(_offer(workflow, classes))
+            found.append(_runnable(workflow, classes))
         except WorkflowUnusable as unusable:
             if all_needed:
                 raise
             reasons.append(str(unusable))
             if _logged.is_new(str(unusable)):
                 log.info("%s", unusable)
-    if not offers:
+    if not found:
         raise WorkflowUnusable("; ".join(reasons))
-    return offers
+    return found
 
 
-def _offer(workflow: Workflow, classes: Mapping[str, NodeClass]) -> WorkflowOffer:
+def _runnable(workflow: Workflow, classes: Mapping[str, NodeClass]) -> RunnableWorkflow:
     _require_runnable(workflow, classes)
     samplers = sampler_choices(_options(workflow, "sampler", classes) or (), _options(workflow, "scheduler", classes))
     sides = [spec for name in ("width", "height") for spec in _specs(workflow, name, classes)]
@@ -125,7 +125,7 @@ def _offer(workflow: Workflow, classes: Mapping[str, NodeClass]) -> WorkflowOffe
     )
     names = _models(workflow, classes)
     models = tuple(limits.model_copy(update={"id": name, "name": _title(name)}) for name in names)
-    return WorkflowOffer(workflow, models, samplers)
+    return RunnableWorkflow(workflow, models, samplers)
 
 
 def _require_runnable(workflow: Workflow, classes: Mapping[str, NodeClass]) -> None:
