@@ -128,13 +128,17 @@ def retry(
     not_before: datetime,
     counts: bool,
     now: datetime,
+    refused: bool = False,
 ) -> Image:
-    """Return the image to the queue after a transient error; the third counted error fails it."""
+    """Return the image to the queue after a transient error; the third counted error fails it.
+
+    `refused`: the inference service has no usable picture under the id of this run, so the next run gets another id.
+    """
     _require_lease(image, lease, attempt)
-    failures = image.failures + counts
-    if failures >= MAX_FAILURES:
-        return _final(image, Status.FAILED, now, error=error, failures=failures)
-    return _queued_again(image, not_before, error=error, failures=failures)
+    counted = {"failures": image.failures + counts, "refused": image.refused + refused}
+    if counted["failures"] >= MAX_FAILURES:
+        return _final(image, Status.FAILED, now, error=error, **counted)
+    return _queued_again(image, not_before, error=error, **counted)
 
 
 def give_back(image: Image, *, lease: Lease, attempt: int, now: datetime) -> Image:

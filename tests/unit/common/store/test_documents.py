@@ -96,6 +96,7 @@ def test_a_document_is_the_image_with_index_fields():
         "attempts": 0,
         "failures": 0,
         "lost": 0,
+        "refused": 0,
         "pinned": False,
         "sent_at": NOON,
         "shown": True,
