@@ -18,10 +18,12 @@ from common.domain.errors import Misconfigured
 from common.runtime.addresses import PublicUrl, path_of
 from common.runtime.setting_types import (
     Age,
+    Aliases,
     Count,
     Days,
     Host,
     HostNames,
+    InLine,
     Interval,
     Intervals,
     Networks,
@@ -80,7 +82,9 @@ class Settings(BaseModel):
         0, description="Port on which generator and janitor serve health and metrics; 0 disables it"
     )
     inference_service_url: Url | None = Field(
-        None, description="Base URL of the inference service; if unset, `darkroom up` starts the reference server"
+        None,
+        description="URL of the inference service, whose scheme names its dialect (docs/inference.md); if unset, "
+        "`darkroom up` starts the reference server",
     )
     inference_service_api_key: str | None = Field(
         None,
@@ -112,7 +116,7 @@ class Settings(BaseModel):
     generator_concurrency: Workers = Field(
         2, description="Number of images that one generator works on at the same time"
     )
-    generation_deadline: Age = Field(900, description="Time after its request at which an unfinished image fails")
+    generation_deadline: Age = Field(900, description="Time after its dispatch at which an unfinished image fails")
     lease: Timeout = Field(
         30, description="How long a generator that does not answer keeps its image; renewed after every third of it"
     )
@@ -141,8 +145,13 @@ class Settings(BaseModel):
     grace_period: Timeout = Field(130, description="How long the current work may take to finish after SIGTERM")
     requests_per_hour: PerHour = Field(50, description="Requests of one owner in any hour; 0 means no limit")
     concurrent_requests: Annotated[Count, Field(ge=0, le=100)] = Field(
-        2, description="Unfinished images of one owner; 0 means no limit"
+        2, description="Images of one owner that are sent or painted at once; 0 means no limit"
     )
+    waiting_requests: InLine = Field(
+        20, description="Further images of one owner that may wait; 0: no limit; or `none`"
+    )
+    publisher_waiting_requests: InLine = Field(0, description="The same for requests by bus")
+    waiting_deadline: Age = Field(86400, description="Time after its request at which an image that still waits fails")
     publisher_requests_per_hour: PerHour = Field(
         0, description="Requests by bus for one owner in any hour; 0 means no limit"
     )
@@ -221,6 +230,11 @@ class Settings(BaseModel):
     )
     public_url: PublicUrl | None = Field(
         None, description="URL of the api as browsers see it, if a proxy serves it below a path: `https://host/draw/`"
+    )
+    openai_model_aliases: Aliases = Field(
+        (),
+        description="Models under other names for clients of OpenAI's API: `dall-e-3=sdxl gpt-image-1=flux`; the other "
+        "names that begin with `dall-e-`, `gpt-image-` or `chatgpt-image-` mean the default model",
     )
     idle_timeout: Timeout = Field(
         75, description="A connection that sends no complete request head within this time is closed"

@@ -7,7 +7,7 @@ import pytest
 
 from common.bus.handling import MAX_DEAD_BODY
 from common.bus.port import Reject, Retry, Since, WorkQueue
-from common.bus.rabbitmq.topology import COMMANDS, DEAD, EVENTS, TIMERS, WORK
+from common.bus.rabbitmq.topology import COMMANDS, DEAD, EVENTS, ROUTES, TIMERS, WORK
 from common.domain.views import EARLIEST, LATEST
 from common.messages import Tick, encode
 from tests.borders.bus.support import RawProperties, long_string, nested, open_bus, publish, table, timestamp
@@ -19,6 +19,7 @@ from tests.contract.bus.support import (
     has_dead_letters,
     image_event,
     now,
+    order_command,
     read_events,
     until,
 )
@@ -65,10 +66,10 @@ HARMLESS = {
 @pytest.mark.parametrize("case", ODD)
 async def test_an_odd_property_costs_its_own_message_only(vhost: str, case: str, caplog: pytest.LogCaptureFixture):
     properties, named = ODD[case]
-    handler, good = Recorder(), generate_command()
-    async with open_bus(vhost) as bus, bus.consume(WorkQueue.GENERATE, handler, concurrency=1):
+    handler, good = Recorder(), order_command()
+    async with open_bus(vhost) as bus, bus.consume(WorkQueue.INTAKE, handler, concurrency=1):
         caplog.set_level(logging.INFO)
-        await publish(vhost, COMMANDS, "generate", encode(generate_command()), RawProperties(**properties))
+        await publish(vhost, COMMANDS, "generate", encode(order_command()), RawProperties(**properties))
         await bus.send(good)
         await handler.wait_for(1)
         await until(lambda: has_dead_letters(bus))
@@ -81,16 +82,18 @@ async def test_an_odd_property_costs_its_own_message_only(vhost: str, case: str,
 
 @pytest.mark.border(rule="A5")
 @pytest.mark.parametrize(
-    ("queue", "exchange", "key", "good"),
+    ("queue", "exchange", "good"),
     [
-        (WorkQueue.CANCEL, COMMANDS, "cancel", cancel_command("image-1")),
-        (WorkQueue.PURGE, TIMERS, "purge", Tick(id="tick", source="test", type="timer.purge", time=now())),
-        (WorkQueue.GENERATE, WORK, "generate", generate_command()),
+        (WorkQueue.INTAKE, COMMANDS, order_command()),
+        (WorkQueue.CANCEL, COMMANDS, cancel_command("image-1")),
+        (WorkQueue.PURGE, TIMERS, Tick(id="tick", source="test", type="timer.purge", time=now())),
+        (WorkQueue.GENERATE, WORK, generate_command()),
     ],
+    ids=["orders", "cancels", "ticks", "commands"],
 )
-async def test_odd_properties_cost_their_own_messages_on_every_queue(vhost: str, queue, exchange, key, good):
-    """Cancels of a publisher, ticks of an operator, redriven dead letters; then bodies that are no message."""
-    handler = Recorder()
+async def test_odd_properties_cost_their_own_messages_on_every_queue(vhost: str, queue, exchange, good):
+    """Those of a publisher, of an operator, and redriven dead letters; then bodies that are no message."""
+    handler, key = Recorder(), ROUTES[queue].key
     bodies = [b"", b"\xff", b"[]", b"null", b"{}", b'"text"', b"[" * 60_000, b'{"type":"' + b"x" * 70_000, b"1" * 5000]
     async with open_bus(vhost) as bus, bus.consume(queue, handler, concurrency=2):
         for properties, _ in ODD.values():
@@ -112,8 +115,8 @@ async def test_odd_properties_cost_their_own_messages_on_every_queue(vhost: str,
 @pytest.mark.border(rule="A5")
 @pytest.mark.parametrize("case", HARMLESS)
 async def test_a_harmless_property_is_taken_and_survives_a_retry(vhost: str, case: str):
-    handler, command = Recorder(Retry(0.1), Reject("enough")), generate_command()
-    async with open_bus(vhost) as bus, bus.consume(WorkQueue.GENERATE, handler, concurrency=1):
+    handler, command = Recorder(Retry(0.1), Reject("enough")), order_command()
+    async with open_bus(vhost) as bus, bus.consume(WorkQueue.INTAKE, handler, concurrency=1):
         await publish(vhost, COMMANDS, "generate", encode(command), RawProperties(**HARMLESS[case]))
         await handler.wait_for(2)
         await until(lambda: has_dead_letters(bus))
@@ -133,11 +136,11 @@ async def test_a_harmless_property_is_taken_and_survives_a_retry(vhost: str, cas
     ],
 )
 async def test_a_time_is_clamped(vhost: str, time: str, taken: datetime):
-    body = encode(generate_command())
+    body = encode(order_command())
     sent_at = body[body.index(b'"time":"') + 8 :].partition(b'"')[0]
     handler = Recorder()
     old = image_event(1).model_copy(update={"time": datetime(1970, 1, 1, tzinfo=UTC)})
-    async with open_bus(vhost) as bus, bus.consume(WorkQueue.GENERATE, handler, concurrency=1):
+    async with open_bus(vhost) as bus, bus.consume(WorkQueue.INTAKE, handler, concurrency=1):
         await publish(vhost, COMMANDS, "generate", body.replace(sent_at, time.encode()))
         await handler.wait_for(1)
         await publish(vhost, EVENTS, "image.deleted", encode(old))
@@ -150,8 +153,8 @@ async def test_a_time_is_clamped(vhost: str, time: str, taken: datetime):
 @pytest.mark.border(rule="A5")
 async def test_a_body_of_15_mb_is_refused_before_it_is_parsed(vhost: str):
     huge = b'{"id":"' + b"x" * 15_000_000  # RabbitMQ 4 itself refuses more than 16 MiB
-    handler, good = Recorder(), generate_command()
-    async with open_bus(vhost, timeout_s=20) as bus, bus.consume(WorkQueue.GENERATE, handler, concurrency=1):
+    handler, good = Recorder(), order_command()
+    async with open_bus(vhost, timeout_s=20) as bus, bus.consume(WorkQueue.INTAKE, handler, concurrency=1):
         await publish(vhost, COMMANDS, "generate", huge)
         await bus.send(good)
         await handler.wait_for(1)
@@ -178,9 +181,9 @@ FORGED = {
 @pytest.mark.parametrize("case", FORGED)
 async def test_a_forged_dead_letter_stops_no_reader(vhost: str, case: str):
     handler = Recorder()
-    async with open_bus(vhost) as bus, bus.consume(WorkQueue.GENERATE, Recorder(Reject("no")), concurrency=1):
+    async with open_bus(vhost) as bus, bus.consume(WorkQueue.INTAKE, Recorder(Reject("no")), concurrency=1):
         await publish(vhost, DEAD, "", b"\xff" * 100, RawProperties(**FORGED[case]))
-        await bus.send(generate_command())
+        await bus.send(order_command())
         await until(lambda: has_dead_letters(bus, 2))
         letters = await bus.dead_letters(10)
         async with bus.consume(WorkQueue.DEAD, handler, concurrency=1):

@@ -128,7 +128,7 @@ async def retries(context, due_in):
 
 
 async def orders_of_other_services(context):
-    """They have no record until a generator takes them."""
+    """They wait in a queue of their own until they are recorded."""
     request = GenerationRequest(prompt="a lighthouse")
     for _ in range(5):
         image_id = new_image_id(context.clock.now())
@@ -150,7 +150,7 @@ async def images_that_were_painted_since(context):
 BESIDE = {
     retries_that_are_not_due: 5,
     retries_that_the_broker_keeps_too_long: 5,
-    orders_of_other_services: 5,
+    orders_of_other_services: 0,
     images_that_were_cancelled_since: 5,
     images_that_were_painted_since: 0,
 }

@@ -16,7 +16,6 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from common.application.capabilities import CapabilitiesClient
 from common.bus.port import Since
 from common.domain import transitions
 from common.domain.errors import Denied, InvalidTransition, Unavailable, Unconfirmed, Unreachable
@@ -25,10 +24,11 @@ from common.runtime.clock import SystemClock
 from common.runtime.settings import read_settings
 from common.store.port import change
 from services.generator import generate, outcomes, progress
+from services.generator.inference.capabilities_cache import CapabilitiesCache
 from services.generator.inference.connect import connect_inference
-from services.generator.inference.native import NativeBackend
+from services.generator.inference.native.backend import NativeBackend
 from tests.inference_double import completed, events, paint, picture, status
-from tests.making import an_image
+from tests.making import a_job
 from tests.odd_pictures import ODD_DATES, ODD_TEXTS
 from tests.servers.proxies import Certificate
 from tests.unit.generator.test_generate import FAST, bench
@@ -88,7 +88,7 @@ async def test_an_unforeseen_error_costs_at_most_its_attempt(tmp_path, monkeypat
             "paint": (NativeBackend, "_paint"),
             "progress": (progress.ProgressPublisher, "_seconds_left"),
             "started": (made.outbox.events.__class__, "progressed"),
-            "capabilities": (CapabilitiesClient, "get"),
+            "capabilities": (CapabilitiesCache, "get"),
         }[where]
         monkeypatch.setattr(target, name, once(getattr(target, name)))
         image = await made.final(await made.order())
@@ -207,7 +207,7 @@ async def test_a_service_whose_tls_is_wrong_counts_no_failure(tmp_path, speaks_t
         backend = connect_inference(url, http=http, settings=read_settings(FAST), clock=SystemClock())
 
         with pytest.raises(error):
-            await backend.paint(an_image(), lambda *_: None)
+            await backend.generate(a_job(), lambda *_: None)
 
 
 @pytest.mark.border(rule="A2")
