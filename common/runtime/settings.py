@@ -80,7 +80,9 @@ class Settings(BaseModel):
         0, description="Port on which generator and janitor serve health and metrics; 0 disables it"
     )
     inference_service_url: Url | None = Field(
-        None, description="Base URL of the inference service; if unset, `darkroom up` starts the reference server"
+        None,
+        description="URL of the inference service, whose scheme names its dialect (docs/inference.md); if unset, "
+        "`darkroom up` starts the reference server",
     )
     inference_service_api_key: str | None = Field(
         None,

@@ -1,4 +1,4 @@
-"""What the contract suite needs to know of a dialect, and its fake behind a proxy that can cut connections."""
+"""What the contract suite needs to know of a dialect."""
 
 import asyncio
 import contextlib

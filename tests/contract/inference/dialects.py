@@ -1,4 +1,4 @@
-"""The dialects of the suite: a new one adds its engine to `ENGINES`, and a column to the table of docs/inference.md."""
+"""The dialects of the suite: a new one adds its engine to `ENGINES`, its gaps to `LACKS`."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""The contract of `stop`, of cancelled calls, and of work that an earlier call began."""
+"""The contract of `stop`; also of cancelled calls, whose work others take over."""
 
 import asyncio
 
