@@ -1,7 +1,7 @@
 """The model of the cog server in the tests: a picture whose colour depends on the inputs.
 
-It runs in the environment of cog, which has neither Pillow nor Darkroom. Files in `control/` beside it choose what it does,
-see tests/servers/cog.py; there it writes what it did. A prompt with `slow` takes 0.1 s for each step.
+It runs in the environment of cog, which has neither Pillow nor Darkroom. Files in `control/` beside it choose
+what it does, see tests/servers/cog.py; there it writes what it did. A prompt with `slow` takes 0.1 s for each step.
 """
 
 import hashlib
