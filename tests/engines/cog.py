@@ -138,7 +138,7 @@ class Cog(EngineFake):
         self.orders.append(body["input"])
         self.headers.append(dict(request.headers))
         fault = self.fault()
-        if body["input"].get("guidance_scale") == self.refused_scale:
+        if self.refused_scale is not None and body["input"].get("guidance_scale") == self.refused_scale:
             return invalid(["body", "input", "guidance_scale"], "no")
         if (failed := self._failure(fault)) is not None:
             return failed
