@@ -187,15 +187,15 @@ class OpenAiItself(OpenAiUnderTest):
 
 
 FOREIGN_ENGINES = {
-    "a1111": SdApiUnderTest,
-    "sdnext": SdNextUnderTest,
+    "A1111": SdApiUnderTest,
+    "SD.Next": SdNextUnderTest,
     "sd-server": SdServerUnderTest,
     "cog": RealCog,
     "cog, fake": CogUnderTest,
-    "localai": OpenAiUnderTest,
-    "vllm-omni": VllmUnderTest,
-    "sd-server, /v1": SdServerOpenAiUnderTest,
-    "openai": OpenAiItself,
+    "LocalAI": OpenAiUnderTest,
+    "vLLM-Omni": VllmUnderTest,
+    "sd-server /v1": SdServerOpenAiUnderTest,
+    "OpenAI": OpenAiItself,
 }
 
 _NO_ADOPTION = {
@@ -206,7 +206,7 @@ _ONE_ANSWER = {
     "progress": "the picture is the only answer",
     "previews": "the picture is the only answer",
 }
-_NO_HIRES = {"hires_fix": "no such setting is known of this program"}
+_NO_HIRES = {"hires_fix": "the dialect has no such setting, or none that was tried"}
 _GOES_ON = {"cancel": "the program finishes what it has begun, with or without its client"}
 _FOLLOWS = {"survival": "the end of the connection ends the work"}
 
@@ -222,15 +222,15 @@ _COG = (
 _IMPOSSIBLE_FOR_COG = ("busy", "server_error", "unauthorized", "redirect", "not_json", "not_base64")
 
 FOREIGN_LACKS: dict[str, dict[str, str]] = {
-    "a1111": _NO_ADOPTION,
-    "sdnext": _NO_ADOPTION | _NO_HIRES,
+    "A1111": _NO_ADOPTION,
+    "SD.Next": _NO_ADOPTION | _NO_HIRES,
     "sd-server": _NO_ADOPTION | _NO_HIRES | _ONE_ANSWER | _GOES_ON,
     "cog": _COG | {f"fault {name}": "a real server does not answer so" for name in _IMPOSSIBLE_FOR_COG},
     "cog, fake": _COG,
-    "localai": _NO_ADOPTION | _NO_HIRES | _ONE_ANSWER | _FOLLOWS,
-    "vllm-omni": _NO_ADOPTION | _NO_HIRES | _ONE_ANSWER | _GOES_ON,
-    "sd-server, /v1": _NO_ADOPTION | _NO_HIRES | _ONE_ANSWER | _GOES_ON,
-    "openai": _NO_ADOPTION
+    "LocalAI": _NO_ADOPTION | _NO_HIRES | _ONE_ANSWER | _FOLLOWS,
+    "vLLM-Omni": _NO_ADOPTION | _NO_HIRES | _ONE_ANSWER | _GOES_ON,
+    "sd-server /v1": _NO_ADOPTION | _NO_HIRES | _ONE_ANSWER | _GOES_ON,
+    "OpenAI": _NO_ADOPTION
     | _GOES_ON
     | {
         "seed": "OpenAI has no seed",
