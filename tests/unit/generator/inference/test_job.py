@@ -29,7 +29,7 @@ def test_a_remote_id_does_not_depend_on_the_attempt():
     assert str(UUID(remote_id(image))) == remote_id(image)  # ComfyUI takes the canonical form only
 
 
-def test_a_remote_id_depends_on_image_deployment_and_refused_results():
+def test_a_remote_id_depends_on_the_refused_results():
     image = an_image()
     refused = image.model_copy(update={"refused": 1})
     ids = {remote_id(image), remote_id(an_image()), remote_id(image, "two"), remote_id(refused)}
