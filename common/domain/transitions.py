@@ -203,11 +203,17 @@ def tombstone(image: Image, *, now: datetime, announced: bool = False) -> Image:
     """Reduce the record to a tombstone after its files are removed; a repeated request cannot create it again.
 
     `announced` means that the broker has confirmed the pending event.
+
+    Raises:
+        InvalidTransition: it is not deleted (`wrong_state`), or other images of its batch have to be made from it
+            first (`batch_due`).
     """
     if image.deleted_at is None:
         raise _refused(image)
     if image.tombstoned_at is not None:
         return image
+    if image.batch_due is not None:
+        raise InvalidTransition(f"the batch of image {image.id} is incomplete", status=image.status, code="batch_due")
     return _next(
         image,
         tombstoned_at=now,
@@ -217,6 +223,13 @@ def tombstone(image: Image, *, now: datetime, announced: bool = False) -> Image:
         image_file=None,
         thumbnail=None,
     )
+
+
+def mark_batch_complete(image: Image) -> Image:
+    """Record that all images of the batch are on record; `image` is its first."""
+    if image.batch_due is None:
+        return image
+    return _next(image, batch_due=None)
 
 
 def pin(image: Image, *, pinned: bool) -> Image:
