@@ -32,14 +32,6 @@ SHARED: Final = (
 _RANDOM_BITS: Final = 80  # of a UUIDv7; the bits before them are its time
 
 
-def first_of_batch(image: Image, count: int) -> Image:
-    """The record of a new image as the first of `count`; unchanged if it is the only one."""
-    if count == 1:
-        return image
-    batch = Batch(id=image.id, index=0, count=count)
-    return image.model_copy(update={"batch": batch, "batch_due": image.created_at})
-
-
 def batch_ids(first: Image) -> list[str]:
     """The ids of all images of the batch, in their order; the only id of an image without a batch."""
     count = first.batch.count if first.batch is not None else 1
@@ -65,6 +57,13 @@ def missing_members(first: Image) -> list[Image]:
     if first.batch is None or first.batch_due is None:
         return []
     return [_member(first, first.batch, index) for index in range(1, first.batch.count)]
+
+
+def mark_complete(first: Image) -> Image:
+    """The transition of the first image when the others are on record; unchanged if they were before."""
+    if first.batch_due is None:
+        return first
+    return first.model_copy(update={"batch_due": None, "revision": first.revision + 1})
 
 
 def _member(first: Image, batch: Batch, index: int) -> Image:

@@ -225,13 +225,6 @@ def tombstone(image: Image, *, now: datetime, announced: bool = False) -> Image:
     )
 
 
-def mark_batch_complete(image: Image) -> Image:
-    """Record that all images of the batch are on record; `image` is its first."""
-    if image.batch_due is None:
-        return image
-    return _next(image, batch_due=None)
-
-
 def pin(image: Image, *, pinned: bool) -> Image:
     """Exclude the image from the purge, or include it again."""
     if image.pinned == pinned:

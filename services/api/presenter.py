@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from pydantic import Field
 
 from common.domain.images import Image, Status
-from common.domain.views import ImagePresenter, ImageView, Outgoing, Time
+from common.domain.views import ImagePresenter, ImageView, OfBatch, Outgoing, Time, is_none
 from common.messages import AnyImageEvent
 from common.runtime.clock import Clock
 from common.store.port import Store
@@ -32,6 +32,15 @@ class ImageAnswer(ImageView):
     ]
 
 
+class GenerationAnswer(ImageAnswer):
+    """The first image of a request, with all of them if there are several."""
+
+    images: Annotated[
+        list[ImageAnswer] | None,
+        Field(exclude_if=is_none, description="all images of the batch by their index; absent if there is no batch"),
+    ] = None
+
+
 class HistoryItem(Outgoing):
     id: str
     status: Status
@@ -43,6 +52,7 @@ class HistoryItem(Outgoing):
     height: int
     pinned: bool
     created_at: Time
+    batch: OfBatch = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +72,11 @@ class Presenter:
         """The image as REST answers with it."""
         position = await queue_position(image, store=self.store, clock=self.clock)
         return ImageAnswer(**dict(self.view(image)), queue_place=position)
+
+    async def generation(self, images: Sequence[Image]) -> GenerationAnswer:
+        """The images of one request as the answer to it."""
+        answers = [await self.answer(image) for image in images]
+        return GenerationAnswer(**dict(answers[0]), images=answers if images[0].batch else None)
 
     def history_item(self, image: Image) -> HistoryItem:
         """The image as one entry of the history."""

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from common.application.early_cancels import was_cancelled_early
+from common.application.early_cancels import EarlyCancel, find_early_cancel
 from common.bus.port import Done, Reject
 from common.messages import CancelImage, decode, encode
 from services.janitor.cancel import cancel
@@ -88,9 +88,9 @@ async def test_a_cancel_of_an_unknown_id_ends_at_once(tmp_path, age):
             outcome = await cancel(cancel_command(context, unknown.id, time=context.clock.now() - age), context=context)
             assert outcome == Done()
 
-        assert await was_cancelled_early(context.store, unknown)
+        assert await find_early_cancel(context.store, unknown) is EarlyCancel.IMAGE
         assert await context.store.remove_expired_entries(context.clock.now() + timedelta(hours=1)) == 1
-        assert not await was_cancelled_early(context.store, unknown)
+        assert await find_early_cancel(context.store, unknown) is EarlyCancel.NOTHING
 
 
 @pytest.mark.border(rule="A10")
@@ -100,6 +100,6 @@ async def test_a_remembered_cancel_counts_only_for_its_sender(tmp_path):
         for source, owner in [("newsletter", "ada"), ("shop", "bob"), *(("shop", f"owner-{n}") for n in range(20))]:
             await cancel(cancel_command(context, image.id, source=source, owner=owner), context=context)
 
-        assert not await was_cancelled_early(context.store, image)
-        assert await was_cancelled_early(context.store, image.model_copy(update={"owner": "bob"}))
+        assert await find_early_cancel(context.store, image) is EarlyCancel.NOTHING
+        assert await find_early_cancel(context.store, image.model_copy(update={"owner": "bob"})) is EarlyCancel.IMAGE
         assert len((await context.store.get_entry("cancelled", f"{image.id}:shop")).data["owners"]) < 10

@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.domain import transitions
-from common.domain.batches import MAX_BATCH, SHARED, batch_ids, first_of_batch, member_id, missing_members
+from common.domain.batches import MAX_BATCH, SHARED, batch_ids, mark_complete, member_id, missing_members
 from common.domain.errors import InvalidTransition
 from common.domain.images import Batch, Image, Parameters, Status, parse_image_id
 from common.domain.requests import MAX_SEED
-from tests.making import NOON, an_image
+from tests.making import NOON, a_batch, an_image
 
 # what happens to one image alone
 OWN = {
@@ -46,10 +46,6 @@ OWN = {
 }
 
 
-def a_first(count=4, **fields):
-    return first_of_batch(an_image(**fields), count)
-
-
 def with_seed(seed):
     return Parameters(steps=4, cfg_scale=7.5, sampler="Euler", seed=seed, hires_fix=False)
 
@@ -61,13 +57,12 @@ def test_each_field_is_shared_or_of_one_image():
 def test_one_image_is_no_batch():
     image = an_image()
 
-    assert first_of_batch(image, 1) is image
     assert missing_members(image) == []
     assert batch_ids(image) == [image.id]
 
 
 def test_members_are_the_request_with_seeds_of_their_own():
-    first = a_first(parameters=with_seed(MAX_SEED - 1), traceparent="00-a-b-01", idempotency="k", request_hash="h")
+    first = a_batch(parameters=with_seed(MAX_SEED - 1), traceparent="00-a-b-01", idempotency="k", request_hash="h")
 
     members = missing_members(first)
 
@@ -81,7 +76,7 @@ def test_members_are_the_request_with_seeds_of_their_own():
 
 
 def test_members_do_not_depend_on_what_became_of_the_first():
-    first = a_first()
+    first = a_batch()
     painted = transitions.cancel(transitions.pin(first, pinned=True), now=NOON)
     deleted = transitions.delete(painted, now=NOON)
 
@@ -89,27 +84,27 @@ def test_members_do_not_depend_on_what_became_of_the_first():
 
 
 def test_a_completed_batch_misses_nothing():
-    completed = transitions.mark_batch_complete(a_first())
+    completed = mark_complete(a_batch())
 
     assert missing_members(completed) == []
-    assert transitions.mark_batch_complete(completed) is completed
+    assert mark_complete(completed) is completed
     assert len(batch_ids(completed)) == 4
 
 
-def test_a_first_is_no_tombstone_before_its_batch_is_complete():
-    deleted = transitions.delete(a_first(), now=NOON)
+def test_a_batch_is_no_tombstone_before_its_batch_is_complete():
+    deleted = transitions.delete(a_batch(), now=NOON)
 
     with pytest.raises(InvalidTransition) as refused:
         transitions.tombstone(deleted, now=NOON)
 
     assert refused.value.code == "batch_due"
-    assert transitions.tombstone(transitions.mark_batch_complete(deleted), now=NOON).tombstoned_at == NOON
+    assert transitions.tombstone(mark_complete(deleted), now=NOON).tombstoned_at == NOON
 
 
 @given(st.uuids(), st.integers(1, MAX_BATCH))
 def test_ids_are_canonical_and_differ(first_id, count):
     """From any UUID that a publisher may choose: the ids of the others are UUIDv7 of the same time."""
-    first = a_first(count, id=str(first_id), created_at=NOON)
+    first = a_batch(count, id=str(first_id), created_at=NOON)
     ids = batch_ids(first)
 
     assert len(set(ids)) == count
