@@ -106,8 +106,6 @@ class ImageRoutes:
             await self.outbox.try_publish_pending(image)
             return answer(CancelledAnswer(id=image.id, was=was[image.id]))
         found = await self._change_all(call, transition)
-        if not found:
-            raise InvalidTransition("all images of the batch are final", status="final", code="already_final")
         for image in found:
             await self.outbox.try_publish_pending(image)
         cancelled = [Cancelled(id=image.id, was=was[image.id]) for image in sorted(found, key=_index)]
@@ -123,14 +121,19 @@ class ImageRoutes:
 
         Raises:
             NotFound: the owner has no such image, or all of its batch are deleted.
+            InvalidTransition: nothing was left to change.
         """
         image_id = images.parse_image_id(call.image_id)
         image = await self.store.get(image_id)
-        if image is None or image.owner != call.owner or image.batch is None:
-            image = _require_owned(image, call.owner, image_id)
-        if all(member.deleted_at is not None for member in await self.batches.members(image)):
+        if image is None or image.owner != call.owner:
             raise _no_image(image_id)
-        return await self.batches.change(image, transition)
+        shown = [member for member in await self.batches.members(image) if member.deleted_at is None]
+        if not shown:
+            raise _no_image(image_id)
+        changed = await self.batches.change(image, transition)
+        if not changed:
+            raise _already_final(image_id, shown[0].status)
+        return changed
 
     async def _change(self, call: BatchCall | Call[None, ImagePatch], transition: Transition) -> Image:
         """Apply a transition that first checks the owner, on the record that is changed."""
@@ -142,9 +145,7 @@ class ImageRoutes:
         try:
             return await change(self.store, image_id, owned_transition)
         except InvalidTransition as invalid:
-            raise InvalidTransition(
-                f"image {image_id} is already {invalid.status}", status=invalid.status, code="already_final"
-            ) from invalid
+            raise _already_final(image_id, invalid.status) from invalid
 
 
 # `history` is excluded: else the `Allow` of its 405 would list the methods of an image
@@ -215,6 +216,10 @@ def _require_owned(image: Image | None, owner: str, image_id: str) -> Image:
 
 def _no_image(image_id: str) -> NotFound:
     return NotFound(f"there is no image {image_id}", code="image_not_found")
+
+
+def _already_final(image_id: str, status: str) -> InvalidTransition:
+    return InvalidTransition(f"image {image_id} is already {status}", status=status, code="already_final")
 
 
 def _index(image: Image) -> int:

@@ -9,7 +9,7 @@ import json
 import re
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from common.domain.images import Status
@@ -34,7 +34,14 @@ class HistoryQuery(Query):
     per_page: Annotated[int, Field(ge=1, le=100)] = 20
     cursor: Annotated[str, Field(pattern=_CURSOR, description="`nextCursor` of the previous page")] | None = None
     status: Literal["completed", "failed", "cancelled", "queued", "running", "active", "all"] = "completed"
-    batch: Annotated[str, Field(pattern=f"^{_UUID}$", description="the images of this batch only")] | None = None
+    batch: (
+        Annotated[
+            str,
+            Field(pattern=f"^{_UUID.replace('a-f', 'a-fA-F')}$", description="the images of this batch only"),
+            AfterValidator(str.lower),
+        ]
+        | None
+    ) = None
 
 
 class BatchQuery(Query):
