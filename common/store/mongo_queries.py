@@ -73,6 +73,14 @@ class MongoQueries:
         }
         return await self._answer(self._images.count_documents(query, limit=limit))
 
+    async def count_dispatched(self, *, limit: int) -> int:
+        count = 0
+        for status in (Status.RUNNING, Status.QUEUED):  # one by one: each has an index of its own
+            if count < limit:
+                query = {"status": status.value, "waiting_since": None}
+                count += await self._answer(self._images.count_documents(query, limit=limit - count))
+        return count
+
     async def next_waiting(self, owner: str, *, now: datetime, limit: int) -> list[Image]:
         is_due = [{"not_before": None}, {"not_before": {"$lte": now}}]
         return await self._page({**_waiting(owner), "$or": is_due}, _TURNS, limit=limit)

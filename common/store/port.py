@@ -105,6 +105,9 @@ class Store(Protocol):
     async def count_queued_before(self, moment: datetime, image_id: str, *, limit: int) -> int:
         """The number of images before this `queued_since` and id, counted up to the limit."""
 
+    async def count_dispatched(self, *, limit: int) -> int:
+        """The number of queued and running images of all owners that do not wait, counted up to the limit."""
+
     async def next_waiting(self, owner: str, *, now: datetime, limit: int) -> list[Image]:
         """Waiting images of the owner whose `not_before` is absent or not after `now`, in the order of their turns.
 

@@ -71,6 +71,9 @@ class SqliteQueries:
         query = "SELECT count(*) FROM (SELECT 1 FROM queue WHERE (waits_since, id) < (?, ?) LIMIT ?)"
         return int(await self._value(query, time_text(moment), image_id, limit))
 
+    async def count_dispatched(self, *, limit: int) -> int:
+        return int(await self._value("SELECT count(*) FROM (SELECT 1 FROM dispatched LIMIT ?)", limit))
+
     async def next_waiting(self, owner: str, *, now: datetime, limit: int) -> list[Image]:
         query = """
             SELECT document FROM waiting WHERE owner = ? AND (not_before IS NULL OR not_before <= ?)

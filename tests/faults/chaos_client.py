@@ -30,8 +30,7 @@ class ChaosClient:
     async def order(self, number: int) -> None:
         """Request one image and follow it; retries with the same key until it is answered."""
         key, chance = f"order-{number}", self._dice.random()
-        answer = await self._ask("POST", "/v1/images/generations", number, key=key)
-        self._accept(key, answer["id"])
+        answer = await self.accept(number)
         if chance < 0.05:  # a repeated click
             again = await self._ask("POST", "/v1/images/generations", number, key=key)
             self._accept(key, again["id"])
@@ -43,6 +42,13 @@ class ChaosClient:
         await self.watcher.until_final(answer["id"]).wait()
         if 0.13 <= chance < 0.20:
             await self._delete(answer["id"])
+
+    async def accept(self, number: int) -> dict:
+        """Request one image; retries with the same key until it is answered."""
+        key = f"order-{number}"
+        answer = await self._ask("POST", "/v1/images/generations", number, key=key)
+        self._accept(key, answer["id"])
+        return answer
 
     def _accept(self, key: str, image_id: str) -> None:
         if self.accepted.setdefault(key, image_id) != image_id:
