@@ -179,7 +179,7 @@ class Round:
     def requested(self) -> set[str]:
         """Every image that must be final at the end: those of the client and of the foreign publisher."""
         foreign = self.outside.publisher.report.taken if self.outside else {}
-        return {*self.client.accepted.values(), *foreign}
+        return {*self.client.requested, *foreign}
 
 
 async def run(
@@ -228,7 +228,7 @@ async def run(
 
 async def _outside(cluster: FaultCluster, broker: RabbitMQ, client: ChaosClient, dice: random.Random) -> Outside:
     url = await publisher_url(broker, cluster.bus_url)
-    return Outside(cluster, url, dice, lambda: list(client.accepted.values()))
+    return Outside(cluster, url, dice, lambda: list(client.requested))
 
 
 async def _play(this: Round, odds: list[float], *, jobs: int, minutes: float | None, restarts: int) -> None:
@@ -340,7 +340,7 @@ async def _report(this: Round, report: Report) -> None:
 
 def _report_outside(this: Round, outside: Outside, report: Report) -> None:
     found, client, foreign = report.findings, this.client, outside.publisher.report
-    requested = set(client.accepted.values())
+    requested = client.requested
     found.others += check_foreign(
         foreign, found.records, found.letters, requested=requested, may_be_cancelled=client.may_be_cancelled
     )

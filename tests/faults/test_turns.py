@@ -70,7 +70,7 @@ async def test_simultaneous_posts_keep_the_limits_under_kills(tmp_path, vhost, j
         await asyncio.wait([watching])
         await cluster.sweep()
         found = await check(
-            cluster.direct_settings, accepted=client.accepted.values(), painted=cluster.painted(), deadline_s=600
+            cluster.direct_settings, accepted=client.requested, painted=cluster.painted(), deadline_s=600
         )
 
     assert len(set(client.accepted.values())) == jobs
