@@ -35,7 +35,7 @@ BROKERS := $(CURDIR)/.tools/brokers
 BROKER_TESTS := tests/contract/bus tests/flow tests/faults/bus -k "not memory and not embedded"
 
 .PHONY: run test test-long check check-page coverage test-brokers servers fmt lock clean fuzz fuzz-borders chaos chaos-stream chaos-purge chaos-outage \
-        bench bench-servers bench-pipeline bench-api bench-live bench-purge bench-start bench-growth
+        bench bench-servers bench-pipeline bench-api bench-live bench-purge bench-start bench-growth bench-fairness
 .DELETE_ON_ERROR:
 
 run: .venv/.runtime-stamp
@@ -112,6 +112,9 @@ lock: | $(UV)
 
 bench: bench-servers
 	@$(BIN)/python -m benchmarks $(if $(ROUNDS),--rounds $(ROUNDS))
+
+bench-fairness: servers
+	@$(BIN)/python -m benchmarks.fairness $(if $(SIZE),--size $(SIZE)) $(if $(BEFORE),--before $(BEFORE))
 
 bench-pipeline bench-api bench-live bench-purge bench-start bench-growth: bench-servers
 	@$(BIN)/python -m benchmarks.$(@:bench-%=%) $(if $(SIZE),--size $(SIZE)) $(if $(ROUNDS),--rounds $(ROUNDS))
