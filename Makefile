@@ -13,6 +13,7 @@
 #   make fuzz-borders   bytes from the bus, answers, pictures, settings and frames of any kind (EXAMPLES=100000 SEED=1)
 #   make bench    all measurements, with tables and plots in docs/performance.md (under half an hour); single parts:
 #                 make bench-pipeline, bench-api, bench-live, bench-purge, bench-start, bench-growth, with SIZE= ROUNDS=
+#                 make bench-fairness: waits beside an owner with 2,000 orders; BEFORE=<revision> measures that code too
 #   make chaos    requests while processes are killed, stopped and disconnected (JOBS=2000 SEED=1 MINUTES=3); also
 #                 chaos-stream (10,000 reconnects), chaos-purge (100,000 old images), chaos-outage (no broker for 30 s)
 #   make fmt      format the code, and fix what the linters can fix

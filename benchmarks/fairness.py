@@ -23,7 +23,7 @@ from common.bus.connect import open_bus
 from common.runtime.clock import SystemClock
 from common.runtime.settings import read_settings
 from tests.cluster import answers
-from tests.faults.fairness import FairnessLoad, MeasuredWaits, play
+from tests.faults.fairness import FairnessLoad, OthersWaits, play
 from tests.inference_double import inference_double
 from tests.security import callers
 from tests.servers.process import free_ports
@@ -59,7 +59,7 @@ async def services(code: Path, folder: Path, env: dict[str, str]) -> AsyncIterat
         await asyncio.gather(*(process.wait() for process in started))
 
 
-async def measure(load: FairnessLoad, code: Path, bus_url: str) -> MeasuredWaits:
+async def measure(load: FairnessLoad, code: Path, bus_url: str) -> OthersWaits:
     with servers.folder() as folder:
         async with inference_double() as inference:
             inference.always(load.paint)
@@ -89,7 +89,7 @@ def code_of(revision: str, folder: Path) -> Path:
     return folder
 
 
-def report(what: str, load: FairnessLoad, found: MeasuredWaits) -> bool:
+def report(what: str, load: FairnessLoad, found: OthersWaits) -> bool:
     p50, p99 = found.percentile(0.5), found.percentile(0.99)
     is_fair = p99 <= load.bound_s and not found.unstarted
     print(

@@ -52,7 +52,7 @@ class FairnessLoad:
 
 
 @dataclass
-class MeasuredWaits:
+class OthersWaits:
     """Of the others, in seconds; a request that was not started yet has waited until now."""
 
     waits: list[float] = field(default_factory=list)
@@ -64,9 +64,9 @@ class MeasuredWaits:
         return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 
 
-async def play(load: FairnessLoad, *, bus: Bus, url: str, seed: int = 1) -> MeasuredWaits:
+async def play(load: FairnessLoad, *, bus: Bus, url: str, seed: int = 1) -> OthersWaits:
     """Put the load on a running system; returns the waits of the others."""
-    dice, found = random.Random(seed), MeasuredWaits()
+    dice, found = random.Random(seed), OthersWaits()
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
         await _publish(bus, load.orders)
         ends_s = time.monotonic() + load.seconds
@@ -101,7 +101,7 @@ def _headers(owner: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {callers.token(owner, exp=int(time.time()) + 3600)}", "Prefer": "respond-async"}
 
 
-async def _order_without_end(http: aiohttp.ClientSession, url: str, found: MeasuredWaits) -> None:
+async def _order_without_end(http: aiohttp.ClientSession, url: str, found: OthersWaits) -> None:
     headers = _headers("greedy")
     while True:
         async with http.post(f"{url}/v1/images/generations", json=ORDER, headers=headers) as response:
@@ -125,7 +125,7 @@ async def _order_now_and_then(
 
 
 async def _until_started(
-    http: aiohttp.ClientSession, url: str, images: list[tuple[str, str]], found: MeasuredWaits
+    http: aiohttp.ClientSession, url: str, images: list[tuple[str, str]], found: OthersWaits
 ) -> None:
     """Read when each was started, waiting for the last ones a little."""
     ends_s = time.monotonic() + AFTER_S
