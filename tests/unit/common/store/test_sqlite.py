@@ -315,6 +315,7 @@ async def test_every_query_is_answered_from_an_index(path, monkeypatch):
     monkeypatch.setattr(adapter, "READERS", 1)
     asked: list[str] = []
     image = an_image()
+    position = HistoryPosition(NOON, image.id, index=3)
     async with SqliteStore.open(path, timeout_s=5) as store:
         await store._readers.run(lambda connection: connection.set_trace_callback(asked.append))
         calls: list[Callable] = [
@@ -322,8 +323,11 @@ async def test_every_query_is_answered_from_an_index(path, monkeypatch):
             partial(store.find_by_idempotency, "local:k"),
             partial(store.history, "local", [Status.COMPLETED], limit=5),
             partial(store.history, "local", list(Status), limit=5, offset=5),
-            partial(store.history, "local", list(Status), limit=5, after=HistoryPosition(NOON, image.id)),
+            partial(store.history, "local", list(Status), limit=5, after=position),
+            partial(store.history, "local", list(Status), limit=5, batch_id=image.id),
+            partial(store.history, "local", [Status.QUEUED], limit=5, batch_id=image.id, after=position),
             partial(store.count_history, "local", list(Status)),
+            partial(store.count_history, "local", list(Status), batch_id=image.id),
             partial(store.queued_ids, NOON, limit=5),
             partial(store.count_queued_before, NOON, image.id, limit=5),
             partial(store.next_waiting, "local", now=NOON, limit=5),
