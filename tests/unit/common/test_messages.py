@@ -164,8 +164,6 @@ def test_the_view_of_a_queued_image_has_null_for_missing_values():
         "finishedAt": None,
         "retryAt": None,
         "expiresAt": "2025-02-14T12:00:00.000Z",
-        "waitingSince": None,
-        "dispatchedAt": None,
     }
 
 
