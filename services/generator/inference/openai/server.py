@@ -122,7 +122,8 @@ async def probe(client: ServiceClient, *, maker: Maker | None, models: tuple[str
 
 def _entries(listed: Any) -> list[dict[str, Any]]:
     data = listed.get("data") if isinstance(listed, dict) else None
-    return [each for each in data or [] if isinstance(each, dict) and _is_text(each.get("id"))]
+    entries = data if isinstance(data, list) else []
+    return [each for each in entries if isinstance(each, dict) and _is_text(each.get("id"))]
 
 
 async def _maker(client: ServiceClient, entries: list[dict[str, Any]], native: dict[str, Any] | None) -> Maker:
