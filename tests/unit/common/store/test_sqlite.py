@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
+from pathlib import Path
 from subprocess import PIPE
 
 import pytest
