@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TypeVar
 
+from common.application.batches import Batches
 from common.application.intake import Intake
 from common.application.outbox import Outbox
 from common.domain.errors import Unavailable, Unreadable
@@ -61,6 +62,10 @@ class GenerationContext:
     def __post_init__(self) -> None:
         self.media_pause = MediaPause(self.media, pause_s=self.settings.circuit_pause)
 
+    @property
+    def batches(self) -> Batches:
+        return Batches(self.store, self.outbox, self.intake.record_other)
+
     def abort(self, image_id: str) -> None:
         """Stop painting this image, if this process paints it: it was cancelled or deleted."""
         if signal := self.abort_signals.get(image_id):
@@ -68,6 +73,13 @@ class GenerationContext:
 
     def job_of(self, image: Image) -> Job:
         return job_of(image, deployment=self.deployment)
+
+    async def stop_work(self, image: Image) -> None:
+        """Stop the work of this image at the inference service. Raises nothing: the image is final already."""
+        try:
+            await self.inference.stop(self.job_of(image))
+        except Exception:
+            log.exception("the work was not stopped on the inference service")
 
     def new_lease(self) -> Lease:
         """The lease of a new claim, from now on; its token is that of no other claim, also within this process."""

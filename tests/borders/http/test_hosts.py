@@ -10,7 +10,7 @@ import yaml
 from aiohttp.test_utils import TestServer
 
 from common.application.health import build_health_app
-from common.runtime.settings import read_settings
+from common.runtime.reading_settings import read_settings
 from services import wiring
 
 pytestmark = pytest.mark.border(rule="D2")

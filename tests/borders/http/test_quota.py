@@ -8,7 +8,7 @@ import pytest
 from common.application import quota_store
 from common.application.resources import Resources
 from common.domain.errors import Unavailable, Unconfirmed
-from common.runtime.settings import read_settings
+from common.runtime.reading_settings import read_settings
 from services.generator.worker import run_generator
 from tests.borders.http.conftest import CLOCK, ORDERS
 from tests.cluster import ORDER

@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from common.application.api_keys import ApiKeyStore
-from common.application.early_cancels import remember_cancel, was_cancelled_early
+from common.application.early_cancels import EarlyCancel, find_early_cancel, remember_cancel
 from common.application.quota_store import QuotaStore
 from common.bus.port import Done, Reject
 from common.messages import CancelImage
@@ -79,12 +79,12 @@ async def test_a_damaged_cancel_names_nobody(tmp_path, data):
         image = an_image(source="shop", owner="ada")
         data = {name: value for name, value in data.items() if value is not None}
         await context.store.put_entry(Entry("cancelled", f"{image.id}:shop", 1, data))
-        assert not await was_cancelled_early(context.store, image)
+        assert await find_early_cancel(context.store, image) is EarlyCancel.NOTHING
 
         command = CancelImage(id="1", source="shop", subject=image.id, owner="ada")
         await remember_cancel(context.store, image.id, command, expires_at=context.clock.now() + timedelta(minutes=1))
 
-        assert await was_cancelled_early(context.store, image)
+        assert await find_early_cancel(context.store, image) is EarlyCancel.IMAGE
 
 
 async def test_messages_about_an_unreadable_record_end(tmp_path, newer_version):

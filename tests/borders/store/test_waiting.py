@@ -8,7 +8,7 @@ import pytest
 
 from common.domain.errors import Misconfigured, Unavailable
 from common.runtime.lifetime import StoppedEarly
-from common.runtime.settings import read_settings
+from common.runtime.reading_settings import read_settings
 from common.store import connect
 from services import standalone, wiring
 from tests.servers.process import free_ports

@@ -21,7 +21,7 @@ from common.domain import transitions
 from common.domain.errors import Denied, InvalidTransition, Unavailable, Unconfirmed, Unreachable
 from common.domain.images import Failure, Lease
 from common.runtime.clock import SystemClock
-from common.runtime.settings import read_settings
+from common.runtime.reading_settings import read_settings
 from common.store.port import change
 from services.generator import generate, outcomes, progress
 from services.generator.inference.capabilities_cache import CapabilitiesCache
