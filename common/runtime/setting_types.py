@@ -18,6 +18,7 @@ DAY_S: Final = 86_400.0
 MAX_AGE_S: Final = 36_500 * DAY_S  # a hundred years
 MAX_RETENTION_DAYS: Final = 36_500.0
 NEVER: Final = "never"
+NONE: Final = "none"
 
 _UNITS_S: Final = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": DAY_S}
 _NUMBER: Final = r"[0-9]{1,15}(?:\.[0-9]{1,15})?"  # ASCII only: \d also matches other scripts
@@ -49,6 +50,14 @@ def _parse_retention(value: Any) -> Any:
     if not 0 < days <= MAX_RETENTION_DAYS:
         raise ValueError(f"must be a number of days above 0, up to {MAX_RETENTION_DAYS:g}, or {NEVER}")
     return days
+
+
+def _parse_line(value: Any) -> Any:
+    """A whole number; `none` as None."""
+    try:
+        return None if value == NONE else _plain_digits(value)
+    except ValueError as error:
+        raise ValueError(f"{error}, or {NONE}") from None
 
 
 def _plain_digits(value: Any) -> Any:
@@ -110,6 +119,8 @@ Days = Annotated[float | None, BeforeValidator(_parse_retention)]
 Secret = Annotated[str, Field(min_length=32)]  # HMAC-SHA256 needs a key as long as its hash (RFC 7518, section 3.2)
 Secrets = Annotated[tuple[Secret, ...], BeforeValidator(comma_separated)]
 Origins = Annotated[tuple[Annotated[str, AfterValidator(_origin)], ...], BeforeValidator(comma_separated)]
+# each place in a line is a key of the store, looked up by a hundred
+InLine = Annotated[Annotated[int, Field(ge=0, le=10_000)] | None, BeforeValidator(_parse_line)]
 Host = Annotated[str, AfterValidator(_host)]
 Url = Annotated[str, AfterValidator(_url)]
 HostNames = Annotated[tuple[HostName, ...], BeforeValidator(comma_separated)]

@@ -23,6 +23,7 @@ from common.runtime.setting_types import (
     Days,
     Host,
     HostNames,
+    InLine,
     Interval,
     Intervals,
     Networks,
@@ -81,9 +82,7 @@ class Settings(BaseModel):
         0, description="Port on which generator and janitor serve health and metrics; 0 disables it"
     )
     inference_service_url: Url | None = Field(
-        None,
-        description="URL of the inference service, whose scheme names its dialect (docs/inference.md); if unset, "
-        "`darkroom up` starts the reference server",
+        None, description="URL of the inference service (docs/inference.md); if unset, `up` starts the reference server"
     )
     inference_service_api_key: str | None = Field(
         None,
@@ -115,7 +114,7 @@ class Settings(BaseModel):
     generator_concurrency: Workers = Field(
         2, description="Number of images that one generator works on at the same time"
     )
-    generation_deadline: Age = Field(900, description="Time after its request at which an unfinished image fails")
+    generation_deadline: Age = Field(900, description="Time after its dispatch at which an unfinished image fails")
     lease: Timeout = Field(
         30, description="How long a generator that does not answer keeps its image; renewed after every third of it"
     )
@@ -144,8 +143,13 @@ class Settings(BaseModel):
     grace_period: Timeout = Field(130, description="How long the current work may take to finish after SIGTERM")
     requests_per_hour: PerHour = Field(50, description="Requests of one owner in any hour; 0 means no limit")
     concurrent_requests: Annotated[Count, Field(ge=0, le=100)] = Field(
-        2, description="Unfinished images of one owner; 0 means no limit"
+        2, description="Images of one owner that are sent or painted at once; 0 means no limit"
     )
+    waiting_requests: InLine = Field(
+        20, description="Further images of one owner that may wait; 0: no limit; or `none`"
+    )
+    publisher_waiting_requests: InLine = Field(0, description="The same for requests by bus")
+    waiting_deadline: Age = Field(86400, description="Time after its request at which an image that still waits fails")
     publisher_requests_per_hour: PerHour = Field(
         0, description="Requests by bus for one owner in any hour; 0 means no limit"
     )

@@ -16,20 +16,30 @@ from common.runtime.clock import Clock
 from common.store.port import Store
 from services.api.auth.signing import Signing
 from services.api.events.queue_positions import MAX_POSITION, queue_position
+from services.api.events.recent_times import RecentTimes
 
 
 class ImageAnswer(ImageView):
-    """An image with its position in the queue of all owners. No event carries the position: it would soon be wrong."""
+    """An image with its position in the queue of all owners. No event carries these: they would soon be wrong."""
 
     queue_place: Annotated[
         int | None,
         Field(
             ge=1,
             le=MAX_POSITION,
-            description=f"1 is the next image, {MAX_POSITION} is any position beyond {MAX_POSITION - 1}; "
-            "null if the image is not queued or waits for a retry",
+            description=f"1 is the next image, {MAX_POSITION} is any position beyond {MAX_POSITION - 1}; an estimate "
+            "if `waitingSince` is not null; null if the image is not queued or waits for a retry",
         ),
     ]
+    queue_place_estimated: Annotated[bool, Field(description="Whether `queuePlace` is an estimate")] = False
+    estimated_seconds: Annotated[
+        float | None,
+        Field(
+            ge=0,
+            description="About how many seconds pass until the image starts; null if it has no `queuePlace`, or no "
+            "image was painted in the last minutes",
+        ),
+    ] = None
 
 
 class HistoryItem(Outgoing):
@@ -53,6 +63,8 @@ class Presenter:
     signing: Signing
     store: Store
     clock: Clock
+    times: RecentTimes
+    slots: int
 
     def view(self, image: Image) -> ImageView:
         """The image as its owner sees it."""
@@ -60,8 +72,13 @@ class Presenter:
 
     async def answer(self, image: Image) -> ImageAnswer:
         """The image as REST answers with it."""
-        position = await queue_position(image, store=self.store, clock=self.clock)
-        return ImageAnswer(**dict(self.view(image)), queue_place=position)
+        position = await queue_position(image, store=self.store, clock=self.clock, slots=self.slots)
+        return ImageAnswer(
+            **dict(self.view(image)),
+            queue_place=position,
+            queue_place_estimated=position is not None and image.is_waiting,
+            estimated_seconds=None if position is None else self.times.seconds_until(position),
+        )
 
     def history_item(self, image: Image) -> HistoryItem:
         """The image as one entry of the history."""

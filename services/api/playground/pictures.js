@@ -22,6 +22,7 @@ export class Pictures {
   total = 0; // number of completed images, loaded or not
   hasMore = false; // of the history, below what is loaded
   places = {}; // queue positions by id, as last received
+  seconds = {}; // about how long until each of them starts
   hidden = new Set(); // deleted here, while that can be undone
   #gone = new Set();
   #revisions = new Map();
@@ -48,13 +49,20 @@ export class Pictures {
     return this.places[image.id] ?? image.queuePlace ?? null;
   }
 
+  /** What is known of its wait: the queue position, an estimate before its turn, and the seconds until it starts. */
+  waitOf(image) {
+    const seconds = image.id in this.places ? this.seconds[image.id] : image.estimatedSeconds;
+    return { place: this.placeOf(image), isTurn: Boolean(image.waitingSince), seconds: seconds ?? null };
+  }
+
   /** Take all positions of a frame. They replace those of answers, also for an image that has none any more. */
-  hearPlaces(places) {
+  hearPlaces(places, seconds = {}) {
     for (const id of Object.keys(places)) {
       const known = this.byId.get(id);
       if (known?.queuePlace) this.byId.set(id, { ...known, queuePlace: null });
     }
     this.places = places;
+    this.seconds = seconds;
   }
 
   /** The picture is shown instead. */

@@ -110,7 +110,7 @@ class GenerationRoutes:
         remaining: dict[str, str] = {}
         image = await self._find_existing(call)
         if image is None:
-            image, remaining = await self._accept(call)
+            image, remaining = await self._accept(call, may_wait=preference.may_wait)
         response = await self._respond(call, image, preference)
         response.headers.update(remaining)
         return response
@@ -127,8 +127,8 @@ class GenerationRoutes:
             raise Gone(f"image {image.id}, requested with this Idempotency-Key, was deleted", code="image_deleted")
         return image
 
-    async def _accept(self, call: GenerateCall) -> tuple[Image, dict[str, str]]:
-        """Record and dispatch a new image; returns it with the header that says how many more may follow."""
+    async def _accept(self, call: GenerateCall, *, may_wait: bool) -> tuple[Image, dict[str, str]]:
+        """Record a new image, dispatched or waiting; returns it with the header that says how many more may follow."""
         if self.capabilities is not None and (capabilities := await self.capabilities.get()):
             _require_supported(call.body, capabilities)
         # a clock that was set back would date the image back, and it would be past its deadline at once
@@ -143,14 +143,14 @@ class GenerationRoutes:
             traceparent=_traceparent(call.request),
         ).model_copy(update={"idempotency": key, "request_hash": _hash(call.body) if key else None})
         try:
-            image, hour = await self.admission.record(image)
+            image, hour = await self.admission.record(image, may_wait=may_wait)
         except (Duplicate, LimitReached):
             # another request with the same key may have been recorded meanwhile: then both wait for its image
             if existing := await self._find_existing(call):
                 return existing, {}
             raise
         # the image is recorded: the janitor sends what the broker does not accept now
-        await self.outbox.try_dispatch(image)
+        await self.outbox.begin(image)
         return image, ratelimit.remaining_header(hour, settings=self.settings, now=now)
 
     async def _respond(self, call: GenerateCall, image: Image, preference: Preference) -> web.Response:
@@ -219,10 +219,15 @@ def _require_supported(request: GenerationRequest, capabilities: Capabilities) -
 
 @dataclass(frozen=True, slots=True)
 class Preference:
-    """How long to wait for the image, and the header that says which preference was applied."""
+    """How long to wait for the image, and the header that says which preference was applied.
+
+    `may_wait`: whether the image may wait for its turn. A request that waits for its picture is refused instead, unless
+    it prefers an answer before the picture is there.
+    """
 
     wait_s: float
     header: dict[str, str]
+    may_wait: bool = False
 
 
 def _preference(request: web.Request, *, longest_s: float) -> Preference:
@@ -232,9 +237,10 @@ def _preference(request: web.Request, *, longest_s: float) -> Preference:
         if not (wait.isascii() and wait.isdecimal()) or len(wait) > 6:
             raise Invalid("the value of Prefer: wait= must be a whole number of seconds", code="invalid_header")
         wait_s = min(float(wait), longest_s)
-        return Preference(wait_s, {"Preference-Applied": f"wait={wait_s:g}" if wait_s else "respond-async"})
+        may_wait = not wait_s or "respond-async" in preferences
+        return Preference(wait_s, {"Preference-Applied": f"wait={wait_s:g}" if wait_s else "respond-async"}, may_wait)
     if "respond-async" in preferences:
-        return Preference(0, {"Preference-Applied": "respond-async"})
+        return Preference(0, {"Preference-Applied": "respond-async"}, may_wait=True)
     return Preference(longest_s, {})
 
 

@@ -8,6 +8,7 @@ from typing import Final
 from aiohttp import web
 
 from common.application.capabilities import Capabilities, CapabilitiesClient
+from common.domain.quotas import QuotaState
 from common.domain.requests import GenerationRequest
 from common.runtime.settings import Settings
 from services.api.context import Context
@@ -37,10 +38,10 @@ class ModelRoutes:
     async def limits(self, call: PlainCall) -> web.Response:
         """Returns the limits of the owner and what is left of them."""
         found = await self.admission.limits(call.owner)
-        hourly, concurrent = found.hourly, found.concurrent
         body = Limits(
-            hourly=Limit(limit=hourly.limit, remaining=hourly.remaining, resets_in=hourly.resets_in_s),
-            concurrent=Limit(limit=concurrent.limit, remaining=concurrent.remaining, resets_in=concurrent.resets_in_s),
+            hourly=_limit(found.hourly),
+            concurrent=_limit(found.concurrent),
+            waiting=_limit(found.waiting) if found.waiting else None,
         )
         return answer(body, headers=ratelimit.policy_header(self.settings))
 
@@ -87,6 +88,10 @@ _UNKNOWN_MODELS: Final = ModelsAnswer(
     ],
     defaults=_DEFAULTS,
 )
+
+
+def _limit(state: QuotaState) -> Limit:
+    return Limit(limit=state.limit, remaining=state.remaining, resets_in=state.resets_in_s)
 
 
 def _models_answer(capabilities: Capabilities) -> ModelsAnswer:

@@ -1,4 +1,4 @@
-"""`darkroom backends check` against servers that work, servers that are wrong, and no server."""
+"""`darkroom backends check` against servers that work, that are wrong, that are missing."""
 
 import json
 
