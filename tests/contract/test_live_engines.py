@@ -1,4 +1,4 @@
-"""Real programs: the cog server of this run, and those that `make test-engines` names.
+"""Real programs: the cog server of this run with those that `make test-engines` names.
 
 The environment variable `TEST_ENGINES` holds their URLs, with the scheme of INFERENCE_SERVICE_URL. Nobody else may use
 them.
