@@ -207,11 +207,17 @@ def tombstone(image: Image, *, now: datetime, announced: bool = False) -> Image:
     """Reduce the record to a tombstone after its files are removed; a repeated request cannot create it again.
 
     `announced` means that the broker has confirmed the pending event.
+
+    Raises:
+        InvalidTransition: it is not deleted (`wrong_state`), or other images of its batch have to be made from it
+            first (`batch_due`).
     """
     if image.deleted_at is None:
         raise _refused(image)
     if image.tombstoned_at is not None:
         return image
+    if image.batch_due is not None:
+        raise InvalidTransition(f"the batch of image {image.id} is incomplete", status=image.status, code="batch_due")
     return _next(
         image,
         tombstoned_at=now,
@@ -250,19 +256,9 @@ def _next(image: Image, **changes: Any) -> Image:
 
 def _final(image: Image, status: Status, now: datetime, **changes: Any) -> Image:
     pending = PendingEvent(type=f"image.{status}", revision=image.revision + 1, since=now)
-    return _next(
-        image,
-        **{
-            "status": status,
-            "finished_at": now,
-            "pending_event": pending,
-            "lease": None,
-            "slot": None,
-            "not_before": None,
-            "waiting_since": None,
-        }
-        | changes,
-    )
+    nothing_held = dict.fromkeys(("lease", "slot", "not_before", "waiting_since"))
+    final = {"status": status, "finished_at": now, "pending_event": pending}
+    return _next(image, **nothing_held | final | changes)
 
 
 def _queued_again(image: Image, not_before: datetime, **changes: Any) -> Image:

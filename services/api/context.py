@@ -7,6 +7,7 @@ from typing import Final
 
 from aiohttp import web
 
+from common.application.batches import Batches
 from common.application.capabilities import CapabilitiesClient
 from common.application.outbox import Outbox
 from common.bus.port import Bus
@@ -34,6 +35,7 @@ class Context:
     store: Store
     media: Media
     outbox: Outbox
+    batches: Batches
     capabilities: CapabilitiesClient | None
     identity: Identity
     signing: Signing

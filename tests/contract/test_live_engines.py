@@ -20,7 +20,7 @@ from common.application.capabilities import Capabilities, Feature
 from common.domain.errors import InferenceError, Rejected, Transient
 from common.domain.requests import GenerationRequest
 from common.runtime.clock import SystemClock
-from common.runtime.settings import read_settings
+from common.runtime.reading_settings import read_settings
 from services.generator.inference.connect import connect_inference
 from services.generator.inference.job import Job
 from services.generator.inference.port import InferenceBackend

@@ -10,7 +10,7 @@ from aiohttp import web
 
 from common.domain.errors import InferenceError
 from common.runtime.clock import SystemClock
-from common.runtime.settings import read_settings
+from common.runtime.reading_settings import read_settings
 from services.generator.inference.comfyui.follower import RunFollower
 from services.generator.inference.connect import connect_inference
 from tests.engines.comfyui import comfyui
