@@ -153,10 +153,15 @@ async def _complete_batches(due_before: datetime, context: JanitorContext) -> in
 async def _dispatch_waiting(context: JanitorContext) -> int:
     """Give the turns of every owner who waits: after a crash, or a change of the limit, nobody else does."""
     done, after = 0, ""
+
+    async def dispatch(first: Image) -> None:
+        nonlocal done
+        done += await context.outbox.dispatch_waiting(first.owner)
+
     for _ in range(MAX_PAGES):
         owners = await context.store.owners_waiting(after=after, limit=PAGE)
-        for owner in owners:
-            done += await context.outbox.dispatch_waiting(owner)
+        firsts = [await context.store.next_waiting(owner, now=context.latest(), limit=1) for owner in owners]
+        await for_each_image([image for found in firsts for image in found], dispatch, context=context)
         if len(owners) < PAGE:
             break
         after = owners[-1]

@@ -168,7 +168,10 @@ OPERATIONS: Final = (
         answers={201: GenerationAnswer, 202: GenerationAnswer},
         problems=(400, 401, 403, 406, 408, 409, 410, 413, 415, 422, 429, 502, 503, 504),
         problem_models={422: (Problem, FailedProblem), 502: (FailedProblem,), 504: (FailedProblem,)},
-        headers={"Prefer": "`respond-async` answers 202 at once, `wait=N` after at most N seconds"},
+        headers={
+            "Prefer": "`respond-async` answers 202 at once, and lets the image wait for its turn; `wait=N` answers "
+            "after at most N seconds"
+        },
         # no parameter of the document: a generator of requests would repeat keys, and the answer to such a request
         # depends on those before it
         notes="With the header `Idempotency-Key` (1 to 200 visible ASCII characters, new for each request) a repeated "

@@ -134,6 +134,7 @@ def test_a_preview_must_be_a_small_picture_in_a_data_url(preview):
 
 
 def test_the_view_of_a_queued_image_has_null_for_missing_values():
+    """An image as it was just requested, without anything that comes later."""
     image = an_image()
 
     shown = ImagePresenter(MEDIA_URL, RETENTION).view(image).model_dump(mode="json", by_alias=True)
@@ -161,6 +162,8 @@ def test_the_view_of_a_queued_image_has_null_for_missing_values():
         "finishedAt": None,
         "retryAt": None,
         "expiresAt": "2025-02-14T12:00:00.000Z",
+        "waitingSince": None,
+        "dispatchedAt": None,
     }
 
 
