@@ -115,7 +115,7 @@ class GenerationRoutes:
             traceparent=_traceparent(call.request),
         ).model_copy(update={"idempotency": key, "request_hash": _hash(call.body) if key else None})
         try:
-            image, hour = await self.admission.record(image, may_wait=may_wait or image.batch is not None)
+            image, hour = await self.admission.record(image, may_wait=may_wait)
         except (Duplicate, LimitReached):
             # another request with the same key may have been recorded meanwhile: then both wait for its image
             if existing := await self._find_existing(call):
