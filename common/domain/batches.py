@@ -28,6 +28,7 @@ SHARED: Final = (
     "created_at",
     "source",
     "traceparent",
+    "wanted_format",
 )
 _RANDOM_BITS: Final = 80  # of a UUIDv7; the bits before them are its time
 

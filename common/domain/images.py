@@ -127,6 +127,7 @@ class Image(Frozen):
     error: Failure | None = None
     image_file: str | None = None
     thumbnail: str | None = None
+    wanted_format: Format | None = None  # the client's, asked of the inference service; `format` is what came
     format: Format | None = None
     file_size: int | None = None  # bytes
     generation_time: float | None = None  # seconds

@@ -72,6 +72,16 @@ def comma_separated(value: Any) -> Any:
     return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
 
+def _parse_aliases(value: Any) -> Any:
+    return tuple(part.split("=", 1) for part in re.split(r"[\s,]+", value) if part) if isinstance(value, str) else value
+
+
+def _alias(value: Any) -> Any:
+    if not isinstance(value, list | tuple) or len(value) != 2 or not all(1 <= len(name) <= 100 for name in value):
+        raise ValueError("must be pairs of a name and a model: dall-e-3=sdxl gpt-image-1=flux")
+    return tuple(value)
+
+
 def _origin(value: str) -> str:
     is_site = re.fullmatch(r"https?://([a-z0-9.-]+|\[[0-9a-f:]+\])(:[0-9]{1,5})?", value)
     # of a desktop shell or a browser extension: tauri://localhost, app://., chrome-extension://<id>
@@ -115,6 +125,11 @@ Host = Annotated[str, AfterValidator(_host)]
 Url = Annotated[str, AfterValidator(_url)]
 HostNames = Annotated[tuple[HostName, ...], BeforeValidator(comma_separated)]
 Networks = Annotated[tuple[Network, ...], BeforeValidator(comma_separated)]
+Aliases = Annotated[
+    tuple[Annotated[tuple[str, str], BeforeValidator(_alias)], ...],
+    Field(max_length=100),
+    BeforeValidator(_parse_aliases),
+]
 Prefix = Annotated[str, Field(pattern=r"^[a-z0-9.-]{0,40}$")]
 Port = Annotated[Count, Field(ge=0, le=65_535)]
 Workers = Annotated[Count, Field(ge=1, le=64)]

@@ -18,6 +18,7 @@ from common.domain.errors import Misconfigured
 from common.runtime.addresses import PublicUrl, path_of
 from common.runtime.setting_types import (
     Age,
+    Aliases,
     Count,
     Days,
     Host,
@@ -227,6 +228,11 @@ class Settings(BaseModel):
     )
     public_url: PublicUrl | None = Field(
         None, description="URL of the api as browsers see it, if a proxy serves it below a path: `https://host/draw/`"
+    )
+    openai_model_aliases: Aliases = Field(
+        (),
+        description="Models under other names for clients of OpenAI's API: `dall-e-3=sdxl gpt-image-1=flux`; the other "
+        "names that begin with `dall-e-`, `gpt-image-` or `chatgpt-image-` mean the default model",
     )
     idle_timeout: Timeout = Field(
         75, description="A connection that sends no complete request head within this time is closed"

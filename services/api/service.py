@@ -25,6 +25,7 @@ from services.api.auth.jwks import Jwks
 from services.api.auth.signing import Signing
 from services.api.auth.tickets import Tickets
 from services.api.context import Context
+from services.api.conversion import PictureConverter
 from services.api.events.client import Clients
 from services.api.events.live import LiveEvents
 from services.api.events.queue_positions import QueuePositions
@@ -113,6 +114,7 @@ def _context(
         queue_positions=queue_positions,
         clients=Clients(max_per_owner=settings.websockets_per_owner),
         presenter=presenter,
+        converter=PictureConverter(max_pixels=settings.max_image_pixels),
     )
 
 

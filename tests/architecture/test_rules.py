@@ -58,7 +58,12 @@ def test_sqlite_is_imported_by_its_adapter_only():
 
 
 def test_pillow_is_imported_where_images_are_made_only():
-    makers = ("services/generator/pictures", "services/generator/thumbnails", "services/inference/paint")
+    makers = (
+        "services/api/conversion",
+        "services/generator/pictures",
+        "services/generator/thumbnails",
+        "services/inference/paint",
+    )
 
     assert [path for path in importers_of("PIL") if not path.startswith(makers)] == []
 

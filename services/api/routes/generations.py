@@ -26,6 +26,7 @@ from services.api.events.waits import Waits
 from services.api.limits import ratelimit
 from services.api.limits.admission import Admission
 from services.api.middleware import problems
+from services.api.middleware.client_address import base_url
 from services.api.middleware.prefer import parse_prefer
 from services.api.middleware.request_reading import has_disconnected
 from services.api.presenter import GenerationAnswer, Presenter
@@ -35,8 +36,38 @@ from services.api.routes.schema import FailedProblem, Problem
 SOURCE: Final = "api"
 _KEY: Final = re.compile(r"[\x21-\x7e]{1,200}")
 _TRACEPARENT: Final = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+# fields that only requests of OpenAI's API have
+OPENAI_FIELDS: Final = frozenset(
+    (
+        "n",
+        "size",
+        "response_format",
+        "output_format",
+        "output_compression",
+        "stream",
+        "partial_images",
+        "quality",
+        "style",
+        "background",
+        "moderation",
+        "complexity",
+        "user",
+        "safety_identifier",
+    )
+)
 _FAILED_STATUS: Final = {"inference_refused": 422, "deadline": 504}
 GenerateCall: TypeAlias = Call[None, GenerationRequest]
+
+
+def explain(error: Invalid, request: web.Request) -> Invalid:
+    """A request with OpenAI's fields gets the base URL where it belongs."""
+    foreign = sorted(OPENAI_FIELDS & error.fields.keys())
+    if not foreign:
+        return error
+    where = f"{base_url(request)}/openai/v1"
+    named = dict.fromkeys(foreign, f"a field of OpenAI's API: its base URL is {where}")
+    detail = f"{', '.join(foreign)}: requests of OpenAI's API have the base URL {where} here; {error.detail}"
+    return Invalid(detail[:1000], code=error.code, fields=error.fields | named)
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +199,7 @@ OPERATIONS: Final = (
         answers={201: GenerationAnswer, 202: GenerationAnswer},
         problems=(400, 401, 403, 406, 408, 409, 410, 413, 415, 422, 429, 502, 503, 504),
         problem_models={422: (Problem, FailedProblem), 502: (FailedProblem,), 504: (FailedProblem,)},
+        explain=explain,
         headers={
             "Prefer": "`respond-async` answers 202 at once, and lets the image wait for its turn; `wait=N` answers "
             "after at most N seconds"

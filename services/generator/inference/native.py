@@ -15,7 +15,7 @@ import aiohttp
 
 from common.application.capabilities import CapabilitiesClient
 from common.domain.errors import BadImage, Denied, InferenceError, Rejected, Transient, Unreachable
-from common.domain.images import Image
+from common.domain.images import Format, Image
 from common.domain.texts import clean_text
 from common.runtime.bounded_read import TooLarge, read_body
 from common.runtime.clock import Clock
@@ -75,7 +75,7 @@ class NativeBackend:
         can_stream = await self._capabilities.get() is not None
         headers = {
             **self._authorization,
-            "Accept": f"text/event-stream, {IMAGES}" if can_stream else IMAGES,
+            "Accept": f"text/event-stream, {_accepted(image)}" if can_stream else _accepted(image),
             "Accept-Encoding": "identity",  # a small body must not unpack into a large one
             "Idempotency-Key": _idempotency_key(image),
         }
@@ -115,6 +115,14 @@ def _idempotency_key(image: Image) -> str:
     # service paints at most twice.
     had_bad_image = image.error is not None and image.error.code == BadImage.code
     return f"{image.id}-2" if had_bad_image else image.id
+
+
+def _accepted(image: Image) -> str:
+    """The formats that are taken; the one that the client wants comes first, so a service that can choose sends it."""
+    if image.wanted_format is None:
+        return IMAGES
+    others = (f"image/{each};q=0.5" for each in Format if each is not image.wanted_format)
+    return ", ".join([f"image/{image.wanted_format}", *others])
 
 
 def _request_body(image: Image) -> dict[str, object]:
