@@ -6,6 +6,7 @@ from common.application.events import EventFactory
 from common.application.outbox import Outbox
 from common.domain.images import Batch, Image, Parameters, Status, new_image_id
 from common.domain.views import ImagePresenter
+from services.generator.inference.job import Job, job_of
 
 NOON = datetime(2025, 1, 15, 12, tzinfo=UTC)
 
@@ -30,6 +31,11 @@ def an_image(**fields) -> Image:
             **fields,
         }
     )
+
+
+def a_job(**fields) -> Job:
+    """The job of an image with these fields."""
+    return job_of(an_image(**fields), deployment="a deployment")
 
 
 def a_batch(count: int = 4, **fields) -> Image:

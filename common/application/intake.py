@@ -8,6 +8,7 @@ Both have a quota for each owner. The slots of an owner are the same for both.
 
 from __future__ import annotations
 
+import random
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -26,6 +27,7 @@ from common.store.port import Store
 
 _BUSY_RETRY_S: Final = 5.0  # an image takes seconds; which one ends first is not known
 _KEYS_AT_ONCE: Final = 100  # looked up in one query
+_TRIES: Final = 5  # of free places, before they are looked up again
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +110,8 @@ class Intake:
         if not self.line.places:
             return await self._inserted(turns.waiting(image, place=None))
         while places := await self._free_places(image.owner, needed=1):
-            for place in places:
+            # by chance, so that requests that come together seldom try the same places
+            for place in random.sample(places, min(_TRIES, len(places))):
                 try:
                     return await self._inserted(turns.waiting(image, place=place))
                 except Duplicate as taken:

@@ -121,6 +121,7 @@ class Image(Frozen):
     attempts: int = 0  # claims; part of the fencing token and of the file's name
     failures: int = 0  # transient errors of the inference service
     lost: int = 0  # claims whose lease expired
+    refused: int = 0  # runs of the inference service without a usable picture; part of the id of the next run
     pinned: bool = False
     not_before: AwareDatetime | None = None
     lease: Lease | None = None

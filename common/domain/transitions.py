@@ -128,13 +128,17 @@ def retry(
     not_before: datetime,
     counts: bool,
     now: datetime,
+    refused: bool = False,
 ) -> Image:
-    """Return the image to the queue after a transient error; the third counted error fails it."""
+    """Return the image to the queue after a transient error; the third counted error fails it.
+
+    `refused`: the inference service has no usable picture under the id of this run, so the next run gets another id.
+    """
     _require_lease(image, lease, attempt)
-    failures = image.failures + counts
-    if failures >= MAX_FAILURES:
-        return _final(image, Status.FAILED, now, error=error, failures=failures)
-    return _queued_again(image, not_before, error=error, failures=failures)
+    counted = {"failures": image.failures + counts, "refused": image.refused + refused}
+    if counted["failures"] >= MAX_FAILURES:
+        return _final(image, Status.FAILED, now, error=error, **counted)
+    return _queued_again(image, not_before, error=error, **counted)
 
 
 def give_back(image: Image, *, lease: Lease, attempt: int, now: datetime) -> Image:
@@ -252,19 +256,9 @@ def _next(image: Image, **changes: Any) -> Image:
 
 def _final(image: Image, status: Status, now: datetime, **changes: Any) -> Image:
     pending = PendingEvent(type=f"image.{status}", revision=image.revision + 1, since=now)
-    return _next(
-        image,
-        **{
-            "status": status,
-            "finished_at": now,
-            "pending_event": pending,
-            "lease": None,
-            "slot": None,
-            "not_before": None,
-            "waiting_since": None,
-        }
-        | changes,
-    )
+    nothing_held = dict.fromkeys(("lease", "slot", "not_before", "waiting_since"))
+    final = {"status": status, "finished_at": now, "pending_event": pending}
+    return _next(image, **nothing_held | final | changes)
 
 
 def _queued_again(image: Image, not_before: datetime, **changes: Any) -> Image:

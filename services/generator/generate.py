@@ -101,6 +101,8 @@ async def _attempt(image: Image, context: GenerationContext) -> Outcome:
     except LeaseLost as lost:
         log.info("dropped: %s", lost)
         metrics.attempts.labels("lost").inc()
+        if lost.is_ended:
+            await context.stop_work(image)
         await remove_files(image, context)
         return Done()
     except asyncio.CancelledError:
@@ -209,7 +211,8 @@ async def _paint(image: Image, context: GenerationContext, progress: ProgressPub
     settings = context.settings
     started_s = context.clock.monotonic()
     on_preview = progress.on_preview if settings.previews else None
-    content = await context.inference.paint(image, progress.on_progress, on_preview)
+    generated = await context.inference.generate(context.job_of(image), progress.on_progress, on_preview)
+    content = generated.content
     checked = await asyncio.to_thread(
         check,
         content,

@@ -11,9 +11,11 @@ import logging
 import os
 import socket
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 import aiohttp
 
+from common.application.deployment import deployment_id
 from common.application.intake import Intake
 from common.application.quota_store import QuotaStore
 from common.application.resources import Resources
@@ -24,7 +26,7 @@ from common.domain.turns import Line
 from common.messages import Command, Event, GenerateImage, Tick
 from common.runtime.settings import Settings
 from services.generator.circuit import Circuit
-from services.generator.context import GenerationContext
+from services.generator.context import GenerationContext, retry_while_unavailable
 from services.generator.generate import generate
 from services.generator.inference.connect import connect_inference
 from services.generator.inference.port import InferenceBackend
@@ -50,7 +52,8 @@ async def run_generator(
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
         inference = connect_inference(inference_url, http=http, settings=settings, clock=resources.clock)
         write_behind = WriteBehind(resources.store)
-        context = _context(settings, resources, inference, write_behind)
+        deployment = await retry_while_unavailable(lambda: deployment_id(resources.store))
+        context = _context(settings, resources, inference, write_behind, deployment)
         async with asyncio.TaskGroup() as group:
             group.create_task(write_behind.run())
             await _consume(context, resources.bus, settings, stopping)
@@ -58,7 +61,7 @@ async def run_generator(
 
 
 def _context(
-    settings: Settings, resources: Resources, inference: InferenceBackend, write_behind: WriteBehind
+    settings: Settings, resources: Resources, inference: InferenceBackend, write_behind: WriteBehind, deployment: str
 ) -> GenerationContext:
     quota = QuotaStore(
         kind=PUBLISHER_QUOTA,
@@ -76,11 +79,12 @@ def _context(
         circuit=Circuit(
             failures=settings.circuit_failures,
             pause_s=settings.circuit_pause,
-            is_reachable=inference.is_reachable,
+            ask=partial(inference.capabilities, fresh=True),
         ),
         settings=settings,
         clock=resources.clock,
         worker=clean_text(f"{socket.gethostname()}:{os.getpid()}", 100),
+        deployment=deployment,
     )
 
 

@@ -1,6 +1,6 @@
 """An order of n images: recorded as a whole, waited for as a whole.
 
-`order` is the only place that knows how n images are ordered. For now it makes n single orders.
+`order` is the only place that knows how n images are ordered: as a batch, like `num_images` of Darkroom's own API.
 """
 
 from __future__ import annotations
@@ -46,20 +46,21 @@ async def order(
     wanted_format: Format | None = None,
     traceparent: str | None = None,
 ) -> list[Image]:
-    """The images of the order with this id, recorded and dispatched unless they are already; they may have to wait.
+    """The images of the order with this id, recorded unless they are already; they wait for their turns.
 
     Raises:
         LimitReached: a limit of the owner is used up; nothing is recorded.
-        Invalid: `too_many_images`, the limits of an owner never allow so many.
+        Invalid: `too_many_images`, so many never fit.
     """
     first = await context.store.get(order_id)
     if first is None:
         # a clock that was set back would date the image back, and it would be past its deadline at once
         now = max(context.clock.now(), context.clock.stable_now())
-        several = request.model_copy(update={"num_images": n})
-        image = new_image(several, image_id=order_id, owner=owner, source=HTTP_SOURCE, now=now)
+        whole = request.model_copy(update={"num_images": n})
+        image = new_image(whole, image_id=order_id, owner=owner, source=HTTP_SOURCE, now=now)
         more = {"wanted_format": wanted_format, "traceparent": clean_traceparent(traceparent)}
         first = await _record(context, image.model_copy(update=more))
+    # the first is recorded: the janitor does the rest if this fails
     return await context.batches.members(await context.batches.begin(first))
 
 

@@ -158,12 +158,12 @@ def test_the_view_of_a_queued_image_has_null_for_missing_values():
         "error": None,
         "pinned": False,
         "createdAt": "2025-01-15T12:00:00.000Z",
+        "dispatchedAt": None,
+        "waitingSince": None,
         "startedAt": None,
         "finishedAt": None,
         "retryAt": None,
         "expiresAt": "2025-02-14T12:00:00.000Z",
-        "waitingSince": None,
-        "dispatchedAt": None,
     }
 
 

@@ -14,7 +14,7 @@ from common.domain import transitions
 from common.domain.images import Failure, Status
 from common.media.connect import open_media
 from common.runtime.clock import SystemClock
-from common.runtime.settings import read_settings
+from common.runtime.reading_settings import read_settings
 from common.store.port import change
 from common.store.sqlite import SqliteStore
 from services.api.service import api_running

@@ -20,6 +20,7 @@ OWN = {
     "revision",
     "attempts",
     "failures",
+    "refused",
     "lost",
     "pinned",
     "not_before",
