@@ -18,6 +18,7 @@ from common.domain.errors import Misconfigured
 from common.runtime.addresses import PublicUrl, path_of
 from common.runtime.setting_types import (
     Age,
+    AnnounceInterval,
     Count,
     Days,
     Host,
@@ -27,6 +28,7 @@ from common.runtime.setting_types import (
     Networks,
     Origins,
     PerHour,
+    PoolName,
     Port,
     Prefix,
     Seconds,
@@ -111,6 +113,10 @@ class Settings(BaseModel):
     )
     generator_concurrency: Workers = Field(
         2, description="Number of images that one generator works on at the same time"
+    )
+    generator_pool: PoolName = Field("default", description="Pool of a generator: lower-case letters, digits, hyphens")
+    announce_interval: AnnounceInterval = Field(
+        15, description="Interval at which a generator announces its models; it is gone after four without a sign"
     )
     generation_deadline: Age = Field(900, description="Time after its request at which an unfinished image fails")
     lease: Timeout = Field(

@@ -7,7 +7,7 @@ from typing import Final
 
 from aiohttp import web
 
-from common.application.capabilities import CapabilitiesClient
+from common.application.fleet.reader import Fleet
 from common.application.outbox import Outbox
 from common.bus.port import Bus
 from common.media.port import Media
@@ -19,6 +19,7 @@ from services.api.auth.signing import Signing
 from services.api.auth.tickets import Tickets
 from services.api.events.client import Clients
 from services.api.events.live import LiveEvents
+from services.api.events.model_changes import ModelChanges
 from services.api.events.queue_positions import QueuePositions
 from services.api.events.waits import Waits
 from services.api.limits.admission import Admission
@@ -33,7 +34,7 @@ class Context:
     store: Store
     media: Media
     outbox: Outbox
-    capabilities: CapabilitiesClient | None
+    fleet: Fleet
     identity: Identity
     signing: Signing
     tickets: Tickets
@@ -41,6 +42,7 @@ class Context:
     waits: Waits
     live: LiveEvents
     queue_positions: QueuePositions
+    model_changes: ModelChanges
     clients: Clients
     presenter: Presenter
 

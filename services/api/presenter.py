@@ -9,6 +9,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from common.application.fleet.reader import Fleet
+from common.application.fleet.validation import waiting_for
+from common.domain.errors import Unavailable
 from common.domain.images import Image, Status
 from common.domain.views import ImagePresenter, ImageView, Outgoing, Time
 from common.messages import AnyImageEvent
@@ -19,7 +22,7 @@ from services.api.events.queue_positions import MAX_POSITION, queue_position
 
 
 class ImageAnswer(ImageView):
-    """An image with its position in the queue of all owners. No event carries the position: it would soon be wrong."""
+    """An image with what it waits for. No event carries that: it would soon be wrong."""
 
     queue_place: Annotated[
         int | None,
@@ -29,6 +32,9 @@ class ImageAnswer(ImageView):
             description=f"1 is the next image, {MAX_POSITION} is any position beyond {MAX_POSITION - 1}; "
             "null if the image is not queued or waits for a retry",
         ),
+    ]
+    waiting_for: Annotated[
+        str | None, Field(description="Why the image cannot be started, besides its position: a text for people")
     ]
 
 
@@ -53,6 +59,7 @@ class Presenter:
     signing: Signing
     store: Store
     clock: Clock
+    fleet: Fleet
 
     def view(self, image: Image) -> ImageView:
         """The image as its owner sees it."""
@@ -61,7 +68,15 @@ class Presenter:
     async def answer(self, image: Image) -> ImageAnswer:
         """The image as REST answers with it."""
         position = await queue_position(image, store=self.store, clock=self.clock)
-        return ImageAnswer(**dict(self.view(image)), queue_place=position)
+        return ImageAnswer(**dict(self.view(image)), queue_place=position, waiting_for=await self._waiting_for(image))
+
+    async def _waiting_for(self, image: Image) -> str | None:
+        if image.status is not Status.QUEUED:
+            return None
+        try:
+            return waiting_for(image.model, await self.fleet.current())
+        except Unavailable:  # no answer fails for that
+            return None
 
     def history_item(self, image: Image) -> HistoryItem:
         """The image as one entry of the history."""

@@ -6,6 +6,7 @@ import logging
 from functools import partial
 
 from common.application.early_cancels import was_cancelled_early
+from common.application.fleet.validation import require_offered
 from common.application.intake import image_from_command
 from common.domain import transitions
 from common.domain.errors import Duplicate, Forbidden, InvalidTransition
@@ -36,6 +37,7 @@ async def ensure_recorded(command: GenerateImage, request: GenerationRequest, co
 
 
 async def _record(command: GenerateImage, request: GenerationRequest, context: GenerationContext) -> Image:
+    require_offered(request, await retry_while_unavailable(context.fleet.current))
     image = image_from_command(command, request, now=context.clock.now(), max_age_s=context.settings.tombstone_age)
     try:
         recorded, _ = await retry_while_unavailable(lambda: context.intake.record(image, quota_key=image.owner))

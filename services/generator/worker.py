@@ -23,6 +23,7 @@ from common.bus.port import Bus, Consumer, DeadLetter, Done, Outcome, WorkQueue
 from common.domain.texts import clean_text
 from common.messages import CancelImage, Event, GenerateImage, Tick
 from common.runtime.settings import Settings
+from services.generator.announcer import SOURCE, Announcer
 from services.generator.circuit import Circuit
 from services.generator.context import GenerationContext, retry_while_unavailable
 from services.generator.generate import generate
@@ -32,7 +33,6 @@ from services.generator.media_pause import SharedPause
 
 log = logging.getLogger(__name__)
 
-SOURCE = "generator"
 PUBLISHER_QUOTA = "orders"  # the kind of its entries in the store
 ABORTING_EVENTS = frozenset({"image.cancelled", "image.deleted"})
 
@@ -52,8 +52,21 @@ async def run_generator(
         context = _context(settings, resources, inference, write_behind, deployment)
         async with asyncio.TaskGroup() as group:
             group.create_task(write_behind.run())
+            group.create_task(_announcer(context, resources).run(stopping))
             await _consume(context, resources.bus, settings, stopping)
             write_behind.close()
+
+
+def _announcer(context: GenerationContext, resources: Resources) -> Announcer:
+    return Announcer(
+        resources.store,
+        resources.bus,
+        resources.clock,
+        inference=context.inference,
+        circuit=context.circuit,
+        settings=context.settings,
+        worker=context.worker,
+    )
 
 
 def _context(
@@ -67,6 +80,7 @@ def _context(
     )
     return GenerationContext(
         store=resources.store,
+        fleet=resources.fleet(settings),
         intake=Intake(quota, resources.store),
         outbox=resources.outbox(settings, source=SOURCE, write_behind=write_behind),
         media=resources.media,
