@@ -137,19 +137,19 @@ class Announcer:
     async def _ask_regularly(self) -> None:
         interval_s = self._settings.announce_interval
         while True:
-            await _attempted(self._ask)
+            await _attempted(self.update_catalogue)
             await asyncio.sleep(interval_s if self.catalogue is not None else min(interval_s, FIRST_ANSWER_S))
 
     async def _beat_regularly(self) -> None:
         while True:
             self._has_news.clear()
-            await _attempted(self._beat)
+            await _attempted(self.beat)
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._settings.announce_interval):
                     await self._has_news.wait()
 
-    async def _ask(self) -> None:
-        """Ask the back end what it can paint, and keep the catalogue in the store."""
+    async def update_catalogue(self) -> None:
+        """Ask the back end what it can paint, and keep the catalogue in the store. Raises Unavailable."""
         try:
             self._capabilities = await self._inference.capabilities()
         except InferenceError as error:
@@ -178,7 +178,8 @@ class Announcer:
         while len(self._written) > MAX_CATALOGUES:
             await self._store.remove_entry(CATALOGUES, self._written.popleft())
 
-    async def _beat(self) -> None:
+    async def beat(self) -> None:
+        """Write the heartbeat; reconcile at the start, and when images may wait for a new model. Raises Unavailable."""
         found = self._capabilities and bounded(self._capabilities)
         back_end = BackEndState(
             dialect=found.dialect if found else None,

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from common.application.events import EventFactory
+from common.application.fleet.reader import Fleet
 from common.bus.memory import MemoryBus
 from common.domain.images import new_image_id
 from common.messages import Deleted, ImageDeleted, ImageProgressed, Progress
@@ -78,7 +79,9 @@ async def test_no_event_reaches_a_foreign_socket(seed):
     received: dict[str, list] = defaultdict(list)
     async with MemoryBus(clock=clock, log_size=2 * EVENTS) as bus, AsyncExitStack() as sockets:
         factory = an_event_factory(clock)
-        data = Presenter(factory.presenter, Signing(settings, clock), NO_STORE, clock).event_data
+        data = Presenter(
+            factory.presenter, Signing(settings, clock), NO_STORE, clock, Fleet(NO_STORE, clock)
+        ).event_data
         live = LiveEvents(bus, clock, backlog=2 * EVENTS, lookback_s=60, data=data)
         events = [an_event(dice.choice(users), dice, clock, factory) for _ in range(EVENTS)]
         for user in users:

@@ -48,7 +48,9 @@ function Card({ session, image, open, reuse }) {
     queued: () =>
       image.retryAt && image.error
         ? html`<${Delayed} image=${image} place=${session.pictures.placeOf(image)} />`
-        : html`<${Waiting} place=${session.pictures.placeOf(image)} />`,
+        : html`
+          <${Waiting} place=${session.pictures.placeOf(image)} reason=${session.pictures.reasonOf(image)} />
+        `,
     running: () => html`<${Painting} image=${image} />`,
     completed: () => html`
       <${Done} session=${session} image=${image} isFresh=${wasSeen.current} open=${open} />
@@ -120,12 +122,12 @@ function Actions({ session, image, reuse }) {
 }
 
 /** The position changes often, so it is not a live region: a screen reader reads it on request. */
-function Waiting({ place }) {
+function Waiting({ place, reason }) {
   return html`
     <div class="state">
       <span class="dots" aria-hidden="true"><i></i><i></i><i></i></span>
-      <p>Waiting in the queue</p>
-      ${place && html`<small>${words.place(place)}</small>`}
+      <p>${reason ? "Waiting for a generator" : "Waiting in the queue"}</p>
+      ${reason ? html`<small>${reason}</small>` : place && html`<small>${words.place(place)}</small>`}
     </div>
   `;
 }

@@ -22,6 +22,7 @@ export class Pictures {
   total = 0; // number of completed images, loaded or not
   hasMore = false; // of the history, below what is loaded
   places = {}; // queue positions by id, as last received
+  reasons = {}; // why queued images cannot be started, by id, as last received
   hidden = new Set(); // deleted here, while that can be undone
   #gone = new Set();
   #revisions = new Map();
@@ -57,6 +58,19 @@ export class Pictures {
     this.places = places;
   }
 
+  /** What a queued image waits for besides its position, or null. */
+  reasonOf(image) {
+    return this.reasons[image.id] ?? image.waitingFor ?? null;
+  }
+
+  /** Take all reasons of a frame. They replace those of answers. */
+  hearReasons(reasons) {
+    for (const image of this.byId.values()) {
+      if (image.waitingFor) this.byId.set(image.id, { ...image, waitingFor: null });
+    }
+    this.reasons = reasons;
+  }
+
   /** The picture is shown instead. */
   forgetPreview(id) {
     const known = this.byId.get(id);
@@ -86,6 +100,7 @@ export class Pictures {
       progress: isSameAttempt ? known.progress : null,
       // an event does not hold it, and a position from the websocket is newer
       queuePlace: image.id in this.places ? null : (image.queuePlace ?? (isSameAttempt ? known.queuePlace : null)),
+      waitingFor: image.waitingFor === undefined && isSameAttempt ? known.waitingFor : image.waitingFor,
       // it is shown below the picture until that is loaded
       preview: known?.attempts === image.attempts && SHOWN_SO_FAR.has(image.status) ? known.preview : null,
     });
