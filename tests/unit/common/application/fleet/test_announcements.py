@@ -1,4 +1,4 @@
-"""What a generator writes about its back ends: bounded, and the same for the same models."""
+"""The catalogue that a generator writes about its back ends."""
 
 import json
 
