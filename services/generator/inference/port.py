@@ -1,6 +1,6 @@
 """The port to an inference back end, a server that paints images.
 
-The docstrings are the contract that `tests/contract/test_inference.py` runs over each implementation.
+The docstrings are the contract that `tests/contract/inference/` runs over each implementation.
 """
 
 from __future__ import annotations

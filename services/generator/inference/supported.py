@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any, Final
+
 from common.application.capabilities import Capabilities, Feature, Model
 from common.domain.errors import Rejected
+from common.domain.requests import GenerationRequest
 from services.generator.inference.job import Job
 
 _SHOWN = 20  # names in the text of an error
+# A request always has these, whether its owner chose them or not: so the default means nothing.
+_DEFAULTS: Final[dict[str, Any]] = {
+    name: GenerationRequest.model_fields[name].default for name in ("steps", "cfg_scale", "sampler", "hires_fix")
+}
+DEFAULT_SAMPLER: Final[str] = _DEFAULTS["sampler"]
 
 
 def require_supported(job: Job, capabilities: Capabilities) -> None:
@@ -26,6 +34,18 @@ def require_supported(job: Job, capabilities: Capabilities) -> None:
         raise Rejected(f"hires_fix: the inference service does not offer it with the model {job.model!r}")
     if job.negative_prompt and not _offers(capabilities, Feature.NEGATIVE_PROMPT, model.negative_prompt):
         raise Rejected(f"negative_prompt: the inference service does not take one for the model {job.model!r}")
+
+
+def require_default(job: Job, name: str) -> None:
+    """Refuse any value but the default of a request, for a server that has no setting for the field.
+
+    Raises:
+        Rejected: the text begins with the name of the field.
+    """
+    if getattr(job, name) != _DEFAULTS[name]:
+        raise Rejected(
+            f"{name}: the inference service has no such setting; it can be ordered as {_DEFAULTS[name]} only"
+        )
 
 
 def _model(job: Job, capabilities: Capabilities) -> Model:

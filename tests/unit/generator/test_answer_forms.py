@@ -5,15 +5,19 @@ import base64
 import json
 import textwrap
 import threading
+from types import SimpleNamespace
 
+import aiohttp
 import pytest
 from aiohttp import web
 
 from common.domain.errors import BadImage
-from services.generator.inference import event_stream, native
+from common.runtime.clock import SystemClock
+from common.runtime.settings import read_settings
+from services.generator.inference import encoded_pictures, event_stream
 from services.generator.inference.base64_text import decode_base64
-from tests.contract.test_inference import BACKENDS
-from tests.inference_double import picture
+from services.generator.inference.connect import connect_inference
+from tests.inference_double import inference_double, picture
 from tests.making import a_job
 
 pytestmark = pytest.mark.border(rule="B8")
@@ -107,8 +111,11 @@ STREAMS = {
 
 @pytest.fixture
 async def bench():
-    async with BACKENDS["native"]() as made:
-        yield made
+    settings = read_settings({"INFERENCE_TIMEOUT": "5", "MAX_IMAGE_FILE_SIZE": "100000"})
+    async with inference_double() as server, aiohttp.ClientSession() as http:
+        server.capabilities = {"models": []}
+        backend = connect_inference(server.url, http=http, settings=settings, clock=SystemClock())
+        yield SimpleNamespace(server=server, backend=backend)
 
 
 @pytest.mark.parametrize("form", STREAMS)
@@ -141,7 +148,7 @@ async def test_a_large_result_is_decoded_outside_of_the_loop(bench, monkeypatch)
         return call
 
     monkeypatch.setattr(event_stream, "parse_event", recorded(event_stream.parse_event))
-    monkeypatch.setattr(native, "decode_base64", recorded(decode_base64))
+    monkeypatch.setattr(encoded_pictures, "decode_base64", recorded(decode_base64))
     large = base64.b64encode(bytes(90_000)).decode()
     bench.server.will(a_stream(f'event: completed\ndata: {{"b64_json": "{large}"}}\n\n'.encode()))
 

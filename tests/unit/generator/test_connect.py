@@ -7,7 +7,17 @@ from common.runtime.settings import read_settings
 from services.generator.inference.connect import connect_inference
 
 
-@pytest.mark.parametrize("url", ["localhost:8001", "ftp://secret@host/", ""])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "localhost:8001",
+        "ftp://secret@host/",
+        "",
+        "nope+http://secret@host",
+        "sdapi+http://",
+        "cog+http://secret@host:x",
+    ],
+)
 async def test_an_unknown_scheme_is_refused_without_the_url(url):
     async with aiohttp.ClientSession() as http:
         with pytest.raises(Misconfigured, match="INFERENCE_SERVICE_URL") as raised:

@@ -13,7 +13,7 @@ from common.media.files import FileMedia
 from common.messages import GenerateImage
 from common.runtime.clock import ManualClock
 from services.generator import context as generation_context
-from services.generator.inference.native import _idempotency_key
+from services.generator.inference.native.backend import _idempotency_key
 from services.generator.worker import run_generator
 from tests.inference_double import paint
 from tests.making import a_job, an_image

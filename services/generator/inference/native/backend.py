@@ -12,14 +12,14 @@ from typing import Final
 import aiohttp
 
 from common.application.capabilities import MAX_CAPABILITIES_BYTES, Capabilities, Feature, parse_capabilities
-from common.domain.errors import BadImage, InferenceError, Rejected, Transient
+from common.domain.errors import InferenceError, Rejected, Transient
 from common.domain.texts import clean_text
 from common.runtime.bounded_read import read_body
 from common.runtime.clock import Clock
 from services.generator.inference.answers import CONNECT_S, connection_errors, response_error
-from services.generator.inference.base64_text import decode_base64
 from services.generator.inference.capabilities_cache import CapabilitiesCache
-from services.generator.inference.event_stream import LARGE, server_sent_events
+from services.generator.inference.encoded_pictures import decoded_picture, decoded_preview
+from services.generator.inference.event_stream import server_sent_events
 from services.generator.inference.job import Job
 from services.generator.inference.port import GeneratedImage, OnPreview, OnProgress
 
@@ -112,10 +112,10 @@ class NativeBackend:
             if event == "progress":
                 on_progress(*_progress(data))
             elif event == "preview":
-                if on_preview is not None and (content := _preview(data)):
+                if on_preview is not None and (content := await decoded_preview(data.get("b64_json"))):
                     on_preview(content)
             elif event == "completed":
-                content = await _decoded(data, max_bytes=self._max_bytes)
+                content = await decoded_picture(data.get("b64_json"), max_bytes=self._max_bytes)
                 return GeneratedImage(content, seed=_seed(data.get("seed")))
             elif event == "error":
                 raise _stream_error(data)
@@ -149,30 +149,9 @@ def _seed(value: object) -> int | None:
     return value if isinstance(value, int) else None
 
 
-def _preview(data: dict[str, object]) -> bytes | None:
-    try:
-        return decode_base64(str(data.get("b64_json")))
-    except ValueError as error:
-        log.debug("preview ignored: %s", error)
-        return None
-
-
 def _progress(data: dict[str, object]) -> tuple[int, int]:
     step, steps = data.get("step"), data.get("steps")
     return (step, steps) if isinstance(step, int) and isinstance(steps, int) else (0, 0)
-
-
-async def _decoded(data: dict[str, object], *, max_bytes: int) -> bytes:
-    text = data.get("b64_json")
-    if not isinstance(text, str) or not text:
-        raise BadImage("the result of the inference service has no picture in b64_json")
-    try:
-        content = await asyncio.to_thread(decode_base64, text) if len(text) > LARGE else decode_base64(text)
-    except ValueError as error:
-        raise BadImage("the picture of the inference service is not base64") from error
-    if len(content) > max_bytes:
-        raise BadImage(f"the picture of the inference service has more than {max_bytes} bytes")
-    return content
 
 
 def _stream_error(data: dict[str, object]) -> InferenceError:
