@@ -104,13 +104,13 @@ class Fleet:
         return min(self._max_age_s, FIRST_AGE_S) if is_starting else self._max_age_s
 
     async def _refresh(self) -> None:
-        now_s = self._clock.monotonic()
         try:
             heartbeats = await self._store.list_entries(HEARTBEATS)
-            catalogues = await self._read_catalogues(heartbeats, now_s)
+            catalogues = await self._read_catalogues(heartbeats)
         except Unavailable as error:
             self._error = error
-            self._read_after_s = now_s + self._max_age_s
+            # from the end: those that waited for this read must not wait for another one
+            self._read_after_s = self._clock.monotonic() + self._max_age_s
             return
         now_s = self._clock.monotonic()
         if self._error is not None and self._read_s is not None:
@@ -120,9 +120,10 @@ class Fleet:
         self._take(self._heartbeats.update(heartbeats, now_s), catalogues, now_s)
         self._read_after_s = now_s + self.max_age_s
 
-    async def _read_catalogues(self, heartbeats: list[Entry], now_s: float) -> list[Entry] | None:
+    async def _read_catalogues(self, heartbeats: list[Entry]) -> list[Entry] | None:
         """All catalogues; None if the known ones are new enough."""
-        named = {entry.data.get("catalogue") for entry in heartbeats} - {None}
+        now_s = self._clock.monotonic()
+        named = {heartbeat.catalogue for heartbeat in _readable(heartbeats, read_heartbeat)} - {None}
         if now_s < self._catalogues_after_s and named <= self._parsed.keys():
             return None
         found = await self._store.list_entries(CATALOGUES)
@@ -130,14 +131,13 @@ class Fleet:
         return found
 
     def _take(self, heartbeats: list[Entry], catalogues: list[Entry] | None, now_s: float) -> None:
-        live = [heartbeat for entry in heartbeats if (heartbeat := _readable(entry, read_heartbeat))]
+        live = _readable(heartbeats, read_heartbeat)
         named = {heartbeat.catalogue for heartbeat in live}
         if catalogues is not None:
             self._catalogues.update(catalogues, now_s)
         entries = {entry.key: entry for entry in self._catalogues.recent(now_s)}
-        for key, entry in entries.items():
-            if key not in self._parsed and (catalogue := _readable(entry, read_catalogue)):
-                self._parsed[key] = catalogue
+        new = [entry for key, entry in entries.items() if key not in self._parsed]
+        self._parsed |= dict(_readable(new, lambda entry: (entry.key, read_catalogue(entry))))
         # one that a live generator names stays, also if its entry was removed: its generator writes it again
         self._parsed = {key: known for key, known in self._parsed.items() if key in entries or key in named}
         expiry = {key: entry.expires_at for key, entry in entries.items()}
@@ -147,11 +147,14 @@ class Fleet:
             self._view = FleetView(live, known)
 
 
-def _readable(entry: Entry, read: Callable[[Entry], T]) -> T | None:
-    try:
-        return read(entry)
-    except Unreadable as error:
-        if _warned.is_new(error.detail):
-            metrics.skipped.labels("store").inc()
-            log.warning("left out: %s", error.detail)
-        return None
+def _readable(entries: list[Entry], read: Callable[[Entry], T]) -> list[T]:
+    """What can be read of these; each of the others is counted, and logged once."""
+    found = []
+    for entry in entries:
+        try:
+            found.append(read(entry))
+        except Unreadable as error:
+            if _warned.is_new(error.detail):
+                metrics.skipped.labels("store").inc()
+                log.warning("left out: %s", error.detail)
+    return found

@@ -225,7 +225,7 @@ async def test_an_order_that_nothing_can_paint_is_refused(bench):
     """Of a model that was never announced, of an unknown sampler, beyond a limit; one of a model of yesterday waits."""
     await (await FakeGenerator(bench.store, bench.clock).offer("yesterday")).stop()
     await until(partial(is_announced, bench))
-    fields = {
+    fields: dict[str, dict[str, Any]] = {
         "unknown_model": {"model": "other"},
         "unknown_sampler": {"sampler": "LCM"},
         "not_supported": {"steps": 31},

@@ -20,7 +20,7 @@ from tests.waiting import until
 HOUR = 3600.0
 
 
-class Server:
+class AnnouncedServer:
     """An inference service that says what a test wants."""
 
     def __init__(self) -> None:
@@ -36,7 +36,7 @@ class Server:
 
 @pytest.fixture
 async def made(store):
-    clock, server = ManualClock(), Server()
+    clock, server = ManualClock(), AnnouncedServer()
     circuit = Circuit(failures=5, pause_s=1, ask=server.capabilities)
     settings = read_settings({"GENERATOR_POOL": "gpu", "GENERATOR_CONCURRENCY": "3", "ANNOUNCE_INTERVAL": "0.1"})
     async with MemoryBus() as bus:

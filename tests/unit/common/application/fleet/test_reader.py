@@ -189,7 +189,17 @@ async def test_features_of_a_server_hold_for_its_models(store, clock, fleet):
     assert (found.hires_fix, found.negative_prompt, found.samplers) == (False, True, ("Euler",))
 
 
-@pytest.mark.parametrize("data", [{}, {"pool": 3}, {"pool": "A B", "concurrency": 1, "version": "1"}])
+ODD = [
+    {},
+    {"pool": 3},
+    {"pool": "A B", "concurrency": 1, "version": "1"},
+    {"pool": "a", "concurrency": 1, "version": "1", "catalogue": ["odd"]},
+    {"pool": "a", "models": [3], "samplers": 1},
+    {"pool": "a", "models": [{"id": "a", "samplers": 7}], "samplers": []},
+]
+
+
+@pytest.mark.parametrize("data", ODD)
 async def test_an_entry_that_cannot_be_read_is_left_out(store, clock, fleet, data):
     await store.put_entry(Entry(HEARTBEATS, "odd", 1, data))
     await store.put_entry(Entry(CATALOGUES, "odd", 1, data))
