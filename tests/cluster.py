@@ -12,6 +12,7 @@ from pathlib import Path
 
 import aiohttp
 
+from tests.servers.fork_server import ForkedProcess, forked_python
 from tests.servers.process import free_ports
 
 FINAL = {"completed", "failed", "cancelled"}
@@ -23,6 +24,8 @@ ORDER = {"prompt": "a lighthouse at dusk", "width": 64, "height": 64, "steps": 2
 class Service:
     """One `darkroom` process. Its output goes to a file, which is shown when the process fails."""
 
+    forked = False  # start it by the fork server; tests/conftest.py sets it for all tests
+
     def __init__(
         self, name: str, *, env: dict[str, str], log: Path, ready_url: str | None, module: str = "services"
     ) -> None:
@@ -31,14 +34,18 @@ class Service:
         self.module = module
         self.env = env
         self.log_file = log
-        self._process: asyncio.subprocess.Process | None = None
+        self._process: asyncio.subprocess.Process | ForkedProcess | None = None
 
     async def start(self) -> None:
-        command = [sys.executable, "-m", self.module, self.name]
+        command = "-m", self.module, self.name
+        env = {**os.environ, **self.env}
         with self.log_file.open("ab") as output:
-            self._process = await asyncio.create_subprocess_exec(
-                *command, env={**os.environ, **self.env}, stdout=output, stderr=output, start_new_session=True
-            )
+            if self.forked:
+                self._process = await forked_python(*command, env=env, stdout=output, stderr=output)
+            else:
+                self._process = await asyncio.create_subprocess_exec(
+                    sys.executable, *command, env=env, stdout=output, stderr=output, start_new_session=True
+                )
 
     @property
     def pid(self) -> int:

@@ -6,12 +6,15 @@ from typing import NoReturn
 
 import pytest
 
+from tests.cluster import Service
 from tests.servers import cog as cog_servers
 from tests.servers import mongodb as mongodb_server
 from tests.servers import rabbitmq as rabbitmq_server
 from tests.servers.cog import CogServer
 from tests.servers.mongodb import MongoDB
 from tests.servers.rabbitmq import RabbitMQ
+
+Service.forked = True
 
 
 def pytest_report_header() -> str:

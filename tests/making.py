@@ -42,5 +42,5 @@ def an_event_factory(clock, *, source: str = "test") -> EventFactory:
     return EventFactory(source, clock, ImagePresenter("/media/", timedelta(days=30)))
 
 
-def an_outbox(bus, store, clock, *, source: str = "test") -> Outbox:
-    return Outbox(bus, store, clock, an_event_factory(clock, source=source))
+def an_outbox(bus, store, clock, *, source: str = "test", slots: int = 0) -> Outbox:
+    return Outbox(bus, store, clock, an_event_factory(clock, source=source), slots=slots)

@@ -35,4 +35,11 @@ class Resources:
 
     def outbox(self, settings: Settings, *, source: str, write_behind: WriteBehind | None = None) -> Outbox:
         """The outbox of the service with this name; without `write_behind`, confirmations are written at once."""
-        return Outbox(self.bus, self.store, self.clock, self.events(settings, source=source), write_behind)
+        return Outbox(
+            self.bus,
+            self.store,
+            self.clock,
+            self.events(settings, source=source),
+            write_behind,
+            settings.concurrent_requests,
+        )

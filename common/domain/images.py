@@ -82,6 +82,14 @@ class Failure(Frozen):
     detail: Annotated[str, BeforeValidator(clean_text)]  # before: pydantic refuses lone surrogates
 
 
+class Batch(Frozen):
+    """The place of an image among the `count` images of one request; `index` begins with 0."""
+
+    id: str
+    index: int
+    count: int
+
+
 class PendingEvent(Frozen):
     """An event that still has to be published; kept on the record until the broker has confirmed it."""
 
@@ -120,6 +128,7 @@ class Image(Frozen):
     error: Failure | None = None
     image_file: str | None = None
     thumbnail: str | None = None
+    wanted_format: Format | None = None  # the client's, asked of the inference service; `format` is what came
     format: Format | None = None
     file_size: int | None = None  # bytes
     generation_time: float | None = None  # seconds
@@ -130,7 +139,11 @@ class Image(Frozen):
     slot: str | None = None
     idempotency: str | None = None
     request_hash: str | None = None
+    waiting_since: AwareDatetime | None = None  # present while the image waits for its turn and may not be painted
+    dispatched_at: AwareDatetime | None = None  # absent on records of older releases, which had no turns
     sent_at: AwareDatetime | None = None
+    batch: Batch | None = None
+    batch_due: AwareDatetime | None = None  # on the first of a batch, until the others are on record
     pending_event: Annotated[PendingEvent | None, Field(alias="event_due")] = None
     traceparent: str | None = None
 
@@ -148,11 +161,16 @@ class Image(Frozen):
         return self.is_from(source=source, owner=owner)
 
     @property
-    def waits_since(self) -> datetime | None:
-        """When the image entered the queue, or when its retry is due; None if it is not queued."""
-        if self.status is not Status.QUEUED:
+    def is_waiting(self) -> bool:
+        """Whether the image waits for its turn: it is on record and queued, but may not be painted yet."""
+        return self.waiting_since is not None
+
+    @property
+    def queued_since(self) -> datetime | None:
+        """When the image entered the queue, or when its retry is due; None if it is not queued, or waits for a turn."""
+        if self.status is not Status.QUEUED or self.is_waiting:
             return None
-        return self.not_before or self.created_at
+        return self.not_before or self.dispatched_at or self.created_at
 
 
 class Picture(Frozen):

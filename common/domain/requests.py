@@ -23,7 +23,7 @@ _PLAIN: Final = {"pattern": f"^{_CHARACTERS}$"}
 _WITH_WORDS: Final = {"pattern": rf"^{_CHARACTERS}[^\x00-\x1f\x7f\s]{_CHARACTERS}$"}
 
 
-def _integral(value: Any) -> Any:
+def integral(value: Any) -> Any:
     """JSON Schema calls 320.0 an integer; strict pydantic does not."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
@@ -45,14 +45,26 @@ def _not_blank(value: str) -> str:
 
 
 # Field must come before the validator, or the schema says "ge" instead of "minimum"
-_Side = Annotated[int, Field(ge=64, le=2048, multiple_of=8), BeforeValidator(_integral)]
-_Text = Annotated[
+_Side = Annotated[int, Field(ge=64, le=2048, multiple_of=8), BeforeValidator(integral)]
+PlainText = Annotated[
     str,
     Field(max_length=4000, json_schema_extra=_PLAIN),
     AfterValidator(_with_newlines),
     AfterValidator(_plain_text),
 ]
-_Name = Annotated[str, Field(min_length=1, max_length=100, json_schema_extra=_ONE_NAME), AfterValidator(_plain_text)]
+PlainName = Annotated[
+    str, Field(min_length=1, max_length=100, json_schema_extra=_ONE_NAME), AfterValidator(_plain_text)
+]
+Prompt = Annotated[
+    str,
+    Field(min_length=1, max_length=4000, json_schema_extra=_WITH_WORDS),
+    AfterValidator(_with_newlines),
+    AfterValidator(_plain_text),
+    AfterValidator(_not_blank),
+]
+Steps = Annotated[int, Field(ge=1, le=150), BeforeValidator(integral)]
+CfgScale = Annotated[float, Field(ge=0, le=30, allow_inf_nan=False)]
+Seed = Annotated[int, Field(ge=-1, le=MAX_SEED, description="-1 selects a random seed"), BeforeValidator(integral)]
 
 
 class GenerationRequest(BaseModel):
@@ -60,24 +72,16 @@ class GenerationRequest(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, alias_generator=to_camel, populate_by_name=True)
 
-    prompt: Annotated[
-        str,
-        Field(min_length=1, max_length=4000, json_schema_extra=_WITH_WORDS),
-        AfterValidator(_with_newlines),
-        AfterValidator(_plain_text),
-        AfterValidator(_not_blank),
-    ]
-    negative_prompt: _Text = ""
-    model: _Name = "sdxl"
+    prompt: Prompt
+    negative_prompt: PlainText = ""
+    model: PlainName = "sdxl"
     width: _Side = 1024
     height: _Side = 1024
-    steps: Annotated[int, Field(ge=1, le=150), BeforeValidator(_integral)] = 30
-    cfg_scale: Annotated[float, Field(ge=0, le=30, allow_inf_nan=False)] = 7.5
-    sampler: _Name = "Euler"
-    seed: Annotated[
-        int, Field(ge=-1, le=MAX_SEED, description="-1 selects a random seed"), BeforeValidator(_integral)
-    ] = -1
-    num_images: Annotated[int, Field(ge=1, le=1), BeforeValidator(_integral)] = 1
+    steps: Steps = 30
+    cfg_scale: CfgScale = 7.5
+    sampler: PlainName = "Euler"
+    seed: Seed = -1
+    num_images: Annotated[int, Field(ge=1, le=1), BeforeValidator(integral)] = 1
     hires_fix: bool = False
 
     def parameters(self) -> Parameters:

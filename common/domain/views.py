@@ -76,6 +76,9 @@ class ImageView(Outgoing):
     finished_at: Time | None
     retry_at: Time | None
     expires_at: Time | None
+    # absent in events of older releases, which the log may still hold
+    waiting_since: Time | None = None
+    dispatched_at: Time | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,4 +116,6 @@ class ImagePresenter:
             finished_at=image.finished_at,
             retry_at=image.not_before,
             expires_at=None if image.pinned or self.retention is None else image.created_at + self.retention,
+            waiting_since=image.waiting_since,
+            dispatched_at=image.dispatched_at,
         )

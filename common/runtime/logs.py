@@ -6,7 +6,7 @@ import logging
 import re
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Final
 
 import structlog
@@ -83,10 +83,15 @@ class OncePerKey:
         return True
 
 
-@contextmanager
-def log_context(image_id: str) -> Iterator[None]:
+def log_context(image_id: str) -> AbstractContextManager[None]:
     """Every line logged inside carries this image id."""
-    tokens = bind_contextvars(image=image_id)
+    return log_fields(image=image_id)
+
+
+@contextmanager
+def log_fields(**fields: str) -> Iterator[None]:
+    """Every line logged inside carries these fields."""
+    tokens = bind_contextvars(**fields)
     try:
         yield
     finally:

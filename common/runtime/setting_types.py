@@ -18,6 +18,7 @@ DAY_S: Final = 86_400.0
 MAX_AGE_S: Final = 36_500 * DAY_S  # a hundred years
 MAX_RETENTION_DAYS: Final = 36_500.0
 NEVER: Final = "never"
+NONE: Final = "none"
 
 _UNITS_S: Final = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": DAY_S}
 _NUMBER: Final = r"[0-9]{1,15}(?:\.[0-9]{1,15})?"  # ASCII only: \d also matches other scripts
@@ -51,6 +52,14 @@ def _parse_retention(value: Any) -> Any:
     return days
 
 
+def _parse_line(value: Any) -> Any:
+    """A whole number; `none` as None."""
+    try:
+        return None if value == NONE else _plain_digits(value)
+    except ValueError as error:
+        raise ValueError(f"{error}, or {NONE}") from None
+
+
 def _plain_digits(value: Any) -> Any:
     if not isinstance(value, str):
         return value
@@ -61,6 +70,16 @@ def _plain_digits(value: Any) -> Any:
 
 def comma_separated(value: Any) -> Any:
     return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+
+def _parse_aliases(value: Any) -> Any:
+    return tuple(part.split("=", 1) for part in re.split(r"[\s,]+", value) if part) if isinstance(value, str) else value
+
+
+def _alias(value: Any) -> Any:
+    if not isinstance(value, list | tuple) or len(value) != 2 or not all(1 <= len(name) <= 100 for name in value):
+        raise ValueError("must be pairs of a name and a model: dall-e-3=sdxl gpt-image-1=flux")
+    return tuple(value)
 
 
 def _origin(value: str) -> str:
@@ -101,10 +120,17 @@ Days = Annotated[float | None, BeforeValidator(_parse_retention)]
 Secret = Annotated[str, Field(min_length=32)]  # HMAC-SHA256 needs a key as long as its hash (RFC 7518, section 3.2)
 Secrets = Annotated[tuple[Secret, ...], BeforeValidator(comma_separated)]
 Origins = Annotated[tuple[Annotated[str, AfterValidator(_origin)], ...], BeforeValidator(comma_separated)]
+# each place in a line is a key of the store, looked up by a hundred
+InLine = Annotated[Annotated[int, Field(ge=0, le=10_000)] | None, BeforeValidator(_parse_line)]
 Host = Annotated[str, AfterValidator(_host)]
 Url = Annotated[str, AfterValidator(_url)]
 HostNames = Annotated[tuple[HostName, ...], BeforeValidator(comma_separated)]
 Networks = Annotated[tuple[Network, ...], BeforeValidator(comma_separated)]
+Aliases = Annotated[
+    tuple[Annotated[tuple[str, str], BeforeValidator(_alias)], ...],
+    Field(max_length=100),
+    BeforeValidator(_parse_aliases),
+]
 Prefix = Annotated[str, Field(pattern=r"^[a-z0-9.-]{0,40}$")]
 PoolName = Annotated[str, Field(pattern=r"^[a-z0-9-]{1,40}$")]
 Port = Annotated[Count, Field(ge=0, le=65_535)]

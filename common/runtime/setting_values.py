@@ -14,9 +14,11 @@ from typing import Final
 
 from dotenv import dotenv_values
 from dotenv.parser import parse_stream
+from pydantic_core import ErrorDetails
 
 from common.domain.errors import Misconfigured
 
+ENV_FILE: Final = Path(".env")
 MAX_SECRET_BYTES: Final = 65_536
 _CONTROL: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")  # how Python shows the bytes of a variable that are not UTF-8
@@ -42,6 +44,20 @@ def read_values(
             if value:
                 values[name] = value
     return values, wrong
+
+
+def wants_json_log() -> bool:
+    """Whether errors of the settings are to be logged as JSON: LOG_FORMAT counts, whatever else is wrong."""
+    try:
+        values, _ = read_values(os.environ, ENV_FILE, names={"log_format"}, secrets=frozenset())
+    except Misconfigured:
+        values = {"log_format": os.environ.get("LOG_FORMAT", "")}
+    return values.get("log_format", "").strip() == "json"
+
+
+def reason(found: ErrorDetails) -> str:
+    """Why a value is not valid, with the name of its variable."""
+    return f"{str(found['loc'][0]).upper()}: {found['msg'].removeprefix('Value error, ')}"
 
 
 def clean(name: str, text: str) -> str:

@@ -12,17 +12,18 @@ from pathlib import Path
 from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from pydantic_core import ErrorDetails
 
 from common.domain.errors import Misconfigured
 from common.runtime.addresses import PublicUrl, path_of
 from common.runtime.setting_types import (
     Age,
+    Aliases,
     AnnounceInterval,
     Count,
     Days,
     Host,
     HostNames,
+    InLine,
     Interval,
     Intervals,
     Networks,
@@ -38,7 +39,7 @@ from common.runtime.setting_types import (
     Url,
     Workers,
 )
-from common.runtime.setting_values import read_values
+from common.runtime.setting_values import ENV_FILE, read_values, reason
 
 
 class Settings(BaseModel):
@@ -82,7 +83,9 @@ class Settings(BaseModel):
         0, description="Port on which generator and janitor serve health and metrics; 0 disables it"
     )
     inference_service_url: Url | None = Field(
-        None, description="Base URL of the inference service; if unset, `darkroom up` starts the reference server"
+        None,
+        description="URL of the inference service, whose scheme names its dialect (docs/inference.md); if unset, "
+        "`darkroom up` starts the reference server",
     )
     inference_service_api_key: str | None = Field(
         None,
@@ -118,7 +121,7 @@ class Settings(BaseModel):
     announce_interval: AnnounceInterval = Field(
         15, description="Interval at which a generator announces its models; it is gone after four without a sign"
     )
-    generation_deadline: Age = Field(900, description="Time after its request at which an unfinished image fails")
+    generation_deadline: Age = Field(900, description="Time after its dispatch at which an unfinished image fails")
     lease: Timeout = Field(
         30, description="How long a generator that does not answer keeps its image; renewed after every third of it"
     )
@@ -147,8 +150,13 @@ class Settings(BaseModel):
     grace_period: Timeout = Field(130, description="How long the current work may take to finish after SIGTERM")
     requests_per_hour: PerHour = Field(50, description="Requests of one owner in any hour; 0 means no limit")
     concurrent_requests: Annotated[Count, Field(ge=0, le=100)] = Field(
-        2, description="Unfinished images of one owner; 0 means no limit"
+        2, description="Images of one owner that are sent or painted at once; 0 means no limit"
     )
+    waiting_requests: InLine = Field(
+        20, description="Further images of one owner that may wait; 0: no limit; or `none`"
+    )
+    publisher_waiting_requests: InLine = Field(0, description="The same for requests by bus")
+    waiting_deadline: Age = Field(86400, description="Time after its request at which an image that still waits fails")
     publisher_requests_per_hour: PerHour = Field(
         0, description="Requests by bus for one owner in any hour; 0 means no limit"
     )
@@ -228,6 +236,11 @@ class Settings(BaseModel):
     public_url: PublicUrl | None = Field(
         None, description="URL of the api as browsers see it, if a proxy serves it below a path: `https://host/draw/`"
     )
+    openai_model_aliases: Aliases = Field(
+        (),
+        description="Models under other names for clients of OpenAI's API: `dall-e-3=sdxl gpt-image-1=flux`; the other "
+        "names that begin with `dall-e-`, `gpt-image-` or `chatgpt-image-` mean the default model",
+    )
     idle_timeout: Timeout = Field(
         75, description="A connection that sends no complete request head within this time is closed"
     )
@@ -258,7 +271,6 @@ class Settings(BaseModel):
         return prefix if is_below else self.base_path + prefix
 
 
-_ENV_FILE: Final = Path(".env")
 SECRETS: Final = frozenset(name for name, field in Settings.model_fields.items() if not field.repr)
 
 
@@ -274,26 +286,13 @@ def read_settings(environ: Mapping[str, str], env_file: Path | None = None) -> S
     try:
         settings = Settings.model_validate(values)
     except ValidationError as error:
-        wrong += [_reason(found) for found in error.errors(include_url=False)]
+        wrong += [reason(found) for found in error.errors(include_url=False)]
         raise Misconfigured("; ".join(wrong), code="bad_setting") from error
     if wrong:
         raise Misconfigured("; ".join(wrong), code="bad_setting")
     return settings
 
 
-def _reason(found: ErrorDetails) -> str:
-    return f"{str(found['loc'][0]).upper()}: {found['msg'].removeprefix('Value error, ')}"
-
-
 def process_settings() -> Settings:
     """`read_settings` from the environment of this process and `.env` in its working directory."""
-    return read_settings(os.environ, _ENV_FILE)
-
-
-def wants_json_log() -> bool:
-    """Whether errors of the settings are to be logged as JSON: LOG_FORMAT counts, whatever else is wrong."""
-    try:
-        values, _ = read_values(os.environ, _ENV_FILE, names={"log_format"}, secrets=frozenset())
-    except Misconfigured:
-        values = {"log_format": os.environ.get("LOG_FORMAT", "")}
-    return values.get("log_format", "").strip() == "json"
+    return read_settings(os.environ, ENV_FILE)

@@ -7,12 +7,16 @@ from typing import Any, Final
 
 from aiohttp import web
 
+from common.domain.errors import Invalid
 from services.api.auth.identity import Caller
 from services.api.context import CONTEXT, Context
 from services.api.middleware.browser_security import browser_security, protect
 from services.api.middleware.problems import problems
 from services.api.middleware.request_metrics import request_metrics
 from services.api.middleware.request_reading import require_json_accepted
+from services.api.openai import generations as openai_generations
+from services.api.openai import models as openai_models
+from services.api.openai.errors import envelopes
 from services.api.routes import contracts, generations, health, images, media, models, pages, tickets, websocket
 from services.api.routes.operation import B, Call, G, Operation, Q, RouteGroup
 
@@ -24,6 +28,8 @@ _REST: Final[list[RouteGroup[Any]]] = [
     tickets.GROUP,
     models.GROUP,
     health.GROUP,
+    openai_generations.GROUP,
+    openai_models.GROUP,
 ]
 ROUTES: Final = [operation for group in _REST for operation in group.operations]
 GROUPS: Final = [*_REST, contracts.group_for(ROUTES), pages.GROUP]
@@ -35,7 +41,8 @@ RouteHandler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 def build_app(context: Context) -> web.Application:
     """Both `/path` and `/path/` are served, without a redirect."""
     app = web.Application(
-        middlewares=[request_metrics, problems, browser_security], client_max_size=context.settings.max_body_size
+        middlewares=[request_metrics, problems, envelopes, browser_security],
+        client_max_size=context.settings.max_body_size,
     )
     app[CONTEXT] = context
     app.on_response_prepare.append(protect)
@@ -76,7 +83,10 @@ def _handler(operation: Operation[G, Q, B], routes: G, context: Context) -> Rout
         caller = NO_CALLER if operation.is_public or is_signed else await _caller(operation, request, context)
         if operation.gives_json:
             require_json_accepted(request)
-        query, body = await operation.input.read(request, timeout_s=context.settings.body_timeout)
+        try:
+            query, body = await operation.input.read(request, timeout_s=context.settings.body_timeout)
+        except Invalid as error:
+            raise error if operation.explain is None else operation.explain(error, request) from error
         return await operation.handle(routes, Call(request, caller, query, body, is_signed))
 
     return handle
@@ -87,4 +97,6 @@ async def _caller(operation: Operation[G, Q, B], request: web.Request, context: 
     accepts_ticket = operation.other_credential == "ticket" and context.identity.is_on
     if accepts_ticket and "Authorization" not in request.headers:
         return await context.tickets.redeem(request)
+    if operation.other_credential == "api-key":
+        return await context.identity.caller(request, other_header="api-key")
     return await context.identity.caller(request)

@@ -17,6 +17,7 @@ from common.store.port import Store
 from services.api.auth.identity import Identity
 from services.api.auth.signing import Signing
 from services.api.auth.tickets import Tickets
+from services.api.conversion import PictureConverter
 from services.api.events.client import Clients
 from services.api.events.live import LiveEvents
 from services.api.events.model_changes import ModelChanges
@@ -45,6 +46,7 @@ class Context:
     model_changes: ModelChanges
     clients: Clients
     presenter: Presenter
+    converter: PictureConverter
 
 
 CONTEXT: Final = web.AppKey("context", Context)

@@ -19,23 +19,33 @@ from common.runtime.clock import Clock
 from common.store.port import Store
 from services.api.auth.signing import Signing
 from services.api.events.queue_positions import MAX_POSITION, queue_position
+from services.api.events.recent_times import RecentTimes
 
 
 class ImageAnswer(ImageView):
-    """An image with what it waits for. No event carries that: it would soon be wrong."""
+    """An image with what it waits for. No event carries these: they would soon be wrong."""
 
     queue_place: Annotated[
         int | None,
         Field(
             ge=1,
             le=MAX_POSITION,
-            description=f"1 is the next image, {MAX_POSITION} is any position beyond {MAX_POSITION - 1}; "
-            "null if the image is not queued or waits for a retry",
+            description=f"1 is the next image, {MAX_POSITION} is any position beyond {MAX_POSITION - 1}; an estimate "
+            "if `waitingSince` is not null; null if the image is not queued or waits for a retry",
         ),
     ]
     waiting_for: Annotated[
         str | None, Field(description="Why the image cannot be started, besides its position: a text for people")
     ]
+    queue_place_estimated: Annotated[bool, Field(description="Whether `queuePlace` is an estimate")] = False
+    estimated_seconds: Annotated[
+        float | None,
+        Field(
+            ge=0,
+            description="About how many seconds pass until the image starts; null if it has no `queuePlace`, or no "
+            "image was painted in the last minutes",
+        ),
+    ] = None
 
 
 class HistoryItem(Outgoing):
@@ -59,6 +69,8 @@ class Presenter:
     signing: Signing
     store: Store
     clock: Clock
+    times: RecentTimes
+    slots: int
     fleet: Fleet
 
     def view(self, image: Image) -> ImageView:
@@ -67,8 +79,14 @@ class Presenter:
 
     async def answer(self, image: Image) -> ImageAnswer:
         """The image as REST answers with it."""
-        position = await queue_position(image, store=self.store, clock=self.clock)
-        return ImageAnswer(**dict(self.view(image)), queue_place=position, waiting_for=await self._waiting_for(image))
+        position = await queue_position(image, store=self.store, clock=self.clock, slots=self.slots)
+        return ImageAnswer(
+            **dict(self.view(image)),
+            queue_place=position,
+            queue_place_estimated=position is not None and image.is_waiting,
+            estimated_seconds=None if position is None else self.times.seconds_until(position),
+            waiting_for=await self._waiting_for(image),
+        )
 
     async def _waiting_for(self, image: Image) -> str | None:
         if image.status is not Status.QUEUED:

@@ -11,7 +11,9 @@ import aiohttp
 
 from common.application.resources import Resources
 from common.application.write_behind import WriteBehind
+from common.bus.port import Bus
 from common.runtime.addresses import LOOPBACK, url_of
+from common.runtime.clock import Clock
 from common.runtime.serving import serving
 from common.runtime.settings import Settings
 from services.api.app import build_app
@@ -21,10 +23,12 @@ from services.api.auth.jwks import Jwks
 from services.api.auth.signing import Signing
 from services.api.auth.tickets import Tickets
 from services.api.context import Context
+from services.api.conversion import PictureConverter
 from services.api.events.client import Clients
 from services.api.events.live import LiveEvents
 from services.api.events.model_changes import ModelChanges
 from services.api.events.queue_positions import QueuePositions
+from services.api.events.recent_times import RecentTimes
 from services.api.events.waits import Waits
 from services.api.limits.admission import Admission
 from services.api.presenter import Presenter
@@ -81,16 +85,12 @@ def _context(
     bus, store, clock = resources.bus, resources.store, resources.clock
     outbox = resources.outbox(settings, source=SOURCE, write_behind=write_behind)
     signing = Signing(settings, clock)
-    fleet = resources.fleet(settings)
-    presenter = Presenter(outbox.events.presenter, signing, store, clock, fleet)
+    times, fleet = RecentTimes(clock), resources.fleet(settings)
+    presenter = Presenter(outbox.events.presenter, signing, store, clock, times, settings.concurrent_requests, fleet)
     waits = Waits(store, clock, poll_s=settings.poll_interval, max_per_owner=settings.requests_waiting)
-    live = LiveEvents(
-        bus,
-        clock,
-        backlog=settings.event_backlog,
-        lookback_s=settings.event_lookback,
-        data=presenter.event_data,
-        on_final=waits.hint,
+    live = _live_events(bus, clock, settings, presenter, waits)
+    queue_positions = QueuePositions(
+        store, live, times, clock, interval_s=settings.places_interval, slots=settings.concurrent_requests
     )
     return Context(
         settings=settings,
@@ -106,10 +106,22 @@ def _context(
         admission=Admission(settings, store=store, clock=clock),
         waits=waits,
         live=live,
-        queue_positions=QueuePositions(store, live, clock, interval_s=settings.places_interval),
+        queue_positions=queue_positions,
         model_changes=ModelChanges(fleet, live),
         clients=Clients(max_per_owner=settings.websockets_per_owner),
         presenter=presenter,
+        converter=PictureConverter(max_pixels=settings.max_image_pixels),
+    )
+
+
+def _live_events(bus: Bus, clock: Clock, settings: Settings, presenter: Presenter, waits: Waits) -> LiveEvents:
+    return LiveEvents(
+        bus,
+        clock,
+        backlog=settings.event_backlog,
+        lookback_s=settings.event_lookback,
+        data=presenter.event_data,
+        on_final=waits.hint,
     )
 
 

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import os
 import socket
+from collections.abc import Awaitable, Callable
 from functools import partial
 
 import aiohttp
@@ -19,9 +20,10 @@ from common.application.intake import Intake
 from common.application.quota_store import QuotaStore
 from common.application.resources import Resources
 from common.application.write_behind import WriteBehind
-from common.bus.port import Bus, Consumer, DeadLetter, Done, Outcome, WorkQueue
+from common.bus.port import Bus, Consumer, DeadLetter, Done, Handler, Outcome, WorkQueue
 from common.domain.texts import clean_text
-from common.messages import CancelImage, Event, GenerateImage, Tick
+from common.domain.turns import Line
+from common.messages import Command, Event, GenerateImage, Tick
 from common.runtime.settings import Settings
 from services.generator.announcer import SOURCE, Announcer
 from services.generator.circuit import Circuit
@@ -30,10 +32,12 @@ from services.generator.generate import generate
 from services.generator.inference.connect import connect_inference
 from services.generator.inference.port import InferenceBackend
 from services.generator.media_pause import SharedPause
+from services.generator.orders import take_in
 
 log = logging.getLogger(__name__)
 
 PUBLISHER_QUOTA = "orders"  # the kind of its entries in the store
+CONCURRENT_INTAKES = 10  # each is a few queries of the store
 ABORTING_EVENTS = frozenset({"image.cancelled", "image.deleted"})
 
 
@@ -78,10 +82,11 @@ def _context(
         store=resources.store,
         clock=resources.clock,
     )
+    line = Line(settings.concurrent_requests, settings.publisher_waiting_requests, "p")
     return GenerationContext(
         store=resources.store,
         fleet=resources.fleet(settings),
-        intake=Intake(quota, resources.store),
+        intake=Intake(quota, resources.store, line),
         outbox=resources.outbox(settings, source=SOURCE, write_behind=write_behind),
         media=resources.media,
         inference=inference,
@@ -98,17 +103,22 @@ def _context(
 
 
 async def _consume(context: GenerationContext, bus: Bus, settings: Settings, stopping: asyncio.Event) -> None:
-    async def handle(message: GenerateImage | CancelImage | Tick | DeadLetter) -> Outcome:
-        if not isinstance(message, GenerateImage):
-            return Done()  # the queue holds no other messages
-        return await generate(message, context)
+    def handler(handle: Callable[[GenerateImage, GenerationContext], Awaitable[Outcome]]) -> Handler:
+        async def handle_command(message: Command | Tick | DeadLetter) -> Outcome:
+            if not isinstance(message, GenerateImage):
+                return Done()  # the queue holds no other messages
+            return await handle(message, context)
+
+        return handle_command
 
     def on_event(event: Event) -> None:
         context.abort(event.subject)
 
     async with (
         bus.subscribe(ABORTING_EVENTS, on_event),
-        bus.consume(WorkQueue.GENERATE, handle, concurrency=settings.generator_concurrency) as consumer,
+        # requests are recorded also while the inference service is down: no circuit pauses this consumer
+        bus.consume(WorkQueue.INTAKE, handler(take_in), concurrency=CONCURRENT_INTAKES) as intake,
+        bus.consume(WorkQueue.GENERATE, handler(generate), concurrency=settings.generator_concurrency) as consumer,
         asyncio.TaskGroup() as group,
     ):
         shared = SharedPause(consumer)
@@ -118,7 +128,7 @@ async def _consume(context: GenerationContext, bus: Bus, settings: Settings, sto
         ]
         log.info("taking work, at most %d images at once", settings.generator_concurrency)
         await stopping.wait()
-        await _finish(consumer, settings.grace_period)
+        await asyncio.gather(intake.drain(settings.grace_period), _finish(consumer, settings.grace_period))
         for task in watching:
             task.cancel()
 

@@ -47,7 +47,7 @@ def test_the_time_is_read_by_the_clock_only():
 
 
 def test_the_environment_is_read_by_the_settings_only():
-    assert uses_of(READS_ENVIRONMENT, allowed={"common/runtime/settings.py"}) == []
+    assert uses_of(READS_ENVIRONMENT, allowed={"common/runtime/settings.py", "common/runtime/setting_values.py"}) == []
 
 
 def test_sqlite_is_imported_by_its_adapter_only():
@@ -58,7 +58,12 @@ def test_sqlite_is_imported_by_its_adapter_only():
 
 
 def test_pillow_is_imported_where_images_are_made_only():
-    makers = ("services/generator/pictures", "services/generator/thumbnails", "services/inference/paint")
+    makers = (
+        "services/api/conversion",
+        "services/generator/pictures",
+        "services/generator/thumbnails",
+        "services/inference/paint",
+    )
 
     assert [path for path in importers_of("PIL") if not path.startswith(makers)] == []
 

@@ -234,7 +234,8 @@ class Cog(EngineFake):
         if painting.fault is EngineFault.WRONG_SIZE:
             size = (size[0] + 8, size[1])
         image_format = {"jpg": "JPEG", "webp": "WEBP"}.get(given.get("output_format", "png"), "PNG")
-        content = picture(size, given.get("prompt"), given.get("seed"), image_format=image_format)
+        about = (given.get("prompt"), given.get("negative_prompt"), given.get("seed"))
+        content = picture(size, *about, image_format=image_format)
         url = f"data:image/{image_format.lower()};base64,{base64.b64encode(content).decode()}"
         return [url] * given.get("num_outputs", 1)
 

@@ -19,7 +19,7 @@ from PIL import Image
 
 from tests.engines.engine import EngineFault
 
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+PromptHandler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 SAMPLERS = ["euler", "euler_ancestral", "heun", "dpmpp_2m", "dpmpp_2m_sde", "ddim", "uni_pc", "res_multistep"]
 SCHEDULERS = ["simple", "sgm_uniform", "karras", "exponential", "ddim_uniform", "beta", "normal"]
 METHODS = ["nearest-exact", "bilinear", "area", "bicubic", "lanczos"]
@@ -117,7 +117,7 @@ class Comfyui:
         self.bad_output = False  # 200 with node_errors for the output of each prompt
         self.loses_outputs = False
         self.ignores_prompt_id = False
-        self.slow_prompt: Handler | None = None  # instead of `_prompt`
+        self.slow_prompt: PromptHandler | None = None  # instead of `_prompt`
         self.restarts = False  # in the middle of the next sampling
         self._forget()
         self._node: str | None = None

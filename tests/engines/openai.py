@@ -6,6 +6,7 @@ sd-server answers as recorded; OpenAI, vLLM-Omni, SGLang and LocalAI as their sp
 import asyncio
 import base64
 import json
+import secrets
 from enum import StrEnum
 
 from aiohttp import web
@@ -31,10 +32,12 @@ MODELS = {
     FakeMaker.OTHER: ["a-model"],
 }
 OWNERS = {FakeMaker.OPENAI: "system", FakeMaker.VLLM: "vllm", FakeMaker.SGLANG: "sglang", FakeMaker.SDSERVER: "local"}
+# Servers that stop when their client leaves.
+_FOLLOWING = {FakeMaker.LOCALAI, FakeMaker.OTHER}
 
 
 class OpenAi(EngineFake):
-    """One server; it follows its client: a closed connection stops the work, except with sd-server."""
+    """One server."""
 
     def __init__(self, maker: FakeMaker) -> None:
         super().__init__()
@@ -114,7 +117,7 @@ class OpenAi(EngineFake):
         if fault is EngineFault.SILENT:
             await asyncio.Event().wait()
         painting = Painting(order, steps=self._steps(order), fault=fault)
-        if self.maker is not FakeMaker.SDSERVER:
+        if self.maker in _FOLLOWING:
             await self._locked(painting)
         else:
             await asyncio.shield(asyncio.create_task(self._locked(painting)))
@@ -136,10 +139,10 @@ class OpenAi(EngineFake):
 
     def _steps(self, order: dict) -> int:
         if self.maker is FakeMaker.SDSERVER:
-            return self._extra(order).get("sample_params", {}).get("sample_steps", 20)
+            return self.extra(order).get("sample_params", {}).get("sample_steps", 20)
         return order.get("num_inference_steps") or order.get("step") or 4
 
-    def _extra(self, order: dict) -> dict:
+    def extra(self, order: dict) -> dict:
         """What sd-server finds in the prompt."""
         head, found, rest = order["prompt"].partition("<sd_cpp_extra_args>")
         inner, ended, _ = rest.partition("</sd_cpp_extra_args>")
@@ -194,9 +197,17 @@ class OpenAi(EngineFake):
             size = (-(-size[0] // 64) * 64, -(-size[1] // 64) * 64)
         if painting.fault is EngineFault.WRONG_SIZE:
             size = (size[0] + 8, size[1])
-        seed = self._extra(order).get("seed", 42) if self.maker is FakeMaker.SDSERVER else order.get("seed")
         image_format = order.get("output_format", "png").upper()
-        return picture(size, order["prompt"].partition("<sd_cpp")[0], seed, image_format=image_format)
+        return picture(size, *self._painted_from(order), image_format=image_format)
+
+    def _painted_from(self, order: dict) -> tuple:
+        """What the pixels depend on; OpenAI has no seed, and a number in the prompt names an order for the tests."""
+        if self.maker is FakeMaker.SDSERVER:
+            extra = self.extra(order)
+            return order["prompt"].partition("<sd_cpp")[0], extra.get("seed", 42), extra.get("negative_prompt")
+        if self.maker is FakeMaker.OPENAI:
+            return (order["prompt"].rpartition("#")[0], secrets.token_hex(4))
+        return order["prompt"], order.get("seed"), order.get("negative_prompt")
 
     def _answer(self, painting: Painting, content: bytes) -> dict:
         if painting.fault is EngineFault.ERROR_INSIDE:

@@ -320,7 +320,8 @@ class SdApi(EngineFake):
             size = (-(-size[0] // 64) * 64, -(-size[1] // 64) * 64)
         if painting.fault is EngineFault.WRONG_SIZE:
             size = (size[0] + 8, size[1])
-        about = (order.get("prompt"), order.get("seed"), self.loaded, painting.step)
+        texts = (order.get("prompt"), order.get("negative_prompt"))
+        about = (*texts, order.get("seed"), order.get("enable_hr"), self.loaded, painting.step)
         image_format = "JPEG" if self.program is FakeProgram.SDNEXT else "PNG"
         return base64.b64encode(picture(size, *about, image_format=image_format)).decode()
 

@@ -1,6 +1,6 @@
 """A cluster of real processes with faults: each behind its own proxy to broker and inference service.
 
-api-1  api-2  generator-1 …  janitor-1 …      started by tests/faults/fork_server.py, dies at the given points
+api-1  api-2  generator-1 …  janitor-1 …      started through tests/faults/launcher.py, dies at the given points
    └──────┴── proxy each ──┴──▶ broker
                 generators ─ proxy ─▶ inference service  (tests/faults/faulty_inference.py)
 """
@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 from common.bus.connect import open_bus
 from common.bus.port import Bus, Since
@@ -21,11 +20,11 @@ from common.messages import JanitorSwept, SweepReport, Tick
 from common.runtime.clock import SystemClock
 from common.runtime.settings import Settings, read_settings
 from tests.cluster import Cluster, Service
-from tests.faults.fork_server import ForkServer, fork_server
 from tests.proxy import Proxy, proxy_before, proxy_to
 from tests.servers.process import free_ports
 
 UUID_LENGTH = 36
+LAUNCHER = "tests.faults.launcher"
 PAINTER = "tests.faults.faulty_inference"
 SETTINGS = {
     "HEARTBEAT": "2",
@@ -36,27 +35,10 @@ SETTINGS = {
 }
 
 
-class FaultyService(Service):
-    """A service that the fork server starts through the launcher."""
-
-    _process: Any
-
-    def __init__(
-        self, name: str, *, env: dict[str, str], log: Path, ready_url: str | None, fork_server: ForkServer
-    ) -> None:
-        super().__init__(name, env=env, log=log, ready_url=ready_url)
-        self._fork_server = fork_server
-
-    async def start(self) -> None:
-        self._process = await self._fork_server.start(self.name, self.env, self.log_file)
-
-
 class FaultCluster(Cluster):
     """The services by alias, with their proxies, journals and inference service."""
 
-    def __init__(
-        self, folder: Path, bus_url: str, stack: AsyncExitStack, fork_server: ForkServer, **settings: str
-    ) -> None:
+    def __init__(self, folder: Path, bus_url: str, stack: AsyncExitStack, **settings: str) -> None:
         super().__init__(folder, BUS_URL=bus_url, **{**SETTINGS, **settings})
         self.bus_url = bus_url
         self.journal = folder / "journal"
@@ -65,7 +47,6 @@ class FaultCluster(Cluster):
         self.inference_proxies: dict[str, Proxy] = {}
         self.urls: dict[str, str] = {}
         self._stack = stack
-        self._fork_server = fork_server
         for path in (self.journal, self.paintings):
             path.touch()
 
@@ -101,11 +82,9 @@ class FaultCluster(Cluster):
         if name == "api":
             settings["API_PORT"] = str(free_ports(1)[0])
             self.urls[alias] = f"http://127.0.0.1:{settings['API_PORT']}"
-        known = self.add(name, alias=alias, **settings)
-        service = FaultyService(
-            name, env=known.env, log=known.log_file, ready_url=known.ready_url, fork_server=self._fork_server
-        )
-        self.services[alias] = service
+        service = self.add(name, alias=alias, **settings)
+        service.module = LAUNCHER
+        service.forked = True
         return service
 
     async def restart(self, alias: str, faults: str = "") -> None:
@@ -186,6 +165,6 @@ class FaultCluster(Cluster):
 async def fault_cluster(folder: Path, bus_url: str, **settings: str) -> AsyncIterator[FaultCluster]:
     """A cluster without services; every process in it is killed at the end."""
     async with AsyncExitStack() as stack:
-        cluster = FaultCluster(folder, bus_url, stack, await stack.enter_async_context(fork_server()), **settings)
+        cluster = FaultCluster(folder, bus_url, stack, **settings)
         stack.push_async_callback(cluster.kill)
         yield cluster

@@ -19,8 +19,8 @@ import signal
 from aiohttp import web
 
 from tests import odd_answers
-from tests.faults.parent_death import end_with_parent
 from tests.inference_double import completed, events, picture
+from tests.servers.parent_death import end_with_parent
 
 HANG_S = 60.0
 LONG_S = 20.0

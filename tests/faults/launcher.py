@@ -27,8 +27,8 @@ from common.bus.rabbitmq.codec import Delivery
 from services import wiring
 from services.cli.main import main
 from services.generator import worker
-from tests.faults.parent_death import end_with_parent
 from tests.faults.points import Points
+from tests.servers.parent_death import end_with_parent
 
 GENERATE = b'"type":"image.generate"'  # in the bytes of a command
 SIGNALS = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}

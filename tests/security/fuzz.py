@@ -18,7 +18,7 @@ from tests.cluster import Cluster, embedded
 from tests.inference_double import inference_double
 from tests.security import callers
 
-OPERATIONS = 14  # about: one without input takes fewer cases than its share, one with much takes more
+OPERATIONS = 19  # about: one without input takes fewer cases than its share, one with much takes more
 
 
 async def blank(_request: web.Request, order: dict) -> web.Response:

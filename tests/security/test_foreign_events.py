@@ -18,6 +18,7 @@ from common.runtime.clock import SystemClock
 from common.runtime.settings import Settings
 from services.api.auth.signing import Signing
 from services.api.events.live import LiveEvents
+from services.api.events.recent_times import RecentTimes
 from services.api.presenter import Presenter
 from tests.making import an_event_factory, an_image
 from tests.security.callers import SIGNING
@@ -80,8 +81,8 @@ async def test_no_event_reaches_a_foreign_socket(seed):
     received: dict[str, list] = defaultdict(list)
     async with MemoryBus(clock=clock, log_size=2 * EVENTS) as bus, AsyncExitStack() as sockets:
         factory = an_event_factory(clock)
-        fleet = Fleet(NO_STORE, clock)
-        data = Presenter(factory.presenter, Signing(settings, clock), NO_STORE, clock, fleet).event_data
+        parts = (Signing(settings, clock), NO_STORE, clock, RecentTimes(clock), 0, Fleet(NO_STORE, clock))
+        data = Presenter(factory.presenter, *parts).event_data
         live = LiveEvents(bus, clock, backlog=2 * EVENTS, lookback_s=60, data=data)
         events = [an_event(dice.choice(users), dice, clock, factory) for _ in range(EVENTS)]
         for user in users:

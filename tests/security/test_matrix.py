@@ -49,9 +49,18 @@ TABLE = [
     ("GET", "/docs/start.js", (200, 200, 200)),
     ("GET", "/", (200, 200, 200)),
     ("GET", "/playground/main.js", (200, 200, 200)),
+    ("POST", "/openai/v1/images/generations", (200, 200, 401)),
+    ("POST", "/openai/v1/images/edits", (404, 404, 401)),
+    ("POST", "/openai/v1/images/variations", (404, 404, 401)),
+    ("GET", "/openai/v1/models", (200, 200, 401)),
+    ("GET", "/openai/v1/models/sdxl", (200, 200, 401)),
     ("DELETE", IMAGE, (204, 404, 401)),
 ]
-BODIES = {("POST", "/v1/images/generations"): ORDER, ("PATCH", IMAGE): {"pinned": True}}
+BODIES = {
+    ("POST", "/v1/images/generations"): ORDER,
+    ("POST", "/openai/v1/images/generations"): {"prompt": "a lighthouse", "size": "64x64", "steps": 2},
+    ("PATCH", IMAGE): {"pinned": True},
+}
 HEADERS = {"/v1/images/generations": ASYNC, "/ws": WEBSOCKET}
 
 
@@ -61,7 +70,7 @@ class Matrix:
     def __init__(self, http: aiohttp.ClientSession, url: str, names: dict[str, str]) -> None:
         self._http, self._url, self._names = http, url, names
         self.wrong: list[tuple] = []
-        self.refusals: set[str] = set()
+        self.refusals: dict[bool, set[str]] = {False: set(), True: set()}  # whether in OpenAI's form
         self.cells = 0
 
     async def ask(self, method: str, path: str, authorization: list[str], **more) -> tuple[int, str]:
@@ -80,7 +89,7 @@ class Matrix:
             if status != expected[column]:
                 self.wrong.append((caller, method, path, status, text[:200]))
             if status == 401 and method != "HEAD":
-                self.refusals.add(text)
+                self.refusals[path.startswith("/openai/")].add(text)
 
 
 async def made_by_ada(http: aiohttp.ClientSession, url: str) -> dict[str, str]:
@@ -146,7 +155,7 @@ async def test_every_caller_at_every_route(tmp_path, keys):
         await matrix.row("ada", [f"Bearer {callers.token()}"], 0)
 
         assert matrix.wrong == []
-        assert len(matrix.refusals) == 1, "a 401 says the same to everyone"
+        assert [len(texts) for texts in matrix.refusals.values()] == [1, 1], "a 401 says the same to everyone"
         assert provider.trapped == 0, "nothing that a token names is fetched"
         assert provider.fetched <= fetched + 2, "unknown kids do not make us flood the provider"
         assert matrix.cells > 1200, matrix.cells

@@ -43,14 +43,17 @@ class Identity:
         self._tokens = Tokens(settings, jwks=jwks, clock=clock)
         self._clock = clock
 
-    async def caller(self, request: web.Request) -> Caller:
-        """
+    async def caller(self, request: web.Request, *, other_header: str | None = None) -> Caller:
+        """`other_header` may hold the bare credential; it must not make up for an invalid Authorization.
+
         Raises:
             Unauthorized: no valid token or key; the error is the same for each reason.
         """
         if not self.is_on:
             return Caller(LOCAL)
         given = request.headers.getall("Authorization", [])
+        if other_header is not None and not given:
+            given = [_SCHEME + value for value in request.headers.getall(other_header, [])]
         if len(given) != 1 or not given[0].lower().startswith(_SCHEME):
             raise Unauthorized
         credential = given[0][len(_SCHEME) :].strip()

@@ -39,11 +39,16 @@ class Signing:
         """The URL of a file for clients of the api, signed with identity."""
         key = url.removeprefix(self._prefix).removeprefix(self._inner_prefix)
         url = self._prefix + key if key != url else url
+        query = self.query(key)
+        return f"{url}?{query}" if query else url
+
+    def query(self, key: str) -> str:
+        """The signature of a file as the query of its URL; empty without identity."""
         if self._signer is None:
-            return url
+            return ""
         expires = self._expires(key, self._clock.now())
         signature = self._signer.get_signature(_signed(key, str(expires))).decode()
-        return f"{url}?expires={expires}&signature={signature}"
+        return f"expires={expires}&signature={signature}"
 
     def allows(self, request: web.Request) -> bool:
         """Whether the query holds a signature of this file that has not expired."""

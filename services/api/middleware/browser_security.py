@@ -22,8 +22,16 @@ from services.api.middleware.client_address import client_of
 
 _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 _METHODS: Final = "GET, HEAD, POST, PATCH, DELETE"
-_REQUEST_HEADERS: Final = "Authorization, Content-Type, Idempotency-Key, Prefer, Range, traceparent"
-_EXPOSED_HEADERS: Final = "ETag, Location, Preference-Applied, RateLimit, RateLimit-Policy, Retry-After"
+# those that OpenAI's SDK adds to each request are among them
+_REQUEST_HEADERS: Final = (
+    "Authorization, Content-Type, Idempotency-Key, Prefer, Range, traceparent, api-key, OpenAI-Organization, "
+    "OpenAI-Project, X-Stainless-Arch, X-Stainless-Async, X-Stainless-Lang, X-Stainless-OS, "
+    "X-Stainless-Package-Version, X-Stainless-Read-Timeout, X-Stainless-Retry-Count, X-Stainless-Runtime, "
+    "X-Stainless-Runtime-Version, X-Stainless-Timeout"
+)
+_EXPOSED_HEADERS: Final = (
+    "ETag, Location, Preference-Applied, RateLimit, RateLimit-Policy, Retry-After, X-Request-Id, X-Should-Retry"
+)
 _PREFLIGHT_S: Final = "600"
 # an answer of the api may not load, run or be framed. The HTML pages set a policy of their own.
 _RESPONSE_HEADERS: Final = {

@@ -1,4 +1,4 @@
-"""The client of a request that came through proxies, by X-Forwarded-For and -Host or by Forwarded (RFC 7239).
+"""The client of a request that came through proxies, by X-Forwarded-For, -Host and -Proto or by Forwarded (RFC 7239).
 
 Every client can send these headers. They count only if the connection comes from a trusted proxy, and of several
 values the last one counts that a trusted proxy has added.
@@ -20,16 +20,17 @@ from services.api.context import CONTEXT
 _PAIR: Final = re.compile(r"([A-Za-z]+)=(?:\"([^\"]*)\"|([^\s;,\"]*))")
 _WITH_PORT: Final = re.compile(r"\[([0-9A-Fa-f:.]+)\](?::\d+)?|([0-9.]+)(?::\d+)?")
 _MAX_HOPS: Final = 32
-_HEADERS: Final = ("X-Forwarded-For", "X-Forwarded-Host", "Forwarded")
+_HEADERS: Final = ("X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "Forwarded")
 ProxyNetworks = Collection[IPv4Network | IPv6Network]
 
 
 @dataclass(frozen=True, slots=True)
 class ForwardedFor:
-    """The address of the client, and the host that it asked for; None if no trusted proxy says so."""
+    """The address of the client, the host and the scheme that it asked for; None if no trusted proxy says so."""
 
     address: str
     host: str | None = None
+    scheme: str | None = None
 
 
 def client_of(request: web.Request) -> ForwardedFor:
@@ -37,6 +38,14 @@ def client_of(request: web.Request) -> ForwardedFor:
     trusted = request.app[CONTEXT].settings.trusted_proxies
     headers = {name: ",".join(request.headers.getall(name, [])) for name in _HEADERS} if trusted else {}
     return forwarded_for(request.remote, headers, trusted)
+
+
+def base_url(request: web.Request) -> str:
+    """The URL of the api as the client sees it, without a slash at its end: PUBLIC_URL, else as it was asked for."""
+    if public_url := request.app[CONTEXT].settings.public_url:
+        return public_url
+    client = client_of(request)
+    return f"{client.scheme or request.scheme}://{client.host or request.host}"
 
 
 def forwarded_for(peer: str | None, headers: Mapping[str, str], trusted: ProxyNetworks) -> ForwardedFor:
@@ -52,6 +61,7 @@ def forwarded_for(peer: str | None, headers: Mapping[str, str], trusted: ProxyNe
     return ForwardedFor(
         _client(peer, addresses, trusted),
         _last(headers.get("X-Forwarded-Host")) or elements[-1].get("host"),
+        _scheme(_last(headers.get("X-Forwarded-Proto")) or elements[-1].get("proto")),
     )
 
 
@@ -64,6 +74,10 @@ def _client(peer: str, addresses: Sequence[str], trusted: ProxyNetworks) -> str:
         if not _is_trusted(found, trusted):
             break
     return found[:64]
+
+
+def _scheme(text: str | None) -> str | None:
+    return text.lower() if text is not None and text.lower() in {"http", "https"} else None
 
 
 def _is_trusted(address: str, trusted: ProxyNetworks) -> bool:

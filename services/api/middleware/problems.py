@@ -52,6 +52,7 @@ _STATUS_OF_CODE: Final = {
     "not_acceptable": 406,
     "precondition_failed": 412,
     "range_not_satisfiable": 416,
+    "too_large": 413,
 }
 CLIENT_LEFT: Final = 499  # as nginx counts it; nobody reads this answer
 _UNREAD: Final = frozenset({408, 413})  # the rest of the body is not read, so the connection cannot be reused

@@ -144,7 +144,8 @@ function useBarrier(session) {
     return () => clearTimeout(timer);
   });
   if (isFull) return `Limit of ${limits.hourly.limit} an hour reached. Next picture in ${words.span(seconds)}.`;
-  if (limits?.concurrent.limit && limits.concurrent.remaining <= 0) {
+  if (limits?.concurrent.limit && limits.concurrent.remaining <= 0 && !mayWait(limits)) {
+    if (limits.waiting) return `${limits.waiting.limit} pictures wait already. Wait for one, or cancel one.`;
     return limits.concurrent.limit === 1
       ? "One picture at a time. Wait for it, or cancel it."
       : `${limits.concurrent.limit} pictures at a time. Wait for one, or cancel one.`;
@@ -152,11 +153,15 @@ function useBarrier(session) {
   return null;
 }
 
+/** Whether one more picture may wait for its turn. */
+const mayWait = ({ waiting }) => Boolean(waiting) && (!waiting.limit || waiting.remaining > 0);
+
 function left(limits) {
   if (!limits) return "\u00a0";
   const { hourly, concurrent } = limits;
   const parts = [];
-  if (concurrent.limit) parts.push(`${concurrent.remaining} of ${concurrent.limit} can start now`);
+  if (concurrent.limit && concurrent.remaining <= 0) parts.push("the next one waits for its turn");
+  else if (concurrent.limit) parts.push(`${concurrent.remaining} of ${concurrent.limit} can start now`);
   if (hourly.limit) parts.push(`${hourly.remaining} of ${hourly.limit} left this hour`);
   return parts.join(" · ");
 }

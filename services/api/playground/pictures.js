@@ -23,6 +23,7 @@ export class Pictures {
   hasMore = false; // of the history, below what is loaded
   places = {}; // queue positions by id, as last received
   reasons = {}; // why queued images cannot be started, by id, as last received
+  seconds = {}; // about how long until each of them starts
   hidden = new Set(); // deleted here, while that can be undone
   #gone = new Set();
   #revisions = new Map();
@@ -49,18 +50,26 @@ export class Pictures {
     return this.places[image.id] ?? image.queuePlace ?? null;
   }
 
+  /** What is known of its wait: the queue position, an estimate before its turn, the seconds until it starts, and why
+   * it cannot start at all. */
+  waitOf(image) {
+    const seconds = image.id in this.places ? this.seconds[image.id] : image.estimatedSeconds;
+    return {
+      place: this.placeOf(image),
+      isTurn: Boolean(image.waitingSince),
+      seconds: seconds ?? null,
+      reason: this.#reasonOf(image),
+    };
+  }
+
   /** Take all positions of a frame. They replace those of answers, also for an image that has none any more. */
-  hearPlaces(places) {
+  hearPlaces(places, seconds = {}) {
     for (const id of Object.keys(places)) {
       const known = this.byId.get(id);
       if (known?.queuePlace) this.byId.set(id, { ...known, queuePlace: null });
     }
     this.places = places;
-  }
-
-  /** What a queued image waits for besides its position, or null. */
-  reasonOf(image) {
-    return this.reasons[image.id] ?? image.waitingFor ?? null;
+    this.seconds = seconds;
   }
 
   /** Take all reasons of a frame. They replace those of answers. */
@@ -163,6 +172,10 @@ export class Pictures {
     for (const id of held) if (!this.gallery.includes(id)) this.#hang(this.byId.get(id));
     for (const id of before) if (!this.gallery.includes(id) && !this.canvas.includes(id)) this.byId.delete(id);
     this.#changed = null;
+  }
+
+  #reasonOf(image) {
+    return this.reasons[image.id] ?? image.waitingFor ?? null;
   }
 
   #merge(item) {

@@ -200,7 +200,7 @@ export class Session {
   #heard(frame) {
     const { type, subject: id, attempt, data } = frame;
     if (type === "places") {
-      this.pictures.hearPlaces(frame.places);
+      this.pictures.hearPlaces(frame.places, frame.estimatedSeconds);
       this.changed();
       return;
     }

@@ -40,6 +40,7 @@ export const hitch = (error) => HITCHES[error?.code] ?? "the last attempt failed
 
 /** For each code of a problem: why the api refused the request. */
 const PROBLEMS = {
+  waiting_limit: "You have reached the number of pictures that may wait. Wait for one to start, or cancel one.",
   concurrent_limit: "You have reached the number of pictures at the same time. Wait for one to finish, or cancel one.",
   unauthorized: "Please sign in first.",
   unavailable: "The server is busy. Please try again in a moment.",
@@ -67,6 +68,10 @@ export function place(number) {
   if (number > MAX_RANKED) return `More than ${MAX_RANKED.toLocaleString("en")} ahead in the queue`;
   return `${number.toLocaleString("en")}${ENDINGS[ORDINALS.select(number)]} in the queue`;
 }
+
+/** The estimated position of a request that waits for its turn. */
+export const about = (number) =>
+  number === 1 ? place(number) : `About ${place(number)}`.replace("About More", "More");
 
 /** `40 s`, `12 min`, `2 h`. */
 export function span(seconds) {

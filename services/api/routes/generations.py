@@ -26,6 +26,7 @@ from services.api.events.waits import Waits
 from services.api.limits import ratelimit
 from services.api.limits.admission import Admission
 from services.api.middleware import problems
+from services.api.middleware.client_address import base_url
 from services.api.middleware.prefer import parse_prefer
 from services.api.middleware.request_reading import has_disconnected
 from services.api.presenter import ImageAnswer, Presenter
@@ -35,8 +36,38 @@ from services.api.routes.schema import FailedProblem, Problem
 SOURCE: Final = "api"
 _KEY: Final = re.compile(r"[\x21-\x7e]{1,200}")
 _TRACEPARENT: Final = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+# fields that only requests of OpenAI's API have
+OPENAI_FIELDS: Final = frozenset(
+    (
+        "n",
+        "size",
+        "response_format",
+        "output_format",
+        "output_compression",
+        "stream",
+        "partial_images",
+        "quality",
+        "style",
+        "background",
+        "moderation",
+        "complexity",
+        "user",
+        "safety_identifier",
+    )
+)
 _FAILED_STATUS: Final = {"inference_refused": 422, "deadline": 504}
 GenerateCall: TypeAlias = Call[None, GenerationRequest]
+
+
+def explain(error: Invalid, request: web.Request) -> Invalid:
+    """A request with OpenAI's fields gets the base URL where it belongs."""
+    foreign = sorted(OPENAI_FIELDS & error.fields.keys())
+    if not foreign:
+        return error
+    where = f"{base_url(request)}/openai/v1"
+    named = dict.fromkeys(foreign, f"a field of OpenAI's API: its base URL is {where}")
+    detail = f"{', '.join(foreign)}: requests of OpenAI's API have the base URL {where} here; {error.detail}"
+    return Invalid(detail[:1000], code=error.code, fields=error.fields | named)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +111,7 @@ class GenerationRoutes:
         remaining: dict[str, str] = {}
         image = await self._find_existing(call)
         if image is None:
-            image, remaining = await self._accept(call)
+            image, remaining = await self._accept(call, may_wait=preference.may_wait)
         response = await self._respond(call, image, preference)
         response.headers.update(remaining)
         return response
@@ -97,8 +128,8 @@ class GenerationRoutes:
             raise Gone(f"image {image.id}, requested with this Idempotency-Key, was deleted", code="image_deleted")
         return image
 
-    async def _accept(self, call: GenerateCall) -> tuple[Image, dict[str, str]]:
-        """Record and dispatch a new image; returns it with the header that says how many more may follow."""
+    async def _accept(self, call: GenerateCall, *, may_wait: bool) -> tuple[Image, dict[str, str]]:
+        """Record a new image, dispatched or waiting; returns it with the header that says how many more may follow."""
         require_offered(call.body, await self.fleet.current())
         # a clock that was set back would date the image back, and it would be past its deadline at once
         now = max(self.clock.now(), self.clock.stable_now())
@@ -112,14 +143,14 @@ class GenerationRoutes:
             traceparent=_traceparent(call.request),
         ).model_copy(update={"idempotency": key, "request_hash": _hash(call.body) if key else None})
         try:
-            image, hour = await self.admission.record(image)
+            image, hour = await self.admission.record(image, may_wait=may_wait)
         except (Duplicate, LimitReached):
             # another request with the same key may have been recorded meanwhile: then both wait for its image
             if existing := await self._find_existing(call):
                 return existing, {}
             raise
         # the image is recorded: the janitor sends what the broker does not accept now
-        await self.outbox.try_dispatch(image)
+        await self.outbox.begin(image)
         return image, ratelimit.remaining_header(hour, settings=self.settings, now=now)
 
     async def _respond(self, call: GenerateCall, image: Image, preference: Preference) -> web.Response:
@@ -157,6 +188,7 @@ OPERATIONS: Final = (
         answers={201: ImageAnswer, 202: ImageAnswer},
         problems=(400, 401, 403, 406, 408, 409, 410, 413, 415, 422, 429, 502, 503, 504),
         problem_models={422: (Problem, FailedProblem), 502: (FailedProblem,), 504: (FailedProblem,)},
+        explain=explain,
         headers={"Prefer": "`respond-async` answers 202 at once, `wait=N` after at most N seconds"},
         # no parameter of the document: a generator of requests would repeat keys, and the answer to such a request
         # depends on those before it
@@ -170,10 +202,15 @@ GROUP: Final = RouteGroup(GenerationRoutes.of, OPERATIONS)
 
 @dataclass(frozen=True, slots=True)
 class Preference:
-    """How long to wait for the image, and the header that says which preference was applied."""
+    """How long to wait for the image, and the header that says which preference was applied.
+
+    `may_wait`: whether the image may wait for its turn. A request that waits for its picture is refused instead, unless
+    it prefers an answer before the picture is there.
+    """
 
     wait_s: float
     header: dict[str, str]
+    may_wait: bool = False
 
 
 def _preference(request: web.Request, *, longest_s: float) -> Preference:
@@ -183,9 +220,10 @@ def _preference(request: web.Request, *, longest_s: float) -> Preference:
         if not (wait.isascii() and wait.isdecimal()) or len(wait) > 6:
             raise Invalid("the value of Prefer: wait= must be a whole number of seconds", code="invalid_header")
         wait_s = min(float(wait), longest_s)
-        return Preference(wait_s, {"Preference-Applied": f"wait={wait_s:g}" if wait_s else "respond-async"})
+        may_wait = not wait_s or "respond-async" in preferences
+        return Preference(wait_s, {"Preference-Applied": f"wait={wait_s:g}" if wait_s else "respond-async"}, may_wait)
     if "respond-async" in preferences:
-        return Preference(0, {"Preference-Applied": "respond-async"})
+        return Preference(0, {"Preference-Applied": "respond-async"}, may_wait=True)
     return Preference(longest_s, {})
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -15,6 +16,9 @@ from common.domain.errors import NotFound
 from common.domain.images import Format, Image
 from common.media.port import Media
 from common.store.port import Store
+from services.api import conversion
+from services.api.context import Context
+from services.api.conversion import PictureConverter
 from services.api.middleware.file_requests import PictureFile, Version, check_conditions
 from services.api.routes.operation import NO_INPUT, Operation, PlainCall, RouteGroup
 
@@ -24,7 +28,8 @@ _KEY: Final = re.compile(
     r"(?:generated_images|thumbnails)/\d{4}/\d{2}/(?P<id>[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})(?:-\d+)?"
     r"\.(?P<extension>png|jpg|webp)"
 )
-_TYPES: Final = {each.extension: f"image/{each}" for each in Format}
+_FORMATS: Final = {each.extension: each for each in Format}
+_TYPES: Final = {extension: f"image/{each}" for extension, each in _FORMATS.items()}
 # the bytes under a key never change; private, because a shared cache does not know who may see them
 _CACHE: Final = "private, max-age=31536000, immutable"
 
@@ -33,9 +38,14 @@ _CACHE: Final = "private, max-age=31536000, immutable"
 class MediaRoutes:
     store: Store
     media: Media
+    converter: PictureConverter
+
+    @classmethod
+    def of(cls, context: Context) -> MediaRoutes:
+        return cls(context.store, context.media, context.converter)
 
     async def get(self, call: PlainCall) -> web.StreamResponse:
-        """Returns a picture or a thumbnail."""
+        """Returns a picture or a thumbnail; a picture also in another format, as OpenAI's surface links to it."""
         # the key is only compared with the record: no path is made from it
         key = call.request.match_info["key"]
         match = _KEY.fullmatch(key)
@@ -46,6 +56,9 @@ class MediaRoutes:
             raise NotFound("there is no such file", code="file_not_found")
         headers = {"Cache-Control": _CACHE, "X-Content-Type-Options": "nosniff"}
         content_type = _TYPES[match["extension"]]
+        wanted, quality = _wanted(call.request.query), _quality(call.request.query)
+        if wanted is not None and conversion.is_needed(_FORMATS[match["extension"]], wanted, quality):
+            return await self._converted(call, image, wanted, quality, headers)
         path = self.media.path(key)
         version = await asyncio.to_thread(_version, path)
         if path is not None and version is not None:
@@ -54,9 +67,17 @@ class MediaRoutes:
             return PictureFile(path, version, headers=headers)
         content = await self.media.get(key)
         if content is None:
-            log.error("the file of image %s is missing: the next sweep corrects its record", image.id)
-            raise NotFound("the file was lost", code="file_lost")
+            raise _lost(image)
         return web.Response(body=content, content_type=content_type, headers=headers)
+
+    async def _converted(
+        self, call: PlainCall, image: Image, wanted: Format, quality: int | None, headers: dict[str, str]
+    ) -> web.Response:
+        content = await self.media.get(call.request.match_info["key"])
+        if content is None:
+            raise _lost(image)
+        converted = await self.converter.convert(content, wanted, quality=quality)
+        return web.Response(body=converted, content_type=f"image/{wanted}", headers=headers)
 
 
 OPERATIONS: Final = (
@@ -73,7 +94,26 @@ OPERATIONS: Final = (
         media_types=tuple(_TYPES.values()),
     ),
 )
-GROUP: Final = RouteGroup(lambda context: MediaRoutes(context.store, context.media), OPERATIONS)
+GROUP: Final = RouteGroup(MediaRoutes.of, OPERATIONS)
+
+
+def converted_query(wanted: Format, quality: int | None) -> str:
+    """The query of a URL under which a picture is served in this format."""
+    return f"format={wanted}" + (f"&quality={quality}" if quality is not None else "")
+
+
+def _wanted(query: Mapping[str, str]) -> Format | None:
+    return next((each for each in Format if each == query.get("format")), None)
+
+
+def _quality(query: Mapping[str, str]) -> int | None:
+    text = query.get("quality", "")
+    return min(int(text), 100) if re.fullmatch("[0-9]{1,3}", text) else None
+
+
+def _lost(image: Image) -> NotFound:
+    log.error("the file of image %s is missing: the next sweep corrects its record", image.id)
+    return NotFound("the file was lost", code="file_lost")
 
 
 def _version(path: Path | None) -> Version | None:

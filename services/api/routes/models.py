@@ -11,6 +11,7 @@ from common.application.capabilities import Model
 from common.application.fleet.announcements import DEFAULT_POOL
 from common.application.fleet.reader import Fleet
 from common.application.fleet.view import CatalogueUnion, OfferedModel
+from common.domain.quotas import QuotaState
 from common.domain.requests import GenerationRequest
 from common.runtime.settings import Settings
 from services.api.context import Context
@@ -39,10 +40,10 @@ class ModelRoutes:
     async def limits(self, call: PlainCall) -> web.Response:
         """Returns the limits of the owner and what is left of them."""
         found = await self.admission.limits(call.owner)
-        hourly, concurrent = found.hourly, found.concurrent
         body = Limits(
-            hourly=Limit(limit=hourly.limit, remaining=hourly.remaining, resets_in=hourly.resets_in_s),
-            concurrent=Limit(limit=concurrent.limit, remaining=concurrent.remaining, resets_in=concurrent.resets_in_s),
+            hourly=_limit(found.hourly),
+            concurrent=_limit(found.concurrent),
+            waiting=_limit(found.waiting) if found.waiting else None,
         )
         return answer(body, headers=ratelimit.policy_header(self.settings))
 
@@ -71,6 +72,10 @@ OPERATIONS: Final = (
     ),
 )
 GROUP: Final = RouteGroup(ModelRoutes.of, OPERATIONS)
+
+
+def _limit(state: QuotaState) -> Limit:
+    return Limit(limit=state.limit, remaining=state.remaining, resets_in=state.resets_in_s)
 
 
 def _models_answer(union: CatalogueUnion) -> ModelsAnswer:

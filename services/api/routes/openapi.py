@@ -37,6 +37,7 @@ _SECURITY_SCHEMES: Final = {
         "name": "signature",
         "description": "Part of the `imageUrl` of an image, together with `expires`",
     },
+    "api-key": {"type": "apiKey", "in": "header", "name": "api-key", "description": "As clients of Azure send it"},
 }
 _EVERYWHERE: Final = (403, 500)  # another host name or origin than is allowed, an internal error
 _PROBLEM_HEADERS: Final = {
@@ -147,6 +148,7 @@ def _schemas(operations: Sequence[AnyOperation]) -> tuple[dict[Any, Any], dict[s
     bodies = {operation.input.body_model for operation in operations} - {None}
     answers = {model for operation in operations for model in operation.answers.values()} - {None}
     failures = {model for operation in operations for models in operation.problem_models.values() for model in models}
+    failures |= {operation.error_model for operation in operations if operation.error_model is not None}
     # requests in snake_case, as the playground sends them; camelCase is accepted as well
     keys, requests = models_json_schema(_sorted(bodies, "validation"), by_alias=False, ref_template=_REF)
     more, responses = models_json_schema(_sorted(answers | failures | {Problem}, "serialization"), ref_template=_REF)
@@ -194,8 +196,8 @@ def _operation(operation: AnyOperation, keys: dict[Any, Any], *, has_identity: b
         described["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
     if has_identity and not operation.is_public:
         described["security"] = [{"bearer": []}]
-        if operation.other_credential == "signature":
-            described["security"].append({"signature": []})
+        if operation.other_credential in _SECURITY_SCHEMES:
+            described["security"].append({operation.other_credential: []})
     return described
 
 
@@ -223,7 +225,8 @@ def _answer(
 ) -> dict[str, Any]:
     described: dict[str, Any] = {"description": HTTPStatus(status).phrase}
     if model is not None:
-        described["content"] = {"application/json": {"schema": keys[model, "serialization"]}}
+        others: dict[str, Any] = {media_type: {} for media_type in operation.media_types}
+        described["content"] = {**others, "application/json": {"schema": keys[model, "serialization"]}}
     elif status in {200, 206} and operation.media_types:
         described["content"] = {media_type: {} for media_type in operation.media_types}
     if headers := {name: _RESPONSE_HEADERS[name] for name in operation.gives_headers}:
@@ -232,11 +235,12 @@ def _answer(
 
 
 def _problem(operation: AnyOperation, status: int, keys: dict[Any, Any]) -> dict[str, Any]:
-    models = operation.problem_models.get(status, (Problem,))
+    models = operation.problem_models.get(status, (operation.error_model or Problem,))
+    content_type = problems.CONTENT_TYPE if operation.error_model is None else "application/json"
     schemas = [keys[model, "serialization"] for model in models]
     described: dict[str, Any] = {
         "description": HTTPStatus(status).phrase,
-        "content": {problems.CONTENT_TYPE: {"schema": schemas[0] if len(schemas) == 1 else {"anyOf": schemas}}},
+        "content": {content_type: {"schema": schemas[0] if len(schemas) == 1 else {"anyOf": schemas}}},
     }
     if names := _PROBLEM_HEADERS.get(status):
         described["headers"] = {name: _RESPONSE_HEADERS[name] for name in names}

@@ -10,6 +10,7 @@ from typing import Any, Final, Generic, Literal, TypeAlias, TypeVar, cast
 from aiohttp import web
 from pydantic import BaseModel
 
+from common.domain.errors import Invalid
 from services.api.auth.identity import Caller
 from services.api.context import Context
 from services.api.middleware.request_reading import drain, read_body, read_query
@@ -26,6 +27,7 @@ class Input(Generic[Q, B]):
 
     query: type[Q]
     body: type[B]
+    is_ignored: bool = False  # the body is not even read: the answer is the same whatever it holds
 
     @property
     def query_model(self) -> type[BaseModel] | None:
@@ -41,7 +43,7 @@ class Input(Generic[Q, B]):
             Invalid: the query or the body does not fit its model, or the body is too large or too slow.
         """
         query, body = None, None
-        if self.body_model is None:
+        if self.body_model is None and not self.is_ignored:
             await drain(request, timeout_s=timeout_s)
         if self.query_model is not None:
             query = read_query(request, self.query_model)
@@ -52,6 +54,7 @@ class Input(Generic[Q, B]):
 
 
 NO_INPUT: Final = Input(NoneType, NoneType)
+IGNORED_INPUT: Final = Input(NoneType, NoneType, is_ignored=True)
 
 
 def query_of(model: type[M]) -> Input[M, None]:
@@ -100,8 +103,11 @@ class Operation(Generic[G, Q, B]):
     answers: dict[int, type[BaseModel] | None]
     problems: tuple[int, ...] = ()
     problem_models: dict[int, tuple[type[BaseModel], ...]] = field(default_factory=dict)  # if not `Problem` alone
+    error_model: type[BaseModel] | None = None  # what its errors are instead of problems
+    explain: Callable[[Invalid, web.Request], Invalid] | None = None  # says more about a body that is refused
     is_public: bool = False  # served without identity
-    other_credential: Literal["signature", "ticket"] | None = None  # accepted from clients that cannot send a header
+    other_credential: Literal["signature", "ticket", "api-key"] | None = None  # accepted from clients that cannot send
+    # the header Authorization
     media_types: tuple[str, ...] = ("application/json",)
     headers: dict[str, str] = field(default_factory=dict)  # request headers that it reads: name to meaning
     notes: str = ""  # more about it in the OpenAPI document

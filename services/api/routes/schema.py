@@ -93,8 +93,11 @@ class Limit(Outgoing):
 
 
 class Limits(Outgoing):
+    """`concurrent` images are sent or painted at once, `waiting` more may wait; it is null if none may wait."""
+
     hourly: Limit
     concurrent: Limit
+    waiting: Limit | None
 
 
 class Ticket(Outgoing):

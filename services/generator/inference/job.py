@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from common.domain.errors import BadImage
-from common.domain.images import Image
+from common.domain.images import Format, Image
 
 _NAMESPACE: Final = uuid.UUID("6f0c6e0a-5d0b-5d5e-9b61-3f4f6f1a2c77")  # of remote ids; random, and never changes
 
@@ -33,6 +33,7 @@ class Job:
     sampler: str
     seed: int  # 0 to 2³² - 1
     hires_fix: bool
+    wanted_format: Format | None = None  # the client's wish, which a server need not follow
 
 
 def job_of(image: Image, *, deployment: str) -> Job:
@@ -52,5 +53,6 @@ def job_of(image: Image, *, deployment: str) -> Job:
         model=image.model,
         width=image.width,
         height=image.height,
+        wanted_format=image.wanted_format,
         **image.parameters.model_dump(),
     )

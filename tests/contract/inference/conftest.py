@@ -16,4 +16,6 @@ async def bench(request) -> AsyncIterator[DialectBench]:
         if reason := dialect.lacks.get(mark.args[0]):
             request.node.add_marker(pytest.mark.xfail(reason=f"{mark.args[0]}: {reason}", strict=True))
     async with bench_of(dialect) as made:
+        if request.node.get_closest_marker("needs") is not None:
+            made.engine.take_time()
         yield made

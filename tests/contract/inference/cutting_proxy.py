@@ -1,4 +1,4 @@
-"""A TCP proxy that counts HTTP requests, and cuts or silences the connection of one of them."""
+"""A TCP proxy that counts HTTP requests: it can cut or silence the connection of one of them."""
 
 import asyncio
 import contextlib

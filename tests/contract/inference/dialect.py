@@ -1,4 +1,4 @@
-"""What the contract suite needs to know of a dialect, and its fake behind a proxy that can cut connections."""
+"""What the contract suite needs to know of a dialect."""
 
 import asyncio
 import contextlib
@@ -32,6 +32,7 @@ class EngineUnderTest(ABC):
     query = ""
     models: tuple[str, ...] = ("sdxl",)
     sampler = "Euler"
+    waits_for_an_idle_server = False  # the back end sends no order while the server works for others
 
     @property
     @abstractmethod
@@ -50,6 +51,10 @@ class EngineUnderTest(ABC):
     @abstractmethod
     def hold(self) -> None:
         """Let each painting wait after its first step, until `release`."""
+
+    @abstractmethod
+    def take_time(self) -> None:
+        """Let each step take long enough to be reported."""
 
     @property
     @abstractmethod
@@ -122,6 +127,9 @@ class FakeUnderTest(EngineUnderTest):
 
     def hold(self) -> None:
         self.engine.hold()
+
+    def take_time(self) -> None:
+        self.engine.step_s = 0.03
 
     @property
     def held(self) -> asyncio.Event:

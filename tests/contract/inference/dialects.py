@@ -1,8 +1,9 @@
-"""The dialects of the suite: a new one adds its engine to `ENGINES`, and a column to the table of docs/inference.md."""
+"""The dialects of the suite: a new one adds its engine to `ENGINES`, its gaps to `LACKS`."""
 
 import asyncio
 
 from tests.contract.inference.dialect import DialectUnderTest, EngineUnderTest, FakeUnderTest
+from tests.contract.inference.foreign_engines import FOREIGN_ENGINES, FOREIGN_LACKS
 from tests.engines.comfyui import Comfyui
 from tests.engines.engine import EngineFault
 from tests.engines.native import Native
@@ -40,6 +41,9 @@ class ComfyuiUnderTest(EngineUnderTest):
     def hold(self) -> None:
         self.fake.hold()
 
+    def take_time(self) -> None:
+        """Its steps are reported, however short they are."""
+
     @property
     def held(self) -> asyncio.Event:
         return self.fake.held
@@ -72,12 +76,13 @@ class ComfyuiUnderTest(EngineUnderTest):
         self.fake.checkpoints = list(names)
 
 
-ENGINES = {"native": NativeUnderTest, "comfyui": ComfyuiUnderTest}
-LACKS = {
+ENGINES = {"native": NativeUnderTest, "comfyui": ComfyuiUnderTest, **FOREIGN_ENGINES}
+LACKS: dict[str, dict[str, str]] = {
     "native": {
         "survival": "the end of the connection is the sign to stop",
         "adoption": "work in progress ends with its connection; a finished picture is found by its key",
     },
     "comfyui": {},
+    **FOREIGN_LACKS,
 }
 DIALECTS = {name: DialectUnderTest(name, make, LACKS[name]) for name, make in ENGINES.items()}

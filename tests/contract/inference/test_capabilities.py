@@ -15,7 +15,7 @@ async def test_a_server_describes_what_it_offers(bench):
     assert not lacking & set(offered.features)
 
 
-@pytest.mark.needs("models")
+@pytest.mark.needs("model_list")
 async def test_models_are_those_of_the_server(bench):
     names = [bench.engine.model(name) for name in (*bench.engine.models, "another")]
     bench.engine.set_models(*names)
@@ -23,7 +23,7 @@ async def test_models_are_those_of_the_server(bench):
     assert sorted(model.id for model in (await bench.backend.capabilities()).models) == sorted(names)
 
 
-@pytest.mark.needs("models")
+@pytest.mark.needs("model_list")
 async def test_a_new_model_is_shown_when_asked_afresh(bench):
     await bench.backend.capabilities()
     new = bench.engine.model("another")
@@ -34,7 +34,7 @@ async def test_a_new_model_is_shown_when_asked_afresh(bench):
     assert (await bench.paint(bench.job(model=new))).content
 
 
-@pytest.mark.needs("models")
+@pytest.mark.needs("model_list")
 async def test_a_model_that_is_gone_is_refused(bench):
     await bench.paint()
     bench.engine.set_models(bench.engine.model("another"))
@@ -43,7 +43,7 @@ async def test_a_model_that_is_gone_is_refused(bench):
         await bench.paint()
 
 
-@pytest.mark.needs("models")
+@pytest.mark.needs("model_list")
 async def test_odd_and_many_names_are_bounded(bench):
     odd = ["a\x00b", "x" * 200, "", " blank", "\u202edrow"]
     bench.engine.set_models(*(bench.engine.model(name) for name in (*bench.engine.models, *odd)))

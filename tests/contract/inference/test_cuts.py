@@ -1,4 +1,4 @@
-"""A connection that is cut at each request of a painting, and a server that falls silent at each of them."""
+"""A connection that is cut, or falls silent, at each request of a painting."""
 
 import asyncio
 import contextlib

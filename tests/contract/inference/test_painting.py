@@ -22,6 +22,7 @@ async def test_the_picture_has_exactly_the_size(bench, size):
     assert size_of(result.content) == size
 
 
+@pytest.mark.needs("seed")
 async def test_the_seed_makes_the_picture(bench):
     first, again, other = [(await bench.paint(bench.job(seed=seed))).content for seed in (4294967295, 4294967295, 0)]
 

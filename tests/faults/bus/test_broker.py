@@ -131,7 +131,7 @@ async def test_a_channel_closed_by_the_broker_is_opened_again(vhost: str, caplog
 @pytest.mark.fault(row=14)
 async def test_a_full_queue_refuses(rabbitmq: RabbitMQ):
     url = rabbitmq.fresh_vhost()
-    policy = ("set_policy", "-p", urlsplit(url).path[1:], "full", "^image.commands", '{"max-length": 1}')
+    policy = ("set_policy", "-p", urlsplit(url).path[1:], "full", "^image.work", '{"max-length": 1}')
     async with open_rabbit_bus(url) as bus:
         await asyncio.to_thread(rabbitmq.ctl, *policy, "--apply-to", "queues")
 

@@ -1,6 +1,7 @@
 """Repair of records after faults; the tests set the clock."""
 
 from contextlib import aclosing
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -9,6 +10,7 @@ from common.bus.port import Since, WorkQueue
 from common.domain import transitions
 from common.domain.images import PendingEvent
 from services.janitor.reconcile import reconcile
+from tests.making import NOON
 from tests.unit.janitor.support import NOTHING, a_completed_image, cluster, inserted, published_events, running
 
 
@@ -149,3 +151,54 @@ async def test_reconcile_finishes_an_interrupted_delete(tmp_path):
         context.clock.advance(86401)
         await reconcile(NOTHING, context=context)
         assert await context.store.get(image.id) is None
+
+
+async def test_reconcile_gives_turns_that_nobody_else_gives(tmp_path):
+    """Three owners wait: one holds both slots, one holds the first, one holds none. No event is left to cause it."""
+    async with cluster(tmp_path) as context:
+        context = replace(context, outbox=replace(context.outbox, slots=2))
+        lines = {}
+        for owner, held in (("ada", 2), ("bob", 1), ("cleo", 0)):
+            for number in range(held):
+                await inserted(context, owner=owner, slot=f"{owner}:{number}", sent_at=context.clock.now())
+            waiting = [await inserted(context, owner=owner, waiting_since=NOON) for _ in range(3)]
+            lines[owner] = sorted(image.id for image in waiting)
+
+        await reconcile(NOTHING, context=context)
+
+        left = {owner: await context.store.waiting_ids(owner, limit=5) for owner in lines}
+        assert left == {"ada": lines["ada"], "bob": lines["bob"][1:], "cleo": lines["cleo"][2:]}
+        assert await context.bus.waiting(WorkQueue.GENERATE) == 3
+
+
+async def test_a_raised_or_removed_limit_is_applied_by_reconcile(tmp_path):
+    async with cluster(tmp_path) as context:
+        for _ in range(4):
+            await inserted(context, waiting_since=NOON)
+        left = []
+        for slots in (1, 1, 2, 0):
+            limited = replace(context, outbox=replace(context.outbox, slots=slots))
+            await reconcile(NOTHING, context=limited)
+            left.append(await context.store.count_waiting("local", limit=5))
+
+        assert left == [3, 3, 2, 0]
+
+
+async def test_an_image_that_waits_too_long_fails(tmp_path):
+    """The deadline of the line is its own; that of the generation begins with the dispatch."""
+    async with cluster(tmp_path, GENERATION_DEADLINE="60", WAITING_DEADLINE="600") as context:
+        late = NOON + timedelta(seconds=555)
+        await inserted(context, slot="local:0", sent_at=NOON, dispatched_at=late)
+        context = replace(context, outbox=replace(context.outbox, slots=1))
+        waiting = await inserted(context, waiting_since=NOON)
+        context.clock.advance(599)
+        await reconcile(NOTHING, context=context)
+        before = await context.store.count_waiting("local", limit=5)
+        context.clock.advance(2)
+
+        await reconcile(NOTHING, context=context)
+
+        failed = await context.store.get(waiting.id)
+        assert before == 1
+        assert (failed.status, failed.error.code, failed.is_waiting) == ("failed", "deadline", False)
+        assert ("image.failed", waiting.id) in await published_events(context)

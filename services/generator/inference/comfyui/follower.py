@@ -1,4 +1,4 @@
-"""The websocket of one run: its progress, its previews, and the hint that it has ended.
+"""The websocket of one run: progress, previews, a hint that it has ended.
 
     aiohttp ws ──text──▶ progress, executing, execution_success, …   ──▶ on_progress, `changed`
                ──binary─▶ previews (events 1 and 4)                   ──▶ on_preview

@@ -1,4 +1,4 @@
-"""Names of samplers: those that people know, and the pairs of sampler and scheduler that ComfyUI takes.
+"""Names of samplers: those that people know, for the pairs of sampler and scheduler that ComfyUI takes.
 
 The known names are those of the AUTOMATIC1111 web UI, which other front ends use as well.
 """

@@ -13,6 +13,7 @@ import aiohttp
 
 from common.application.capabilities import MAX_CAPABILITIES_BYTES, Capabilities, Feature, parse_capabilities
 from common.domain.errors import InferenceError, Rejected, Transient
+from common.domain.images import Format
 from common.domain.texts import clean_text
 from common.runtime.bounded_read import read_body
 from common.runtime.clock import Clock
@@ -88,7 +89,7 @@ class NativeBackend:
         can_stream = known is not None and Feature.PROGRESS in (known.features or ())
         headers = {
             **self._authorization,
-            "Accept": f"text/event-stream, {IMAGES}" if can_stream else IMAGES,
+            "Accept": f"text/event-stream, {_accepted(job)}" if can_stream else _accepted(job),
             "Accept-Encoding": "identity",  # a small body must not unpack into a large one
             "Idempotency-Key": _idempotency_key(job),
         }
@@ -125,6 +126,14 @@ class NativeBackend:
 def _idempotency_key(job: Job) -> str:
     # After a bad picture the same key would return the same bytes.
     return f"{job.image_id}-{job.refused + 1}" if job.refused else job.image_id
+
+
+def _accepted(job: Job) -> str:
+    """The formats that are taken; the one that the client wants comes first, so a service that can choose sends it."""
+    if job.wanted_format is None:
+        return IMAGES
+    others = (f"image/{each};q=0.5" for each in Format if each is not job.wanted_format)
+    return ", ".join([f"image/{job.wanted_format}", *others])
 
 
 def _request_body(job: Job) -> dict[str, object]:

@@ -90,7 +90,7 @@ class OpenAiBackend:
 
     async def _known_server(self, job: Job) -> OpenAiServer:
         """The server, if it can honour the job; a model that it did not have may have come meanwhile."""
-        if self._server is None:
+        if self._server is None or self._server.ignores_models:
             await self._capabilities.get(fresh=True)
         assert self._server is not None
         try:

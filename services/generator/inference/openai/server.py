@@ -65,6 +65,11 @@ class OpenAiServer:
     def has_seed(self) -> bool:
         return self.maker is not Maker.OPENAI
 
+    @property
+    def ignores_models(self) -> bool:
+        """Whether it paints with the model that it has, whatever an order says."""
+        return self.maker is Maker.SDSERVER
+
     def capabilities(self) -> Capabilities:
         features = [Feature.NEGATIVE_PROMPT] if self.maker in _NEGATIVE else []
         if self.maker is Maker.LOCALAI:

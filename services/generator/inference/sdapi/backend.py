@@ -37,7 +37,7 @@ from services.generator.inference.supported import require_supported
 log = logging.getLogger(__name__)
 
 _PATIENCE_S: Final = 20.0  # for the work of others; then the order waits in the server, where it cannot be cancelled
-_STOP_S: Final = 3.0  # an interrupt takes effect after a step of the sampler
+_STOP_S: Final = 1.5  # for an interrupt that is lost between two phases of an order
 _STOP_INTERVAL_S: Final = 0.1
 _KEEP_S: Final = 5.0  # how long an order that nobody follows stays open, in case that it is to be stopped
 
@@ -115,13 +115,13 @@ class SdApiBackend:
 
     async def _server_for(self, job: Job) -> Server:
         """The server, if it can honour the job. Its models are asked for each time: it paints with another silently."""
-        server = await self._known_server()
-        server = replace(server, checkpoints=await ask_checkpoints(self._client))
+        checkpoints = await ask_checkpoints(self._client)
         try:
+            server = replace(await self._known_server(), checkpoints=checkpoints)
             require_supported(job, server.capabilities())
         except Rejected:  # a sampler may have come since the server was asked
             await self._capabilities.get(max_age_s=RETRY_INTERVAL_S)
-            server = await self._known_server()
+            server = replace(await self._known_server(), checkpoints=checkpoints)
             require_supported(job, server.capabilities())
         return server
 

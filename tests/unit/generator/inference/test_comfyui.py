@@ -1,4 +1,4 @@
-"""ComfyUI: workflows that a server cannot run, its refusals, and runs that end in an unusual way."""
+"""ComfyUI: workflows that a server cannot run, refusals, unusual ends of runs."""
 
 import asyncio
 import json
@@ -75,7 +75,7 @@ async def with_workflow(tmp_path, found: object, **settings):
         (shipped(placeholders__prompt=None), "lacks the placeholders prompt"),
         (shipped(placeholders__seed=[]), "lacks the placeholders seed"),
         (shipped(placeholders__prompt="66.text"), "has no node '66', which the placeholder 'prompt' names"),
-        (shipped(placeholders__promt="6.text"), "is not a workflow file: placeholders.promt"),
+        (shipped(placeholders__words="6.text"), "is not a workflow file: placeholders.words"),
         (shipped(output="99"), "has no node '99', which is its output"),
         (shipped(graph__6__class_type=None), "graph.6.class_type: Field required"),
         ([], "is not a workflow file"),
@@ -232,7 +232,7 @@ async def test_wishes_in_a_prompt_are_left_as_they_are():
 # ---------------------------------------------------------------------- refusals and odd ends
 
 
-async def test_a_model_that_was_removed_a_moment_ago_is_refused_by_name():
+async def test_a_model_that_was_just_removed_is_refused_by_name():
     async with connected() as (fake, backend):
         await backend.capabilities()
         fake.checkpoints = ["other.safetensors"]

@@ -95,7 +95,7 @@ async def test_sdserver_gets_its_settings_inside_the_prompt():
 
     order = engine.orders[0]
     assert order["prompt"].count("<sd_cpp_extra_args>") == order["prompt"].count("</sd_cpp_extra_args>") == 1
-    assert engine._extra(order) == {
+    assert engine.extra(order) == {
         "seed": 7,
         "negative_prompt": bad,
         "sample_params": {"sample_steps": 3, "sample_method": "euler_a", "guidance": {"txt_cfg": 7.5}},

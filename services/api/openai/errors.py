@@ -1,0 +1,100 @@
+"""Errors below `/openai` in OpenAI's envelope: `{"error": {"message", "type", "param", "code"}}`.
+
+A handler raises the usual errors. The middleware `problems` makes problems of them, and `envelopes` envelopes of these.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
+from typing import Any, Final
+from uuid import uuid4
+
+from aiohttp import web
+
+from common.domain.errors import ServiceError, Unavailable
+from common.runtime.logs import log_fields
+from services.api.context import CONTEXT
+from services.api.middleware import problems
+
+PREFIX: Final = "/openai"
+REQUEST_ID: Final = "x-request-id"
+SHOULD_RETRY: Final = "x-should-retry"
+MAX_RETRY_AFTER_S: Final = 120  # the SDK waits no longer
+_CODES: Final = {
+    "unauthorized": "invalid_api_key",
+    "not_found": "unknown_url",
+    "hourly_limit": "rate_limit_exceeded",
+    "concurrent_limit": "rate_limit_exceeded",
+    "wait_limit": "rate_limit_exceeded",
+}
+_PARAMS: Final = {"model_not_found": "model"}
+_request_id: ContextVar[str] = ContextVar("openai_request_id", default="")
+
+
+class Unfinished(Unavailable):
+    """The wait is over before the images have ended; a repeat joins them."""
+
+    code = "unfinished"
+
+    def __init__(self) -> None:
+        super().__init__("image")
+        self.detail = "The images are not finished yet. Send the same request again to wait for them."
+
+
+def envelope(status: int, code: str, message: str, *, param: str | None = None) -> dict[str, Any]:
+    kind = "server_error" if status >= 500 else "requests" if status == 429 else "invalid_request_error"
+    return {"error": {"message": message, "type": kind, "param": param or _PARAMS.get(code), "code": code}}
+
+
+def envelope_of(members: dict[str, Any]) -> dict[str, Any]:
+    """The envelope for the members of a problem."""
+    code = _CODES.get(members["code"], members["code"])
+    param = next(iter(members.get("fields", {})), None)
+    return envelope(members["status"], code, members["detail"], param=param)
+
+
+def envelope_for(error: ServiceError) -> dict[str, Any]:
+    """The envelope for an error that can no longer be a status."""
+    return envelope_of(json.loads(problems.error_response(error).text or "{}"))
+
+
+def identified() -> dict[str, str]:
+    """The header that names this request, for a response that a handler sends itself."""
+    return {REQUEST_ID: _request_id.get()}
+
+
+@web.middleware
+async def envelopes(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    """Below `/openai` every response has a request id, and every error is an envelope."""
+    path = request.path.removeprefix(request.app[CONTEXT].settings.base_path)
+    if path != PREFIX and not path.startswith(f"{PREFIX}/"):
+        return await handler(request)
+    request_id = f"req_{uuid4().hex}"
+    token = _request_id.set(request_id)
+    try:
+        with log_fields(request_id=request_id):
+            response = await problems.problems(request, handler)
+    finally:
+        _request_id.reset(token)
+    if response.prepared:
+        return response
+    response.headers[REQUEST_ID] = request_id
+    if isinstance(response, web.Response) and response.content_type == problems.CONTENT_TYPE:
+        _convert(response, request)
+    return response
+
+
+def _convert(response: web.Response, request: web.Request) -> None:
+    """Change a problem into an envelope; status and headers stay, and the SDK learns whether to retry."""
+    members = json.loads(response.text or "{}")
+    if members["code"] == "not_found":
+        members["detail"] = f"Unknown request URL: {request.method} {request.path[:200]}. See docs/openai.md."
+    response.content_type = "application/json"
+    response.text = json.dumps(envelope_of(members))
+    is_soon = int(response.headers.get("Retry-After", 0)) <= MAX_RETRY_AFTER_S
+    is_passing = response.status in {408, 429} or response.status >= 500
+    response.headers.setdefault(SHOULD_RETRY, "true" if is_passing and is_soon else "false")

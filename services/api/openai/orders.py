@@ -1,0 +1,131 @@
+"""An order of n images: recorded as a whole, waited for as a whole.
+
+`order` is the only place that knows how n images are ordered. For now it makes n single orders.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+from uuid import UUID
+
+from aiohttp import web
+
+from common.domain.errors import Duplicate, LimitReached, NotFound
+from common.domain.images import HTTP_SOURCE, Format, Image, Status
+from common.domain.requests import MAX_SEED, GenerationRequest, new_image
+from common.domain.texts import clean_traceparent
+from services.api.context import Context
+from services.api.middleware.request_reading import has_disconnected
+from services.api.openai.errors import Unfinished
+
+log = logging.getLogger(__name__)
+
+LAST_READ_S: Final = 0.1  # an image whose turn comes after the wait is over is read once more
+_STATUSES: Final = {"inference_refused": 400, "deadline": 504}
+
+
+@dataclass(frozen=True, slots=True)
+class OrderFailure:
+    """Why an order has no picture: the status and the error of its answer. A repeat would not help."""
+
+    status: int
+    code: str
+    message: str
+
+
+async def order(
+    context: Context,
+    owner: str,
+    request: GenerationRequest,
+    n: int,
+    *,
+    order_id: str,
+    wanted_format: Format | None = None,
+    traceparent: str | None = None,
+) -> list[Image]:
+    """The images of the order with this id, recorded and dispatched unless they are already.
+
+    Raises:
+        LimitReached: a limit of the owner is used up; nothing is recorded.
+    """
+    ids = [_member_id(order_id, index) for index in range(n)]
+    found = await context.store.get_several(ids)
+    seed = found[order_id].parameters.seed if order_id in found else request.parameters().seed
+    # a clock that was set back would date the image back, and it would be past its deadline at once
+    now = max(context.clock.now(), context.clock.stable_now())
+    recorded: list[Image] = []
+    try:
+        for index, image_id in enumerate(ids):
+            if image_id not in found:
+                own = request.model_copy(update={"seed": (seed + index) % (MAX_SEED + 1)})
+                image = new_image(own, image_id=image_id, owner=owner, source=HTTP_SOURCE, now=now)
+                more = {"wanted_format": wanted_format, "traceparent": clean_traceparent(traceparent)}
+                found[image_id] = await _record(context, image.model_copy(update=more))
+                recorded.append(found[image_id])
+    except LimitReached:
+        for image in recorded:  # none of them was sent; the hour does not count what is not on record
+            await context.store.remove(image)
+        raise
+    for image in recorded:
+        # the image is recorded: the janitor sends what the broker does not accept now
+        await context.outbox.try_dispatch(image)
+    return [found[image_id] for image_id in ids]
+
+
+async def ended(context: Context, request: web.Request, images: Sequence[Image]) -> list[Image] | OrderFailure:
+    """The completed images in their order when all have ended, or why there are none.
+
+    After the time of GENERATION_DEADLINE those that are completed by then.
+
+    Raises:
+        Unfinished: that time is over without any, or the service stops.
+        Disconnected: the client has left.
+    """
+    clock, limit_s = context.clock, context.settings.generation_deadline
+    until_s = clock.monotonic() + limit_s
+    found: list[Image | None] = []
+    for image in images:
+        left_s = max(until_s - clock.monotonic(), LAST_READ_S)
+        has_left = partial(has_disconnected, request)
+        found.append(await context.waits.until_final(image, timeout_s=left_s, has_left=has_left))
+    kept = [image for image in found if image is not None and image.deleted_at is None]
+    completed = [image for image in kept if image.status is Status.COMPLETED]
+    is_open = any(not image.status.is_final for image in kept)
+    if is_open and (not completed or clock.monotonic() < until_s):
+        raise Unfinished
+    return completed or _failure(kept)
+
+
+def _failure(images: Sequence[Image]) -> OrderFailure:
+    error = next((image.error for image in images if image.error is not None), None)
+    if error is not None:
+        return OrderFailure(_STATUSES.get(error.code, 502), error.code, error.detail)
+    if images:
+        return OrderFailure(409, "cancelled", "The image was cancelled.")
+    return OrderFailure(410, "image_deleted", "The image was deleted.")
+
+
+async def _record(context: Context, image: Image) -> Image:
+    try:
+        return (await context.admission.record(image))[0]
+    except Duplicate:
+        # the first request and its repeat arrived together
+        existing = await context.store.get(image.id)
+        if existing is None:
+            raise NotFound("the image was removed meanwhile", code="image_deleted") from None
+        return existing
+
+
+def _member_id(order_id: str, index: int) -> str:
+    """The id of a member: the first has that of the order, another its time and a hash."""
+    if index == 0:
+        return order_id
+    time, mask = UUID(order_id).int >> 80 << 80, (1 << 80) - 1
+    random = int.from_bytes(hashlib.sha256(f"{order_id} {index}".encode()).digest()[:10], "big") & mask
+    value = time | random & ~(0xF << 76) & ~(0x3 << 62) | 0x7 << 76 | 0x2 << 62
+    return str(UUID(int=value))

@@ -1,0 +1,85 @@
+"""Conversion of stored pictures into the format of an answer."""
+
+from io import BytesIO
+
+import pytest
+from PIL import Image
+
+from common.domain.errors import Invalid
+from common.domain.images import Format
+from services.api.conversion import PictureConverter, is_needed
+
+SIZE = (40, 20)
+
+
+def saved(picture, image_format, **more) -> bytes:
+    out = BytesIO()
+    picture.save(out, image_format, **more)
+    return out.getvalue()
+
+
+@pytest.fixture
+def convert():
+    converter = PictureConverter(max_pixels=10_000)
+
+    async def convert(content, wanted, quality=None):
+        found = Image.open(BytesIO(await converter.convert(content, wanted, quality=quality)))
+        found.load()
+        return found
+
+    return convert
+
+
+@pytest.mark.parametrize("wanted", Format)
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "I;16"])
+async def test_every_mode_of_a_png_is_converted(convert, mode, wanted):
+    found = await convert(saved(Image.new(mode, SIZE), "PNG"), wanted)
+
+    assert (found.format, found.size) == (wanted.name, SIZE)
+
+
+async def test_a_cmyk_picture_is_converted(convert):
+    found = await convert(saved(Image.new("CMYK", SIZE), "JPEG"), Format.PNG)
+
+    assert (found.mode, found.size) == ("RGB", SIZE)
+
+
+async def test_transparency_stays_or_becomes_white(convert):
+    content = saved(Image.new("RGBA", SIZE, (0, 0, 0, 0)), "PNG")
+
+    assert (await convert(content, Format.WEBP)).getpixel((0, 0))[3] == 0
+    assert (await convert(content, Format.JPEG)).getpixel((0, 0)) == (255, 255, 255)
+
+
+async def test_a_picture_stays_as_its_viewer_shows_it(convert):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned on its side
+
+    found = await convert(saved(Image.new("RGB", SIZE), "JPEG", exif=exif), Format.PNG)
+
+    assert found.size == SIZE[::-1]
+
+
+@pytest.mark.parametrize("quality", [0, 50, 100])
+async def test_every_quality_is_accepted(convert, quality):
+    for wanted in Format:
+        assert (await convert(saved(Image.new("RGB", SIZE), "PNG"), wanted, quality)).size == SIZE
+
+
+async def test_a_picture_that_is_too_large_is_not_decoded(convert):
+    with pytest.raises(Invalid, match="200 × 100"):
+        await convert(saved(Image.new("1", (200, 100)), "PNG"), Format.JPEG)
+
+
+@pytest.mark.parametrize(
+    ("stored", "wanted", "quality", "needed"),
+    [
+        (Format.PNG, Format.PNG, None, False),
+        (Format.PNG, Format.PNG, 50, False),
+        (Format.JPEG, Format.JPEG, None, False),
+        (Format.JPEG, Format.JPEG, 50, True),
+        (Format.PNG, Format.WEBP, None, True),
+    ],
+)
+def test_a_picture_is_converted_only_if_it_must_be(stored, wanted, quality, needed):
+    assert is_needed(stored, wanted, quality) is needed
