@@ -86,11 +86,11 @@ def database(mongodb: MongoDB) -> str:
     return mongodb.fresh_database()
 
 
-@pytest.fixture(scope="session")
-def cog_of_the_run() -> Iterator[CogServer]:
+@pytest.fixture
+def cog_of_the_run() -> CogServer:
     """A real cog server; tests share it, and leave nothing in it."""
     if cog_servers.version() is None:
         missing("no cog: run make servers")
-    server = cog_servers.CogServer()
-    yield server
-    server.close()
+    server = cog_servers.server_of_the_run()
+    server.reset()
+    return server

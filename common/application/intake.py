@@ -9,13 +9,13 @@ Both have a quota for each owner. The slots of an owner are the same for both.
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
 from common.application.quota_store import QuotaStore
 from common.domain import turns
+from common.domain.batches import batch_ids, missing_members
 from common.domain.errors import Duplicate, Invalid, LimitReached
 from common.domain.images import Image
 from common.domain.owners import parse_owner
@@ -38,14 +38,12 @@ class Intake:
     store: Store
     line: Line
 
-    async def record(
-        self, image: Image, *, quota_key: str, may_wait: bool = True, others: Sequence[str] = ()
-    ) -> tuple[Image, Window]:
-        """Count the image, then insert it durably; returns the record and the window of the quota.
+    async def record(self, image: Image, *, quota_key: str, may_wait: bool = True) -> tuple[Image, Window]:
+        """Count the images of a request, then insert them durably; returns the first and the window of the quota.
 
-        It is dispatched at once if no image of its owner waits and a slot is free; else it waits. Give the owner's
-        turns afterwards (`Outbox.begin`): a slot may have become free in between. `others` are the ids of further
-        images of the same request: they are counted too, and there is room for them now, but they are not inserted.
+        The first is dispatched at once if no image of its owner waits and a slot is free; else it waits, as the others
+        do. Give the owner's turns afterwards (`Batches.begin`): a slot may have become free in between. If the process
+        dies after the first is inserted, the batch is completed from its record; room for the others was there before.
 
         Raises:
             LimitReached: `hourly_limit`; `waiting_limit`, the line is full; or `concurrent_limit`, it cannot be
@@ -53,16 +51,19 @@ class Intake:
             Invalid: `too_many_images`, so many never fit.
             Duplicate: its id or its idempotency key is on record already.
         """
-        ids = [image.id, *others]
+        ids = batch_ids(image)
         self._require_possible(len(ids))
         window = await self.quota.reserve(quota_key, *ids)
         try:
-            return await self._insert(image, may_wait=may_wait, count=len(ids)), window
+            recorded = await self._insert(image, may_wait=may_wait, count=len(ids))
         except (LimitReached, Duplicate) as refused:
             # a duplicate id is the same request again, and its one entry in the window is the recorded image's
             if not (isinstance(refused, Duplicate) and refused.key == "id"):
                 await self.quota.release(quota_key, *ids)
             raise
+        for other in missing_members(recorded):
+            await self.record_other(other)
+        return recorded, window
 
     async def record_other(self, image: Image) -> None:
         """Insert one of the other images of a recorded request, as waiting; again without effect."""

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from common.domain import quotas
+from common.domain.batches import batch_ids
 from common.domain.errors import LimitReached
 from common.domain.quotas import Entries, Window
 from common.domain.views import iso
@@ -77,7 +78,11 @@ class QuotaStore:
         """Images that failed by a fault of the service, and those that were never inserted, as the store was away."""
         found = await self.store.get_several(window.ids) if window.ids else {}
         inserted_before = self.clock.now() - _INSERT_LIMIT
-        never_inserted = {image_id for at, image_id in window.entries if image_id not in found and at < inserted_before}
+        # a batch that is incomplete will be completed
+        due = {image_id for image in found.values() if image.batch_due is not None for image_id in batch_ids(image)}
+        never_inserted = {
+            image_id for at, image_id in window.entries if image_id not in {*found, *due} and at < inserted_before
+        }
         return never_inserted | {image.id for image in found.values() if quotas.does_not_count(image)}
 
     def _entry(self, key: str, window: Window, before: Entry | None) -> Entry:

@@ -207,11 +207,17 @@ def tombstone(image: Image, *, now: datetime, announced: bool = False) -> Image:
     """Reduce the record to a tombstone after its files are removed; a repeated request cannot create it again.
 
     `announced` means that the broker has confirmed the pending event.
+
+    Raises:
+        InvalidTransition: it is not deleted (`wrong_state`), or other images of its batch have to be made from it
+            first (`batch_due`).
     """
     if image.deleted_at is None:
         raise _refused(image)
     if image.tombstoned_at is not None:
         return image
+    if image.batch_due is not None:
+        raise InvalidTransition(f"the batch of image {image.id} is incomplete", status=image.status, code="batch_due")
     return _next(
         image,
         tombstoned_at=now,

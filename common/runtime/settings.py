@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from common.domain.errors import Misconfigured
 from common.runtime.addresses import PublicUrl, path_of
+from common.runtime.reading_settings import ENV_FILE, read_values, reason
 from common.runtime.setting_types import (
     Age,
     Aliases,
@@ -39,7 +40,6 @@ from common.runtime.setting_types import (
     Url,
     Workers,
 )
-from common.runtime.setting_values import ENV_FILE, read_values, reason
 
 
 class Settings(BaseModel):

@@ -18,9 +18,10 @@ IMAGE_INDEXES: Final = (
             ("status", ASCENDING),
             ("shown", ASCENDING),
             ("created_at", DESCENDING),
+            ("batch.index", DESCENDING),
             ("id", DESCENDING),
         ],
-        name="history",
+        name="newest",  # releases without batches have `history`, without the index in the batch
     ),
     # an absent field is a null in an index: images that do not wait are one range of this one, also those of releases
     # without turns, whose index `queued` stays for their processes

@@ -46,18 +46,19 @@ class MongoQueries:
         limit: int,
         offset: int = 0,
         after: HistoryPosition | None = None,
+        batch_id: str | None = None,
     ) -> list[Image]:
-        query = _visible(owner, statuses)
+        query = _visible(owner, statuses, batch_id)
         if after is not None:
             # the first condition bounds the index scan, the second skips images of the same moment
             query["created_at"] = {"$lte": after.created_at}
-            query["$or"] = [{"created_at": {"$lt": after.created_at}}, {"id": {"$lt": after.id}}]
-        newest_first = [("created_at", DESCENDING), ("id", DESCENDING)]
+            query["$or"] = [{"created_at": {"$lt": after.created_at}}, *_after_in_moment(after)]
+        newest_first = [("created_at", DESCENDING), ("batch.index", DESCENDING), ("id", DESCENDING)]
         return await self._page(query, newest_first, limit=limit, offset=offset)
 
-    async def count_history(self, owner: str, statuses: Collection[Status]) -> int:
+    async def count_history(self, owner: str, statuses: Collection[Status], *, batch_id: str | None = None) -> int:
         # covered by the index; linear, but retention and the hourly limit bound the images of an owner
-        return await self._answer(self._images.count_documents(_visible(owner, statuses)))
+        return await self._answer(self._images.count_documents(_visible(owner, statuses, batch_id)))
 
     async def queued_ids(self, now: datetime, *, limit: int) -> list[str]:
         longest_first = [("waits_since", ASCENDING), ("id", ASCENDING)]
@@ -217,8 +218,17 @@ class MongoQueries:
             raise Unavailable("store", type(error).__name__) from error
 
 
-def _visible(owner: str, statuses: Collection[Status]) -> Document:
-    return {"owner": owner, "status": {"$in": _values(statuses)}, "shown": True}
+def _visible(owner: str, statuses: Collection[Status], batch_id: str | None) -> Document:
+    of_batch = {} if batch_id is None else {"batch.id": batch_id}
+    return {"owner": owner, "status": {"$in": _values(statuses)}, "shown": True, **of_batch}
+
+
+def _after_in_moment(after: HistoryPosition) -> list[Document]:
+    """Which images of the moment of this position come after it."""
+    same_index = {"batch.index": after.index, "id": {"$lt": after.id}}  # None: the field is absent
+    if after.index is None:
+        return [same_index]
+    return [same_index, {"batch.index": {"$lt": after.index}}, {"batch.index": None}]
 
 
 def _waiting(owner: str | Document) -> Document:

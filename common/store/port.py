@@ -40,10 +40,14 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class HistoryPosition:
-    """The start of a page of the history: after the image with this time and id, newest first."""
+    """The start of a page of the history: after the image with this time, index in its batch and id, newest first.
+
+    `index` is None for an image without a batch, which comes after the batches of the same moment.
+    """
 
     created_at: datetime
     id: str
+    index: int | None = None
 
 
 class Store(Protocol):
@@ -85,10 +89,14 @@ class Store(Protocol):
         limit: int,
         offset: int = 0,
         after: HistoryPosition | None = None,
+        batch_id: str | None = None,
     ) -> list[Image]:
-        """Images of the owner with these statuses, newest first by (created_at, id), without deleted ones."""
+        """Images of the owner with these statuses, newest first, without deleted ones; of one batch if it is named.
 
-    async def count_history(self, owner: str, statuses: Collection[Status]) -> int:
+        The order is the reverse of the order of turns: by `created_at`, then the index in the batch, then id.
+        """
+
+    async def count_history(self, owner: str, statuses: Collection[Status], *, batch_id: str | None = None) -> int:
         """The number of all images that `history` can return."""
 
     async def queued_ids(self, now: datetime, *, limit: int) -> list[str]:

@@ -8,6 +8,7 @@ from collections.abc import Collection
 from datetime import datetime
 from typing import Any
 
+from common.domain.batches import MAX_BATCH
 from common.domain.images import Image, Status
 from common.store.documents import parse_image, parse_time, read_page, readable, time_text
 from common.store.port import HistoryPosition
@@ -35,20 +36,30 @@ class SqliteQueries:
         limit: int,
         offset: int = 0,
         after: HistoryPosition | None = None,
+        batch_id: str | None = None,
     ) -> list[Image]:
         if not statuses:
             return []
-        arm = "SELECT document, created_at, id FROM shown WHERE owner = ? AND status = ?"
-        position: tuple[str, ...] = ()
-        if after is not None:
-            arm += " AND (created_at, id) < (?, ?)"
-            position = (time_text(after.created_at), after.id)
+        # the first condition bounds the index scan, the second skips images of the same moment
+        condition = " AND created_at <= ? AND (created_at, coalesce(batch_index, -1), id) < (?, ?, ?)" if after else ""
+        position = _position(after) if after is not None else ()
+        if batch_id is not None:
+            # its images have the same `created_at`; the plus keeps the planner from the index of all images shown
+            query = f"""
+                SELECT document FROM batches WHERE batch_id = ? AND +owner = ? AND deleted_at IS NULL
+                AND +status IN (SELECT value FROM json_each(?)) {condition} ORDER BY batch_index DESC
+            """  # noqa: S608 - constants of this function
+            values = [batch_id, owner, json.dumps(list(statuses)), *position]
+            return await self._page(query, *values, limit=limit, offset=offset)
         # one sorted index scan for each status, merged up to the limit and no further
-        query = " UNION ALL ".join([arm] * len(statuses)) + " ORDER BY created_at DESC, id DESC"
+        arm = f"SELECT document, created_at, batch_index, id FROM shown WHERE owner = ? AND status = ? {condition}"  # noqa: S608
+        query = " UNION ALL ".join([arm] * len(statuses)) + " ORDER BY created_at DESC, batch_index DESC, id DESC"
         values = [value for status in statuses for value in (owner, status.value, *position)]
         return await self._page(query, *values, limit=limit, offset=offset)
 
-    async def count_history(self, owner: str, statuses: Collection[Status]) -> int:
+    async def count_history(self, owner: str, statuses: Collection[Status], *, batch_id: str | None = None) -> int:
+        if batch_id is not None:
+            return len(await self.history(owner, statuses, limit=MAX_BATCH, batch_id=batch_id))
         query = "SELECT coalesce(sum(n), 0) FROM totals WHERE owner = ? AND status IN (SELECT value FROM json_each(?))"
         return int(await self._value(query, owner, json.dumps(list(statuses))))
 
@@ -177,6 +188,11 @@ class SqliteQueries:
 
     async def _value(self, query: str, *values: Any) -> Any:
         return await self._readers.run(lambda connection: connection.execute(query, values).fetchone()[0])
+
+
+def _position(after: HistoryPosition) -> tuple[str, str, int, str]:
+    moment = time_text(after.created_at)
+    return moment, moment, -1 if after.index is None else after.index, after.id
 
 
 def _images(connection: sqlite3.Connection, query: str, values: tuple[Any, ...]) -> tuple[list[Image], int]:

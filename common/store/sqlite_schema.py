@@ -62,7 +62,7 @@ _UNIQUE: Final = (
 # Each query has a view, and an index of exactly its rows: columns, condition. SQLite uses a partial index only for a
 # query that repeats the condition of the index, which reading through the view does.
 _VIEWS: Final = {
-    "shown": ("owner, status, created_at, id", "deleted_at IS NULL"),
+    "shown": ("owner, status, created_at, batch_index, id", "deleted_at IS NULL"),
     "queue": ("waits_since, id", "status = 'queued' AND waiting_since IS NULL"),
     "waiting": ("owner, created_at, batch_index, id", "waiting_since IS NOT NULL"),
     "waiting_longest": ("created_at", "waiting_since IS NOT NULL"),
@@ -159,6 +159,8 @@ _STEPS: Final = {
                 "batch_due TEXT AS (document ->> '$.batch_due')",
             )
         ),
+        "DROP INDEX shown_index",
+        "CREATE INDEX shown_index ON images (owner, status, created_at, batch_index, id) WHERE deleted_at IS NULL",
         *_with_index("queue", "waits_since, id", "status = 'queued' AND waiting_since IS NULL"),
         *_with_index("waiting", "owner, created_at, batch_index, id", "waiting_since IS NOT NULL"),
         *_with_index("waiting_longest", "created_at", "waiting_since IS NOT NULL"),

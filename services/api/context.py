@@ -7,6 +7,7 @@ from typing import Final
 
 from aiohttp import web
 
+from common.application.batches import Batches
 from common.application.fleet.reader import Fleet
 from common.application.outbox import Outbox
 from common.bus.port import Bus
@@ -35,6 +36,7 @@ class Context:
     store: Store
     media: Media
     outbox: Outbox
+    batches: Batches
     fleet: Fleet
     identity: Identity
     signing: Signing

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -13,7 +13,7 @@ from common.application.fleet.reader import Fleet
 from common.application.fleet.validation import waiting_for
 from common.domain.errors import Unavailable
 from common.domain.images import Image, Status
-from common.domain.views import ImagePresenter, ImageView, Outgoing, Time
+from common.domain.views import ImagePresenter, ImageView, OfBatch, Outgoing, Time, is_none
 from common.messages import AnyImageEvent
 from common.runtime.clock import Clock
 from common.store.port import Store
@@ -48,6 +48,15 @@ class ImageAnswer(ImageView):
     ] = None
 
 
+class GenerationAnswer(ImageAnswer):
+    """The first image of a request, with all of them if there are several."""
+
+    images: Annotated[
+        list[ImageAnswer] | None,
+        Field(exclude_if=is_none, description="all images of the batch by their index; absent if there is no batch"),
+    ] = None
+
+
 class HistoryItem(Outgoing):
     id: str
     status: Status
@@ -59,6 +68,7 @@ class HistoryItem(Outgoing):
     height: int
     pinned: bool
     created_at: Time
+    batch: OfBatch = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +97,11 @@ class Presenter:
             estimated_seconds=None if position is None else self.times.seconds_until(position),
             waiting_for=await self._waiting_for(image),
         )
+
+    async def generation(self, images: Sequence[Image]) -> GenerationAnswer:
+        """The images of one request as the answer to it."""
+        answers = [await self.answer(image) for image in images]
+        return GenerationAnswer(**dict(answers[0]), images=answers if images[0].batch else None)
 
     async def _waiting_for(self, image: Image) -> str | None:
         if image.status is not Status.QUEUED:

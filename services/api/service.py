@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 
 import aiohttp
 
+from common.application.batches import Batches
 from common.application.resources import Resources
 from common.application.write_behind import WriteBehind
 from common.bus.port import Bus
@@ -84,7 +85,7 @@ def _context(
 ) -> Context:
     bus, store, clock = resources.bus, resources.store, resources.clock
     outbox = resources.outbox(settings, source=SOURCE, write_behind=write_behind)
-    signing = Signing(settings, clock)
+    admission, signing = Admission(settings, store=store, clock=clock), Signing(settings, clock)
     times, fleet = RecentTimes(clock), resources.fleet(settings)
     presenter = Presenter(outbox.events.presenter, signing, store, clock, times, settings.concurrent_requests, fleet)
     waits = Waits(store, clock, poll_s=settings.poll_interval, max_per_owner=settings.requests_waiting)
@@ -99,11 +100,12 @@ def _context(
         store=store,
         media=resources.media,
         outbox=outbox,
+        batches=Batches(store, outbox, admission.record_other),
         fleet=fleet,
         identity=Identity(settings, store=store, clock=clock, jwks=jwks),
         signing=signing,
         tickets=Tickets(store, clock),
-        admission=Admission(settings, store=store, clock=clock),
+        admission=admission,
         waits=waits,
         live=live,
         queue_positions=queue_positions,

@@ -1,4 +1,4 @@
-"""`darkroom generate`: one image from a running server, written to a file."""
+"""`darkroom generate`: images from a running server, written to files."""
 
 from __future__ import annotations
 
@@ -11,16 +11,15 @@ from services.cli.console import USAGE_ERROR, CommandFailed, add_command, load_s
 if TYPE_CHECKING:
     from services.cli.console import Subparsers
 
-REQUEST_FIELDS = ("negative_prompt", "model", "sampler", "width", "height", "steps", "cfg_scale", "seed")
+REQUEST_FIELDS = ("negative_prompt", "model", "sampler", "width", "height", "steps", "cfg_scale", "seed", "num_images")
+OUTPUT_HELP = "file to write (default: <id>.<ext> here); several get -0, -1, ... before the extension"
 
 
 def add_parsers(commands: Subparsers) -> None:
-    parser = add_command(
-        commands, "generate", "generate one image on a running server and write it to a file", _generate
-    )
+    parser = add_command(commands, "generate", "generate images on a running server and write them to files", _generate)
     parser.add_argument("prompt", help="what the image shows")
     parser.add_argument("--url", help="URL of the server (default: from API_HOST and API_PORT)")
-    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="file to write (default: <id>.<ext> here)")
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help=OUTPUT_HELP)
     parser.add_argument("--negative-prompt", default="", metavar="TEXT", help="what the image must not show")
     parser.add_argument("--model", metavar="NAME")
     parser.add_argument("--sampler", metavar="NAME")
@@ -29,6 +28,7 @@ def add_parsers(commands: Subparsers) -> None:
     parser.add_argument("--steps", type=int, metavar="N")
     parser.add_argument("--cfg-scale", type=float, metavar="N")
     parser.add_argument("--seed", type=int, metavar="N", help="the same seed gives the same image (default: random)")
+    parser.add_argument("--num-images", type=int, metavar="N", help="images with successive seeds (default: 1)")
     parser.add_argument("--token", help="bearer token, if the server requires one (default: DARKROOM_TOKEN)")
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TypeVar
 
+from common.application.batches import Batches
 from common.application.fleet.reader import Fleet
 from common.application.intake import Intake
 from common.application.outbox import Outbox
@@ -62,6 +63,10 @@ class GenerationContext:
 
     def __post_init__(self) -> None:
         self.media_pause = MediaPause(self.media, pause_s=self.settings.circuit_pause)
+
+    @property
+    def batches(self) -> Batches:
+        return Batches(self.store, self.outbox, self.intake.record_other)
 
     def abort(self, image_id: str) -> None:
         """Stop painting this image, if this process paints it: it was cancelled or deleted."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 from functools import partial
 
-from common.application.early_cancels import was_cancelled_early
+from common.application.early_cancels import EarlyCancel, find_early_cancel
 from common.application.fleet.validation import require_offered
 from common.application.intake import image_from_command
 from common.bus.port import Done, Outcome, Reject, Retry
@@ -57,7 +57,10 @@ async def _recorded(command: GenerateImage, context: GenerationContext) -> Image
 
 async def _send_on(image: Image, context: GenerationContext) -> Outcome:
     """Let the image go on from its state. A repeated command does no harm: of two commands one is dropped."""
-    if image.status.is_final:
+    if image.batch is not None:
+        await retry_while_unavailable(lambda: context.batches.begin(image))
+        log.info("taken in, with %d others", image.batch.count - 1)
+    elif image.status.is_final:
         log.info("skipped: it is %s", image.status)
         await context.outbox.try_publish_pending(image)
     elif image.is_waiting:
@@ -88,10 +91,18 @@ async def _ensure_recorded(command: GenerateImage, request: GenerationRequest, c
     if not image.is_from(source=command.source, owner=command.owner):
         raise Forbidden("the id is that of an image of another source or owner", code="id_taken")
     # at each delivery: the process may have died between the record and this look
-    if not image.status.is_final and await _was_cancelled_early(image, context):
-        log.info("its cancel was delivered before it")
-        return await _cancel(image, context)
-    return image
+    if image.status.is_final and image.batch is None:
+        return image
+    early = await retry_while_unavailable(lambda: find_early_cancel(context.store, image))
+    if early is EarlyCancel.NOTHING:
+        return image
+    log.info("its cancel was delivered before it")
+    cancel = partial(transitions.cancel, now=context.clock.now())
+    if early is EarlyCancel.BATCH:
+        await retry_while_unavailable(lambda: context.batches.change(image, cancel))
+    else:
+        await _cancel(image, context)
+    return await retry_while_unavailable(lambda: context.store.get(image.id)) or image
 
 
 async def _record(command: GenerateImage, request: GenerationRequest, context: GenerationContext) -> Image:
@@ -105,13 +116,8 @@ async def _record(command: GenerateImage, request: GenerationRequest, context: G
     return recorded
 
 
-async def _was_cancelled_early(image: Image, context: GenerationContext) -> bool:
-    return await retry_while_unavailable(lambda: was_cancelled_early(context.store, image))
-
-
-async def _cancel(image: Image, context: GenerationContext) -> Image:
+async def _cancel(image: Image, context: GenerationContext) -> None:
     try:
-        return await context.transition(image.id, partial(transitions.cancel, now=context.clock.now()))
+        await context.transition(image.id, partial(transitions.cancel, now=context.clock.now()))
     except InvalidTransition as refusal:
         log.info("not cancelled: %s", refusal)
-        return await retry_while_unavailable(lambda: context.store.get(image.id)) or image

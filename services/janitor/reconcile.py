@@ -1,8 +1,8 @@
 """Repair of records after faults. Each repair is a transition, so several janitors may run at once.
 
-In this order it handles images that are past their deadline, images whose lease has expired, images whose turn has
-come, commands that were never sent, commands that the broker lost, pending events, unfinished deletes, and tombstones
-past their age.
+In this order it handles images that are past their deadline, images whose lease has expired, incomplete batches, images
+whose turn has come, commands that were never sent, commands that the broker lost, pending events, unfinished deletes,
+and tombstones past their age.
 """
 
 from __future__ import annotations
@@ -54,6 +54,7 @@ def _steps(context: JanitorContext) -> dict[str, Callable[[], Awaitable[int]]]:
         "past the deadline": partial(each_of, overdue, fail_overdue, "past the deadline"),
         "waited too long": partial(each_of, waiting_overdue, fail_overdue, "waited too long"),
         "held by a dead worker": partial(_expire_leases, context),
+        "batches completed": partial(_complete_batches, grace, context),
         "given their turn": partial(_dispatch_waiting, context),
         "never sent": partial(
             each_of,
@@ -96,6 +97,7 @@ async def _run_step(what: str, step: Callable[[], Awaitable[int]]) -> int:
 async def finish_delete(image: Image, context: JanitorContext) -> None:
     """Remove the files of a deleted image, then make its record a tombstone: in this order, or files would be left."""
     await remove_files(image, context)
+    await context.batches.complete(image)
     await change(context.store, image.id, partial(transitions.tombstone, now=context.earliest()))
 
 
@@ -143,13 +145,23 @@ async def _expire_lease(image: Image, context: JanitorContext) -> None:
     await context.outbox.dispatch(queued)
 
 
+async def _complete_batches(due_before: datetime, context: JanitorContext) -> int:
+    find = partial(context.store.incomplete_batches, due_before=due_before)
+    return await _for_each_page(context, find, context.batches.begin, "batches completed")
+
+
 async def _dispatch_waiting(context: JanitorContext) -> int:
     """Give the turns of every owner who waits: after a crash, or a change of the limit, nobody else does."""
     done, after = 0, ""
+
+    async def dispatch(first: Image) -> None:
+        nonlocal done
+        done += await context.outbox.dispatch_waiting(first.owner)
+
     for _ in range(MAX_PAGES):
         owners = await context.store.owners_waiting(after=after, limit=PAGE)
-        for owner in owners:
-            done += await context.outbox.dispatch_waiting(owner)
+        firsts = [await context.store.next_waiting(owner, now=context.latest(), limit=1) for owner in owners]
+        await for_each_image([image for found in firsts for image in found], dispatch, context=context)
         if len(owners) < PAGE:
             break
         after = owners[-1]

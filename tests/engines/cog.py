@@ -45,6 +45,7 @@ class Cog(EngineFake):
         self.health = "READY"
         self.schema: dict | None = SCHEMA
         self.enums = dict(ENUMS)
+        self.refused_scale: float | None = None  # though the schema allows it
         self.output: object = None  # replaces the output of a prediction
         self.token: str | None = None  # of a proxy before the container
         self.fetched: list[str] = []
@@ -137,6 +138,8 @@ class Cog(EngineFake):
         self.orders.append(body["input"])
         self.headers.append(dict(request.headers))
         fault = self.fault()
+        if self.refused_scale is not None and body["input"].get("guidance_scale") == self.refused_scale:
+            return invalid(["body", "input", "guidance_scale"], "no")
         if (failed := self._failure(fault)) is not None:
             return failed
         painting = self._predictions[name] = Painting(body["input"], self._steps(body["input"]), fault=fault, id=name)

@@ -44,6 +44,8 @@ class OpenAi(EngineFake):
         self.maker = maker
         self.token: str | None = None
         self.models = MODELS[maker]
+        self.has_route = True  # for images
+        self.forgotten: list[str] = []  # models that it lists, and does not have
         self.answers_url: str | None = None  # instead of b64_json
         self.failure: tuple[int, object] | None = None  # status and body of the next answers
         self.partial_images: int | None = None  # more or fewer than asked for
@@ -52,7 +54,8 @@ class OpenAi(EngineFake):
     def application(self) -> web.Application:
         app = web.Application(middlewares=[self._authenticate])
         app.router.add_get("/v1/models", self._models)
-        app.router.add_post("/v1/images/generations", self._generations)
+        if self.has_route:
+            app.router.add_post("/v1/images/generations", self._generations)
         app.router.add_get("/generated-images/{name}", self._file)
         if self.maker is FakeMaker.LOCALAI:
             app.router.add_get("/readyz", self._ready)
@@ -176,7 +179,7 @@ class OpenAi(EngineFake):
         return None
 
     def _refusal_of_fields(self, order: dict) -> web.Response | None:
-        if order.get("model") not in self.models:
+        if order.get("model") not in self.models or order["model"] in self.forgotten:
             text = f"The model '{order.get('model')}' does not exist"
             return self.error(404, text, param="model", code="model_not_found")
         if self.maker is FakeMaker.OPENAI:

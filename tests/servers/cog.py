@@ -3,6 +3,8 @@
 `make servers` makes the environment. It is no dependency: Darkroom only speaks to such servers.
 """
 
+import atexit
+import functools
 import json
 import os
 import shutil
@@ -25,15 +27,43 @@ def version() -> str | None:
     return next((each.version for each in distributions(name="cog", path=folders)), None)
 
 
+@functools.cache
+def server_of_the_run() -> "CogServer":
+    """The server that all tests of this process share; started by the first one."""
+    server = CogServer()
+    atexit.register(server.close)
+    return server
+
+
 class CogServer:
-    """One server with the model of tests/servers/cog_model; `url` stays the same after a restart."""
+    """One server with the model of tests/servers/cog_model; `url` stays the same after a restart.
+
+    The test and the model share the folder `control`:
+
+        hold      the model waits after its first step while this file is there, and makes the file `held`
+        fault     the name of an EngineFault that the model can make
+        journal   what the model did, with seeds: `began 7`, `painted 7`, `stopped 7`
+    """
 
     def __init__(self) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="darkroom-cog-"))
         shutil.copytree(MODEL, self._folder / "model")
+        self.control = self._folder / "model" / "control"
+        self.reset()
         self._port = free_ports(1)[0]
         self.url = f"http://127.0.0.1:{self._port}"
         self.start()
+
+    def reset(self) -> None:
+        """Begin with an empty journal, without a fault."""
+        shutil.rmtree(self.control, ignore_errors=True)
+        self.control.mkdir()
+        (self.control / "journal").touch()
+
+    def seeds(self, what: str) -> list[int]:
+        """The seeds in the journal: `began`, `painted` or `stopped`."""
+        lines = (line.split() for line in (self.control / "journal").read_text().splitlines())
+        return [int(seed) for word, seed in lines if word == what]
 
     def start(self) -> None:
         """Start it; returns when it is ready."""
@@ -50,11 +80,19 @@ class CogServer:
             },
             log=self._folder / "output",
         )
+        self.wait_until_ready()
+
+    def wait_until_ready(self) -> None:
+        """Wait until it has started, or until its one slot is free."""
         deadline = time.monotonic() + START_LIMIT_S
-        while self._status() != "READY":
+        while not self.is_ready:
             if time.monotonic() > deadline or not self._process.is_running:
                 raise RuntimeError(f"cog did not start: {(self._folder / 'output').read_text()[-2000:]}")
             time.sleep(0.02)
+
+    @property
+    def is_ready(self) -> bool:
+        return self._status() == "READY"
 
     def _status(self) -> str | None:
         try:

@@ -30,6 +30,7 @@ async def unfinished_images(store: Store, owner: str) -> tuple[list[Image], int]
     return shown, max(0, await store.count_history(owner, _UNFINISHED) - len(shown))
 
 
-def _rank(image: Image) -> tuple[bool, bool, float, str]:
+def _rank(image: Image) -> tuple[bool, bool, float, int, str]:
     since = image.queued_since or (image.created_at if image.is_waiting else image.started_at) or image.created_at
-    return image.status is not Status.RUNNING, image.is_waiting, since.timestamp(), image.id
+    index = image.batch.index if image.batch is not None else -1
+    return image.status is not Status.RUNNING, image.is_waiting, since.timestamp(), index, image.id

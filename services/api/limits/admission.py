@@ -7,7 +7,6 @@ records themselves (`common/domain/turns.py`). So all are exact over any number 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Final
 from weakref import WeakValueDictionary
@@ -41,11 +40,11 @@ class Admission:
         self._intake = Intake(self._quota, store, self._line)
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
-    async def record(self, image: Image, *, may_wait: bool = True, others: Sequence[str] = ()) -> tuple[Image, Window]:
-        """Admit the image and insert its record durably; returns the record and the window of its owner's hour.
+    async def record(self, image: Image, *, may_wait: bool = True) -> tuple[Image, Window]:
+        """Admit the images of a request and insert their records durably, or refuse all.
 
-        Unless it may wait, it is dispatched at once or refused. `others` are the ids of further images of the request:
-        they are counted, and `record_other` inserts them. Pass each record to `Outbox.begin`.
+        Returns the first, for `Batches.begin`, and the window of its owner's hour. Unless it may wait, it is dispatched
+        at once or refused.
 
         Raises:
             LimitReached: `hourly_limit`, `waiting_limit` or `concurrent_limit`; nothing is recorded.
@@ -53,12 +52,11 @@ class Admission:
             Duplicate: another request with its idempotency key came at the same time.
         """
         async with self._lock(image.owner):
-            return await self._intake.record(image, quota_key=image.owner, may_wait=may_wait, others=others)
+            return await self._intake.record(image, quota_key=image.owner, may_wait=may_wait)
 
     async def record_other(self, image: Image) -> None:
-        """Insert one of the `others` of a request, as waiting; again without effect."""
-        async with self._lock(image.owner):
-            await self._intake.record_other(image)
+        """Insert one of the other images of a recorded request, as waiting; again without effect."""
+        await self._intake.record_other(image)
 
     async def limits(self, owner: str) -> OwnerQuotas:
         """The limits of the owner, and what is left of them."""

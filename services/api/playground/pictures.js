@@ -12,8 +12,12 @@ export const isFinal = (image) => FINAL.has(image.status);
 /** Claims count up, and an image waits before its first claim and after each: so this grows with every transition. */
 const age = (image) => (isFinal(image) ? Infinity : 2 * image.attempts - (image.status === "running" ? 1 : 0));
 
-const isNewer = (one, other) =>
-  one.createdAt === other.createdAt ? one.id > other.id : one.createdAt > other.createdAt;
+/** The order of the history: by time, then by the place in a batch, then by id. */
+function isNewer(one, other) {
+  if (one.createdAt !== other.createdAt) return one.createdAt > other.createdAt;
+  const [index, otherIndex] = [one.batch?.index ?? -1, other.batch?.index ?? -1];
+  return index === otherIndex ? one.id > other.id : index > otherIndex;
+}
 
 export class Pictures {
   byId = new Map();

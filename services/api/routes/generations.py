@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from aiohttp import web
 
+from common.application.batches import Batches
 from common.application.fleet.reader import Fleet
 from common.application.fleet.validation import require_offered
-from common.application.outbox import Outbox
 from common.domain.errors import Duplicate, Gone, Invalid, LimitReached
 from common.domain.images import Image, Status, new_image_id
 from common.domain.owners import scoped_key
@@ -29,7 +30,7 @@ from services.api.middleware import problems
 from services.api.middleware.client_address import base_url
 from services.api.middleware.prefer import parse_prefer
 from services.api.middleware.request_reading import has_disconnected
-from services.api.presenter import ImageAnswer, Presenter
+from services.api.presenter import GenerationAnswer, Presenter
 from services.api.routes.operation import Call, Operation, RouteGroup, answer, body_of
 from services.api.routes.schema import FailedProblem, Problem
 
@@ -75,7 +76,7 @@ class GenerationRoutes:
     settings: Settings
     clock: Clock
     store: Store
-    outbox: Outbox
+    batches: Batches
     fleet: Fleet
     admission: Admission
     waits: Waits
@@ -87,7 +88,7 @@ class GenerationRoutes:
             settings=context.settings,
             clock=context.clock,
             store=context.store,
-            outbox=context.outbox,
+            batches=context.batches,
             fleet=context.fleet,
             admission=context.admission,
             waits=context.waits,
@@ -117,19 +118,21 @@ class GenerationRoutes:
         return response
 
     async def _find_existing(self, call: GenerateCall) -> Image | None:
-        """The image that an earlier request with the same Idempotency-Key created."""
+        """The first image that an earlier request with the same Idempotency-Key created."""
         key = _idempotency_key(call)
         image = await self.store.find_by_idempotency(key) if key else None
         if image is None:
             return None
         if image.request_hash != _hash(call.body):
             raise Invalid("this Idempotency-Key was used for a different request", code="idempotency_mismatch")
-        if image.deleted_at is not None:
+        if image.batch_due is not None:
+            await self.batches.begin(image)  # the process that was to complete it may have died
+        if all(member.deleted_at is not None for member in await self.batches.members(image)):
             raise Gone(f"image {image.id}, requested with this Idempotency-Key, was deleted", code="image_deleted")
         return image
 
     async def _accept(self, call: GenerateCall, *, may_wait: bool) -> tuple[Image, dict[str, str]]:
-        """Record a new image, dispatched or waiting; returns it with the header that says how many more may follow."""
+        """Record new images, dispatched or waiting; returns the first with the header that says how many may follow."""
         require_offered(call.body, await self.fleet.current())
         # a clock that was set back would date the image back, and it would be past its deadline at once
         now = max(self.clock.now(), self.clock.stable_now())
@@ -143,37 +146,45 @@ class GenerationRoutes:
             traceparent=_traceparent(call.request),
         ).model_copy(update={"idempotency": key, "request_hash": _hash(call.body) if key else None})
         try:
-            image, hour = await self.admission.record(image, may_wait=may_wait)
+            image, hour = await self.admission.record(image, may_wait=may_wait or image.batch is not None)
         except (Duplicate, LimitReached):
             # another request with the same key may have been recorded meanwhile: then both wait for its image
             if existing := await self._find_existing(call):
                 return existing, {}
             raise
         # the image is recorded: the janitor sends what the broker does not accept now
-        await self.outbox.begin(image)
+        await self.batches.begin(image)
         return image, ratelimit.remaining_header(hour, settings=self.settings, now=now)
 
-    async def _respond(self, call: GenerateCall, image: Image, preference: Preference) -> web.Response:
-        found = await self.waits.until_final(
-            image, timeout_s=preference.wait_s, has_left=partial(has_disconnected, call.request)
+    async def _respond(self, call: GenerateCall, first: Image, preference: Preference) -> web.Response:
+        ended = await self.waits.until_all_final(
+            await self.batches.members(first),
+            timeout_s=preference.wait_s,
+            has_left=partial(has_disconnected, call.request),
         )
-        if found is None or found.deleted_at is not None:
-            raise Gone(f"image {image.id} was deleted", code="image_deleted")
-        headers = {"Location": f"{self.settings.base_path}/api/images/{image.id}/", **preference.header}
-        if not found.status.is_final:
-            return answer(await self.presenter.answer(found), status=202, headers=headers)
-        if found.status is Status.COMPLETED:
-            return answer(await self.presenter.answer(found), status=201, headers=headers)
+        found = [image for image in ended if image is not None and image.deleted_at is None]
+        if not found:
+            raise Gone(f"image {first.id} was deleted", code="image_deleted")
+        headers = {"Location": f"{self.settings.base_path}/api/images/{found[0].id}/", **preference.header}
+        if any(not image.status.is_final for image in found):
+            return answer(await self.presenter.generation(found), status=202, headers=headers)
+        if any(image.status is Status.COMPLETED for image in found):
+            return answer(await self.presenter.generation(found), status=201, headers=headers)
         return self._failed(found)
 
-    def _failed(self, image: Image) -> web.Response:
+    def _failed(self, images: Sequence[Image]) -> web.Response:
+        """The problem of the first image that failed, or of the first if all were cancelled."""
+        image = next((image for image in images if image.status is Status.FAILED), images[0])
         view = self.presenter.view(image)
+        views = [self.presenter.view(each) for each in images] if image.batch is not None else None
         if image.status is Status.CANCELLED or view.error is None:
-            shown = view.model_dump(mode="json", by_alias=True)
-            return problems.problem_response(409, "cancelled", f"image {image.id} was cancelled", image=shown)
+            more: dict[str, Any] = {"image": view.model_dump(mode="json", by_alias=True)}
+            if views is not None:
+                more["images"] = [each.model_dump(mode="json", by_alias=True) for each in views]
+            return problems.problem_response(409, "cancelled", f"image {image.id} was cancelled", **more)
         status = _FAILED_STATUS.get(view.error.code, 502)
         members = problems.problem(status, view.error.code, view.error.detail)
-        failed = FailedProblem(**members, error=view.error, image=view)
+        failed = FailedProblem(**members, error=view.error, image=view, images=views)
         return problems.respond(failed.model_dump(mode="json", by_alias=True))
 
 
@@ -184,16 +195,22 @@ OPERATIONS: Final = (
         "/v1/images/generations",
         body_of(GenerationRequest),
         GenerationRoutes.generate,
-        "Request an image",
-        answers={201: ImageAnswer, 202: ImageAnswer},
+        "Request an image, or several",
+        answers={201: GenerationAnswer, 202: GenerationAnswer},
         problems=(400, 401, 403, 406, 408, 409, 410, 413, 415, 422, 429, 502, 503, 504),
         problem_models={422: (Problem, FailedProblem), 502: (FailedProblem,), 504: (FailedProblem,)},
         explain=explain,
-        headers={"Prefer": "`respond-async` answers 202 at once, `wait=N` after at most N seconds"},
+        headers={
+            "Prefer": "`respond-async` answers 202 at once, and lets the image wait for its turn; `wait=N` answers "
+            "after at most N seconds"
+        },
         # no parameter of the document: a generator of requests would repeat keys, and the answer to such a request
         # depends on those before it
-        notes="With the header `Idempotency-Key` (1 to 200 visible ASCII characters, new for each image) a repeated "
-        "request gets the answer of the first: 422 if its body differs, 410 if the image was deleted.",
+        notes="With the header `Idempotency-Key` (1 to 200 visible ASCII characters, new for each request) a repeated "
+        "request gets the answer of the first: 422 if its body differs, 410 if all its images were deleted.\n\n"
+        "A request for several images (`numImages`) is accepted or refused as a whole. Each is an image of its own, "
+        "with the next seed, and `images` of the answer lists all. The answer is 201 if at least one is completed and "
+        "none is queued or running, 202 if some are, else the problem of the first that failed.",
         gives_headers=("Location", "Preference-Applied", ratelimit.POLICY, ratelimit.REMAINING),
     ),
 )

@@ -36,19 +36,27 @@ class ServiceUrl:
     has_path: bool
 
     @classmethod
-    def parse(cls, url: str) -> ServiceUrl:
-        """Raises Misconfigured without the URL in its text: it may hold a password."""
+    def parse(cls, url: str, *options: str) -> ServiceUrl:
+        """The parts, with no other parameters than `options`.
+
+        Raises:
+            Misconfigured: without the URL in its text, since it may hold a password.
+        """
         try:
             parts = urlsplit(url)
             URL(f"http://{parts.netloc}").origin()
         except ValueError as error:
             raise Misconfigured("INFERENCE_SERVICE_URL: is not a URL with a host", code="bad_setting") from error
+        given = dict(parse_qsl(parts.query, keep_blank_values=True))
+        if given.keys() - set(options):
+            known = f"has only the parameters {', '.join(options)}" if options else "has no parameters"
+            raise Misconfigured(f"INFERENCE_SERVICE_URL: this kind of URL {known}", code="bad_setting")
         host = parts.netloc.rpartition("@")[2]
         credentials = None
         if parts.username:
             credentials = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
         base = urlunsplit((parts.scheme.rpartition("+")[2], host, parts.path.rstrip("/"), "", ""))
-        return cls(base, dict(parse_qsl(parts.query)), credentials, has_path=bool(parts.path.strip("/")))
+        return cls(base, given, credentials, has_path=bool(parts.path.strip("/")))
 
 
 def basic(credentials: str) -> dict[str, str]:

@@ -1,5 +1,8 @@
 """The table of abilities in docs/inference.md; `python -m tests.contract.inference.abilities` prints it."""
 
+from collections.abc import Mapping
+
+from tests.contract.inference.dialect import DialectUnderTest
 from tests.contract.inference.dialects import DIALECTS
 
 ABILITIES = {
@@ -19,19 +22,23 @@ ABILITIES = {
 
 
 def table() -> list[str]:
-    """The lines of the table, then those of the reasons."""
-    names = list(DIALECTS)
-    others = sorted({key for each in DIALECTS.values() for key in each.lacks} - ABILITIES.keys())
-    lines = [f"| | {' | '.join(names)} |", f"|---|{'---|' * len(names)}"]
-    for key in [*ABILITIES, *others]:
-        cells = ["no" if key in DIALECTS[name].lacks else "yes" for name in names]
-        lines.append(f"| {ABILITIES.get(key, key)} | {' | '.join(cells)} |")
-    reasons = [
-        f"- {name}: {ABILITIES.get(key, key)}: no, since {reason}"
-        for name in names
-        for key, reason in DIALECTS[name].lacks.items()
-    ]
-    return [*lines, "", *reasons]
+    """The lines of the table, then those of the reasons; the fakes of a dialect with a real server are left out."""
+    shown = {name: each for name, each in DIALECTS.items() if not name.endswith(", fake")}
+    lines = [f"| | {' | '.join(shown)} |", f"|---|{'---|' * len(shown)}"]
+    for key, text in ABILITIES.items():
+        cells = ["no" if key in each.lacks else "yes" for each in shown.values()]
+        lines.append(f"| {text} | {' | '.join(cells)} |")
+    return [*lines, "", *_reasons(shown)]
+
+
+def _reasons(shown: Mapping[str, DialectUnderTest]) -> list[str]:
+    """What each dialect lacks, and why; the same reason of several dialects stands once."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for name, each in shown.items():
+        for key, reason in each.lacks.items():
+            if key in ABILITIES:
+                found.setdefault((ABILITIES[key], reason), []).append(name)
+    return [f"- {text}: not {', '.join(names)}; {reason}" for (text, reason), names in found.items()]
 
 
 if __name__ == "__main__":

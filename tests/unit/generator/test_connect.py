@@ -16,6 +16,9 @@ from services.generator.inference.connect import connect_inference
         "nope+http://secret@host",
         "sdapi+http://",
         "cog+http://secret@host:x",
+        "cog+http://host?concurrency=0",
+        "sdapi+http://host?secret=x",
+        "openai+http://host?server=secret",
     ],
 )
 async def test_an_unknown_scheme_is_refused_without_the_url(url):

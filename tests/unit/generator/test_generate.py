@@ -62,8 +62,8 @@ class GeneratorBench:
 
 
 @asynccontextmanager
-async def bench(tmp_path, *, seen_by_worker=lambda port: port, **more):
-    """`seen_by_worker` may wrap the store and the media of the generator."""
+async def bench(tmp_path, *, seen_by_worker=lambda port: port, inference_url="", **more):
+    """`seen_by_worker` may wrap the store and the media of the generator; without a URL it has an inference double."""
     settings, clock = read_settings(FAST | more), SystemClock()
     async with (
         SqliteStore.open(tmp_path / "darkroom.db", timeout_s=5) as store,
@@ -79,7 +79,7 @@ async def bench(tmp_path, *, seen_by_worker=lambda port: port, **more):
             run_generator(
                 settings,
                 Resources(bus, seen_by_worker(store), seen_by_worker(media), clock),
-                inference_url=inference.url,
+                inference_url=inference_url or inference.url,
                 stopping=made.stopping,
             )
         )

@@ -10,7 +10,7 @@ from common.bus.port import Since, WorkQueue
 from common.domain import transitions
 from common.domain.images import PendingEvent
 from services.janitor.reconcile import reconcile
-from tests.making import NOON
+from tests.making import NOON, a_batch
 from tests.unit.janitor.support import NOTHING, a_completed_image, cluster, inserted, published_events, running
 
 
@@ -151,6 +151,41 @@ async def test_reconcile_finishes_an_interrupted_delete(tmp_path):
         context.clock.advance(86401)
         await reconcile(NOTHING, context=context)
         assert await context.store.get(image.id) is None
+
+
+async def test_reconcile_completes_a_batch_and_gives_its_turns(tmp_path):
+    """The process died after the first of four was recorded; a younger one may still be about to complete its own."""
+    async with cluster(tmp_path, WAITING_REQUESTS="1") as context:
+        old = a_batch(created_at=context.clock.now())
+        await context.store.insert(old)
+        context.clock.advance(11)
+        young = a_batch(created_at=context.clock.now())
+        await context.store.insert(young)
+
+        await reconcile(NOTHING, context=context)
+
+        members = await context.store.batch_members(old.id)
+        assert [image.batch.index for image in members] == [0, 1, 2, 3]
+        assert (members[0].batch_due, members[0].sent_at) == (None, context.clock.now())
+        queued = [image_id for event, image_id in await published_events(context) if event == "image.queued"]
+        assert set(queued) == {image.id for image in members}
+        assert await context.store.batch_members(young.id) == [young]
+        await reconcile(NOTHING, context=context)
+        assert len(await context.store.batch_members(old.id)) == 4
+
+
+async def test_a_deleted_first_is_no_tombstone_before_its_batch(tmp_path):
+    async with cluster(tmp_path) as context:
+        first = transitions.delete(a_batch(created_at=context.clock.now()), now=context.clock.now())
+        await context.store.insert(first)
+        context.clock.advance(11)
+
+        await reconcile(NOTHING, context=context)
+
+        members = await context.store.batch_members(first.id)
+        assert [image.deleted_at is None for image in members] == [False, True, True, True]
+        assert (members[0].tombstoned_at, members[0].prompt) == (context.clock.now(), "")
+        assert {image.prompt for image in members[1:]} == {"a lighthouse"}
 
 
 async def test_reconcile_gives_turns_that_nobody_else_gives(tmp_path):

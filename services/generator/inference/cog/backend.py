@@ -14,7 +14,7 @@ from typing import Any, Final
 import aiohttp
 
 from common.application.capabilities import Capabilities
-from common.domain.errors import Denied, InferenceError, Transient, Unreachable
+from common.domain.errors import Denied, InferenceError, Misconfigured, Transient, Unreachable
 from common.domain.texts import clean_text
 from common.runtime.clock import Clock
 from services.generator.inference.answers import response_error
@@ -33,6 +33,7 @@ _STOP_S: Final = 2.0
 _BUSY_S: Final = 3.0
 _BUSY_INTERVAL_S: Final = 0.1
 _REMEMBERED: Final = 100
+_MAX_CONCURRENCY: Final = 64  # as of GENERATOR_CONCURRENCY
 _BROKEN: Final = frozenset({"SETUP_FAILED", "DEFUNCT"})
 _WORKING: Final = frozenset({"READY", "BUSY"})
 
@@ -42,7 +43,11 @@ class SlotTaken(Transient):
 
 
 class CogBackend:
-    """One container. `?model=name` in the URL names its model, `?concurrency=2` how many predictions it takes."""
+    """One container. `?model=name` in the URL names its model, `?concurrency=2` how many predictions it takes.
+
+    Raises:
+        Misconfigured: the URL has another parameter, or another value.
+    """
 
     def __init__(
         self,
@@ -54,11 +59,11 @@ class CogBackend:
         max_bytes: int,
         clock: Clock,
     ) -> None:
-        parsed = ServiceUrl.parse(url)
+        parsed = ServiceUrl.parse(url, "model", "concurrency")
         self._client = ServiceClient(http, base=parsed.base, headers=bearer(api_key), clock=clock)
         self._names = tuple(filter(None, parsed.options.get("model", "").split(",")))
-        concurrency = parsed.options.get("concurrency", "1")
-        self._slots = asyncio.Semaphore(int(concurrency) if concurrency.isdecimal() and int(concurrency) else 1)
+        self._concurrency = _concurrency(parsed.options.get("concurrency", "1"))
+        self._slots = asyncio.Semaphore(self._concurrency)
         self._timeout_s = timeout_s
         self._max_bytes = max_bytes
         self._clock = clock
@@ -98,7 +103,8 @@ class CogBackend:
         self._model = parse_model(await self._client.ask("/openapi.json"))
         version = health.get("version")
         coglet = version.get("coglet") if isinstance(version, dict) else None
-        return self._model.capabilities(names=self._names, version=coglet if isinstance(coglet, str) else None)
+        found = self._model.capabilities(names=self._names, version=coglet if isinstance(coglet, str) else None)
+        return found.model_copy(update={"concurrency": self._concurrency})
 
     async def _require_healthy(self) -> dict[str, Any]:
         """The answer of the health check, whose status is always 200."""
@@ -169,3 +175,9 @@ class CogBackend:
         if response.status == 503:
             await self._require_healthy()  # raises what is wrong
         return await response_error(response, self._clock)
+
+
+def _concurrency(text: str) -> int:
+    if not (text.isdecimal() and 1 <= int(text) <= _MAX_CONCURRENCY):
+        raise Misconfigured(f"INFERENCE_SERVICE_URL: concurrency must be 1 to {_MAX_CONCURRENCY}", code="bad_setting")
+    return int(text)

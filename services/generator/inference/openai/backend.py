@@ -22,7 +22,7 @@ from services.generator.inference.event_stream import server_sent_events
 from services.generator.inference.job import Job
 from services.generator.inference.openai.failures import envelope_of, error_in_answer
 from services.generator.inference.openai.order import PARTIAL_IMAGES, can_stream, order_body
-from services.generator.inference.openai.server import SERVERS, OpenAiServer, maker_in_url, probe
+from services.generator.inference.openai.server import SERVERS, OpenAiServer, has_route, maker_in_url, probe
 from services.generator.inference.port import GeneratedImage, OnPreview, OnProgress
 from services.generator.inference.service_client import ServiceClient, ServiceUrl, bearer, read_result, timed_out
 from services.generator.inference.supported import require_supported
@@ -51,13 +51,15 @@ class OpenAiBackend:
         max_bytes: int,
         clock: Clock,
     ) -> None:
-        parsed = ServiceUrl.parse(url)
+        parsed = ServiceUrl.parse(url, "model", "server")
         base = parsed.base if parsed.has_path else f"{parsed.base}/v1"
         self._client = ServiceClient(http, base=base, headers=bearer(api_key), clock=clock)
         self._models = tuple(filter(None, parsed.options.get("model", "").split(",")))
         self._maker = maker_in_url(parsed.options.get("server", ""))
         if "server" in parsed.options and self._maker is None:
-            raise Misconfigured(f"INFERENCE_SERVICE_URL: server must be one of {', '.join(SERVERS)}")
+            raise Misconfigured(
+                f"INFERENCE_SERVICE_URL: server must be one of {', '.join(SERVERS)}", code="bad_setting"
+            )
         self._timeout_s = timeout_s
         self._max_bytes = max_bytes
         self._clock = clock
@@ -150,9 +152,13 @@ class OpenAiBackend:
         if error.is_unpaid:
             return Denied(error.message)
         denied = DENIED_STATUSES
-        if response.status == 404 and (error.names_a_field or self._has_painted or await self._lacks(job.model)):
+        if response.status == 404 and (error.names_a_field or await self._is_about_the_job(job)):
             denied -= {404}
         return status_error(response, text, self._clock, denied=denied)
+
+    async def _is_about_the_job(self, job: Job) -> bool:
+        """Whether the route exists, so that a 404 means something that the job names."""
+        return self._has_painted or await has_route(self._client) or await self._lacks(job.model)
 
     async def _lacks(self, model: str) -> bool:
         """Whether the server lists models, and this one is not one of them."""

@@ -98,10 +98,12 @@ async def probe(client: ServiceClient, *, maker: Maker | None, models: tuple[str
     """Ask the server what it is; `maker` and `models` are what the operator says in the URL.
 
     Raises:
-        Denied: it refuses us.
+        Denied: it refuses us, or has none of the routes.
         Unreachable, Transient: it does not answer.
     """
     listed = await client.ask("/models")
+    if listed is None and maker is None and not await has_route(client):
+        raise Denied("there is neither /models nor /images/generations at this URL, which ends in /v1 as a rule")
     entries = _entries(listed)
     native = await _native(client) if maker in {None, Maker.SDSERVER} else None
     found = maker or await _maker(client, entries, native)
@@ -120,7 +122,8 @@ async def probe(client: ServiceClient, *, maker: Maker | None, models: tuple[str
 
 def _entries(listed: Any) -> list[dict[str, Any]]:
     data = listed.get("data") if isinstance(listed, dict) else None
-    return [each for each in data or [] if isinstance(each, dict) and _is_text(each.get("id"))]
+    entries = data if isinstance(data, list) else []
+    return [each for each in entries if isinstance(each, dict) and _is_text(each.get("id"))]
 
 
 async def _maker(client: ServiceClient, entries: list[dict[str, Any]], native: dict[str, Any] | None) -> Maker:
@@ -137,6 +140,12 @@ async def _maker(client: ServiceClient, entries: list[dict[str, Any]], native: d
         return Maker.OPENAI
     is_localai = owners == {""} and await _exists(client, "/readyz")
     return Maker.LOCALAI if is_localai else Maker.OTHER
+
+
+async def has_route(client: ServiceClient) -> bool:
+    """Whether orders have a route: it answers 405 to a GET, and a route that is missing 404."""
+    async with client.open("GET", "/images/generations", limit_s=ASK_S) as response:
+        return response.status != 404
 
 
 def _root(client: ServiceClient) -> ServiceClient:

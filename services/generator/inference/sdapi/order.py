@@ -10,6 +10,7 @@ import json
 from typing import Any, Final
 
 from common.domain.errors import BadImage, Denied, Transient
+from common.domain.texts import clean_text
 from services.generator.inference.answers import error_text
 from services.generator.inference.encoded_pictures import decoded_picture
 from services.generator.inference.job import Job
@@ -96,8 +97,8 @@ async def result(answer: Any, job: Job, server: Server, *, max_bytes: int) -> Ge
     seed, model = info.get("seed"), info.get("sd_model_name")
     return GeneratedImage(
         content=await decoded_picture(images[index], max_bytes=max_bytes),
-        seed=seed if isinstance(seed, int) else None,
-        model=model if isinstance(model, str) else None,
+        seed=seed if isinstance(seed, int) and 0 <= seed < 2**64 else None,
+        model=clean_text(model, 100) if isinstance(model, str) else None,
     )
 
 

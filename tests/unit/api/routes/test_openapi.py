@@ -32,3 +32,21 @@ def test_a_failed_generation_answers_with_its_image():
     }
 
     assert found == {"409": PROBLEM, "422": {"anyOf": [PROBLEM, FAILED]}, "502": FAILED, "504": FAILED}
+
+
+def test_batches_are_described():
+    document = describe_rest(ROUTES)
+    schemas, paths = document["components"]["schemas"], document["paths"]
+    responses = paths["/v1/images/generations"]["post"]["responses"]
+
+    assert schemas["GenerationRequest"]["properties"]["num_images"]["maximum"] == 10
+    assert {"images", "batch"} <= schemas["GenerationAnswer"]["properties"].keys()
+    assert not {"images", "batch"} & set(schemas["GenerationAnswer"]["required"])
+    assert schemas["Batch"]["required"] == ["id", "index", "count"]
+    for status in ("201", "202"):
+        assert responses[status]["content"]["application/json"]["schema"] == {
+            "$ref": "#/components/schemas/GenerationAnswer"
+        }
+    for path, method in (("/api/images/{id}/", "delete"), ("/api/images/{id}/cancel/", "post")):
+        [query] = [each for each in paths[path][method]["parameters"] if each["in"] == "query"]
+        assert (query["name"], query["schema"]["type"]) == ("batch", "boolean")

@@ -6,12 +6,13 @@ import pytest
 from common.application.intake import Intake, image_from_command
 from common.application.quota_store import QuotaStore
 from common.domain import transitions
+from common.domain.batches import missing_members
 from common.domain.errors import Duplicate, Invalid, LimitReached
 from common.domain.images import PendingEvent, Status, new_image_id
 from common.domain.requests import GenerationRequest
 from common.domain.turns import Line
 from common.messages import GenerateImage
-from tests.making import NOON, an_image
+from tests.making import NOON, a_batch, an_image
 
 REQUEST = GenerationRequest(prompt="a lighthouse")
 
@@ -140,20 +141,21 @@ async def test_a_request_for_several_is_admitted_as_a_whole(store, clock):
     """Five fit: two in slots, three in the line. The others of a request are recorded in places, or without one."""
     quota = QuotaStore(kind="quota", limit=6, store=store, clock=clock)
     intake = an_intake(quota, store, slots=2, places=3)
-    others = [an_image(owner="ada") for _ in range(4)]
+    batch = a_batch(5, owner="ada")
+    others = missing_members(batch)
 
     with pytest.raises(Invalid) as never:
-        await intake.record(an_image(owner="ada"), quota_key="ada", others=["a", "b", "c", "d", "e"])
-    first, window = await intake.record(an_image(owner="ada"), quota_key="ada", others=[each.id for each in others])
-    for other in [*others, others[0]]:
-        await intake.record_other(other)
+        await intake.record(a_batch(6, owner="ada"), quota_key="ada")
+    first, window = await intake.record(batch, quota_key="ada")
+    await intake.record_other(others[0])
     full = await recorded(intake, 1)
     with pytest.raises(LimitReached) as of_the_hour:
-        await intake.record(an_image(owner="ada"), quota_key="ada", others=["x"])
+        await intake.record(a_batch(2, owner="ada"), quota_key="ada")
 
     assert (never.value.code, of_the_hour.value.code) == ("too_many_images", "hourly_limit")
     assert (first.slot, len(window.ids)) == ("ada:0", 5)
-    assert await store.waiting_ids("ada", limit=10) == sorted(each.id for each in others)
+    assert await store.waiting_ids("ada", limit=10) == [each.id for each in others]
+    assert await store.held_slots([f"ada:w{number}" for number in range(3)]) == {"ada:w0", "ada:w1", "ada:w2"}
     assert full == ["waiting_limit"]
 
 

@@ -54,6 +54,7 @@ def an_image_with_everything():
         slot="local:0",
         idempotency="local:k",
         request_hash="h",
+        wanted_format=Format.PNG,
         waiting_since=NOON,
         dispatched_at=NOON,
         sent_at=NOON,

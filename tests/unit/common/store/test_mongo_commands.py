@@ -70,7 +70,7 @@ async def test_the_indexes_are_created_at_the_start(database):
         "images": {
             "slot": {"key": {"slot": 1}, "unique": True, "sparse": True},
             "idempotency": {"key": {"idempotency": 1}, "unique": True, "sparse": True},
-            "history": {"key": {"owner": 1, "status": 1, "shown": 1, "created_at": -1, "id": -1}},
+            "newest": {"key": {"owner": 1, "status": 1, "shown": 1, "created_at": -1, "batch.index": -1, "id": -1}},
             "queue": {
                 "key": {"waiting_since": 1, "sent_at": 1, "created_at": 1},
                 "partialFilterExpression": {"status": "queued"},
@@ -187,7 +187,7 @@ PURGEABLE = {
     "created_at": {"$lt": CUT},
 }
 AFTER = HistoryPosition(CUT, "the-id")
-NEWEST = {"created_at": -1, "id": -1}
+NEWEST = {"created_at": -1, "batch.index": -1, "id": -1}
 FINDS = {
     "history": (partial(MongoStore.history, owner="local", statuses=[Status.COMPLETED], limit=5), SHOWN, NEWEST),
     "history after": (
@@ -198,7 +198,33 @@ FINDS = {
             limit=5,
             after=HistoryPosition(CUT, "the-id"),
         ),
-        {**SHOWN, "created_at": {"$lte": CUT}, "$or": [{"created_at": {"$lt": CUT}}, {"id": {"$lt": "the-id"}}]},
+        {
+            **SHOWN,
+            "created_at": {"$lte": CUT},
+            "$or": [{"created_at": {"$lt": CUT}}, {"batch.index": None, "id": {"$lt": "the-id"}}],
+        },
+        NEWEST,
+    ),
+    "history of a batch": (
+        partial(
+            MongoStore.history,
+            owner="local",
+            statuses=[Status.COMPLETED],
+            limit=5,
+            after=HistoryPosition(CUT, "the-id", index=3),
+            batch_id="b",
+        ),
+        {
+            **SHOWN,
+            "batch.id": "b",
+            "created_at": {"$lte": CUT},
+            "$or": [
+                {"created_at": {"$lt": CUT}},
+                {"batch.index": 3, "id": {"$lt": "the-id"}},
+                {"batch.index": {"$lt": 3}},
+                {"batch.index": None},
+            ],
+        },
         NEWEST,
     ),
     "waiting": (

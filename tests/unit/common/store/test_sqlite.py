@@ -3,11 +3,11 @@ import contextlib
 import re
 import resource
 import sqlite3
-import sys
 from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
+from subprocess import PIPE
 
 import pytest
 
@@ -20,8 +20,7 @@ from common.store.port import Entry, HistoryPosition
 from common.store.sqlite import SqliteStore
 from common.store.sqlite_schema import VERSION
 from tests.making import NOON, an_image
-
-ROOT = Path(__file__).parents[4]
+from tests.servers.fork_server import forked_python
 
 
 @pytest.fixture
@@ -50,9 +49,7 @@ async def test_open_makes_the_folder_and_keeps_what_is_there(tmp_path):
 
 
 async def test_what_was_accepted_outlives_the_process(path):
-    child = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", INSERTING, str(path)), cwd=ROOT, stdout=asyncio.subprocess.PIPE, limit=1_000_000
-    )
+    child = await forked_python("-c", INSERTING, str(path), stdout=PIPE, limit=1_000_000)
     accepted = [(await child.stdout.readline()).decode().strip() for _ in range(100)]
     child.kill()
     rest, _ = await child.communicate()
@@ -315,6 +312,7 @@ async def test_every_query_is_answered_from_an_index(path, monkeypatch):
     monkeypatch.setattr(adapter, "READERS", 1)
     asked: list[str] = []
     image = an_image()
+    position = HistoryPosition(NOON, image.id, index=3)
     async with SqliteStore.open(path, timeout_s=5) as store:
         await store._readers.run(lambda connection: connection.set_trace_callback(asked.append))
         calls: list[Callable] = [
@@ -322,8 +320,11 @@ async def test_every_query_is_answered_from_an_index(path, monkeypatch):
             partial(store.find_by_idempotency, "local:k"),
             partial(store.history, "local", [Status.COMPLETED], limit=5),
             partial(store.history, "local", list(Status), limit=5, offset=5),
-            partial(store.history, "local", list(Status), limit=5, after=HistoryPosition(NOON, image.id)),
+            partial(store.history, "local", list(Status), limit=5, after=position),
+            partial(store.history, "local", list(Status), limit=5, batch_id=image.id),
+            partial(store.history, "local", [Status.QUEUED], limit=5, batch_id=image.id, after=position),
             partial(store.count_history, "local", list(Status)),
+            partial(store.count_history, "local", list(Status), batch_id=image.id),
             partial(store.queued_ids, NOON, limit=5),
             partial(store.count_queued_before, NOON, image.id, limit=5),
             partial(store.next_waiting, "local", now=NOON, limit=5),

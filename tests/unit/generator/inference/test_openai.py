@@ -181,8 +181,7 @@ def envelope(message="no", kind="invalid_request_error", param=None, code=None) 
         (403, envelope(), Denied),
         (404, envelope(param="model", code="model_not_found"), Rejected),
         (404, envelope(param="size"), Rejected),
-        (404, {"detail": "Not Found"}, Denied),
-        (404, envelope("Invalid URL (POST /v1/images/generations)"), Denied),
+        (404, {"detail": "Not Found"}, Rejected),  # the route is there: it answers 405 to a GET
         (409, envelope(), Rejected),
         (422, {"detail": [{"loc": ["body", "size"], "msg": "no"}]}, Rejected),
         (429, envelope(code="rate_limit_exceeded"), Transient),
@@ -199,6 +198,14 @@ async def test_an_error_is_classified(status, body, error):
     engine.failure = (status, body)
     async with connected(engine, "openai") as backend:
         with pytest.raises(error):
+            await painted(backend, **fields(engine.maker))
+
+
+async def test_a_missing_route_is_for_the_operator(engine):
+    """The server lists its models, and paints none."""
+    engine.has_route = False
+    async with connected(engine, "openai") as backend:
+        with pytest.raises(Denied):
             await painted(backend, **fields(engine.maker))
 
 
