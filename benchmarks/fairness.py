@@ -21,7 +21,7 @@ import aiohttp
 from benchmarks import servers
 from common.bus.connect import open_bus
 from common.runtime.clock import SystemClock
-from common.runtime.settings import read_settings
+from common.runtime.reading_settings import read_settings
 from tests.cluster import answers
 from tests.faults.fairness import FairnessLoad, OthersWaits, play
 from tests.inference_double import inference_double

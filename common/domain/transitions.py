@@ -256,19 +256,9 @@ def _next(image: Image, **changes: Any) -> Image:
 
 def _final(image: Image, status: Status, now: datetime, **changes: Any) -> Image:
     pending = PendingEvent(type=f"image.{status}", revision=image.revision + 1, since=now)
-    return _next(
-        image,
-        **{
-            "status": status,
-            "finished_at": now,
-            "pending_event": pending,
-            "lease": None,
-            "slot": None,
-            "not_before": None,
-            "waiting_since": None,
-        }
-        | changes,
-    )
+    nothing_held = dict.fromkeys(("lease", "slot", "not_before", "waiting_since"))
+    final = {"status": status, "finished_at": now, "pending_event": pending}
+    return _next(image, **nothing_held | final | changes)
 
 
 def _queued_again(image: Image, not_before: datetime, **changes: Any) -> Image:

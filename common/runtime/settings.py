@@ -1,21 +1,16 @@
-"""The settings of an operator, read once from the environment and `.env` and validated at the start.
+"""The settings of an operator, read once at the start (`common/runtime/reading_settings.py`).
 
 To add one, add a field to `Settings`, then write the output of `darkroom settings` into docs/settings.md.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
 from datetime import timedelta
-from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from common.domain.errors import Misconfigured
 from common.runtime.addresses import PublicUrl, path_of
-from common.runtime.reading_settings import ENV_FILE, read_values, reason
 from common.runtime.setting_types import (
     Age,
     Aliases,
@@ -83,9 +78,7 @@ class Settings(BaseModel):
         0, description="Port on which generator and janitor serve health and metrics; 0 disables it"
     )
     inference_service_url: Url | None = Field(
-        None,
-        description="URL of the inference service, whose scheme names its dialect (docs/inference.md); if unset, "
-        "`darkroom up` starts the reference server",
+        None, description="URL of the inference service (docs/inference.md); if unset, `up` starts the reference server"
     )
     inference_service_api_key: str | None = Field(
         None,
@@ -269,30 +262,3 @@ class Settings(BaseModel):
         prefix = self.media_url if self.media_url.endswith("/") else self.media_url + "/"
         is_below = prefix.startswith((f"{self.base_path}/", "//")) or not prefix.startswith("/")
         return prefix if is_below else self.base_path + prefix
-
-
-SECRETS: Final = frozenset(name for name, field in Settings.model_fields.items() if not field.repr)
-
-
-def read_settings(environ: Mapping[str, str], env_file: Path | None = None) -> Settings:
-    """Settings from a mapping of environment variables; a missing variable is read from `env_file`.
-
-    An empty variable counts as not set. Variables of other programs are ignored.
-
-    Raises:
-        Misconfigured: names each variable whose value is not valid, and says what it must be.
-    """
-    values, wrong = read_values(environ, env_file, names=Settings.model_fields.keys(), secrets=SECRETS)
-    try:
-        settings = Settings.model_validate(values)
-    except ValidationError as error:
-        wrong += [reason(found) for found in error.errors(include_url=False)]
-        raise Misconfigured("; ".join(wrong), code="bad_setting") from error
-    if wrong:
-        raise Misconfigured("; ".join(wrong), code="bad_setting")
-    return settings
-
-
-def process_settings() -> Settings:
-    """`read_settings` from the environment of this process and `.env` in its working directory."""
-    return read_settings(os.environ, ENV_FILE)

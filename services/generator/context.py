@@ -76,6 +76,13 @@ class GenerationContext:
     def job_of(self, image: Image) -> Job:
         return job_of(image, deployment=self.deployment)
 
+    async def stop_work(self, image: Image) -> None:
+        """Stop the work of this image at the inference service. Raises nothing: the image is final already."""
+        try:
+            await self.inference.stop(self.job_of(image))
+        except Exception:
+            log.exception("the work was not stopped on the inference service")
+
     def new_lease(self) -> Lease:
         """The lease of a new claim, from now on; its token is that of no other claim, also within this process."""
         return self._lease(secrets.token_hex(8))

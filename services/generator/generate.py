@@ -102,7 +102,7 @@ async def _attempt(image: Image, context: GenerationContext) -> Outcome:
         log.info("dropped: %s", lost)
         metrics.attempts.labels("lost").inc()
         if lost.is_ended:
-            await context.inference.stop(context.job_of(image))
+            await context.stop_work(image)
         await remove_files(image, context)
         return Done()
     except asyncio.CancelledError:

@@ -9,7 +9,7 @@ import pytest
 from common.application.capabilities import Feature
 from common.domain.errors import Rejected, Transient
 from common.runtime.clock import SystemClock
-from common.runtime.settings import read_settings
+from common.runtime.reading_settings import read_settings
 from services.generator.inference.connect import connect_inference
 from services.generator.inference.port import InferenceBackend
 from tests.engines.bench import ignore, job_with, painted

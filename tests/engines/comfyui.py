@@ -383,6 +383,12 @@ class Comfyui:
         self._sockets.pop(sid, None)
         return socket
 
+    async def flood(self, content: bytes) -> None:
+        for socket in list(self._sockets.values()):
+            with suppress(ConnectionError):
+                await socket.send_bytes(content)
+        await asyncio.sleep(0)
+
     async def drop_sockets(self) -> None:
         for socket in list(self._sockets.values()):
             await socket.close()

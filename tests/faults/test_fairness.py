@@ -6,7 +6,7 @@ from common.application.resources import Resources
 from common.bus.memory import MemoryBus
 from common.media.files import FileMedia
 from common.runtime.clock import SystemClock
-from common.runtime.settings import read_settings
+from common.runtime.reading_settings import read_settings
 from common.store.sqlite import SqliteStore
 from services.api.service import api_running
 from services.generator.worker import run_generator

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from common.domain.errors import InferenceError
 from common.runtime.clock import SystemClock
-from common.runtime.settings import read_settings
+from common.runtime.reading_settings import read_settings
 from services.generator.inference.connect import connect_inference
 from services.generator.inference.sdapi import backend as sdapi_backend
 from tests import odd_answers

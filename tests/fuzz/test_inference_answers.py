@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from common.domain.errors import InferenceError, Transient
 from common.runtime.clock import SystemClock
-from common.runtime.settings import read_settings
+from common.runtime.reading_settings import read_settings
 from services.generator.inference.connect import connect_inference
 from tests import odd_answers
 from tests.fuzz.budget import LIMIT_S, fuzzed

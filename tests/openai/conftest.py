@@ -10,7 +10,7 @@ import aiohttp
 import openai
 import pytest
 
-from common.runtime.settings import read_settings
+from common.runtime.reading_settings import read_settings
 from services import embedded
 from tests.inference_double import Inference, inference_double
 from tests.security import callers

@@ -37,10 +37,10 @@ class RabbitMQ:
     `start`, `stop`, `kill` and `ctl` block; inside a coroutine call them by `asyncio.to_thread`.
     """
 
-    def __init__(self, engine: RabbitEngine) -> None:
+    def __init__(self, engine: RabbitEngine, *, vhosts: int = POOL) -> None:
         self._engine = engine
-        self._vhosts = vhost_names(POOL)
-        self._made = POOL
+        self._vhosts = vhost_names(vhosts)  # which the engine makes
+        self._made = vhosts
         try:
             self._broker = engine.start()
         except BaseException:
@@ -112,14 +112,14 @@ def source() -> str | None:
     return None
 
 
-def open_broker() -> RabbitMQ:
-    """Start the broker that `source` names."""
+def open_broker(*, vhosts: int = POOL) -> RabbitMQ:
+    """Start the broker that `source` names, with this many virtual hosts."""
     if given := os.environ.get("TEST_BUS_URL"):
         return RabbitMQ(GivenRabbitMQ(given))
     if _root() == SYSTEM and docker.answers():
-        return RabbitMQ(DockerRabbitMQ(image()))
+        return RabbitMQ(DockerRabbitMQ(image(), vhosts=vhosts), vhosts=vhosts)
     if script := executable(_root()):
-        return RabbitMQ(InstalledRabbitMQ(script, root=_root()))
+        return RabbitMQ(InstalledRabbitMQ(script, root=_root(), vhosts=vhosts), vhosts=vhosts)
     raise LookupError("no RabbitMQ: set TEST_BUS_URL, start Docker, or install rabbitmq-server")
 
 

@@ -29,7 +29,7 @@ PERMISSIONS = {"configure": ".*", "write": ".*", "read": ".*"}
 
 
 class RabbitEngine(Protocol):
-    """A way to run a broker; it starts with `POOL` virtual hosts."""
+    """A way to run a broker; it starts with virtual hosts."""
 
     def start(self) -> str: ...  # waits until it answers; gives the URL of the broker, without a virtual host
     def stop(self) -> None: ...
@@ -117,13 +117,14 @@ class InstalledRabbitMQ:
         root: Path,
         configuration: str = CONFIGURATION,
         environment: Mapping[str, str] | None = None,
+        vhosts: int = POOL,
     ) -> None:
         self.use(executable, root=root)
         self._folder = Path(tempfile.mkdtemp(prefix="darkroom-rabbitmq-"))
         self._log = self._folder / "log"
         self._port, distribution_port, epmd_port = free_ports(3)
         self._node = f"test-{secrets.token_hex(4)}@localhost"
-        self._write("definitions.json", definitions(["/", *vhost_names(POOL)]))
+        self._write("definitions.json", definitions(["/", *vhost_names(vhosts)]))
         self._write(
             "rabbitmq.conf",
             f"listeners.tcp.1 = 127.0.0.1:{self._port}\n"
@@ -209,14 +210,14 @@ class InstalledRabbitMQ:
 class DockerRabbitMQ:
     """A container of the official image."""
 
-    def __init__(self, image: str) -> None:
+    def __init__(self, image: str, *, vhosts: int = POOL) -> None:
         path = "/etc/rabbitmq/test-definitions.json"
         self._container = docker.Container(
             image,
             port=5672,
             files={
                 "/etc/rabbitmq/conf.d/90-tests.conf": CONFIGURATION.format(definitions=path),
-                path: definitions(["/", *vhost_names(POOL)]),
+                path: definitions(["/", *vhost_names(vhosts)]),
             },
         )
         self._address: tuple[str, int] | None = None

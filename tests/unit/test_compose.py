@@ -11,7 +11,8 @@ import yaml
 from yarl import URL
 
 from common.bus.credentials import with_password
-from common.runtime.settings import Settings, read_settings
+from common.runtime.reading_settings import read_settings
+from common.runtime.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 SCHEMA = ROOT / "tests/schemas/compose-spec.json"  # from the Compose Specification, see the licence beside it

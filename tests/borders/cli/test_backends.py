@@ -1,10 +1,10 @@
-"""`darkroom backends check` against servers that work, servers that are wrong, and no server."""
+"""`darkroom backends check` against servers that work, that are wrong, or that are away."""
 
 import json
 
 import pytest
 
-from common.runtime.settings import read_settings
+from common.runtime.reading_settings import read_settings
 from services.cli import main as cli
 from services.cli.backends import check
 from tests.engines.comfyui import comfyui

@@ -19,7 +19,7 @@ from common.domain.requests import GenerationRequest
 from common.media.files import FileMedia
 from common.messages import CancelData, CancelImage, GenerateImage, decode
 from common.runtime.clock import SystemClock
-from common.runtime.settings import read_settings
+from common.runtime.reading_settings import read_settings
 from common.store.sqlite import SqliteStore
 from services.generator.worker import run_generator
 from services.janitor.worker import run_janitor

@@ -13,7 +13,7 @@ from common.application.resources import Resources
 from common.bus.memory import MemoryBus
 from common.media.connect import open_media
 from common.runtime.clock import SystemClock
-from common.runtime.settings import read_settings
+from common.runtime.reading_settings import read_settings
 from common.store.sqlite import SqliteStore
 from services.api.service import api_running
 

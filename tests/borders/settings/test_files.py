@@ -9,13 +9,13 @@ from subprocess import PIPE
 import pytest
 
 from common.domain.errors import Misconfigured
-from common.runtime.settings import SECRETS, read_settings
+from common.runtime.reading_settings import SECRETS, read_settings
 from tests.borders.as_nobody import as_nobody
 from tests.servers.fork_server import forked_python
 
 SECRET = "a-secret-of-a-test-of-more-than-32-characters"
-READS_SECRET = "common.runtime.settings.read_settings({'JWT_SECRET_FILE': sys.argv[1]})"
-READS_ENV_FILE = "common.runtime.settings.read_settings({}, common.runtime.settings.Path(sys.argv[1]))"
+READS_SECRET = "common.runtime.reading_settings.read_settings({'JWT_SECRET_FILE': sys.argv[1]})"
+READS_ENV_FILE = "common.runtime.reading_settings.read_settings({}, common.runtime.reading_settings.Path(sys.argv[1]))"
 VALUES = {"bus_url": "amqp://user:password@host/", "store_url": "mongodb://user:password@host/db"}
 
 

@@ -13,7 +13,7 @@ import aiohttp
 from common.domain.errors import InferenceError
 from common.domain.images import Image
 from common.runtime.clock import SystemClock
-from common.runtime.settings import read_settings
+from common.runtime.reading_settings import read_settings
 from services.generator.inference.connect import connect_inference
 from services.generator.inference.job import Job, job_of
 from services.generator.inference.port import GeneratedImage, InferenceBackend

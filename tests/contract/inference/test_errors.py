@@ -37,23 +37,13 @@ async def painted_and_checked(bench, job=None) -> None:
 
 
 @pytest.mark.parametrize("fault", EXPECTED)
-async def test_each_fault_has_its_error(bench, request, fault):
-    if reason := bench.dialect.lacks.get(f"fault {fault}"):
-        request.node.add_marker(pytest.mark.xfail(reason=reason, strict=True))
-    bench.engine.fail(fault)
-
-    with pytest.raises(EXPECTED[fault]):
-        await painted_and_checked(bench)
-
-
-@pytest.mark.parametrize("fault", EXPECTED)
-async def test_the_next_attempt_after_each_fault_paints(bench, request, fault):
-    """The same job, with a new remote id if the error asks for it."""
+async def test_each_fault_has_its_error_and_ends(bench, request, fault):
+    """The next attempt paints: the same job, with a new remote id if the error asks for it."""
     if reason := bench.dialect.lacks.get(f"fault {fault}"):
         request.node.add_marker(pytest.mark.xfail(reason=reason, strict=True))
     image = an_image()
     bench.engine.fail(fault)
-    with pytest.raises(InferenceError) as raised:
+    with pytest.raises(EXPECTED[fault]) as raised:
         await painted_and_checked(bench, bench.job_of(image))
 
     bench.engine.recover()

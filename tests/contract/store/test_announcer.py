@@ -12,7 +12,7 @@ from common.bus.memory import MemoryBus
 from common.bus.port import WorkQueue
 from common.domain.errors import Transient, Unavailable, Unreachable
 from common.runtime.clock import ManualClock
-from common.runtime.settings import read_settings
+from common.runtime.reading_settings import read_settings
 from services.generator.announcer import MAX_CATALOGUES, Announcer
 from services.generator.circuit import Circuit
 from tests.waiting import until

@@ -13,7 +13,7 @@ from aiohttp import web
 
 from common.domain.errors import BadImage
 from common.runtime.clock import SystemClock
-from common.runtime.settings import read_settings
+from common.runtime.reading_settings import read_settings
 from services.generator.inference import encoded_pictures, event_stream
 from services.generator.inference.base64_text import decode_base64
 from services.generator.inference.connect import connect_inference

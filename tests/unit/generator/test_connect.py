@@ -3,7 +3,7 @@ import pytest
 
 from common.domain.errors import Misconfigured
 from common.runtime.clock import SystemClock
-from common.runtime.settings import read_settings
+from common.runtime.reading_settings import read_settings
 from services.generator.inference.connect import connect_inference
 
 

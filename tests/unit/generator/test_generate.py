@@ -15,7 +15,7 @@ from common.domain.requests import GenerationRequest
 from common.media.files import FileMedia
 from common.messages import GenerateImage
 from common.runtime.clock import SystemClock
-from common.runtime.settings import read_settings
+from common.runtime.reading_settings import read_settings
 from common.store.port import change
 from common.store.sqlite import SqliteStore
 from services.generator.worker import run_generator

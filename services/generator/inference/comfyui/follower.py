@@ -83,10 +83,10 @@ class RunFollower:
             except (ValueError, RecursionError):
                 return
             data = found.get("data") if isinstance(found, dict) else None
-            if isinstance(data, dict):
-                self._handle_event(found.get("type"), data)
+            if isinstance(data, dict) and isinstance(found.get("type"), str):
+                self._handle_event(found["type"], data)
 
-    def _handle_event(self, kind: object, data: dict[str, Any]) -> None:
+    def _handle_event(self, kind: str, data: dict[str, Any]) -> None:
         node = data.get("node")
         if kind == "status":
             self._note_queue(data)

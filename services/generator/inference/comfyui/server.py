@@ -14,7 +14,7 @@ from urllib.parse import quote
 import aiohttp
 from yarl import URL
 
-from common.domain.errors import BadImage, Transient
+from common.domain.errors import BadImage, Denied, Rejected, Transient
 from common.domain.texts import clean_text
 from common.runtime.bounded_read import TooLarge, read_body
 from common.runtime.clock import Clock
@@ -132,7 +132,9 @@ class ComfyuiServer:
                 method, url, json=body, headers=self._headers, timeout=timeout, allow_redirects=False
             ) as response:
                 if response.status != 200 and response.status not in also:
-                    raise await response_error(response, self._clock)
+                    error = await response_error(response, self._clock)
+                    is_of_order = path == "prompt"  # elsewhere, no order is at fault
+                    raise error if is_of_order or not isinstance(error, Rejected | BadImage) else Denied(error.detail)
                 try:
                     content = await read_body(response, max_bytes=_MAX_BYTES)
                 except TooLarge as error:

@@ -17,7 +17,7 @@ from common.domain.images import Failure, Lease
 from common.media.connect import open_media
 from common.messages import Deleted, ImageDeleted
 from common.runtime.clock import ManualClock, SystemClock
-from common.runtime.settings import read_settings
+from common.runtime.reading_settings import read_settings
 from common.store.port import change
 from common.store.sqlite import SqliteStore
 from services.api.events.live import ClientEvent, LiveEvents, plain

@@ -14,7 +14,7 @@ from common.domain import transitions
 from common.domain.images import Failure, Status
 from common.media.connect import open_media
 from common.runtime.clock import SystemClock
-from common.runtime.settings import read_settings
+from common.runtime.reading_settings import read_settings
 from common.store.port import change
 from common.store.sqlite import SqliteStore
 from services.api.service import api_running
@@ -151,7 +151,7 @@ async def test_a_wait_for_a_batch_ends_with_its_last_image(api):
     assert [image["status"] for image in answer["images"]] == ["completed", "failed", "completed"]
 
 
-async def test_a_request_for_several_is_accepted_or_refused_as_a_whole(api):
+async def test_several_are_accepted_or_refused_as_a_whole(api):
     """Two slots, six places, twelve an hour: nine never fit, five do not fit beside seven, six not into the hour."""
     never = await api.post(9, Prefer="respond-async")
     accepted = await api.post(7, Prefer="respond-async")

@@ -18,7 +18,7 @@ from common.domain.errors import Invalid
 from common.domain.requests import GenerationRequest
 from common.media.connect import open_media
 from common.runtime.clock import SystemClock
-from common.runtime.settings import read_settings
+from common.runtime.reading_settings import read_settings
 from common.store.sqlite import SqliteStore
 from services.api.app import ROUTES
 from services.api.routes.openapi import describe_rest, with_offers

@@ -13,7 +13,7 @@ from aiohttp import web
 
 from common.domain.errors import BadImage, Denied, Misconfigured, Rejected, Transient
 from common.runtime.clock import SystemClock
-from common.runtime.settings import read_settings
+from common.runtime.reading_settings import read_settings
 from services.generator.inference.comfyui.workflow import SHIPPED, parse_workflow, read_workflow
 from services.generator.inference.connect import connect_inference
 from tests.engines.comfyui import CLASSES, Comfyui, comfyui
