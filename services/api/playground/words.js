@@ -70,7 +70,9 @@ export function place(number) {
 }
 
 /** The estimated position of a request that waits for its turn. */
-export const about = (number) => (number === 1 ? place(number) : `About ${place(number)}`.replace("About More", "More"));
+export function about(number) {
+  return number === 1 || number > MAX_RANKED ? place(number) : `About ${place(number)}`;
+}
 
 /** `40 s`, `12 min`, `2 h`. */
 export function span(seconds) {

@@ -65,7 +65,7 @@ def serve(tmp_path) -> Callable[..., AbstractAsyncContextManager[Api]]:
             SqliteStore.open(tmp_path / "darkroom.db", timeout_s=5) as store,
             open_media(str(tmp_path / "media")) as media,
             aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http,
-            api_running(read, Resources(bus, wrap(store), media, CLOCK), inference_url=None) as port,
+            api_running(read, Resources(bus, wrap(store), media, CLOCK)) as port,
         ):
             yield Api(f"http://127.0.0.1:{port}", port, http, bus, store, media)
 

@@ -29,7 +29,8 @@ log = logging.getLogger(__name__)
 IMAGES: Final = "image/png, image/jpeg, image/webp"
 _CAPABILITIES_S: Final = 2.0
 _REFUSES_US: Final = frozenset({401, 402, 403, 407})
-_WITH_CAPABILITIES: Final = (Feature.PROGRESS, Feature.PREVIEWS, Feature.CANCEL, Feature.ADOPTION)
+_ALWAYS: Final = (Feature.HIRES_FIX, Feature.NEGATIVE_PROMPT, Feature.CANCEL)  # unless a model says otherwise
+_WITH_CAPABILITIES: Final = (*_ALWAYS, Feature.PROGRESS, Feature.PREVIEWS, Feature.ADOPTION)
 
 
 class NativeBackend:
@@ -80,7 +81,7 @@ class NativeBackend:
                 found = None
                 if response.status == 200:
                     found = parse_capabilities(await read_body(response, max_bytes=MAX_CAPABILITIES_BYTES))
-        features = _WITH_CAPABILITIES if found else (Feature.CANCEL,)
+        features = _WITH_CAPABILITIES if found else _ALWAYS
         return (found or Capabilities()).model_copy(update={"dialect": "native", "features": features})
 
     async def _paint(self, job: Job, on_progress: OnProgress, on_preview: OnPreview | None) -> GeneratedImage:
