@@ -12,6 +12,7 @@ from tests.proxy import proxy_before
 from tests.waiting import until
 
 
+@pytest.mark.long  # tests/faults/bus/test_broker.py stops and kills a broker in each run
 @pytest.mark.slow
 @pytest.mark.timeout(100)
 @pytest.mark.fault(row=1)
