@@ -1,28 +1,19 @@
-"""The capabilities of an inference service, as its back end describes them.
-
-The client is of Darkroom's own contract: `GET /inference/capabilities`.
-"""
+"""The capabilities of an inference service, as its back end describes them."""
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
 from collections.abc import Iterable
 from enum import StrEnum
 from typing import Final
 
-import aiohttp
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from common.domain.texts import clean_text
-from common.runtime.bounded_read import TooLarge, read_body
-from common.runtime.clock import Clock
 
 log = logging.getLogger(__name__)
 
-REFRESH_INTERVAL_S = 60.0  # a new model is offered within a minute
-RETRY_INTERVAL_S = 5.0  # a service that does not answer is not asked by every request
 MAX_CAPABILITIES_BYTES: Final = 1_000_000
 MAX_NAME: Final = 100  # characters; no request may name a longer model or sampler
 MAX_MODELS: Final = 1_000
@@ -71,46 +62,6 @@ class Capabilities(BaseModel):
     version: str | None = None
     features: tuple[Feature, ...] | None = None  # None: not known
     concurrency: int | None = None  # images that it paints at once
-
-
-class CapabilitiesClient:
-    """Reads the capabilities of one service at most once a minute; while it does not answer, the last ones apply."""
-
-    def __init__(
-        self, http: aiohttp.ClientSession, *, url: str, api_key: str | None, clock: Clock, timeout_s: float = 2
-    ) -> None:
-        self._http = http
-        self._url = f"{url.rstrip('/')}/inference/capabilities"
-        self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
-        self._clock = clock
-        self._timeout = aiohttp.ClientTimeout(total=timeout_s)
-        self._latest: Capabilities | None = None
-        self._ask_after = float("-inf")
-        self._lock = asyncio.Lock()
-
-    async def get(self) -> Capabilities | None:
-        """The capabilities; None if the service has no such route or has never answered."""
-        async with self._lock:  # one request at a time; the other callers use its result
-            if self._clock.monotonic() >= self._ask_after:
-                await self.refresh()
-        return self._latest
-
-    async def refresh(self) -> bool:
-        """Request the capabilities now; True if the service is reachable and answers without a server error."""
-        self._ask_after = self._clock.monotonic() + RETRY_INTERVAL_S
-        try:
-            async with self._http.get(
-                self._url, headers=self._headers, timeout=self._timeout, allow_redirects=False
-            ) as response:
-                body = await read_body(response, max_bytes=MAX_CAPABILITIES_BYTES) if response.status == 200 else b""
-        except (aiohttp.ClientError, TimeoutError, OSError, TooLarge) as error:
-            log.debug("no capabilities from the inference service: %s", error)
-            return False
-        if response.status >= 500:
-            return False
-        self._ask_after = self._clock.monotonic() + REFRESH_INTERVAL_S
-        self._latest = parse_capabilities(body) if response.status == 200 else None
-        return True
 
 
 def parse_capabilities(body: bytes) -> Capabilities | None:

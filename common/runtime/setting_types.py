@@ -113,6 +113,7 @@ Count = Annotated[int, BeforeValidator(_plain_digits)]  # each use of it adds bo
 Seconds = Annotated[float, Field(allow_inf_nan=False), BeforeValidator(parse_duration)]
 Age = Annotated[Seconds, Field(gt=0, le=MAX_AGE_S)]  # subtracted from or added to the time of now
 Interval = Annotated[Seconds, Field(ge=0.001, le=30 * DAY_S)]  # waits in the broker, which counts milliseconds
+AnnounceInterval = Annotated[Seconds, Field(ge=0.1, le=3600)]  # four of them decide that a generator is gone
 Intervals = Annotated[tuple[Interval, ...], Field(min_length=1, max_length=20), BeforeValidator(_parse_durations)]
 Timeout = Annotated[Seconds, Field(ge=0.001, le=DAY_S)]  # the system calls that wait take less than 24.8 days
 Days = Annotated[float | None, BeforeValidator(_parse_retention)]
@@ -131,6 +132,7 @@ Aliases = Annotated[
     BeforeValidator(_parse_aliases),
 ]
 Prefix = Annotated[str, Field(pattern=r"^[a-z0-9.-]{0,40}$")]
+PoolName = Annotated[str, Field(pattern=r"^[a-z0-9-]{1,40}$")]
 Port = Annotated[Count, Field(ge=0, le=65_535)]
 Workers = Annotated[Count, Field(ge=1, le=64)]
 # of the hourly limits: an entry of the store names each image of an hour, at about 100 bytes

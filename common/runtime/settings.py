@@ -14,6 +14,7 @@ from common.runtime.addresses import PublicUrl, path_of
 from common.runtime.setting_types import (
     Age,
     Aliases,
+    AnnounceInterval,
     Count,
     Days,
     Host,
@@ -24,6 +25,7 @@ from common.runtime.setting_types import (
     Networks,
     Origins,
     PerHour,
+    PoolName,
     Port,
     Prefix,
     Seconds,
@@ -107,6 +109,10 @@ class Settings(BaseModel):
     )
     generator_concurrency: Workers = Field(
         2, description="Number of images that one generator works on at the same time"
+    )
+    generator_pool: PoolName = Field("default", description="Pool of a generator: lower-case letters, digits, hyphens")
+    announce_interval: AnnounceInterval = Field(
+        15, description="Interval at which a generator announces its models; it is gone after four without a sign"
     )
     generation_deadline: Age = Field(900, description="Time after its dispatch at which an unfinished image fails")
     lease: Timeout = Field(

@@ -9,6 +9,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from common.application.fleet.reader import Fleet
+from common.application.fleet.validation import waiting_for
+from common.domain.errors import Unavailable
 from common.domain.images import Image, Status
 from common.domain.views import ImagePresenter, ImageView, OfBatch, Outgoing, Time, is_none
 from common.messages import AnyImageEvent
@@ -20,7 +23,7 @@ from services.api.events.recent_times import RecentTimes
 
 
 class ImageAnswer(ImageView):
-    """An image with its position in the queue of all owners. No event carries these: they would soon be wrong."""
+    """An image with what it waits for. No event carries these: they would soon be wrong."""
 
     queue_place: Annotated[
         int | None,
@@ -30,6 +33,9 @@ class ImageAnswer(ImageView):
             description=f"1 is the next image, {MAX_POSITION} is any position beyond {MAX_POSITION - 1}; an estimate "
             "if `waitingSince` is not null; null if the image is not queued or waits for a retry",
         ),
+    ]
+    waiting_for: Annotated[
+        str | None, Field(description="Why the image cannot be started, besides its position: a text for people")
     ]
     queue_place_estimated: Annotated[bool, Field(description="Whether `queuePlace` is an estimate")] = False
     estimated_seconds: Annotated[
@@ -75,6 +81,7 @@ class Presenter:
     clock: Clock
     times: RecentTimes
     slots: int
+    fleet: Fleet
 
     def view(self, image: Image) -> ImageView:
         """The image as its owner sees it."""
@@ -88,12 +95,21 @@ class Presenter:
             queue_place=position,
             queue_place_estimated=position is not None and image.is_waiting,
             estimated_seconds=None if position is None else self.times.seconds_until(position),
+            waiting_for=await self._waiting_for(image),
         )
 
     async def generation(self, images: Sequence[Image]) -> GenerationAnswer:
         """The images of one request as the answer to it."""
         answers = [await self.answer(image) for image in images]
         return GenerationAnswer(**dict(answers[0]), images=answers if images[0].batch else None)
+
+    async def _waiting_for(self, image: Image) -> str | None:
+        if image.status is not Status.QUEUED:
+            return None
+        try:
+            return waiting_for(image.model, await self.fleet.current())
+        except Unavailable:  # no answer fails for that
+            return None
 
     def history_item(self, image: Image) -> HistoryItem:
         """The image as one entry of the history."""

@@ -38,6 +38,10 @@ class Circuit:
         self._reason = ""
         self._logged_reason = ""
 
+    @property
+    def is_open(self) -> bool:
+        return self._opened.is_set()
+
     def record_success(self) -> None:
         self._consecutive_failures = 0
         self._pause_s = self._first_pause_s

@@ -11,6 +11,7 @@ from datetime import timedelta
 from typing import TypeVar
 
 from common.application.batches import Batches
+from common.application.fleet.reader import Fleet
 from common.application.intake import Intake
 from common.application.outbox import Outbox
 from common.domain.errors import Unavailable, Unreadable
@@ -47,6 +48,7 @@ class GenerationContext:
     """One for each process; `worker` names it to people."""
 
     store: Store
+    fleet: Fleet
     intake: Intake
     outbox: Outbox
     media: Media

@@ -25,6 +25,7 @@ from common.domain.texts import clean_text
 from common.domain.turns import Line
 from common.messages import Command, Event, GenerateImage, Tick
 from common.runtime.settings import Settings
+from services.generator.announcer import SOURCE, Announcer
 from services.generator.circuit import Circuit
 from services.generator.context import GenerationContext, retry_while_unavailable
 from services.generator.generate import generate
@@ -35,7 +36,6 @@ from services.generator.orders import take_in
 
 log = logging.getLogger(__name__)
 
-SOURCE = "generator"
 PUBLISHER_QUOTA = "orders"  # the kind of its entries in the store
 CONCURRENT_INTAKES = 10  # each is a few queries of the store
 ABORTING_EVENTS = frozenset({"image.cancelled", "image.deleted"})
@@ -56,8 +56,21 @@ async def run_generator(
         context = _context(settings, resources, inference, write_behind, deployment)
         async with asyncio.TaskGroup() as group:
             group.create_task(write_behind.run())
+            group.create_task(_announcer(context, resources).run(stopping))
             await _consume(context, resources.bus, settings, stopping)
             write_behind.close()
+
+
+def _announcer(context: GenerationContext, resources: Resources) -> Announcer:
+    return Announcer(
+        resources.store,
+        resources.bus,
+        resources.clock,
+        inference=context.inference,
+        circuit=context.circuit,
+        settings=context.settings,
+        worker=context.worker,
+    )
 
 
 def _context(
@@ -72,6 +85,7 @@ def _context(
     line = Line(settings.concurrent_requests, settings.publisher_waiting_requests, "p")
     return GenerationContext(
         store=resources.store,
+        fleet=resources.fleet(settings),
         intake=Intake(quota, resources.store, line),
         outbox=resources.outbox(settings, source=SOURCE, write_behind=write_behind),
         media=resources.media,

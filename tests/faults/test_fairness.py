@@ -30,7 +30,7 @@ async def test_many_orders_of_one_owner_delay_nobody_else(tmp_path):
     ):
         inference.always(load.paint)
         resources = Resources(bus, store, media, clock)
-        async with api_running(settings, resources, inference_url=inference.url) as port:
+        async with api_running(settings, resources) as port:
             services = [
                 group.create_task(run_generator(settings, resources, inference_url=inference.url, stopping=stopping)),
                 group.create_task(run_janitor(settings, resources, stopping=stopping)),

@@ -76,7 +76,7 @@ async def test_the_websocket_shows_each_step_in_order(page):
     revisions = [frame["revision"] for frame in frames]
     assert revisions == sorted(revisions)
     _, record = await page.get(f"/api/images/{image['id']}/")
-    unqueued = {"queuePlace": None, "queuePlaceEstimated": False, "estimatedSeconds": None}
+    unqueued = {"queuePlace": None, "queuePlaceEstimated": False, "estimatedSeconds": None, "waitingFor": None}
     assert {**frames[-1]["data"], **unqueued} == record
 
 

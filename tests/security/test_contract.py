@@ -65,8 +65,9 @@ def test_the_place_in_the_queue_is_said_by_rest_and_by_no_event():
         "queuePlace",
         "queuePlaceEstimated",
         "estimatedSeconds",
+        "waitingFor",
     }
-    assert "queuePlace" in answered["required"]
+    assert {"queuePlace", "waitingFor"} <= set(answered["required"])
     assert answered["properties"]["queuePlace"]["anyOf"] == [
         {"type": "integer", "minimum": 1, "maximum": 1001},
         {"type": "null"},

@@ -80,6 +80,12 @@ def test_api_is_published_to_this_machine_only(services):
     assert [name for name in services if "ports" in services[name]] == ["api"]
 
 
+def test_only_generators_know_the_inference_service(services):
+    knowing = {name for name in OURS if "INFERENCE_SERVICE_URL" in services[name]["environment"]}
+
+    assert knowing == {"generator"}
+
+
 def test_the_api_answers_to_names_of_this_machine_by_default(services):
     assert "ALLOWED_HOSTS" in services["inference"]["environment"]
     names = substituted(services["api"]["environment"]["ALLOWED_HOSTS"], {}).split(",")

@@ -120,13 +120,14 @@ function Actions({ session, image, reuse }) {
 }
 
 /** The position changes often, so it is not a live region: a screen reader reads it on request. */
-function Waiting({ place, isTurn, seconds }) {
+function Waiting({ place, isTurn, seconds, reason }) {
   return html`
     <div class="state">
       <span class="dots" aria-hidden="true"><i></i><i></i><i></i></span>
-      <p>${isTurn ? "Waiting for its turn" : "Waiting in the queue"}</p>
-      ${place && html`<small>${isTurn ? words.about(place) : words.place(place)}</small>`}
-      ${seconds > 0 && html`<small>starts in about ${words.span(seconds)}</small>`}
+      <p>${reason ? "Waiting for a generator" : isTurn ? "Waiting for its turn" : "Waiting in the queue"}</p>
+      ${reason && html`<small>${reason}</small>`}
+      ${!reason && place && html`<small>${isTurn ? words.about(place) : words.place(place)}</small>`}
+      ${!reason && seconds > 0 && html`<small>starts in about ${words.span(seconds)}</small>`}
     </div>
   `;
 }

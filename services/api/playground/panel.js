@@ -59,7 +59,7 @@ export function Panel({ session, values, set, problem, generate }) {
             label="Model"
             value=${values.model}
             set=${set}
-            choices=${offers?.models.map(({ id, name }) => [id, name]) ?? [[values.model, values.model]]}
+            choices=${form.models(offers, values)}
           />
           <${Sizes} values=${values} set=${set} model=${model} />
           <${Slider}
@@ -86,7 +86,7 @@ export function Panel({ session, values, set, problem, generate }) {
               label="Sampler"
               value=${values.sampler}
               set=${set}
-              choices=${(model?.samplers.length ? model.samplers : [values.sampler]).map((name) => [name, name])}
+              choices=${form.samplers(offers, values).map((name) => [name, name])}
             />
             <${Seed} value=${values.seed} set=${set} />
           </div>

@@ -26,6 +26,7 @@ export class Pictures {
   total = 0; // number of completed images, loaded or not
   hasMore = false; // of the history, below what is loaded
   places = {}; // queue positions by id, as last received
+  reasons = {}; // why queued images cannot be started, by id, as last received
   seconds = {}; // about how long until each of them starts
   hidden = new Set(); // deleted here, while that can be undone
   #gone = new Set();
@@ -53,10 +54,16 @@ export class Pictures {
     return this.places[image.id] ?? image.queuePlace ?? null;
   }
 
-  /** What is known of its wait: the queue position, an estimate before its turn, and the seconds until it starts. */
+  /** What is known of its wait: the queue position, an estimate before its turn, the seconds until it starts, and why
+   * it cannot start at all. */
   waitOf(image) {
     const seconds = image.id in this.places ? this.seconds[image.id] : image.estimatedSeconds;
-    return { place: this.placeOf(image), isTurn: Boolean(image.waitingSince), seconds: seconds ?? null };
+    return {
+      place: this.placeOf(image),
+      isTurn: Boolean(image.waitingSince),
+      seconds: seconds ?? null,
+      reason: this.#reasonOf(image),
+    };
   }
 
   /** Take all positions of a frame. They replace those of answers, also for an image that has none any more. */
@@ -67,6 +74,14 @@ export class Pictures {
     }
     this.places = places;
     this.seconds = seconds;
+  }
+
+  /** Take all reasons of a frame. They replace those of answers. */
+  hearReasons(reasons) {
+    for (const image of this.byId.values()) {
+      if (image.waitingFor) this.byId.set(image.id, { ...image, waitingFor: null });
+    }
+    this.reasons = reasons;
   }
 
   /** The picture is shown instead. */
@@ -98,6 +113,7 @@ export class Pictures {
       progress: isSameAttempt ? known.progress : null,
       // an event does not hold it, and a position from the websocket is newer
       queuePlace: image.id in this.places ? null : (image.queuePlace ?? (isSameAttempt ? known.queuePlace : null)),
+      waitingFor: image.waitingFor === undefined && isSameAttempt ? known.waitingFor : image.waitingFor,
       // it is shown below the picture until that is loaded
       preview: known?.attempts === image.attempts && SHOWN_SO_FAR.has(image.status) ? known.preview : null,
     });
@@ -160,6 +176,10 @@ export class Pictures {
     for (const id of held) if (!this.gallery.includes(id)) this.#hang(this.byId.get(id));
     for (const id of before) if (!this.gallery.includes(id) && !this.canvas.includes(id)) this.byId.delete(id);
     this.#changed = null;
+  }
+
+  #reasonOf(image) {
+    return this.reasons[image.id] ?? image.waitingFor ?? null;
   }
 
   #merge(item) {

@@ -13,7 +13,8 @@ from typing import Any, Final, TypeAlias
 from aiohttp import web
 
 from common.application.batches import Batches
-from common.application.capabilities import Capabilities, CapabilitiesClient
+from common.application.fleet.reader import Fleet
+from common.application.fleet.validation import require_offered
 from common.domain.errors import Duplicate, Gone, Invalid, LimitReached
 from common.domain.images import Image, Status, new_image_id
 from common.domain.owners import scoped_key
@@ -76,7 +77,7 @@ class GenerationRoutes:
     clock: Clock
     store: Store
     batches: Batches
-    capabilities: CapabilitiesClient | None
+    fleet: Fleet
     admission: Admission
     waits: Waits
     presenter: Presenter
@@ -88,7 +89,7 @@ class GenerationRoutes:
             clock=context.clock,
             store=context.store,
             batches=context.batches,
-            capabilities=context.capabilities,
+            fleet=context.fleet,
             admission=context.admission,
             waits=context.waits,
             presenter=context.presenter,
@@ -125,15 +126,14 @@ class GenerationRoutes:
         if image.request_hash != _hash(call.body):
             raise Invalid("this Idempotency-Key was used for a different request", code="idempotency_mismatch")
         if image.batch_due is not None:
-            await self.batches.begin(image)  # the process that was to complete it may have died
+            image = await self.batches.begin(image)  # the process that was to complete it may have died
         if all(member.deleted_at is not None for member in await self.batches.members(image)):
             raise Gone(f"image {image.id}, requested with this Idempotency-Key, was deleted", code="image_deleted")
         return image
 
     async def _accept(self, call: GenerateCall, *, may_wait: bool) -> tuple[Image, dict[str, str]]:
         """Record new images, dispatched or waiting; returns the first with the header that says how many may follow."""
-        if self.capabilities is not None and (capabilities := await self.capabilities.get()):
-            _require_supported(call.body, capabilities)
+        require_offered(call.body, await self.fleet.current())
         # a clock that was set back would date the image back, and it would be past its deadline at once
         now = max(self.clock.now(), self.clock.stable_now())
         key = _idempotency_key(call)
@@ -146,14 +146,14 @@ class GenerationRoutes:
             traceparent=_traceparent(call.request),
         ).model_copy(update={"idempotency": key, "request_hash": _hash(call.body) if key else None})
         try:
-            image, hour = await self.admission.record(image, may_wait=may_wait or image.batch is not None)
+            image, hour = await self.admission.record(image, may_wait=may_wait)
         except (Duplicate, LimitReached):
             # another request with the same key may have been recorded meanwhile: then both wait for its image
             if existing := await self._find_existing(call):
                 return existing, {}
             raise
         # the image is recorded: the janitor sends what the broker does not accept now
-        await self.batches.begin(image)
+        image = await self.batches.begin(image)
         return image, ratelimit.remaining_header(hour, settings=self.settings, now=now)
 
     async def _respond(self, call: GenerateCall, first: Image, preference: Preference) -> web.Response:
@@ -215,23 +215,6 @@ OPERATIONS: Final = (
     ),
 )
 GROUP: Final = RouteGroup(GenerationRoutes.of, OPERATIONS)
-
-
-def _require_supported(request: GenerationRequest, capabilities: Capabilities) -> None:
-    models = {model.id: model for model in capabilities.models}
-    if models and request.model not in models:
-        raise Invalid(
-            f"the inference service has no model {request.model!r}; it has {', '.join(models)}",
-            code="unknown_model",
-            fields={"model": f"one of {', '.join(models)}"},
-        )
-    samplers = (models[request.model].samplers if models else ()) or capabilities.samplers
-    if samplers and request.sampler not in samplers:
-        raise Invalid(
-            f"the model {request.model!r} has no sampler {request.sampler!r}; it has {', '.join(samplers)}",
-            code="unknown_sampler",
-            fields={"sampler": f"one of {', '.join(samplers)}"},
-        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,12 +89,14 @@ class ModelAnswer(Outgoing):
     max_width: int | None
     max_height: int | None
     max_steps: int | None
+    grid: Annotated[int | None, Field(description="Both sides must be multiples of it, in pixels")]
     hires_fix: bool
     negative_prompt: bool
+    live: Annotated[bool, Field(description="False if no generator with this model is running: its images wait")]
 
 
 class ModelsAnswer(Outgoing):
-    """What can be requested. `known` is false if the inference service does not report it: nothing is checked then."""
+    """What can be requested. `known` is false if no generator lists its models: then any model can be requested."""
 
     model_config = ConfigDict(title="Offers")
 

@@ -9,9 +9,11 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from email.utils import formatdate
 from functools import partial
+from typing import Any
 
 import pytest
 
+from common.application.fleet.announcements import HEARTBEATS
 from common.application.resources import Resources
 from common.bus.memory import MemoryBus
 from common.bus.port import WorkQueue
@@ -25,6 +27,7 @@ from common.runtime.reading_settings import read_settings
 from common.store.sqlite import SqliteStore
 from services.generator.worker import run_generator
 from services.janitor.worker import run_janitor
+from tests.announcing import FakeGenerator
 from tests.inference_double import body, inference_double, paint, status
 from tests.unit.generator.test_generate import FAST, GeneratorBench
 from tests.waiting import until
@@ -44,8 +47,14 @@ async def open_bus(kind, request, settings, clock):
             yield bus
 
 
+@pytest.fixture
+def capabilities():
+    """What the inference service says it can paint: nothing, unless a test gives it."""
+    return
+
+
 @pytest.fixture(params=BUSES)
-async def bench(request, tmp_path):
+async def bench(request, tmp_path, capabilities):
     settings, clock, stopping = read_settings(FAST), SystemClock(), asyncio.Event()
     async with (
         SqliteStore.open(tmp_path / "darkroom.db", timeout_s=5) as store,
@@ -54,6 +63,7 @@ async def bench(request, tmp_path):
         FileMedia.open(tmp_path / "media") as media,
         asyncio.TaskGroup() as group,
     ):
+        inference.capabilities = capabilities
         resources = Resources(bus, store, media, clock)
         group.create_task(run_generator(settings, resources, inference_url=inference.url, stopping=stopping))
         group.create_task(run_janitor(settings, resources, stopping=stopping))
@@ -358,3 +368,38 @@ async def test_a_cancel_of_all_while_they_are_painted(bench):
 
     assert {image.status for image in await members_of(bench, order)} == {"cancelled"}
     assert len(bench.inference.keys) == 2, "no waiting image was started in between"
+
+
+async def is_announced(made) -> bool:
+    return any("catalogue" in entry.data for entry in await made.store.list_entries(HEARTBEATS))
+
+
+@pytest.mark.parametrize("capabilities", [{"models": [{"id": "sdxl", "max_steps": 30}], "samplers": ["Euler"]}])
+async def test_an_order_that_nothing_can_paint_is_refused(bench):
+    """Of a model that was never announced, of an unknown sampler, beyond a limit; one of a model of yesterday waits."""
+    await (await FakeGenerator(bench.store, bench.clock).offer("yesterday")).stop()
+    await until(partial(is_announced, bench))
+    fields: dict[str, dict[str, Any]] = {
+        "unknown_model": {"model": "other"},
+        "unknown_sampler": {"sampler": "LCM"},
+        "not_supported": {"steps": 31},
+    }
+    request: dict[str, Any] = {"prompt": "a lighthouse", "width": 64, "height": 64}
+    wrong = {code: an_order(bench, data=GenerationRequest(**request, **more)) for code, more in fields.items()}
+    known = an_order(bench, data=GenerationRequest(**request, model="yesterday"))
+    for order in [*wrong.values(), known]:
+        await bench.bus.send(order)
+
+    async def all_dead():
+        return len(await bench.bus.dead_letters(10)) == len(wrong)
+
+    await until(partial(has_record, bench, known.id))
+    await until(all_dead)
+    found = {decode(letter.body).id: letter.reason for letter in await bench.bus.dead_letters(10)}
+    assert {found[order.id].partition(":")[0] for order in wrong.values()} == set(fields)
+    assert [await bench.store.get(order.id) for order in wrong.values()] == [None, None, None]
+    assert "sdxl" in found[wrong["unknown_model"].id]
+
+
+async def has_record(made, image_id) -> bool:
+    return await made.store.get(image_id) is not None

@@ -57,7 +57,7 @@ class Api:
 @pytest.fixture
 def serve(tmp_path) -> Callable[..., AbstractAsyncContextManager[Api]]:
     @asynccontextmanager
-    async def serve(*, wrap=lambda store: store, inference_url=None, **settings: str) -> AsyncIterator[Api]:
+    async def serve(*, wrap=lambda store: store, **settings: str) -> AsyncIterator[Api]:
         """`wrap` puts something between the api and its store."""
         read = read_settings({"API_PORT": "0", "GRACE_PERIOD": "5", **NO_LIMITS, **settings})
         async with (
@@ -65,7 +65,7 @@ def serve(tmp_path) -> Callable[..., AbstractAsyncContextManager[Api]]:
             SqliteStore.open(tmp_path / "darkroom.db", timeout_s=5) as store,
             open_media(str(tmp_path / "media")) as media,
             aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http,
-            api_running(read, Resources(bus, wrap(store), media, CLOCK), inference_url=inference_url) as port,
+            api_running(read, Resources(bus, wrap(store), media, CLOCK)) as port,
         ):
             yield Api(f"http://127.0.0.1:{port}", port, http, bus, store, media)
 

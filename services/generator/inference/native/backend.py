@@ -32,7 +32,8 @@ _CAPABILITIES_S: Final = 2.0
 _DENIED_CODES: Final = frozenset({"unauthorized", "forbidden", "payment_required"})
 _REJECTED_CODES: Final = frozenset({"invalid", "invalid_request", "refused", "unprocessable"})
 _REFUSES_US: Final = frozenset({401, 402, 403, 407})
-_WITH_CAPABILITIES: Final = (Feature.PROGRESS, Feature.PREVIEWS, Feature.CANCEL, Feature.ADOPTION)
+_ALWAYS: Final = (Feature.HIRES_FIX, Feature.NEGATIVE_PROMPT, Feature.CANCEL)  # unless a model says otherwise
+_WITH_CAPABILITIES: Final = (*_ALWAYS, Feature.PROGRESS, Feature.PREVIEWS, Feature.ADOPTION)
 
 
 class NativeBackend:
@@ -83,7 +84,7 @@ class NativeBackend:
                 found = None
                 if response.status == 200:
                     found = parse_capabilities(await read_body(response, max_bytes=MAX_CAPABILITIES_BYTES))
-        features = _WITH_CAPABILITIES if found else (Feature.CANCEL,)
+        features = _WITH_CAPABILITIES if found else _ALWAYS
         return (found or Capabilities()).model_copy(update={"dialect": "native", "features": features})
 
     async def _paint(self, job: Job, on_progress: OnProgress, on_preview: OnPreview | None) -> GeneratedImage:

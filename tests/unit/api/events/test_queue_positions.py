@@ -121,9 +121,7 @@ async def api(tmp_path, interval, limits):
         bus = await opened.enter_async_context(MemoryBus())
         store = await opened.enter_async_context(CountingStore.open(tmp_path / "darkroom.db", timeout_s=LIMIT_S))
         media = await opened.enter_async_context(open_media(str(tmp_path / "media")))
-        port = await opened.enter_async_context(
-            api_running(settings, Resources(bus, store, media, CLOCK), inference_url=None)
-        )
+        port = await opened.enter_async_context(api_running(settings, Resources(bus, store, media, CLOCK)))
         http = await opened.enter_async_context(aiohttp.ClientSession())
         yield ApiWithoutGenerator(http, f"http://127.0.0.1:{port}", bus, store)
 

@@ -33,7 +33,7 @@ async def api(tmp_path):
         MemoryBus() as bus,
         SqliteStore.open(tmp_path / "darkroom.db", timeout_s=LIMIT_S) as store,
         open_media(str(tmp_path / "media")) as media,
-        api_running(settings, Resources(bus, store, media, CLOCK), inference_url=None) as port,
+        api_running(settings, Resources(bus, store, media, CLOCK)) as port,
         aiohttp.ClientSession(f"http://127.0.0.1:{port}") as http,
     ):
 

@@ -2,14 +2,10 @@
 
 import json
 
-import aiohttp
 import pytest
-from aiohttp import web
-from aiohttp.test_utils import TestServer
 
-from common.application.capabilities import MAX_MODELS, MAX_NAME, MAX_SAMPLERS, Capabilities, CapabilitiesClient
+from common.application.capabilities import MAX_MODELS, MAX_NAME, MAX_SAMPLERS, parse_capabilities
 from common.domain.texts import MAX_DETAIL
-from common.runtime.clock import ManualClock
 
 ODD = [
     "x" * 100_000,
@@ -24,25 +20,13 @@ ODD = [
 ]
 
 
-async def capabilities_of(body: bytes | str, status: int = 200) -> Capabilities | None:
-    """What a client makes of an answer with this body."""
-
-    async def describe(_request: web.Request) -> web.Response:
-        return web.Response(body=body, status=status, content_type="application/json")
-
-    app = web.Application()
-    app.router.add_get("/inference/capabilities", describe)
-    async with TestServer(app) as server, aiohttp.ClientSession() as http:
-        return await CapabilitiesClient(http, url=str(server.make_url("")), api_key=None, clock=ManualClock()).get()
-
-
 @pytest.mark.border(rule="B5")
 @pytest.mark.parametrize("text", ODD, ids=ascii)
-async def test_texts_of_capabilities_are_cleaned(text):
+def test_texts_of_capabilities_are_cleaned(text):
     model = {"id": "sdxl", "name": text, "samplers": ["Euler", text]}
     sent = {"engine": text, "notice": text, "models": [model, {"id": text}], "samplers": [text, "DDIM"]}
 
-    found = await capabilities_of(json.dumps(sent))
+    found = parse_capabilities(json.dumps(sent).encode())
 
     (kept,) = found.models
     assert (kept.id, kept.samplers, found.samplers) == ("sdxl", ("Euler",), ("DDIM",))
@@ -51,10 +35,10 @@ async def test_texts_of_capabilities_are_cleaned(text):
 
 
 @pytest.mark.border(rule="B5")
-async def test_the_number_of_names_is_bounded():
+def test_the_number_of_names_is_bounded():
     many = [f"{number}-{'n' * (MAX_NAME // 2)}" for number in range(2 * MAX_MODELS)]
 
-    found = await capabilities_of(json.dumps({"models": [{"id": name} for name in many], "samplers": many}))
+    found = parse_capabilities(json.dumps({"models": [{"id": name} for name in many], "samplers": many}).encode())
 
     assert ([model.id for model in found.models], list(found.samplers)) == (many[:MAX_MODELS], many[:MAX_SAMPLERS])
 
@@ -75,5 +59,5 @@ async def test_the_number_of_names_is_bounded():
     ],
     ids=lambda body: repr(body[:30]),
 )
-async def test_other_answers_are_no_capabilities(body):
-    assert await capabilities_of(body) is None
+def test_other_answers_are_no_capabilities(body):
+    assert parse_capabilities(body if isinstance(body, bytes) else body.encode()) is None
