@@ -24,7 +24,6 @@ from common.runtime.clock import SystemClock
 from common.runtime.reading_settings import read_settings
 from common.store.port import change
 from services.generator import generate, outcomes, progress
-from services.generator.inference.capabilities_cache import CapabilitiesCache
 from services.generator.inference.connect import connect_inference
 from services.generator.inference.native.backend import NativeBackend
 from tests.inference_double import completed, events, paint, picture, status
@@ -67,7 +66,7 @@ async def test_an_unforeseen_error_ends_its_attempt_with_a_code(tmp_path, caplog
 
 
 @pytest.mark.border(rule="B1")
-@pytest.mark.parametrize("where", ["complete", "put", "paint", "progress", "started", "capabilities"])
+@pytest.mark.parametrize("where", ["complete", "put", "paint", "progress", "started"])
 async def test_an_unforeseen_error_costs_at_most_its_attempt(tmp_path, monkeypatch, where):
     left = [True]
 
@@ -88,7 +87,6 @@ async def test_an_unforeseen_error_costs_at_most_its_attempt(tmp_path, monkeypat
             "paint": (NativeBackend, "_paint"),
             "progress": (progress.ProgressPublisher, "_seconds_left"),
             "started": (made.outbox.events.__class__, "progressed"),
-            "capabilities": (CapabilitiesCache, "get"),
         }[where]
         monkeypatch.setattr(target, name, once(getattr(target, name)))
         image = await made.final(await made.order())
