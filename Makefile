@@ -17,7 +17,8 @@
 #                 make bench-pipeline, bench-api, bench-live, bench-purge, bench-start, bench-growth, with SIZE= ROUNDS=
 #                 make bench-fairness: waits beside an owner with 2,000 orders; BEFORE=<revision> measures that code too
 #   make chaos    requests while processes are killed, stopped and disconnected (JOBS=2000 SEED=1 MINUTES=3); also
-#                 chaos-stream (10,000 reconnects), chaos-purge (100,000 old images), chaos-outage (no broker for 30 s)
+#                 chaos-stream (10,000 reconnects), chaos-purge (100,000 old images), chaos-outage (no broker for 30 s),
+#                 chaos-dropped (12,000 requests that are dropped at once)
 #   make fmt      format the code, and fix what the linters can fix
 #   make lock     compile requirements/*.txt again (UPGRADE=1 takes the newest versions)
 
@@ -38,6 +39,7 @@ BROKERS := $(CURDIR)/.tools/brokers
 BROKER_TESTS := tests/contract/bus tests/flow tests/faults/bus -k "not memory and not embedded"
 
 .PHONY: run test test-long test-engines check check-page coverage test-brokers servers fmt lock clean fuzz fuzz-borders chaos chaos-stream chaos-purge chaos-outage \
+        chaos-dropped \
         bench bench-servers bench-pipeline bench-api bench-live bench-purge bench-start bench-growth bench-fairness
 .DELETE_ON_ERROR:
 
@@ -101,6 +103,9 @@ chaos-purge: servers
 
 chaos-outage: servers
 	@$(BIN)/python -m benchmarks.outage
+
+chaos-dropped: servers
+	@$(BIN)/python -m benchmarks.dropped_posts $(CHAOS_ARGS)
 
 servers: .venv/.dev-stamp $(if $(TEST_STORE_URL),,.venv-secantusdb/.stamp) .venv-cog/.stamp
 	@sh scripts/get-test-servers.sh

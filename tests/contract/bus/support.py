@@ -113,7 +113,7 @@ class Recorder:
 
 
 async def has_dead_letters(bus: Bus, count: int = 1) -> bool:
-    return len(await bus.dead_letters(10)) >= count
+    return len(await bus.dead_letters(100)) >= count
 
 
 async def is_waiting(bus: Bus, count: int) -> bool:
