@@ -57,18 +57,16 @@ class Api:
 @pytest.fixture
 def serve(tmp_path) -> Callable[..., AbstractAsyncContextManager[Api]]:
     @asynccontextmanager
-    async def serve(*, wrap=lambda store: store, offered=None, **settings: str) -> AsyncIterator[Api]:
-        """`wrap` puts something between the api and its store; a generator has announced what is `offered`."""
+    async def serve(*, wrap=lambda store: store, **settings: str) -> AsyncIterator[Api]:
+        """`wrap` puts something between the api and its store."""
         read = read_settings({"API_PORT": "0", "GRACE_PERIOD": "5", **NO_LIMITS, **settings})
         async with (
             MemoryBus() as bus,
             SqliteStore.open(tmp_path / "darkroom.db", timeout_s=5) as store,
             open_media(str(tmp_path / "media")) as media,
             aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http,
+            api_running(read, Resources(bus, wrap(store), media, CLOCK)) as port,
         ):
-            if offered is not None:
-                await FakeGenerator(store, CLOCK).announce(offered)
-            async with api_running(read, Resources(bus, wrap(store), media, CLOCK)) as port:
-                yield Api(f"http://127.0.0.1:{port}", port, http, bus, store, media)
+            yield Api(f"http://127.0.0.1:{port}", port, http, bus, store, media)
 
     return serve
