@@ -9,6 +9,8 @@
 #                 pyproject.toml (takes up to twice as long as make test)
 #   make test-brokers   the tests of the bus on this system's RabbitMQ, on 4.0 and on 4.3, and the upgrades between them
 #                 (root on Debian; the newer ones are fetched into .tools/brokers; about 10 minutes)
+#   make test-engines   the inference back ends on running programs, which nobody else uses (COMFYUI=http://host:8188 A1111= FORGE=
+#                 SDNEXT= SDSERVER= COG= OPENAI=http://host:8080/v1; MODEL= SIDE=512; one or several)
 #   make fuzz     thousands of unusual requests to a running server (FUZZ_ARGS="--cases 20000 --seed 7")
 #   make fuzz-borders   bytes from the bus, answers, pictures, settings and frames of any kind (EXAMPLES=100000 SEED=1)
 #   make bench    all measurements, with tables and plots in docs/performance.md (under half an hour); single parts:
@@ -35,7 +37,7 @@ BIOME := PATH="$(dir $(NPM)):$$PATH" node_modules/.bin/biome
 BROKERS := $(CURDIR)/.tools/brokers
 BROKER_TESTS := tests/contract/bus tests/flow tests/faults/bus -k "not memory and not embedded"
 
-.PHONY: run test test-long check check-page coverage test-brokers servers fmt lock clean fuzz fuzz-borders chaos chaos-stream chaos-purge chaos-outage \
+.PHONY: run test test-long test-engines check check-page coverage test-brokers servers fmt lock clean fuzz fuzz-borders chaos chaos-stream chaos-purge chaos-outage \
         bench bench-servers bench-pipeline bench-api bench-live bench-purge bench-start bench-growth bench-fairness
 .DELETE_ON_ERROR:
 
@@ -74,6 +76,12 @@ test-brokers: servers
 		TEST_RABBITMQ_ROOT=$$root $(BIN)/pytest $(IN_PARALLEL) $(BROKER_TESTS) || exit 1; \
 	done
 	@TEST_BROKERS=$(BROKERS) $(BIN)/pytest tests/faults/test_broker_upgrade.py
+
+test-engines: servers
+	@TEST_ENGINES="$(addprefix comfyui+,$(COMFYUI)) $(addprefix sdapi+,$(A1111) $(FORGE) $(SDNEXT) $(SDSERVER)) \
+		$(addprefix cog+,$(COG)) $(addprefix openai+,$(OPENAI))" \
+		$(if $(MODEL),TEST_ENGINE_MODEL="$(MODEL)") $(if $(SIDE),TEST_ENGINE_SIDE=$(SIDE)) \
+		$(BIN)/pytest -rs tests/contract/test_live_engines.py $(PYTEST_ARGS)
 
 fuzz: .venv/.dev-stamp
 	@$(BIN)/python -m tests.security.fuzz $(FUZZ_ARGS)

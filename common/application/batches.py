@@ -29,16 +29,18 @@ class Batches:
     outbox: Outbox
     record_other: Callable[[Image], Awaitable[None]]
 
-    async def begin(self, first: Image) -> None:
+    async def begin(self, first: Image) -> Image:
         """Complete the batch of an image, then send or announce each that is new; an image alone is its own batch.
+
+        Returns the record of the first, which names nothing any more that is left to insert.
 
         Raises:
             Unavailable: the store does not answer; the janitor does the rest.
         """
         if first.batch is None:
             await self.outbox.begin(first)
-            return
-        await self.complete(first)
+            return first
+        completed = await self.complete(first)
         for image in await self.store.batch_members(first.batch.id):
             if image.pending_event is not None:
                 await self.outbox.try_publish_pending(image)
@@ -49,6 +51,7 @@ class Batches:
             await self.outbox.dispatch_waiting(first.owner)
         except Unavailable as error:
             log.warning("the line was not looked at, the janitor will: %s", error)
+        return completed
 
     async def complete(self, first: Image) -> Image:
         """Insert the images of the batch that are not on record yet; returns the first record, unchanged if all are.

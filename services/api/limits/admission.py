@@ -43,8 +43,8 @@ class Admission:
     async def record(self, image: Image, *, may_wait: bool = True) -> tuple[Image, Window]:
         """Admit the images of a request and insert their records durably, or refuse all.
 
-        Returns the first, for `Batches.begin`, and the window of its owner's hour. Unless it may wait, it is dispatched
-        at once or refused.
+        Returns the first, for `Batches.begin`, and the window of its owner's hour. One image that may not wait is
+        dispatched at once or refused; of several, each waits for its turn if it has to.
 
         Raises:
             LimitReached: `hourly_limit`, `waiting_limit` or `concurrent_limit`; nothing is recorded.
@@ -52,7 +52,7 @@ class Admission:
             Duplicate: another request with its idempotency key came at the same time.
         """
         async with self._lock(image.owner):
-            return await self._intake.record(image, quota_key=image.owner, may_wait=may_wait)
+            return await self._intake.record(image, quota_key=image.owner, may_wait=may_wait or image.batch is not None)
 
     async def record_other(self, image: Image) -> None:
         """Insert one of the other images of a recorded request, as waiting; again without effect."""

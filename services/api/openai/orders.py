@@ -61,8 +61,7 @@ async def order(
         more = {"wanted_format": wanted_format, "traceparent": clean_traceparent(traceparent)}
         first = await _record(context, image.model_copy(update=more))
     # the first is recorded: the janitor does the rest if this fails
-    await context.batches.begin(first)
-    return await context.batches.members(first)
+    return await context.batches.members(await context.batches.begin(first))
 
 
 async def ended(context: Context, request: web.Request, images: Sequence[Image]) -> list[Image] | OrderFailure:

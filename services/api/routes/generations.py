@@ -126,7 +126,7 @@ class GenerationRoutes:
         if image.request_hash != _hash(call.body):
             raise Invalid("this Idempotency-Key was used for a different request", code="idempotency_mismatch")
         if image.batch_due is not None:
-            await self.batches.begin(image)  # the process that was to complete it may have died
+            image = await self.batches.begin(image)  # the process that was to complete it may have died
         if all(member.deleted_at is not None for member in await self.batches.members(image)):
             raise Gone(f"image {image.id}, requested with this Idempotency-Key, was deleted", code="image_deleted")
         return image
@@ -146,14 +146,14 @@ class GenerationRoutes:
             traceparent=_traceparent(call.request),
         ).model_copy(update={"idempotency": key, "request_hash": _hash(call.body) if key else None})
         try:
-            image, hour = await self.admission.record(image, may_wait=may_wait or image.batch is not None)
+            image, hour = await self.admission.record(image, may_wait=may_wait)
         except (Duplicate, LimitReached):
             # another request with the same key may have been recorded meanwhile: then both wait for its image
             if existing := await self._find_existing(call):
                 return existing, {}
             raise
         # the image is recorded: the janitor sends what the broker does not accept now
-        await self.batches.begin(image)
+        image = await self.batches.begin(image)
         return image, ratelimit.remaining_header(hour, settings=self.settings, now=now)
 
     async def _respond(self, call: GenerateCall, first: Image, preference: Preference) -> web.Response:

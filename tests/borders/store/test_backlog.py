@@ -70,13 +70,13 @@ async def taken(context, count):
         return Done()
 
     async with context.bus.consume(WorkQueue.GENERATE, take, concurrency=1):
-        await asyncio.wait_for(all_seen.wait(), 10)
+        await asyncio.wait_for(all_seen.wait(), 30)
     return seen
 
 
 async def until_waiting(context, count):
     """Wait until the broker counts what has gone back to the queue."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while await context.bus.waiting(WorkQueue.GENERATE) != count:  # noqa: ASYNC110 - the broker tells no one
             await asyncio.sleep(0.02)
 

@@ -93,7 +93,7 @@ async def test_writers_of_one_record_all_win_in_the_end(store):
     def counted_up(record):
         return record.model_copy(update={"attempts": record.attempts + 1, "revision": record.revision + 1})
 
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await asyncio.gather(*(change(store, image.id, counted_up) for _ in range(40)))
 
     assert (await store.get(image.id)).attempts == 40
