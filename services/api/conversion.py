@@ -1,4 +1,4 @@
-"""Conversion of a stored picture into another file format or a smaller size; the stored file stays as it is."""
+"""Conversion of a stored picture for one answer; the stored file stays as it is."""
 
 from __future__ import annotations
 

@@ -42,7 +42,8 @@ def run(*, url: str, request: dict[str, Any], output: Path | None, token: str | 
         _end_line()
         print_message("stopped waiting; a request that was sent is not cancelled")
         return 130
-    sys.stdout.write(f"{path}\n")
+    if path != output_file.STDOUT:
+        sys.stdout.write(f"{path}\n")
     return 0
 
 
@@ -58,7 +59,7 @@ async def _generate(url: str, request: dict[str, Any], output: Path | None, toke
         raise CommandFailed(f"{error.code}: {error.detail}")
     # the URL is signed if the server requires it; the token must not be sent to another host that serves the files
     async with aiohttp.ClientSession(timeout=timeout) as without_token:
-        content = await _picture(without_token, url, image.image_url)
+        content = await _picture(without_token, url, image.image_url, output_file.format_of(output))
     path = output or Path(image.file_name)
     try:
         output_file.write(path, content)
@@ -90,17 +91,20 @@ async def _order(http: aiohttp.ClientSession, url: str, request: dict[str, Any])
     )
 
 
-async def _picture(http: aiohttp.ClientSession, url: str, image_url: str) -> bytes:
+async def _picture(http: aiohttp.ClientSession, url: str, image_url: str, wanted: str | None) -> bytes:
+    """The picture in the format that is wanted; the server converts it."""
+    if wanted is not None:
+        image_url += f"{'&' if '?' in image_url else '?'}format={wanted}"
     target = urljoin(f"{url}/", image_url)
     if urlsplit(target).scheme not in {"http", "https"}:
         raise CommandFailed(f"the server names no web address of the picture: {image_url}")
     try:
-        return await _repeated(lambda: answers.picture(http, target))
+        return await _repeated(lambda: answers.picture(http, target, wanted))
     except NoAnswer:
         # the server does not know the path below which a proxy serves it (PUBLIC_URL is not set)
         if not urlsplit(url).path or not image_url.startswith("/"):
             raise
-        return await answers.picture(http, url + image_url)
+        return await answers.picture(http, url + image_url, wanted)
 
 
 async def _repeated(ask: Callable[[], Awaitable[T]]) -> T:

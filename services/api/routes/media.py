@@ -1,4 +1,4 @@
-"""`GET /media/…`: pictures and their smaller copies as plain files, for their owner only."""
+"""`GET /media/…`: the files of pictures, for their owner only."""
 
 from __future__ import annotations
 

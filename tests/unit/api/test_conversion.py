@@ -94,6 +94,7 @@ async def test_a_rendition_is_never_enlarged(size, wanted):
 
     shrunk = await PictureConverter(max_pixels=10_000).shrink(read, 40)
 
+    assert shrunk
     found = Image.open(BytesIO(shrunk))
     assert (found.format, found.size) == ("WEBP", wanted)
 

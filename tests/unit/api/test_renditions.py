@@ -1,4 +1,4 @@
-"""Renditions: made once, stored beside the picture, and gone with it."""
+"""Renditions: made once, stored beside the picture, gone with it."""
 
 from io import BytesIO
 
