@@ -38,6 +38,29 @@ _SECURITY_SCHEMES: Final = {
     },
     "api-key": {"type": "apiKey", "in": "header", "name": "api-key", "description": "As clients of Azure send it"},
 }
+# by the first word of an operation's id: the groups of the page at /docs, in this order
+_TAGS: Final = {
+    "Generate": "Request a picture, and wait for it or not",
+    "Images": "The history, and what an owner may do with an image",
+    "Files": "Pictures, thumbnails and renditions",
+    "Models": "What can be requested, and how many requests are left",
+    "OpenAI": "The surface for clients of OpenAI's Images API",
+    "Server": "Health, metrics and the machine-readable contracts",
+}
+_TAG_OF: Final = {
+    "generations": "Generate",
+    "images": "Images",
+    "tickets": "Images",
+    "files": "Files",
+    "offers": "Models",
+    "openai": "OpenAI",
+}
+# Bodies that run as they stand. Without them a page makes texts from the patterns of the fields: noise.
+_EXAMPLES: Final[dict[str, dict[str, Any]]] = {
+    _REQUEST: {"prompt": "a lighthouse at dusk, stormy sea", "width": 512, "height": 512, "steps": 20, "seed": 42},
+    "ImagePatch": {"pinned": True},
+    "ImageRequest": {"prompt": "a lighthouse at dusk, stormy sea", "size": "1024x1024", "response_format": "b64_json"},
+}
 _EVERYWHERE: Final = (403, 500)  # another host name or origin than is allowed, an internal error
 _PROBLEM_HEADERS: Final = {
     401: ("WWW-Authenticate",),
@@ -57,10 +80,13 @@ def describe_rest(
             described = _operation(operation, keys, has_identity=has_identity)
             paths.setdefault(_template(operation.path), {})[operation.method.lower()] = described
     _link(paths, operations)
+    for name in _EXAMPLES.keys() & schemas.keys():
+        schemas[name]["examples"] = [_EXAMPLES[name]]
     document: dict[str, Any] = {
         "openapi": "3.1.1",
         "info": {"title": "Darkroom", "version": version("darkroom"), "license": {"name": "MIT", "identifier": "MIT"}},
-        "jsonSchemaDialect": "https://json-schema.org/draft/2020-12/schema",
+        # no jsonSchemaDialect: the default of OpenAPI 3.1 is JSON Schema 2020-12, and Swagger UI warns of any other
+        "tags": [{"name": name, "description": what} for name, what in _TAGS.items()],
         "paths": paths,
         "components": {"schemas": schemas},
     }
@@ -82,6 +108,8 @@ def with_offers(document: dict[str, Any], found: Capabilities | None) -> dict[st
     known = list(samplers.values()) or [found.samplers]
     if all(known):  # else some model may have any sampler
         request = _with_values(request, "sampler", list(dict.fromkeys(name for names in known for name in names)))
+    if "examples" in request:
+        request["examples"] = [_offered(example, samplers, request) for example in request["examples"]]
     if len({frozenset(names) for names in known}) > 1:
         request["allOf"] = [_samplers_of(model, names, request) for model, names in samplers.items() if names]
     schemas = {**components["schemas"], _REQUEST: request}
@@ -98,6 +126,15 @@ def _with_values(request: dict[str, Any], name: str, values: list[str]) -> dict[
         described.pop("default", None)
         required.append(name)
     return {**request, "properties": {**request["properties"], name: described}, "required": required}
+
+
+def _offered(example: dict[str, Any], samplers: dict[str, tuple[str, ...]], request: dict[str, Any]) -> dict[str, Any]:
+    """The example with a model and a sampler that are offered, if those of the defaults are not."""
+    model = request["properties"]["model"].get("default") or next(iter(samplers))
+    names = samplers.get(model, ())
+    default = request["properties"]["sampler"].get("default")
+    named = {} if request["properties"]["model"].get("default") else {"model": model}
+    return {**example, **named, **({"sampler": names[0]} if names and default not in names else {})}
 
 
 def _samplers_of(model: str, samplers: Sequence[str], request: dict[str, Any]) -> dict[str, Any]:
@@ -149,6 +186,7 @@ def _operation(operation: AnyOperation, keys: dict[Any, Any], *, has_identity: b
     statuses = {*operation.problems, *_EVERYWHERE} - (set() if has_identity else {401})
     described: dict[str, Any] = {
         "operationId": operation.id,
+        "tags": [_TAG_OF.get(operation.id.partition("_")[0], "Server")],
         "summary": operation.summary,
         "description": f"{(operation.handle.__doc__ or '').strip()}\n\n{operation.notes}".strip(),
         "parameters": [*_path_parameters(operation), *_query_parameters(operation), *_headers(operation)],
