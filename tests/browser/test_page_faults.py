@@ -275,7 +275,7 @@ async def test_forced_colours_leave_every_control_visible(api, new_visit):
     # a slider is drawn in parts that no style can be read of: its pixels have more than one colour
     slider = visit.page.get_by_role("slider", name="Steps")
     assert await slider.evaluate(style, "forcedColorAdjust") == "none"
-    assert len(set(colours_of(await slider.screenshot()))) > 2
+    assert colours_of(await slider.screenshot()) > 2
 
 
 async def test_prompts_are_written_in_their_own_direction(api, visit, inference):
@@ -361,6 +361,6 @@ class Fingers:
         await self._session.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
 
 
-def colours_of(content: bytes) -> list[int]:
-    """The colours of a screenshot."""
-    return [colour for _, colour in Image.open(BytesIO(content)).convert("RGB").getcolors(1_000_000)]
+def colours_of(content: bytes) -> int:
+    """The number of colours of a screenshot."""
+    return len(Image.open(BytesIO(content)).convert("RGB").getcolors(1_000_000) or [])
