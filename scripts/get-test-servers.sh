@@ -6,9 +6,20 @@ cd "$(dirname "$0")/.."
 
 missing=$(.venv/bin/python -m tests.servers | tr '\n' ' ')
 missing=${missing% }
-[ -n "$missing" ] || exit 0
 
 . scripts/debian.sh
+shell=chromium-headless-shell  # less than half the CPU time of chromium; not in each release of Debian
+is_known() {
+    apt-cache show "$1" >/dev/null 2>&1
+}
+if is_root_on_debian && [ -z "${TEST_CHROMIUM:-}" ] && ! command -v $shell >/dev/null && is_known $shell; then
+    case " $missing " in
+    *" chromium "*) ;;
+    *) missing="$missing $shell" ;;
+    esac
+fi
+[ -n "$missing" ] || exit 0
+
 if ! is_root_on_debian; then
     echo "The tests need these as well: $missing. On Debian and Ubuntu run this once:" >&2
     echo "    sudo sh scripts/get-test-servers.sh" >&2
@@ -22,7 +33,9 @@ for package in $missing; do
     if [ "$package" = chromium ] && grep -q '^ID=ubuntu' /etc/os-release; then
         # Ubuntu's package is a snap, which needs a running snapd
         echo "get-test-servers: installing Chromium by playwright ..."
-        quietly .venv/bin/playwright install --with-deps chromium
+        quietly .venv/bin/playwright install --with-deps --only-shell chromium
+    elif [ "$package" = chromium ] && is_known $shell; then
+        install $shell
     else
         install "$package"
     fi

@@ -29,7 +29,7 @@ async def up(settings: Settings, stopping: asyncio.Event, on_ready: Callable[[st
     async with (
         wiring.open_resources(settings, name="up", stopping=stopping) as resources,
         _inference_url(settings) as inference_url,
-        api_running(settings, resources, inference_url=inference_url) as port,
+        api_running(settings, resources) as port,
         asyncio.TaskGroup() as group,
     ):
         group.create_task(run_generator(settings, resources, inference_url=inference_url, stopping=stopping))

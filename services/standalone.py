@@ -21,7 +21,7 @@ async def api(settings: Settings, stopping: asyncio.Event) -> None:
     from services.api.service import run_api
 
     async with _shared_resources(settings, stopping, name="api") as resources:
-        await run_api(settings, resources, inference_url=settings.inference_service_url, stopping=stopping)
+        await run_api(settings, resources, stopping=stopping)
 
 
 async def generator(settings: Settings, stopping: asyncio.Event) -> None:

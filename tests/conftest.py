@@ -7,16 +7,27 @@ from typing import NoReturn
 import pytest
 
 from tests.cluster import Service
+from tests.servers import cog as cog_servers
 from tests.servers import mongodb as mongodb_server
 from tests.servers import rabbitmq as rabbitmq_server
+from tests.servers.cog import CogServer
 from tests.servers.mongodb import MongoDB
 from tests.servers.rabbitmq import RabbitMQ
+from tests.servers.sharing import VARIABLE, BrokerKeeper, SharedRabbitMQ, open_broker
 
 Service.forked = True
+FEW = 8  # virtual hosts, for the tests that stop their broker
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    is_worker = hasattr(config, "workerinput")
+    if config.getoption("numprocesses", None) and not is_worker and not os.environ.get("TEST_BUS_URL"):
+        config.add_cleanup(BrokerKeeper().close)
 
 
 def pytest_report_header() -> str:
-    return f"rabbitmq: {rabbitmq_server.source() or 'none'}; mongodb: {mongodb_server.source() or 'none'}"
+    sources = {"rabbitmq": rabbitmq_server.source(), "mongodb": mongodb_server.source(), "cog": cog_servers.version()}
+    return "; ".join(f"{name}: {source or 'none'}" for name, source in sources.items())
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -26,8 +37,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     waiting. A broker restarts in 7 s while it is new, in 20 s once a hundred tests have left their queues in it.
     """
     for item in items:
-        for server in {"rabbitmq", "mongodb"}.intersection(getattr(item, "fixturenames", ())):
-            item.add_marker(server)
+        for server in {"rabbitmq", "own_rabbitmq", "mongodb"}.intersection(getattr(item, "fixturenames", ())):
+            item.add_marker(server.removeprefix("own_"))
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
 
@@ -38,24 +49,41 @@ def missing(what: str) -> NoReturn:
 
 
 @pytest.fixture(scope="session")
-def rabbitmq_of_the_run() -> Iterator[RabbitMQ]:
+def rabbitmq_of_the_run() -> Iterator[RabbitMQ | SharedRabbitMQ]:
     if rabbitmq_server.source() is None:
         missing("no RabbitMQ: set TEST_BUS_URL, start Docker, or install rabbitmq-server")
-    broker = rabbitmq_server.open_broker()
+    broker = open_broker()
     yield broker
     broker.close()
 
 
 @pytest.fixture
-def rabbitmq(rabbitmq_of_the_run: RabbitMQ) -> Iterator[RabbitMQ]:
-    """The broker, running; it is started again after a test that stops it."""
-    yield rabbitmq_of_the_run
-    if not rabbitmq_of_the_run.is_running:
-        rabbitmq_of_the_run.start()
+def rabbitmq(rabbitmq_of_the_run: RabbitMQ | SharedRabbitMQ) -> RabbitMQ | SharedRabbitMQ:
+    """The broker, which all workers of a run share: a test may change what is in its virtual host."""
+    return rabbitmq_of_the_run
+
+
+@pytest.fixture(scope="session")
+def own_rabbitmq_of_the_run(request: pytest.FixtureRequest) -> Iterator[RabbitMQ]:
+    shared = request.getfixturevalue("rabbitmq_of_the_run")
+    if VARIABLE not in os.environ:
+        yield shared
+        return
+    broker = rabbitmq_server.open_broker(vhosts=FEW)
+    yield broker
+    broker.close()
 
 
 @pytest.fixture
-def vhost(rabbitmq: RabbitMQ) -> str:
+def own_rabbitmq(own_rabbitmq_of_the_run: RabbitMQ) -> Iterator[RabbitMQ]:
+    """A broker that no other test uses meanwhile: it may be stopped, and is started again afterwards."""
+    yield own_rabbitmq_of_the_run
+    if not own_rabbitmq_of_the_run.is_running:
+        own_rabbitmq_of_the_run.start()
+
+
+@pytest.fixture
+def vhost(rabbitmq: RabbitMQ | SharedRabbitMQ) -> str:
     """The URL of a virtual host for this test only."""
     return rabbitmq.fresh_vhost()
 
@@ -81,3 +109,13 @@ def mongodb(mongodb_of_the_run: MongoDB) -> Iterator[MongoDB]:
 def database(mongodb: MongoDB) -> str:
     """The URL of a database for this test only."""
     return mongodb.fresh_database()
+
+
+@pytest.fixture
+def cog_of_the_run() -> CogServer:
+    """A real cog server; tests share it, and leave nothing in it."""
+    if cog_servers.version() is None:
+        missing("no cog: run make servers")
+    server = cog_servers.server_of_the_run()
+    server.reset()
+    return server

@@ -4,8 +4,9 @@ from datetime import UTC, datetime, timedelta
 
 from common.application.events import EventFactory
 from common.application.outbox import Outbox
-from common.domain.images import Image, Parameters, Status, new_image_id
+from common.domain.images import Batch, Image, Parameters, Status, new_image_id
 from common.domain.views import ImagePresenter
+from services.generator.inference.job import Job, job_of
 
 NOON = datetime(2025, 1, 15, 12, tzinfo=UTC)
 
@@ -32,9 +33,21 @@ def an_image(**fields) -> Image:
     )
 
 
+def a_job(**fields) -> Job:
+    """The job of an image with these fields."""
+    return job_of(an_image(**fields), deployment="a deployment")
+
+
+def a_batch(count: int = 4, **fields) -> Image:
+    """The first image of a request for several; the others are not on record yet."""
+    image = an_image(**fields)
+    batch = Batch(id=image.id, index=0, count=count)
+    return image.model_copy(update={"batch": batch, "batch_due": image.created_at})
+
+
 def an_event_factory(clock, *, source: str = "test") -> EventFactory:
     return EventFactory(source, clock, ImagePresenter("/media/", timedelta(days=30)))
 
 
-def an_outbox(bus, store, clock, *, source: str = "test") -> Outbox:
-    return Outbox(bus, store, clock, an_event_factory(clock, source=source))
+def an_outbox(bus, store, clock, *, source: str = "test", slots: int = 0) -> Outbox:
+    return Outbox(bus, store, clock, an_event_factory(clock, source=source), slots=slots)

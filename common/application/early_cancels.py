@@ -4,11 +4,14 @@
     request:  insert the record ─▶ look for a remembered cancel
 
 Each side writes before it reads, so at least one of them sees the other. A remembered cancel expires.
+
+An entry lists the owners that cancels of the image have named, and apart from these those of cancels of its batch.
 """
 
 from __future__ import annotations
 
 from datetime import datetime
+from enum import Enum
 from typing import Final
 
 from common.domain.images import Image
@@ -16,29 +19,48 @@ from common.messages import CancelImage
 from common.store.port import Entry, Store
 
 KIND: Final = "cancelled"
+_OF_IMAGE: Final = "owners"
+_OF_BATCH: Final = "batch_owners"
 _ANY_OWNER: Final = ""
 _MAX_OWNERS: Final = 8  # names in one entry: one sender needs one, and a flood must not grow it
+
+
+class EarlyCancel(Enum):
+    """What was cancelled before it was recorded."""
+
+    NOTHING = "nothing"
+    IMAGE = "image"
+    BATCH = "batch"
 
 
 async def remember_cancel(store: Store, image_id: str, command: CancelImage, *, expires_at: datetime) -> None:
     """Remember who cancelled this id; an entry for each source, so that no other sender can replace it."""
     key = _key(image_id, command.source)
+    field = _OF_BATCH if command.data.batch else _OF_IMAGE
     while True:
         before = await store.get_entry(KIND, key)
-        owners: list[str] = before.data["owners"] if before else []
+        owners = _owners(before, field)
         owner = command.owner or _ANY_OWNER
         if owner in owners or len(owners) >= _MAX_OWNERS:
             return
-        revision = before.revision + 1 if before else 1
-        if await store.put_entry(Entry(KIND, key, revision, {"owners": [*owners, owner]}, expires_at)):
+        data = {"owners": [], **(before.data if before else {}), field: [*owners, owner]}
+        if await store.put_entry(Entry(KIND, key, before.revision + 1 if before else 1, data, expires_at)):
             return
 
 
-async def was_cancelled_early(store: Store, image: Image) -> bool:
-    """Whether a sender that may cancel this image has done so before it was recorded."""
+async def find_early_cancel(store: Store, image: Image) -> EarlyCancel:
+    """What a sender that may cancel this image has cancelled before it was recorded."""
     entry = await store.get_entry(KIND, _key(image.id, image.source))
-    owners: list[str] = entry.data["owners"] if entry else []
-    return any(image.may_be_cancelled_by(source=image.source, owner=owner or None) for owner in owners)
+    for field, cancelled in ((_OF_BATCH, EarlyCancel.BATCH), (_OF_IMAGE, EarlyCancel.IMAGE)):
+        owners = _owners(entry, field)
+        if any(image.may_be_cancelled_by(source=image.source, owner=owner or None) for owner in owners):
+            return cancelled
+    return EarlyCancel.NOTHING
+
+
+def _owners(entry: Entry | None, field: str) -> list[str]:
+    found: list[str] = entry.data.get(field, []) if entry else []
+    return found
 
 
 def _key(image_id: str, source: str) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import cast
 
 from common.domain.images import Image, PendingEvent
-from common.domain.views import ImagePresenter
+from common.domain.views import BatchView, ImagePresenter
 from common.messages import AnyImageEvent, Deleted, ImageChange, ImageChanged, ImageDeleted, ImageProgressed, Progress
 from common.runtime.clock import Clock
 
@@ -51,11 +51,18 @@ class EventFactory:
             owner=image.owner,
             revision=image.revision,
             attempt=image.attempts,
-            data=Progress(id=image.id, step=step, steps=steps, seconds_left=seconds_left, preview=preview),
+            data=Progress(
+                id=image.id,
+                step=step,
+                steps=steps,
+                seconds_left=seconds_left,
+                preview=preview,
+                batch=BatchView.of(image),
+            ),
         )
 
     def deleted(self, image: Image) -> ImageDeleted:
-        """`image.deleted`, with nothing but the id of the image."""
+        """`image.deleted`, with nothing of the image but its id and its place in a batch."""
         pending = image.pending_event
         revision = pending.revision if pending else image.revision
         return ImageDeleted(
@@ -66,7 +73,7 @@ class EventFactory:
             owner=image.owner,
             revision=revision,
             attempt=image.attempts,
-            data=Deleted(id=image.id),
+            data=Deleted(id=image.id, batch=BatchView.of(image)),
         )
 
     def pending(self, image: Image, pending: PendingEvent) -> AnyImageEvent:

@@ -1,73 +1,149 @@
-"""Intake of a request for an image: counted against an hourly quota, then inserted as a record.
+"""Intake of requests: counted against an hourly quota, then inserted as records.
 
-    request ─▶ quota of the hour ─▶ record (in a free slot, if slots are limited)
+    request ─▶ quota of the hour ─▶ record: in a free slot, or in the line of its owner
 
-The api takes in the requests of owners, with a quota and slots for each owner. The generator takes in the requests
-that other services publish as commands, with a quota for each owner and without slots.
+The api takes in the requests of owners. The generator takes in the requests that other services publish as commands.
+Both have a quota for each owner. The slots of an owner are the same for both.
 """
 
 from __future__ import annotations
 
+import random
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
 from common.application.quota_store import QuotaStore
+from common.domain import turns
+from common.domain.batches import batch_ids, missing_members
 from common.domain.errors import Duplicate, Invalid, LimitReached
 from common.domain.images import Image
 from common.domain.owners import parse_owner
 from common.domain.quotas import Window
 from common.domain.requests import GenerationRequest, new_image
+from common.domain.turns import Line, free_keys
 from common.messages import GenerateImage
 from common.store.port import Store
 
 _BUSY_RETRY_S: Final = 5.0  # an image takes seconds; which one ends first is not known
+_KEYS_AT_ONCE: Final = 100  # looked up in one query
+_TRIES: Final = 5  # of free places, before they are looked up again
 
 
 @dataclass(frozen=True, slots=True)
 class Intake:
-    """Inserts the records of new images within a quota.
-
-    `slots` is how many unfinished images an owner may have at once, 0 for no limit. A slot is a unique key on the
-    record itself, so the limit is exact over any number of replicas and no slot can leak.
-    """
+    """Inserts the records of new images within the limits of their owner."""
 
     quota: QuotaStore
     store: Store
-    slots: int = 0
+    line: Line
 
-    async def record(self, image: Image, *, quota_key: str) -> tuple[Image, Window]:
-        """Count the image, then insert it durably; returns the record and the window of the quota.
+    async def record(self, image: Image, *, quota_key: str, may_wait: bool = True) -> tuple[Image, Window]:
+        """Count the images of a request, then insert them durably; returns the first and the window of the quota.
+
+        The first is dispatched at once if no image of its owner waits and a slot is free; else it waits, as the others
+        do. Give the owner's turns afterwards (`Batches.begin`): a slot may have become free in between. If the process
+        dies after the first is inserted, the batch is completed from its record; room for the others was there before.
 
         Raises:
-            LimitReached: `hourly_limit` or `concurrent_limit`; nothing is recorded or counted.
+            LimitReached: `hourly_limit`; `waiting_limit`, the line is full; or `concurrent_limit`, it cannot be
+                dispatched at once and may not wait. Nothing is recorded or counted.
+            Invalid: `too_many_images`, so many never fit.
             Duplicate: its id or its idempotency key is on record already.
         """
-        window = await self.quota.reserve(quota_key, image.id)
+        ids = batch_ids(image)
+        self._require_possible(len(ids))
+        window = await self.quota.reserve(quota_key, *ids)
         try:
-            return await self._insert(image), window
+            recorded = await self._insert(image, may_wait=may_wait, count=len(ids))
         except (LimitReached, Duplicate) as refused:
             # a duplicate id is the same request again, and its one entry in the window is the recorded image's
             if not (isinstance(refused, Duplicate) and refused.key == "id"):
-                await self.quota.release(quota_key, image.id)
+                await self.quota.release(quota_key, *ids)
             raise
+        for other in missing_members(recorded):
+            await self.record_other(other)
+        return recorded, window
 
-    async def _insert(self, image: Image) -> Image:
-        if not self.slots:
-            await self.store.insert(image)
-            return image
-        for number in range(self.slots):
-            in_slot = image.model_copy(update={"slot": f"{image.owner}:{number}"})
+    async def record_other(self, image: Image) -> None:
+        """Insert one of the other images of a recorded request, as waiting; again without effect."""
+        places = await self._free_places(image.owner, needed=1) if self.line.places else []
+        for place in [*places, None]:  # its request was admitted, so it is recorded even if the line is full now
             try:
-                await self.store.insert(in_slot)
+                await self.store.insert(turns.waiting(image, place=place))
+            except Duplicate as taken:
+                if taken.key == "id":
+                    return
+            else:
+                return
+
+    def _require_possible(self, count: int) -> None:
+        hour = self.quota.limit
+        if (hour and count > hour) or not self.line.can_ever_take(count):
+            raise Invalid(f"{count} images are more than the limits of an owner allow", code="too_many_images")
+
+    async def _insert(self, image: Image, *, may_wait: bool, count: int) -> Image:
+        slots = self.line.slot_keys(image.owner)
+        if not slots:
+            return await self._inserted(turns.dispatched(image, slot=None))
+        free = free_keys(slots, await self.store.held_slots(slots))
+        if free and await self.store.next_waiting(image.owner, now=image.created_at, limit=1):
+            free = []
+        if count > 1:
+            await self._require_room(image.owner, count - len(free))
+        for slot in free:
+            try:
+                return await self._inserted(turns.dispatched(image, slot=slot))
             except Duplicate as taken:
                 if taken.key != "slot":
                     raise
-            else:
-                return in_slot
-        raise LimitReached(
-            f"{self.slots} images are in progress already; wait for one to finish, or cancel one",
-            code="concurrent_limit",
+        if not may_wait or self.line.places is None:
+            raise LimitReached(
+                f"{self.line.slots} images are in progress already, or others wait; "
+                "wait for one to finish, or cancel one",
+                code="concurrent_limit",
+                retry_after_s=_BUSY_RETRY_S,
+            )
+        return await self._insert_waiting(image)
+
+    async def _insert_waiting(self, image: Image) -> Image:
+        if not self.line.places:
+            return await self._inserted(turns.waiting(image, place=None))
+        while places := await self._free_places(image.owner, needed=1):
+            # by chance, so that requests that come together seldom try the same places
+            for place in random.sample(places, min(_TRIES, len(places))):
+                try:
+                    return await self._inserted(turns.waiting(image, place=place))
+                except Duplicate as taken:
+                    if taken.key != "slot":
+                        raise
+        raise self._line_is_full()
+
+    async def _inserted(self, image: Image) -> Image:
+        await self.store.insert(image)
+        return image
+
+    async def _require_room(self, owner: str, needed: int) -> None:
+        if needed <= 0 or self.line.places == 0:
+            return
+        if len(await self._free_places(owner, needed=needed)) < needed:
+            raise self._line_is_full()
+
+    async def _free_places(self, owner: str, *, needed: int) -> list[str]:
+        """Free places, at least as many as are needed if there are so many."""
+        keys = self.line.place_keys(owner)
+        found: list[str] = []
+        for start in range(0, len(keys), _KEYS_AT_ONCE):
+            some = keys[start : start + _KEYS_AT_ONCE]
+            found += free_keys(some, await self.store.held_slots(some))
+            if len(found) >= needed:
+                break
+        return found
+
+    def _line_is_full(self) -> LimitReached:
+        return LimitReached(
+            f"{self.line.places or 0} images wait already; wait for one to start, or cancel one",
+            code="waiting_limit",
             retry_after_s=_BUSY_RETRY_S,
         )
 
@@ -84,7 +160,7 @@ def image_from_command(command: GenerateImage, request: GenerationRequest, *, no
     owner = parse_owner(command.owner)
     if command.time is not None and now - command.time > timedelta(seconds=max_age_s):
         raise Invalid("the command is too old to tell whether its image was deleted", code="order_expired")
-    image = new_image(
+    return new_image(
         request,
         image_id=command.id,
         owner=owner,
@@ -92,4 +168,3 @@ def image_from_command(command: GenerateImage, request: GenerationRequest, *, no
         now=now,
         traceparent=command.traceparent,
     )
-    return image.model_copy(update={"sent_at": now})  # the command itself is the one that was sent

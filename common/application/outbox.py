@@ -10,13 +10,14 @@ import logging
 from dataclasses import dataclass
 from functools import partial
 
+from common.application import turns
 from common.application.events import EventFactory
 from common.application.write_behind import WriteBehind
 from common.bus.port import Bus
 from common.domain import transitions
 from common.domain.errors import NotAccepted, NotFound, Unavailable
 from common.domain.images import Image
-from common.messages import GenerateImage
+from common.messages import FINAL_EVENTS, GenerateImage
 from common.runtime.clock import Clock
 from common.store.port import Store, Transition, change
 
@@ -27,7 +28,8 @@ log = logging.getLogger(__name__)
 class Outbox:
     """Sends commands and publishes events about images, and records what the broker has confirmed.
 
-    Without `write_behind`, each confirmation is written at once.
+    Without `write_behind`, each confirmation is written at once. `slots` is how many images of an owner may be
+    dispatched at once, 0 for no limit.
     """
 
     bus: Bus
@@ -35,6 +37,45 @@ class Outbox:
     clock: Clock
     events: EventFactory
     write_behind: WriteBehind | None = None
+    slots: int = 0
+
+    async def begin(self, image: Image) -> None:
+        """Send the command of a new image; if it waits, publish that, and give the owner's turns.
+
+        It never fails: what is not sent or published now, or not dispatched, the janitor finds on the records.
+        """
+        if not image.is_waiting:
+            await self.try_dispatch(image)
+            return
+        await self.try_publish_pending(image)
+        try:
+            # a slot may have become free after it was found taken, and before the image was on record
+            await self.dispatch_waiting(image.owner)
+        except Unavailable as error:
+            log.warning("the line was not looked at, the janitor will: %s", error)
+
+    async def dispatch_waiting(self, owner: str) -> int:
+        """Dispatch the oldest waiting images of the owner into the free slots; returns how many.
+
+        Raises:
+            Unavailable: the store does not answer; the janitor looks again.
+        """
+        count = 0
+        while True:
+            now = max(self.clock.now(), self.clock.stable_now())  # a clock that was set back would date it back
+            dispatched = await turns.dispatch_next(self.store, owner, slots=self.slots, now=now)
+            for image in dispatched:
+                await self._try_first_dispatch(image)
+            count += len(dispatched)
+            if self.slots or len(dispatched) < turns.PAGE:
+                return count
+
+    async def _try_first_dispatch(self, image: Image) -> None:
+        try:
+            await self.try_dispatch(image)
+        except Exception:
+            # its slot is taken on record: what is wrong with it must not keep the others of its owner waiting
+            log.exception("the command of image %s was not sent, the janitor will try again", image.id)
 
     async def dispatch(self, image: Image, *, delay_s: float = 0) -> None:
         """Publish `image.queued`, send the command, then record that it was sent.
@@ -59,7 +100,13 @@ class Outbox:
             traceparent=image.traceparent,
         )
         await self.bus.send(command, delay_s=delay_s)
-        await self._record(image, partial(transitions.mark_sent, attempts=image.attempts, now=self.clock.now()))
+        sent = partial(
+            transitions.mark_sent,
+            attempts=image.attempts,
+            dispatched_at=image.dispatched_at,
+            now=self.clock.now(),
+        )
+        await self._record(image, sent)
 
     async def try_dispatch(self, image: Image, *, delay_s: float = 0) -> None:
         """`dispatch` without an error: if it fails, the janitor sends the command later."""
@@ -71,6 +118,9 @@ class Outbox:
     async def publish_pending(self, image: Image) -> None:
         """Publish the pending event of the image, if it has one, and record that it was published.
 
+        An image that has ended has freed its slot, so its owner's turns are given before that is recorded: if this
+        process dies in between, the janitor does both again.
+
         Raises:
             Unavailable: the event stays pending on the record; the janitor publishes it later.
         """
@@ -78,6 +128,8 @@ class Outbox:
         if pending is None:
             return
         await self.bus.publish(self.events.pending(image, pending))
+        if pending.type in FINAL_EVENTS:
+            await self.dispatch_waiting(image.owner)
         await self._record(image, partial(transitions.mark_event_published, pending=pending))
 
     async def try_publish_pending(self, image: Image) -> None:

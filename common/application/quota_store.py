@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from common.domain import quotas
+from common.domain.batches import batch_ids
 from common.domain.errors import LimitReached
 from common.domain.quotas import Entries, Window
 from common.domain.views import iso
@@ -31,11 +32,11 @@ class QuotaStore:
     store: Store
     clock: Clock
 
-    async def reserve(self, key: str, image_id: str) -> Window:
-        """Count the image and return the window with it. Reserving the same image again changes nothing.
+    async def reserve(self, key: str, *image_ids: str) -> Window:
+        """Count the images, all or none, and return the window with them. Counting one again changes nothing.
 
         Raises:
-            LimitReached: the window is full, even without the images that are forgiven.
+            LimitReached: not all fit, even without the images that are forgiven.
         """
         if not self.limit:
             return Window()
@@ -43,7 +44,7 @@ class QuotaStore:
         def reserved(window: Window, forgivable: Collection[str] = ()) -> Window:
             now = self.clock.now()
             window = window.since(now - quotas.HOUR).forgive(forgivable, limit=self.limit)
-            return quotas.reserve(window, image_id, now=now, limit=self.limit)
+            return quotas.reserve(window, *image_ids, now=now, limit=self.limit)
 
         try:
             return await self._change(key, reserved)
@@ -52,10 +53,10 @@ class QuotaStore:
             forgivable = await self._forgivable(_window(await self.store.get_entry(self.kind, key)))
             return await self._change(key, lambda window: reserved(window, forgivable))
 
-    async def release(self, key: str, image_id: str) -> None:
-        """Remove an image that was rejected after it was reserved."""
+    async def release(self, key: str, *image_ids: str) -> None:
+        """Remove images that were rejected after they were reserved."""
         if self.limit:
-            await self._change(key, lambda window: window.without({image_id}))
+            await self._change(key, lambda window: window.without(image_ids))
 
     async def usage(self, key: str) -> Window:
         """The window of the last hour, without the images that are forgiven."""
@@ -77,7 +78,11 @@ class QuotaStore:
         """Images that failed by a fault of the service, and those that were never inserted, as the store was away."""
         found = await self.store.get_several(window.ids) if window.ids else {}
         inserted_before = self.clock.now() - _INSERT_LIMIT
-        never_inserted = {image_id for at, image_id in window.entries if image_id not in found and at < inserted_before}
+        # a batch that is incomplete will be completed
+        due = {image_id for image in found.values() if image.batch_due is not None for image_id in batch_ids(image)}
+        never_inserted = {
+            image_id for at, image_id in window.entries if image_id not in {*found, *due} and at < inserted_before
+        }
         return never_inserted | {image.id for image in found.values() if quotas.does_not_count(image)}
 
     def _entry(self, key: str, window: Window, before: Entry | None) -> Entry:

@@ -15,6 +15,7 @@ from typing import Final, get_args
 
 from common.bus.port import DeadLetter, Handler, Outcome, Reject, Retry, WorkQueue
 from common.domain.errors import Invalid
+from common.domain.requests import GenerationRequest
 from common.messages import CancelImage, Command, Event, GenerateImage, Message, Tick, decode, encode
 
 log = logging.getLogger(__name__)
@@ -49,9 +50,16 @@ def parse_work_message(queue: WorkQueue, body: bytes) -> Command | Tick:
         Invalid: the body is too large or does not parse, or its type does not belong to this queue.
     """
     message = _parse(body)
-    if not isinstance(message, GenerateImage | CancelImage | Tick) or message.type != queue.value:
+    if not isinstance(message, GenerateImage | CancelImage | Tick) or message.type != queue.message_type:
         raise Invalid(f"a message of type {message.type} does not belong to {queue.value}", code="wrong_queue")
     return message
+
+
+def queue_of(command: Command) -> WorkQueue:
+    """The queue that a command is sent to."""
+    if isinstance(command, CancelImage):
+        return WorkQueue.CANCEL
+    return WorkQueue.INTAKE if isinstance(command.data, GenerationRequest) else WorkQueue.GENERATE
 
 
 def parse_event(body: bytes) -> Event | None:

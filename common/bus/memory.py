@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Self
 
-from common.bus.handling import MAX_DEAD_BODY, encode_body, one_line, timer_tick
+from common.bus.handling import MAX_DEAD_BODY, encode_body, one_line, queue_of, timer_tick
 from common.bus.memory_queue import MemoryConsumer, MemoryQueue, QueuedMessage
 from common.bus.port import After, DeadLetter, Handler, Logged, Start, WorkQueue
 from common.domain.errors import CursorGone, Unavailable
@@ -89,7 +89,7 @@ class MemoryBus:
         return ""
 
     async def send(self, command: Command, *, delay_s: float = 0) -> None:
-        self.inject(WorkQueue(command.type), encode_body(command), delay_s=delay_s)
+        self.inject(queue_of(command), encode_body(command), delay_s=delay_s)
 
     async def tick(self, tick: Tick) -> None:
         self.inject(WorkQueue(tick.type), encode_body(tick))

@@ -21,14 +21,24 @@ from common.messages import Command, Event, Tick
 
 
 class WorkQueue(StrEnum):
-    """The work queues; the value is the type of the messages. `DEAD` holds a copy of each dead letter."""
+    """The work queues. `DEAD` holds a copy of each dead letter.
 
-    GENERATE = "image.generate"
+    `image.generate` has two: `INTAKE` takes the requests of other services, which are recorded first; `GENERATE` holds
+    the commands for images on record whose turn it is.
+    """
+
+    INTAKE = "image.generate"
+    GENERATE = "image.work.default"
     CANCEL = "image.cancel"
     RECONCILE = "timer.reconcile"
     PURGE = "timer.purge"
     SWEEP = "timer.sweep"
     DEAD = "image.dead"
+
+    @property
+    def message_type(self) -> str:
+        """The type of the messages of this queue."""
+        return "image.generate" if self is WorkQueue.GENERATE else self.value
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +127,8 @@ class Consumer(Protocol):
 class Bus(Protocol):
     async def send(self, command: Command, *, delay_s: float = 0) -> None:
         """Publish a command to its work queue; returns once the bus has stored it.
+
+        An `image.generate` with a request goes to `INTAKE`, one that refers to a record to `GENERATE`.
 
         One consumer gets it, at once or after about the delay.
 

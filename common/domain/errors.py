@@ -132,7 +132,10 @@ class Unreadable(Unavailable):
 
 
 class InferenceError(ServiceError):
+    """`needs_new_id`: the run under the remote id of the job is over, without a picture; the next one needs another."""
+
     code = "inference_failed"
+    needs_new_id = False
 
 
 class Unreachable(InferenceError):
@@ -142,9 +145,10 @@ class Unreachable(InferenceError):
 class Transient(InferenceError):
     """Worth another attempt, after `retry_after_s` if the service named a time."""
 
-    def __init__(self, detail: str, *, retry_after_s: float | None = None) -> None:
+    def __init__(self, detail: str, *, retry_after_s: float | None = None, needs_new_id: bool = False) -> None:
         super().__init__(detail)
         self.retry_after_s = retry_after_s
+        self.needs_new_id = needs_new_id
 
 
 class Rejected(InferenceError):
@@ -163,6 +167,7 @@ class Denied(InferenceError):
 
 class BadImage(InferenceError):
     code = "bad_image"
+    needs_new_id = True  # the same id would give the same bytes again
 
 
 class CursorGone(ServiceError):

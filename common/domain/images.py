@@ -85,6 +85,14 @@ class Failure(Frozen):
     detail: Annotated[str, BeforeValidator(clean_text)]  # before: pydantic refuses lone surrogates
 
 
+class Batch(Frozen):
+    """The place of an image among the `count` images of one request; `index` begins with 0."""
+
+    id: str
+    index: int
+    count: int
+
+
 class PendingEvent(Frozen):
     """An event that still has to be published; kept on the record until the broker has confirmed it."""
 
@@ -116,6 +124,7 @@ class Image(Frozen):
     attempts: int = 0  # claims; part of the fencing token and of the file's name
     failures: int = 0  # transient errors of the inference service
     lost: int = 0  # claims whose lease expired
+    refused: int = 0  # runs of the inference service without a usable picture; part of the id of the next run
     pinned: bool = False
     not_before: AwareDatetime | None = None
     lease: Lease | None = None
@@ -133,7 +142,11 @@ class Image(Frozen):
     slot: str | None = None
     idempotency: str | None = None
     request_hash: str | None = None
+    waiting_since: AwareDatetime | None = None  # present while the image waits for its turn and may not be painted
+    dispatched_at: AwareDatetime | None = None  # absent on records of older releases, which had no turns
     sent_at: AwareDatetime | None = None
+    batch: Batch | None = None
+    batch_due: AwareDatetime | None = None  # on the first of a batch, until the others are on record
     pending_event: Annotated[PendingEvent | None, Field(alias="event_due")] = None
     traceparent: str | None = None
 
@@ -151,11 +164,16 @@ class Image(Frozen):
         return self.is_from(source=source, owner=owner)
 
     @property
-    def waits_since(self) -> datetime | None:
-        """When the image entered the queue, or when its retry is due; None if it is not queued."""
-        if self.status is not Status.QUEUED:
+    def is_waiting(self) -> bool:
+        """Whether the image waits for its turn: it is on record and queued, but may not be painted yet."""
+        return self.waiting_since is not None
+
+    @property
+    def queued_since(self) -> datetime | None:
+        """When the image entered the queue, or when its retry is due; None if it is not queued, or waits for a turn."""
+        if self.status is not Status.QUEUED or self.is_waiting:
             return None
-        return self.not_before or self.created_at
+        return self.not_before or self.dispatched_at or self.created_at
 
 
 class Picture(Frozen):

@@ -59,35 +59,37 @@ class QuotaState:
 
 @dataclass(frozen=True, slots=True)
 class OwnerQuotas:
-    """The limits of one owner: images in an hour, and unfinished images at once."""
+    """The limits of one owner: images in an hour, images dispatched at once, images waiting (None: none may wait)."""
 
     hourly: QuotaState
     concurrent: QuotaState
+    waiting: QuotaState | None
 
 
-def reserve(window: Window, image_id: str, *, now: datetime, limit: int) -> Window:
-    """The window with this image counted; unchanged if the image is counted already.
+def reserve(window: Window, *image_ids: str, now: datetime, limit: int) -> Window:
+    """The window with these images counted, all or none; those that are counted already stay as they are.
 
     Raises:
-        LimitReached: the window is full; `retry_after_s` says when the oldest image leaves it.
+        LimitReached: not all fit; `retry_after_s` says when enough of the oldest images have left the window.
     """
     window = window.since(now - HOUR)
-    if image_id in window.ids:
-        return window
-    if len(window.entries) >= limit:
+    counted = set(window.ids)
+    new = [image_id for image_id in image_ids if image_id not in counted]
+    if len(window.entries) + len(new) > limit and new:
         raise LimitReached(
             f"the limit of {limit} images in an hour is reached",
             code="hourly_limit",
-            retry_after_s=available_in_s(window, now=now, limit=limit),
+            retry_after_s=available_in_s(window, now=now, limit=limit, count=len(new)),
         )
-    return replace(window, entries=(*window.entries, (now, image_id)))
+    return replace(window, entries=(*window.entries, *((now, image_id) for image_id in new)))
 
 
-def available_in_s(window: Window, *, now: datetime, limit: int) -> float:
-    """Seconds until one more image fits; 0 if one fits now."""
-    if len(window.entries) < limit:
+def available_in_s(window: Window, *, now: datetime, limit: int, count: int = 1) -> float:
+    """Seconds until so many more images fit, at most as many as the limit; 0 if they fit now."""
+    leaving = len(window.entries) + count - limit
+    if leaving <= 0:
         return 0
-    leaves = window.entries[len(window.entries) - limit][0] + HOUR
+    leaves = window.entries[min(leaving, len(window.entries)) - 1][0] + HOUR
     return max(0.0, (leaves - now).total_seconds())
 
 

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic.alias_generators import to_camel
 
 from common.domain.errors import Invalid
-from common.domain.images import Image, Parameters, Status
+from common.domain.images import Batch, Image, Parameters, Status
 
 MAX_SEED: Final = 2**32 - 1  # what torch's and every back end's generators take
 _FORBIDDEN: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")  # all control characters but tab and newline
@@ -81,7 +81,11 @@ class GenerationRequest(BaseModel):
     cfg_scale: CfgScale = 7.5
     sampler: PlainName = "Euler"
     seed: Seed = -1
-    num_images: Annotated[int, Field(ge=1, le=1), BeforeValidator(integral)] = 1
+    num_images: Annotated[
+        int,
+        Field(ge=1, le=10, description="how many images; the seed of each is one more than that of the image before"),
+        BeforeValidator(integral),
+    ] = 1
     hires_fix: bool = False
 
     def parameters(self) -> Parameters:
@@ -104,7 +108,11 @@ def new_image(
     now: datetime,
     traceparent: str | None = None,
 ) -> Image:
-    """The record of an accepted request: queued, and not yet sent to a worker."""
+    """The record of an accepted request: queued, and not yet sent to a worker.
+
+    Of a request for several images it is the first, from which the others are made (`common/domain/batches.py`).
+    """
+    is_batch = request.num_images > 1
     return Image(
         id=image_id,
         owner=owner,
@@ -118,6 +126,8 @@ def new_image(
         created_at=now,
         source=source,
         traceparent=traceparent,
+        batch=Batch(id=image_id, index=0, count=request.num_images) if is_batch else None,
+        batch_due=now if is_batch else None,
     )
 
 

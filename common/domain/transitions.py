@@ -1,10 +1,12 @@
 """The transitions of an image's record.
 
-    queued ──claim──▶ running ──complete──▶ completed
-      ▲  │               │ │
-      │  │               │ ├──fail────────▶ failed        (from queued too)
-      │  └──cancel───────┼─┴──cancel──────▶ cancelled
-      └──retry, give_back, expire_lease
+    waiting ──dispatch──▶ queued ──claim──▶ running ──complete──▶ completed
+       ▲                   │ ▲                │ │
+       └────set_waiting────┘ │                │ ├──fail────────▶ failed        (from queued too)
+                             │                │ └──cancel──────▶ cancelled     (from queued too)
+                             └────────────────┘ retry, give_back, expire_lease
+
+A waiting image is queued too, with `waiting_since`.
 
 A transition takes the current record and returns the changed record, one revision later, with the event that has to be
 published. It raises `InvalidTransition` when the state does not allow it, and returns the same object when nothing has
@@ -25,9 +27,44 @@ MAX_LOST: Final = 6  # an image whose lease expired under six workers is probabl
 WORKER_LOST: Final = "worker_lost"
 
 
-def mark_sent(image: Image, *, attempts: int, now: datetime) -> Image:
-    """Record that the broker has confirmed the command. Unchanged if the image was claimed since."""
+def dispatch(image: Image, *, slot: str | None, now: datetime) -> Image:
+    """Give a waiting image its turn: it holds the slot from now on, and its command has to be sent.
+
+    Raises:
+        InvalidTransition: it is final (`wrong_state`), or does not wait (`dispatched`).
+    """
+    _require_open(image)
+    if not image.is_waiting:
+        raise InvalidTransition(f"image {image.id} does not wait", status=image.status, code="dispatched")
+    dispatched_at = max(now, image.created_at)  # a clock that is behind must not make it overdue at once
+    return _next(image, slot=slot, dispatched_at=dispatched_at, waiting_since=None, not_before=None, sent_at=None)
+
+
+def set_waiting(image: Image, *, now: datetime, not_before: datetime | None = None) -> Image:
+    """Let a queued image wait for another turn, not before this time; its slot is free, its attempts stay.
+
+    Raises:
+        InvalidTransition: it is running or final.
+    """
+    if image.status is not Status.QUEUED:
+        raise _refused(image)
+    if image.is_waiting and image.not_before == not_before:
+        return image
+    return _next(
+        image,
+        slot=image.slot if image.is_waiting else None,  # of a waiting image it is the place in the line
+        waiting_since=image.waiting_since or now,
+        not_before=not_before,
+        dispatched_at=None,
+        sent_at=None,
+    )
+
+
+def mark_sent(image: Image, *, attempts: int, now: datetime, dispatched_at: datetime | None = None) -> Image:
+    """Record that the broker has confirmed the command. Unchanged if the image was claimed or dispatched since."""
     if image.status.is_final or image.attempts != attempts:
+        return image
+    if image.is_waiting or image.dispatched_at != dispatched_at:
         return image
     return _next(image, sent_at=now)
 
@@ -40,10 +77,12 @@ def claim(image: Image, *, lease: Lease, now: datetime, deadline: timedelta) -> 
     ignored.
 
     Raises:
-        InvalidTransition: it is final (`wrong_state`), held by another worker (`leased`), or its retry is not due yet
-            (`too_early`).
+        InvalidTransition: it is final (`wrong_state`), waits for its turn (`waiting`), is held by another worker
+            (`leased`), or its retry is not due yet (`too_early`).
     """
     _require_open(image)
+    if image.is_waiting:
+        raise InvalidTransition(f"image {image.id} waits for its turn", status=image.status, code="waiting")
     if image.status is Status.RUNNING:
         if image.lease is not None and image.lease.token == lease.token:
             return image
@@ -89,13 +128,17 @@ def retry(
     not_before: datetime,
     counts: bool,
     now: datetime,
+    refused: bool = False,
 ) -> Image:
-    """Return the image to the queue after a transient error; the third counted error fails it."""
+    """Return the image to the queue after a transient error; the third counted error fails it.
+
+    `refused`: the inference service has no usable picture under the id of this run, so the next run gets another id.
+    """
     _require_lease(image, lease, attempt)
-    failures = image.failures + counts
-    if failures >= MAX_FAILURES:
-        return _final(image, Status.FAILED, now, error=error, failures=failures)
-    return _queued_again(image, not_before, error=error, failures=failures)
+    counted = {"failures": image.failures + counts, "refused": image.refused + refused}
+    if counted["failures"] >= MAX_FAILURES:
+        return _final(image, Status.FAILED, now, error=error, **counted)
+    return _queued_again(image, not_before, error=error, **counted)
 
 
 def give_back(image: Image, *, lease: Lease, attempt: int, now: datetime) -> Image:
@@ -164,11 +207,17 @@ def tombstone(image: Image, *, now: datetime, announced: bool = False) -> Image:
     """Reduce the record to a tombstone after its files are removed; a repeated request cannot create it again.
 
     `announced` means that the broker has confirmed the pending event.
+
+    Raises:
+        InvalidTransition: it is not deleted (`wrong_state`), or other images of its batch have to be made from it
+            first (`batch_due`).
     """
     if image.deleted_at is None:
         raise _refused(image)
     if image.tombstoned_at is not None:
         return image
+    if image.batch_due is not None:
+        raise InvalidTransition(f"the batch of image {image.id} is incomplete", status=image.status, code="batch_due")
     return _next(
         image,
         tombstoned_at=now,
@@ -207,18 +256,9 @@ def _next(image: Image, **changes: Any) -> Image:
 
 def _final(image: Image, status: Status, now: datetime, **changes: Any) -> Image:
     pending = PendingEvent(type=f"image.{status}", revision=image.revision + 1, since=now)
-    return _next(
-        image,
-        **{
-            "status": status,
-            "finished_at": now,
-            "pending_event": pending,
-            "lease": None,
-            "slot": None,
-            "not_before": None,
-        }
-        | changes,
-    )
+    nothing_held = dict.fromkeys(("lease", "slot", "not_before", "waiting_since"))
+    final = {"status": status, "finished_at": now, "pending_event": pending}
+    return _next(image, **nothing_held | final | changes)
 
 
 def _queued_again(image: Image, not_before: datetime, **changes: Any) -> Image:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Final
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, PlainSerializer
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, PlainSerializer
 from pydantic.alias_generators import to_camel
 
 from common.domain.images import Image, Status
@@ -26,6 +26,10 @@ def clamped(moment: datetime) -> datetime:
     if EARLIEST <= aware <= LATEST:
         return aware.astimezone(UTC)
     return EARLIEST if aware < EARLIEST else LATEST
+
+
+def is_none(value: object) -> bool:
+    return value is None
 
 
 # Any sender may write a time: it is within what the code can compute with, and in UTC, as `iso` expects.
@@ -51,8 +55,26 @@ class FailureView(Outgoing):
     detail: str
 
 
+class BatchView(Outgoing):
+    """The place of an image among the `count` images of one request; `index` begins with 0."""
+
+    model_config = ConfigDict(title="Batch")
+
+    id: Annotated[str, Field(description="the id of the first image of the batch")]
+    index: Annotated[int, Field(ge=0)]
+    count: Annotated[int, Field(ge=1)]
+
+    @classmethod
+    def of(cls, image: Image) -> BatchView | None:
+        return None if image.batch is None else cls(**dict(image.batch))
+
+
+# absent, not null: the representation of an image that was requested alone stays as it was before batches
+OfBatch = Annotated[BatchView | None, Field(exclude_if=is_none, description="absent if one image was requested")]
+
+
 class ImageView(Outgoing):
-    """The image in REST answers and events; a field without a value is null."""
+    """The image in REST answers and events; a field without a value is null, except `batch`, which is absent."""
 
     id: str
     status: Status
@@ -76,6 +98,10 @@ class ImageView(Outgoing):
     finished_at: Time | None
     retry_at: Time | None
     expires_at: Time | None
+    # absent in events of older releases, which the log may still hold
+    waiting_since: Time | None = None
+    dispatched_at: Time | None = None
+    batch: OfBatch = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,4 +139,7 @@ class ImagePresenter:
             finished_at=image.finished_at,
             retry_at=image.not_before,
             expires_at=None if image.pinned or self.retention is None else image.created_at + self.retention,
+            waiting_since=image.waiting_since,
+            dispatched_at=image.dispatched_at,
+            batch=BatchView.of(image),
         )

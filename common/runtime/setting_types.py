@@ -18,6 +18,7 @@ DAY_S: Final = 86_400.0
 MAX_AGE_S: Final = 36_500 * DAY_S  # a hundred years
 MAX_RETENTION_DAYS: Final = 36_500.0
 NEVER: Final = "never"
+NONE: Final = "none"
 
 _UNITS_S: Final = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": DAY_S}
 _NUMBER: Final = r"[0-9]{1,15}(?:\.[0-9]{1,15})?"  # ASCII only: \d also matches other scripts
@@ -49,6 +50,14 @@ def _parse_retention(value: Any) -> Any:
     if not 0 < days <= MAX_RETENTION_DAYS:
         raise ValueError(f"must be a number of days above 0, up to {MAX_RETENTION_DAYS:g}, or {NEVER}")
     return days
+
+
+def _parse_line(value: Any) -> Any:
+    """A whole number; `none` as None."""
+    try:
+        return None if value == NONE else _plain_digits(value)
+    except ValueError as error:
+        raise ValueError(f"{error}, or {NONE}") from None
 
 
 def _plain_digits(value: Any) -> Any:
@@ -104,12 +113,15 @@ Count = Annotated[int, BeforeValidator(_plain_digits)]  # each use of it adds bo
 Seconds = Annotated[float, Field(allow_inf_nan=False), BeforeValidator(parse_duration)]
 Age = Annotated[Seconds, Field(gt=0, le=MAX_AGE_S)]  # subtracted from or added to the time of now
 Interval = Annotated[Seconds, Field(ge=0.001, le=30 * DAY_S)]  # waits in the broker, which counts milliseconds
+AnnounceInterval = Annotated[Seconds, Field(ge=0.1, le=3600)]  # four of them decide that a generator is gone
 Intervals = Annotated[tuple[Interval, ...], Field(min_length=1, max_length=20), BeforeValidator(_parse_durations)]
 Timeout = Annotated[Seconds, Field(ge=0.001, le=DAY_S)]  # the system calls that wait take less than 24.8 days
 Days = Annotated[float | None, BeforeValidator(_parse_retention)]
 Secret = Annotated[str, Field(min_length=32)]  # HMAC-SHA256 needs a key as long as its hash (RFC 7518, section 3.2)
 Secrets = Annotated[tuple[Secret, ...], BeforeValidator(comma_separated)]
 Origins = Annotated[tuple[Annotated[str, AfterValidator(_origin)], ...], BeforeValidator(comma_separated)]
+# each place in a line is a key of the store, looked up by a hundred
+InLine = Annotated[Annotated[int, Field(ge=0, le=10_000)] | None, BeforeValidator(_parse_line)]
 Host = Annotated[str, AfterValidator(_host)]
 Url = Annotated[str, AfterValidator(_url)]
 HostNames = Annotated[tuple[HostName, ...], BeforeValidator(comma_separated)]
@@ -120,6 +132,7 @@ Aliases = Annotated[
     BeforeValidator(_parse_aliases),
 ]
 Prefix = Annotated[str, Field(pattern=r"^[a-z0-9.-]{0,40}$")]
+PoolName = Annotated[str, Field(pattern=r"^[a-z0-9-]{1,40}$")]
 Port = Annotated[Count, Field(ge=0, le=65_535)]
 Workers = Annotated[Count, Field(ge=1, le=64)]
 # of the hourly limits: an entry of the store names each image of an hour, at about 100 bytes

@@ -1,33 +1,31 @@
-"""The settings of an operator, read once from the environment and `.env` and validated at the start.
+"""The settings of an operator, read once at the start (`common/runtime/reading_settings.py`).
 
 To add one, add a field to `Settings`, then write the output of `darkroom settings` into docs/settings.md.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
 from datetime import timedelta
-from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from pydantic_core import ErrorDetails
+from pydantic import BaseModel, ConfigDict, Field
 
-from common.domain.errors import Misconfigured
 from common.runtime.addresses import PublicUrl, path_of
 from common.runtime.setting_types import (
     Age,
     Aliases,
+    AnnounceInterval,
     Count,
     Days,
     Host,
     HostNames,
+    InLine,
     Interval,
     Intervals,
     Networks,
     Origins,
     PerHour,
+    PoolName,
     Port,
     Prefix,
     Seconds,
@@ -37,7 +35,6 @@ from common.runtime.setting_types import (
     Url,
     Workers,
 )
-from common.runtime.setting_values import read_values
 
 
 class Settings(BaseModel):
@@ -81,7 +78,7 @@ class Settings(BaseModel):
         0, description="Port on which generator and janitor serve health and metrics; 0 disables it"
     )
     inference_service_url: Url | None = Field(
-        None, description="Base URL of the inference service; if unset, `darkroom up` starts the reference server"
+        None, description="URL of the inference service (docs/inference.md); if unset, `up` starts the reference server"
     )
     inference_service_api_key: str | None = Field(
         None,
@@ -113,7 +110,11 @@ class Settings(BaseModel):
     generator_concurrency: Workers = Field(
         2, description="Number of images that one generator works on at the same time"
     )
-    generation_deadline: Age = Field(900, description="Time after its request at which an unfinished image fails")
+    generator_pool: PoolName = Field("default", description="Pool of a generator: lower-case letters, digits, hyphens")
+    announce_interval: AnnounceInterval = Field(
+        15, description="Interval at which a generator announces its models; it is gone after four without a sign"
+    )
+    generation_deadline: Age = Field(900, description="Time after its dispatch at which an unfinished image fails")
     lease: Timeout = Field(
         30, description="How long a generator that does not answer keeps its image; renewed after every third of it"
     )
@@ -142,8 +143,13 @@ class Settings(BaseModel):
     grace_period: Timeout = Field(130, description="How long the current work may take to finish after SIGTERM")
     requests_per_hour: PerHour = Field(50, description="Requests of one owner in any hour; 0 means no limit")
     concurrent_requests: Annotated[Count, Field(ge=0, le=100)] = Field(
-        2, description="Unfinished images of one owner; 0 means no limit"
+        2, description="Images of one owner that are sent or painted at once; 0 means no limit"
     )
+    waiting_requests: InLine = Field(
+        20, description="Further images of one owner that may wait; 0: no limit; or `none`"
+    )
+    publisher_waiting_requests: InLine = Field(0, description="The same for requests by bus")
+    waiting_deadline: Age = Field(86400, description="Time after its request at which an image that still waits fails")
     publisher_requests_per_hour: PerHour = Field(
         0, description="Requests by bus for one owner in any hour; 0 means no limit"
     )
@@ -256,44 +262,3 @@ class Settings(BaseModel):
         prefix = self.media_url if self.media_url.endswith("/") else self.media_url + "/"
         is_below = prefix.startswith((f"{self.base_path}/", "//")) or not prefix.startswith("/")
         return prefix if is_below else self.base_path + prefix
-
-
-_ENV_FILE: Final = Path(".env")
-SECRETS: Final = frozenset(name for name, field in Settings.model_fields.items() if not field.repr)
-
-
-def read_settings(environ: Mapping[str, str], env_file: Path | None = None) -> Settings:
-    """Settings from a mapping of environment variables; a missing variable is read from `env_file`.
-
-    An empty variable counts as not set. Variables of other programs are ignored.
-
-    Raises:
-        Misconfigured: names each variable whose value is not valid, and says what it must be.
-    """
-    values, wrong = read_values(environ, env_file, names=Settings.model_fields.keys(), secrets=SECRETS)
-    try:
-        settings = Settings.model_validate(values)
-    except ValidationError as error:
-        wrong += [_reason(found) for found in error.errors(include_url=False)]
-        raise Misconfigured("; ".join(wrong), code="bad_setting") from error
-    if wrong:
-        raise Misconfigured("; ".join(wrong), code="bad_setting")
-    return settings
-
-
-def _reason(found: ErrorDetails) -> str:
-    return f"{str(found['loc'][0]).upper()}: {found['msg'].removeprefix('Value error, ')}"
-
-
-def process_settings() -> Settings:
-    """`read_settings` from the environment of this process and `.env` in its working directory."""
-    return read_settings(os.environ, _ENV_FILE)
-
-
-def wants_json_log() -> bool:
-    """Whether errors of the settings are to be logged as JSON: LOG_FORMAT counts, whatever else is wrong."""
-    try:
-        values, _ = read_values(os.environ, _ENV_FILE, names={"log_format"}, secrets=frozenset())
-    except Misconfigured:
-        values = {"log_format": os.environ.get("LOG_FORMAT", "")}
-    return values.get("log_format", "").strip() == "json"

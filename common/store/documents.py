@@ -40,7 +40,7 @@ def image_document(image: Image) -> Document:
 
     Besides the fields of the image it holds `_id` and three fields for the indexes, which can express neither an absent
     field nor a comparison of two: `shown` unless the image is deleted, `started_sent_at` if it was started after
-    `sent_at`, and `waits_since` while it is queued.
+    `sent_at`, and `waits_since` (`queued_since` of the image) while it is in the queue.
     """
     document = _plain(image.model_dump(exclude_none=True))
     document["_id"] = image.id
@@ -48,8 +48,8 @@ def image_document(image: Image) -> Document:
         document["shown"] = True
     if image.sent_at is not None and image.started_at is not None and image.started_at >= image.sent_at:
         document["started_sent_at"] = document["sent_at"]
-    if image.waits_since is not None:
-        document["waits_since"] = _utc(image.waits_since)
+    if image.queued_since is not None:
+        document["waits_since"] = _utc(image.queued_since)
     return document
 
 

@@ -18,15 +18,30 @@ IMAGE_INDEXES: Final = (
             ("status", ASCENDING),
             ("shown", ASCENDING),
             ("created_at", DESCENDING),
+            ("batch.index", DESCENDING),
             ("id", DESCENDING),
         ],
-        name="history",
+        name="newest",  # releases without batches have `history`, without the index in the batch
     ),
+    # an absent field is a null in an index: images that do not wait are one range of this one, also those of releases
+    # without turns, whose index `queued` stays for their processes
     IndexModel(
-        [("sent_at", ASCENDING), ("created_at", ASCENDING)],
-        name="queued",
+        [("waiting_since", ASCENDING), ("sent_at", ASCENDING), ("created_at", ASCENDING)],
+        name="queue",
         partialFilterExpression={"status": Status.QUEUED.value},
     ),
+    IndexModel(
+        [("owner", ASCENDING), ("created_at", ASCENDING), ("batch.index", ASCENDING), ("id", ASCENDING)],
+        name="line",
+        partialFilterExpression={"waiting_since": {"$exists": True}},
+    ),
+    IndexModel(
+        [("created_at", ASCENDING)],
+        name="waiting_longest",
+        partialFilterExpression={"waiting_since": {"$exists": True}},
+    ),
+    IndexModel([("batch.id", ASCENDING), ("batch.index", ASCENDING)], name="batch", sparse=True),
+    IndexModel([("batch_due", ASCENDING)], name="batch_due", sparse=True),
     IndexModel(
         [("waits_since", ASCENDING), ("id", ASCENDING)],
         name="waiting",

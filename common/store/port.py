@@ -40,10 +40,14 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class HistoryPosition:
-    """The start of a page of the history: after the image with this time and id, newest first."""
+    """The start of a page of the history: after the image with this time, index in its batch and id, newest first.
+
+    `index` is None for an image without a batch, which comes after the batches of the same moment.
+    """
 
     created_at: datetime
     id: str
+    index: int | None = None
 
 
 class Store(Protocol):
@@ -85,23 +89,60 @@ class Store(Protocol):
         limit: int,
         offset: int = 0,
         after: HistoryPosition | None = None,
+        batch_id: str | None = None,
     ) -> list[Image]:
-        """Images of the owner with these statuses, newest first by (created_at, id), without deleted ones."""
+        """Images of the owner with these statuses, newest first, without deleted ones; of one batch if it is named.
 
-    async def count_history(self, owner: str, statuses: Collection[Status]) -> int:
+        The order is the reverse of the order of turns: by `created_at`, then the index in the batch, then id.
+        """
+
+    async def count_history(self, owner: str, statuses: Collection[Status], *, batch_id: str | None = None) -> int:
         """The number of all images that `history` can return."""
 
-    async def waiting_ids(self, now: datetime, *, limit: int) -> list[str]:
-        """Ids of the queued images whose `waits_since` is not after `now`, sorted by `waits_since`, then id."""
+    async def queued_ids(self, now: datetime, *, limit: int) -> list[str]:
+        """Ids of the images whose `queued_since` is not after `now`, sorted by `queued_since`, then id."""
 
-    async def count_waiting_before(self, moment: datetime, image_id: str, *, limit: int) -> int:
-        """The number of queued images before this `waits_since` and id, counted up to the limit."""
+    async def count_queued_before(self, moment: datetime, image_id: str, *, limit: int) -> int:
+        """The number of images before this `queued_since` and id, counted up to the limit."""
+
+    async def count_dispatched(self, *, limit: int) -> int:
+        """The number of queued and running images of all owners that do not wait, counted up to the limit."""
+
+    async def next_waiting(self, owner: str, *, now: datetime, limit: int) -> list[Image]:
+        """Waiting images of the owner whose `not_before` is absent or not after `now`, in the order of their turns.
+
+        The order is by `created_at`, then the index in the batch, then id.
+        """
+
+    async def waiting_ids(self, owner: str, *, limit: int) -> list[str]:
+        """Ids of the waiting images of the owner, in the order of their turns; a record need not be readable."""
+
+    async def count_waiting(self, owner: str, *, limit: int) -> int:
+        """The number of waiting images of the owner, counted up to the limit."""
+
+    async def owners_waiting(self, *, after: str, limit: int) -> list[str]:
+        """Owners that have waiting images and sort after this name, sorted."""
+
+    async def waiting_overdue(self, created_before: datetime, *, limit: int) -> list[Image]:
+        """Waiting images that were created before the time."""
+
+    async def held_slots(self, slots: Collection[str]) -> set[str]:
+        """Those of the slots that an image holds."""
+
+    async def incomplete_batches(self, *, due_before: datetime, limit: int) -> list[Image]:
+        """Images whose `batch_due` is before the time, sorted by it."""
+
+    async def batch_members(self, batch_id: str) -> list[Image]:
+        """All images of the batch, sorted by their index, also deleted ones and tombstones."""
 
     async def unsent(self, *, created_before: datetime, now: datetime, limit: int) -> list[Image]:
-        """Queued images without `sent_at`, created before the time, whose `not_before` is absent or not after `now`."""
+        """Queued images that do not wait, without `sent_at`, created before the time, whose retry is due.
+
+        It is due if `not_before` is absent or not after `now`.
+        """
 
     async def sent_before(self, moment: datetime, *, limit: int) -> list[Image]:
-        """Queued images whose `sent_at` is before the moment, and whose `not_before` is absent or before it."""
+        """Queued images that do not wait, with `sent_at` before the moment, and `not_before` absent or before it."""
 
     async def latest_started_sent_at(self) -> datetime | None:
         """The latest `sent_at` of all images that were started at or after it."""
@@ -112,8 +153,11 @@ class Store(Protocol):
     async def pending_events(self, *, since_before: datetime, limit: int) -> list[Image]:
         """Images whose pending event is older than the time, sorted by its age."""
 
-    async def overdue(self, created_before: datetime, *, limit: int) -> list[Image]:
-        """Queued or running images that were created before the time."""
+    async def overdue(self, dispatched_before: datetime, *, limit: int) -> list[Image]:
+        """Queued or running images that do not wait and were dispatched before the time, in any order.
+
+        An image without `dispatched_at` was dispatched at `created_at`.
+        """
 
     async def purgeable(self, created_before: datetime, *, limit: int) -> list[Image]:
         """Final images, neither pinned nor deleted, that were created before the time."""

@@ -6,7 +6,6 @@ It needs no installation. With the write-ahead log and `synchronous=FULL`, a con
 from __future__ import annotations
 
 import asyncio
-import json
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Collection
@@ -17,20 +16,18 @@ from pathlib import Path
 from typing import Any, Final
 
 from common.domain.errors import Misconfigured
-from common.domain.images import Image, Status
+from common.domain.images import Image
 from common.store import sqlite_schema as schema
 from common.store import sqlite_writes as writes
 from common.store.documents import (
     data_text,
     image_text,
     parse_entry,
-    parse_image,
-    parse_time,
-    read_page,
     readable,
     time_text,
 )
-from common.store.port import Entry, HistoryPosition
+from common.store.port import Entry
+from common.store.sqlite_queries import SqliteQueries
 from common.store.sqlite_threads import (
     MAX_ROWS,
     SqliteExecutor,
@@ -46,12 +43,8 @@ OPENING_PAUSE_S: Final = 0.05  # while others open the file: SQLite does not wai
 READERS: Final = 3  # threads; they share one interpreter, so more gain nothing
 
 
-class SqliteStore:
+class SqliteStore(SqliteQueries):
     """Opened by `open`; the contract of the methods is in `common/store/port.py`."""
-
-    def __init__(self, writer: SqliteExecutor, readers: SqliteExecutor) -> None:
-        self._writer = writer
-        self._readers = readers
 
     @classmethod
     @asynccontextmanager
@@ -75,110 +68,12 @@ class SqliteStore:
         text = image_text(image)
         await self._writer.run(lambda connection: writes.insert(connection, image, text))
 
-    async def get(self, image_id: str) -> Image | None:
-        return await self._one("SELECT document FROM images WHERE id = ?", image_id)
-
     async def replace(self, image: Image) -> bool:
         text = image_text(image)
         return await self._writer.run(lambda connection: writes.replace(connection, image, text))
 
     async def remove(self, image: Image) -> bool:
         return await self._writer.run(lambda connection: writes.remove(connection, image))
-
-    async def find_by_idempotency(self, idempotency: str) -> Image | None:
-        return await self._one("SELECT document FROM images WHERE idempotency = ?", idempotency)
-
-    async def history(
-        self,
-        owner: str,
-        statuses: Collection[Status],
-        *,
-        limit: int,
-        offset: int = 0,
-        after: HistoryPosition | None = None,
-    ) -> list[Image]:
-        if not statuses:
-            return []
-        arm = "SELECT document, created_at, id FROM shown WHERE owner = ? AND status = ?"
-        position: tuple[str, ...] = ()
-        if after is not None:
-            arm += " AND (created_at, id) < (?, ?)"
-            position = (time_text(after.created_at), after.id)
-        # one sorted index scan for each status, merged up to the limit and no further
-        query = " UNION ALL ".join([arm] * len(statuses)) + " ORDER BY created_at DESC, id DESC"
-        values = [value for status in statuses for value in (owner, status.value, *position)]
-        return await self._page(query, *values, limit=limit, offset=offset)
-
-    async def count_history(self, owner: str, statuses: Collection[Status]) -> int:
-        query = "SELECT coalesce(sum(n), 0) FROM totals WHERE owner = ? AND status IN (SELECT value FROM json_each(?))"
-        return int(await self._value(query, owner, json.dumps(list(statuses))))
-
-    async def waiting_ids(self, now: datetime, *, limit: int) -> list[str]:
-        query = "SELECT id FROM waiting WHERE waits_since <= ? ORDER BY waits_since, id LIMIT ?"
-        return [image_id for (image_id,) in await self._rows(query, time_text(now), limit)]
-
-    async def count_waiting_before(self, moment: datetime, image_id: str, *, limit: int) -> int:
-        query = "SELECT count(*) FROM (SELECT 1 FROM waiting WHERE (waits_since, id) < (?, ?) LIMIT ?)"
-        return int(await self._value(query, time_text(moment), image_id, limit))
-
-    async def unsent(self, *, created_before: datetime, now: datetime, limit: int) -> list[Image]:
-        query = """
-            SELECT document FROM unsent WHERE created_at < ? AND (not_before IS NULL OR not_before <= ?)
-            ORDER BY created_at
-        """
-        return await self._page(query, time_text(created_before), time_text(now), limit=limit)
-
-    async def sent_before(self, moment: datetime, *, limit: int) -> list[Image]:
-        query = """
-            SELECT document FROM sent WHERE sent_at < ? AND (not_before IS NULL OR not_before < ?)
-            ORDER BY sent_at
-        """
-        return await self._page(query, time_text(moment), time_text(moment), limit=limit)
-
-    async def latest_started_sent_at(self) -> datetime | None:
-        text = await self._value("SELECT max(sent_at) FROM started WHERE sent_at < ':'")  # a time begins with a digit
-        return None if text is None else parse_time(text)
-
-    async def running(self, *, limit: int) -> list[Image]:
-        return await self._page("SELECT document FROM leased ORDER BY lease_until", limit=limit)
-
-    async def pending_events(self, *, since_before: datetime, limit: int) -> list[Image]:
-        query = "SELECT document FROM owing WHERE event_since < ? ORDER BY event_since"
-        return await self._page(query, time_text(since_before), limit=limit)
-
-    async def overdue(self, created_before: datetime, *, limit: int) -> list[Image]:
-        query = "SELECT document FROM unfinished WHERE created_at < ? ORDER BY created_at"
-        return await self._page(query, time_text(created_before), limit=limit)
-
-    async def purgeable(self, created_before: datetime, *, limit: int) -> list[Image]:
-        query = "SELECT document FROM purgeable WHERE created_at < ? ORDER BY created_at"
-        return await self._page(query, time_text(created_before), limit=limit)
-
-    async def count_purgeable(self, created_before: datetime) -> int:
-        query = "SELECT count(*) FROM purgeable WHERE created_at < ?"
-        return int(await self._value(query, time_text(created_before)))
-
-    async def awaiting_tombstone(self, *, deleted_before: datetime, limit: int) -> list[Image]:
-        query = "SELECT document FROM unburied WHERE deleted_at < ? ORDER BY deleted_at"
-        return await self._page(query, time_text(deleted_before), limit=limit)
-
-    async def tombstones(self, *, tombstoned_before: datetime, limit: int) -> list[Image]:
-        query = "SELECT document FROM tombstones WHERE buried_at < ? ORDER BY buried_at"
-        return await self._page(query, time_text(tombstoned_before), limit=limit)
-
-    async def get_several(self, ids: Collection[str]) -> dict[str, Image]:
-        query = "SELECT document FROM images WHERE id IN (SELECT value FROM json_each(?))"
-        values = (json.dumps(list(ids)),)
-        found, _ = await self._readers.run(lambda connection: _images(connection, query, values))
-        return {image.id: image for image in found}
-
-    async def known_ids(self, ids: Collection[str]) -> set[str]:
-        query = "SELECT id FROM images WHERE id IN (SELECT value FROM json_each(?))"
-        return {image_id for (image_id,) in await self._rows(query, json.dumps(list(ids)))}
-
-    async def completed(self, *, after_id: str, limit: int) -> list[Image]:
-        query = "SELECT document FROM shown WHERE id > ? AND status = 'completed' ORDER BY id"
-        return await self._page(query, after_id, limit=limit)
 
     async def replace_several(self, images: Collection[Image]) -> set[str]:
         in_order, replaced = list(images), set[str]()
@@ -226,36 +121,11 @@ class SqliteStore:
     async def check(self) -> None:
         await self._value("SELECT count(*) FROM (SELECT 1 FROM images LIMIT 1)")
 
-    async def _one(self, query: str, value: str) -> Image | None:
-        rows = await self._rows(query, value)
-        return parse_image(rows[0][0]) if rows else None
-
-    async def _page(self, query: str, *values: Any, limit: int, offset: int = 0) -> list[Image]:
-        """The images of an ordered query whose first column is the document."""
-
-        async def fetch(limit: int, offset: int) -> tuple[list[Image], int]:
-            return await self._readers.run(lambda connection: _images(connection, query, (*values, limit, offset)))
-
-        query += " LIMIT ? OFFSET ?"
-        return await read_page(fetch, limit=limit, offset=offset)
-
     async def _entries(self, query: str, *values: Any) -> list[Entry]:
         return readable(await self._rows(query, *values), parse_entry)
 
-    async def _rows(self, query: str, *values: Any) -> list[Any]:
-        return await self._readers.run(lambda connection: connection.execute(query, values).fetchall())
-
-    async def _value(self, query: str, *values: Any) -> Any:
-        return await self._readers.run(lambda connection: connection.execute(query, values).fetchone()[0])
-
     async def _write(self, query: str, *values: Any) -> int:
         return await self._writer.run(lambda connection: connection.execute(query, values).rowcount)
-
-
-def _images(connection: sqlite3.Connection, query: str, values: tuple[Any, ...]) -> tuple[list[Image], int]:
-    """The images that can be read, parsed in this thread, and the number of rows."""
-    rows = connection.execute(query, values).fetchall()  # all: an open statement would hold its snapshot
-    return readable((text for text, *_ in rows), parse_image), len(rows)
 
 
 def _open(path: Path, timeout_s: float) -> list[sqlite3.Connection]:

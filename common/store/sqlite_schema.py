@@ -14,7 +14,7 @@ from typing import Final
 
 from common.domain.errors import Misconfigured
 
-VERSION: Final = 2  # of the schema; each change of it increments the version and adds a step to `_STEPS`
+VERSION: Final = 3  # of the schema; each change of it increments the version and adds a step to `_STEPS`
 APPLICATION_ID: Final = 0x4472_6B72  # "Drkr": marks the file as Darkroom's
 
 _WRITING: Final = (
@@ -35,7 +35,14 @@ CREATE TABLE images (
     pinned INTEGER NOT NULL AS (document ->> '$.pinned'),
     created_at TEXT NOT NULL AS (document ->> '$.created_at'),
     not_before TEXT AS (document ->> '$.not_before'),
-    waits_since TEXT AS (coalesce(document ->> '$.not_before', document ->> '$.created_at')),
+    waiting_since TEXT AS (document ->> '$.waiting_since'),
+    dispatched_at TEXT AS (coalesce(document ->> '$.dispatched_at', document ->> '$.created_at')),
+    waits_since TEXT AS (
+        coalesce(document ->> '$.not_before', document ->> '$.dispatched_at', document ->> '$.created_at')
+    ),
+    batch_id TEXT AS (document ->> '$.batch.id'),
+    batch_index INTEGER AS (document ->> '$.batch.index'),
+    batch_due TEXT AS (document ->> '$.batch_due'),
     sent_at TEXT AS (document ->> '$.sent_at'),
     started_at TEXT AS (document ->> '$.started_at'),
     lease_until TEXT AS (document ->> '$.lease.until'),
@@ -55,14 +62,18 @@ _UNIQUE: Final = (
 # Each query has a view, and an index of exactly its rows: columns, condition. SQLite uses a partial index only for a
 # query that repeats the condition of the index, which reading through the view does.
 _VIEWS: Final = {
-    "shown": ("owner, status, created_at, id", "deleted_at IS NULL"),
-    "waiting": ("waits_since, id", "status = 'queued'"),
-    "unsent": ("created_at", "status = 'queued' AND sent_at IS NULL"),
-    "sent": ("sent_at", "status = 'queued' AND sent_at IS NOT NULL"),
+    "shown": ("owner, status, created_at, batch_index, id", "deleted_at IS NULL"),
+    "queue": ("waits_since, id", "status = 'queued' AND waiting_since IS NULL"),
+    "waiting": ("owner, created_at, batch_index, id", "waiting_since IS NOT NULL"),
+    "waiting_longest": ("created_at", "waiting_since IS NOT NULL"),
+    "batches": ("batch_id, batch_index", "batch_id IS NOT NULL"),
+    "batches_due": ("batch_due", "batch_due IS NOT NULL"),
+    "unsent": ("created_at", "status = 'queued' AND sent_at IS NULL AND waiting_since IS NULL"),
+    "sent": ("sent_at", "status = 'queued' AND sent_at IS NOT NULL AND waiting_since IS NULL"),
     "started": ("sent_at", "started_at >= sent_at"),
     "leased": ("lease_until", "status = 'running' AND lease_until IS NOT NULL"),
     "owing": ("event_since", "event_since IS NOT NULL"),
-    "unfinished": ("created_at", "status IN ('queued', 'running')"),
+    "dispatched": ("dispatched_at", "status IN ('queued', 'running') AND waiting_since IS NULL"),
     "purgeable": (
         "created_at",
         "status IN ('completed', 'failed', 'cancelled') AND pinned = 0 AND deleted_at IS NULL",
@@ -111,6 +122,14 @@ _ENTRIES: Final = (
 )
 
 
+def _with_index(name: str, columns: str, condition: str) -> tuple[str, str]:
+    """The statements that create a view and its index."""
+    return (
+        f"CREATE VIEW {name} AS SELECT * FROM images WHERE {condition}",  # noqa: S608 - constants of this module
+        f"CREATE INDEX {name}_index ON images ({columns}) WHERE {condition}",
+    )
+
+
 # The statements that upgrade a version to the next; written out in full, because the definitions above will change.
 _STEPS: Final = {
     1: (
@@ -120,6 +139,36 @@ _STEPS: Final = {
         """,
         "CREATE VIEW waiting AS SELECT * FROM images WHERE status = 'queued'",
         "CREATE INDEX waiting_index ON images (waits_since, id) WHERE status = 'queued'",
+    ),
+    2: (
+        *(f"DROP VIEW {name}" for name in ("waiting", "unsent", "sent", "unfinished")),
+        *(f"DROP INDEX {name}_index" for name in ("waiting", "unsent", "sent", "unfinished")),
+        "ALTER TABLE images DROP COLUMN waits_since",
+        *(
+            f"ALTER TABLE images ADD COLUMN {column}"
+            for column in (
+                "waiting_since TEXT AS (document ->> '$.waiting_since')",
+                "dispatched_at TEXT AS (coalesce(document ->> '$.dispatched_at', document ->> '$.created_at'))",
+                """
+                waits_since TEXT AS (
+                    coalesce(document ->> '$.not_before', document ->> '$.dispatched_at', document ->> '$.created_at')
+                )
+                """,
+                "batch_id TEXT AS (document ->> '$.batch.id')",
+                "batch_index INTEGER AS (document ->> '$.batch.index')",
+                "batch_due TEXT AS (document ->> '$.batch_due')",
+            )
+        ),
+        "DROP INDEX shown_index",
+        "CREATE INDEX shown_index ON images (owner, status, created_at, batch_index, id) WHERE deleted_at IS NULL",
+        *_with_index("queue", "waits_since, id", "status = 'queued' AND waiting_since IS NULL"),
+        *_with_index("waiting", "owner, created_at, batch_index, id", "waiting_since IS NOT NULL"),
+        *_with_index("waiting_longest", "created_at", "waiting_since IS NOT NULL"),
+        *_with_index("batches", "batch_id, batch_index", "batch_id IS NOT NULL"),
+        *_with_index("batches_due", "batch_due", "batch_due IS NOT NULL"),
+        *_with_index("unsent", "created_at", "status = 'queued' AND sent_at IS NULL AND waiting_since IS NULL"),
+        *_with_index("sent", "sent_at", "status = 'queued' AND sent_at IS NOT NULL AND waiting_since IS NULL"),
+        *_with_index("dispatched", "dispatched_at", "status IN ('queued', 'running') AND waiting_since IS NULL"),
     ),
 }
 
@@ -191,8 +240,7 @@ def _statements() -> Iterator[str]:
     yield _IMAGES
     yield from _UNIQUE
     for name, (columns, condition) in _VIEWS.items():
-        yield f"CREATE VIEW {name} AS SELECT * FROM images WHERE {condition}"  # noqa: S608 - constants of this module
-        yield f"CREATE INDEX {name}_index ON images ({columns}) WHERE {condition}"
+        yield from _with_index(name, columns, condition)
     yield from _TOTALS
     yield from _ENTRIES
     yield f"PRAGMA application_id = {APPLICATION_ID}"

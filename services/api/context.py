@@ -7,7 +7,8 @@ from typing import Final
 
 from aiohttp import web
 
-from common.application.capabilities import CapabilitiesClient
+from common.application.batches import Batches
+from common.application.fleet.reader import Fleet
 from common.application.outbox import Outbox
 from common.bus.port import Bus
 from common.media.port import Media
@@ -20,6 +21,7 @@ from services.api.auth.tickets import Tickets
 from services.api.conversion import PictureConverter
 from services.api.events.client import Clients
 from services.api.events.live import LiveEvents
+from services.api.events.model_changes import ModelChanges
 from services.api.events.queue_positions import QueuePositions
 from services.api.events.waits import Waits
 from services.api.limits.admission import Admission
@@ -34,7 +36,8 @@ class Context:
     store: Store
     media: Media
     outbox: Outbox
-    capabilities: CapabilitiesClient | None
+    batches: Batches
+    fleet: Fleet
     identity: Identity
     signing: Signing
     tickets: Tickets
@@ -42,6 +45,7 @@ class Context:
     waits: Waits
     live: LiveEvents
     queue_positions: QueuePositions
+    model_changes: ModelChanges
     clients: Clients
     presenter: Presenter
     converter: PictureConverter

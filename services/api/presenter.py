@@ -3,33 +3,58 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from pydantic import Field
 
+from common.application.fleet.reader import Fleet
+from common.application.fleet.validation import waiting_for
+from common.domain.errors import Unavailable
 from common.domain.images import Image, Status
-from common.domain.views import ImagePresenter, ImageView, Outgoing, Time
+from common.domain.views import ImagePresenter, ImageView, OfBatch, Outgoing, Time, is_none
 from common.messages import AnyImageEvent
 from common.runtime.clock import Clock
 from common.store.port import Store
 from services.api.auth.signing import Signing
 from services.api.events.queue_positions import MAX_POSITION, queue_position
+from services.api.events.recent_times import RecentTimes
 
 
 class ImageAnswer(ImageView):
-    """An image with its position in the queue of all owners. No event carries the position: it would soon be wrong."""
+    """An image with what it waits for. No event carries these: they would soon be wrong."""
 
     queue_place: Annotated[
         int | None,
         Field(
             ge=1,
             le=MAX_POSITION,
-            description=f"1 is the next image, {MAX_POSITION} is any position beyond {MAX_POSITION - 1}; "
-            "null if the image is not queued or waits for a retry",
+            description=f"1 is the next image, {MAX_POSITION} is any position beyond {MAX_POSITION - 1}; an estimate "
+            "if `waitingSince` is not null; null if the image is not queued or waits for a retry",
         ),
     ]
+    waiting_for: Annotated[
+        str | None, Field(description="Why the image cannot be started, besides its position: a text for people")
+    ]
+    queue_place_estimated: Annotated[bool, Field(description="Whether `queuePlace` is an estimate")] = False
+    estimated_seconds: Annotated[
+        float | None,
+        Field(
+            ge=0,
+            description="About how many seconds pass until the image starts; null if it has no `queuePlace`, or no "
+            "image was painted in the last minutes",
+        ),
+    ] = None
+
+
+class GenerationAnswer(ImageAnswer):
+    """The first image of a request, with all of them if there are several."""
+
+    images: Annotated[
+        list[ImageAnswer] | None,
+        Field(exclude_if=is_none, description="all images of the batch by their index; absent if there is no batch"),
+    ] = None
 
 
 class HistoryItem(Outgoing):
@@ -43,6 +68,7 @@ class HistoryItem(Outgoing):
     height: int
     pinned: bool
     created_at: Time
+    batch: OfBatch = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +79,9 @@ class Presenter:
     signing: Signing
     store: Store
     clock: Clock
+    times: RecentTimes
+    slots: int
+    fleet: Fleet
 
     def view(self, image: Image) -> ImageView:
         """The image as its owner sees it."""
@@ -60,8 +89,27 @@ class Presenter:
 
     async def answer(self, image: Image) -> ImageAnswer:
         """The image as REST answers with it."""
-        position = await queue_position(image, store=self.store, clock=self.clock)
-        return ImageAnswer(**dict(self.view(image)), queue_place=position)
+        position = await queue_position(image, store=self.store, clock=self.clock, slots=self.slots)
+        return ImageAnswer(
+            **dict(self.view(image)),
+            queue_place=position,
+            queue_place_estimated=position is not None and image.is_waiting,
+            estimated_seconds=None if position is None else self.times.seconds_until(position),
+            waiting_for=await self._waiting_for(image),
+        )
+
+    async def generation(self, images: Sequence[Image]) -> GenerationAnswer:
+        """The images of one request as the answer to it."""
+        answers = [await self.answer(image) for image in images]
+        return GenerationAnswer(**dict(answers[0]), images=answers if images[0].batch else None)
+
+    async def _waiting_for(self, image: Image) -> str | None:
+        if image.status is not Status.QUEUED:
+            return None
+        try:
+            return waiting_for(image.model, await self.fleet.current())
+        except Unavailable:  # no answer fails for that
+            return None
 
     def history_item(self, image: Image) -> HistoryItem:
         """The image as one entry of the history."""

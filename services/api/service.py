@@ -9,10 +9,12 @@ from contextlib import asynccontextmanager
 
 import aiohttp
 
-from common.application.capabilities import CapabilitiesClient
+from common.application.batches import Batches
 from common.application.resources import Resources
 from common.application.write_behind import WriteBehind
+from common.bus.port import Bus
 from common.runtime.addresses import LOOPBACK, url_of
+from common.runtime.clock import Clock
 from common.runtime.serving import serving
 from common.runtime.settings import Settings
 from services.api.app import build_app
@@ -25,7 +27,9 @@ from services.api.context import Context
 from services.api.conversion import PictureConverter
 from services.api.events.client import Clients
 from services.api.events.live import LiveEvents
+from services.api.events.model_changes import ModelChanges
 from services.api.events.queue_positions import QueuePositions
+from services.api.events.recent_times import RecentTimes
 from services.api.events.waits import Waits
 from services.api.limits.admission import Admission
 from services.api.presenter import Presenter
@@ -35,7 +39,7 @@ log = logging.getLogger(__name__)
 
 
 @asynccontextmanager
-async def api_running(settings: Settings, resources: Resources, *, inference_url: str | None) -> AsyncIterator[int]:
+async def api_running(settings: Settings, resources: Resources) -> AsyncIterator[int]:
     """Serve inside the context; yields the port. At its end the websockets are closed and all tasks have ended.
 
     Raises:
@@ -46,10 +50,10 @@ async def api_running(settings: Settings, resources: Resources, *, inference_url
     write_behind = WriteBehind(resources.store)
     async with aiohttp.ClientSession() as http, asyncio.TaskGroup() as group:
         jwks = Jwks(http, url=settings.jwt_jwks_url, clock=resources.clock) if settings.jwt_jwks_url else None
-        capabilities = _capabilities(http, settings, resources, inference_url)
-        context = _context(settings, resources, write_behind=write_behind, jwks=jwks, capabilities=capabilities)
+        context = _context(settings, resources, write_behind=write_behind, jwks=jwks)
         group.create_task(write_behind.run())
-        endless = [group.create_task(context.live.run()), group.create_task(context.queue_positions.run())]
+        running = (context.live.run(), context.queue_positions.run(), context.model_changes.run())
+        endless = [group.create_task(each) for each in running]
         if jwks is not None:
             endless.append(group.create_task(jwks.run()))
         async with serving(
@@ -65,11 +69,9 @@ async def api_running(settings: Settings, resources: Resources, *, inference_url
         write_behind.close()
 
 
-async def run_api(
-    settings: Settings, resources: Resources, *, inference_url: str | None, stopping: asyncio.Event
-) -> None:
+async def run_api(settings: Settings, resources: Resources, *, stopping: asyncio.Event) -> None:
     """Serve until `stopping` is set."""
-    async with api_running(settings, resources, inference_url=inference_url) as port:
+    async with api_running(settings, resources) as port:
         log.info("listening on %s", url_of(settings.api_host, port))
         await stopping.wait()
 
@@ -80,20 +82,16 @@ def _context(
     *,
     write_behind: WriteBehind,
     jwks: Jwks | None,
-    capabilities: CapabilitiesClient | None,
 ) -> Context:
     bus, store, clock = resources.bus, resources.store, resources.clock
     outbox = resources.outbox(settings, source=SOURCE, write_behind=write_behind)
-    signing = Signing(settings, clock)
-    presenter = Presenter(outbox.events.presenter, signing, store, clock)
+    admission, signing = Admission(settings, store=store, clock=clock), Signing(settings, clock)
+    times, fleet = RecentTimes(clock), resources.fleet(settings)
+    presenter = Presenter(outbox.events.presenter, signing, store, clock, times, settings.concurrent_requests, fleet)
     waits = Waits(store, clock, poll_s=settings.poll_interval, max_per_owner=settings.requests_waiting)
-    live = LiveEvents(
-        bus,
-        clock,
-        backlog=settings.event_backlog,
-        lookback_s=settings.event_lookback,
-        data=presenter.event_data,
-        on_final=waits.hint,
+    live = _live_events(bus, clock, settings, presenter, waits)
+    queue_positions = QueuePositions(
+        store, live, times, clock, interval_s=settings.places_interval, slots=settings.concurrent_requests
     )
     return Context(
         settings=settings,
@@ -102,27 +100,30 @@ def _context(
         store=store,
         media=resources.media,
         outbox=outbox,
-        capabilities=capabilities,
+        batches=Batches(store, outbox, admission.record_other),
+        fleet=fleet,
         identity=Identity(settings, store=store, clock=clock, jwks=jwks),
         signing=signing,
         tickets=Tickets(store, clock),
-        admission=Admission(settings, store=store, clock=clock),
+        admission=admission,
         waits=waits,
         live=live,
-        queue_positions=QueuePositions(store, live, clock, interval_s=settings.places_interval),
+        queue_positions=queue_positions,
+        model_changes=ModelChanges(fleet, live),
         clients=Clients(max_per_owner=settings.websockets_per_owner),
         presenter=presenter,
         converter=PictureConverter(max_pixels=settings.max_image_pixels),
     )
 
 
-def _capabilities(
-    http: aiohttp.ClientSession, settings: Settings, resources: Resources, inference_url: str | None
-) -> CapabilitiesClient | None:
-    if not inference_url:
-        return None
-    return CapabilitiesClient(
-        http, url=inference_url, api_key=settings.inference_service_api_key, clock=resources.clock
+def _live_events(bus: Bus, clock: Clock, settings: Settings, presenter: Presenter, waits: Waits) -> LiveEvents:
+    return LiveEvents(
+        bus,
+        clock,
+        backlog=settings.event_backlog,
+        lookback_s=settings.event_lookback,
+        data=presenter.event_data,
+        on_final=waits.hint,
     )
 
 

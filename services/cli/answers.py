@@ -71,15 +71,21 @@ async def image_of(http: aiohttp.ClientSession, method: str, url: str, **request
         NoAnswer: no Darkroom server answered.
         CommandFailed: the server refused the request.
     """
+    return (await images_of(http, method, url, **request))[0]
+
+
+async def images_of(http: aiohttp.ClientSession, method: str, url: str, **request: Any) -> list[RemoteImage]:
+    """The images that a request for one or several is answered with. Raises as `image_of`."""
     status, kind, body = await _ask(http, method, url, max_bytes=MAX_JSON, **request)
     value = _json(body)
     if isinstance(value, dict) and isinstance(value.get("image"), dict):
-        value = value["image"]  # a problem that says how the image ended
+        value = {"images": value.get("images"), **value["image"]}  # a problem that says how the image ended
     elif status >= 400:
         _refuse(url, status, kind, value)
+    found = value.get("images") if isinstance(value, dict) else None
     try:
-        return RemoteImage.model_validate(value)
-    except ValidationError as error:
+        return [RemoteImage.model_validate(each) for each in found or [value]]
+    except (ValidationError, TypeError) as error:
         what = f"{kind} of another form" if isinstance(value, dict) else kind
         text = f"{url} answered {status} with {what}, not with an image: is --url the address of a Darkroom server?"
         raise NoAnswer(text, is_passing=False) from error

@@ -45,7 +45,7 @@ def load_settings() -> Settings:
         CommandFailed: a setting is wrong.
     """
     from common.domain.errors import Misconfigured
-    from common.runtime.settings import process_settings
+    from common.runtime.reading_settings import process_settings
 
     try:
         return process_settings()

@@ -1,4 +1,4 @@
-"""`darkroom generate`: one image from a running server, written to a file."""
+"""`darkroom generate`: images from a running server, written to files."""
 
 from __future__ import annotations
 
@@ -11,21 +11,29 @@ if TYPE_CHECKING:
     from services.cli.console import Subparsers
 
 _SIDE = "64 to 2048, a multiple of 8; a model may allow less"
-REQUEST_FIELDS = ("negative_prompt", "model", "sampler", "width", "height", "steps", "cfg_scale", "seed", "hires_fix")
+REQUEST_FIELDS = (
+    "negative_prompt",
+    "model",
+    "sampler",
+    "width",
+    "height",
+    "steps",
+    "cfg_scale",
+    "seed",
+    "num_images",
+    "hires_fix",
+)
+OUTPUT_HELP = (
+    "file to write; .png, .jpg or .webp sets the format, - writes to stdout (default: <id>.<ext> here); "
+    "several get -0, -1, ... before the extension"
+)
 
 
 def add_parsers(commands: Subparsers) -> None:
-    parser = add_command(
-        commands, "generate", "generate one image on a running server and write it to a file", _generate
-    )
+    parser = add_command(commands, "generate", "generate images on a running server and write them to files", _generate)
     parser.add_argument("prompt", help="what the image shows")
     parser.add_argument("--url", help="URL of the server (default: from API_HOST and API_PORT)")
-    parser.add_argument(
-        "-o",
-        "--output",
-        metavar="FILE",
-        help="file to write; .png, .jpg or .webp sets the format, - writes to stdout (default: <id>.<ext> here)",
-    )
+    parser.add_argument("-o", "--output", metavar="FILE", help=OUTPUT_HELP)
     parser.add_argument("--negative-prompt", default="", metavar="TEXT", help="what the image must not show")
     parser.add_argument("--model", metavar="NAME", help="id of a model of the server (default: sdxl)")
     parser.add_argument("--sampler", metavar="NAME", help="a sampler of the model (default: Euler)")
@@ -35,6 +43,7 @@ def add_parsers(commands: Subparsers) -> None:
     parser.add_argument("--cfg-scale", type=float, metavar="N", help="0 to 30 (default: 7.5)")
     parser.add_argument("--seed", type=int, metavar="N", help="0 to 4294967295; repeats an image (default: random)")
     parser.add_argument("--hires-fix", action="store_true", help="generate at a small size, then enlarge")
+    parser.add_argument("--num-images", type=int, metavar="N", help="1 to 10 images with successive seeds (default: 1)")
     parser.add_argument("--token", help="bearer token, if the server requires one (default: DARKROOM_TOKEN)")
 
 

@@ -63,7 +63,7 @@ def _service(arguments: argparse.Namespace) -> int:
 def _run(name: str, serve: Callable[[Settings, asyncio.Event], Any]) -> int:
     from common.runtime import lifetime
     from common.runtime.logs import set_up_logs
-    from common.runtime.settings import wants_json_log
+    from common.runtime.reading_settings import wants_json_log
 
     try:
         settings = load_settings()

@@ -21,20 +21,26 @@ MAX_PAUSE_S = 30.0  # between two requests to a service that does not answer
 
 
 class Circuit:
-    """Counts consecutive failures; the task `run` pauses the consumer and tries the service again.
+    """Counts consecutive failures; the task `run` pauses the consumer and asks the service again.
+
+    `ask` raises an InferenceError as long as the service is down.
 
     A service that denies its orders may answer all the same: so the pauses become longer until an image is painted.
     """
 
-    def __init__(self, *, failures: int, pause_s: float, is_reachable: Callable[[], Awaitable[bool]]) -> None:
+    def __init__(self, *, failures: int, pause_s: float, ask: Callable[[], Awaitable[object]]) -> None:
         self._limit = failures
         self._first_pause_s = pause_s
         self._pause_s = pause_s
-        self._is_reachable = is_reachable
+        self._ask = ask
         self._consecutive_failures = 0
         self._opened = asyncio.Event()
         self._reason = ""
         self._logged_reason = ""
+
+    @property
+    def is_open(self) -> bool:
+        return self._opened.is_set()
 
     def record_success(self) -> None:
         self._consecutive_failures = 0
@@ -77,5 +83,9 @@ class Circuit:
         while True:
             await asyncio.sleep(self._pause_s)
             self._pause_s = min(self._pause_s * 2, MAX_PAUSE_S)
-            if await self._is_reachable():
+            try:
+                await self._ask()
+            except InferenceError as error:
+                log.debug("the inference service is still down: %s", error.detail)
+            else:
                 return

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TypeVar
 
+from common.application.batches import Batches
+from common.application.fleet.reader import Fleet
 from common.application.intake import Intake
 from common.application.outbox import Outbox
 from common.domain.errors import Unavailable, Unreadable
@@ -19,6 +21,7 @@ from common.runtime.clock import Clock
 from common.runtime.settings import Settings
 from common.store.port import Store, Transition, change
 from services.generator.circuit import Circuit
+from services.generator.inference.job import Job, job_of
 from services.generator.inference.port import InferenceBackend
 from services.generator.media_pause import MediaPause
 
@@ -29,7 +32,15 @@ STORE_PAUSE_S = 1.0  # between two tries while the store is unavailable; the del
 
 
 class LeaseLost(Exception):
-    """This worker no longer holds the image: it was cancelled or deleted, or another worker took it over."""
+    """This worker no longer holds the image: it was cancelled or deleted, or another worker took it over.
+
+    `is_ended`: nobody needs the picture, so the work of the inference service can be stopped. Otherwise the work may be
+    another worker's by now.
+    """
+
+    def __init__(self, detail: str, *, is_ended: bool = False) -> None:
+        super().__init__(detail)
+        self.is_ended = is_ended
 
 
 @dataclass(slots=True)
@@ -37,6 +48,7 @@ class GenerationContext:
     """One for each process; `worker` names it to people."""
 
     store: Store
+    fleet: Fleet
     intake: Intake
     outbox: Outbox
     media: Media
@@ -45,16 +57,31 @@ class GenerationContext:
     settings: Settings
     clock: Clock
     worker: str
+    deployment: str
     media_pause: MediaPause = field(init=False)
     abort_signals: dict[str, asyncio.Event] = field(default_factory=dict)  # of the images that this process paints
 
     def __post_init__(self) -> None:
         self.media_pause = MediaPause(self.media, pause_s=self.settings.circuit_pause)
 
+    @property
+    def batches(self) -> Batches:
+        return Batches(self.store, self.outbox, self.intake.record_other)
+
     def abort(self, image_id: str) -> None:
         """Stop painting this image, if this process paints it: it was cancelled or deleted."""
         if signal := self.abort_signals.get(image_id):
             signal.set()
+
+    def job_of(self, image: Image) -> Job:
+        return job_of(image, deployment=self.deployment)
+
+    async def stop_work(self, image: Image) -> None:
+        """Stop the work of this image at the inference service. Raises nothing: the image is final already."""
+        try:
+            await self.inference.stop(self.job_of(image))
+        except Exception:
+            log.exception("the work was not stopped on the inference service")
 
     def new_lease(self) -> Lease:
         """The lease of a new claim, from now on; its token is that of no other claim, also within this process."""

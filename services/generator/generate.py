@@ -19,24 +19,20 @@ from common.bus.handling import cancel_requests
 from common.bus.port import Done, Outcome, Reject, Retry
 from common.domain import images, transitions
 from common.domain.errors import (
-    Forbidden,
     InferenceError,
     Invalid,
     InvalidTransition,
-    LimitReached,
     NotFound,
     ServiceError,
     Unavailable,
 )
 from common.domain.images import Failure, Format, Image, Picture
-from common.domain.requests import GenerationRequest
 from common.messages import GenerateImage
 from common.runtime import metrics
 from common.runtime.logs import log_context
 from common.runtime.uncancelled import run_to_end
 from services.generator.context import GenerationContext, LeaseLost, retry_while_unavailable
 from services.generator.lease import keep_lease
-from services.generator.orders import ensure_recorded
 from services.generator.outcomes import complete, fail_attempt, fail_or_retry, give_back, remove_files, retry
 from services.generator.pictures import check
 from services.generator.progress import ProgressPublisher
@@ -50,8 +46,8 @@ async def generate(command: GenerateImage, context: GenerationContext) -> Outcom
         try:
             image = await _claim(command, context)
         except NotFound:
-            return Reject("unknown_image: it has no record, and the command holds no request")
-        except (Invalid, LimitReached, Forbidden) as error:
+            return Reject("unknown_image: it has no record")
+        except Invalid as error:
             return Reject(f"{error.code}: {error.detail}")
         except InvalidTransition as refusal:
             return await _after_refused_claim(command.id, refusal, context)
@@ -61,10 +57,7 @@ async def generate(command: GenerateImage, context: GenerationContext) -> Outcom
 
 
 async def _claim(command: GenerateImage, context: GenerationContext) -> Image:
-    """Claim the image; the request of another service is recorded first."""
     image_id = images.parse_image_id(command.id)
-    if isinstance(command.data, GenerationRequest):
-        await ensure_recorded(command, command.data, context)
     transition = partial(
         transitions.claim,
         lease=context.new_lease(),
@@ -78,6 +71,9 @@ async def _after_refused_claim(image_id: str, refusal: InvalidTransition, contex
     if refusal.code == "leased":
         # a retry would be delivered again and again while the other worker lives; the janitor watches its lease
         log.info("skipped: another worker holds it")
+        return Done()
+    if refusal.code == "waiting":
+        log.info("skipped: it waits for its turn, which sends another command")
         return Done()
     image = await retry_while_unavailable(lambda: context.store.get(image_id))
     if image is None:
@@ -105,6 +101,8 @@ async def _attempt(image: Image, context: GenerationContext) -> Outcome:
     except LeaseLost as lost:
         log.info("dropped: %s", lost)
         metrics.attempts.labels("lost").inc()
+        if lost.is_ended:
+            await context.stop_work(image)
         await remove_files(image, context)
         return Done()
     except asyncio.CancelledError:
@@ -213,7 +211,8 @@ async def _paint(image: Image, context: GenerationContext, progress: ProgressPub
     settings = context.settings
     started_s = context.clock.monotonic()
     on_preview = progress.on_preview if settings.previews else None
-    content = await context.inference.paint(image, progress.on_progress, on_preview)
+    generated = await context.inference.generate(context.job_of(image), progress.on_progress, on_preview)
+    content = generated.content
     checked = await asyncio.to_thread(
         check,
         content,

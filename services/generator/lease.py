@@ -14,7 +14,7 @@ from functools import partial
 
 from common.domain import transitions
 from common.domain.errors import InvalidTransition, NotFound, Unavailable
-from common.domain.images import Image
+from common.domain.images import Image, Status
 from common.store.port import change
 from services.generator.context import GenerationContext, LeaseLost
 
@@ -26,8 +26,10 @@ def lease_required() -> Iterator[None]:
     """Raise LeaseLost if the record refuses a write in the body."""
     try:
         yield
-    except (InvalidTransition, NotFound) as error:
-        raise LeaseLost(error.detail) from error
+    except NotFound as error:
+        raise LeaseLost(error.detail, is_ended=True) from error
+    except InvalidTransition as error:
+        raise LeaseLost(error.detail, is_ended=error.status in {Status.CANCELLED, Status.FAILED}) from error
 
 
 async def keep_lease(image: Image, context: GenerationContext) -> None:
@@ -45,7 +47,7 @@ async def keep_lease(image: Image, context: GenerationContext) -> None:
             except TimeoutError:
                 await _renew(image, context)
             else:
-                raise LeaseLost("the image was cancelled or deleted")
+                raise LeaseLost("the image was cancelled or deleted", is_ended=True)
     finally:
         context.abort_signals.pop(image.id, None)
 

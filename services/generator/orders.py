@@ -1,24 +1,85 @@
-"""Records of the images that other services request by command."""
+"""The intake of `image.generate` commands of other services.
+
+    request of a service ─▶ record: dispatched, or in the line of its owner ─▶ its command goes to the work queue
+    command of an older release, for an image on record ─▶ the same command goes to the work queue
+
+Nothing is painted here. Otherwise the requests that one service has published at once would be painted in a row: none
+of them would be on record as waiting.
+"""
 
 from __future__ import annotations
 
 import logging
 from functools import partial
 
-from common.application.early_cancels import was_cancelled_early
+from common.application.early_cancels import EarlyCancel, find_early_cancel
+from common.application.fleet.validation import require_offered
 from common.application.intake import image_from_command
-from common.domain import transitions
-from common.domain.errors import Duplicate, Forbidden, InvalidTransition
-from common.domain.images import Image
+from common.bus.port import Done, Outcome, Reject, Retry
+from common.domain import images, transitions
+from common.domain.errors import Duplicate, Forbidden, Invalid, InvalidTransition, LimitReached, NotFound, Unavailable
+from common.domain.images import Image, Status
 from common.domain.requests import GenerationRequest
 from common.messages import GenerateImage
+from common.runtime.logs import log_context
 from services.generator.context import GenerationContext, retry_while_unavailable
 
 log = logging.getLogger(__name__)
 
+_OF_THE_HOUR = "hourly_limit"
+_OF_THE_LINE = "limit_reached"
 
-async def ensure_recorded(command: GenerateImage, request: GenerationRequest, context: GenerationContext) -> None:
-    """Record the request, unless it is on record already; cancelled, if its cancel was delivered before it.
+
+async def take_in(command: GenerateImage, context: GenerationContext) -> Outcome:
+    """Record the request of a command, and send what may be painted; it may be delivered again."""
+    with log_context(command.id):
+        try:
+            image = await _recorded(command, context)
+        except NotFound:
+            return Reject("unknown_image: it has no record, and the command holds no request")
+        except LimitReached as error:
+            return Reject(f"{_OF_THE_HOUR if error.code == _OF_THE_HOUR else _OF_THE_LINE}: {error.detail}")
+        except (Invalid, Forbidden) as error:
+            return Reject(f"{error.code}: {error.detail}")
+        return await _send_on(image, context)
+
+
+async def _recorded(command: GenerateImage, context: GenerationContext) -> Image:
+    """The record of the image that the command requests, or refers to."""
+    image_id = images.parse_image_id(command.id)
+    if isinstance(command.data, GenerationRequest):
+        return await _ensure_recorded(command, command.data, context)
+    image = await retry_while_unavailable(lambda: context.store.get(image_id))
+    if image is None:
+        raise NotFound(f"there is no image {image_id}", code="unknown_image")
+    return image
+
+
+async def _send_on(image: Image, context: GenerationContext) -> Outcome:
+    """Let the image go on from its state. A repeated command does no harm: of two commands one is dropped."""
+    if image.batch is not None:
+        await retry_while_unavailable(lambda: context.batches.begin(image))
+        log.info("taken in, with %d others", image.batch.count - 1)
+    elif image.status.is_final:
+        log.info("skipped: it is %s", image.status)
+        await context.outbox.try_publish_pending(image)
+    elif image.is_waiting:
+        await context.outbox.begin(image)
+        log.info("taken in")
+    elif image.status is Status.QUEUED:
+        try:
+            await context.outbox.dispatch(image)
+        except Unavailable:
+            # its record may say that it was sent, to this queue
+            return Retry(context.settings.retry_delays[0])
+        log.info("sent to the work queue")
+    else:
+        log.info("skipped: a worker holds it")
+    return Done()
+
+
+async def _ensure_recorded(command: GenerateImage, request: GenerationRequest, context: GenerationContext) -> Image:
+    """The record of the request; cancelled, if its cancel was delivered before it.
 
     Raises:
         Invalid, LimitReached: it is not accepted.
@@ -30,12 +91,22 @@ async def ensure_recorded(command: GenerateImage, request: GenerationRequest, co
     if not image.is_from(source=command.source, owner=command.owner):
         raise Forbidden("the id is that of an image of another source or owner", code="id_taken")
     # at each delivery: the process may have died between the record and this look
-    if not image.status.is_final and await _was_cancelled_early(image, context):
-        log.info("its cancel was delivered before it")
+    if image.status.is_final and image.batch is None:
+        return image
+    early = await retry_while_unavailable(lambda: find_early_cancel(context.store, image))
+    if early is EarlyCancel.NOTHING:
+        return image
+    log.info("its cancel was delivered before it")
+    cancel = partial(transitions.cancel, now=context.clock.now())
+    if early is EarlyCancel.BATCH:
+        await retry_while_unavailable(lambda: context.batches.change(image, cancel))
+    else:
         await _cancel(image, context)
+    return await retry_while_unavailable(lambda: context.store.get(image.id)) or image
 
 
 async def _record(command: GenerateImage, request: GenerationRequest, context: GenerationContext) -> Image:
+    require_offered(request, await retry_while_unavailable(context.fleet.current))
     image = image_from_command(command, request, now=context.clock.now(), max_age_s=context.settings.tombstone_age)
     try:
         recorded, _ = await retry_while_unavailable(lambda: context.intake.record(image, quota_key=image.owner))
@@ -45,13 +116,8 @@ async def _record(command: GenerateImage, request: GenerationRequest, context: G
     return recorded
 
 
-async def _was_cancelled_early(image: Image, context: GenerationContext) -> bool:
-    return await retry_while_unavailable(lambda: was_cancelled_early(context.store, image))
-
-
 async def _cancel(image: Image, context: GenerationContext) -> None:
     try:
-        # the claim that follows is refused, and publishes the pending event
         await context.transition(image.id, partial(transitions.cancel, now=context.clock.now()))
     except InvalidTransition as refusal:
         log.info("not cancelled: %s", refusal)

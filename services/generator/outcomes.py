@@ -91,6 +91,7 @@ async def retry(
         not_before=now + timedelta(seconds=delay_s),
         counts=counts,
         now=now,
+        refused=isinstance(error, InferenceError) and error.needs_new_id,
     )
     with lease_required():
         after = await context.transition(image.id, transition)

@@ -10,28 +10,34 @@ import asyncio
 import logging
 import os
 import socket
+from collections.abc import Awaitable, Callable
+from functools import partial
 
 import aiohttp
 
+from common.application.deployment import deployment_id
 from common.application.intake import Intake
 from common.application.quota_store import QuotaStore
 from common.application.resources import Resources
 from common.application.write_behind import WriteBehind
-from common.bus.port import Bus, Consumer, DeadLetter, Done, Outcome, WorkQueue
+from common.bus.port import Bus, Consumer, DeadLetter, Done, Handler, Outcome, WorkQueue
 from common.domain.texts import clean_text
-from common.messages import CancelImage, Event, GenerateImage, Tick
+from common.domain.turns import Line
+from common.messages import Command, Event, GenerateImage, Tick
 from common.runtime.settings import Settings
+from services.generator.announcer import SOURCE, Announcer
 from services.generator.circuit import Circuit
-from services.generator.context import GenerationContext
+from services.generator.context import GenerationContext, retry_while_unavailable
 from services.generator.generate import generate
 from services.generator.inference.connect import connect_inference
 from services.generator.inference.port import InferenceBackend
 from services.generator.media_pause import SharedPause
+from services.generator.orders import take_in
 
 log = logging.getLogger(__name__)
 
-SOURCE = "generator"
 PUBLISHER_QUOTA = "orders"  # the kind of its entries in the store
+CONCURRENT_INTAKES = 10  # each is a few queries of the store
 ABORTING_EVENTS = frozenset({"image.cancelled", "image.deleted"})
 
 
@@ -46,15 +52,29 @@ async def run_generator(
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
         inference = connect_inference(inference_url, http=http, settings=settings, clock=resources.clock)
         write_behind = WriteBehind(resources.store)
-        context = _context(settings, resources, inference, write_behind)
+        deployment = await retry_while_unavailable(lambda: deployment_id(resources.store))
+        context = _context(settings, resources, inference, write_behind, deployment)
         async with asyncio.TaskGroup() as group:
             group.create_task(write_behind.run())
+            group.create_task(_announcer(context, resources).run(stopping))
             await _consume(context, resources.bus, settings, stopping)
             write_behind.close()
 
 
+def _announcer(context: GenerationContext, resources: Resources) -> Announcer:
+    return Announcer(
+        resources.store,
+        resources.bus,
+        resources.clock,
+        inference=context.inference,
+        circuit=context.circuit,
+        settings=context.settings,
+        worker=context.worker,
+    )
+
+
 def _context(
-    settings: Settings, resources: Resources, inference: InferenceBackend, write_behind: WriteBehind
+    settings: Settings, resources: Resources, inference: InferenceBackend, write_behind: WriteBehind, deployment: str
 ) -> GenerationContext:
     quota = QuotaStore(
         kind=PUBLISHER_QUOTA,
@@ -62,35 +82,43 @@ def _context(
         store=resources.store,
         clock=resources.clock,
     )
+    line = Line(settings.concurrent_requests, settings.publisher_waiting_requests, "p")
     return GenerationContext(
         store=resources.store,
-        intake=Intake(quota, resources.store),
+        fleet=resources.fleet(settings),
+        intake=Intake(quota, resources.store, line),
         outbox=resources.outbox(settings, source=SOURCE, write_behind=write_behind),
         media=resources.media,
         inference=inference,
         circuit=Circuit(
             failures=settings.circuit_failures,
             pause_s=settings.circuit_pause,
-            is_reachable=inference.is_reachable,
+            ask=partial(inference.capabilities, fresh=True),
         ),
         settings=settings,
         clock=resources.clock,
         worker=clean_text(f"{socket.gethostname()}:{os.getpid()}", 100),
+        deployment=deployment,
     )
 
 
 async def _consume(context: GenerationContext, bus: Bus, settings: Settings, stopping: asyncio.Event) -> None:
-    async def handle(message: GenerateImage | CancelImage | Tick | DeadLetter) -> Outcome:
-        if not isinstance(message, GenerateImage):
-            return Done()  # the queue holds no other messages
-        return await generate(message, context)
+    def handler(handle: Callable[[GenerateImage, GenerationContext], Awaitable[Outcome]]) -> Handler:
+        async def handle_command(message: Command | Tick | DeadLetter) -> Outcome:
+            if not isinstance(message, GenerateImage):
+                return Done()  # the queue holds no other messages
+            return await handle(message, context)
+
+        return handle_command
 
     def on_event(event: Event) -> None:
         context.abort(event.subject)
 
     async with (
         bus.subscribe(ABORTING_EVENTS, on_event),
-        bus.consume(WorkQueue.GENERATE, handle, concurrency=settings.generator_concurrency) as consumer,
+        # requests are recorded also while the inference service is down: no circuit pauses this consumer
+        bus.consume(WorkQueue.INTAKE, handler(take_in), concurrency=CONCURRENT_INTAKES) as intake,
+        bus.consume(WorkQueue.GENERATE, handler(generate), concurrency=settings.generator_concurrency) as consumer,
         asyncio.TaskGroup() as group,
     ):
         shared = SharedPause(consumer)
@@ -100,7 +128,7 @@ async def _consume(context: GenerationContext, bus: Bus, settings: Settings, sto
         ]
         log.info("taking work, at most %d images at once", settings.generator_concurrency)
         await stopping.wait()
-        await _finish(consumer, settings.grace_period)
+        await asyncio.gather(intake.drain(settings.grace_period), _finish(consumer, settings.grace_period))
         for task in watching:
             task.cancel()
 

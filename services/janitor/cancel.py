@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from datetime import timedelta
+from functools import partial
 
 from common.application.early_cancels import remember_cancel
 from common.bus.port import DeadLetter, Done, Outcome, Reject, Retry
@@ -36,27 +37,48 @@ async def cancel(command: Command | Tick | DeadLetter, *, context: JanitorContex
             return Done()
         except Unavailable:
             return Retry(context.settings.retry_delays[0])
-        log.info("cancelled")
-        await context.outbox.try_publish_pending(cancelled)
+        log.info("cancelled %d", len(cancelled))
+        for image in cancelled:
+            await context.outbox.try_publish_pending(image)
         return Done()
 
 
-async def _cancel(image_id: str, command: CancelImage, context: JanitorContext) -> Image:
-    """The cancelled record.
+async def _cancel(image_id: str, command: CancelImage, context: JanitorContext) -> list[Image]:
+    """The cancelled records.
 
     Raises:
         NotFound: it is not recorded yet; the cancel is remembered as long as a request may wait.
     """
 
-    def cancelled(image: Image) -> Image:
-        if not image.may_be_cancelled_by(source=command.source, owner=command.owner):
-            raise Forbidden(f"the source and owner of this cancel are not those of image {image_id}")
-        return transitions.cancel(image, now=context.clock.now())
+    async def cancel_recorded() -> list[Image]:
+        cancel_these = _cancel_batch if command.data.batch else _cancel_one
+        return await cancel_these(image_id, command, context)
 
     try:
-        return await change(context.store, image_id, cancelled)
+        return await cancel_recorded()
     except NotFound:
         # by our clock, not by the command's: its date may be far in the future
         expires_at = context.latest() + timedelta(seconds=context.settings.generation_deadline)
         await remember_cancel(context.store, image_id, command, expires_at=expires_at)
-        return await change(context.store, image_id, cancelled)
+        return await cancel_recorded()
+
+
+async def _cancel_one(image_id: str, command: CancelImage, context: JanitorContext) -> list[Image]:
+    def cancelled(image: Image) -> Image:
+        _require_allowed(image, command)
+        return transitions.cancel(image, now=context.clock.now())
+
+    return [await change(context.store, image_id, cancelled)]
+
+
+async def _cancel_batch(image_id: str, command: CancelImage, context: JanitorContext) -> list[Image]:
+    image = await context.store.get(image_id)
+    if image is None:
+        raise NotFound(f"there is no image {image_id}", code="image_not_found")
+    _require_allowed(image, command)
+    return await context.batches.change(image, partial(transitions.cancel, now=context.clock.now()))
+
+
+def _require_allowed(image: Image, command: CancelImage) -> None:
+    if not image.may_be_cancelled_by(source=command.source, owner=command.owner):
+        raise Forbidden(f"the source and owner of this cancel are not those of image {image.id}")

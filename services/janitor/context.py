@@ -9,11 +9,15 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
+from common.application.batches import Batches
+from common.application.intake import Intake
 from common.application.outbox import Outbox
+from common.application.quota_store import QuotaStore
 from common.bus.port import Bus
 from common.domain import images
 from common.domain.errors import Invalid, InvalidTransition, NotFound, ServiceError, Unavailable
-from common.domain.images import Image
+from common.domain.images import HTTP_SOURCE, Image
+from common.domain.turns import Line
 from common.media.port import Media
 from common.runtime import metrics
 from common.runtime.clock import Clock
@@ -43,6 +47,17 @@ class JanitorContext:
     warned: OncePerKey = field(default_factory=OncePerKey)
     ticked_at: datetime | None = None
     received_s: float = 0.0  # when the tick was received, by the monotonic clock
+
+    @property
+    def batches(self) -> Batches:
+        return Batches(self.store, self.outbox, self._record_other)
+
+    async def _record_other(self, image: Image) -> None:
+        is_http = image.source == HTTP_SOURCE
+        places = self.settings.waiting_requests if is_http else self.settings.publisher_waiting_requests
+        line = Line(self.settings.concurrent_requests, places, "w" if is_http else "p")
+        uncounted = QuotaStore(kind="", limit=0, store=self.store, clock=self.clock)  # its request was counted
+        await Intake(uncounted, self.store, line).record_other(image)
 
     def at(self, ticked_at: datetime) -> JanitorContext:
         """The same context for handling a tick, or another message, of this time."""

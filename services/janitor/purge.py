@@ -73,6 +73,8 @@ async def _purge_batches(cutoff: datetime, context: JanitorContext) -> tuple[int
 async def _mark_deleted(batch: list[Image], context: JanitorContext) -> list[Image]:
     """Returns the images that this janitor marked; another writer was faster with the rest."""
     now = context.earliest()
+    # a tombstone has no prompt: what has to be made from the first image of a request for several is made before
+    batch = [await context.batches.complete(image) for image in batch]
     marked = {image.id: transitions.delete(image, now=now) for image in batch}
     try:
         written = await context.store.replace_several(list(marked.values()))

@@ -1,7 +1,8 @@
 """Repair of records after faults. Each repair is a transition, so several janitors may run at once.
 
-In this order it handles images that are past their deadline, images whose lease has expired, commands that were never
-sent, commands that the broker lost, pending events, unfinished deletes, and tombstones past their age.
+In this order it handles images that are past their deadline, images whose lease has expired, incomplete batches, images
+whose turn has come, commands that were never sent, commands that the broker lost, pending events, unfinished deletes,
+and tombstones past their age.
 """
 
 from __future__ import annotations
@@ -42,16 +43,19 @@ async def reconcile(_tick: TickData, *, context: JanitorContext) -> None:
 def _steps(context: JanitorContext) -> dict[str, Callable[[], Awaitable[int]]]:
     """The steps of a run, by what they repair; each returns how many records it has repaired."""
     earliest, latest = context.earliest(), context.latest()
-    grace = latest - timedelta(seconds=context.settings.reconcile_grace)
-    deadline = earliest - timedelta(seconds=context.settings.generation_deadline)
-    tombstone_cutoff = earliest - timedelta(seconds=context.settings.tombstone_age)
-    store = context.store
+    settings, store = context.settings, context.store
+    grace = latest - timedelta(seconds=settings.reconcile_grace)
+    overdue = partial(store.overdue, earliest - timedelta(seconds=settings.generation_deadline))
+    waiting_overdue = partial(store.waiting_overdue, earliest - timedelta(seconds=settings.waiting_deadline))
+    tombstone_cutoff = earliest - timedelta(seconds=settings.tombstone_age)
     each_of = partial(_for_each_page, context)
+    fail_overdue = partial(_fail_overdue, context=context)
     return {
-        "past the deadline": partial(
-            each_of, partial(store.overdue, deadline), partial(_fail_overdue, context=context), "past the deadline"
-        ),
+        "past the deadline": partial(each_of, overdue, fail_overdue, "past the deadline"),
+        "waited too long": partial(each_of, waiting_overdue, fail_overdue, "waited too long"),
         "held by a dead worker": partial(_expire_leases, context),
+        "batches completed": partial(_complete_batches, grace, context),
+        "given their turn": partial(_dispatch_waiting, context),
         "never sent": partial(
             each_of,
             partial(store.unsent, created_before=grace, now=latest),
@@ -93,6 +97,7 @@ async def _run_step(what: str, step: Callable[[], Awaitable[int]]) -> int:
 async def finish_delete(image: Image, context: JanitorContext) -> None:
     """Remove the files of a deleted image, then make its record a tombstone: in this order, or files would be left."""
     await remove_files(image, context)
+    await context.batches.complete(image)
     await change(context.store, image.id, partial(transitions.tombstone, now=context.earliest()))
 
 
@@ -140,6 +145,29 @@ async def _expire_lease(image: Image, context: JanitorContext) -> None:
     await context.outbox.dispatch(queued)
 
 
+async def _complete_batches(due_before: datetime, context: JanitorContext) -> int:
+    find = partial(context.store.incomplete_batches, due_before=due_before)
+    return await _for_each_page(context, find, context.batches.begin, "batches completed")
+
+
+async def _dispatch_waiting(context: JanitorContext) -> int:
+    """Give the turns of every owner who waits: after a crash, or a change of the limit, nobody else does."""
+    done, after = 0, ""
+
+    async def dispatch(first: Image) -> None:
+        nonlocal done
+        done += await context.outbox.dispatch_waiting(first.owner)
+
+    for _ in range(MAX_PAGES):
+        owners = await context.store.owners_waiting(after=after, limit=PAGE)
+        firsts = [await context.store.next_waiting(owner, now=context.latest(), limit=1) for owner in owners]
+        await for_each_image([image for found in firsts for image in found], dispatch, context=context)
+        if len(owners) < PAGE:
+            break
+        after = owners[-1]
+    return done
+
+
 async def _resend_lost(now: datetime, context: JanitorContext) -> int:
     """Send the commands again that the broker must have lost.
 
@@ -163,4 +191,4 @@ async def _resend_lost(now: datetime, context: JanitorContext) -> int:
 
 
 async def _count_queued(now: datetime, context: JanitorContext, *, limit: int) -> int:
-    return await context.store.count_waiting_before(now + timedelta(seconds=MAX_AGE_S), "", limit=limit)
+    return await context.store.count_queued_before(now + timedelta(seconds=MAX_AGE_S), "", limit=limit)

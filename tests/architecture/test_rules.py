@@ -47,7 +47,7 @@ def test_the_time_is_read_by_the_clock_only():
 
 
 def test_the_environment_is_read_by_the_settings_only():
-    assert uses_of(READS_ENVIRONMENT, allowed={"common/runtime/settings.py"}) == []
+    assert uses_of(READS_ENVIRONMENT, allowed={"common/runtime/reading_settings.py"}) == []
 
 
 def test_sqlite_is_imported_by_its_adapter_only():

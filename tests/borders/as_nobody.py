@@ -11,7 +11,7 @@ NOBODY = 65_534
 ROOT = Path(__file__).parents[2]
 START = """
 import asyncio, os, sys
-import common.media.connect, common.runtime.settings  # first: the user may not be able to read the packages
+import common.media.connect, common.runtime.reading_settings  # first: the user may not be able to read the packages
 os.setgroups([]), os.setgid({user}), os.setuid({user})
 try:
     {code}

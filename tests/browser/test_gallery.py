@@ -5,6 +5,7 @@ import asyncio
 from playwright.async_api import expect
 
 from tests.browser.visit import is_painted
+from tests.cluster import ORDER
 
 MANY = 300
 
@@ -155,3 +156,17 @@ async def until_there_are(api, number: int) -> None:
             if page["total"] == number:
                 return
             await asyncio.sleep(0.02)
+
+
+async def test_a_batch_ordered_elsewhere_is_shown_in_its_order(visit, api):
+    """Another client requests four images at once; the order stays when the page reads the history again."""
+    status, answer = await api.post("/v1/images/generations", {**ORDER, "prompt": "four at once", "numImages": 4})
+
+    await expect(visit.tiles).to_have_count(4)
+    live = await visit.tiles.evaluate_all("tiles => tiles.map((tile) => tile.dataset.id)")
+    await visit.page.reload()
+    await visit.loaded()
+    read = await visit.tiles.evaluate_all("tiles => tiles.map((tile) => tile.dataset.id)")
+
+    assert status == 201
+    assert live == read == [image["id"] for image in reversed(answer["images"])]

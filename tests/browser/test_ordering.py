@@ -169,7 +169,9 @@ async def test_a_reload_during_work_loses_nothing(visit, inference):
     await expect(visit.tile("a patient picture")).to_be_visible()
 
 
-@pytest.mark.parametrize("settings", [{"CONCURRENT_REQUESTS": "1", "REQUESTS_PER_HOUR": "3"}])
+@pytest.mark.parametrize(
+    "settings", [{"CONCURRENT_REQUESTS": "1", "WAITING_REQUESTS": "none", "REQUESTS_PER_HOUR": "3"}]
+)
 async def test_limits_are_shown_before_they_are_reached(visit, inference, settings):
     inference_stub = InferenceStub()
     inference.will(inference_stub)
@@ -188,6 +190,26 @@ async def test_limits_are_shown_before_they_are_reached(visit, inference, settin
     await visit.order("the third")
     await expect(visit.tile("the third")).to_be_visible()
     await expect(limits).to_contain_text("Limit of 3 an hour reached. Next picture in 60 min.")
+
+
+@pytest.mark.parametrize("settings", [{"CONCURRENT_REQUESTS": "1", "WAITING_REQUESTS": "1", "REQUESTS_PER_HOUR": "0"}])
+async def test_a_picture_waits_for_its_turn(visit, inference, settings):
+    """One picture is painted, a second one waits, a third one would be too many."""
+    inference_stub = InferenceStub()
+    inference.will(inference_stub)
+    limits = visit.page.locator("#limits")
+    await expect(await visit.order("the first")).to_be_visible()
+    await expect(limits).to_have_text("the next one waits for its turn")
+
+    second = await visit.order("the second")
+
+    await expect(second).to_contain_text("Waiting for its turn")
+    await expect(second).to_contain_text("in the queue")
+    await expect(limits).to_have_text("1 pictures wait already. Wait for one, or cancel one.")
+    await expect(visit.generate).to_be_disabled()
+    inference_stub.finish()
+    await expect(visit.tile("the second")).to_be_visible()
+    await expect(visit.generate).to_be_enabled()
 
 
 async def test_options_a_model_lacks_are_disabled(visit, inference):

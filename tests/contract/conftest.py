@@ -12,6 +12,8 @@ from common.store.connect import open_store
 from common.store.port import Store
 from tests.contract.bus.support import System, memory_system, rabbit_system
 
+TIMEOUT_S = 30  # of one operation: a thousand records took SecantusDB 10 s at a load of 20
+
 
 @pytest.fixture(params=["memory", pytest.param("rabbitmq", marks=pytest.mark.rabbitmq)])
 async def system(request: pytest.FixtureRequest) -> AsyncIterator[System]:
@@ -36,14 +38,14 @@ def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 @pytest.fixture
 async def store(store_url: str) -> AsyncIterator[Store]:
-    async with open_store(store_url, timeout_s=10) as store:
+    async with open_store(store_url, timeout_s=TIMEOUT_S) as store:
         yield store
 
 
 @pytest.fixture
 async def other(store_url: str, store: Store) -> AsyncIterator[Store]:
     """The same store, opened by another replica."""
-    async with open_store(store_url, timeout_s=10) as other:
+    async with open_store(store_url, timeout_s=TIMEOUT_S) as other:
         yield other
 
 

@@ -29,10 +29,14 @@ from tests.faults.disturbances import Disturbances
 from tests.faults.fault_cluster import FaultCluster, fault_cluster
 from tests.faults.outside import Outside, publisher_url
 from tests.faults.outside_checks import Death, check_foreign, files_left
+from tests.faults.turn_watch import TurnWatch
 from tests.servers.rabbitmq import RabbitMQ
 from tests.waiting import until
 
 GENERATORS, JANITORS, APIS = 3, 2, 2
+AT_ONCE = 4  # images of one generator
+SLOTS = 12  # of the owner, as many as the generators have: the other requests of the backlog wait for their turn
+IDLE_S = 30.0  # longest time that an image may wait beside a free slot, while janitors are killed and frozen
 BACKLOG = 40  # concurrent open requests at most: enough to keep every generator busy
 POINT_ODDS = 0.0015  # that a process dies at one point of an image; an image has about 20 points
 SETTLE_S = (
@@ -65,6 +69,8 @@ class Report:
     swept: int = 0
     recovery_s: float = 0.0
     slowest_s: float = 0.0
+    most_waiting: int = 0
+    longest_idle_s: float = 0.0
     took_s: float = 0.0
 
     @property
@@ -94,6 +100,8 @@ class Report:
             ("other violations", len(found.others)),
             ("slowest recovery, s", f"{self.recovery_s:.1f}"),
             ("slowest image, s", f"{self.slowest_s:.1f}"),
+            ("images that waited at once, at most", self.most_waiting),
+            ("longest wait beside a free slot, s", f"{self.longest_idle_s:.1f}"),
             ("the round took, s", f"{self.took_s:.0f}"),
         ]
 
@@ -165,12 +173,13 @@ class Round:
     disturbances: Disturbances
     outside: Outside | None
     deaths: list[Death]
+    turns: TurnWatch = field(default_factory=lambda: TurnWatch(SLOTS))
 
     @property
     def requested(self) -> set[str]:
         """Every image that must be final at the end: those of the client and of the foreign publisher."""
         foreign = self.outside.publisher.report.taken if self.outside else {}
-        return {*self.client.accepted.values(), *foreign}
+        return {*self.client.requested, *foreign}
 
 
 async def run(
@@ -189,7 +198,12 @@ async def run(
     dice = random.Random(seed)
     report = Report(seed, jobs)
     began = time.monotonic()
-    settings = {"GENERATION_DEADLINE": str(DEADLINE_S), "GENERATOR_CONCURRENCY": "4"}
+    settings = {
+        "GENERATION_DEADLINE": str(DEADLINE_S),
+        "GENERATOR_CONCURRENCY": str(AT_ONCE),
+        "CONCURRENT_REQUESTS": str(SLOTS),
+        "WAITING_REQUESTS": "0",
+    }
     if store_url:
         settings["STORE_URL"] = store_url
     deaths: list[Death] = []
@@ -214,7 +228,7 @@ async def run(
 
 async def _outside(cluster: FaultCluster, broker: RabbitMQ, client: ChaosClient, dice: random.Random) -> Outside:
     url = await publisher_url(broker, cluster.bus_url)
-    return Outside(cluster, url, dice, lambda: list(client.accepted.values()))
+    return Outside(cluster, url, dice, lambda: list(client.requested))
 
 
 async def _play(this: Round, odds: list[float], *, jobs: int, minutes: float | None, restarts: int) -> None:
@@ -227,6 +241,7 @@ async def _play(this: Round, odds: list[float], *, jobs: int, minutes: float | N
         breaking = [group.create_task(this.disturbances.run(restarts=restarts, within_s=within_s))]
         if this.outside:
             breaking.append(group.create_task(this.outside.run()))
+        watching = group.create_task(this.turns.run(this.cluster.direct_settings))
         tasks = await _orders(client, jobs, minutes, limit_s=ANSWER_S + 3 * within_s)
         # after the last accepted request nothing more is broken, and every image must become final
         for task in breaking:
@@ -237,8 +252,8 @@ async def _play(this: Round, odds: list[float], *, jobs: int, minutes: float | N
             await this.outside.repair()
         odds[0] = 0.0
         await _wait_settled(this, tasks)
-        for follower in followers:
-            follower.cancel()
+        for task in [*followers, watching]:
+            task.cancel()
 
 
 async def _orders(client: ChaosClient, jobs: int, minutes: float | None, *, limit_s: float) -> list[asyncio.Task[None]]:
@@ -291,6 +306,7 @@ async def _report(this: Round, report: Report) -> None:
         deadline_s=DEADLINE_S,
     )
     found.duplicates += client.duplicates
+    found.others += this.turns.violations(idle_s=IDLE_S)
     if len(client.accepted) < report.jobs:
         found.lost.append(f"{report.jobs - len(client.accepted)} requests were never answered")
     found.others += [f"the second websocket: {line}" for line in _watched(client)]
@@ -303,6 +319,7 @@ async def _report(this: Round, report: Report) -> None:
     )
     if this.outside:
         _report_outside(this, this.outside, report)
+    report.most_waiting, report.longest_idle_s = this.turns.most_waiting, this.turns.longest_idle_s
     report.faults = this.disturbances.faults
     report.points = cluster.faults
     report.outcomes = found.by_status()
@@ -323,7 +340,7 @@ async def _report(this: Round, report: Report) -> None:
 
 def _report_outside(this: Round, outside: Outside, report: Report) -> None:
     found, client, foreign = report.findings, this.client, outside.publisher.report
-    requested = set(client.accepted.values())
+    requested = client.requested
     found.others += check_foreign(
         foreign, found.records, found.letters, requested=requested, may_be_cancelled=client.may_be_cancelled
     )

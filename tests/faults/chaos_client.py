@@ -1,4 +1,7 @@
-"""The client in a round of chaos: requests images, retries until answered, cancels some, deletes some."""
+"""The client in a round of chaos: requests images, retries until answered, cancels some, deletes some.
+
+One request of eight is for three images, and is cancelled and deleted as a whole.
+"""
 
 import asyncio
 import json
@@ -15,7 +18,8 @@ class ChaosClient:
     """Requests images as a page does, and records what the api confirmed."""
 
     def __init__(self, http: aiohttp.ClientSession, urls: list[str], dice: random.Random) -> None:
-        self.accepted: dict[str, str] = {}  # key to image id
+        self.accepted: dict[str, str] = {}  # key to image id, of a batch to that of its first
+        self.others: dict[str, list[str]] = {}  # key to the ids of the rest of a batch
         self.deleted: set[str] = set()
         self.may_be_deleted: set[str] = set()  # asked for, whether or not it was confirmed
         self.may_be_cancelled: set[str] = set()
@@ -30,32 +34,43 @@ class ChaosClient:
     async def order(self, number: int) -> None:
         """Request one image and follow it; retries with the same key until it is answered."""
         key, chance = f"order-{number}", self._dice.random()
-        answer = await self._ask("POST", "/v1/images/generations", number, key=key)
-        self._accept(key, answer["id"])
+        answer = await self.accept(number)
+        ids = [answer["id"], *self.others.get(key, ())]
         if chance < 0.05:  # a repeated click
-            again = await self._ask("POST", "/v1/images/generations", number, key=key)
-            self._accept(key, again["id"])
+            await self.accept(number)
         elif chance < 0.10:
-            self.may_be_cancelled.add(answer["id"])
-            await self._ask("POST", f"/api/images/{answer['id']}/cancel/")
+            self.may_be_cancelled.update(ids)
+            await self._ask("POST", f"/api/images/{ids[-1]}/cancel/?batch=true")
         elif chance < 0.13:
-            await self._delete(answer["id"])
-        await self.watcher.until_final(answer["id"]).wait()
+            await self._delete(ids)
+        for image_id in ids:
+            await self.watcher.until_final(image_id).wait()
         if 0.13 <= chance < 0.20:
-            await self._delete(answer["id"])
+            await self._delete(ids)
 
-    def _accept(self, key: str, image_id: str) -> None:
-        if self.accepted.setdefault(key, image_id) != image_id:
-            self.duplicates.append(f"the key {key} gave {self.accepted[key]} and {image_id}")
+    @property
+    def requested(self) -> set[str]:
+        """Every image that the api has confirmed."""
+        return {*self.accepted.values(), *(image_id for ids in self.others.values() for image_id in ids)}
 
-    async def _delete(self, image_id: str) -> None:
-        self.may_be_deleted.add(image_id)
-        await self._ask("DELETE", f"/api/images/{image_id}/")
-        self.deleted.add(image_id)
+    async def accept(self, number: int) -> dict:
+        """Request one image, or a batch; retries with the same key until it is answered."""
+        key = f"order-{number}"
+        answer = await self._ask("POST", "/v1/images/generations", number, key=key)
+        found = [image["id"] for image in answer.get("images", [answer])]
+        known = [self.accepted.setdefault(key, found[0]), *self.others.setdefault(key, found[1:])]
+        if known != found or len(found) != _count(number):
+            self.duplicates.append(f"the key {key} gave {known} and {found}")
+        return answer
+
+    async def _delete(self, ids: list[str]) -> None:
+        self.may_be_deleted.update(ids)
+        await self._ask("DELETE", f"/api/images/{ids[0]}/?batch=true")
+        self.deleted.update(ids)
 
     async def _ask(self, method: str, path: str, number: int = 0, *, key: str = "") -> dict:
         """Retry on any replica after 503 or a broken connection, until the api has answered."""
-        body = {**ORDER, "prompt": f"number {number}", "steps": 2} if key else None
+        body = {**ORDER, "prompt": f"number {number}", "steps": 2, "numImages": _count(number)} if key else None
         headers = {"Prefer": "respond-async", "Idempotency-Key": key} if key else {}
         while True:
             url = self._dice.choice(self._urls) + path
@@ -71,3 +86,7 @@ class ChaosClient:
             except (aiohttp.ClientError, OSError, TimeoutError) as error:
                 self.refused[type(error).__name__] += 1
             await asyncio.sleep(0.1)
+
+
+def _count(number: int) -> int:
+    return 3 if number % 8 == 3 else 1

@@ -18,7 +18,8 @@ from common.bus.port import Bus, Since
 from common.domain.images import new_image_id
 from common.messages import JanitorSwept, SweepReport, Tick
 from common.runtime.clock import SystemClock
-from common.runtime.settings import Settings, read_settings
+from common.runtime.reading_settings import read_settings
+from common.runtime.settings import Settings
 from tests.cluster import Cluster, Service
 from tests.proxy import Proxy, proxy_before, proxy_to
 from tests.servers.process import free_ports

@@ -67,7 +67,7 @@ class Points:
                 return "file" if key.startswith("generated_images/") else "thumbnail"
             case "media", "remove", _:
                 return "unlink"
-            case "inference", "paint", _:
+            case "inference", "generate", _:
                 return "answer"
         return None
 

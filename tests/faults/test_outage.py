@@ -16,9 +16,10 @@ from tests.waiting import until
 @pytest.mark.timeout(100)
 @pytest.mark.fault(row=1)
 @pytest.mark.fault(row=2)
-async def test_a_broker_killed_under_load_costs_no_order(cluster, http, rabbitmq):
-    cluster.settings["GENERATOR_CONCURRENCY"] = "8"  # the backlog is processed quickly
-    result = await outage(cluster, http, rabbitmq, how="kill", seconds=0.5)  # plus the 7 s of its restart
+async def test_a_broker_killed_under_load_costs_no_order(tmp_path, http, own_rabbitmq):
+    async with fault_cluster(tmp_path, own_rabbitmq.fresh_vhost()) as cluster:
+        cluster.settings["GENERATOR_CONCURRENCY"] = "8"  # the backlog is processed quickly
+        result = await outage(cluster, http, own_rabbitmq, how="kill", seconds=0.5)  # plus the 7 s of its restart
 
     assert result.findings.violations == []
     assert set(result.statuses) <= {202, 503}

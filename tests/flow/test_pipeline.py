@@ -76,7 +76,8 @@ async def test_the_websocket_shows_each_step_in_order(page):
     revisions = [frame["revision"] for frame in frames]
     assert revisions == sorted(revisions)
     _, record = await page.get(f"/api/images/{image['id']}/")
-    assert {**frames[-1]["data"], "queuePlace": None} == record
+    unqueued = {"queuePlace": None, "queuePlaceEstimated": False, "estimatedSeconds": None, "waitingFor": None}
+    assert {**frames[-1]["data"], **unqueued} == record
 
 
 async def test_a_reconnecting_client_gets_missed_events_once(page):

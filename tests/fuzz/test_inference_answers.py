@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 
 from common.domain.errors import InferenceError, Transient
 from common.runtime.clock import SystemClock
-from common.runtime.settings import read_settings
+from common.runtime.reading_settings import read_settings
 from services.generator.inference.connect import connect_inference
 from tests import odd_answers
 from tests.fuzz.budget import LIMIT_S, fuzzed
 from tests.fuzz.json_trees import damaged, nearly
-from tests.making import an_image
+from tests.making import a_job
 
 pytestmark = pytest.mark.timeout(LIMIT_S)
 
@@ -81,7 +81,7 @@ def paint():
             server.answer = answer
             backend = connect_inference(server.url, http=http, settings=SETTINGS, clock=SystemClock())
             try:
-                return await backend.paint(an_image(), lambda *_: None, lambda _: None)
+                return (await backend.generate(a_job(), lambda *_: None, lambda _: None)).content
             except InferenceError as error:
                 check_error(error)
                 return None

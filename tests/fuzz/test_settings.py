@@ -7,7 +7,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from common.domain.errors import Misconfigured
-from common.runtime.settings import Settings, read_settings
+from common.runtime.reading_settings import read_settings
+from common.runtime.settings import Settings
 from tests.fuzz.budget import LIMIT_S, fuzzed
 
 pytestmark = pytest.mark.timeout(LIMIT_S)

@@ -1,18 +1,20 @@
 """All of Darkroom in this process, on a real socket, with an inference service of the test."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 import aiohttp
 import openai
 import pytest
 
-from common.runtime.settings import read_settings
+from common.runtime.reading_settings import read_settings
 from services import embedded
 from tests.inference_double import Inference, inference_double
 from tests.security import callers
+from tests.waiting import until
 
 WITH_IDENTITY = {**callers.settings_of(), "API_KEYS": "true"}
 START_S = 20.0
@@ -56,8 +58,9 @@ Serve = Callable[..., AbstractAsyncContextManager[RunningDarkroom]]
 @pytest.fixture
 def serve(tmp_path) -> Serve:
     @asynccontextmanager
-    async def serve(**settings: str) -> AsyncIterator[RunningDarkroom]:
+    async def serve(models: Sequence[dict] = (), **settings: str) -> AsyncIterator[RunningDarkroom]:
         async with inference_double() as inference:
+            inference.capabilities = {"models": list(models)} if models else None
             read = read_settings(
                 {
                     "STORE_URL": f"sqlite:///{tmp_path}/darkroom.db",
@@ -80,6 +83,8 @@ def serve(tmp_path) -> Serve:
                 if task.done():
                     await task
                 running = RunningDarkroom(ready.result(), inference, stopping.set)
+                if models:
+                    await until(partial(lists_models, running.url))
                 try:
                     yield running
                 finally:
@@ -90,6 +95,12 @@ def serve(tmp_path) -> Serve:
                 await task
 
     return serve
+
+
+async def lists_models(url: str) -> bool:
+    """Whether the generator has announced what it can paint; only for servers without identity."""
+    async with aiohttp.ClientSession() as http, http.get(f"{url}/api/models/") as response:
+        return (await response.json())["known"]
 
 
 @pytest.fixture

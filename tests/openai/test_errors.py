@@ -127,7 +127,6 @@ async def test_an_order_that_is_refused_leaves_nothing(serve):
         assert len(darkroom.inference.orders) == 1
 
 
-@pytest.mark.xfail(strict=True, reason="an order is refused, not queued, while its owner has no free slot")
 async def test_more_images_than_slots_wait_for_their_turns(serve):
     async with serve(CONCURRENT_REQUESTS="2") as darkroom:
         found = await darkroom.client().images.generate(prompt=PROMPT, size=SIZE, n=4)

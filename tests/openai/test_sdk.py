@@ -163,8 +163,8 @@ async def test_a_failure_of_a_stream_is_an_error_event(darkroom):
 
 
 async def test_the_models_are_listed_with_their_aliases(serve):
-    async with serve(OPENAI_MODEL_ALIASES="dall-e-3=flux house=sdxl") as darkroom:
-        darkroom.inference.capabilities = {"models": [{"id": "sdxl"}, {"id": "flux"}, {"id": "black/forest"}]}
+    models = [{"id": "sdxl"}, {"id": "flux"}, {"id": "black/forest"}]
+    async with serve(models, OPENAI_MODEL_ALIASES="dall-e-3=flux house=sdxl") as darkroom:
         client = darkroom.client()
 
         names = [model.id async for model in client.models.list()]
@@ -180,17 +180,16 @@ async def test_the_models_are_listed_with_their_aliases(serve):
     assert (raised.value.code, raised.value.param) == ("model_not_found", "model")
 
 
-async def test_what_a_client_leaves_open_is_what_the_model_can(darkroom):
-    darkroom.inference.capabilities = {
-        "models": [{"id": "turbo", "samplers": ["LCM"], "max_steps": 4, "max_width": 512, "max_height": 300}]
-    }
-    client = darkroom.client()
-    await client.images.generate(prompt=PROMPT)
+async def test_what_a_client_leaves_open_is_what_the_model_can(serve):
+    turbo = {"id": "turbo", "samplers": ["LCM"], "max_steps": 4, "max_width": 512, "max_height": 300}
+    async with serve([turbo]) as darkroom:
+        client = darkroom.client()
+        await client.images.generate(prompt=PROMPT)
 
-    (order,) = darkroom.inference.orders
-    chosen = {name: order[name] for name in ("model", "sampler", "steps", "width", "height")}
-    assert chosen == {"model": "turbo", "sampler": "LCM", "steps": 4, "width": 512, "height": 296}
-    for wrong, param in (({"size": "1024x64"}, "size"), ({"extra_body": {"sampler": "Euler"}}, "sampler")):
-        with pytest.raises(openai.BadRequestError) as raised:
-            await client.images.generate(prompt=PROMPT, **wrong)
-        assert raised.value.param == param
+        (order,) = darkroom.inference.orders
+        chosen = {name: order[name] for name in ("model", "sampler", "steps", "width", "height")}
+        assert chosen == {"model": "turbo", "sampler": "LCM", "steps": 4, "width": 512, "height": 296}
+        for wrong, param in (({"size": "1024x64"}, "size"), ({"extra_body": {"sampler": "Euler"}}, "sampler")):
+            with pytest.raises(openai.BadRequestError) as raised:
+                await client.images.generate(prompt=PROMPT, **wrong)
+            assert raised.value.param == param

@@ -61,8 +61,13 @@ def test_the_place_in_the_queue_is_said_by_rest_and_by_no_event():
     answered = describe_rest(ROUTES)["components"]["schemas"]["ImageAnswer"]
     told = describe_bus()["components"]["schemas"]["ImageView"]
 
-    assert answered["properties"].keys() - told["properties"].keys() == {"queuePlace"}
-    assert "queuePlace" in answered["required"]
+    assert answered["properties"].keys() - told["properties"].keys() == {
+        "queuePlace",
+        "queuePlaceEstimated",
+        "estimatedSeconds",
+        "waitingFor",
+    }
+    assert {"queuePlace", "waitingFor"} <= set(answered["required"])
     assert answered["properties"]["queuePlace"]["anyOf"] == [
         {"type": "integer", "minimum": 1, "maximum": 1001},
         {"type": "null"},

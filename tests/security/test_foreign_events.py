@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from common.application.events import EventFactory
+from common.application.fleet.reader import Fleet
 from common.bus.memory import MemoryBus
 from common.domain.images import new_image_id
 from common.messages import Deleted, ImageDeleted, ImageProgressed, Progress
@@ -17,6 +18,7 @@ from common.runtime.clock import SystemClock
 from common.runtime.settings import Settings
 from services.api.auth.signing import Signing
 from services.api.events.live import LiveEvents
+from services.api.events.recent_times import RecentTimes
 from services.api.presenter import Presenter
 from tests.making import an_event_factory, an_image
 from tests.security.callers import SIGNING
@@ -72,13 +74,15 @@ def an_event(owner: str, dice: random.Random, clock: SystemClock, events: EventF
 @pytest.mark.parametrize("seed", [1, 2, 3])
 @pytest.mark.fault(row=61)
 async def test_no_event_reaches_a_foreign_socket(seed):
+    """Events of many owners, each with a socket, whose names are made to look alike."""
     dice, clock = random.Random(seed), SystemClock()
     users = names(dice)
     settings = Settings(jwt_secret="x" * 32, media_signing_keys=(SIGNING,))
     received: dict[str, list] = defaultdict(list)
     async with MemoryBus(clock=clock, log_size=2 * EVENTS) as bus, AsyncExitStack() as sockets:
         factory = an_event_factory(clock)
-        data = Presenter(factory.presenter, Signing(settings, clock), NO_STORE, clock).event_data
+        parts = (Signing(settings, clock), NO_STORE, clock, RecentTimes(clock), 0, Fleet(NO_STORE, clock))
+        data = Presenter(factory.presenter, *parts).event_data
         live = LiveEvents(bus, clock, backlog=2 * EVENTS, lookback_s=60, data=data)
         events = [an_event(dice.choice(users), dice, clock, factory) for _ in range(EVENTS)]
         for user in users:

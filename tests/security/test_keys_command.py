@@ -1,23 +1,19 @@
 """`darkroom keys` with a running api."""
 
-import asyncio
 import os
-import sys
+from subprocess import PIPE
 
 import aiohttp
 
 from tests.cluster import Cluster, embedded
 from tests.inference_double import inference_double
 from tests.security.callers import SIGNING
+from tests.servers.fork_server import forked_python
 
 
 async def darkroom(cluster: Cluster, *arguments: str) -> tuple[int, str]:
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "services", *arguments),
-        env={**os.environ, **cluster.settings},
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.DEVNULL,
-        cwd=cluster.folder,
+    process = await forked_python(
+        *("-m", "services", *arguments), env={**os.environ, **cluster.settings}, stdout=PIPE, cwd=cluster.folder
     )
     output, _ = await process.communicate()
     return process.returncode or 0, output.decode()

@@ -49,7 +49,8 @@ async def two_apis(folder, bus_url, **settings):
 
 @pytest.mark.fault(row=62)
 async def test_of_200_concurrent_posts_exactly_2_are_in_flight(tmp_path, vhost):
-    async with two_apis(tmp_path, vhost, CONCURRENT_REQUESTS="2", REQUESTS_PER_HOUR="50") as owner:
+    limits = {"CONCURRENT_REQUESTS": "2", "WAITING_REQUESTS": "none", "REQUESTS_PER_HOUR": "50"}
+    async with two_apis(tmp_path, vhost, **limits) as owner:
         ada, bob = owner("ada"), owner("bob")
 
         answers = await asyncio.gather(*(ada.order(number) for number in range(200)))
@@ -58,11 +59,33 @@ async def test_of_200_concurrent_posts_exactly_2_are_in_flight(tmp_path, vhost):
         assert Counter(status for status, _, _ in answers) == {202: 2, 429: 198}
         assert {body["code"] for status, _, body in answers if status == 429} == {"concurrent_limit"}
         assert Counter(status for status, _, _ in others) == {202: 2, 429: 8}, "one owner's limit is not another's"
-        _, limits = await ada.ask("GET", "/api/limits/")
-        assert (limits["concurrent"], limits["hourly"]["remaining"]) == (
+        _, left = await ada.ask("GET", "/api/limits/")
+        assert (left["concurrent"], left["waiting"], left["hourly"]["remaining"]) == (
             {"limit": 2, "remaining": 0, "resetsIn": 0.0},
+            None,
             48,
         ), "a refused request does not count"
+
+
+@pytest.mark.fault(row=62)
+async def test_beyond_2_in_flight_exactly_20_wait(tmp_path, vhost):
+    """The defaults: 100 requests at once over two processes, that may wait; then one that waits for its picture."""
+    async with two_apis(tmp_path, vhost, CONCURRENT_REQUESTS="2", REQUESTS_PER_HOUR="50") as owner:
+        ada = owner("ada")
+
+        answers = await asyncio.gather(*(ada.order(number) for number in range(100)))
+        one_more = [await ada.order(number) for number in range(2)]
+        first = await owner("bob").order()
+        waiting_post = await ada.order(Prefer="wait=20")
+
+        assert Counter(status for status, _, _ in answers) == {202: 22, 429: 78}
+        assert {body["code"] for status, _, body in [*answers, *one_more] if status == 429} == {"waiting_limit"}
+        assert sorted(body["waitingSince"] is None for status, _, body in answers if status == 202).count(True) == 2
+        assert {headers["Retry-After"] for _, headers, _ in one_more} == {"5"}
+        assert (waiting_post[0], waiting_post[2]["code"]) == (429, "concurrent_limit")
+        assert (first[0], first[2]["waitingSince"]) == (202, None), "one owner's line is not another's"
+        _, left = await ada.ask("GET", "/api/limits/")
+        assert [left[name]["remaining"] for name in ("concurrent", "waiting", "hourly")] == [0, 0, 28]
 
 
 @pytest.mark.fault(row=62)
@@ -109,7 +132,9 @@ def one_server(**settings):
 
 
 four_an_hour = one_server(REQUESTS_PER_HOUR="4", CONCURRENT_REQUESTS="0", GENERATOR_CONCURRENCY="16")
-one_at_once = one_server(REQUESTS_PER_HOUR="5", CONCURRENT_REQUESTS="1", GENERATOR_CONCURRENCY="16")
+one_at_once = one_server(
+    REQUESTS_PER_HOUR="5", CONCURRENT_REQUESTS="1", WAITING_REQUESTS="none", GENERATOR_CONCURRENCY="16"
+)
 
 
 @pytest.mark.fault(row=63)

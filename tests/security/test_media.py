@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from io import BytesIO
 
 import aiohttp
@@ -16,7 +17,8 @@ from tests.security import callers
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 SCRIPT = b"<script>alert(document.domain)</script>"
-BEARER = {"Authorization": f"Bearer {callers.token()}"}
+DAY_S = 86_400  # the token is made when the tests are collected, which may be long before
+BEARER = {"Authorization": f"Bearer {callers.token(exp=int(time.time()) + DAY_S)}"}
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import os
-import sys
+from subprocess import PIPE, STDOUT
 
 import aiohttp
 import pytest
@@ -15,6 +15,7 @@ from common.store.sqlite import SqliteStore
 from tests.cluster import ORDER, embedded
 from tests.inference_double import inference_double, status
 from tests.security import callers
+from tests.servers.fork_server import forked_python
 
 PROMPT = "a zebra on the moon\n2025-01-15T12:00:00Z [error] forged line\r\x1b[2J"
 SAID = "a zebra on the moon \u2028 of my own"
@@ -99,12 +100,7 @@ async def test_a_public_address_without_identity_stops_the_start(tmp_path):
         "API_PORT": "0",
         "INFERENCE_SERVICE_URL": "http://127.0.0.1:1",
     }
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "services", "up"),
-        env={**os.environ, **settings},
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
+    process = await forked_python("-m", "services", "up", env={**os.environ, **settings}, stdout=PIPE, stderr=STDOUT)
     async with asyncio.timeout(30):
         said, _ = await process.communicate()
 

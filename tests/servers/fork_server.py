@@ -42,6 +42,8 @@ OTHERS = (
     "tests.odd_answers",
 )
 Stream = int | IO[Any] | None
+# Variables with these beginnings are read by the interpreter at its start, or by a library when it is imported.
+READ_AT_START = ("AIOHTTP_", "COVERAGE_", "OPENSSL_", "PYTHON", "SSL_CERT_")
 
 
 class ForkedProcess:
@@ -118,17 +120,20 @@ async def forked_python(
 ) -> ForkedProcess:
     """Like `asyncio.create_subprocess_exec(sys.executable, *arguments, …)` with a session of its own.
 
-    The arguments are `-m module …` or `-c code …`. A variable that the interpreter reads at its start has no effect.
+    The arguments are `-m module …` or `-c code …`. There is no pipe to stdin; it is empty unless it is given.
     """
+    control, at_start = _fork_server()
+    environment = dict(os.environ if env is None else env)
+    assert _read_at_start(environment) == at_start, "only a process that starts afresh can see these variables"
     ours, theirs = socket.socketpair()
-    order = {"arguments": arguments, "env": dict(os.environ if env is None else env), "cwd": str(cwd or Path.cwd())}
+    order = {"arguments": arguments, "env": environment, "cwd": str(cwd or Path.cwd())}
     ours.sendall(json.dumps(order).encode() + b"\n")
     process = ForkedProcess(ours)
     files: list[int] = []
     try:
         for number, stream in enumerate((stdin, stdout, stderr)):
             files.append(await _file_of(number, stream, files, process, limit))
-        socket.send_fds(_fork_server(), [b"1"], [theirs.fileno(), *files])
+        socket.send_fds(control, [b"1"], [theirs.fileno(), *files])
     finally:
         theirs.close()
         for file in files:
@@ -144,7 +149,7 @@ async def _file_of(number: int, stream: Stream, files: list[int], process: Forke
     if stream == STDOUT:
         return os.dup(files[1])
     if stream == PIPE:
-        assert number > 0, "a pipe to stdin is not supported"
+        assert number > 0
         reading, writing = os.pipe()
         reader = asyncio.StreamReader(limit=limit)
         loop = asyncio.get_running_loop()
@@ -157,8 +162,11 @@ async def _file_of(number: int, stream: Stream, files: list[int], process: Forke
 
 
 @functools.cache
-def _fork_server() -> socket.socket:
-    """The socket to the fork server, which ends when the socket is closed: also when the test run is killed."""
+def _fork_server() -> tuple[socket.socket, dict[str, str]]:
+    """The socket to the fork server, with its variables of `READ_AT_START`.
+
+    The fork server ends when the socket is closed: also when the test run is killed.
+    """
     ours, theirs = socket.socketpair()
     with theirs:
         process = subprocess.Popen(
@@ -174,7 +182,11 @@ def _fork_server() -> socket.socket:
         ours.close()
         process.wait()
 
-    return ours
+    return ours, _read_at_start(os.environ)
+
+
+def _read_at_start(environment: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in environment.items() if name.startswith(READ_AT_START)}
 
 
 def serve() -> None:

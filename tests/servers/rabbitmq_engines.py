@@ -10,17 +10,18 @@ import subprocess
 import tempfile
 import time
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 import pytest
 
 from tests.servers import docker
 from tests.servers.process import Process, free_ports
 
-POOL = 64  # virtual hosts made at once: 64 add 0.75 s to a start of 5.7 s, or take 1.5 s later (3.10.8, 2 cores)
+POOL = 64  # virtual hosts made at the start: each takes 30 ms of a core; making some later takes another 0.7 s
 RUN = secrets.token_hex(4)  # a broker given by URL may serve two runs at once
 START_LIMIT_S = 50.0  # 6 s on an idle machine; below the time limit of a test, so that the log is seen
 CTL_LIMIT_S = 50.0  # 0.4 s on an idle machine, 31 s was seen at a load of 19
@@ -28,32 +29,56 @@ PERMISSIONS = {"configure": ".*", "write": ".*", "read": ".*"}
 
 
 class RabbitEngine(Protocol):
-    """A way to run a broker; it starts with the first `POOL` virtual hosts."""
+    """A way to run a broker; it starts with virtual hosts."""
 
     def start(self) -> str: ...  # waits until it answers; gives the URL of the broker, without a virtual host
     def stop(self) -> None: ...
     def kill(self) -> None: ...
     def close(self) -> None: ...
-    def add_vhosts(self, names: list[str]) -> None: ...
+    def add(self, definitions: str) -> None: ...  # as RabbitMQ exports them
     def ctl(self, *arguments: str) -> str: ...
     def log(self) -> str: ...
 
 
-def vhost_name(number: int) -> str:
-    return f"test-{RUN}-{number}"
+def vhost_names(count: int, *, first: int = 0) -> list[str]:
+    return [f"test-{RUN}-{number}" for number in range(first, first + count)]
 
 
-def vhost_names(first: int) -> list[str]:
-    return [vhost_name(number) for number in range(first, first + POOL)]
+@dataclass(frozen=True)
+class User:
+    """A user of the broker who has these rights (configure, write, read) in one virtual host."""
+
+    name: str
+    password: str
+    vhost: str  # the URL
+    rights: tuple[str, str, str]
+
+    @property
+    def url(self) -> str:
+        """The URL of the virtual host for this user."""
+        parts = urlsplit(self.vhost)
+        credentials = f"{quote(self.name, safe='')}:{quote(self.password, safe='')}"
+        return parts._replace(netloc=f"{credentials}@{parts.netloc.rpartition('@')[2]}").geturl()
+
+    @property
+    def permissions(self) -> dict[str, str]:
+        vhost = unquote(urlsplit(self.vhost).path[1:])
+        return {"user": self.name, "vhost": vhost, **dict(zip(PERMISSIONS, self.rights, strict=True))}
 
 
-def definitions(names: list[str]) -> str:
-    """A definitions file of RabbitMQ: these virtual hosts, with a guest who has all permissions."""
+def definitions(vhosts: Sequence[str], users: Sequence[User] = ()) -> str:
+    """A definitions file of RabbitMQ: virtual hosts in which the guest has all permissions, and other users."""
     return json.dumps(
         {
-            "users": [{"name": "guest", "password": "guest", "tags": ["administrator"]}],
-            "vhosts": [{"name": name} for name in names],
-            "permissions": [{"user": "guest", "vhost": name, **PERMISSIONS} for name in names],
+            "users": [
+                {"name": "guest", "password": "guest", "tags": ["administrator"]},
+                *({"name": user.name, "password": user.password, "tags": []} for user in users),
+            ],
+            "vhosts": [{"name": name} for name in vhosts],
+            "permissions": [
+                *({"user": "guest", "vhost": name, **PERMISSIONS} for name in vhosts),
+                *(user.permissions for user in users),
+            ],
         }
     )
 
@@ -92,13 +117,14 @@ class InstalledRabbitMQ:
         root: Path,
         configuration: str = CONFIGURATION,
         environment: Mapping[str, str] | None = None,
+        vhosts: int = POOL,
     ) -> None:
         self.use(executable, root=root)
         self._folder = Path(tempfile.mkdtemp(prefix="darkroom-rabbitmq-"))
         self._log = self._folder / "log"
         self._port, distribution_port, epmd_port = free_ports(3)
         self._node = f"test-{secrets.token_hex(4)}@localhost"
-        self._write("definitions.json", definitions(["/", *vhost_names(0)]))
+        self._write("definitions.json", definitions(["/", *vhost_names(vhosts)]))
         self._write(
             "rabbitmq.conf",
             f"listeners.tcp.1 = 127.0.0.1:{self._port}\n"
@@ -156,8 +182,8 @@ class InstalledRabbitMQ:
         self._epmd.stop()
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def add_vhosts(self, names: list[str]) -> None:
-        self._write("more.json", definitions(names))
+    def add(self, definitions: str) -> None:
+        self._write("more.json", definitions)
         self.ctl("import_definitions", str(self._folder / "more.json"))
 
     def ctl(self, *arguments: str) -> str:
@@ -184,14 +210,14 @@ class InstalledRabbitMQ:
 class DockerRabbitMQ:
     """A container of the official image."""
 
-    def __init__(self, image: str) -> None:
+    def __init__(self, image: str, *, vhosts: int = POOL) -> None:
         path = "/etc/rabbitmq/test-definitions.json"
         self._container = docker.Container(
             image,
             port=5672,
             files={
                 "/etc/rabbitmq/conf.d/90-tests.conf": CONFIGURATION.format(definitions=path),
-                path: definitions(["/", *vhost_names(0)]),
+                path: definitions(["/", *vhost_names(vhosts)]),
             },
         )
         self._address: tuple[str, int] | None = None
@@ -214,8 +240,8 @@ class DockerRabbitMQ:
     def close(self) -> None:
         self._container.remove()
 
-    def add_vhosts(self, names: list[str]) -> None:
-        self._container.run("sh", "-c", 'printf %s "$1" > /tmp/more.json', "sh", definitions(names))
+    def add(self, definitions: str) -> None:
+        self._container.run("sh", "-c", 'printf %s "$1" > /tmp/more.json', "sh", definitions)
         self.ctl("import_definitions", "/tmp/more.json")
 
     def ctl(self, *arguments: str) -> str:
@@ -234,11 +260,11 @@ class GivenRabbitMQ:
         self._address = parts.hostname or "localhost", parts.port or 5672
         self._user, self._password = parts.username or "guest", parts.password or "guest"
         self._management = os.environ.get("TEST_BUS_MANAGEMENT_URL", f"http://{parts.hostname}:15672")
-        self._made: list[str] = []
+        self._made: dict[str, None] = {}  # paths, in the order they were made
 
     def start(self) -> str:
         _wait_until_it_answers(*self._address)
-        self.add_vhosts(vhost_names(0))
+        self.add(definitions(vhost_names(POOL)))
         return self._broker
 
     def stop(self) -> None:
@@ -248,14 +274,25 @@ class GivenRabbitMQ:
         pytest.skip("the broker at TEST_BUS_URL is not ours to kill")
 
     def close(self) -> None:
-        for name in self._made:
-            self._ask("DELETE", f"/api/vhosts/{name}")
+        for path in self._made:
+            self._ask("DELETE", path)
 
-    def add_vhosts(self, names: list[str]) -> None:
-        for name in names:
-            self._ask("PUT", f"/api/vhosts/{name}")
-            self._made.append(name)
-            self._ask("PUT", f"/api/permissions/{name}/{quote(self._user, safe='')}", PERMISSIONS)
+    def add(self, definitions: str) -> None:
+        """Make what they contain one by one, with the user of the URL in place of the guest."""
+        found = json.loads(definitions)
+        for user in found["users"]:
+            if user["name"] != "guest":
+                self._make(f"/api/users/{quote(user.pop('name'), safe='')}", {**user, "tags": ""})
+        for vhost in found["vhosts"]:
+            self._make(f"/api/vhosts/{vhost['name']}")
+        for rights in found["permissions"]:
+            vhost, user = rights.pop("vhost"), rights.pop("user")
+            name = quote(self._user if user == "guest" else user, safe="")
+            self._ask("PUT", f"/api/permissions/{vhost}/{name}", rights)
+
+    def _make(self, path: str, body: dict[str, str] | None = None) -> None:
+        self._ask("PUT", path, body)
+        self._made[path] = None
 
     def ctl(self, *arguments: str) -> str:
         pytest.skip(f"the broker at TEST_BUS_URL takes no rabbitmqctl {arguments[0]}")

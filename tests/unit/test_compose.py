@@ -11,7 +11,8 @@ import yaml
 from yarl import URL
 
 from common.bus.credentials import with_password
-from common.runtime.settings import Settings, read_settings
+from common.runtime.reading_settings import read_settings
+from common.runtime.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 SCHEMA = ROOT / "tests/schemas/compose-spec.json"  # from the Compose Specification, see the licence beside it
@@ -77,6 +78,12 @@ def test_generator_can_be_scaled(services):
 def test_api_is_published_to_this_machine_only(services):
     assert services["api"]["ports"] == ["${API_PUBLISH:-127.0.0.1:8000}:8000"]
     assert [name for name in services if "ports" in services[name]] == ["api"]
+
+
+def test_only_generators_know_the_inference_service(services):
+    knowing = {name for name in OURS if "INFERENCE_SERVICE_URL" in services[name]["environment"]}
+
+    assert knowing == {"generator"}
 
 
 def test_the_api_answers_to_names_of_this_machine_by_default(services):

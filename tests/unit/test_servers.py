@@ -1,6 +1,7 @@
 """The test servers: isolation, restarts, no process left behind."""
 
 import asyncio
+import json
 import os
 import subprocess
 import sys
@@ -9,13 +10,16 @@ import time
 from typing import Any
 
 import aio_pika
+import pytest
 from pymongo import AsyncMongoClient
 
 from tests.servers import docker
 from tests.servers import mongodb as mongodb_server
+from tests.servers import rabbitmq as rabbitmq_server
 from tests.servers.docker import answers
 from tests.servers.process import Process, free_ports
-from tests.servers.rabbitmq_engines import POOL
+from tests.servers.rabbitmq import RabbitMQ
+from tests.servers.sharing import VARIABLE, BrokerKeeper, SharedRabbitMQ
 
 LIMIT_S = 10
 
@@ -45,13 +49,46 @@ async def test_vhosts_do_not_see_each_other(rabbitmq):
     assert await take(mine, "letters") == b"mine"
 
 
-async def test_more_vhosts_are_created_when_the_pool_is_empty(rabbitmq):
-    urls = [rabbitmq.fresh_vhost() for _ in range(POOL + 1)]
+class EngineStub:
+    """Records the virtual hosts that are added."""
 
-    await publish(urls[-1], "letters", b"at the far end")
+    def __init__(self) -> None:
+        self.added: list[str] = []
 
-    assert len(set(urls)) == len(urls)
-    assert await take(urls[-1], "letters") == b"at the far end"
+    def start(self) -> str:
+        return "amqp://broker"
+
+    def add(self, definitions: str) -> None:
+        self.added += [vhost["name"] for vhost in json.loads(definitions)["vhosts"]]
+
+
+def test_more_vhosts_are_made_when_all_are_used():
+    engine: Any = EngineStub()
+    rabbitmq = RabbitMQ(engine, vhosts=2)
+
+    names = [rabbitmq.fresh_vhost().removeprefix("amqp://broker/") for _ in range(40)]
+
+    assert len(set(names)) == 40
+    assert set(names[2:]) <= set(engine.added)
+
+
+async def test_workers_of_a_run_get_different_vhosts_of_one_broker(rabbitmq, monkeypatch):
+    monkeypatch.delenv(VARIABLE, raising=False)
+    monkeypatch.setattr(rabbitmq_server, "open_broker", lambda: rabbitmq)
+    monkeypatch.setattr(rabbitmq, "close", lambda: None)
+    keeper = BrokerKeeper()
+    workers = [SharedRabbitMQ(os.environ[VARIABLE]) for _ in range(3)]
+
+    urls = [worker.fresh_vhost() for worker in workers]
+    await publish(urls[0], "letters", b"mine")
+    with pytest.raises(RuntimeError, match="AttributeError"):
+        workers[1]._call("explode")
+    for worker in workers:
+        worker.close()
+    keeper.close()
+
+    assert len(set(urls)) == 3
+    assert await take(urls[0], "letters") == b"mine"
 
 
 async def test_databases_do_not_see_each_other(mongodb):

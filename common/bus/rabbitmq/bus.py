@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
-from common.bus.handling import encode_body, one_line, timer_tick
+from common.bus.handling import encode_body, one_line, queue_of, timer_tick
 from common.bus.port import Consumer, DeadLetter, Handler, Logged, Reject, Retry, Start, WorkQueue
 from common.bus.rabbitmq.codec import Delivery, amqp_copy, amqp_message, dead_letter_headers, parse_dead_letter
 from common.bus.rabbitmq.connection import BrokerConnection
@@ -152,7 +152,7 @@ class RabbitBus:
 
     async def send(self, command: Command, *, delay_s: float = 0) -> None:
         """The delay is that of the shortest retry queue of at least `delay_s`, else of the longest."""
-        route = ROUTES[WorkQueue(command.type)]
+        route = ROUTES[queue_of(command)]
         exchange = self._topology.retry_exchange(delay_s) if delay_s > 0 else route.exchange
         await self._publisher.publish(exchange, route.key, amqp_message(command, encode_body(command)))
 

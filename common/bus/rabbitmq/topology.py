@@ -4,8 +4,8 @@ Arguments are immutable, so the names of queues contain a version.
 
                                         publishers ──▶ image.commands ──┐ (generate and cancel only)
                                                                         ▼
-    send ──┬──▶ image.work ──────────────────────────────▶ image.commands.<key>.v1 ──▶ a consumer
-           │        ▲
+    send ──┬──▶ image.work ──┬───────────────────────────▶ image.commands.<key>.v1 ──▶ a consumer
+           │        ▲        └──(generate.default)───────▶ image.work.default.v1 ──▶ a consumer
            └── image.retry.<ms>.v2 ──(expires)
     arm ──▶ image.timers.wait ──▶ image.timer.<name>.wait.<ms>.v1 ──(expires)──▶ image.timers ──▶ image.timer.<name>.v1
     publish ──▶ image.events ──▶ image.events.log.v1 (a stream) and image.events.<process> (subscribers)
@@ -60,7 +60,8 @@ class Route:
 
 
 ROUTES: Final = {
-    WorkQueue.GENERATE: Route((WORK, COMMANDS), "generate", "image.commands.generate.v1"),
+    WorkQueue.INTAKE: Route((WORK, COMMANDS), "generate", "image.commands.generate.v1"),
+    WorkQueue.GENERATE: Route((WORK,), "generate.default", "image.work.default.v1"),
     WorkQueue.CANCEL: Route((WORK, COMMANDS), "cancel", "image.commands.cancel.v1"),
     WorkQueue.RECONCILE: Route((TIMERS, WORK), "reconcile", "image.timer.reconcile.v1"),
     WorkQueue.PURGE: Route((TIMERS, WORK), "purge", "image.timer.purge.v1"),

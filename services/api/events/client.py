@@ -64,6 +64,10 @@ class Client:
         """Queue a frame of queue positions; never waits."""
         self._put("places", frame)
 
+    def on_hint(self, kind: str, frame: str) -> None:
+        """Queue a frame that replaces an older one of its kind; never waits."""
+        self._put(kind, frame)
+
     def _put(self, key: str, item: ClientEvent | str) -> None:
         self._queue.pop(key, None)
         self._queue[key] = item

@@ -13,7 +13,10 @@ _UNFINISHED: Final = frozenset({Status.QUEUED, Status.RUNNING})
 
 
 async def unfinished_images(store: Store, owner: str) -> tuple[list[Image], int]:
-    """What is being painted, then what waits, in the order of the queue; and the number of images beyond those."""
+    """What is being painted, then what is queued, then what waits for its turn; and how many images there are beyond.
+
+    Both are in their order.
+    """
     found = await store.history(owner, _UNFINISHED, limit=MAX_IMAGES + 1)
     if len(found) <= MAX_IMAGES:
         return sorted(found, key=_rank), 0
@@ -27,6 +30,7 @@ async def unfinished_images(store: Store, owner: str) -> tuple[list[Image], int]
     return shown, max(0, await store.count_history(owner, _UNFINISHED) - len(shown))
 
 
-def _rank(image: Image) -> tuple[bool, float, str]:
-    since = image.waits_since or image.started_at or image.created_at
-    return image.status is not Status.RUNNING, since.timestamp(), image.id
+def _rank(image: Image) -> tuple[bool, bool, float, int, str]:
+    since = image.queued_since or (image.created_at if image.is_waiting else image.started_at) or image.created_at
+    index = image.batch.index if image.batch is not None else -1
+    return image.status is not Status.RUNNING, image.is_waiting, since.timestamp(), index, image.id

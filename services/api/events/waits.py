@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Final
@@ -166,6 +166,23 @@ class Waits:
                     async with asyncio.timeout(LAST_READ_S):
                         await watch.read_done.wait()
             return watch.latest
+
+    async def until_all_final(
+        self, images: Sequence[Image], *, timeout_s: float, has_left: Callable[[], bool] = lambda: False
+    ) -> list[Image | None]:
+        """`until_final` for all of these images, within one time; they end one after another, so they are one wait."""
+        ends_s = self._clock.monotonic() + timeout_s
+        found = [
+            await self.until_final(image, timeout_s=ends_s - self._clock.monotonic(), has_left=has_left)
+            for image in images
+        ]
+        if len(images) > 1 and any(image is not None and not image.status.is_final for image in found):
+            # while one was waited for, the others may have changed
+            with suppress(TimeoutError, Unavailable):
+                async with asyncio.timeout(LAST_READ_S):
+                    latest = await self._store.get_several([image.id for image in images])
+                    found = [latest.get(image.id) for image in images]
+        return found
 
     @contextmanager
     def _joined(self, image: Image, has_left: Callable[[], bool]) -> Iterator[tuple[ImageWatch, _Waiter]]:

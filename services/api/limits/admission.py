@@ -1,7 +1,7 @@
-"""Admission of an owner's request under the limits of an hour and of unfinished images.
+"""Admission of an owner's request under the limits of an hour, of dispatched images and of waiting images.
 
-The hourly limit is one small entry for each owner, changed by compare-and-swap. The limit on unfinished images is
-a unique key on the record itself. So both are exact over any number of replicas.
+The hourly limit is one small entry for each owner, changed by compare-and-swap. The other limits are unique keys on the
+records themselves (`common/domain/turns.py`). So all are exact over any number of replicas.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from weakref import WeakValueDictionary
 from common.application.intake import Intake
 from common.application.quota_store import QuotaStore
 from common.domain import quotas
-from common.domain.images import Image, Status
+from common.domain.images import Image
 from common.domain.quotas import OwnerQuotas, QuotaState, Window
+from common.domain.turns import Line
 from common.runtime.clock import Clock
 from common.runtime.settings import Settings
 from common.store.port import Store
@@ -33,37 +34,51 @@ class Admission:
     def __init__(self, settings: Settings, *, store: Store, clock: Clock) -> None:
         self._store = store
         self._clock = clock
-        self._concurrent = settings.concurrent_requests
+        self._line = Line(settings.concurrent_requests, settings.waiting_requests, "w")
         self._hourly = settings.requests_per_hour
         self._quota = QuotaStore(kind=KIND, limit=self._hourly, store=store, clock=clock)
-        self._intake = Intake(self._quota, store, slots=self._concurrent)
+        self._intake = Intake(self._quota, store, self._line)
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
-    async def record(self, image: Image) -> tuple[Image, Window]:
-        """Admit the image and insert its record durably; returns the record and the window of its owner's hour.
+    async def record(self, image: Image, *, may_wait: bool = True) -> tuple[Image, Window]:
+        """Admit the images of a request and insert their records durably, or refuse all.
+
+        Returns the first, for `Batches.begin`, and the window of its owner's hour. One image that may not wait is
+        dispatched at once or refused; of several, each waits for its turn if it has to.
 
         Raises:
-            LimitReached: `hourly_limit` or `concurrent_limit`; nothing is recorded.
+            LimitReached: `hourly_limit`, `waiting_limit` or `concurrent_limit`; nothing is recorded.
+            Invalid: `too_many_images`, so many never fit.
             Duplicate: another request with its idempotency key came at the same time.
         """
         async with self._lock(image.owner):
-            return await self._intake.record(image, quota_key=image.owner)
+            return await self._intake.record(image, quota_key=image.owner, may_wait=may_wait or image.batch is not None)
+
+    async def record_other(self, image: Image) -> None:
+        """Insert one of the other images of a recorded request, as waiting; again without effect."""
+        await self._intake.record_other(image)
 
     async def limits(self, owner: str) -> OwnerQuotas:
         """The limits of the owner, and what is left of them."""
         window = await self._quota.usage(owner)
-        active = await self._store.count_history(owner, {Status.QUEUED, Status.RUNNING})
         resets_in_s = quotas.available_in_s(window, now=self._clock.now(), limit=self._hourly) if self._hourly else 0
         return OwnerQuotas(
             hourly=QuotaState(limit=self._hourly, remaining=self.left(window), resets_in_s=resets_in_s),
-            concurrent=QuotaState(limit=self._concurrent, remaining=max(0, self._concurrent - active), resets_in_s=0),
+            concurrent=await self._keys_left(self._line.slots, self._line.slot_keys(owner)),
+            waiting=None
+            if self._line.places is None
+            else await self._keys_left(self._line.places, self._line.place_keys(owner)),
         )
 
     def left(self, window: Window) -> int:
         """How many more images fit into the hour."""
         return max(0, self._hourly - len(window.entries))
 
+    async def _keys_left(self, limit: int, keys: list[str]) -> QuotaState:
+        held = await self._store.held_slots(keys) if keys else set()
+        return QuotaState(limit=limit, remaining=len(keys) - len(held), resets_in_s=0)
+
     def _lock(self, owner: str) -> AbstractAsyncContextManager[None]:
-        if not self._hourly and not self._concurrent:
+        if not self._hourly and not self._line.slots:
             return nullcontext()
         return self._locks.setdefault(owner, asyncio.Lock())

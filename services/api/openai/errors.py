@@ -28,6 +28,7 @@ _CODES: Final = {
     "hourly_limit": "rate_limit_exceeded",
     "concurrent_limit": "rate_limit_exceeded",
     "wait_limit": "rate_limit_exceeded",
+    "waiting_limit": "rate_limit_exceeded",
 }
 _PARAMS: Final = {"model_not_found": "model"}
 _request_id: ContextVar[str] = ContextVar("openai_request_id", default="")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Final, TypeAlias
@@ -11,6 +12,7 @@ from typing import Final, TypeAlias
 from aiohttp import web
 
 from common.application.capabilities import Model
+from common.application.fleet.validation import listed, require_offered
 from common.domain.errors import Invalid, NotFound
 from common.domain.images import Image
 from common.domain.requests import GenerationRequest
@@ -51,6 +53,7 @@ class OpenAIGenerationRoutes:
         """Generates images and answers with them, or with a stream of events."""
         body = call.body
         request = generation_request(body, await self.names.find(body.model))
+        require_offered(request, await self.context.fleet.current())
         form = PictureForm(body.format, body.output_compression, body.response_format == "url")
         with self.context.waits.counted(call.owner):
             number = repeat_number(call.request)
@@ -144,8 +147,15 @@ def generation_request(body: ImageRequest, model: Model) -> GenerationRequest:
     Raises:
         Invalid: the model does not have this size or sampler.
     """
-    width, height = body.sides or (_auto(model.max_width), _auto(model.max_height))
+    grid = model.grid or 1
+    width, height = body.sides or (_auto(model.max_width, grid), _auto(model.max_height, grid))
     for side, limit, name in ((width, model.max_width, "wide"), (height, model.max_height, "high")):
+        if side % grid:
+            raise Invalid(
+                f"Invalid value for 'size': the model '{model.id}' makes pictures of multiples of {grid} pixels only.",
+                code="invalid_value",
+                fields={"size": f"a multiple of {grid}"},
+            )
         if limit is not None and side > limit:
             raise Invalid(
                 f"Invalid value for 'size': the model '{model.id}' makes pictures at most {limit} pixels {name}.",
@@ -166,9 +176,9 @@ def generation_request(body: ImageRequest, model: Model) -> GenerationRequest:
     )
 
 
-def _auto(limit: int | None) -> int:
-    side = min(_DEFAULTS.width, limit or _DEFAULTS.width)
-    return max(side - side % SIDE_STEP, 64)
+def _auto(limit: int | None, grid: int) -> int:
+    side, step = min(_DEFAULTS.width, limit or _DEFAULTS.width), math.lcm(SIDE_STEP, grid)
+    return max(side - side % step, step, 64)
 
 
 def _sampler(wanted: str | None, model: Model) -> str:
@@ -176,11 +186,11 @@ def _sampler(wanted: str | None, model: Model) -> str:
         is_default = not model.samplers or _DEFAULTS.sampler in model.samplers
         return _DEFAULTS.sampler if is_default else model.samplers[0]
     if model.samplers and wanted not in model.samplers:
-        listed = ", ".join(model.samplers)
+        names = listed(model.samplers)
         raise Invalid(
-            f"Invalid value for 'sampler': the model '{model.id}' has {listed}.",
+            f"Invalid value for 'sampler': the model '{model.id}' has {names}.",
             code="invalid_value",
-            fields={"sampler": f"one of {listed}"},
+            fields={"sampler": f"one of {names}"},
         )
     return wanted
 

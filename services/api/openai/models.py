@@ -7,7 +7,10 @@ from typing import Final
 
 from aiohttp import web
 
-from common.application.capabilities import Capabilities, CapabilitiesClient, Model
+from common.application.capabilities import Model
+from common.application.fleet.reader import Fleet
+from common.application.fleet.validation import listed
+from common.application.fleet.view import FleetView
 from common.domain.errors import NotFound
 from common.domain.requests import GenerationRequest
 from services.api.context import Context
@@ -25,11 +28,11 @@ class ModelNames:
     """Finds the model that a client means. While no models are known, every name is accepted."""
 
     aliases: dict[str, str]
-    capabilities: CapabilitiesClient | None
+    fleet: Fleet
 
     @classmethod
     def of(cls, context: Context) -> ModelNames:
-        return cls(dict(context.settings.openai_model_aliases), context.capabilities)
+        return cls(dict(context.settings.openai_model_aliases), context.fleet)
 
     async def find(self, name: str | None) -> Model:
         """The model of this name or alias, with the samplers that it can use; the default model without a name.
@@ -37,34 +40,37 @@ class ModelNames:
         Raises:
             NotFound: `model_not_found`, with the names of those that exist.
         """
-        found = await self._known()
-        known = {model.id: model for model in found.models}
+        view = await self.fleet.current()
+        known = _names(view)
         wanted = self.aliases.get(name, name) if name is not None else None
         if wanted is None or (wanted not in known and wanted.startswith(PREFIXES)):
-            wanted = _default(known)
-        if not known:
-            return Model(id=wanted, samplers=found.samplers)
-        if wanted not in known:
+            wanted = _default(view)
+        offered = view.find(wanted)
+        if offered is not None:
+            return offered.model.model_copy(update={"id": wanted})
+        if view.is_known:
             raise _missing(name or wanted, known)
-        model = known[wanted]
-        return model if model.samplers else model.model_copy(update={"samplers": found.samplers})
+        return Model(id=wanted)
 
     async def listed(self) -> list[str]:
         """The names to choose from: models, then aliases."""
-        known = {model.id: model for model in (await self._known()).models}
-        return list(dict.fromkeys([*(known or [_default(known)]), *self.aliases, *_LISTED]))
-
-    async def _known(self) -> Capabilities:
-        found = await self.capabilities.get() if self.capabilities is not None else None
-        return found or Capabilities()
+        view = await self.fleet.current()
+        return list(dict.fromkeys([*(_names(view) or [_default(view)]), *self.aliases, *_LISTED]))
 
 
-def _default(known: dict[str, Model]) -> str:
-    return _DEFAULTS.model if _DEFAULTS.model in known else next(iter(known), _DEFAULTS.model)
+def _names(view: FleetView) -> list[str]:
+    return [offered.model.id for offered in view.catalogue().models]
 
 
-def _missing(name: str, known: dict[str, Model]) -> NotFound:
-    return NotFound(f"The model '{name}' does not exist. There are: {', '.join(known)}.", code="model_not_found")
+def _default(view: FleetView) -> str:
+    """The default model of our own API if it is live; else the first that is, or the first that is known."""
+    live = view.live_models()
+    names = [name for name in _names(view) if name in live] or _names(view)
+    return _DEFAULTS.model if _DEFAULTS.model in names or not names else names[0]
+
+
+def _missing(name: str, known: list[str]) -> NotFound:
+    return NotFound(f"The model '{name}' does not exist. There are: {listed(known)}.", code="model_not_found")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,23 +1,21 @@
 """An order of n images: recorded as a whole, waited for as a whole.
 
-`order` is the only place that knows how n images are ordered. For now it makes n single orders.
+`order` is the only place that knows how n images are ordered: as a batch, like `num_images` of Darkroom's own API.
 """
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
-from uuid import UUID
 
 from aiohttp import web
 
-from common.domain.errors import Duplicate, LimitReached, NotFound
+from common.domain.errors import Duplicate, NotFound
 from common.domain.images import HTTP_SOURCE, Format, Image, Status
-from common.domain.requests import MAX_SEED, GenerationRequest, new_image
+from common.domain.requests import GenerationRequest, new_image
 from common.domain.texts import clean_traceparent
 from services.api.context import Context
 from services.api.middleware.request_reading import has_disconnected
@@ -48,33 +46,22 @@ async def order(
     wanted_format: Format | None = None,
     traceparent: str | None = None,
 ) -> list[Image]:
-    """The images of the order with this id, recorded and dispatched unless they are already.
+    """The images of the order with this id, recorded unless they are already; they wait for their turns.
 
     Raises:
         LimitReached: a limit of the owner is used up; nothing is recorded.
+        Invalid: `too_many_images`, so many never fit.
     """
-    ids = [_member_id(order_id, index) for index in range(n)]
-    found = await context.store.get_several(ids)
-    seed = found[order_id].parameters.seed if order_id in found else request.parameters().seed
-    # a clock that was set back would date the image back, and it would be past its deadline at once
-    now = max(context.clock.now(), context.clock.stable_now())
-    recorded: list[Image] = []
-    try:
-        for index, image_id in enumerate(ids):
-            if image_id not in found:
-                own = request.model_copy(update={"seed": (seed + index) % (MAX_SEED + 1)})
-                image = new_image(own, image_id=image_id, owner=owner, source=HTTP_SOURCE, now=now)
-                more = {"wanted_format": wanted_format, "traceparent": clean_traceparent(traceparent)}
-                found[image_id] = await _record(context, image.model_copy(update=more))
-                recorded.append(found[image_id])
-    except LimitReached:
-        for image in recorded:  # none of them was sent; the hour does not count what is not on record
-            await context.store.remove(image)
-        raise
-    for image in recorded:
-        # the image is recorded: the janitor sends what the broker does not accept now
-        await context.outbox.try_dispatch(image)
-    return [found[image_id] for image_id in ids]
+    first = await context.store.get(order_id)
+    if first is None:
+        # a clock that was set back would date the image back, and it would be past its deadline at once
+        now = max(context.clock.now(), context.clock.stable_now())
+        whole = request.model_copy(update={"num_images": n})
+        image = new_image(whole, image_id=order_id, owner=owner, source=HTTP_SOURCE, now=now)
+        more = {"wanted_format": wanted_format, "traceparent": clean_traceparent(traceparent)}
+        first = await _record(context, image.model_copy(update=more))
+    # the first is recorded: the janitor does the rest if this fails
+    return await context.batches.members(await context.batches.begin(first))
 
 
 async def ended(context: Context, request: web.Request, images: Sequence[Image]) -> list[Image] | OrderFailure:
@@ -119,13 +106,3 @@ async def _record(context: Context, image: Image) -> Image:
         if existing is None:
             raise NotFound("the image was removed meanwhile", code="image_deleted") from None
         return existing
-
-
-def _member_id(order_id: str, index: int) -> str:
-    """The id of a member: the first has that of the order, another its time and a hash."""
-    if index == 0:
-        return order_id
-    time, mask = UUID(order_id).int >> 80 << 80, (1 << 80) - 1
-    random = int.from_bytes(hashlib.sha256(f"{order_id} {index}".encode()).digest()[:10], "big") & mask
-    value = time | random & ~(0xF << 76) & ~(0x3 << 62) | 0x7 << 76 | 0x2 << 62
-    return str(UUID(int=value))

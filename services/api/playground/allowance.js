@@ -2,22 +2,31 @@
 
 import * as api from "./api.js";
 
+const OFFERS_AGE_MS = 60_000; // without a websocket nothing says that they have changed
 const SETTLE_MS = 150; // one request for several events
 
 export class Allowance {
   offers = null;
   limits = null; // with `at`, when they were read
   #changed;
+  #offersAt = Number.NEGATIVE_INFINITY;
   #timer = 0;
 
   constructor(changed) {
     this.#changed = changed;
   }
 
-  /** Read the offers once, the limits now. A failed read is repeated at the next hello or event. */
+  /** Read the limits, and the offers if they are old. A failed read is repeated at the next hello or event. */
   async read() {
-    await Promise.allSettled([this.offers ?? this.#readOffers(), this.#readLimits()]);
+    const isOld = Date.now() - this.#offersAt > OFFERS_AGE_MS;
+    await Promise.allSettled([isOld && this.#readOffers(), this.#readLimits()]);
     this.#changed();
+  }
+
+  /** The models have changed, or may have. */
+  renewOffers() {
+    this.#offersAt = Number.NEGATIVE_INFINITY;
+    this.readSoon();
   }
 
   /** The limits change with every request and every final state. */
@@ -27,7 +36,13 @@ export class Allowance {
   }
 
   async #readOffers() {
-    this.offers = await api.offers();
+    this.#offersAt = Date.now(); // before the request: what changes meanwhile is read again
+    const offers = await api.offers().catch((error) => {
+      this.#offersAt = Number.NEGATIVE_INFINITY;
+      throw error;
+    });
+    // the same object while nothing has changed: the form fits its values to a new one
+    if (JSON.stringify(offers) !== JSON.stringify(this.offers)) this.offers = offers;
     this.#changed();
   }
 

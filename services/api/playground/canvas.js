@@ -83,7 +83,7 @@ function Card({ session, image, open, reuse }) {
     queued: () =>
       image.retryAt && image.error
         ? html`<${Delayed} image=${image} place=${session.pictures.placeOf(image)} />`
-        : html`<${Waiting} place=${session.pictures.placeOf(image)} />`,
+        : html`<${Waiting} ...${session.pictures.waitOf(image)} />`,
     running: () => html`<${Painting} image=${image} />`,
     completed: () => html`
       <${Done} session=${session} image=${image} isFresh=${wasSeen.current} open=${open} />
@@ -171,12 +171,14 @@ const Download = ({ image }) => html`
 `;
 
 /** The position changes often, so it is not a live region: a screen reader reads it on request. */
-function Waiting({ place }) {
+function Waiting({ place, isTurn, seconds, reason }) {
   return html`
     <div class="state">
       <span class="dots" aria-hidden="true"><i></i><i></i><i></i></span>
-      <p>Waiting in the queue</p>
-      ${place && html`<small>${words.place(place)}</small>`}
+      <p>${reason ? "Waiting for a generator" : isTurn ? "Waiting for its turn" : "Waiting in the queue"}</p>
+      ${reason && html`<small>${reason}</small>`}
+      ${!reason && place && html`<small>${isTurn ? words.about(place) : words.place(place)}</small>`}
+      ${!reason && seconds > 0 && html`<small>starts in about ${words.span(seconds)}</small>`}
     </div>
   `;
 }

@@ -51,16 +51,28 @@ export const offered = (offers, id) => offers?.models.find((model) => model.id =
 /** The name that the choice of models shows. */
 export const modelName = (offers, id) => offered(offers, id)?.name ?? id;
 
+/** The models to choose from, each with its name. While none is known, any may be requested. */
+export function models(offers, values) {
+  const known = offers?.models.map(({ id, name, live }) => [id, live === false ? `${name} (not running)` : name]) ?? [];
+  return known.some(([id]) => id === values.model) ? known : [[values.model, values.model], ...known];
+}
+
+export function samplers(offers, values) {
+  const known = offered(offers, values.model)?.samplers ?? [];
+  return known.includes(values.sampler) ? known : [values.sampler, ...known];
+}
+
 export const maxSteps = (model) => model?.maxSteps ?? MAX_STEPS;
 
 /** The values, with those that the model does not support replaced. */
 export function fitting(values, offers) {
-  if (!offers) return values;
+  if (!offers?.known) return values; // nothing is checked then
   const model = offered(offers, values.model) ?? offers.models[0];
   const samplers = model.samplers;
   const fallback = samplers.includes(offers.defaults.sampler) ? offers.defaults.sampler : samplers[0];
   const isTooLarge = values.width > (model.maxWidth ?? MAX_SIDE) || values.height > (model.maxHeight ?? MAX_SIDE);
-  const nearest = isTooLarge ? closest(sizes(model), values) : values;
+  const isOffGrid = values.width % unit(model) || values.height % unit(model);
+  const nearest = isTooLarge || isOffGrid ? closest(sizes(model), values) : values;
   return {
     ...values,
     model: model.id,
@@ -71,11 +83,18 @@ export function fitting(values, offers) {
   };
 }
 
+/** Sides are multiples of it: of our own unit and of the model's. */
+function unit(model) {
+  let multiple = UNIT;
+  while (multiple % (model?.grid ?? UNIT)) multiple += UNIT;
+  return multiple;
+}
+
 /** The sizes to choose from, reduced to the limits of the model. */
 export function sizes(model) {
   return RATIOS.map(([ratio, width, height]) => {
     const scale = Math.min(1, (model?.maxWidth ?? Infinity) / width, (model?.maxHeight ?? Infinity) / height);
-    const fit = (side) => Math.floor((side * scale) / UNIT) * UNIT;
+    const fit = (side) => Math.max(1, Math.floor((side * scale) / unit(model))) * unit(model);
     return { ratio, width: fit(width), height: fit(height) };
   });
 }

@@ -59,7 +59,7 @@ export function Panel({ session, values, set, problem, generate }) {
             label="Model"
             value=${values.model}
             set=${set}
-            choices=${offers?.models.map(({ id, name }) => [id, name]) ?? [[values.model, values.model]]}
+            choices=${form.models(offers, values)}
           />
           <${Sizes} values=${values} set=${set} model=${model} />
           <${Slider}
@@ -86,7 +86,7 @@ export function Panel({ session, values, set, problem, generate }) {
               label="Sampler"
               value=${values.sampler}
               set=${set}
-              choices=${(model?.samplers.length ? model.samplers : [values.sampler]).map((name) => [name, name])}
+              choices=${form.samplers(offers, values).map((name) => [name, name])}
             />
             <${Seed} value=${values.seed} set=${set} />
           </div>
@@ -143,7 +143,8 @@ function useBarrier(session) {
     return () => clearTimeout(timer);
   });
   if (isFull) return `Limit of ${limits.hourly.limit} an hour reached. Next picture in ${words.span(seconds)}.`;
-  if (limits?.concurrent.limit && limits.concurrent.remaining <= 0) {
+  if (limits?.concurrent.limit && limits.concurrent.remaining <= 0 && !mayWait(limits)) {
+    if (limits.waiting) return `${limits.waiting.limit} pictures wait already. Wait for one, or cancel one.`;
     return limits.concurrent.limit === 1
       ? "One picture at a time. Wait for it, or cancel it."
       : `${limits.concurrent.limit} pictures at a time. Wait for one, or cancel one.`;
@@ -151,11 +152,15 @@ function useBarrier(session) {
   return null;
 }
 
+/** Whether one more picture may wait for its turn. */
+const mayWait = ({ waiting }) => Boolean(waiting) && (!waiting.limit || waiting.remaining > 0);
+
 function left(limits) {
   if (!limits) return "\u00a0";
   const { hourly, concurrent } = limits;
   const parts = [];
-  if (concurrent.limit) parts.push(`${concurrent.remaining} of ${concurrent.limit} can start now`);
+  if (concurrent.limit && concurrent.remaining <= 0) parts.push("the next one waits for its turn");
+  else if (concurrent.limit) parts.push(`${concurrent.remaining} of ${concurrent.limit} can start now`);
   if (hourly.limit) parts.push(`${hourly.remaining} of ${hourly.limit} left this hour`);
   return parts.join(" · ");
 }

@@ -13,8 +13,12 @@ export const isFinal = (image) => FINAL.has(image.status);
 /** Claims count up, and an image waits before its first claim and after each: so this grows with every transition. */
 const age = (image) => (isFinal(image) ? Infinity : 2 * image.attempts - (image.status === "running" ? 1 : 0));
 
-const isNewer = (one, other) =>
-  one.createdAt === other.createdAt ? one.id > other.id : one.createdAt > other.createdAt;
+/** The order of the history: by time, then by the place in a batch, then by id. */
+function isNewer(one, other) {
+  if (one.createdAt !== other.createdAt) return one.createdAt > other.createdAt;
+  const [index, otherIndex] = [one.batch?.index ?? -1, other.batch?.index ?? -1];
+  return index === otherIndex ? one.id > other.id : index > otherIndex;
+}
 
 export class Pictures {
   byId = new Map();
@@ -23,6 +27,8 @@ export class Pictures {
   total = 0; // number of completed images, loaded or not
   hasMore = false; // of the history, below what is loaded
   places = {}; // queue positions by id, as last received
+  reasons = {}; // why queued images cannot be started, by id, as last received
+  seconds = {}; // about how long until each of them starts
   hidden = new Set(); // deleted here, while that can be undone
   #gone = new Set();
   #revisions = new Map();
@@ -49,13 +55,34 @@ export class Pictures {
     return this.places[image.id] ?? image.queuePlace ?? null;
   }
 
+  /** What is known of its wait: the queue position, an estimate before its turn, the seconds until it starts, and why
+   * it cannot start at all. */
+  waitOf(image) {
+    const seconds = image.id in this.places ? this.seconds[image.id] : image.estimatedSeconds;
+    return {
+      place: this.placeOf(image),
+      isTurn: Boolean(image.waitingSince),
+      seconds: seconds ?? null,
+      reason: this.#reasonOf(image),
+    };
+  }
+
   /** Take all positions of a frame. They replace those of answers, also for an image that has none any more. */
-  hearPlaces(places) {
+  hearPlaces(places, seconds = {}) {
     for (const id of Object.keys(places)) {
       const known = this.byId.get(id);
       if (known?.queuePlace) this.byId.set(id, { ...known, queuePlace: null });
     }
     this.places = places;
+    this.seconds = seconds;
+  }
+
+  /** Take all reasons of a frame. They replace those of answers. */
+  hearReasons(reasons) {
+    for (const image of this.byId.values()) {
+      if (image.waitingFor) this.byId.set(image.id, { ...image, waitingFor: null });
+    }
+    this.reasons = reasons;
   }
 
   /** The picture is shown instead. */
@@ -87,6 +114,7 @@ export class Pictures {
       progress: isSameAttempt ? known.progress : null,
       // an event does not hold it, and a position from the websocket is newer
       queuePlace: image.id in this.places ? null : (image.queuePlace ?? (isSameAttempt ? known.queuePlace : null)),
+      waitingFor: image.waitingFor === undefined && isSameAttempt ? known.waitingFor : image.waitingFor,
       // it is shown below the picture until that is loaded
       preview: known?.attempts === image.attempts && SHOWN_SO_FAR.has(image.status) ? known.preview : null,
     });
@@ -153,6 +181,10 @@ export class Pictures {
     for (const { id } of lost) this.canvas = without(this.canvas, id); // it was deleted meanwhile
     for (const id of before) if (!this.gallery.includes(id) && !this.canvas.includes(id)) this.byId.delete(id);
     this.#changed = null;
+  }
+
+  #reasonOf(image) {
+    return this.reasons[image.id] ?? image.waitingFor ?? null;
   }
 
   #merge(item) {

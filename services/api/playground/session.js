@@ -190,6 +190,7 @@ export class Session {
 
   #greeted({ images, isFresh }) {
     this.pictures.places = {}; // from before the connection was lost
+    this.pictures.hearReasons({});
     const shown = this.history.isLoaded
       ? this.pictures.inWork().map(({ id }) => id)
       : (recall(sessionStorage, ON_CANVAS) ?? []);
@@ -199,14 +200,23 @@ export class Session {
       for (const id of shown) if (!inFlight.has(id)) this.#look(id, { onCanvas: true });
       this.history.read();
     }
-    this.allowance.readSoon();
+    this.allowance.renewOffers();
     this.changed();
   }
 
   #heard(frame) {
     const { type, subject: id, attempt, data } = frame;
     if (type === "places") {
-      this.pictures.hearPlaces(frame.places);
+      this.pictures.hearPlaces(frame.places, frame.estimatedSeconds);
+      this.changed();
+      return;
+    }
+    if (type === "models") {
+      this.allowance.renewOffers();
+      return;
+    }
+    if (type === "waiting") {
+      this.pictures.hearReasons(frame.waitingFor);
       this.changed();
       return;
     }

@@ -42,6 +42,7 @@ export const hitch = (error) => HITCHES[error?.code] ?? "the last attempt failed
 
 /** For each code of a problem: why the api refused the request. */
 const PROBLEMS = {
+  waiting_limit: "You have reached the number of pictures that may wait. Wait for one to start, or cancel one.",
   concurrent_limit: "You have reached the number of pictures at the same time. Wait for one to finish, or cancel one.",
   unauthorized: "Please sign in first.",
   unavailable: "The server is busy. Please try again in a moment.",
@@ -68,6 +69,11 @@ export function place(number) {
   if (number === 1) return "Next in line";
   if (number > MAX_RANKED) return `More than ${MAX_RANKED.toLocaleString("en")} ahead in the queue`;
   return `${number.toLocaleString("en")}${ENDINGS[ORDINALS.select(number)]} in the queue`;
+}
+
+/** The estimated position of a request that waits for its turn. */
+export function about(number) {
+  return number === 1 || number > MAX_RANKED ? place(number) : `About ${place(number)}`;
 }
 
 /** `40 s`, `12 min`, `2 h`. */

@@ -8,7 +8,8 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from common.application.capabilities import CapabilitiesClient
+from common.application.fleet.reader import Fleet
+from common.domain.errors import Unavailable
 from services.api.context import Context
 from services.api.routes.asyncapi import describe_bus
 from services.api.routes.openapi import describe_rest, with_offers
@@ -18,12 +19,15 @@ from services.api.routes.operation import NO_INPUT, AnyOperation, Operation, Pla
 @dataclass(frozen=True, slots=True)
 class ContractRoutes:
     rest: dict[str, Any]
-    capabilities: CapabilitiesClient | None
+    fleet: Fleet
 
     async def openapi(self, _call: PlainCall) -> web.Response:
         """Returns the OpenAPI document of this api, as it is configured now."""
-        found = await self.capabilities.get() if self.capabilities is not None else None
-        return web.json_response(with_offers(self.rest, found))
+        try:
+            document = with_offers(self.rest, (await self.fleet.current()).catalogue())
+        except Unavailable:
+            document = self.rest
+        return web.json_response(document)
 
     async def asyncapi(self, _call: PlainCall) -> web.Response:
         """Returns the AsyncAPI document of the bus."""
@@ -62,6 +66,6 @@ def group_for(described: Sequence[AnyOperation]) -> RouteGroup[ContractRoutes]:
         rest = describe_rest(
             [*described, *OPERATIONS], has_identity=settings.has_identity, public_url=settings.public_url
         )
-        return ContractRoutes(rest, context.capabilities)
+        return ContractRoutes(rest, context.fleet)
 
     return RouteGroup(build, OPERATIONS)

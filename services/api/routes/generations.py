@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from aiohttp import web
 
-from common.application.capabilities import Capabilities, CapabilitiesClient
-from common.application.outbox import Outbox
+from common.application.batches import Batches
+from common.application.fleet.reader import Fleet
+from common.application.fleet.validation import require_offered
 from common.domain.errors import Duplicate, Gone, Invalid, LimitReached
 from common.domain.images import Image, Status, new_image_id
 from common.domain.owners import scoped_key
@@ -28,7 +30,7 @@ from services.api.middleware import problems
 from services.api.middleware.client_address import base_url
 from services.api.middleware.prefer import parse_prefer
 from services.api.middleware.request_reading import has_disconnected
-from services.api.presenter import ImageAnswer, Presenter
+from services.api.presenter import GenerationAnswer, Presenter
 from services.api.routes.operation import Call, Operation, RouteGroup, answer, body_of
 from services.api.routes.schema import FailedProblem, Problem
 
@@ -74,8 +76,8 @@ class GenerationRoutes:
     settings: Settings
     clock: Clock
     store: Store
-    outbox: Outbox
-    capabilities: CapabilitiesClient | None
+    batches: Batches
+    fleet: Fleet
     admission: Admission
     waits: Waits
     presenter: Presenter
@@ -86,8 +88,8 @@ class GenerationRoutes:
             settings=context.settings,
             clock=context.clock,
             store=context.store,
-            outbox=context.outbox,
-            capabilities=context.capabilities,
+            batches=context.batches,
+            fleet=context.fleet,
             admission=context.admission,
             waits=context.waits,
             presenter=context.presenter,
@@ -110,27 +112,28 @@ class GenerationRoutes:
         remaining: dict[str, str] = {}
         image = await self._find_existing(call)
         if image is None:
-            image, remaining = await self._accept(call)
+            image, remaining = await self._accept(call, may_wait=preference.may_wait)
         response = await self._respond(call, image, preference)
         response.headers.update(remaining)
         return response
 
     async def _find_existing(self, call: GenerateCall) -> Image | None:
-        """The image that an earlier request with the same Idempotency-Key created."""
+        """The first image that an earlier request with the same Idempotency-Key created."""
         key = _idempotency_key(call)
         image = await self.store.find_by_idempotency(key) if key else None
         if image is None:
             return None
         if image.request_hash != _hash(call.body):
             raise Invalid("this Idempotency-Key was used for a different request", code="idempotency_mismatch")
-        if image.deleted_at is not None:
+        if image.batch_due is not None:
+            image = await self.batches.begin(image)  # the process that was to complete it may have died
+        if all(member.deleted_at is not None for member in await self.batches.members(image)):
             raise Gone(f"image {image.id}, requested with this Idempotency-Key, was deleted", code="image_deleted")
         return image
 
-    async def _accept(self, call: GenerateCall) -> tuple[Image, dict[str, str]]:
-        """Record and dispatch a new image; returns it with the header that says how many more may follow."""
-        if self.capabilities is not None and (capabilities := await self.capabilities.get()):
-            _require_supported(call.body, capabilities)
+    async def _accept(self, call: GenerateCall, *, may_wait: bool) -> tuple[Image, dict[str, str]]:
+        """Record new images, dispatched or waiting; returns the first with the header that says how many may follow."""
+        require_offered(call.body, await self.fleet.current())
         # a clock that was set back would date the image back, and it would be past its deadline at once
         now = max(self.clock.now(), self.clock.stable_now())
         key = _idempotency_key(call)
@@ -143,37 +146,45 @@ class GenerationRoutes:
             traceparent=_traceparent(call.request),
         ).model_copy(update={"idempotency": key, "request_hash": _hash(call.body) if key else None})
         try:
-            image, hour = await self.admission.record(image)
+            image, hour = await self.admission.record(image, may_wait=may_wait)
         except (Duplicate, LimitReached):
             # another request with the same key may have been recorded meanwhile: then both wait for its image
             if existing := await self._find_existing(call):
                 return existing, {}
             raise
         # the image is recorded: the janitor sends what the broker does not accept now
-        await self.outbox.try_dispatch(image)
+        image = await self.batches.begin(image)
         return image, ratelimit.remaining_header(hour, settings=self.settings, now=now)
 
-    async def _respond(self, call: GenerateCall, image: Image, preference: Preference) -> web.Response:
-        found = await self.waits.until_final(
-            image, timeout_s=preference.wait_s, has_left=partial(has_disconnected, call.request)
+    async def _respond(self, call: GenerateCall, first: Image, preference: Preference) -> web.Response:
+        ended = await self.waits.until_all_final(
+            await self.batches.members(first),
+            timeout_s=preference.wait_s,
+            has_left=partial(has_disconnected, call.request),
         )
-        if found is None or found.deleted_at is not None:
-            raise Gone(f"image {image.id} was deleted", code="image_deleted")
-        headers = {"Location": f"{self.settings.base_path}/api/images/{image.id}/", **preference.header}
-        if not found.status.is_final:
-            return answer(await self.presenter.answer(found), status=202, headers=headers)
-        if found.status is Status.COMPLETED:
-            return answer(await self.presenter.answer(found), status=201, headers=headers)
+        found = [image for image in ended if image is not None and image.deleted_at is None]
+        if not found:
+            raise Gone(f"image {first.id} was deleted", code="image_deleted")
+        headers = {"Location": f"{self.settings.base_path}/api/images/{found[0].id}/", **preference.header}
+        if any(not image.status.is_final for image in found):
+            return answer(await self.presenter.generation(found), status=202, headers=headers)
+        if any(image.status is Status.COMPLETED for image in found):
+            return answer(await self.presenter.generation(found), status=201, headers=headers)
         return self._failed(found)
 
-    def _failed(self, image: Image) -> web.Response:
+    def _failed(self, images: Sequence[Image]) -> web.Response:
+        """The problem of the first image that failed, or of the first if all were cancelled."""
+        image = next((image for image in images if image.status is Status.FAILED), images[0])
         view = self.presenter.view(image)
+        views = [self.presenter.view(each) for each in images] if image.batch is not None else None
         if image.status is Status.CANCELLED or view.error is None:
-            shown = view.model_dump(mode="json", by_alias=True)
-            return problems.problem_response(409, "cancelled", f"image {image.id} was cancelled", image=shown)
+            more: dict[str, Any] = {"image": view.model_dump(mode="json", by_alias=True)}
+            if views is not None:
+                more["images"] = [each.model_dump(mode="json", by_alias=True) for each in views]
+            return problems.problem_response(409, "cancelled", f"image {image.id} was cancelled", **more)
         status = _FAILED_STATUS.get(view.error.code, 502)
         members = problems.problem(status, view.error.code, view.error.detail)
-        failed = FailedProblem(**members, error=view.error, image=view)
+        failed = FailedProblem(**members, error=view.error, image=view, images=views)
         return problems.respond(failed.model_dump(mode="json", by_alias=True))
 
 
@@ -184,45 +195,39 @@ OPERATIONS: Final = (
         "/v1/images/generations",
         body_of(GenerationRequest),
         GenerationRoutes.generate,
-        "Request an image",
-        answers={201: ImageAnswer, 202: ImageAnswer},
+        "Request an image, or several",
+        answers={201: GenerationAnswer, 202: GenerationAnswer},
         problems=(400, 401, 403, 406, 408, 409, 410, 413, 415, 422, 429, 502, 503, 504),
         problem_models={422: (Problem, FailedProblem), 502: (FailedProblem,), 504: (FailedProblem,)},
         explain=explain,
-        headers={"Prefer": "`respond-async` answers 202 at once, `wait=N` after at most N seconds"},
+        headers={
+            "Prefer": "`respond-async` answers 202 at once, and lets the image wait for its turn; `wait=N` answers "
+            "after at most N seconds"
+        },
         # no parameter of the document: a generator of requests would repeat keys, and the answer to such a request
         # depends on those before it
-        notes="With the header `Idempotency-Key` (1 to 200 visible ASCII characters, new for each image) a repeated "
-        "request gets the answer of the first: 422 if its body differs, 410 if the image was deleted.",
+        notes="With the header `Idempotency-Key` (1 to 200 visible ASCII characters, new for each request) a repeated "
+        "request gets the answer of the first: 422 if its body differs, 410 if all its images were deleted.\n\n"
+        "A request for several images (`numImages`) is accepted or refused as a whole. Each is an image of its own, "
+        "with the next seed, and `images` of the answer lists all. The answer is 201 if at least one is completed and "
+        "none is queued or running, 202 if some are, else the problem of the first that failed.",
         gives_headers=("Location", "Preference-Applied", ratelimit.POLICY, ratelimit.REMAINING),
     ),
 )
 GROUP: Final = RouteGroup(GenerationRoutes.of, OPERATIONS)
 
 
-def _require_supported(request: GenerationRequest, capabilities: Capabilities) -> None:
-    models = {model.id: model for model in capabilities.models}
-    if models and request.model not in models:
-        raise Invalid(
-            f"the inference service has no model {request.model!r}; it has {', '.join(models)}",
-            code="unknown_model",
-            fields={"model": f"one of {', '.join(models)}"},
-        )
-    samplers = (models[request.model].samplers if models else ()) or capabilities.samplers
-    if samplers and request.sampler not in samplers:
-        raise Invalid(
-            f"the model {request.model!r} has no sampler {request.sampler!r}; it has {', '.join(samplers)}",
-            code="unknown_sampler",
-            fields={"sampler": f"one of {', '.join(samplers)}"},
-        )
-
-
 @dataclass(frozen=True, slots=True)
 class Preference:
-    """How long to wait for the image, and the header that says which preference was applied."""
+    """How long to wait for the image, and the header that says which preference was applied.
+
+    `may_wait`: whether the image may wait for its turn. A request that waits for its picture is refused instead, unless
+    it prefers an answer before the picture is there.
+    """
 
     wait_s: float
     header: dict[str, str]
+    may_wait: bool = False
 
 
 def _preference(request: web.Request, *, longest_s: float) -> Preference:
@@ -232,9 +237,10 @@ def _preference(request: web.Request, *, longest_s: float) -> Preference:
         if not (wait.isascii() and wait.isdecimal()) or len(wait) > 6:
             raise Invalid("the value of Prefer: wait= must be a whole number of seconds", code="invalid_header")
         wait_s = min(float(wait), longest_s)
-        return Preference(wait_s, {"Preference-Applied": f"wait={wait_s:g}" if wait_s else "respond-async"})
+        may_wait = not wait_s or "respond-async" in preferences
+        return Preference(wait_s, {"Preference-Applied": f"wait={wait_s:g}" if wait_s else "respond-async"}, may_wait)
     if "respond-async" in preferences:
-        return Preference(0, {"Preference-Applied": "respond-async"})
+        return Preference(0, {"Preference-Applied": "respond-async"}, may_wait=True)
     return Preference(longest_s, {})
 
 

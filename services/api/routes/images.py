@@ -6,10 +6,11 @@ import logging
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Final
+from typing import Final, TypeAlias
 
 from aiohttp import web
 
+from common.application.batches import Batches
 from common.application.outbox import Outbox
 from common.domain import images, transitions
 from common.domain.errors import InvalidTransition, NotFound, ServiceError
@@ -20,10 +21,11 @@ from common.store.port import HistoryPosition, Store, Transition, change
 from services.api.context import Context
 from services.api.presenter import ImageAnswer, Presenter
 from services.api.routes.operation import NO_INPUT, Call, Operation, PlainCall, RouteGroup, answer, body_of, query_of
-from services.api.routes.schema import Cancelled, HistoryPage, HistoryQuery, ImagePatch
+from services.api.routes.schema import BatchQuery, Cancelled, CancelledAnswer, HistoryPage, HistoryQuery, ImagePatch
 
 log = logging.getLogger(__name__)
 
+BatchCall: TypeAlias = Call[BatchQuery, None]
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _STATUSES: Final = {
     "active": frozenset({Status.QUEUED, Status.RUNNING}),
@@ -38,11 +40,12 @@ class ImageRoutes:
     store: Store
     media: Media
     outbox: Outbox
+    batches: Batches
     presenter: Presenter
 
     @classmethod
     def of(cls, context: Context) -> ImageRoutes:
-        return cls(context.clock, context.store, context.media, context.outbox, context.presenter)
+        return cls(context.clock, context.store, context.media, context.outbox, context.batches, context.presenter)
 
     async def history(self, call: Call[HistoryQuery, None]) -> web.Response:
         """Lists the images of the owner, newest first, by page number or by cursor."""
@@ -50,12 +53,14 @@ class ImageRoutes:
         after = _decode_cursor(query.cursor) if query.cursor else None
         offset = 0 if after else (query.page - 1) * query.per_page
         # one more than the page holds shows whether there is a next page
-        found = await self.store.history(call.owner, statuses, limit=query.per_page + 1, offset=offset, after=after)
+        found = await self.store.history(
+            call.owner, statuses, limit=query.per_page + 1, offset=offset, after=after, batch_id=query.batch
+        )
         page = found[: query.per_page]
         return answer(
             HistoryPage(
                 images=[self.presenter.history_item(image) for image in page],
-                total=await self.store.count_history(call.owner, statuses),
+                total=await self.store.count_history(call.owner, statuses, batch_id=query.batch),
                 page=query.page,
                 per_page=query.per_page,
                 next_cursor=encode_cursor(page[-1]) if len(found) > len(page) else None,
@@ -68,36 +73,69 @@ class ImageRoutes:
         image = _require_owned(await self.store.get(image_id), call.owner, image_id)
         return answer(await self.presenter.answer(image))
 
-    async def delete(self, call: PlainCall) -> web.Response:
+    async def delete(self, call: BatchCall) -> web.Response:
         """Deletes an image with its file and thumbnail, and cancels it if it is unfinished."""
-        image = await self._change(call, partial(transitions.delete, now=self.clock.now()))
-        await self.outbox.try_publish_pending(image)
+        transition = partial(transitions.delete, now=self.clock.now())
+        deleted = (
+            await self._change_all(call, transition) if call.query.batch else [await self._change(call, transition)]
+        )
+        for image in deleted:
+            await self.outbox.try_publish_pending(image)
+        for image in deleted:
+            await self._remove_files(image)
+        return web.Response(status=204)
+
+    async def _remove_files(self, image: Image) -> None:
         try:
             await self.media.remove(images.media_keys(image))
+            await self.batches.complete(image)  # the others are made from its record, and a tombstone has no prompt
             await change(self.store, image.id, partial(transitions.tombstone, now=self.clock.now()))
         except ServiceError as error:
             log.warning("files of image %s not removed, the janitor will remove them: %s", image.id, error)
-        return web.Response(status=204)
 
-    async def cancel(self, call: PlainCall) -> web.Response:
+    async def cancel(self, call: BatchCall) -> web.Response:
         """Cancels an image at once. The answer holds its previous status; 409 if the image was final already."""
-        was = Status.QUEUED
+        was: dict[str, Status] = {}
 
         def transition(image: Image) -> Image:
-            nonlocal was
-            was = image.status
+            was[image.id] = image.status
             return transitions.cancel(image, now=self.clock.now())
 
-        image = await self._change(call, transition)
-        await self.outbox.try_publish_pending(image)
-        return answer(Cancelled(id=image.id, was=was))
+        if not call.query.batch:
+            image = await self._change(call, transition)
+            await self.outbox.try_publish_pending(image)
+            return answer(CancelledAnswer(id=image.id, was=was[image.id]))
+        found = await self._change_all(call, transition)
+        for image in found:
+            await self.outbox.try_publish_pending(image)
+        cancelled = [Cancelled(id=image.id, was=was[image.id]) for image in sorted(found, key=_index)]
+        return answer(CancelledAnswer(**dict(cancelled[0]), images=cancelled))
 
     async def pin(self, call: Call[None, ImagePatch]) -> web.Response:
         """Pins an image, which exempts it from the purge, or unpins it."""
         image = await self._change(call, partial(transitions.pin, pinned=call.body.pinned))
         return answer(await self.presenter.answer(image))
 
-    async def _change(self, call: PlainCall | Call[None, ImagePatch], transition: Transition) -> Image:
+    async def _change_all(self, call: BatchCall, transition: Transition) -> list[Image]:
+        """Apply a transition to the batch of the image in the path, which may be deleted itself; returns the changed.
+
+        Raises:
+            NotFound: the owner has no such image, or all of its batch are deleted.
+            InvalidTransition: nothing was left to change.
+        """
+        image_id = images.parse_image_id(call.image_id)
+        image = await self.store.get(image_id)
+        if image is None or image.owner != call.owner:
+            raise _no_image(image_id)
+        shown = [member for member in await self.batches.members(image) if member.deleted_at is None]
+        if not shown:
+            raise _no_image(image_id)
+        changed = await self.batches.change(image, transition)
+        if not changed:
+            raise _already_final(image_id, shown[0].status)
+        return changed
+
+    async def _change(self, call: BatchCall | Call[None, ImagePatch], transition: Transition) -> Image:
         """Apply a transition that first checks the owner, on the record that is changed."""
         image_id = images.parse_image_id(call.image_id)
 
@@ -107,9 +145,7 @@ class ImageRoutes:
         try:
             return await change(self.store, image_id, owned_transition)
         except InvalidTransition as invalid:
-            raise InvalidTransition(
-                f"image {image_id} is already {invalid.status}", status=invalid.status, code="already_final"
-            ) from invalid
+            raise _already_final(image_id, invalid.status) from invalid
 
 
 # `history` is excluded: else the `Allow` of its 405 would list the methods of an image
@@ -141,9 +177,9 @@ OPERATIONS: Final = (
         "images_delete",
         "DELETE",
         f"/api/images/{_ID}/",
-        NO_INPUT,
+        query_of(BatchQuery),
         ImageRoutes.delete,
-        "Delete an image",
+        "Delete an image, or its batch",
         answers={204: None},
         problems=_CHANGE,
     ),
@@ -151,10 +187,10 @@ OPERATIONS: Final = (
         "images_cancel",
         "POST",
         f"/api/images/{_ID}/cancel/",
-        NO_INPUT,
+        query_of(BatchQuery),
         ImageRoutes.cancel,
-        "Cancel an image",
-        answers={200: Cancelled},
+        "Cancel an image, or its batch",
+        answers={200: CancelledAnswer},
         problems=(406, 409, *_CHANGE),
     ),
     Operation(
@@ -174,17 +210,31 @@ GROUP: Final = RouteGroup(ImageRoutes.of, OPERATIONS)
 def _require_owned(image: Image | None, owner: str, image_id: str) -> Image:
     """The image, if it belongs to this owner and is not deleted; all other cases give the same error."""
     if image is None or image.owner != owner or image.deleted_at is not None:
-        raise NotFound(f"there is no image {image_id}", code="image_not_found")
+        raise _no_image(image_id)
     return image
+
+
+def _no_image(image_id: str) -> NotFound:
+    return NotFound(f"there is no image {image_id}", code="image_not_found")
+
+
+def _already_final(image_id: str, status: str) -> InvalidTransition:
+    return InvalidTransition(f"image {image_id} is already {status}", status=status, code="already_final")
+
+
+def _index(image: Image) -> int:
+    return image.batch.index if image.batch is not None else 0
 
 
 def encode_cursor(image: Image) -> str:
     """The position of an image in the history."""
     milliseconds = (image.created_at - _EPOCH) // timedelta(milliseconds=1)
-    return f"{milliseconds:013d}.{image.id}"
+    index = f"{image.batch.index}." if image.batch is not None else ""
+    return f"{milliseconds:013d}.{index}{image.id}"
 
 
 def _decode_cursor(cursor: str) -> HistoryPosition:
     """The query's model has checked the form."""
-    milliseconds, _, image_id = cursor.partition(".")
-    return HistoryPosition(_EPOCH + timedelta(milliseconds=int(milliseconds)), image_id)
+    milliseconds, *index, image_id = cursor.split(".")
+    created_at = _EPOCH + timedelta(milliseconds=int(milliseconds))
+    return HistoryPosition(created_at, image_id, index=int(index[0]) if index else None)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from aiohttp import web
 
-from common.application.capabilities import Capabilities, CapabilitiesClient
+from common.application.capabilities import Model
+from common.application.fleet.announcements import DEFAULT_POOL
+from common.application.fleet.reader import Fleet
+from common.application.fleet.view import CatalogueUnion, OfferedModel
+from common.domain.quotas import QuotaState
 from common.domain.requests import GenerationRequest
 from common.runtime.settings import Settings
 from services.api.context import Context
@@ -22,25 +26,24 @@ _DEFAULTS: Final = GenerationRequest(prompt="-").model_dump(by_alias=True, exclu
 @dataclass(frozen=True, slots=True)
 class ModelRoutes:
     settings: Settings
-    capabilities: CapabilitiesClient | None
+    fleet: Fleet
     admission: Admission
 
     @classmethod
     def of(cls, context: Context) -> ModelRoutes:
-        return cls(context.settings, context.capabilities, context.admission)
+        return cls(context.settings, context.fleet, context.admission)
 
     async def models(self, _call: PlainCall) -> web.Response:
-        """Lists the models and samplers of the inference service, or the defaults if it does not report them."""
-        found = await self.capabilities.get() if self.capabilities is not None else None
-        return answer(_models_answer(found) if found is not None and found.models else _UNKNOWN_MODELS)
+        """Lists the models of the generators with their samplers, or the defaults if no generator lists any."""
+        return answer(_models_answer((await self.fleet.current()).catalogue()))
 
     async def limits(self, call: PlainCall) -> web.Response:
         """Returns the limits of the owner and what is left of them."""
         found = await self.admission.limits(call.owner)
-        hourly, concurrent = found.hourly, found.concurrent
         body = Limits(
-            hourly=Limit(limit=hourly.limit, remaining=hourly.remaining, resets_in=hourly.resets_in_s),
-            concurrent=Limit(limit=concurrent.limit, remaining=concurrent.remaining, resets_in=concurrent.resets_in_s),
+            hourly=_limit(found.hourly),
+            concurrent=_limit(found.concurrent),
+            waiting=_limit(found.waiting) if found.waiting else None,
         )
         return answer(body, headers=ratelimit.policy_header(self.settings))
 
@@ -69,43 +72,41 @@ OPERATIONS: Final = (
     ),
 )
 GROUP: Final = RouteGroup(ModelRoutes.of, OPERATIONS)
-_UNKNOWN_MODELS: Final = ModelsAnswer(
-    known=False,
-    engine=None,
-    notice=None,
-    models=[
-        ModelAnswer(
-            id=str(_DEFAULTS["model"]),
-            name=str(_DEFAULTS["model"]),
-            samplers=[str(_DEFAULTS["sampler"])],
-            max_width=None,
-            max_height=None,
-            max_steps=None,
-            hires_fix=True,
-            negative_prompt=True,
-        )
-    ],
-    defaults=_DEFAULTS,
-)
 
 
-def _models_answer(capabilities: Capabilities) -> ModelsAnswer:
+def _limit(state: QuotaState) -> Limit:
+    return Limit(limit=state.limit, remaining=state.remaining, resets_in=state.resets_in_s)
+
+
+def _models_answer(union: CatalogueUnion) -> ModelsAnswer:
     return ModelsAnswer(
-        known=True,
-        engine=capabilities.engine,
-        notice=capabilities.notice,
-        models=[
-            ModelAnswer(
-                id=model.id,
-                name=model.name or model.id,
-                samplers=list(model.samplers or capabilities.samplers),
-                max_width=model.max_width,
-                max_height=model.max_height,
-                max_steps=model.max_steps,
-                hires_fix=model.hires_fix is not False,
-                negative_prompt=model.negative_prompt is not False,
-            )
-            for model in capabilities.models
-        ],
+        known=bool(union.models),
+        engine=union.engine,
+        notice=union.notice,
+        models=[_model_answer(offered) for offered in union.models] or [_default_model(union.unlisted)],
         defaults=_DEFAULTS,
+    )
+
+
+def _default_model(unlisted: OfferedModel | None) -> ModelAnswer:
+    """The default model, if no generator lists its models."""
+    name, sampler = str(_DEFAULTS["model"]), str(_DEFAULTS["sampler"])
+    found = unlisted or OfferedModel(Model(id=name), DEFAULT_POOL, is_live=True)
+    model = found.model.model_copy(update={"id": name, "samplers": found.model.samplers or (sampler,)})
+    return _model_answer(replace(found, model=model))
+
+
+def _model_answer(offered: OfferedModel) -> ModelAnswer:
+    model = offered.model
+    return ModelAnswer(
+        id=model.id,
+        name=model.name or model.id,
+        samplers=list(model.samplers),
+        max_width=model.max_width,
+        max_height=model.max_height,
+        max_steps=model.max_steps,
+        grid=model.grid,
+        hires_fix=model.hires_fix is not False,
+        negative_prompt=model.negative_prompt is not False,
+        live=offered.is_live,
     )

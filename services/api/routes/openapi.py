@@ -11,7 +11,8 @@ from typing import Any, Final
 from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
-from common.application.capabilities import Capabilities
+from common.application.capabilities import Model
+from common.application.fleet.view import CatalogueUnion
 from services.api.middleware import problems
 from services.api.routes.operation import AnyOperation
 from services.api.routes.schema import REFERENCE_PREFIX, Problem, with_published_names
@@ -97,21 +98,26 @@ def describe_rest(
     return with_published_names(document)
 
 
-def with_offers(document: dict[str, Any], found: Capabilities | None) -> dict[str, Any]:
-    """The document with the models and samplers that the inference service offers now, if they are known."""
-    if found is None or not (found.models or found.samplers):
+def with_offers(document: dict[str, Any], union: CatalogueUnion) -> dict[str, Any]:
+    """The document with the models that can be requested now, their samplers and their limits, if they are known."""
+    models = {offered.model.id: offered.model for offered in union.models}
+    unlisted = union.unlisted.model if union.unlisted is not None else None
+    if not models and unlisted is None:
         return document
     components = document["components"]
     request = dict(components["schemas"][_REQUEST])
-    samplers = {model.id: model.samplers or found.samplers for model in found.models}
-    request = _with_values(request, "model", list(samplers))
-    known = list(samplers.values()) or [found.samplers]
-    if all(known):  # else some model may have any sampler
-        request = _with_values(request, "sampler", list(dict.fromkeys(name for names in known for name in names)))
-    if "examples" in request:
-        request["examples"] = [_offered(example, samplers, request) for example in request["examples"]]
-    if len({frozenset(names) for names in known}) > 1:
-        request["allOf"] = [_samplers_of(model, names, request) for model, names in samplers.items() if names]
+    if unlisted is None:
+        request = _with_values(request, "model", list(models))
+    samplers = [model.samplers for model in (*models.values(), *filter(None, [unlisted]))]
+    if all(samplers):  # else some model may have any sampler
+        request = _with_values(request, "sampler", list(dict.fromkeys(name for names in samplers for name in names)))
+    conditions = [_condition(request, _is_model(name, request), model) for name, model in models.items()]
+    if unlisted is not None:
+        is_listed = {"properties": {"model": {"enum": list(models)}}, "required": ["model"]}
+        conditions.append(_condition(request, {"not": is_listed}, unlisted))
+    if found := list(filter(None, conditions)):
+        request["allOf"] = found
+    request["examples"] = [_offered(example, models, unlisted, request) for example in request.get("examples", [])]
     schemas = {**components["schemas"], _REQUEST: request}
     return {**document, "components": {**components, "schemas": schemas}}
 
@@ -128,22 +134,56 @@ def _with_values(request: dict[str, Any], name: str, values: list[str]) -> dict[
     return {**request, "properties": {**request["properties"], name: described}, "required": required}
 
 
-def _offered(example: dict[str, Any], samplers: dict[str, tuple[str, ...]], request: dict[str, Any]) -> dict[str, Any]:
-    """The example with a model and a sampler that are offered, if those of the defaults are not."""
-    model = request["properties"]["model"].get("default") or next(iter(samplers))
-    names = samplers.get(model, ())
-    default = request["properties"]["sampler"].get("default")
-    named = {} if request["properties"]["model"].get("default") else {"model": model}
-    return {**example, **named, **({"sampler": names[0]} if names and default not in names else {})}
+def _is_model(name: str, request: dict[str, Any]) -> dict[str, Any]:
+    """The condition that a request is for this model."""
+    is_default = request["properties"]["model"].get("default") == name
+    return {"properties": {"model": {"const": name}}, "required": [] if is_default else ["model"]}
 
 
-def _samplers_of(model: str, samplers: Sequence[str], request: dict[str, Any]) -> dict[str, Any]:
-    """The condition that a request for this model names one of its samplers."""
-    is_default = request["properties"]["model"].get("default") == model
-    condition = {"properties": {"model": {"const": model}}, "required": [] if is_default else ["model"]}
-    is_needed = request["properties"]["sampler"].get("default") not in samplers
-    wanted = {"properties": {"sampler": {"enum": list(samplers)}}, "required": ["sampler"] if is_needed else []}
-    return {"if": condition, "then": wanted}
+def _condition(request: dict[str, Any], is_for_it: dict[str, Any], model: Model) -> dict[str, Any] | None:
+    """What a request for this model must fulfil, if that is more than what any request must."""
+    known = request["properties"]
+    wanted = {
+        "sampler": {"enum": list(model.samplers)} if model.samplers else {},
+        "width": _side(model.max_width, model.grid),
+        "height": _side(model.max_height, model.grid),
+        "steps": {"maximum": model.max_steps} if model.max_steps is not None else {},
+        "hires_fix": {"const": False} if model.hires_fix is False else {},
+        "negative_prompt": {"const": ""} if model.negative_prompt is False else {},
+    }
+    more = {name: rules for name, rules in wanted.items() if not rules.items() <= known[name].items()}
+    if not more:
+        return None
+    needed = [name for name in more if not _allows(more[name], known[name].get("default"))]
+    return {"if": is_for_it, "then": {"properties": more, "required": needed}}
+
+
+def _side(maximum: int | None, grid: int | None) -> dict[str, Any]:
+    return ({"maximum": maximum} if maximum is not None else {}) | ({"multipleOf": grid} if grid is not None else {})
+
+
+def _allows(rules: dict[str, Any], default: Any) -> bool:
+    """Whether a field with these rules may be left out, since its default fulfils them."""
+    if default is None or default not in rules.get("enum", [default]) or default != rules.get("const", default):
+        return False
+    is_number = isinstance(default, int) and not isinstance(default, bool)
+    return not is_number or (default <= rules.get("maximum", default) and default % rules.get("multipleOf", 1) == 0)
+
+
+def _offered(
+    example: dict[str, Any], models: dict[str, Model], unlisted: Model | None, request: dict[str, Any]
+) -> dict[str, Any]:
+    """The example as a request that the models allow now."""
+    default = request["properties"]["model"].get("default")
+    name = default or next(iter(models))
+    model = models.get(name, unlisted)
+    if model is None:
+        return example
+    named = {} if default else {"model": name}
+    if model.samplers and request["properties"]["sampler"].get("default") not in model.samplers:
+        named["sampler"] = model.samplers[0]
+    most = {"width": model.max_width, "height": model.max_height, "steps": model.max_steps}
+    return {**example, **named, **{key: limit for key, limit in most.items() if limit and limit < example[key]}}
 
 
 def _schemas(operations: Sequence[AnyOperation]) -> tuple[dict[Any, Any], dict[str, Any]]:

@@ -9,15 +9,16 @@ import json
 import re
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from common.domain.images import Status
-from common.domain.views import FailureView, ImageView, Outgoing
+from common.domain.views import FailureView, ImageView, Outgoing, is_none
 from services.api.presenter import HistoryItem
 
-# milliseconds and an image's id; clients do not interpret it
-_CURSOR: Final = "^[0-9]{13}[.][0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"
+_UUID: Final = "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
+# milliseconds, the index in a batch and an image's id; clients do not interpret it
+_CURSOR: Final = f"^[0-9]{{13}}[.]([0-9][.])?{_UUID}$"
 
 REFERENCE_PREFIX: Final = "#/components/schemas/"
 
@@ -33,6 +34,22 @@ class HistoryQuery(Query):
     per_page: Annotated[int, Field(ge=1, le=100)] = 20
     cursor: Annotated[str, Field(pattern=_CURSOR, description="`nextCursor` of the previous page")] | None = None
     status: Literal["completed", "failed", "cancelled", "queued", "running", "active", "all"] = "completed"
+    batch: (
+        Annotated[
+            str,
+            Field(pattern=f"^{_UUID.replace('a-f', 'a-fA-F')}$", description="the images of this batch only"),
+            AfterValidator(str.lower),
+        ]
+        | None
+    ) = None
+
+
+class BatchQuery(Query):
+    """Unknown parameters are ignored: before there were batches, the routes that read this had no query."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    batch: Annotated[bool, Field(description="act on all images of the batch of this image")] = False
 
 
 class ImagePatch(BaseModel):
@@ -57,6 +74,12 @@ class Cancelled(Outgoing):
     was: Status
 
 
+class CancelledAnswer(Cancelled):
+    """What was cancelled. With `?batch=true`, the first of the images, and all of them in `images`."""
+
+    images: Annotated[list[Cancelled] | None, Field(exclude_if=is_none)] = None
+
+
 class ModelAnswer(Outgoing):
     model_config = ConfigDict(title="ModelOffer")
 
@@ -66,12 +89,14 @@ class ModelAnswer(Outgoing):
     max_width: int | None
     max_height: int | None
     max_steps: int | None
+    grid: Annotated[int | None, Field(description="Both sides must be multiples of it, in pixels")]
     hires_fix: bool
     negative_prompt: bool
+    live: Annotated[bool, Field(description="False if no generator with this model is running: its images wait")]
 
 
 class ModelsAnswer(Outgoing):
-    """What can be requested. `known` is false if the inference service does not report it: nothing is checked then."""
+    """What can be requested. `known` is false if no generator lists its models: then any model can be requested."""
 
     model_config = ConfigDict(title="Offers")
 
@@ -91,8 +116,11 @@ class Limit(Outgoing):
 
 
 class Limits(Outgoing):
+    """`concurrent` images are sent or painted at once, `waiting` more may wait; it is null if none may wait."""
+
     hourly: Limit
     concurrent: Limit
+    waiting: Limit | None
 
 
 class Ticket(Outgoing):
@@ -121,10 +149,11 @@ class Problem(Outgoing):
 
 
 class FailedProblem(Problem):
-    """The requested image ended without a picture; `image` is its record."""
+    """The requested image ended without a picture; `image` is its record, `images` those of its batch."""
 
     error: FailureView
     image: ImageView
+    images: Annotated[list[ImageView] | None, Field(exclude_if=is_none)] = None
 
 
 def with_published_names(document: dict[str, Any]) -> dict[str, Any]:

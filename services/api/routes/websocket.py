@@ -20,6 +20,7 @@ from services.api.auth.identity import Caller, Identity
 from services.api.context import Context
 from services.api.events.client import Client, Clients
 from services.api.events.live import LiveEvents
+from services.api.events.model_changes import ModelChanges
 from services.api.events.queue_positions import QueuePositions
 from services.api.events.snapshot import unfinished_images
 from services.api.events.stream import EventStream
@@ -45,6 +46,7 @@ class WebsocketRoutes:
     identity: Identity
     live: LiveEvents
     queue_positions: QueuePositions
+    model_changes: ModelChanges
     clients: Clients
     presenter: Presenter
 
@@ -57,6 +59,7 @@ class WebsocketRoutes:
             identity=context.identity,
             live=context.live,
             queue_positions=context.queue_positions,
+            model_changes=context.model_changes,
             clients=context.clients,
             presenter=context.presenter,
         )
@@ -79,7 +82,10 @@ class WebsocketRoutes:
                 await self._ready()
                 await socket.prepare(call.request)
                 client.keep_buffers_small()
-                with self.queue_positions.subscribed(call.owner, client.on_queue_positions):
+                with (
+                    self.queue_positions.subscribed(call.owner, client.on_queue_positions),
+                    self.model_changes.subscribed(call.owner, client.on_hint),
+                ):
                     await self._serve(client, call.caller, call.request.query.get("after"))
             except (ConnectionError, TimeoutError):
                 log.debug("a websocket was disconnected")
@@ -100,6 +106,7 @@ class WebsocketRoutes:
             found, more = await unfinished_images(self.store, caller.owner)
             # before the frame is sent, which may take long: else the end of an image would be missed in between
             self.queue_positions.add_queued(caller.owner, found)
+            self.model_changes.add_queued(caller.owner, found)
             return self.presenter.snapshot_frame(kind, cursor, found, more=more)
 
         heartbeat_s = self.settings.websocket_heartbeat

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from importlib import import_module
+from typing import Final
+
 import aiohttp
 
 from common.domain.errors import Misconfigured
 from common.runtime.clock import Clock
 from common.runtime.settings import Settings
 from services.generator.inference.port import InferenceBackend
+
+_BACKENDS: Final = {
+    "": "native.backend.NativeBackend",
+    "comfyui": "comfyui.backend.ComfyuiBackend",
+    "sdapi": "sdapi.backend.SdApiBackend",
+    "cog": "cog.backend.CogBackend",
+    "openai": "openai.backend.OpenAiBackend",
+}
+_SCHEMES: Final = ("http://", "https://", *(f"{dialect}+http://" for dialect in _BACKENDS if dialect))
 
 
 def connect_inference(url: str, *, http: aiohttp.ClientSession, settings: Settings, clock: Clock) -> InferenceBackend:
@@ -17,15 +30,22 @@ def connect_inference(url: str, *, http: aiohttp.ClientSession, settings: Settin
         Misconfigured: no back end has this scheme. The text does not hold the URL, which may hold a password.
     """
     scheme = url.partition("://")[0].lower()
-    if scheme in {"http", "https"}:
-        from services.generator.inference.native import NativeBackend
+    if (backend := _backend(scheme)) is None:
+        raise Misconfigured(f"INFERENCE_SERVICE_URL: must start with one of {', '.join(_SCHEMES)}", code="bad_setting")
+    return backend(
+        http,
+        url=url,
+        api_key=settings.inference_service_api_key,
+        timeout_s=settings.inference_timeout,
+        max_bytes=settings.max_image_file_size,
+        clock=clock,
+    )
 
-        return NativeBackend(
-            http,
-            url=url,
-            api_key=settings.inference_service_api_key,
-            timeout_s=settings.inference_timeout,
-            max_bytes=settings.max_image_file_size,
-            clock=clock,
-        )
-    raise Misconfigured("INFERENCE_SERVICE_URL: must start with http:// or https://", code="bad_setting")
+
+def _backend(scheme: str) -> Callable[..., InferenceBackend] | None:
+    dialect, _, transport = scheme.rpartition("+")
+    if transport not in {"http", "https"} or dialect not in _BACKENDS:
+        return None
+    module, _, name = _BACKENDS[dialect].rpartition(".")
+    backend: Callable[..., InferenceBackend] = getattr(import_module(f"{__package__}.{module}"), name)
+    return backend

@@ -1,18 +1,15 @@
 """Tools of the tests of the bus border: users of limited rights, messages that no library writes."""
 
-import asyncio
 import re
 import shlex
 import struct
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
 
 import aiormq
 from aiormq.abc import AbstractChannel
 from pamqp.commands import Basic
 
 from common.bus.rabbitmq.bus import RabbitBus
-from tests.servers.rabbitmq import RabbitMQ
 
 SECURITY = Path("docs/security.md")
 RETRY_DELAYS = (0.2, 1)
@@ -84,20 +81,6 @@ def documented_rights() -> dict[str, tuple[str, str, str]]:
             configure, write, read = rights
             found[role] = (configure, write, read)
     return found
-
-
-async def user_url(rabbitmq: RabbitMQ, vhost: str, name: str, rights: tuple[str, str, str]) -> str:
-    """The URL of the virtual host for a user with exactly these rights."""
-    parts = urlsplit(vhost)
-    user = f"{name}-{parts.path[1:]}"
-    await asyncio.to_thread(rabbitmq.ctl, "add_user", user, "secret")
-    await set_rights(rabbitmq, vhost, name, rights)
-    return urlunsplit(parts._replace(netloc=f"{user}:secret@{parts.netloc.rpartition('@')[2]}"))
-
-
-async def set_rights(rabbitmq: RabbitMQ, vhost: str, name: str, rights: tuple[str, str, str]) -> None:
-    path = urlsplit(vhost).path[1:]
-    await asyncio.to_thread(rabbitmq.ctl, "set_permissions", "-p", path, f"{name}-{path}", *rights)
 
 
 def open_bus(url: str, **settings):

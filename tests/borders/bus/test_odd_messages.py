@@ -14,9 +14,9 @@ from tests.borders.bus.support import RawProperties, long_string, nested, open_b
 from tests.contract.bus.support import (
     EPOCH,
     Recorder,
-    generate_command,
     has_dead_letters,
     image_event,
+    order_command,
     read_events,
     until,
 )
@@ -63,10 +63,10 @@ HARMLESS = {
 @pytest.mark.parametrize("case", ODD)
 async def test_an_odd_property_costs_its_own_message_only(vhost: str, case: str, caplog: pytest.LogCaptureFixture):
     properties, named = ODD[case]
-    handler, good = Recorder(), generate_command()
-    async with open_bus(vhost) as bus, bus.consume(WorkQueue.GENERATE, handler, concurrency=1):
+    handler, good = Recorder(), order_command()
+    async with open_bus(vhost) as bus, bus.consume(WorkQueue.INTAKE, handler, concurrency=1):
         caplog.set_level(logging.INFO)
-        await publish(vhost, COMMANDS, "generate", encode(generate_command()), RawProperties(**properties))
+        await publish(vhost, COMMANDS, "generate", encode(order_command()), RawProperties(**properties))
         await bus.send(good)
         await handler.wait_for(1)
         await until(lambda: has_dead_letters(bus))
@@ -81,8 +81,8 @@ async def test_an_odd_property_costs_its_own_message_only(vhost: str, case: str,
 @pytest.mark.border(rule="A5")
 @pytest.mark.parametrize("case", HARMLESS)
 async def test_a_harmless_property_is_taken_and_survives_a_retry(vhost: str, case: str):
-    handler, command = Recorder(Retry(0.1), Reject("enough")), generate_command()
-    async with open_bus(vhost) as bus, bus.consume(WorkQueue.GENERATE, handler, concurrency=1):
+    handler, command = Recorder(Retry(0.1), Reject("enough")), order_command()
+    async with open_bus(vhost) as bus, bus.consume(WorkQueue.INTAKE, handler, concurrency=1):
         await publish(vhost, COMMANDS, "generate", encode(command), RawProperties(**HARMLESS[case]))
         await handler.wait_for(2)
         await until(lambda: has_dead_letters(bus))
@@ -102,11 +102,11 @@ async def test_a_harmless_property_is_taken_and_survives_a_retry(vhost: str, cas
     ],
 )
 async def test_a_time_is_clamped(vhost: str, time: str, taken: datetime):
-    body = encode(generate_command())
+    body = encode(order_command())
     now = body[body.index(b'"time":"') + 8 :].partition(b'"')[0]
     handler = Recorder()
     old = image_event(1).model_copy(update={"time": datetime(1970, 1, 1, tzinfo=UTC)})
-    async with open_bus(vhost) as bus, bus.consume(WorkQueue.GENERATE, handler, concurrency=1):
+    async with open_bus(vhost) as bus, bus.consume(WorkQueue.INTAKE, handler, concurrency=1):
         await publish(vhost, COMMANDS, "generate", body.replace(now, time.encode()))
         await handler.wait_for(1)
         await publish(vhost, EVENTS, "image.deleted", encode(old))
@@ -119,8 +119,8 @@ async def test_a_time_is_clamped(vhost: str, time: str, taken: datetime):
 @pytest.mark.border(rule="A5")
 async def test_a_body_of_15_mb_is_refused_before_it_is_parsed(vhost: str):
     huge = b'{"id":"' + b"x" * 15_000_000  # RabbitMQ 4 itself refuses more than 16 MiB
-    handler, good = Recorder(), generate_command()
-    async with open_bus(vhost, timeout_s=20) as bus, bus.consume(WorkQueue.GENERATE, handler, concurrency=1):
+    handler, good = Recorder(), order_command()
+    async with open_bus(vhost, timeout_s=20) as bus, bus.consume(WorkQueue.INTAKE, handler, concurrency=1):
         await publish(vhost, COMMANDS, "generate", huge)
         await bus.send(good)
         await handler.wait_for(1)
@@ -147,9 +147,9 @@ FORGED = {
 @pytest.mark.parametrize("case", FORGED)
 async def test_a_forged_dead_letter_stops_no_reader(vhost: str, case: str):
     handler = Recorder()
-    async with open_bus(vhost) as bus, bus.consume(WorkQueue.GENERATE, Recorder(Reject("no")), concurrency=1):
+    async with open_bus(vhost) as bus, bus.consume(WorkQueue.INTAKE, Recorder(Reject("no")), concurrency=1):
         await publish(vhost, DEAD, "", b"\xff" * 100, RawProperties(**FORGED[case]))
-        await bus.send(generate_command())
+        await bus.send(order_command())
         await until(lambda: has_dead_letters(bus, 2))
         letters = await bus.dead_letters(10)
         async with bus.consume(WorkQueue.DEAD, handler, concurrency=1):

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from dataclasses import replace
 
 import aiormq
 import pytest
@@ -10,7 +11,7 @@ from common.bus.port import Reject, Retry, Since, WorkQueue
 from common.bus.rabbitmq.topology import DEAD_QUEUE, LOG_QUEUE, ROUTES
 from common.domain.errors import Misconfigured, Unavailable
 from common.messages import Event, Tick
-from tests.borders.bus.support import attempt, documented_rights, open_bus, set_rights, user_url
+from tests.borders.bus.support import attempt, documented_rights, open_bus
 from tests.contract.bus.support import (
     EPOCH,
     Recorder,
@@ -23,7 +24,9 @@ from tests.contract.bus.support import (
     until,
 )
 from tests.servers.rabbitmq import RabbitMQ
+from tests.servers.rabbitmq_engines import User
 
+pytestmark = pytest.mark.rabbitmq  # the fixture of the module sets no mark
 ALL = ("^image\\.", "^image\\.", "^image\\.")
 FULL = {"x-max-length": 0, "x-overflow": "reject-publish"}
 PRIVATE = ("image.work", "image.timers", "image.timers.wait", "image.dead", "image.retry.200.v2", "")
@@ -102,14 +105,43 @@ MAY_NOT = {
         "declare a queue": _declare("image.other"),
     },
 }
+REFUSED = {
+    "image.timers.wait": lambda bus: bus.arm("timer.purge", interval_s=60),
+    "image.timers": lambda bus: bus.tick(Tick(id="1", source="test", type="timer.purge", time=now())),
+    "image.work": lambda bus: bus.send(generate_command()),
+    "image.events": lambda bus: bus.publish(image_event(1)),
+    "image.retry.1000.v2": lambda bus: bus.send(generate_command(), delay_s=1),
+}
+
+
+def all_but(exchange: str) -> tuple[str, str, str]:
+    others = f"^image\\.(?!{exchange.removeprefix('image.').replace('.', chr(92) + '.')}$)"
+    return ALL[0], others, ALL[2]
+
+
+@pytest.fixture(scope="module")
+def users(rabbitmq_of_the_run: RabbitMQ) -> dict[str, User]:
+    """The user of each test, in a virtual host of its own; making one by one would take a second of a core each."""
+    roles = documented_rights()
+    rights = {
+        **roles,
+        "operator at work": roles["operator"],
+        "frugal": ("^image\\.events\\.", *ALL[1:]),
+        **{exchange: all_but(exchange) for exchange in REFUSED},
+    }
+    found = {}
+    for name, each in rights.items():
+        vhost = rabbitmq_of_the_run.fresh_vhost()
+        found[name] = User(f"{name}-{vhost.rpartition('/')[2]}", "secret", vhost, each)
+    rabbitmq_of_the_run.add_users(*found.values())
+    return found
 
 
 @pytest.mark.border(rule="A4")
 @pytest.mark.parametrize("role", ["newsletter", "dashboard", "operator"])
-async def test_a_role_may_do_what_the_documents_say_and_no_more(rabbitmq: RabbitMQ, vhost: str, role: str):
-    url = await user_url(rabbitmq, vhost, role, documented_rights()[role])
-    async with open_bus(vhost):
-        connection = await aiormq.connect(url)
+async def test_a_role_may_do_what_the_documents_say_and_no_more(users: dict[str, User], role: str):
+    async with open_bus(users[role].vhost):
+        connection = await aiormq.connect(users[role].url)
         outcomes = {}
         for what, action in {**MAY[role], **MAY_NOT[role]}.items():
             outcomes[what] = await attempt(await connection.channel(), action)
@@ -120,14 +152,13 @@ async def test_a_role_may_do_what_the_documents_say_and_no_more(rabbitmq: Rabbit
 
 
 @pytest.mark.border(rule="A4")
-async def test_services_need_no_more_than_their_documented_rights(rabbitmq: RabbitMQ, vhost: str):
+async def test_services_need_no_more_than_their_documented_rights(users: dict[str, User]):
     """Everything that the port offers, by a user who may not use the default exchange."""
-    url = await user_url(rabbitmq, vhost, "darkroom", documented_rights()["darkroom"])
     handler, ticks = Recorder(Retry(0.1), Reject("no")), Recorder()
     heard: list[Event] = []
     event = image_event(1)
     async with (
-        open_bus(url, deployment="one") as bus,
+        open_bus(users["darkroom"].url, deployment="one") as bus,
         bus.consume(WorkQueue.GENERATE, handler, concurrency=1),
         bus.consume(WorkQueue.PURGE, ticks, concurrency=1),
         bus.subscribe(frozenset({event.type}), heard.append),
@@ -149,14 +180,14 @@ async def test_services_need_no_more_than_their_documented_rights(rabbitmq: Rabb
 
 
 @pytest.mark.border(rule="A8")
-async def test_an_operator_needs_only_the_documented_rights(rabbitmq: RabbitMQ, vhost: str):
-    url = await user_url(rabbitmq, vhost, "operator", documented_rights()["operator"])
+async def test_an_operator_needs_only_the_documented_rights(users: dict[str, User]):
+    operator = users["operator at work"]
     ticks, handler = Recorder(), Recorder(Reject("no"), Reject("no"))
     async with (
-        open_bus(vhost) as services,
+        open_bus(operator.vhost) as services,
         services.consume(WorkQueue.PURGE, ticks, concurrency=1),
         services.consume(WorkQueue.GENERATE, handler, concurrency=1),
-        open_bus(url) as bus,
+        open_bus(operator.url) as bus,
     ):
         assert bus.unready_reason == ""
         await bus.tick(Tick(id="tick-1", source="operator", type="timer.purge", time=now()))
@@ -173,18 +204,18 @@ async def test_an_operator_needs_only_the_documented_rights(rabbitmq: RabbitMQ, 
 
 
 @pytest.mark.border(rule="A8")
-async def test_a_user_who_may_not_declare_uses_what_exists(rabbitmq: RabbitMQ, vhost: str):
+async def test_a_user_who_may_not_declare_uses_what_exists(users: dict[str, User]):
     """Timers need a queue for their interval: it is used if it exists."""
-    url = await user_url(rabbitmq, vhost, "frugal", ("^image\\.events\\.", *ALL[1:]))
+    frugal = users["frugal"]
     handler = Recorder()
     heard: list[Event] = []
     with pytest.raises(Misconfigured, match=r"missing on the broker.*image\.commands, image\.work, .*ACCESS_REFUSED"):
-        async with open_bus(url):
+        async with open_bus(frugal.url):
             pytest.fail("the bus opened")
-    async with open_bus(vhost) as services:
+    async with open_bus(frugal.vhost) as services:
         await services.arm("timer.purge", interval_s=60)
     async with (
-        open_bus(url) as bus,
+        open_bus(frugal.url) as bus,
         bus.consume(WorkQueue.GENERATE, handler, concurrency=1),
         bus.subscribe(frozenset({"image.deleted"}), heard.append),
     ):
@@ -198,30 +229,19 @@ async def test_a_user_who_may_not_declare_uses_what_exists(rabbitmq: RabbitMQ, v
         assert bus.unready_reason == ""
 
     with pytest.raises(Misconfigured, match=r"may not declare it: image\.retry\.7000\.v2, image\.retry\.7000\.v2"):
-        async with open_bus(url, retry_delays=(7,)):
+        async with open_bus(frugal.url, retry_delays=(7,)):
             pytest.fail("the bus opened")
-
-
-REFUSED = {
-    "image.timers.wait": lambda bus: bus.arm("timer.purge", interval_s=60),
-    "image.timers": lambda bus: bus.tick(Tick(id="1", source="test", type="timer.purge", time=now())),
-    "image.work": lambda bus: bus.send(generate_command()),
-    "image.events": lambda bus: bus.publish(image_event(1)),
-    "image.retry.1000.v2": lambda bus: bus.send(generate_command(), delay_s=1),
-}
 
 
 @pytest.mark.border(rule="A4")
 @pytest.mark.parametrize("exchange", REFUSED)
 async def test_an_exchange_that_refuses_the_user_is_a_reason(
-    rabbitmq: RabbitMQ, vhost: str, exchange: str, caplog: pytest.LogCaptureFixture
+    rabbitmq: RabbitMQ, users: dict[str, User], exchange: str, caplog: pytest.LogCaptureFixture
 ):
     """The reason goes when the right is given, without a restart; other exchanges keep working meanwhile."""
-    others = f"^image\\.(?!{exchange.removeprefix('image.').replace('.', chr(92) + '.')}$)"
-    url = await user_url(rabbitmq, vhost, "limited", (ALL[0], others, ALL[2]))
-    async with open_bus(vhost) as services:
+    async with open_bus(users[exchange].vhost) as services:
         await services.arm("timer.purge", interval_s=90)
-    async with open_bus(url) as bus:
+    async with open_bus(users[exchange].url) as bus:
         for _ in range(2):
             with pytest.raises(Unavailable) as refused:
                 await REFUSED[exchange](bus)
@@ -232,6 +252,6 @@ async def test_an_exchange_that_refuses_the_user_is_a_reason(
         other = "image.work" if exchange == "image.events" else "image.events"
         await asyncio.gather(*(REFUSED[other](bus) for _ in range(5)))
 
-        await set_rights(rabbitmq, vhost, "limited", ALL)
+        await asyncio.to_thread(rabbitmq.add_users, replace(users[exchange], rights=ALL))
         await REFUSED[exchange](bus)
         assert bus.unready_reason == ""

@@ -45,7 +45,7 @@ async def test_deployments_with_different_prefixes_do_not_meet(vhost: str):
 
         (logged,) = await read_events(two, Since(EPOCH), 1)
         (letter,) = await two.dead_letters(10)
-        assert (logged.event.id, letter.queue) == (event.id, "image.generate")
+        assert (logged.event.id, letter.queue) == (event.id, WorkQueue.GENERATE)
         assert await two.redrive(letter.id)
         await own.wait_for(2)
         assert await one.dead_letters(10) == []

@@ -103,7 +103,7 @@ async def test_a_process_of_the_older_version_still_retries(vhost: str):
     handler = Recorder()
     async with raw_channel(vhost) as channel:
         exchanges = await declare_old(channel, [delay])
-        async with open_bus(vhost) as bus, bus.consume(WorkQueue.GENERATE, handler, concurrency=1):
+        async with open_bus(vhost) as bus, bus.consume(WorkQueue.INTAKE, handler, concurrency=1):
             command = generate_command()
             await exchanges[f"image.retry.{delay}"].publish(aio_pika.Message(encode(command)), "generate")
             await handler.wait_for(1)

@@ -95,6 +95,13 @@ async def test_an_unknown_extension_is_refused_at_once(server, name, capsys):
     assert server.orders == []
 
 
+async def test_stdout_takes_one_picture_only(server, capsys):
+    assert await generate(server.url, "-o", "-", "--num-images", "2") == 2
+
+    assert "stdout holds one picture" in capsys.readouterr().err
+    assert server.orders == []
+
+
 async def test_a_terminal_gets_no_bytes_of_a_picture(server, monkeypatch, capsys):
     monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
 

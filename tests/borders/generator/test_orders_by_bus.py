@@ -5,9 +5,11 @@ import itertools
 import json
 from contextlib import asynccontextmanager
 from functools import partial
+from typing import Any
 
 import pytest
 
+from common.application.fleet.announcements import HEARTBEATS
 from common.application.resources import Resources
 from common.bus.memory import MemoryBus
 from common.bus.port import WorkQueue
@@ -15,12 +17,13 @@ from common.bus.rabbitmq.bus import RabbitBus
 from common.domain.images import new_image_id
 from common.domain.requests import GenerationRequest
 from common.media.files import FileMedia
-from common.messages import CancelImage, GenerateImage, decode
+from common.messages import CancelData, CancelImage, GenerateImage, decode
 from common.runtime.clock import SystemClock
-from common.runtime.settings import read_settings
+from common.runtime.reading_settings import read_settings
 from common.store.sqlite import SqliteStore
 from services.generator.worker import run_generator
 from services.janitor.worker import run_janitor
+from tests.announcing import FakeGenerator
 from tests.inference_double import inference_double
 from tests.unit.generator.test_generate import FAST, GeneratorBench
 from tests.waiting import until
@@ -40,8 +43,14 @@ async def open_bus(kind, request, settings, clock):
             yield bus
 
 
+@pytest.fixture
+def capabilities():
+    """What the inference service says it can paint: nothing, unless a test gives it."""
+    return
+
+
 @pytest.fixture(params=BUSES)
-async def bench(request, tmp_path):
+async def bench(request, tmp_path, capabilities):
     settings, clock, stopping = read_settings(FAST), SystemClock(), asyncio.Event()
     async with (
         SqliteStore.open(tmp_path / "darkroom.db", timeout_s=5) as store,
@@ -50,6 +59,7 @@ async def bench(request, tmp_path):
         FileMedia.open(tmp_path / "media") as media,
         asyncio.TaskGroup() as group,
     ):
+        inference.capabilities = capabilities
         resources = Resources(bus, store, media, clock)
         group.create_task(run_generator(settings, resources, inference_url=inference.url, stopping=stopping))
         group.create_task(run_janitor(settings, resources, stopping=stopping))
@@ -204,3 +214,103 @@ async def test_a_dead_letter_of_our_own_command_fails_its_image(bench):
         del bench.bus.send
     [command] = sent
     assert (command.id, command.source, command.owner) == (image_id, "api", "ada")
+
+
+def a_batch_order(made, count, **fields) -> GenerateImage:
+    request = GenerationRequest(prompt="a lighthouse", width=64, height=64, seed=7, num_images=count)
+    return an_order(made, data=request, **fields)
+
+
+async def members_of(made, order):
+    return await made.store.batch_members(order.id.lower())
+
+
+async def all_final(made, order) -> bool:
+    members = await members_of(made, order)
+    return len(members) == order.data.num_images and all(image.status.is_final for image in members)
+
+
+@pytest.mark.border(rule="A1")
+async def test_an_order_for_several_makes_each_once(bench):
+    """The order comes three times, once with the id in capitals; each image is painted once, with its own seed."""
+    order = a_batch_order(bench, 4)
+    spelled = a_batch_order(bench, 4, image_id=order.id.upper())
+
+    await asyncio.gather(*(bench.bus.send(each) for each in (order, spelled, order)))
+    await until(lambda: all_final(bench, order))
+    await bench.bus.send(order)
+    await until(lambda: nothing_waits(bench))
+
+    members = await members_of(bench, order)
+    assert [image.status for image in members] == ["completed"] * 4
+    assert [image.parameters.seed for image in members] == [7, 8, 9, 10]
+    assert sorted(bench.inference.keys) == sorted(image.id for image in members)
+    assert {(image.source, image.owner) for image in members} == {("newsletter", "ada")}
+
+
+async def nothing_waits(made) -> bool:
+    return not any([await made.bus.waiting(queue) for queue in (WorkQueue.INTAKE, WorkQueue.GENERATE)])
+
+
+@pytest.mark.border(rule="A6")
+@pytest.mark.parametrize("of_all", [True, False])
+async def test_a_cancel_before_an_order_for_several(bench, of_all):
+    """The cancel names the first image: it cancels that one, or the whole batch."""
+    order = a_batch_order(bench, 3)
+
+    await bench.bus.send(a_cancel(order.id, data=CancelData(batch=of_all)))
+    await until(lambda: bench.store.get_entry("cancelled", f"{order.id}:newsletter"))
+    await bench.bus.send(order)
+    await until(lambda: all_final(bench, order))
+
+    ends = [image.status for image in await members_of(bench, order)]
+    assert ends == (["cancelled"] * 3 if of_all else ["cancelled", "completed", "completed"])
+
+
+@pytest.mark.border(rule="A6")
+async def test_a_cancel_of_all_while_they_are_painted(bench):
+    bench.inference.always(bench.inference.hold)
+    order = a_batch_order(bench, 10)
+    await bench.bus.send(order)
+    await until(lambda: len(bench.inference.keys) == 2)
+
+    await bench.bus.send(a_cancel(order.id, data=CancelData(batch=True)))
+    await until(lambda: all_final(bench, order))
+
+    assert {image.status for image in await members_of(bench, order)} == {"cancelled"}
+    assert len(bench.inference.keys) == 2, "no waiting image was started in between"
+
+
+async def is_announced(made) -> bool:
+    return any("catalogue" in entry.data for entry in await made.store.list_entries(HEARTBEATS))
+
+
+@pytest.mark.parametrize("capabilities", [{"models": [{"id": "sdxl", "max_steps": 30}], "samplers": ["Euler"]}])
+async def test_an_order_that_nothing_can_paint_is_refused(bench):
+    """Of a model that was never announced, of an unknown sampler, beyond a limit; one of a model of yesterday waits."""
+    await (await FakeGenerator(bench.store, bench.clock).offer("yesterday")).stop()
+    await until(partial(is_announced, bench))
+    fields: dict[str, dict[str, Any]] = {
+        "unknown_model": {"model": "other"},
+        "unknown_sampler": {"sampler": "LCM"},
+        "not_supported": {"steps": 31},
+    }
+    request: dict[str, Any] = {"prompt": "a lighthouse", "width": 64, "height": 64}
+    wrong = {code: an_order(bench, data=GenerationRequest(**request, **more)) for code, more in fields.items()}
+    known = an_order(bench, data=GenerationRequest(**request, model="yesterday"))
+    for order in [*wrong.values(), known]:
+        await bench.bus.send(order)
+
+    async def all_dead():
+        return len(await bench.bus.dead_letters(10)) == len(wrong)
+
+    await until(partial(has_record, bench, known.id))
+    await until(all_dead)
+    found = {decode(letter.body).id: letter.reason for letter in await bench.bus.dead_letters(10)}
+    assert {found[order.id].partition(":")[0] for order in wrong.values()} == set(fields)
+    assert [await bench.store.get(order.id) for order in wrong.values()] == [None, None, None]
+    assert "sdxl" in found[wrong["unknown_model"].id]
+
+
+async def has_record(made, image_id) -> bool:
+    return await made.store.get(image_id) is not None

@@ -13,7 +13,7 @@ from common.application.resources import Resources
 from common.bus.memory import MemoryBus
 from common.media.connect import open_media
 from common.runtime.clock import SystemClock
-from common.runtime.settings import read_settings
+from common.runtime.reading_settings import read_settings
 from common.store.sqlite import SqliteStore
 from services.api.service import api_running
 
@@ -65,7 +65,7 @@ def serve(tmp_path) -> Callable[..., AbstractAsyncContextManager[Api]]:
             SqliteStore.open(tmp_path / "darkroom.db", timeout_s=5) as store,
             open_media(str(tmp_path / "media")) as media,
             aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http,
-            api_running(read, Resources(bus, wrap(store), media, CLOCK), inference_url=None) as port,
+            api_running(read, Resources(bus, wrap(store), media, CLOCK)) as port,
         ):
             yield Api(f"http://127.0.0.1:{port}", port, http, bus, store, media)
 

@@ -6,7 +6,7 @@ import aiohttp
 import pytest
 import yaml
 
-from common.runtime.settings import read_settings
+from common.runtime.reading_settings import read_settings
 from services import wiring
 
 pytestmark = pytest.mark.border(rule="D2")

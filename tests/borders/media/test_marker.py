@@ -4,8 +4,8 @@ import asyncio
 import json
 import os
 import shutil
-import sys
 from contextlib import asynccontextmanager
+from subprocess import PIPE
 
 import pytest
 
@@ -18,6 +18,7 @@ from common.media.files import FileMedia
 from common.store.sqlite import SqliteStore
 from services.cli.main import main
 from tests.making import an_image
+from tests.servers.fork_server import forked_python
 
 
 @asynccontextmanager
@@ -158,9 +159,7 @@ async def test_a_service_does_not_start_on_media_of_another_store(tmp_path, log_
         "API_PORT": "0",
         "INFERENCE_PORT": "0",
     }
-    service = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "services", "up", env={**os.environ, **settings}, stderr=asyncio.subprocess.PIPE
-    )
+    service = await forked_python("-m", "services", "up", env={**os.environ, **settings}, stderr=PIPE)
 
     _, written = await asyncio.wait_for(service.communicate(), 30)
 

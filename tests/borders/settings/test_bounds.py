@@ -13,7 +13,8 @@ from common.bus.memory import MemoryBus
 from common.domain.errors import Misconfigured
 from common.domain.views import ImagePresenter
 from common.runtime.clock import ManualClock
-from common.runtime.settings import SECRETS, Settings, read_settings
+from common.runtime.reading_settings import SECRETS, read_settings
+from common.runtime.settings import Settings
 from services.api.auth.signing import Signing
 from tests.making import an_image
 

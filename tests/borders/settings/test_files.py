@@ -3,18 +3,19 @@
 import asyncio
 import json
 import os
-import sys
 from pathlib import Path
+from subprocess import PIPE
 
 import pytest
 
 from common.domain.errors import Misconfigured
-from common.runtime.settings import SECRETS, read_settings
+from common.runtime.reading_settings import SECRETS, read_settings
 from tests.borders.as_nobody import as_nobody
+from tests.servers.fork_server import forked_python
 
 SECRET = "a-secret-of-a-test-of-more-than-32-characters"
-READS_SECRET = "common.runtime.settings.read_settings({'JWT_SECRET_FILE': sys.argv[1]})"
-READS_ENV_FILE = "common.runtime.settings.read_settings({}, common.runtime.settings.Path(sys.argv[1]))"
+READS_SECRET = "common.runtime.reading_settings.read_settings({'JWT_SECRET_FILE': sys.argv[1]})"
+READS_ENV_FILE = "common.runtime.reading_settings.read_settings({}, common.runtime.reading_settings.Path(sys.argv[1]))"
 VALUES = {"bus_url": "amqp://user:password@host/", "store_url": "mongodb://user:password@host/db"}
 
 
@@ -136,15 +137,8 @@ async def test_a_bad_setting_is_logged_in_the_chosen_format(env, reason, tmp_pat
     base = {"STORE_URL": f"sqlite:///{tmp_path}/d.db", "MEDIA_ROOT": str(tmp_path / "media"), "API_PORT": "0"}
     base |= {"ALLOW_ANONYMOUS": "true", "INFERENCE_PORT": "0"}
     for log_format in ("json", "text"):
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "services",
-            "up",
-            env={**os.environ, "PYTHONPATH": os.getcwd(), **base, "LOG_FORMAT": log_format, **env},  # noqa: PTH109
-            cwd=tmp_path,
-            stderr=asyncio.subprocess.PIPE,
-        )
+        environment = {**os.environ, **base, "LOG_FORMAT": log_format, **env}
+        process = await forked_python("-m", "services", "up", env=environment, cwd=tmp_path, stderr=PIPE)
         _, written = await asyncio.wait_for(process.communicate(), 30)
         assert process.returncode in {1, 2}
         last = written.decode().strip().splitlines()[-1]

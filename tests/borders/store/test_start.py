@@ -3,13 +3,14 @@
 import asyncio
 import os
 import sqlite3
-import sys
 from contextlib import asynccontextmanager, closing
+from subprocess import PIPE
 
 import pytest
 
 from common.domain.errors import Misconfigured
 from common.store.connect import open_store, store_location
+from tests.servers.fork_server import forked_python
 from tests.servers.process import free_ports
 
 
@@ -24,9 +25,7 @@ async def service(tmp_path, **env):
         "STORE_URL": f"sqlite:///{tmp_path}/d.db",
         **env,
     }
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "services", "up", env={**os.environ, **settings}, stderr=asyncio.subprocess.PIPE
-    )
+    process = await forked_python("-m", "services", "up", env={**os.environ, **settings}, stderr=PIPE)
     try:
         yield process
     finally:

@@ -14,6 +14,7 @@ from common.bus.memory import MemoryBus
 from common.bus.port import Bus, Done, Logged, Outcome, Start, WorkQueue
 from common.bus.rabbitmq.bus import RabbitBus
 from common.bus.rabbitmq.topology import COMMANDS, ROUTES
+from common.domain.requests import GenerationRequest
 from common.messages import CancelImage, Deleted, Event, GenerateImage, ImageDeleted, JanitorPurged, PurgeReport
 from tests import waiting
 
@@ -140,6 +141,12 @@ def generate_command(image_id: str | None = None) -> GenerateImage:
     number = next(_numbers)
     image_id = image_id or f"image-{number}"
     return GenerateImage(id=image_id, source="test", subject=image_id, time=now())
+
+
+def order_command(image_id: str | None = None) -> GenerateImage:
+    """The same command as another service sends it: with the request."""
+    request = GenerationRequest(prompt="a lighthouse")
+    return generate_command(image_id).model_copy(update={"owner": "ada", "data": request})
 
 
 def cancel_command(image_id: str) -> CancelImage:

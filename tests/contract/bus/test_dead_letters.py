@@ -17,7 +17,7 @@ async def test_reject_makes_a_dead_letter_with_the_reason(bus: Bus):
         await until(lambda: has_dead_letters(bus))
 
     (letter,) = await bus.dead_letters(10)
-    assert letter == DeadLetter(letter.id, encode(sent), "no such model", "image.generate", letter.died_at)
+    assert letter == DeadLetter(letter.id, encode(sent), "no such model", WorkQueue.GENERATE, letter.died_at)
     assert letter.died_at is not None
     assert began < letter.died_at < now() + timedelta(seconds=5)
 
@@ -114,4 +114,4 @@ async def test_a_message_of_another_queue_is_a_dead_letter(system: System, bus: 
 
     (letter,) = await bus.dead_letters(10)
     assert handler.received == []
-    assert letter.reason == "a message of type image.cancel does not belong to image.generate"
+    assert letter.reason == "a message of type image.cancel does not belong to image.work.default"

@@ -1,5 +1,6 @@
 """A broker user whose password has characters that a URL gives a meaning to."""
 
+import asyncio
 from pathlib import Path
 
 import aio_pika
@@ -9,7 +10,7 @@ from yarl import URL
 
 from common.bus.credentials import with_password
 from tests.servers import rabbitmq as rabbitmq_server
-from tests.servers.rabbitmq_engines import CONFIGURATION, InstalledRabbitMQ
+from tests.servers.rabbitmq_engines import CONFIGURATION, InstalledRabbitMQ, User
 
 ROOT = Path("/")
 COMPOSE = Path(__file__).parents[3] / "docker-compose.yml"
@@ -18,17 +19,16 @@ PASSWORDS = ["p@ss/w:rd#1%", "%41", "$HOME ${x} $$", "ä 灯", "a b'\"\\`", "+&?
 
 @pytest.mark.border(rule="D4")
 async def test_any_password_is_accepted(rabbitmq, vhost):
+    users = [
+        User(f"odd-{number}", password, vhost, ("^image\\.", "^image\\.", "^image\\."))
+        for number, password in enumerate(PASSWORDS)
+    ]
+    await asyncio.to_thread(rabbitmq.add_users, *users)
     url = URL(vhost)
-    rabbitmq.ctl("add_user", "odd", "first")
-    rabbitmq.ctl("set_permissions", "-p", url.path.removeprefix("/"), "odd", "^image\\.", "^image\\.", "^image\\.")
-    try:
-        for password in PASSWORDS:
-            rabbitmq.ctl("change_password", "odd", password)
-            named = f"amqp://odd:another@{url.host}:{url.port}{url.raw_path}"
-            connection = await aio_pika.connect(with_password(named, password))
-            await connection.close()
-    finally:
-        rabbitmq.ctl("delete_user", "odd")
+    for user in users:
+        named = f"amqp://{user.name}:another@{url.host}:{url.port}{url.raw_path}"
+        connection = await aio_pika.connect(with_password(named, user.password))
+        await connection.close()
 
 
 @pytest.mark.rabbitmq

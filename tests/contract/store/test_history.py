@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from common.domain import transitions
-from common.domain.images import Status
+from common.domain.images import Batch, Status
 from common.store.port import HistoryPosition
 from tests.contract.store.records import LEASE, MS, PICTURE, SECOND, keep
 from tests.making import NOON, an_image
@@ -40,17 +40,46 @@ async def test_history_is_filtered_by_owner_status_and_deletion(store):
     assert await store.count_history("local", []) == 0
 
 
+def newest(image):
+    return image.created_at, image.batch.index if image.batch else -1, image.id
+
+
+async def test_history_of_one_batch(store):
+    """A batch with a deleted, a foreign and a failed image, among other images of the same moment."""
+    of_batch = {"status": Status.COMPLETED}
+    members = [an_image(**of_batch, batch=Batch(id="b", index=index, count=5)) for index in range(5)]
+    members[1] = members[1].model_copy(update={"deleted_at": NOON})
+    members[2] = members[2].model_copy(update={"owner": "another"})
+    members[3] = members[3].model_copy(update={"status": Status.FAILED})
+    await keep(store, *members, an_image(**of_batch), an_image(**of_batch, batch=Batch(id="c", index=0, count=2)))
+    position = HistoryPosition(NOON, members[4].id, index=4)
+
+    assert await store.history("local", list(Status), limit=10, batch_id="b") == [members[4], members[3], members[0]]
+    assert await store.history("local", [Status.COMPLETED], limit=10, batch_id="b") == [members[4], members[0]]
+    assert await store.history("local", list(Status), limit=1, offset=1, batch_id="b") == [members[3]]
+    assert await store.history("local", list(Status), limit=1, after=position, batch_id="b") == [members[3]]
+    assert await store.history("local", [Status.COMPLETED], limit=10, batch_id="none") == []
+    assert await store.count_history("local", list(Status), batch_id="b") == 3
+    assert await store.count_history("local", [Status.COMPLETED], batch_id="b") == 2
+    assert await store.count_history("nobody", list(Status), batch_id="b") == 0
+
+
 @pytest.mark.parametrize("statuses", [[Status.COMPLETED], list(Status)])
 async def test_history_pages_by_offset_and_by_position_alike(store, statuses):
-    records = [an_image(created_at=NOON + SECOND * (n // 4), status=statuses[n % len(statuses)]) for n in range(23)]
+    batch = [None, None, *(Batch(id="b", index=index, count=4) for index in range(4))]
+    records = [
+        an_image(created_at=NOON + SECOND * (n // 7), status=statuses[n % len(statuses)], batch=batch[n % len(batch)])
+        for n in range(23)
+    ]
     await keep(store, *records)
-    whole = sorted(records, key=lambda image: (image.created_at, image.id), reverse=True)
+    whole = sorted(records, key=newest, reverse=True)
 
     by_offset = [await store.history("local", statuses, limit=5, offset=offset) for offset in range(0, 30, 5)]
     by_position, after = [], None
     while page := await store.history("local", statuses, limit=5, after=after):
         by_position.append(page)
-        after = HistoryPosition(page[-1].created_at, page[-1].id)
+        last = page[-1]
+        after = HistoryPosition(last.created_at, last.id, index=last.batch.index if last.batch else None)
 
     assert [image for page in by_offset for image in page] == whole
     assert by_position == by_offset[:5]

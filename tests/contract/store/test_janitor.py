@@ -20,16 +20,19 @@ from tests.making import NOON, an_image
         ({"not_before": NOON + SECOND}, False),
         ({"status": Status.RUNNING}, False),
         ({"status": Status.CANCELLED, "deleted_at": NOON}, False),
+        ({"waiting_since": NOON}, False),
+        ({"dispatched_at": NOON}, True),
+        ({"dispatched_at": NOON + SECOND}, False),
     ],
 )
-async def test_waiting(store, fields, is_found):
+async def test_queued(store, fields, is_found):
     image = an_image(**fields)
     await store.insert(image)
 
-    assert await store.waiting_ids(NOON, limit=10) == [image.id] * is_found
+    assert await store.queued_ids(NOON, limit=10) == [image.id] * is_found
 
 
-async def test_waiting_images_are_sorted_by_waits_since(store):
+async def test_queued_images_are_sorted_by_queued_since(store):
     retried = an_image(not_before=NOON + 2 * SECOND)
     at_once = sorted([an_image(), an_image(), an_image(owner="another")], key=lambda image: image.id)
     in_order = ids([*at_once, an_image(created_at=NOON + SECOND), retried, an_image(created_at=NOON + 3 * SECOND)])
@@ -37,12 +40,12 @@ async def test_waiting_images_are_sorted_by_waits_since(store):
     await keep(store, an_image(id=in_order[5], created_at=NOON + 3 * SECOND))
     await keep(store, an_image(id=in_order[3], created_at=NOON + SECOND))
 
-    assert await store.waiting_ids(NOON + 3 * SECOND, limit=10) == in_order
-    assert await store.waiting_ids(NOON + 3 * SECOND, limit=4) == in_order[:4]
-    assert await store.waiting_ids(NOON + 2 * SECOND, limit=10) == in_order[:5]
-    before = [await store.count_waiting_before(image.waits_since, image.id, limit=10) for image in [*at_once, retried]]
+    assert await store.queued_ids(NOON + 3 * SECOND, limit=10) == in_order
+    assert await store.queued_ids(NOON + 3 * SECOND, limit=4) == in_order[:4]
+    assert await store.queued_ids(NOON + 2 * SECOND, limit=10) == in_order[:5]
+    before = [await store.count_queued_before(image.queued_since, image.id, limit=10) for image in [*at_once, retried]]
     assert before == [0, 1, 2, 4]
-    assert await store.count_waiting_before(retried.waits_since, retried.id, limit=3) == 3
+    assert await store.count_queued_before(retried.queued_since, retried.id, limit=3) == 3
 
 
 async def test_a_claimed_image_waits_again_when_it_is_given_back(store):
@@ -51,11 +54,11 @@ async def test_a_claimed_image_waits_again_when_it_is_given_back(store):
     claimed = transitions.claim(image, lease=LEASE, now=NOON + SECOND, deadline=timedelta(hours=1))
 
     await store.replace(claimed)
-    taken = await store.waiting_ids(NOON + 5 * SECOND, limit=10)
+    taken = await store.queued_ids(NOON + 5 * SECOND, limit=10)
     await store.replace(transitions.give_back(claimed, lease=LEASE, attempt=1, now=NOON + 2 * SECOND))
 
     assert taken == [other.id]
-    assert await store.waiting_ids(NOON + 5 * SECOND, limit=10) == [other.id, image.id]
+    assert await store.queued_ids(NOON + 5 * SECOND, limit=10) == [other.id, image.id]
 
 
 @pytest.mark.parametrize(
@@ -68,6 +71,8 @@ async def test_a_claimed_image_waits_again_when_it_is_given_back(store):
         ({"status": Status.FAILED}, False),
         ({"not_before": NOON + SECOND}, True),
         ({"not_before": NOON + 2 * SECOND}, False),
+        ({"waiting_since": NOON - SECOND}, False),
+        ({"dispatched_at": NOON}, True),
     ],
 )
 async def test_unsent(store, fields, is_found):
@@ -88,6 +93,7 @@ async def test_unsent(store, fields, is_found):
         ({"status": Status.RUNNING}, False),
         ({"not_before": NOON - SECOND}, True),
         ({"not_before": NOON}, False),
+        ({"waiting_since": NOON - SECOND}, False),
     ],
 )
 async def test_sent_before(store, fields, is_found):
@@ -138,6 +144,18 @@ async def test_overdue(store):
 
     assert {image.status for image in found} == {Status.QUEUED, Status.RUNNING}
     assert len(found) == 2
+
+
+@pytest.mark.parametrize("status", [Status.QUEUED, Status.RUNNING])
+async def test_overdue_counts_from_the_dispatch(store, status):
+    old = an_image(created_at=NOON - 9 * SECOND, dispatched_at=NOON - SECOND, status=status)
+    young = an_image(created_at=NOON - 9 * SECOND, dispatched_at=NOON, status=status)
+    waiting = an_image(created_at=NOON - 9 * SECOND, waiting_since=NOON - 9 * SECOND)
+    await keep(store, old, young, waiting)
+
+    assert await store.overdue(NOON, limit=10) == [old]
+    assert await store.waiting_overdue(NOON, limit=10) == [waiting]
+    assert await store.waiting_overdue(NOON - 9 * SECOND, limit=10) == []
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,6 @@
 """Compare-and-swap: one of several racing writers wins."""
 
 import asyncio
-import sys
 from functools import partial
 
 import pytest
@@ -11,6 +10,7 @@ from common.domain.errors import InvalidTransition, NotFound
 from common.store.port import change
 from tests.contract.store.records import counted, next_of
 from tests.making import NOON, an_image
+from tests.servers.fork_server import forked_python
 
 
 async def test_of_racing_writers_exactly_one_wins_each_revision(store, other):
@@ -59,9 +59,7 @@ async def test_change_lets_a_refusal_through(store):
 async def test_processes_share_the_store(store, store_url):
     image = an_image()
     await store.insert(image)
-    children = [
-        await asyncio.create_subprocess_exec(sys.executable, "-c", COUNTING, store_url, image.id) for _ in range(2)
-    ]
+    children = [await forked_python("-c", COUNTING, store_url, image.id) for _ in range(2)]
 
     for _ in range(50):
         await change(store, image.id, counted)

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta, timezone
 
 from hypothesis import strategies as st
 
-from common.domain.images import Failure, Format, Lease, Parameters, PendingEvent, Status
+from common.domain.images import Batch, Failure, Format, Lease, Parameters, PendingEvent, Status
 from tests.contract.store.records import MS
 from tests.making import an_image
 
@@ -38,6 +38,10 @@ records = st.builds(
     generation_time=st.none() | floats,
     started_at=st.none() | moments,
     sent_at=st.none() | moments,
+    waiting_since=st.none() | moments,
+    dispatched_at=st.none() | moments,
+    batch=st.none() | st.builds(Batch, id=texts, index=st.integers(0, 9), count=st.integers(1, 10)),
+    batch_due=st.none() | moments,
     deleted_at=st.none() | moments,
     pending_event=st.none() | st.builds(PendingEvent, type=texts, revision=integers, since=moments),
 )

@@ -21,13 +21,13 @@ from tests.servers.rabbitmq import RabbitMQ
 @pytest.mark.fault(row=53)
 @pytest.mark.slow
 @pytest.mark.parametrize("how", ["stop", "kill"])
-async def test_a_broker_restart_loses_and_repeats_nothing(rabbitmq: RabbitMQ, how: str):
+async def test_a_broker_restart_loses_and_repeats_nothing(own_rabbitmq: RabbitMQ, how: str):
     """The broker restarts while commands and a timer token wait and the log has a reader: all continue afterwards."""
     events = [image_event(number) for number in range(10)]
     commands = [generate_command() for _ in range(3)]
     generate_handler, tick_handler = Recorder(), Recorder()
     async with (
-        open_rabbit_bus(rabbitmq.fresh_vhost()) as bus,
+        open_rabbit_bus(own_rabbitmq.fresh_vhost()) as bus,
         bus.consume(WorkQueue.GENERATE, generate_handler, concurrency=1) as consumer,
     ):
         reader = LogReader(bus)
@@ -41,11 +41,11 @@ async def test_a_broker_restart_loses_and_repeats_nothing(rabbitmq: RabbitMQ, ho
             await bus.publish(each)
         await reader.wait_for(5)
 
-        await asyncio.to_thread(getattr(rabbitmq, how))
+        await asyncio.to_thread(getattr(own_rabbitmq, how))
         with pytest.raises(Unavailable):
             await bus.publish(image_event(99))
         await until(lambda: bus.unready_reason != "")
-        await asyncio.to_thread(rabbitmq.start)
+        await asyncio.to_thread(own_rabbitmq.start)
 
         await wait_until_ready(bus)
         for each in events[5:]:
@@ -89,12 +89,12 @@ async def test_consuming_continues_after_all_connections_close(rabbitmq: RabbitM
 
 
 @pytest.mark.fault(row=8)
-async def test_an_alarm_stops_publishing_but_not_acks(rabbitmq: RabbitMQ):
+async def test_an_alarm_stops_publishing_but_not_acks(own_rabbitmq: RabbitMQ):
     handler = Recorder()
-    async with open_rabbit_bus(rabbitmq.fresh_vhost(), timeout_s=1) as bus:
+    async with open_rabbit_bus(own_rabbitmq.fresh_vhost(), timeout_s=1) as bus:
         for _ in range(3):
             await bus.send(generate_command())
-        await asyncio.to_thread(rabbitmq.ctl, "set_vm_memory_high_watermark", "0.00001")
+        await asyncio.to_thread(own_rabbitmq.ctl, "set_vm_memory_high_watermark", "0.00001")
         try:
             with pytest.raises(Unconfirmed):
                 await bus.publish(image_event(1))
@@ -103,7 +103,7 @@ async def test_an_alarm_stops_publishing_but_not_acks(rabbitmq: RabbitMQ):
                 assert await consumer.drain(5)
             await until(lambda: "memory is full" in bus.unready_reason)
         finally:
-            await asyncio.to_thread(rabbitmq.ctl, "set_vm_memory_high_watermark", "0.4")
+            await asyncio.to_thread(own_rabbitmq.ctl, "set_vm_memory_high_watermark", "0.4")
         await wait_until_ready(bus)
         await bus.publish(image_event(2))
 
@@ -131,7 +131,7 @@ async def test_a_channel_closed_by_the_broker_is_opened_again(vhost: str, caplog
 @pytest.mark.fault(row=14)
 async def test_a_full_queue_refuses(rabbitmq: RabbitMQ):
     url = rabbitmq.fresh_vhost()
-    policy = ("set_policy", "-p", urlsplit(url).path[1:], "full", "^image.commands", '{"max-length": 1}')
+    policy = ("set_policy", "-p", urlsplit(url).path[1:], "full", "^image.work", '{"max-length": 1}')
     async with open_rabbit_bus(url) as bus:
         await asyncio.to_thread(rabbitmq.ctl, *policy, "--apply-to", "queues")
 

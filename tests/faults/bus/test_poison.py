@@ -6,19 +6,19 @@ import aiormq
 from common.bus.port import WorkQueue
 from common.bus.rabbitmq.topology import COMMANDS, DEAD_QUEUE, ROUTES
 from common.messages import encode
-from tests.contract.bus.support import Recorder, generate_command, has_dead_letters, until
+from tests.contract.bus.support import Recorder, generate_command, has_dead_letters, order_command, until
 from tests.faults.bus.support import open_rabbit_bus, raw_channel
 
 
 async def test_a_command_with_odd_properties_does_not_stop_consuming(vhost: str):
     handler = Recorder()
-    good = generate_command()
-    async with open_rabbit_bus(vhost) as bus, bus.consume(WorkQueue.GENERATE, handler, concurrency=1):
+    good = order_command()
+    async with open_rabbit_bus(vhost) as bus, bus.consume(WorkQueue.INTAKE, handler, concurrency=1):
         connection = await aiormq.connect(vhost)
         channel = await connection.channel()
         for odd in ({"priority": 200}, {"headers": {"failures": "many", "x-death": 5, "reason": bytearray(b"\xff")}}):
             properties = aiormq.spec.Basic.Properties(**odd)
-            for body in (encode(generate_command()), b"poison"):
+            for body in (encode(order_command()), b"poison"):
                 await channel.basic_publish(body, exchange=COMMANDS, routing_key="generate", properties=properties)
         await connection.close()
         await bus.send(good)
@@ -40,7 +40,7 @@ async def test_a_message_past_the_delivery_limit_is_a_dead_letter(vhost: str):
         async with bus.consume(WorkQueue.DEAD, dead_letter_handler, concurrency=1):
             await dead_letter_handler.wait_for(1)
 
-    assert (letter.reason, letter.queue) == ("delivery_limit", "image.generate")
+    assert (letter.reason, letter.queue) == ("delivery_limit", WorkQueue.GENERATE)
     assert letter.died_at is not None
     assert dead_letter_handler.received == [letter]
 

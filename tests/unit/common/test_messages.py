@@ -134,6 +134,7 @@ def test_a_preview_must_be_a_small_picture_in_a_data_url(preview):
 
 
 def test_the_view_of_a_queued_image_has_null_for_missing_values():
+    """An image as it was just requested, without anything that comes later."""
     image = an_image()
 
     shown = ImagePresenter(MEDIA_URL, RETENTION).view(image).model_dump(mode="json", by_alias=True)
@@ -157,6 +158,8 @@ def test_the_view_of_a_queued_image_has_null_for_missing_values():
         "error": None,
         "pinned": False,
         "createdAt": "2025-01-15T12:00:00.000Z",
+        "dispatchedAt": None,
+        "waitingSince": None,
         "startedAt": None,
         "finishedAt": None,
         "retryAt": None,

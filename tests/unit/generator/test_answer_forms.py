@@ -5,16 +5,20 @@ import base64
 import json
 import textwrap
 import threading
+from types import SimpleNamespace
 
+import aiohttp
 import pytest
 from aiohttp import web
 
 from common.domain.errors import BadImage
-from services.generator.inference import event_stream, native
+from common.runtime.clock import SystemClock
+from common.runtime.reading_settings import read_settings
+from services.generator.inference import encoded_pictures, event_stream
 from services.generator.inference.base64_text import decode_base64
-from tests.contract.test_inference import BACKENDS
-from tests.inference_double import picture
-from tests.making import an_image
+from services.generator.inference.connect import connect_inference
+from tests.inference_double import inference_double, picture
+from tests.making import a_job
 
 pytestmark = pytest.mark.border(rule="B8")
 
@@ -107,8 +111,11 @@ STREAMS = {
 
 @pytest.fixture
 async def bench():
-    async with BACKENDS["native"]() as made:
-        yield made
+    settings = read_settings({"INFERENCE_TIMEOUT": "5", "MAX_IMAGE_FILE_SIZE": "100000"})
+    async with inference_double() as server, aiohttp.ClientSession() as http:
+        server.capabilities = {"models": []}
+        backend = connect_inference(server.url, http=http, settings=settings, clock=SystemClock())
+        yield SimpleNamespace(server=server, backend=backend)
 
 
 @pytest.mark.parametrize("form", STREAMS)
@@ -116,7 +123,7 @@ async def test_common_forms_of_event_streams_are_read(bench, form):
     bench.server.will(a_stream(*STREAMS[form]))
     steps: list[tuple[int, int]] = []
 
-    content = await bench.backend.paint(an_image(), lambda *step: steps.append(step))
+    content = (await bench.backend.generate(a_job(), lambda *step: steps.append(step))).content
 
     assert content == picture()
     assert [step for step in steps if step != (0, 0)] in ([(1, 4)], [])
@@ -127,7 +134,7 @@ async def test_a_result_without_base64_is_a_bad_image(bench, value):
     bench.server.will(a_stream(b"event: completed\ndata: " + json.dumps({"b64_json": value}).encode() + b"\n\n"))
 
     with pytest.raises(BadImage):
-        await bench.backend.paint(an_image(), lambda *_: None)
+        await bench.backend.generate(a_job(), lambda *_: None)
 
 
 async def test_a_large_result_is_decoded_outside_of_the_loop(bench, monkeypatch):
@@ -141,10 +148,10 @@ async def test_a_large_result_is_decoded_outside_of_the_loop(bench, monkeypatch)
         return call
 
     monkeypatch.setattr(event_stream, "parse_event", recorded(event_stream.parse_event))
-    monkeypatch.setattr(native, "decode_base64", recorded(decode_base64))
+    monkeypatch.setattr(encoded_pictures, "decode_base64", recorded(decode_base64))
     large = base64.b64encode(bytes(90_000)).decode()
     bench.server.will(a_stream(f'event: completed\ndata: {{"b64_json": "{large}"}}\n\n'.encode()))
 
-    assert await bench.backend.paint(an_image(), lambda *_: None) == bytes(90_000)
+    assert (await bench.backend.generate(a_job(), lambda *_: None)).content == bytes(90_000)
     assert threads
     assert threading.get_ident() not in threads

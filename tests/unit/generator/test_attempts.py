@@ -17,7 +17,7 @@ from common.domain.errors import InvalidTransition
 from common.domain.images import Failure
 from common.store.port import change
 from services.generator import generate, outcomes, progress
-from services.generator.inference.native import NativeBackend
+from services.generator.inference.native.backend import NativeBackend
 from tests.inference_double import completed, events, paint, picture, status
 from tests.odd_pictures import ODD_DATES, ODD_TEXTS
 from tests.unit.generator.test_generate import bench

@@ -13,10 +13,10 @@ from common.media.files import FileMedia
 from common.messages import GenerateImage
 from common.runtime.clock import ManualClock
 from services.generator import context as generation_context
-from services.generator.inference.native import _idempotency_key
+from services.generator.inference.native.backend import _idempotency_key
 from services.generator.worker import run_generator
 from tests.inference_double import paint
-from tests.making import an_image
+from tests.making import a_job, an_image
 from tests.unit.generator.test_generate import bench
 
 
@@ -186,6 +186,7 @@ def test_all_tries_after_a_bad_picture_share_one_key():
     """If a worker dies with the second picture, the service must not paint a third one."""
     bad = Failure(code="bad_image", detail="html")
 
-    keys = [_idempotency_key(an_image(id="i", error=error, attempts=n)) for n, error in enumerate((None, bad, bad), 1)]
+    counted = [_idempotency_key(a_job(id="i", refused=refused, attempts=n)) for n, refused in enumerate((0, 1, 1), 1)]
+    of_old_record = _idempotency_key(a_job(id="i", error=bad, attempts=2))
 
-    assert keys == ["i", "i-2", "i-2"]
+    assert (counted, of_old_record) == (["i", "i-2", "i-2"], "i-2")

@@ -15,7 +15,7 @@ from common.domain.requests import GenerationRequest
 from common.media.files import FileMedia
 from common.messages import GenerateImage
 from common.runtime.clock import SystemClock
-from common.runtime.settings import read_settings
+from common.runtime.reading_settings import read_settings
 from common.store.port import change
 from common.store.sqlite import SqliteStore
 from services.generator.worker import run_generator
@@ -62,8 +62,8 @@ class GeneratorBench:
 
 
 @asynccontextmanager
-async def bench(tmp_path, *, seen_by_worker=lambda port: port, **more):
-    """`seen_by_worker` may wrap the store and the media of the generator."""
+async def bench(tmp_path, *, seen_by_worker=lambda port: port, inference_url="", **more):
+    """`seen_by_worker` may wrap the store and the media of the generator; without a URL it has an inference double."""
     settings, clock = read_settings(FAST | more), SystemClock()
     async with (
         SqliteStore.open(tmp_path / "darkroom.db", timeout_s=5) as store,
@@ -79,7 +79,7 @@ async def bench(tmp_path, *, seen_by_worker=lambda port: port, **more):
             run_generator(
                 settings,
                 Resources(bus, seen_by_worker(store), seen_by_worker(media), clock),
-                inference_url=inference.url,
+                inference_url=inference_url or inference.url,
                 stopping=made.stopping,
             )
         )

@@ -10,7 +10,7 @@ from common.domain.images import Format, Lease, Status
 from common.media.files import FileMedia
 from common.messages import ApiJoined, TickData
 from common.runtime.clock import ManualClock
-from common.runtime.settings import read_settings
+from common.runtime.reading_settings import read_settings
 from common.store.sqlite import SqliteStore
 from services.janitor.context import JanitorContext
 from tests.making import an_image, an_outbox

@@ -6,6 +6,7 @@ from common.bus.port import Done, WorkQueue
 from common.domain.images import Status
 from common.messages import TickData
 from services.janitor.purge import purge
+from tests.making import a_batch
 from tests.unit.janitor.support import NOTHING, a_completed_image, cluster, published_events
 
 
@@ -58,3 +59,17 @@ async def test_a_long_purge_continues_with_another_tick(tmp_path):
             await asyncio.wait_for(purged.wait(), 5)
 
         assert await context.store.count_history("local", set(Status)) == 0
+
+
+async def test_purge_completes_a_batch_before_its_first(tmp_path):
+    """The first is old and completed, and nobody has inserted the others."""
+    async with cluster(tmp_path) as context:
+        first = a_batch(created_at=context.clock.now(), status=Status.COMPLETED)
+        await context.store.insert(first)
+        context.clock.advance(31 * 86400)
+
+        await purge(NOTHING, context=context)
+
+        members = await context.store.batch_members(first.id)
+        assert [image.tombstoned_at is not None for image in members] == [True, False, False, False]
+        assert {image.prompt for image in members[1:]} == {"a lighthouse"}

@@ -1,6 +1,7 @@
 """Repair of records after faults; the tests set the clock."""
 
 from contextlib import aclosing
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -9,6 +10,7 @@ from common.bus.port import Since, WorkQueue
 from common.domain import transitions
 from common.domain.images import PendingEvent
 from services.janitor.reconcile import reconcile
+from tests.making import NOON, a_batch
 from tests.unit.janitor.support import NOTHING, a_completed_image, cluster, inserted, published_events, running
 
 
@@ -149,3 +151,89 @@ async def test_reconcile_finishes_an_interrupted_delete(tmp_path):
         context.clock.advance(86401)
         await reconcile(NOTHING, context=context)
         assert await context.store.get(image.id) is None
+
+
+async def test_reconcile_completes_a_batch_and_gives_its_turns(tmp_path):
+    """The process died after the first of four was recorded; a younger one may still be about to complete its own."""
+    async with cluster(tmp_path, WAITING_REQUESTS="1") as context:
+        old = a_batch(created_at=context.clock.now())
+        await context.store.insert(old)
+        context.clock.advance(11)
+        young = a_batch(created_at=context.clock.now())
+        await context.store.insert(young)
+
+        await reconcile(NOTHING, context=context)
+
+        members = await context.store.batch_members(old.id)
+        assert [image.batch.index for image in members] == [0, 1, 2, 3]
+        assert (members[0].batch_due, members[0].sent_at) == (None, context.clock.now())
+        queued = [image_id for event, image_id in await published_events(context) if event == "image.queued"]
+        assert set(queued) == {image.id for image in members}
+        assert await context.store.batch_members(young.id) == [young]
+        await reconcile(NOTHING, context=context)
+        assert len(await context.store.batch_members(old.id)) == 4
+
+
+async def test_a_deleted_first_is_no_tombstone_before_its_batch(tmp_path):
+    async with cluster(tmp_path) as context:
+        first = transitions.delete(a_batch(created_at=context.clock.now()), now=context.clock.now())
+        await context.store.insert(first)
+        context.clock.advance(11)
+
+        await reconcile(NOTHING, context=context)
+
+        members = await context.store.batch_members(first.id)
+        assert [image.deleted_at is None for image in members] == [False, True, True, True]
+        assert (members[0].tombstoned_at, members[0].prompt) == (context.clock.now(), "")
+        assert {image.prompt for image in members[1:]} == {"a lighthouse"}
+
+
+async def test_reconcile_gives_turns_that_nobody_else_gives(tmp_path):
+    """Three owners wait: one holds both slots, one holds the first, one holds none. No event is left to cause it."""
+    async with cluster(tmp_path) as context:
+        context = replace(context, outbox=replace(context.outbox, slots=2))
+        lines = {}
+        for owner, held in (("ada", 2), ("bob", 1), ("cleo", 0)):
+            for number in range(held):
+                await inserted(context, owner=owner, slot=f"{owner}:{number}", sent_at=context.clock.now())
+            waiting = [await inserted(context, owner=owner, waiting_since=NOON) for _ in range(3)]
+            lines[owner] = sorted(image.id for image in waiting)
+
+        await reconcile(NOTHING, context=context)
+
+        left = {owner: await context.store.waiting_ids(owner, limit=5) for owner in lines}
+        assert left == {"ada": lines["ada"], "bob": lines["bob"][1:], "cleo": lines["cleo"][2:]}
+        assert await context.bus.waiting(WorkQueue.GENERATE) == 3
+
+
+async def test_a_raised_or_removed_limit_is_applied_by_reconcile(tmp_path):
+    async with cluster(tmp_path) as context:
+        for _ in range(4):
+            await inserted(context, waiting_since=NOON)
+        left = []
+        for slots in (1, 1, 2, 0):
+            limited = replace(context, outbox=replace(context.outbox, slots=slots))
+            await reconcile(NOTHING, context=limited)
+            left.append(await context.store.count_waiting("local", limit=5))
+
+        assert left == [3, 3, 2, 0]
+
+
+async def test_an_image_that_waits_too_long_fails(tmp_path):
+    """The deadline of the line is its own; that of the generation begins with the dispatch."""
+    async with cluster(tmp_path, GENERATION_DEADLINE="60", WAITING_DEADLINE="600") as context:
+        late = NOON + timedelta(seconds=555)
+        await inserted(context, slot="local:0", sent_at=NOON, dispatched_at=late)
+        context = replace(context, outbox=replace(context.outbox, slots=1))
+        waiting = await inserted(context, waiting_since=NOON)
+        context.clock.advance(599)
+        await reconcile(NOTHING, context=context)
+        before = await context.store.count_waiting("local", limit=5)
+        context.clock.advance(2)
+
+        await reconcile(NOTHING, context=context)
+
+        failed = await context.store.get(waiting.id)
+        assert before == 1
+        assert (failed.status, failed.error.code, failed.is_waiting) == ("failed", "deadline", False)
+        assert ("image.failed", waiting.id) in await published_events(context)

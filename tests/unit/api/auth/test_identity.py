@@ -3,7 +3,7 @@
 import pytest
 
 from common.domain.errors import Misconfigured
-from common.runtime.settings import read_settings
+from common.runtime.reading_settings import read_settings
 from services.api.auth.identity import require_valid_identity
 from tests.security.callers import AUDIENCE, ISSUER, SECRET, SIGNING
 

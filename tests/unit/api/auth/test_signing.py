@@ -7,7 +7,7 @@ from aiohttp.test_utils import make_mocked_request
 from yarl import URL
 
 from common.runtime.clock import ManualClock
-from common.runtime.settings import read_settings
+from common.runtime.reading_settings import read_settings
 from services.api.auth.signing import Signing
 from tests.security.callers import SIGNING, settings_of
 

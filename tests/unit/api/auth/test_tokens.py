@@ -11,7 +11,7 @@ from jwt.algorithms import RSAAlgorithm
 
 from common.domain.errors import Unauthorized, Unavailable
 from common.runtime.clock import ManualClock
-from common.runtime.settings import read_settings
+from common.runtime.reading_settings import read_settings
 from services.api.auth.jwks import COOLDOWN_S, STALE_S, Jwks, usable
 from services.api.auth.tokens import Tokens
 from tests.security import callers

@@ -17,7 +17,7 @@ from common.domain.images import Failure, Lease
 from common.media.connect import open_media
 from common.messages import Deleted, ImageDeleted
 from common.runtime.clock import ManualClock, SystemClock
-from common.runtime.settings import read_settings
+from common.runtime.reading_settings import read_settings
 from common.store.port import change
 from common.store.sqlite import SqliteStore
 from services.api.events.live import ClientEvent, LiveEvents, plain
@@ -28,6 +28,7 @@ from services.api.events.queue_positions import (
     QueuePositions,
     queue_position,
 )
+from services.api.events.recent_times import RecentTimes
 from services.api.service import api_running
 from tests.cluster import ORDER
 from tests.making import NOON, an_image, an_outbox
@@ -43,9 +44,9 @@ class CountingStore(SqliteStore):
 
     queries = 0
 
-    async def waiting_ids(self, now, *, limit):
+    async def queued_ids(self, now, *, limit):
         self.queries += 1
-        return await super().waiting_ids(now, limit=limit)
+        return await super().queued_ids(now, limit=limit)
 
 
 class ApiWithoutGenerator:
@@ -55,7 +56,8 @@ class ApiWithoutGenerator:
         self.http = http
         self.url = url
         self.store = store
-        self.outbox = an_outbox(bus, store, CLOCK)
+        self.outbox = an_outbox(bus, store, CLOCK, slots=2)
+        self.now = CLOCK.now
         self.lease = Lease(token="t", worker="w", until=CLOCK.now() + HOUR)
 
     async def request(self, owner):
@@ -107,16 +109,19 @@ def interval():
 
 
 @pytest.fixture
-async def api(tmp_path, interval):
-    named = {"API_PORT": "0", "CONCURRENT_REQUESTS": "0", "PLACES_INTERVAL": str(interval)}
+def limits():
+    return {"CONCURRENT_REQUESTS": "0"}
+
+
+@pytest.fixture
+async def api(tmp_path, interval, limits):
+    named = {"API_PORT": "0", "PLACES_INTERVAL": str(interval), **limits}
     settings = read_settings({**callers.settings_of(), **named})
     async with AsyncExitStack() as opened:
         bus = await opened.enter_async_context(MemoryBus())
         store = await opened.enter_async_context(CountingStore.open(tmp_path / "darkroom.db", timeout_s=LIMIT_S))
         media = await opened.enter_async_context(open_media(str(tmp_path / "media")))
-        port = await opened.enter_async_context(
-            api_running(settings, Resources(bus, store, media, CLOCK), inference_url=None)
-        )
+        port = await opened.enter_async_context(api_running(settings, Resources(bus, store, media, CLOCK)))
         http = await opened.enter_async_context(aiohttp.ClientSession())
         yield ApiWithoutGenerator(http, f"http://127.0.0.1:{port}", bus, store)
 
@@ -218,7 +223,7 @@ def owner_positions(*images):
 def updated(positions, ranked, now=NOON):
     """The positions that one update sends to a websocket which received the previous update, or None."""
     frames: list[str] = []
-    positions.sent = {frames.append: next(iter(positions.sent.values()), {})}
+    positions.sent = {frames.append: next(iter(positions.sent.values()), ({}, frozenset()))}
     positions.update(ranked, now)
     return json.loads(frames[0])["places"] if frames else None
 
@@ -255,7 +260,7 @@ async def test_the_store_is_queried_only_while_an_image_is_queued():
     image = an_image()
     queries = 0
 
-    async def waiting_ids(_now, *, limit):
+    async def queued_ids(_now, *, limit):
         nonlocal queries
         queries += 1
         return [image.id]
@@ -267,7 +272,8 @@ async def test_the_store_is_queried_only_while_an_image_is_queued():
         return queries - before
 
     live = a_live()
-    queue_positions = QueuePositions(SimpleNamespace(waiting_ids=waiting_ids), live, ManualClock(), interval_s=0)
+    clock, store = ManualClock(), SimpleNamespace(queued_ids=queued_ids)
+    queue_positions = QueuePositions(store, live, RecentTimes(clock), clock, interval_s=0)
     running = asyncio.create_task(queue_positions.run())
     with queue_positions.subscribed("local", print):
         none_queued = await queries_in(20)

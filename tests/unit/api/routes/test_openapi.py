@@ -2,7 +2,8 @@
 
 from jsonschema import Draft202012Validator
 
-from common.application.capabilities import Capabilities, Model
+from common.application.capabilities import Model
+from common.application.fleet.view import CatalogueUnion, OfferedModel
 from services.api.app import OPERATIONS, ROUTES
 from services.api.routes.openapi import describe_rest, with_offers
 
@@ -51,13 +52,30 @@ def test_swagger_ui_has_no_reason_to_warn():
 
 
 def test_the_examples_are_valid_requests():
-    for document in (
-        describe_rest(ROUTES),
-        with_offers(describe_rest(ROUTES), Capabilities(models=(Model(id="plain", samplers=("LCM",)),))),
-    ):
+    plain = OfferedModel(Model(id="plain", samplers=("LCM",), max_width=256, max_steps=8), pool="default", is_live=True)
+    union = CatalogueUnion((plain,), unlisted=None, engine=None, notice=None)
+    for document in (describe_rest(ROUTES), with_offers(describe_rest(ROUTES), union)):
         schemas = document["components"]["schemas"]
         for name in ("GenerationRequest", "Change", "OpenAIImageRequest"):
             (example,) = schemas[name]["examples"]
             Draft202012Validator({"$ref": f"#/components/schemas/{name}", **document}).validate(example)
-    assert schemas["GenerationRequest"]["examples"][0]["model"] == "plain"
-    assert schemas["GenerationRequest"]["examples"][0]["sampler"] == "LCM"
+    example = schemas["GenerationRequest"]["examples"][0]
+    assert [example[name] for name in ("model", "sampler", "width", "steps")] == ["plain", "LCM", 256, 8]
+
+
+def test_batches_are_described():
+    document = describe_rest(ROUTES)
+    schemas, paths = document["components"]["schemas"], document["paths"]
+    responses = paths["/v1/images/generations"]["post"]["responses"]
+
+    assert schemas["GenerationRequest"]["properties"]["num_images"]["maximum"] == 10
+    assert {"images", "batch"} <= schemas["GenerationAnswer"]["properties"].keys()
+    assert not {"images", "batch"} & set(schemas["GenerationAnswer"]["required"])
+    assert schemas["Batch"]["required"] == ["id", "index", "count"]
+    for status in ("201", "202"):
+        assert responses[status]["content"]["application/json"]["schema"] == {
+            "$ref": "#/components/schemas/GenerationAnswer"
+        }
+    for path, method in (("/api/images/{id}/", "delete"), ("/api/images/{id}/cancel/", "post")):
+        [query] = [each for each in paths[path][method]["parameters"] if each["in"] == "query"]
+        assert (query["name"], query["schema"]["type"]) == ("batch", "boolean")

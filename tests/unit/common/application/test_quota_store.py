@@ -6,10 +6,11 @@ from datetime import timedelta
 import pytest
 
 from common.application.quota_store import QuotaStore
+from common.domain.batches import batch_ids
 from common.domain.errors import LimitReached
 from common.domain.images import Failure, Status, new_image_id
 from common.store.port import Entry
-from tests.making import an_image
+from tests.making import a_batch, an_image
 
 
 @pytest.fixture
@@ -110,6 +111,18 @@ async def test_an_image_that_was_never_inserted_is_forgiven(quota, store, clock)
 
     assert (await quota.usage("ada")).ids == []
     assert len(await reserve_all(quota, "fghij")) == 5
+
+
+async def test_what_a_batch_still_needs_is_not_forgiven(quota, store, clock):
+    """The first of five is on record; the janitor will insert the others."""
+    batch = a_batch(5, owner="ada", created_at=clock.now())
+    await reserve_all(quota, batch_ids(batch))
+    await store.insert(batch)
+
+    clock.advance(61)
+
+    assert sorted((await quota.usage("ada")).ids) == sorted(batch_ids(batch))
+    assert await reserve_all(quota, "f") == []
 
 
 async def test_an_entry_of_an_older_release_is_read(quota, store, clock):

@@ -31,6 +31,7 @@ EXCHANGES = {
 QUEUES = {
     "image.commands.generate.v1": COMMAND,
     "image.commands.cancel.v1": COMMAND,
+    "image.work.default.v1": COMMAND,
     "image.retry.5000.v2": retry(5000),
     "image.retry.30000.v2": retry(30000),
     "image.retry.120000.v2": retry(120000),

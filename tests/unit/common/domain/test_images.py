@@ -11,7 +11,7 @@ from common.domain.errors import Invalid, InvalidTransition
 from common.domain.images import ALLOWED_NEXT, FINAL, Failure, Format, Image, Lease, Picture, Status
 from common.domain.transitions import MAX_LOST
 from common.runtime.clock import ManualClock
-from tests.making import an_image
+from tests.making import NOON, an_image
 
 DEADLINE = timedelta(seconds=900)
 BROKEN = Failure(code="inference_failed", detail="it answered 503")
@@ -229,6 +229,62 @@ def test_sent_is_not_noted_once_another_claim_came_in_between():
     assert transitions.mark_sent(running, attempts=0, now=clock.now()) is running
 
 
+def test_a_waiting_image_is_not_claimed_before_its_turn():
+    clock = ManualClock()
+    image = an_image(created_at=clock.now(), waiting_since=clock.now(), slot="local:w0")
+
+    with pytest.raises(InvalidTransition) as refused:
+        claimed(clock, image)
+    clock.advance(5)
+    dispatched = transitions.dispatch(image, slot="local:1", now=clock.now())
+
+    assert refused.value.code == "waiting"
+    assert (dispatched.slot, dispatched.dispatched_at, dispatched.waiting_since) == ("local:1", clock.now(), None)
+    assert claimed(clock, dispatched).attempts == 1
+
+
+def test_only_a_waiting_image_is_dispatched():
+    clock = ManualClock()
+
+    for image in (an_image(), claimed(clock), completed(clock, claimed(clock))):
+        with pytest.raises(InvalidTransition):
+            transitions.dispatch(image, slot="local:0", now=clock.now())
+
+
+def test_no_dispatch_is_dated_before_the_request():
+    image = an_image(waiting_since=NOON)
+
+    assert transitions.dispatch(image, slot=None, now=NOON - timedelta(hours=1)).dispatched_at == NOON
+
+
+def test_an_image_that_waits_again_keeps_its_attempts_only():
+    clock = ManualClock()
+    first = claimed(clock, an_image(created_at=clock.now(), slot="local:0"))
+    image = transitions.give_back(first, lease=first.lease, attempt=1, now=clock.now())
+    image = transitions.mark_sent(image, attempts=1, now=clock.now())
+    later = clock.now() + timedelta(seconds=5)
+
+    waiting = transitions.set_waiting(image, now=clock.now(), not_before=later)
+
+    assert (waiting.attempts, waiting.slot, waiting.sent_at, waiting.queued_since) == (1, None, None, None)
+    assert (waiting.waiting_since, waiting.not_before) == (clock.now(), later)
+    assert transitions.set_waiting(waiting, now=later, not_before=later) is waiting
+    with pytest.raises(InvalidTransition):
+        transitions.set_waiting(first, now=clock.now())
+
+
+def test_sent_is_not_noted_for_an_earlier_dispatch():
+    clock = ManualClock()
+    image = transitions.dispatch(an_image(waiting_since=NOON), slot="local:0", now=clock.now())
+    waiting = transitions.set_waiting(image, now=clock.now())
+    clock.advance(1)
+    again = transitions.dispatch(waiting, slot="local:0", now=clock.now())
+
+    for later in (waiting, again):
+        sent = transitions.mark_sent(later, attempts=0, dispatched_at=image.dispatched_at, now=clock.now())
+        assert sent is later
+
+
 def test_the_name_of_a_file_carries_the_attempt():
     clock = ManualClock()
     image = an_image(created_at=clock.now())
@@ -253,6 +309,7 @@ STEPS = st.lists(
             st.sampled_from(["expire_lease", "cancel", "delete", "tombstone", "pin", "deadline", "dead_letter"]),
             st.just(""),
         ),
+        st.tuples(st.sampled_from(["set_waiting", "dispatch"]), st.just("")),
         st.tuples(st.just("wait"), st.sampled_from([1, 10, 31, 300])),
     ),
     max_size=40,
@@ -295,6 +352,8 @@ def _apply(what, who, record, claims, clock):
         "pin": lambda: transitions.pin(record, pinned=not record.pinned),
         "deadline": lambda: transitions.fail_past_deadline(record, now=now),
         "dead_letter": lambda: transitions.fail(record, error=BROKEN, now=now),
+        "set_waiting": lambda: transitions.set_waiting(record, now=now),
+        "dispatch": lambda: transitions.dispatch(record, slot="local:1", now=now),
     }
     if what in anyones:
         return anyones[what]()
@@ -325,6 +384,10 @@ def _require_sound(before: Image, after: Image, clock):
     if after.status is Status.COMPLETED and after.tombstoned_at is None:
         # the visible file belongs to the last attempt that held the lease
         assert after.image_file == images.image_key(after, Format.PNG)
+    if after.is_waiting:
+        assert (after.status, after.slot, after.sent_at) == (Status.QUEUED, None, None)
+    if after.status is Status.RUNNING:
+        assert after.slot is not None
     if after.status in FINAL:
         assert after.slot is None
         assert after.pending_event is not None

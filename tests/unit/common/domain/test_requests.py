@@ -23,8 +23,8 @@ def test_defaults_are_the_playgrounds():
 
 
 def test_snake_case_and_camel_case_are_alike():
-    snake = GenerationRequest.model_validate({"prompt": "a", "cfg_scale": 5, "hires_fix": True})
-    camel = GenerationRequest.model_validate({"prompt": "a", "cfgScale": 5, "hiresFix": True})
+    snake = GenerationRequest.model_validate({"prompt": "a", "cfg_scale": 5, "hires_fix": True, "num_images": 10})
+    camel = GenerationRequest.model_validate({"prompt": "a", "cfgScale": 5, "hiresFix": True, "numImages": 10.0})
 
     assert snake == camel
 
@@ -54,7 +54,10 @@ def test_a_whole_float_is_an_integer_as_in_json_schema():
         {"seed": MAX_SEED + 1},
         {"cfg_scale": float("nan")},
         {"cfg_scale": -1},
-        {"num_images": 2},
+        {"num_images": 0},
+        {"num_images": 11},
+        {"num_images": 2.5},
+        {"num_images": True},
         {"hires_fix": 1},
         {"styles": []},
     ],

@@ -3,13 +3,13 @@ import contextlib
 import resource
 import shutil
 import signal
-import sys
 
 import pytest
 
 from common.domain.errors import Invalid, Misconfigured, Unavailable
 from common.media.connect import open_media
 from common.media.files import FileMedia
+from tests.servers.fork_server import forked_python
 
 ID = "019469d5-ae18-75ea-918b-6782d8deb53d"
 NAME = f"{ID}.png"
@@ -115,7 +115,7 @@ async def test_the_leftover_of_a_broken_write_is_listed_and_removed(media, root)
 
 async def test_a_write_that_is_killed_leaves_what_walk_lists(media, root):
     (root / KEY).parent.mkdir(parents=True)
-    child = await asyncio.create_subprocess_exec(sys.executable, "-c", KILLED, str(root), KEY)
+    child = await forked_python("-c", KILLED, str(root), KEY)
     assert await child.wait() == -signal.SIGKILL
 
     assert await media.get(KEY) is None

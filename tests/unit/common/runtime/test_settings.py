@@ -5,7 +5,8 @@ import pathlib
 import pytest
 
 from common.domain.errors import Misconfigured
-from common.runtime.settings import Settings, read_settings
+from common.runtime.reading_settings import read_settings
+from common.runtime.settings import Settings
 from services.cli.settings import settings_table
 
 

@@ -8,7 +8,7 @@ from hypothesis import given
 
 from common.domain import transitions
 from common.domain.errors import Unavailable
-from common.domain.images import Failure, Format, Lease, PendingEvent, Status
+from common.domain.images import Batch, Failure, Format, Lease, PendingEvent, Status
 from common.store.documents import (
     entry_document,
     image_document,
@@ -54,7 +54,12 @@ def an_image_with_everything():
         slot="local:0",
         idempotency="local:k",
         request_hash="h",
+        wanted_format=Format.PNG,
+        waiting_since=NOON,
+        dispatched_at=NOON,
         sent_at=NOON,
+        batch=Batch(id="b", index=1, count=4),
+        batch_due=NOON,
         pending_event=PendingEvent(type="image.failed", revision=2, since=NOON),
         traceparent="00-a-b-01",
     )
@@ -92,6 +97,7 @@ def test_a_document_is_the_image_with_index_fields():
         "attempts": 0,
         "failures": 0,
         "lost": 0,
+        "refused": 0,
         "pinned": False,
         "sent_at": NOON,
         "shown": True,
@@ -113,7 +119,10 @@ def test_a_text_is_the_image_with_times_of_one_width():
 
     assert json.loads(text) == image.model_dump(mode="json") | {
         **dict.fromkeys(
-            ["created_at", "not_before", "started_at", "finished_at", "deleted_at", "buried_at", "sent_at"],
+            [
+                *("created_at", "not_before", "started_at", "finished_at", "deleted_at", "buried_at", "sent_at"),
+                *("waiting_since", "dispatched_at", "batch_due"),
+            ],
             "2025-01-15T12:00:00.000Z",
         ),
         "lease": {"token": "t", "worker": "w", "until": "2025-01-15T12:00:00.000Z"},

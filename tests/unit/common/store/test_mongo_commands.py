@@ -70,8 +70,21 @@ async def test_the_indexes_are_created_at_the_start(database):
         "images": {
             "slot": {"key": {"slot": 1}, "unique": True, "sparse": True},
             "idempotency": {"key": {"idempotency": 1}, "unique": True, "sparse": True},
-            "history": {"key": {"owner": 1, "status": 1, "shown": 1, "created_at": -1, "id": -1}},
-            "queued": {"key": {"sent_at": 1, "created_at": 1}, "partialFilterExpression": {"status": "queued"}},
+            "newest": {"key": {"owner": 1, "status": 1, "shown": 1, "created_at": -1, "batch.index": -1, "id": -1}},
+            "queue": {
+                "key": {"waiting_since": 1, "sent_at": 1, "created_at": 1},
+                "partialFilterExpression": {"status": "queued"},
+            },
+            "line": {
+                "key": {"owner": 1, "created_at": 1, "batch.index": 1, "id": 1},
+                "partialFilterExpression": {"waiting_since": {"$exists": True}},
+            },
+            "waiting_longest": {
+                "key": {"created_at": 1},
+                "partialFilterExpression": {"waiting_since": {"$exists": True}},
+            },
+            "batch": {"key": {"batch.id": 1, "batch.index": 1}, "sparse": True},
+            "batch_due": {"key": {"batch_due": 1}, "sparse": True},
             "waiting": {
                 "key": {"waits_since": 1, "id": 1},
                 "partialFilterExpression": {"waits_since": {"$exists": True}},
@@ -174,7 +187,7 @@ PURGEABLE = {
     "created_at": {"$lt": CUT},
 }
 AFTER = HistoryPosition(CUT, "the-id")
-NEWEST = {"created_at": -1, "id": -1}
+NEWEST = {"created_at": -1, "batch.index": -1, "id": -1}
 FINDS = {
     "history": (partial(MongoStore.history, owner="local", statuses=[Status.COMPLETED], limit=5), SHOWN, NEWEST),
     "history after": (
@@ -185,22 +198,59 @@ FINDS = {
             limit=5,
             after=HistoryPosition(CUT, "the-id"),
         ),
-        {**SHOWN, "created_at": {"$lte": CUT}, "$or": [{"created_at": {"$lt": CUT}}, {"id": {"$lt": "the-id"}}]},
+        {
+            **SHOWN,
+            "created_at": {"$lte": CUT},
+            "$or": [{"created_at": {"$lt": CUT}}, {"batch.index": None, "id": {"$lt": "the-id"}}],
+        },
+        NEWEST,
+    ),
+    "history of a batch": (
+        partial(
+            MongoStore.history,
+            owner="local",
+            statuses=[Status.COMPLETED],
+            limit=5,
+            after=HistoryPosition(CUT, "the-id", index=3),
+            batch_id="b",
+        ),
+        {
+            **SHOWN,
+            "batch.id": "b",
+            "created_at": {"$lte": CUT},
+            "$or": [
+                {"created_at": {"$lt": CUT}},
+                {"batch.index": 3, "id": {"$lt": "the-id"}},
+                {"batch.index": {"$lt": 3}},
+                {"batch.index": None},
+            ],
+        },
         NEWEST,
     ),
     "waiting": (
-        partial(MongoStore.waiting_ids, now=NOON, limit=5),
+        partial(MongoStore.queued_ids, now=NOON, limit=5),
         {"waits_since": {"$lte": NOON}},
         {"waits_since": 1, "id": 1},
     ),
     "unsent": (
         partial(MongoStore.unsent, created_before=CUT, now=NOON, limit=5),
-        {"status": "queued", "sent_at": None, "created_at": {"$lt": CUT}, "$or": NOT_BEFORE},
+        {
+            "status": "queued",
+            "waiting_since": None,
+            "sent_at": None,
+            "created_at": {"$lt": CUT},
+            "$or": NOT_BEFORE,
+        },
         {"created_at": 1},
     ),
     "sent_before": (
         partial(MongoStore.sent_before, moment=CUT, limit=5),
-        {"status": "queued", "sent_at": {"$lt": CUT}, "$or": [{"not_before": None}, {"not_before": {"$lt": CUT}}]},
+        {
+            "status": "queued",
+            "waiting_since": None,
+            "sent_at": {"$lt": CUT},
+            "$or": [{"not_before": None}, {"not_before": {"$lt": CUT}}],
+        },
         {"sent_at": 1},
     ),
     "last_started": (
@@ -219,8 +269,27 @@ FINDS = {
         {"event_due.since": 1},
     ),
     "overdue": (
-        partial(MongoStore.overdue, created_before=CUT, limit=5),
-        {"status": {"$in": ["queued", "running"]}, "created_at": {"$lt": CUT}},
+        partial(MongoStore.overdue, dispatched_before=CUT, limit=5),
+        {
+            "$or": [
+                {"status": status, "waiting_since": None, **dispatched}
+                for status in ("queued", "running")
+                for dispatched in (
+                    {"dispatched_at": {"$lt": CUT}},
+                    {"dispatched_at": None, "created_at": {"$lt": CUT}},
+                )
+            ]
+        },
+        {"created_at": 1},
+    ),
+    "next_waiting": (
+        partial(MongoStore.next_waiting, owner="local", now=NOON, limit=5),
+        {"owner": "local", "waiting_since": {"$exists": True}, "$or": NOT_BEFORE},
+        {"created_at": 1, "batch.index": 1, "id": 1},
+    ),
+    "waiting_overdue": (
+        partial(MongoStore.waiting_overdue, created_before=CUT, limit=5),
+        {"waiting_since": {"$exists": True}, "created_at": {"$lt": CUT}},
         {"created_at": 1},
     ),
     "purgeable": (partial(MongoStore.purgeable, created_before=CUT, limit=5), PURGEABLE, {"created_at": 1}),
@@ -266,8 +335,8 @@ async def test_a_count_reads_nothing_but_its_index(store, sent, call, query):
 
 
 async def test_a_queue_position_is_counted_up_to_the_limit(store, sent):
-    await store.waiting_ids(NOON, limit=5)
-    await store.count_waiting_before(NOON, "the-id", limit=5)
+    await store.queued_ids(NOON, limit=5)
+    await store.count_queued_before(NOON, "the-id", limit=5)
 
     listed, counted = sent
     assert listed["projection"] == {"_id": False, "id": True}, "from the index alone"

@@ -3,10 +3,11 @@ import contextlib
 import re
 import resource
 import sqlite3
-import sys
 from collections.abc import Callable
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
+from subprocess import PIPE
 
 import pytest
 
@@ -14,12 +15,12 @@ from common.domain.errors import Misconfigured, Unavailable
 from common.domain.images import Status
 from common.store import sqlite as adapter
 from common.store import sqlite_threads
+from common.store.documents import image_text
 from common.store.port import Entry, HistoryPosition
 from common.store.sqlite import SqliteStore
 from common.store.sqlite_schema import VERSION
 from tests.making import NOON, an_image
-
-ROOT = Path(__file__).parents[4]
+from tests.servers.fork_server import forked_python
 
 
 @pytest.fixture
@@ -48,9 +49,7 @@ async def test_open_makes_the_folder_and_keeps_what_is_there(tmp_path):
 
 
 async def test_what_was_accepted_outlives_the_process(path):
-    child = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", INSERTING, str(path)), cwd=ROOT, stdout=asyncio.subprocess.PIPE, limit=1_000_000
-    )
+    child = await forked_python("-c", INSERTING, str(path), stdout=PIPE, limit=1_000_000)
     accepted = [(await child.stdout.readline()).decode().strip() for _ in range(100)]
     child.kill()
     rest, _ = await child.communicate()
@@ -91,27 +90,36 @@ async def test_tables_of_a_newer_release_are_refused(path):
     assert refused.value.code == "store_too_new"
 
 
-async def test_opening_a_file_of_version_1_upgrades_its_schema(path):
+VERSION_2 = Path(__file__).with_name("schema_2.sql").read_text()
+TO_VERSION_1 = """
+DROP VIEW waiting;
+DROP INDEX waiting_index;
+ALTER TABLE images DROP COLUMN waits_since;
+PRAGMA user_version = 1;
+"""
+
+
+@pytest.mark.parametrize("script", [VERSION_2, VERSION_2 + TO_VERSION_1], ids=["version 2", "version 1"])
+async def test_opening_an_older_file_upgrades_its_schema(path, tmp_path, script):
+    """Two processes open a file of an older release that holds an image; its schema becomes that of a new file."""
     image = an_image()
-    async with SqliteStore.open(path, timeout_s=5) as store:
-        await store.insert(image)
-    with contextlib.closing(sqlite3.connect(path)) as connection:
-        tables = schema_of(connection)
-        connection.executescript("""
-            DROP VIEW waiting;
-            DROP INDEX waiting_index;
-            ALTER TABLE images DROP COLUMN waits_since;
-            PRAGMA user_version = 1;
-        """)
+    async with SqliteStore.open(tmp_path / "new.db", timeout_s=5):
+        pass
+    with contextlib.closing(sqlite3.connect(tmp_path / "new.db")) as connection:
+        new = schema_of(connection)
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.executescript(script)
+        connection.execute("INSERT INTO images (id, document) VALUES (?, ?)", (image.id, image_text(image)))
 
     async with SqliteStore.open(path, timeout_s=5) as one, SqliteStore.open(path, timeout_s=5) as other:
-        found = [await store.waiting_ids(NOON, limit=5) for store in (one, other)]
+        found = [await store.queued_ids(NOON, limit=5) for store in (one, other)]
+        overdue = await one.overdue(NOON + timedelta(seconds=1), limit=5)
 
     with contextlib.closing(sqlite3.connect(path)) as connection:
-        brought_up = schema_of(connection)
+        upgraded = schema_of(connection)
         (version,) = connection.execute("PRAGMA user_version").fetchone()
-    assert found == [[image.id]] * 2
-    assert (brought_up, version) == (tables, VERSION)
+    assert (found, overdue) == ([[image.id]] * 2, [image])
+    assert (upgraded, version) == (new, VERSION)
 
 
 def schema_of(connection: sqlite3.Connection) -> dict[str, object]:
@@ -304,6 +312,7 @@ async def test_every_query_is_answered_from_an_index(path, monkeypatch):
     monkeypatch.setattr(adapter, "READERS", 1)
     asked: list[str] = []
     image = an_image()
+    position = HistoryPosition(NOON, image.id, index=3)
     async with SqliteStore.open(path, timeout_s=5) as store:
         await store._readers.run(lambda connection: connection.set_trace_callback(asked.append))
         calls: list[Callable] = [
@@ -311,10 +320,21 @@ async def test_every_query_is_answered_from_an_index(path, monkeypatch):
             partial(store.find_by_idempotency, "local:k"),
             partial(store.history, "local", [Status.COMPLETED], limit=5),
             partial(store.history, "local", list(Status), limit=5, offset=5),
-            partial(store.history, "local", list(Status), limit=5, after=HistoryPosition(NOON, image.id)),
+            partial(store.history, "local", list(Status), limit=5, after=position),
+            partial(store.history, "local", list(Status), limit=5, batch_id=image.id),
+            partial(store.history, "local", [Status.QUEUED], limit=5, batch_id=image.id, after=position),
             partial(store.count_history, "local", list(Status)),
-            partial(store.waiting_ids, NOON, limit=5),
-            partial(store.count_waiting_before, NOON, image.id, limit=5),
+            partial(store.count_history, "local", list(Status), batch_id=image.id),
+            partial(store.queued_ids, NOON, limit=5),
+            partial(store.count_queued_before, NOON, image.id, limit=5),
+            partial(store.next_waiting, "local", now=NOON, limit=5),
+            partial(store.waiting_ids, "local", limit=5),
+            partial(store.count_waiting, "local", limit=5),
+            partial(store.owners_waiting, after="", limit=5),
+            partial(store.waiting_overdue, NOON, limit=5),
+            partial(store.held_slots, ["local:0"]),
+            partial(store.incomplete_batches, due_before=NOON, limit=5),
+            partial(store.batch_members, image.id),
             partial(store.unsent, created_before=NOON, now=NOON, limit=5),
             partial(store.sent_before, NOON, limit=5),
             store.latest_started_sent_at,

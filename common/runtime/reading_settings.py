@@ -1,4 +1,4 @@
-"""The text of each setting, from the environment, `.env` or the file that `<NAME>_FILE` names.
+"""Reading the settings from the environment, `.env` or the file that `<NAME>_FILE` names.
 
 environment, then .env ──▶ trailing line ends and surrounding quotes taken off ──▶ refused if it is not plain text
 """
@@ -14,12 +14,54 @@ from typing import Final
 
 from dotenv import dotenv_values
 from dotenv.parser import parse_stream
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from common.domain.errors import Misconfigured
+from common.runtime.settings import Settings
 
 MAX_SECRET_BYTES: Final = 65_536
 _CONTROL: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")  # how Python shows the bytes of a variable that are not UTF-8
+_ENV_FILE: Final = Path(".env")
+SECRETS: Final = frozenset(name for name, field in Settings.model_fields.items() if not field.repr)
+
+
+def read_settings(environ: Mapping[str, str], env_file: Path | None = None) -> Settings:
+    """Settings from a mapping of environment variables; a missing variable is read from `env_file`.
+
+    An empty variable counts as not set. Variables of other programs are ignored.
+
+    Raises:
+        Misconfigured: names each variable whose value is not valid, and says what it must be.
+    """
+    values, wrong = read_values(environ, env_file, names=Settings.model_fields.keys(), secrets=SECRETS)
+    try:
+        settings = Settings.model_validate(values)
+    except ValidationError as error:
+        wrong += [_reason(found) for found in error.errors(include_url=False)]
+        raise Misconfigured("; ".join(wrong), code="bad_setting") from error
+    if wrong:
+        raise Misconfigured("; ".join(wrong), code="bad_setting")
+    return settings
+
+
+def _reason(found: ErrorDetails) -> str:
+    return f"{str(found['loc'][0]).upper()}: {found['msg'].removeprefix('Value error, ')}"
+
+
+def process_settings() -> Settings:
+    """`read_settings` from the environment of this process and `.env` in its working directory."""
+    return read_settings(os.environ, _ENV_FILE)
+
+
+def wants_json_log() -> bool:
+    """Whether errors of the settings are to be logged as JSON: LOG_FORMAT counts, whatever else is wrong."""
+    try:
+        values, _ = read_values(os.environ, _ENV_FILE, names={"log_format"}, secrets=frozenset())
+    except Misconfigured:
+        values = {"log_format": os.environ.get("LOG_FORMAT", "")}
+    return values.get("log_format", "").strip() == "json"
 
 
 def read_values(

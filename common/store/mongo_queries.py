@@ -1,0 +1,243 @@
+"""The queries about images in the MongoDB store. Their contract is in `common/store/port.py`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Collection
+from datetime import datetime
+from typing import Final, TypeVar
+
+from motor.motor_asyncio import AsyncIOMotorDatabase
+from pymongo import ASCENDING, DESCENDING
+from pymongo.errors import DuplicateKeyError, PyMongoError
+
+from common.domain.errors import Unavailable
+from common.domain.images import FINAL, Image, Status
+from common.store.documents import Document, read_image, read_page, readable
+from common.store.port import HistoryPosition
+
+T = TypeVar("T")
+Sort = list[tuple[str, int]]
+
+
+_TURNS: Final = [("created_at", ASCENDING), ("batch.index", ASCENDING), ("id", ASCENDING)]
+
+
+class MongoQueries:
+    """Reads images; `MongoStore` writes them."""
+
+    def __init__(self, database: AsyncIOMotorDatabase[Document], *, timeout_s: float) -> None:
+        self._database = database
+        self._images = database["images"]
+        self._entries = database["entries"]
+        self._timeout_s = timeout_s
+
+    async def get(self, image_id: str) -> Image | None:
+        return await self._one({"_id": image_id})
+
+    async def find_by_idempotency(self, idempotency: str) -> Image | None:
+        return await self._one({"idempotency": idempotency})
+
+    async def history(
+        self,
+        owner: str,
+        statuses: Collection[Status],
+        *,
+        limit: int,
+        offset: int = 0,
+        after: HistoryPosition | None = None,
+        batch_id: str | None = None,
+    ) -> list[Image]:
+        query = _visible(owner, statuses, batch_id)
+        if after is not None:
+            # the first condition bounds the index scan, the second skips images of the same moment
+            query["created_at"] = {"$lte": after.created_at}
+            query["$or"] = [{"created_at": {"$lt": after.created_at}}, *_after_in_moment(after)]
+        newest_first = [("created_at", DESCENDING), ("batch.index", DESCENDING), ("id", DESCENDING)]
+        return await self._page(query, newest_first, limit=limit, offset=offset)
+
+    async def count_history(self, owner: str, statuses: Collection[Status], *, batch_id: str | None = None) -> int:
+        # covered by the index; linear, but retention and the hourly limit bound the images of an owner
+        return await self._answer(self._images.count_documents(_visible(owner, statuses, batch_id)))
+
+    async def queued_ids(self, now: datetime, *, limit: int) -> list[str]:
+        longest_first = [("waits_since", ASCENDING), ("id", ASCENDING)]
+        covered = {"_id": False, "id": True}  # by the index
+        cursor = self._images.find({"waits_since": {"$lte": now}}, projection=covered, sort=longest_first, limit=limit)
+        return [document["id"] for document in await self._answer(cursor.to_list(None)) if "id" in document]
+
+    async def count_queued_before(self, moment: datetime, image_id: str, *, limit: int) -> int:
+        query = {
+            "waits_since": {"$lte": moment},
+            "$or": [{"waits_since": {"$lt": moment}}, {"id": {"$lt": image_id}}],
+        }
+        return await self._answer(self._images.count_documents(query, limit=limit))
+
+    async def count_dispatched(self, *, limit: int) -> int:
+        count = 0
+        for status in (Status.RUNNING, Status.QUEUED):  # one by one: each has an index of its own
+            if count < limit:
+                query = {"status": status.value, "waiting_since": None}
+                count += await self._answer(self._images.count_documents(query, limit=limit - count))
+        return count
+
+    async def next_waiting(self, owner: str, *, now: datetime, limit: int) -> list[Image]:
+        is_due = [{"not_before": None}, {"not_before": {"$lte": now}}]
+        return await self._page({**_waiting(owner), "$or": is_due}, _TURNS, limit=limit)
+
+    async def waiting_ids(self, owner: str, *, limit: int) -> list[str]:
+        covered = {"_id": False, "id": True}  # by the index
+        cursor = self._images.find(_waiting(owner), projection=covered, sort=_TURNS, limit=limit)
+        return [document["id"] for document in await self._answer(cursor.to_list(None)) if "id" in document]
+
+    async def count_waiting(self, owner: str, *, limit: int) -> int:
+        return await self._answer(self._images.count_documents(_waiting(owner), limit=limit))
+
+    async def owners_waiting(self, *, after: str, limit: int) -> list[str]:
+        # one search of the index for each owner: an owner may have a hundred thousand waiting images
+        found: list[str] = []
+        by_owner = [("owner", ASCENDING)]
+        while len(found) < limit:
+            query = _waiting({"$gt": after})
+            first = await self._answer(self._images.find_one(query, projection={"owner": True}, sort=by_owner))
+            if first is None:
+                break
+            after = str(first["owner"])
+            found.append(after)
+        return found
+
+    async def waiting_overdue(self, created_before: datetime, *, limit: int) -> list[Image]:
+        query = {"waiting_since": {"$exists": True}, "created_at": {"$lt": created_before}}
+        return await self._oldest(query, "created_at", limit)
+
+    async def held_slots(self, slots: Collection[str]) -> set[str]:
+        cursor = self._images.find({"slot": {"$in": list(slots)}}, projection={"slot": True})
+        return {document["slot"] for document in await self._answer(cursor.to_list(None))}
+
+    async def incomplete_batches(self, *, due_before: datetime, limit: int) -> list[Image]:
+        return await self._oldest({"batch_due": {"$lt": due_before}}, "batch_due", limit)
+
+    async def batch_members(self, batch_id: str) -> list[Image]:
+        cursor = self._images.find({"batch.id": batch_id}, sort=[("batch.index", ASCENDING)])
+        return readable(await self._answer(cursor.to_list(None)), read_image)
+
+    async def unsent(self, *, created_before: datetime, now: datetime, limit: int) -> list[Image]:
+        query = {
+            "status": Status.QUEUED.value,
+            "waiting_since": None,
+            "sent_at": None,
+            "created_at": {"$lt": created_before},
+            "$or": [{"not_before": None}, {"not_before": {"$lte": now}}],
+        }
+        return await self._oldest(query, "created_at", limit)
+
+    async def sent_before(self, moment: datetime, *, limit: int) -> list[Image]:
+        query = {
+            "status": Status.QUEUED.value,
+            "waiting_since": None,
+            "sent_at": {"$lt": moment},
+            "$or": [{"not_before": None}, {"not_before": {"$lt": moment}}],
+        }
+        return await self._oldest(query, "sent_at", limit)
+
+    async def latest_started_sent_at(self) -> datetime | None:
+        query = {"started_sent_at": {"$exists": True}}
+        latest = await self._answer(self._images.find_one(query, sort=[("started_sent_at", DESCENDING)]))
+        found = None if latest is None else latest["started_sent_at"]
+        return found if isinstance(found, datetime) else None  # a damaged record may have anything else
+
+    async def running(self, *, limit: int) -> list[Image]:
+        query = {"status": Status.RUNNING.value, "lease.until": {"$exists": True}}
+        return await self._oldest(query, "lease.until", limit)
+
+    async def pending_events(self, *, since_before: datetime, limit: int) -> list[Image]:
+        return await self._oldest({"event_due.since": {"$lt": since_before}}, "event_due.since", limit)
+
+    async def overdue(self, dispatched_before: datetime, *, limit: int) -> list[Image]:
+        before = {"$lt": dispatched_before}
+        # a clause for each status: the partial index of the queue serves one status only
+        clauses = [
+            {"status": status, "waiting_since": None, **dispatched}
+            for status in _values(set(Status) - FINAL)
+            for dispatched in ({"dispatched_at": before}, {"dispatched_at": None, "created_at": before})
+        ]
+        return await self._oldest({"$or": clauses}, "created_at", limit)
+
+    async def purgeable(self, created_before: datetime, *, limit: int) -> list[Image]:
+        return await self._oldest(_purgeable(created_before), "created_at", limit)
+
+    async def count_purgeable(self, created_before: datetime) -> int:
+        return await self._answer(self._images.count_documents(_purgeable(created_before)))
+
+    async def awaiting_tombstone(self, *, deleted_before: datetime, limit: int) -> list[Image]:
+        return await self._oldest({"buried_at": None, "deleted_at": {"$lt": deleted_before}}, "deleted_at", limit)
+
+    async def tombstones(self, *, tombstoned_before: datetime, limit: int) -> list[Image]:
+        query = {"buried_at": {"$lt": tombstoned_before}, "deleted_at": {"$exists": True}, "event_due": None}
+        return await self._oldest(query, "buried_at", limit)
+
+    async def get_several(self, ids: Collection[str]) -> dict[str, Image]:
+        documents = await self._answer(self._images.find({"_id": {"$in": list(ids)}}).to_list(None))
+        return {image.id: image for image in readable(documents, read_image)}
+
+    async def known_ids(self, ids: Collection[str]) -> set[str]:
+        cursor = self._images.find({"_id": {"$in": list(ids)}}, projection={"_id": True})
+        return {document["_id"] for document in await self._answer(cursor.to_list(None))}
+
+    async def completed(self, *, after_id: str, limit: int) -> list[Image]:
+        query = {"_id": {"$gt": after_id}, "status": Status.COMPLETED.value, "shown": True}
+        # nearly all images are completed, so the index of the ids is read in order, without sorting
+        by_id = [("_id", ASCENDING)]
+        return await self._page(query, by_id, limit=limit, hint=by_id)
+
+    async def _one(self, query: Document) -> Image | None:
+        document = await self._answer(self._images.find_one(query))
+        return None if document is None else read_image(document)
+
+    async def _oldest(self, query: Document, field: str, limit: int) -> list[Image]:
+        return await self._page(query, [(field, ASCENDING)], limit=limit)
+
+    async def _page(
+        self, query: Document, sort: Sort, *, limit: int, offset: int = 0, hint: Sort | None = None
+    ) -> list[Image]:
+        async def fetch(limit: int, offset: int) -> tuple[list[Image], int]:
+            cursor = self._images.find(query, sort=sort, skip=offset, limit=limit, hint=hint)
+            documents = await self._answer(cursor.to_list(None))
+            return readable(documents, read_image), len(documents)
+
+        return await read_page(fetch, limit=limit, offset=offset)
+
+    async def _answer(self, call: Awaitable[T]) -> T:
+        """The driver's answer, within the time limit; its errors as ours, except `DuplicateKeyError` for the caller."""
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                return await call
+        except DuplicateKeyError:
+            raise
+        except (PyMongoError, TimeoutError) as error:
+            raise Unavailable("store", type(error).__name__) from error
+
+
+def _visible(owner: str, statuses: Collection[Status], batch_id: str | None) -> Document:
+    of_batch = {} if batch_id is None else {"batch.id": batch_id}
+    return {"owner": owner, "status": {"$in": _values(statuses)}, "shown": True, **of_batch}
+
+
+def _after_in_moment(after: HistoryPosition) -> list[Document]:
+    """Which images of the moment of this position come after it."""
+    same_index = {"batch.index": after.index, "id": {"$lt": after.id}}  # None: the field is absent
+    if after.index is None:
+        return [same_index]
+    return [same_index, {"batch.index": {"$lt": after.index}}, {"batch.index": None}]
+
+
+def _waiting(owner: str | Document) -> Document:
+    return {"owner": owner, "waiting_since": {"$exists": True}}
+
+
+def _purgeable(created_before: datetime) -> Document:
+    return {"status": {"$in": _values(FINAL)}, "shown": True, "pinned": False, "created_at": {"$lt": created_before}}
+
+
+def _values(statuses: Collection[Status]) -> list[str]:
+    return sorted(status.value for status in statuses)

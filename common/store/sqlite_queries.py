@@ -1,0 +1,213 @@
+"""The queries about images in the SQLite store. Their contract is in `common/store/port.py`."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Collection
+from datetime import datetime
+from typing import Any
+
+from common.domain.batches import MAX_BATCH
+from common.domain.images import Image, Status
+from common.store.documents import parse_image, parse_time, read_page, readable, time_text
+from common.store.port import HistoryPosition
+from common.store.sqlite_threads import SqliteExecutor
+
+
+class SqliteQueries:
+    """Reads images in the threads of the readers; `SqliteStore` writes them."""
+
+    def __init__(self, writer: SqliteExecutor, readers: SqliteExecutor) -> None:
+        self._writer = writer
+        self._readers = readers
+
+    async def get(self, image_id: str) -> Image | None:
+        return await self._one("SELECT document FROM images WHERE id = ?", image_id)
+
+    async def find_by_idempotency(self, idempotency: str) -> Image | None:
+        return await self._one("SELECT document FROM images WHERE idempotency = ?", idempotency)
+
+    async def history(
+        self,
+        owner: str,
+        statuses: Collection[Status],
+        *,
+        limit: int,
+        offset: int = 0,
+        after: HistoryPosition | None = None,
+        batch_id: str | None = None,
+    ) -> list[Image]:
+        if not statuses:
+            return []
+        # the first condition bounds the index scan, the second skips images of the same moment
+        condition = " AND created_at <= ? AND (created_at, coalesce(batch_index, -1), id) < (?, ?, ?)" if after else ""
+        position = _position(after) if after is not None else ()
+        if batch_id is not None:
+            # its images have the same `created_at`; the plus keeps the planner from the index of all images shown
+            query = f"""
+                SELECT document FROM batches WHERE batch_id = ? AND +owner = ? AND deleted_at IS NULL
+                AND +status IN (SELECT value FROM json_each(?)) {condition} ORDER BY batch_index DESC
+            """  # noqa: S608 - constants of this function
+            values = [batch_id, owner, json.dumps(list(statuses)), *position]
+            return await self._page(query, *values, limit=limit, offset=offset)
+        # one sorted index scan for each status, merged up to the limit and no further
+        arm = f"SELECT document, created_at, batch_index, id FROM shown WHERE owner = ? AND status = ? {condition}"  # noqa: S608
+        query = " UNION ALL ".join([arm] * len(statuses)) + " ORDER BY created_at DESC, batch_index DESC, id DESC"
+        values = [value for status in statuses for value in (owner, status.value, *position)]
+        return await self._page(query, *values, limit=limit, offset=offset)
+
+    async def count_history(self, owner: str, statuses: Collection[Status], *, batch_id: str | None = None) -> int:
+        if batch_id is not None:
+            return len(await self.history(owner, statuses, limit=MAX_BATCH, batch_id=batch_id))
+        query = "SELECT coalesce(sum(n), 0) FROM totals WHERE owner = ? AND status IN (SELECT value FROM json_each(?))"
+        return int(await self._value(query, owner, json.dumps(list(statuses))))
+
+    async def queued_ids(self, now: datetime, *, limit: int) -> list[str]:
+        query = "SELECT id FROM queue WHERE waits_since <= ? ORDER BY waits_since, id LIMIT ?"
+        return [image_id for (image_id,) in await self._rows(query, time_text(now), limit)]
+
+    async def count_queued_before(self, moment: datetime, image_id: str, *, limit: int) -> int:
+        query = "SELECT count(*) FROM (SELECT 1 FROM queue WHERE (waits_since, id) < (?, ?) LIMIT ?)"
+        return int(await self._value(query, time_text(moment), image_id, limit))
+
+    async def count_dispatched(self, *, limit: int) -> int:
+        return int(await self._value("SELECT count(*) FROM (SELECT 1 FROM dispatched LIMIT ?)", limit))
+
+    async def next_waiting(self, owner: str, *, now: datetime, limit: int) -> list[Image]:
+        query = """
+            SELECT document FROM waiting WHERE owner = ? AND (not_before IS NULL OR not_before <= ?)
+            ORDER BY created_at, batch_index, id
+        """
+        return await self._page(query, owner, time_text(now), limit=limit)
+
+    async def waiting_ids(self, owner: str, *, limit: int) -> list[str]:
+        query = "SELECT id FROM waiting WHERE owner = ? ORDER BY created_at, batch_index, id LIMIT ?"
+        return [image_id for (image_id,) in await self._rows(query, owner, limit)]
+
+    async def count_waiting(self, owner: str, *, limit: int) -> int:
+        query = "SELECT count(*) FROM (SELECT 1 FROM waiting WHERE owner = ? LIMIT ?)"
+        return int(await self._value(query, owner, limit))
+
+    async def owners_waiting(self, *, after: str, limit: int) -> list[str]:
+        return await self._readers.run(lambda connection: _owners(connection, after, limit))
+
+    async def waiting_overdue(self, created_before: datetime, *, limit: int) -> list[Image]:
+        query = "SELECT document FROM waiting_longest WHERE created_at < ? ORDER BY created_at"
+        return await self._page(query, time_text(created_before), limit=limit)
+
+    async def held_slots(self, slots: Collection[str]) -> set[str]:
+        query = """
+            SELECT slot FROM images WHERE slot IS NOT NULL AND slot IN (SELECT value FROM json_each(?))
+        """
+        return {slot for (slot,) in await self._rows(query, json.dumps(list(slots)))}
+
+    async def incomplete_batches(self, *, due_before: datetime, limit: int) -> list[Image]:
+        query = "SELECT document FROM batches_due WHERE batch_due < ? ORDER BY batch_due"
+        return await self._page(query, time_text(due_before), limit=limit)
+
+    async def batch_members(self, batch_id: str) -> list[Image]:
+        query = "SELECT document FROM batches WHERE batch_id = ? ORDER BY batch_index"
+        found, _ = await self._readers.run(lambda connection: _images(connection, query, (batch_id,)))
+        return found
+
+    async def unsent(self, *, created_before: datetime, now: datetime, limit: int) -> list[Image]:
+        query = """
+            SELECT document FROM unsent WHERE created_at < ? AND (not_before IS NULL OR not_before <= ?)
+            ORDER BY created_at
+        """
+        return await self._page(query, time_text(created_before), time_text(now), limit=limit)
+
+    async def sent_before(self, moment: datetime, *, limit: int) -> list[Image]:
+        query = """
+            SELECT document FROM sent WHERE sent_at < ? AND (not_before IS NULL OR not_before < ?)
+            ORDER BY sent_at
+        """
+        return await self._page(query, time_text(moment), time_text(moment), limit=limit)
+
+    async def latest_started_sent_at(self) -> datetime | None:
+        text = await self._value("SELECT max(sent_at) FROM started WHERE sent_at < ':'")  # a time begins with a digit
+        return None if text is None else parse_time(text)
+
+    async def running(self, *, limit: int) -> list[Image]:
+        return await self._page("SELECT document FROM leased ORDER BY lease_until", limit=limit)
+
+    async def pending_events(self, *, since_before: datetime, limit: int) -> list[Image]:
+        query = "SELECT document FROM owing WHERE event_since < ? ORDER BY event_since"
+        return await self._page(query, time_text(since_before), limit=limit)
+
+    async def overdue(self, dispatched_before: datetime, *, limit: int) -> list[Image]:
+        query = "SELECT document FROM dispatched WHERE dispatched_at < ? ORDER BY dispatched_at"
+        return await self._page(query, time_text(dispatched_before), limit=limit)
+
+    async def purgeable(self, created_before: datetime, *, limit: int) -> list[Image]:
+        query = "SELECT document FROM purgeable WHERE created_at < ? ORDER BY created_at"
+        return await self._page(query, time_text(created_before), limit=limit)
+
+    async def count_purgeable(self, created_before: datetime) -> int:
+        query = "SELECT count(*) FROM purgeable WHERE created_at < ?"
+        return int(await self._value(query, time_text(created_before)))
+
+    async def awaiting_tombstone(self, *, deleted_before: datetime, limit: int) -> list[Image]:
+        query = "SELECT document FROM unburied WHERE deleted_at < ? ORDER BY deleted_at"
+        return await self._page(query, time_text(deleted_before), limit=limit)
+
+    async def tombstones(self, *, tombstoned_before: datetime, limit: int) -> list[Image]:
+        query = "SELECT document FROM tombstones WHERE buried_at < ? ORDER BY buried_at"
+        return await self._page(query, time_text(tombstoned_before), limit=limit)
+
+    async def get_several(self, ids: Collection[str]) -> dict[str, Image]:
+        query = "SELECT document FROM images WHERE id IN (SELECT value FROM json_each(?))"
+        values = (json.dumps(list(ids)),)
+        found, _ = await self._readers.run(lambda connection: _images(connection, query, values))
+        return {image.id: image for image in found}
+
+    async def known_ids(self, ids: Collection[str]) -> set[str]:
+        query = "SELECT id FROM images WHERE id IN (SELECT value FROM json_each(?))"
+        return {image_id for (image_id,) in await self._rows(query, json.dumps(list(ids)))}
+
+    async def completed(self, *, after_id: str, limit: int) -> list[Image]:
+        query = "SELECT document FROM shown WHERE id > ? AND status = 'completed' ORDER BY id"
+        return await self._page(query, after_id, limit=limit)
+
+    async def _one(self, query: str, value: str) -> Image | None:
+        rows = await self._rows(query, value)
+        return parse_image(rows[0][0]) if rows else None
+
+    async def _page(self, query: str, *values: Any, limit: int, offset: int = 0) -> list[Image]:
+        """The images of an ordered query whose first column is the document."""
+
+        async def fetch(limit: int, offset: int) -> tuple[list[Image], int]:
+            return await self._readers.run(lambda connection: _images(connection, query, (*values, limit, offset)))
+
+        query += " LIMIT ? OFFSET ?"
+        return await read_page(fetch, limit=limit, offset=offset)
+
+    async def _rows(self, query: str, *values: Any) -> list[Any]:
+        return await self._readers.run(lambda connection: connection.execute(query, values).fetchall())
+
+    async def _value(self, query: str, *values: Any) -> Any:
+        return await self._readers.run(lambda connection: connection.execute(query, values).fetchone()[0])
+
+
+def _position(after: HistoryPosition) -> tuple[str, str, int, str]:
+    moment = time_text(after.created_at)
+    return moment, moment, -1 if after.index is None else after.index, after.id
+
+
+def _images(connection: sqlite3.Connection, query: str, values: tuple[Any, ...]) -> tuple[list[Image], int]:
+    """The images that can be read, parsed in this thread, and the number of rows."""
+    rows = connection.execute(query, values).fetchall()  # all: an open statement would hold its snapshot
+    return readable((text for text, *_ in rows), parse_image), len(rows)
+
+
+def _owners(connection: sqlite3.Connection, after: str, limit: int) -> list[str]:
+    """One search of the index for each owner: an owner may have a hundred thousand waiting images."""
+    found: list[str] = []
+    while len(found) < limit:
+        (owner,) = connection.execute("SELECT min(owner) FROM waiting WHERE owner > ?", (after,)).fetchone()
+        if owner is None:
+            break
+        found.append(owner)
+        after = owner
+    return found

@@ -1,0 +1,1 @@
+"""The ComfyUI dialect: workflows with placeholders, a queue with ids, progress by websocket."""

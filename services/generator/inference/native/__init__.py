@@ -1,0 +1,1 @@
+"""The dialect of the own contract, docs/inference-http.md."""

@@ -1,0 +1,170 @@
+"""Client of an inference service that implements Darkroom's own HTTP contract.
+
+Source: docs/inference-http.md.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Final
+
+import aiohttp
+
+from common.application.capabilities import MAX_CAPABILITIES_BYTES, Capabilities, Feature, parse_capabilities
+from common.domain.errors import InferenceError, Rejected, Transient
+from common.domain.images import Format
+from common.domain.texts import clean_text
+from common.runtime.bounded_read import read_body
+from common.runtime.clock import Clock
+from services.generator.inference.answers import CONNECT_S, connection_errors, response_error
+from services.generator.inference.capabilities_cache import CapabilitiesCache
+from services.generator.inference.encoded_pictures import decoded_picture, decoded_preview
+from services.generator.inference.event_stream import server_sent_events
+from services.generator.inference.job import Job
+from services.generator.inference.port import GeneratedImage, OnPreview, OnProgress
+
+log = logging.getLogger(__name__)
+
+IMAGES: Final = "image/png, image/jpeg, image/webp"
+_CAPABILITIES_S: Final = 2.0
+_REFUSES_US: Final = frozenset({401, 402, 403, 407})
+_ALWAYS: Final = (Feature.HIRES_FIX, Feature.NEGATIVE_PROMPT, Feature.CANCEL)  # unless a model says otherwise
+_WITH_CAPABILITIES: Final = (*_ALWAYS, Feature.PROGRESS, Feature.PREVIEWS, Feature.ADOPTION)
+
+
+class NativeBackend:
+    """One inference service; all paintings of the process share its HTTP session."""
+
+    def __init__(
+        self,
+        http: aiohttp.ClientSession,
+        *,
+        url: str,
+        api_key: str | None,
+        timeout_s: float,
+        max_bytes: int,
+        clock: Clock,
+    ) -> None:
+        self._http = http
+        base = f"{url.rstrip('/')}/inference"
+        self._url, self._capabilities_url = f"{base}/images/generations", f"{base}/capabilities"
+        self._authorization = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+        self._timeout_s = timeout_s
+        self._max_bytes = max_bytes
+        self._clock = clock
+        self._capabilities = CapabilitiesCache(self._ask, clock)
+
+    async def capabilities(self, *, fresh: bool = False) -> Capabilities:
+        return await self._capabilities.get(fresh=fresh)
+
+    async def generate(self, job: Job, on_progress: OnProgress, on_preview: OnPreview | None = None) -> GeneratedImage:
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                with connection_errors():
+                    return await self._paint(job, on_progress, on_preview)
+        except TimeoutError as error:
+            raise Transient(f"the inference service did not answer within {self._timeout_s:g} s") from error
+
+    async def stop(self, job: Job) -> None:
+        """Nothing to do: the end of the connection has stopped it."""
+
+    async def _ask(self) -> Capabilities:
+        """The service need not have the route; one that has it can stream its progress."""
+        timeout = aiohttp.ClientTimeout(total=_CAPABILITIES_S)
+        with connection_errors():
+            async with self._http.get(
+                self._capabilities_url, headers=self._authorization, timeout=timeout, allow_redirects=False
+            ) as response:
+                if response.status in _REFUSES_US or response.status >= 500:
+                    raise await response_error(response, self._clock)
+                found = None
+                if response.status == 200:
+                    found = parse_capabilities(await read_body(response, max_bytes=MAX_CAPABILITIES_BYTES))
+        features = _WITH_CAPABILITIES if found else _ALWAYS
+        return (found or Capabilities()).model_copy(update={"dialect": "native", "features": features})
+
+    async def _paint(self, job: Job, on_progress: OnProgress, on_preview: OnPreview | None) -> GeneratedImage:
+        known = await self._capabilities.known()
+        can_stream = known is not None and Feature.PROGRESS in (known.features or ())
+        headers = {
+            **self._authorization,
+            "Accept": f"text/event-stream, {_accepted(job)}" if can_stream else _accepted(job),
+            "Accept-Encoding": "identity",  # a small body must not unpack into a large one
+            "Idempotency-Key": _idempotency_key(job),
+        }
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S)
+        async with self._http.post(
+            self._url, json=_request_body(job), headers=headers, timeout=timeout, allow_redirects=False
+        ) as response:
+            if response.status != 200:
+                raise await response_error(response, self._clock)
+            if response.content_type == "text/event-stream":
+                return await self._read_stream(response, on_progress, on_preview)
+            content = await read_body(response, max_bytes=self._max_bytes)
+            return GeneratedImage(content, seed=_seed(response.headers.get("X-Seed")))
+
+    async def _read_stream(
+        self, response: aiohttp.ClientResponse, on_progress: OnProgress, on_preview: OnPreview | None
+    ) -> GeneratedImage:
+        # base64 makes 4 characters of 3 bytes; all other events of a stream are small
+        limit = self._max_bytes * 4 // 3 + 1_000_000
+        async for event, data in server_sent_events(response, max_bytes=limit):
+            if event == "progress":
+                on_progress(*_progress(data))
+            elif event == "preview":
+                if on_preview is not None and (content := await decoded_preview(data.get("b64_json"))):
+                    on_preview(content)
+            elif event == "completed":
+                content = await decoded_picture(data.get("b64_json"), max_bytes=self._max_bytes)
+                return GeneratedImage(content, seed=_seed(data.get("seed")))
+            elif event == "error":
+                raise _stream_error(data)
+        raise Transient("the inference service ended its answer without a picture")
+
+
+def _idempotency_key(job: Job) -> str:
+    # After a bad picture the same key would return the same bytes.
+    return f"{job.image_id}-{job.refused + 1}" if job.refused else job.image_id
+
+
+def _accepted(job: Job) -> str:
+    """The formats that are taken; the one that the client wants comes first, so a service that can choose sends it."""
+    if job.wanted_format is None:
+        return IMAGES
+    others = (f"image/{each};q=0.5" for each in Format if each is not job.wanted_format)
+    return ", ".join([f"image/{job.wanted_format}", *others])
+
+
+def _request_body(job: Job) -> dict[str, object]:
+    return {
+        "prompt": job.prompt,
+        "negative_prompt": job.negative_prompt,
+        "model": job.model,
+        "width": job.width,
+        "height": job.height,
+        "steps": job.steps,
+        "cfg_scale": job.cfg_scale,
+        "sampler": job.sampler,
+        "seed": job.seed,
+        "hires_fix": job.hires_fix,
+        "num_images": 1,
+    }
+
+
+def _seed(value: object) -> int | None:
+    if isinstance(value, str) and value.isdecimal() and len(value) <= 20:
+        return int(value)
+    return value if isinstance(value, int) else None
+
+
+def _progress(data: dict[str, object]) -> tuple[int, int]:
+    step, steps = data.get("step"), data.get("steps")
+    return (step, steps) if isinstance(step, int) and isinstance(steps, int) else (0, 0)
+
+
+def _stream_error(data: dict[str, object]) -> InferenceError:
+    """The error of an `error` event; it is classified like the same error sent as a status."""
+    code, detail = clean_text(str(data.get("code", "")), 64), clean_text(str(data.get("detail", "")), 300)
+    rejected = code in {"invalid", "invalid_request", "refused", "unprocessable"}
+    return Rejected(detail) if rejected else Transient(f"{code}: {detail}")

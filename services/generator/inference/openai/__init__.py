@@ -1,0 +1,1 @@
+"""Back end for servers with OpenAI's route for images."""

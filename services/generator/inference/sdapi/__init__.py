@@ -1,0 +1,1 @@
+"""Back end for servers with routes under `/sdapi/v1`: A1111, Forge, SD.Next, stable-diffusion.cpp."""

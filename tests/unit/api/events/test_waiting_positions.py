@@ -1,0 +1,86 @@
+"""Queue positions of images that wait for their turn, in REST answers and in frames of a websocket."""
+
+from functools import partial
+
+import pytest
+
+from common.domain import transitions
+from common.domain.images import Status
+from common.runtime.clock import ManualClock
+from common.store.port import change
+from services.api.events.queue_positions import MAX_POSITION, estimates
+from services.api.events.recent_times import WINDOW_S, RecentTimes
+from tests.making import an_event_factory, an_image
+from tests.unit.api.events.test_queue_positions import LIMIT_S, api  # noqa: F401 - a fixture
+
+
+@pytest.fixture
+def interval():
+    return 0.01
+
+
+@pytest.fixture
+def limits():
+    return {"CONCURRENT_REQUESTS": "2"}
+
+
+def test_an_estimate_counts_the_turns_before_it():
+    assert estimates("abcde", dispatched=6, slots=2) == {"a": 7, "b": 7, "c": 13, "d": 13, "e": 19}
+    assert estimates("ab", dispatched=1, slots=0) == {"a": 2, "b": 2}
+    assert estimates("ab", dispatched=1000, slots=1) == {"a": MAX_POSITION, "b": MAX_POSITION}
+    assert estimates("", dispatched=6, slots=2) == {}
+
+
+async def test_a_waiting_image_has_an_estimated_position(api):  # noqa: F811
+    """Another owner has two images, this one five: two are in the queue, three wait."""
+    for _ in range(2):
+        await api.request("bob")
+    answers = [await api.request("ada") for _ in range(5)]
+
+    shown = [(each["queuePlace"], each["queuePlaceEstimated"], each["estimatedSeconds"]) for each in answers]
+    assert shown == [(3, False, None), (4, False, None), (5, True, None), (5, True, None), (9, True, None)]
+    assert [each["waitingSince"] is None for each in answers] == [True, True, False, False, False]
+    assert [each["dispatchedAt"] is None for each in answers] == [False, False, True, True, True]
+    assert [(await api.image("ada", each["id"]))["queuePlace"] for each in answers] == [3, 4, 5, 5, 9]
+
+
+async def test_a_websocket_receives_estimates_of_its_owner(api):  # noqa: F811
+    """Three images of an owner with two slots; then the first ends, and the third has its turn."""
+    async with api.socket("ada") as socket:
+        first, second, third = [(await api.request("ada"))["id"] for _ in range(3)]
+        frame = await _places(socket, 3)
+        cancelled = await change(api.store, first, partial(transitions.cancel, now=api.now()))
+        await api.outbox.publish_pending(cancelled)
+        after = await _places(socket, 2)
+
+    assert frame == {"type": "places", "places": {first: 1, second: 2, third: 3}, "estimated": [third]}
+    assert after == {"type": "places", "places": {second: 1, third: 2}}
+
+
+async def _places(socket, count):
+    """The next frame with so many positions, of which all beyond the two slots are estimates."""
+    while True:
+        frame = await socket.receive_json(timeout=LIMIT_S)
+        if frame["type"] == "places" and (len(frame["places"]), len(frame.get("estimated", []))) == (count, count - 2):
+            return frame
+
+
+def test_seconds_follow_from_recent_times_and_the_concurrency():
+    """Two images are started at the same time, and take 10 and 30 seconds."""
+    clock = ManualClock()
+    times, events = RecentTimes(clock), an_event_factory(clock)
+    images = [an_image(), an_image()]
+    unknown = times.seconds_until(3)
+    for image in images:
+        times.on_event(events.changed(image, "image.started"))
+    started = times.seconds_until(3)
+    for image, seconds in zip(images, (10.0, 30.0), strict=True):
+        done = image.model_copy(update={"status": Status.COMPLETED, "generation_time": seconds})
+        times.on_event(events.changed(done, "image.completed"))
+
+    known = [times.seconds_until(position) for position in (1, 3)]
+    clock.advance(WINDOW_S + 1)
+
+    assert (unknown, started) == (None, None)
+    assert known == [10.0, 30.0]
+    assert times.seconds_until(1) is None
