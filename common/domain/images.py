@@ -5,6 +5,7 @@ How a record changes is in `common/domain/transitions.py`.
 
 from __future__ import annotations
 
+import re
 import secrets
 from datetime import datetime
 from enum import StrEnum
@@ -39,6 +40,8 @@ ALLOWED_NEXT: Final[dict[Status, frozenset[Status]]] = {
 }
 
 
+RENDITION_WIDTHS: Final = (512, 1024)  # pixels; a few fixed ones, so that the files of a picture are bounded
+_RENDITION: Final = re.compile(rf"renditions/(?P<name>[^.]+\.[a-z]+)\.(?:{'|'.join(map(str, RENDITION_WIDTHS))})\.webp")
 HTTP_SOURCE: Final = "api"  # the source of the images that are requested over HTTP
 
 
@@ -226,9 +229,21 @@ def thumbnail_key(image: Image, image_format: Format) -> str:
     return f"thumbnails/{_file_name(image, image.attempts, image_format)}"
 
 
+def rendition_keys(image: Image) -> list[str]:
+    """The keys of the smaller copies of the picture, in the order of their widths; made when first asked for."""
+    folder, _, name = (image.image_file or "").partition("/")
+    return [f"renditions/{name}.{width}.webp" for width in RENDITION_WIDTHS] if folder == "generated_images" else []
+
+
+def picture_key_of(key: str) -> str:
+    """The key of the picture that a rendition is made from; any other key is returned unchanged."""
+    match = _RENDITION.fullmatch(key)
+    return f"generated_images/{match['name']}" if match else key
+
+
 def media_keys(image: Image) -> list[str]:
-    """Every key that may hold a file of this image: the recorded keys and those of its other attempts."""
-    recorded = [key for key in (image.image_file, image.thumbnail) if key]
+    """Every key that may hold a file of this image: the recorded keys, renditions, and those of its other attempts."""
+    recorded = [*(key for key in (image.image_file, image.thumbnail) if key), *rendition_keys(image)]
     if image.status is Status.COMPLETED and image.attempts == 1:
         return recorded
     possible = (key for attempt in range(1, image.attempts + 1) for key in _keys_of(image, attempt))

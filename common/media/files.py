@@ -28,13 +28,13 @@ from common.runtime.uncancelled import run_to_end
 
 T = TypeVar("T")
 
-FOLDERS: Final = ("generated_images", "thumbnails")
+FOLDERS: Final = ("generated_images", "thumbnails", "renditions")
 THREADS: Final = 4
 AT_ONCE: Final = 2  # threads that remove, so that the others can still write and read
 CHECK_AGE_S: Final = 1.0  # a check that succeeded counts this long
 PAGE: Final = 1000  # files in one list of `walk`, and in one step of `remove`
 
-_NAME: Final = r"[0-9a-f-]{36}(?:-[0-9]{1,9})?\.(?:png|jpg|webp)"
+_NAME: Final = r"[0-9a-f-]{36}(?:-[0-9]{1,9})?\.(?:png|jpg|webp)(?:\.[0-9]{1,4}\.webp)?"
 _KEY: Final = re.compile(rf"(?:{'|'.join(FOLDERS)})/[0-9]{{4}}/[0-9]{{2}}/{_NAME}")
 _LEFTOVER: Final = re.compile(rf"(?:{'|'.join(FOLDERS)})/[0-9]{{4}}/[0-9]{{2}}/\.{_NAME}\.[0-9a-f]{{16}}\.part")
 

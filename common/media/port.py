@@ -1,6 +1,7 @@
 """The media store. The docstrings are the contract that `tests/contract/test_media.py` checks.
 
-A key is `generated_images/YYYY/MM/<name>` or `thumbnails/YYYY/MM/<name>`, and is made from a record only.
+A key is `generated_images/YYYY/MM/<name>`, `thumbnails/YYYY/MM/<name>` or `renditions/YYYY/MM/<name>`, and is made from
+a record only.
 """
 
 from __future__ import annotations

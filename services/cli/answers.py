@@ -91,15 +91,16 @@ async def images_of(http: aiohttp.ClientSession, method: str, url: str, **reques
         raise NoAnswer(text, is_passing=False) from error
 
 
-async def picture(http: aiohttp.ClientSession, url: str) -> bytes:
-    """The file at the URL.
-
+async def picture(http: aiohttp.ClientSession, url: str, wanted: str | None = None) -> bytes:
+    """The file at the URL, in the wanted format.
     Raises:
         NoAnswer: what came is no picture.
     """
     status, kind, body = await _ask(http, "GET", url, max_bytes=MAX_PICTURE, allow_redirects=True)
     if status != 200 or not kind.startswith("image/") or not body:
         raise NoAnswer(f"{url} answered {status} with {kind}, not with the picture", is_passing=status in PASSING)
+    if wanted is not None and kind != f"image/{wanted}":
+        raise CommandFailed(f"the server sent {kind}, not {wanted}; the image is at {url}")
     return body
 
 
@@ -148,6 +149,8 @@ async def _ask(
 
 def no_answer(url: str, error: Exception) -> NoAnswer:
     """The sentence for an error of the connection."""
+    if isinstance(error, aiohttp.InvalidURL | UnicodeError):
+        return NoAnswer(f"{url} is not a valid URL: correct --url", is_passing=False)
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         reason = getattr(error.certificate_error, "verify_message", "") or str(error.certificate_error)
         text = (
@@ -158,4 +161,10 @@ def no_answer(url: str, error: Exception) -> NoAnswer:
         return NoAnswer(f"there is no TLS at {url} ({error.strerror or error})", is_passing=False)
     if isinstance(error, aiohttp.ClientConnectorError):
         return NoAnswer(f"no server answers at {url}; `darkroom up` starts one", is_passing=False)
-    return NoAnswer(f"the connection to {url} broke: {str(error) or type(error).__name__}", is_passing=True)
+    hint = "; does the server speak https?" if url.startswith("http:") and _is_no_http(error) else ""
+    return NoAnswer(f"the connection to {url} broke: {str(error) or type(error).__name__}{hint}", is_passing=True)
+
+
+def _is_no_http(error: Exception) -> bool:
+    """Whether the server closed the connection, or answered in another protocol."""
+    return isinstance(error, aiohttp.ServerDisconnectedError | aiohttp.ClientResponseError)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from services.cli.console import USAGE_ERROR, CommandFailed, add_command, load_settings
@@ -11,36 +10,52 @@ from services.cli.console import USAGE_ERROR, CommandFailed, add_command, load_s
 if TYPE_CHECKING:
     from services.cli.console import Subparsers
 
-REQUEST_FIELDS = ("negative_prompt", "model", "sampler", "width", "height", "steps", "cfg_scale", "seed", "num_images")
-OUTPUT_HELP = "file to write (default: <id>.<ext> here); several get -0, -1, ... before the extension"
+_SIDE = "64 to 2048, a multiple of 8; a model may allow less"
+REQUEST_FIELDS = (
+    "negative_prompt",
+    "model",
+    "sampler",
+    "width",
+    "height",
+    "steps",
+    "cfg_scale",
+    "seed",
+    "num_images",
+    "hires_fix",
+)
+OUTPUT_HELP = (
+    "file to write; .png, .jpg or .webp sets the format, - writes to stdout (default: <id>.<ext> here); "
+    "several get -0, -1, ... before the extension"
+)
 
 
 def add_parsers(commands: Subparsers) -> None:
     parser = add_command(commands, "generate", "generate images on a running server and write them to files", _generate)
     parser.add_argument("prompt", help="what the image shows")
     parser.add_argument("--url", help="URL of the server (default: from API_HOST and API_PORT)")
-    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help=OUTPUT_HELP)
+    parser.add_argument("-o", "--output", metavar="FILE", help=OUTPUT_HELP)
     parser.add_argument("--negative-prompt", default="", metavar="TEXT", help="what the image must not show")
-    parser.add_argument("--model", metavar="NAME")
-    parser.add_argument("--sampler", metavar="NAME")
-    parser.add_argument("--width", type=int, metavar="PIXELS")
-    parser.add_argument("--height", type=int, metavar="PIXELS")
-    parser.add_argument("--steps", type=int, metavar="N")
-    parser.add_argument("--cfg-scale", type=float, metavar="N")
-    parser.add_argument("--seed", type=int, metavar="N", help="the same seed gives the same image (default: random)")
-    parser.add_argument("--num-images", type=int, metavar="N", help="images with successive seeds (default: 1)")
+    parser.add_argument("--model", metavar="NAME", help="id of a model of the server (default: sdxl)")
+    parser.add_argument("--sampler", metavar="NAME", help="a sampler of the model (default: Euler)")
+    parser.add_argument("--width", type=int, metavar="PIXELS", help=f"{_SIDE} (default: 1024)")
+    parser.add_argument("--height", type=int, metavar="PIXELS", help=f"{_SIDE} (default: 1024)")
+    parser.add_argument("--steps", type=int, metavar="N", help="1 to 150; a model may allow fewer (default: 30)")
+    parser.add_argument("--cfg-scale", type=float, metavar="N", help="0 to 30 (default: 7.5)")
+    parser.add_argument("--seed", type=int, metavar="N", help="0 to 4294967295; repeats an image (default: random)")
+    parser.add_argument("--hires-fix", action="store_true", help="generate at a small size, then enlarge")
+    parser.add_argument("--num-images", type=int, metavar="N", help="1 to 10 images with successive seeds (default: 1)")
     parser.add_argument("--token", help="bearer token, if the server requires one (default: DARKROOM_TOKEN)")
 
 
 def _generate(arguments: argparse.Namespace) -> int:
-    from services.cli import generation_client
+    from services.cli import generation_client, output_file
 
     settings = load_settings()
     request = {"prompt": arguments.prompt, **{name: getattr(arguments, name) for name in REQUEST_FIELDS}}
     return generation_client.run(
         url=_checked_url(arguments.url or _local_url(settings.api_host, settings.api_port)),
         request={name: value for name, value in request.items() if value is not None},
-        output=arguments.output,
+        output=output_file.parse(arguments.output),
         token=_checked_token(arguments.token or settings.darkroom_token),
     )
 

@@ -19,7 +19,7 @@ from pydantic import ValidationError
 
 from services.cli import answers, output_file
 from services.cli.answers import NoAnswer, ProgressLine, RemoteImage
-from services.cli.console import CommandFailed, print_message
+from services.cli.console import USAGE_ERROR, CommandFailed, print_message
 
 BAR_WIDTH: Final = 30  # characters
 POLL_S: Final = 2.0  # without an event for this long the record is read: an event may be missed, the record counts
@@ -36,6 +36,8 @@ def run(*, url: str, request: dict[str, Any], output: Path | None, token: str | 
         CommandFailed: with the reason; of several images, those that are completed are written nevertheless.
     """
     count = request.get("num_images", 1)
+    if output == output_file.STDOUT and count > 1:
+        raise CommandFailed("-o -: stdout holds one picture; use a file name with --num-images", status=USAGE_ERROR)
     names = [output] if output is None or count <= 1 else [_numbered(output, index) for index in range(count)]
     try:
         with ExitStack() as reserved:
@@ -62,23 +64,25 @@ async def _generate(url: str, request: dict[str, Any], output: Path | None, toke
         for index, image in enumerate(images):
             number = index if len(images) > 1 else None
             try:
-                await _save(without_token, url, image, _path(output, images[0], image, number))
+                path = _path(output, images[0], image, number)
+                await _save(without_token, url, image, path, wanted=output_file.format_of(output))
             except CommandFailed as error:
                 failures.append(error if number is None else CommandFailed(f"image {index}: {error}"))
     if failures:
         raise failures[0] if len(failures) == 1 else CommandFailed("; ".join(map(str, failures)))
 
 
-async def _save(http: aiohttp.ClientSession, url: str, image: RemoteImage, path: Path) -> None:
+async def _save(http: aiohttp.ClientSession, url: str, image: RemoteImage, path: Path, *, wanted: str | None) -> None:
     if image.status != "completed" or image.image_url is None:
         error = image.error or answers.AnswerFailure(code=image.status, detail="there is no picture")
         raise CommandFailed(f"{error.code}: {error.detail}")
-    content = await _picture(http, url, image.image_url)
+    content = await _picture(http, url, image.image_url, wanted)
     try:
         output_file.write(path, content)
     except CommandFailed as error:
         raise CommandFailed(f"{error}; the image is at {image.image_url}") from error
-    sys.stdout.write(f"{path}\n")
+    if path != output_file.STDOUT:
+        sys.stdout.write(f"{path}\n")
 
 
 def _path(output: Path | None, first: RemoteImage, image: RemoteImage, number: int | None) -> Path:
@@ -115,17 +119,20 @@ async def _order(http: aiohttp.ClientSession, url: str, request: dict[str, Any])
     )
 
 
-async def _picture(http: aiohttp.ClientSession, url: str, image_url: str) -> bytes:
+async def _picture(http: aiohttp.ClientSession, url: str, image_url: str, wanted: str | None) -> bytes:
+    """The picture in the format that is wanted; the server converts it."""
+    if wanted is not None:
+        image_url += f"{'&' if '?' in image_url else '?'}format={wanted}"
     target = urljoin(f"{url}/", image_url)
     if urlsplit(target).scheme not in {"http", "https"}:
         raise CommandFailed(f"the server names no web address of the picture: {image_url}")
     try:
-        return await _repeated(lambda: answers.picture(http, target))
+        return await _repeated(lambda: answers.picture(http, target, wanted))
     except NoAnswer:
         # the server does not know the path below which a proxy serves it (PUBLIC_URL is not set)
         if not urlsplit(url).path or not image_url.startswith("/"):
             raise
-        return await answers.picture(http, url + image_url)
+        return await answers.picture(http, url + image_url, wanted)
 
 
 async def _repeated(ask: Callable[[], Awaitable[T]]) -> T:

@@ -2,12 +2,40 @@
 
 from __future__ import annotations
 
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
-from services.cli.console import CommandFailed
+from services.cli.console import USAGE_ERROR, CommandFailed
+
+STDOUT: Final = Path("-")
+FORMATS: Final = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp"}
+
+
+def parse(text: str | None) -> Path | None:
+    """The path of the option `-o`; `-` is stdout, None is a name in the working directory.
+
+    Raises:
+        CommandFailed: the extension is that of another format, or stdout is a terminal.
+    """
+    if text is None:
+        return None
+    path = Path(text)
+    if not text or "\0" in text:
+        raise CommandFailed("-o: must be the name of a file", status=USAGE_ERROR)
+    if path == STDOUT and sys.stdout.isatty():
+        raise CommandFailed("-o -: a terminal cannot show a picture; redirect stdout", status=USAGE_ERROR)
+    if path.suffix[1:].isalpha() and path.suffix.lower() not in FORMATS:
+        raise CommandFailed(f"-o: {path.suffix} is not supported; use .png, .jpg or .webp", status=USAGE_ERROR)
+    return path
+
+
+def format_of(path: Path | None) -> str | None:
+    """The format that the extension of the file names; None if it names none."""
+    return FORMATS.get(path.suffix.lower()) if path is not None else None
 
 
 @contextmanager
@@ -23,6 +51,8 @@ def reserved(path: Path | None) -> Iterator[None]:
     try:
         if path is None:
             tempfile.TemporaryFile(dir=".").close()
+        elif path == STDOUT:
+            pass
         elif path.is_file() or not path.exists():  # a pipe or a device is not opened twice
             is_new = not path.exists()
             path.open("ab").close()
@@ -41,9 +71,14 @@ def write(path: Path, content: bytes) -> None:
     """Write the whole file.
 
     Raises:
-        CommandFailed: the disk is full, or the folder is gone.
+        CommandFailed: the disk is full, the folder is gone, or the reader of stdout has ended.
     """
     try:
-        path.write_bytes(content)
+        if path == STDOUT:
+            sys.stdout.buffer.write(content)
+            sys.stdout.buffer.flush()
+        else:
+            path.write_bytes(content)
     except OSError as error:
-        raise CommandFailed(f"cannot write {path}: {error.strerror}") from error
+        what = "stdout" if path == STDOUT else path
+        raise CommandFailed(f"cannot write {what}: {error.strerror}") from error

@@ -35,7 +35,7 @@ from services.inference.jobs import (
 )
 from services.inference.problems import HttpProblem, as_json, parse_order, read_object
 
-# Two prompts of 10,000 emoji, each written as two escapes (\uXXXX) as Python's json does, take 240 kB.
+# Two prompts of 4,000 emoji, each written as two escapes (\uXXXX) as Python's json does, take 96 kB.
 MAX_BODY_BYTES = 256 * 1024
 MAX_KEY_CHARS = 255
 BODY_TIMEOUT_S = 30.0  # a connection that is fast enough for the picture sends the body sooner

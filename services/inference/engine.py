@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 PictureFormat = Literal["png", "jpeg", "webp"]
 
 MIN_SIDE, MAX_SIDE, SIDE_STEP = 64, 2048, 8  # pixels; the latent space of diffusion models has one cell for 8×8
-MAX_STEPS, MAX_CFG_SCALE, MAX_PROMPT = 150, 30.0, 10_000  # as in AUTOMATIC1111's web UI, but for the prompt's length
+MAX_STEPS, MAX_CFG_SCALE, MAX_PROMPT = 150, 30.0, 4_000  # as Darkroom sends them
 
 Side = Annotated[int, Field(ge=MIN_SIDE, le=MAX_SIDE, multiple_of=SIDE_STEP)]
 

@@ -79,7 +79,7 @@ async def _without_record(files: Sequence[StoredFile], context: JanitorContext) 
 
 
 def _is_of(file: StoredFile, image: Image | None) -> bool:
-    return image is not None and file.key in {image.image_file, image.thumbnail}
+    return image is not None and file.key in {image.image_file, image.thumbnail, *images.rendition_keys(image)}
 
 
 async def _count_records(drift: _Drift, context: JanitorContext) -> None:

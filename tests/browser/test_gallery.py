@@ -108,7 +108,7 @@ async def test_all_parameters_are_shown_and_the_seed_is_copied(api, new_visit):
     visit = await new_visit(permissions=["clipboard-read", "clipboard-write"])
     await visit.tile("picture 0").click()
 
-    for word in ("picture 0", "no fog", "sdxl", "64 × 64", "3", "7.5", "DDIM", "4242", "PNG", "1 of 1"):
+    for word in ("picture 0", "no fog", "SDXL", "64 × 64", "3", "7.5", "DDIM", "4242", "PNG", "1 of 1"):
         await expect(visit.viewer).to_contain_text(word)
     await visit.viewer.get_by_role("button", name="Copy the seed").click()
 

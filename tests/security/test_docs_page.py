@@ -1,5 +1,6 @@
 """`/docs` in a real browser: no request to another host, no violation of its policy."""
 
+import json
 import os
 
 import pytest
@@ -22,6 +23,7 @@ def chromium_path() -> str:
 
 @pytest.mark.browser
 async def test_the_docs_page_makes_no_outside_request(tmp_path, chromium_path):
+    """The page shows the document without a warning; a sample can be read, and an operation be tried."""
     from playwright.async_api import async_playwright
 
     async with (
@@ -38,6 +40,11 @@ async def test_the_docs_page_makes_no_outside_request(tmp_path, chromium_path):
 
         await page.goto(f"{cluster.url}/docs")
         await page.get_by_text("/v1/images/generations").first.wait_for()
+        # the document is shown without a warning, in groups, with a body that can be sent as it stands
+        shown = await page.locator("#page").inner_text()
+        await page.get_by_text("/v1/images/generations").first.click()
+        sample = await page.locator("textarea.body-param__text").first.input_value()
+        await page.get_by_text("/v1/images/generations").first.click()
         await page.get_by_text("/api/images/history/").first.click()
         await page.get_by_role("button", name="Execute").first.click()
         await page.locator(".live-responses-table").first.wait_for()
@@ -45,5 +52,8 @@ async def test_the_docs_page_makes_no_outside_request(tmp_path, chromium_path):
         await browser.close()
 
     assert '"images"' in answer, "an operation can be tried on the page"
+    assert "dialect" not in shown.lower()
+    assert all(group in shown for group in ("Generate", "Images", "OpenAI", "Server"))
+    assert json.loads(sample)["prompt"] == "a lighthouse at dusk, stormy sea"
     assert [url for url in asked if not url.startswith((cluster.url, "data:"))] == []
     assert [line for line in said if line[0] == "error"] == []

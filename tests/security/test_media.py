@@ -105,6 +105,37 @@ async def test_a_signature_covers_file_expiry_and_key(http, cluster, image):
         assert b"PNG" not in content
 
 
+def rendition(url: str, width: int = 512) -> str:
+    path, _, query = url.replace("/generated_images/", "/renditions/").partition("?")
+    return f"{path}.{width}.webp?{query}"
+
+
+async def test_a_picture_url_also_opens_its_renditions(http, cluster, image):
+    url = rendition(image["imageUrl"])
+
+    first = await fetched(http, cluster, url)
+    second = await fetched(http, cluster, url)
+
+    for status, headers, content in (first, second):
+        assert (status, headers["Content-Type"]) == (200, "image/webp")
+        assert headers["Cache-Control"].startswith("private, ")
+        assert Image.open(BytesIO(content)).format == "WEBP"
+    assert first[2] == second[2]
+    assert "ETag" in second[1]
+    # no other width, no thumbnail, no other signature, nothing without one
+    path = url.partition("?")[0]
+    assert (await fetched(http, cluster, rendition(image["imageUrl"], 511)))[0] in {401, 404}
+    assert (await fetched(http, cluster, f"{path}?{image['thumbnailUrl'].partition('?')[2]}"))[0] == 401
+    assert (await fetched(http, cluster, path))[0] == 401
+    assert (await fetched(http, cluster, path, Authorization=f"Bearer {callers.token('bob')}"))[0] == 404
+    assert (await fetched(http, cluster, f"{path.replace('.512.', '.511.')}", **BEARER))[0] == 404
+
+    async with http.delete(f"{cluster.url}/api/images/{image['id']}/", headers=BEARER) as response:
+        assert response.status == 204
+    assert (await fetched(http, cluster, url))[0] == 404
+    assert not list(cluster.media.rglob(f"{image['id']}*"))
+
+
 async def test_a_deleted_image_is_gone_for_a_signed_url_too(http, cluster, image):
     async with http.delete(f"{cluster.url}/api/images/{image['id']}/", headers=BEARER) as response:
         assert response.status == 204

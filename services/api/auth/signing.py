@@ -3,7 +3,8 @@
     /media/generated_images/2025/01/<id>.png?expires=1736985600&signature=…
 
 The expiry is rounded, with another offset for each file: the URL of an image stays the same for hours, so caches
-work, and not all URLs change at once. A signature is valid for its file only. Without identity nothing is signed.
+work, and not all URLs change at once. A signature is valid for its file only, and that of a picture also
+for its renditions. Without identity nothing is signed.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from zlib import crc32
 from aiohttp import web
 from itsdangerous import BadSignature, Signer
 
+from common.domain.images import picture_key_of
 from common.runtime.clock import Clock
 from common.runtime.settings import Settings
 
@@ -58,7 +60,7 @@ class Signing:
         if int(expires) <= self._clock.now().timestamp():
             return False
         try:
-            signed = _signed(request.match_info["key"], expires)
+            signed = _signed(picture_key_of(request.match_info["key"]), expires)
             return self._signer.verify_signature(signed, signature)
         except (BadSignature, UnicodeError):
             return False

@@ -1,6 +1,7 @@
 // The client of the REST api: one function for each call, problems as errors, the token if identity is set up.
 // This module does not know the page. `Unreachable`: no answer came. `Problem`: the answer is one (RFC 9457).
 
+import * as clock from "./clock.js";
 import { recall, remember } from "./memory.js";
 
 const TOKEN = "darkroom.token";
@@ -50,6 +51,7 @@ async function call(method, path, { body, headers, keepalive = false } = {}) {
       keepalive,
       signal,
     });
+    clock.compare(response.headers.get("Date"));
     const isJson = response.headers.get("Content-Type")?.includes("json");
     content = isJson ? await response.json() : null;
   } catch (error) {

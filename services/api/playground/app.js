@@ -24,6 +24,7 @@ export function App({ session }) {
     <main>
       <${Connection} state=${session.connection} />
       <${Canvas} session=${session} open=${viewer.open} reuse=${reuse} />
+      <${Above} session=${session} />
       <${Gallery} session=${session} open=${viewer.open} tryOut=${(prompt) => set({ prompt }, "prompt")} />
     </main>
     ${viewer.image && html`<${Viewer} session=${session} image=${viewer.image} viewer=${viewer} reuse=${reuse} />`}
@@ -62,9 +63,17 @@ function useForm(session) {
       document.getElementById("prompt").focus();
       return;
     }
+    const tooLong = ["prompt", "negativePrompt"].find((name) => form.lengthOf(wanted[name]) > form.MAX_PROMPT);
+    if (tooLong) {
+      const over = words.count(form.lengthOf(wanted[tooLong]) - form.MAX_PROMPT, "character");
+      setProblem(`The ${tooLong === "prompt" ? "prompt" : "negative prompt"} is ${over} too long.`);
+      document.getElementById(tooLong).focus();
+      return;
+    }
     setProblem(null);
-    scrollToCanvas();
-    const error = await session.order(form.request(wanted, offers));
+    const ordered = session.order(form.request(wanted, offers));
+    setTimeout(showCanvas); // once its place is there
+    const error = await ordered;
     if (error && error.status !== 401) setProblem(words.problem(error));
   };
 
@@ -77,13 +86,32 @@ function useForm(session) {
   return { values, set, problem, generate, reuse };
 }
 
-function scrollToCanvas() {
+/** On a phone the canvas is below the form: show it. Who is further down, in the gallery, stays there. */
+function showCanvas() {
+  const canvas = document.getElementById("canvas").getBoundingClientRect();
+  if (canvas.top > innerHeight / 2) toCanvas();
+}
+
+function toCanvas() {
   const behavior = matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth";
-  // wait until its card exists
-  setTimeout(() => {
-    document.getElementById("canvas")?.scrollIntoView({ behavior, block: "nearest" });
-    document.querySelector(".cards")?.scrollTo({ left: 0, behavior });
-  }, 200);
+  document.getElementById("canvas").scrollIntoView({ behavior, block: "start" });
+}
+
+/** What goes on above, for someone who is further down in the gallery. */
+function Above({ session }) {
+  const [isAbove, setAbove] = useState(false);
+  useEffect(() => {
+    const watcher = new IntersectionObserver(([entry]) =>
+      setAbove(!entry.isIntersecting && entry.boundingClientRect.bottom <= 0),
+    );
+    watcher.observe(document.getElementById("canvas"));
+    return () => watcher.disconnect();
+  }, []);
+  const number = session.pictures.inWork().length + session.orders.waiting.length;
+  if (!isAbove || !number) return null;
+  return html`
+    <button class="above" onClick=${toCanvas}>${icon("up")} ${words.count(number, "picture")} in progress</button>
+  `;
 }
 
 /** The id of the open picture is in the address, so that the back button closes it. */

@@ -1,30 +1,49 @@
 // The canvas: a card for each image in progress, and for those that have just completed or failed.
 
+import * as form from "./form.js";
 import { icon } from "./icons.js";
 import { isFinal } from "./pictures.js";
+import { sources } from "./renditions.js";
 import { html, useEffect, useReducer, useRef } from "./vendor/htm-preact.js";
 import * as words from "./words.js";
 
 const IN_WORK_SHOWN = 6; // for the rest, only their number is shown
+const FAILED_SHOWN = 3;
+const BRIEF = 80; // characters of a reason that is shown whole
 
+/** In the order of the requests: the image in work is before those that wait for it, and a card never changes places. */
 export function Canvas({ session, open, reuse }) {
-  const { pictures, orders } = session;
-  const cards = pictures.onCanvas();
-  // the oldest are painted first, so they are the ones to show
-  const rest = cards.filter((image) => !isFinal(image)).slice(0, -IN_WORK_SHOWN);
-  const shown = cards.filter((image) => !rest.includes(image));
+  const { pictures, orders, history } = session;
+  const cards = pictures.onCanvas().reverse();
+  const waiting = cards.filter((image) => !isFinal(image)).slice(IN_WORK_SHOWN);
+  const failed = cards.filter(({ status }) => status === "failed");
+  const hidden = new Set([...waiting, ...failed.slice(0, -FAILED_SHOWN)]);
+  const shown = cards.filter((image) => !hidden.has(image));
   const sending = orders.waiting;
+  const [newest] = pictures.inGallery();
+  // without any work it shows the newest picture: so the next request finds its place, and moves nothing
+  const isIdle = !cards.length && !orders.sending.length && !session.isCanvasCleared;
+  if (isIdle && history.isLoaded && newest) shown.push(newest);
   const number = shown.length + sending.length;
-  if (!number) return html`<section id="canvas" hidden></section>`;
+  const strip = useRef(null);
+  useScrolling(strip, shown.find((image) => !isFinal(image))?.id);
+  // a request that was just sent keeps its place free, before it has a card
+  if (!number && !orders.sending.length) return html`<section id="canvas" hidden></section>`;
   return html`
     <section id="canvas" aria-labelledby="canvas-title">
       <h2 id="canvas-title">
-        Canvas ${rest.length > 0 && html`<span class="value">${rest.length} more in the queue</span>`}
+        Canvas
+        ${waiting.length > 0 && html`<span class="value">${waiting.length} more in the queue</span>`}
+        ${
+          failed.length > 1 &&
+          html`
+          <button class="quiet" onClick=${() => session.dismissAll(failed)}>
+            Clear ${failed.length} failed
+          </button>
+        `
+        }
       </h2>
-      <div class=${`cards cards-${Math.min(number, 4)}`}>
-        ${sending.map(
-          (order) => html`<${Sending} key=${order.key} order=${order} giveUp=${() => orders.giveUp(order.key)} />`,
-        )}
+      <div class=${`cards ${number > 1 ? "several" : "single"}`} ref=${strip}>
         ${shown.map(
           (image) => html`
             <${Card}
@@ -36,9 +55,25 @@ export function Canvas({ session, open, reuse }) {
             />
           `,
         )}
+        ${sending.map(
+          (order) => html`<${Sending} key=${order.key} order=${order} giveUp=${() => orders.giveUp(order.key)} />`,
+        )}
       </div>
     </section>
   `;
+}
+
+/** Scrolls the row of cards, not the page, so that the image in work is on the screen. */
+function useScrolling(strip, id) {
+  useEffect(() => {
+    const row = strip.current;
+    const card = id && row?.querySelector(`[data-id="${id}"]`);
+    if (!card) return;
+    const [from, to] = [row.getBoundingClientRect(), card.getBoundingClientRect()];
+    if (to.left >= from.left && to.right <= from.right) return;
+    const behavior = matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth";
+    row.scrollTo({ left: row.scrollLeft + to.left - from.left - 16, behavior });
+  }, [id]);
 }
 
 function Card({ session, image, open, reuse }) {
@@ -55,8 +90,7 @@ function Card({ session, image, open, reuse }) {
     `,
     failed: () => html`<${Failed} image=${image} />`,
   };
-  // text needs some width
-  const ratio = Math.max(image.width / image.height, image.status === "failed" ? 0.9 : 0);
+  const ratio = image.width / image.height;
   return html`
     <article
       class=${`card ${image.status}`}
@@ -69,8 +103,8 @@ function Card({ session, image, open, reuse }) {
         ${parts[image.status]()}
       </div>
       <div class="caption">
-        <p class="prompt" title=${image.prompt}>${image.prompt}</p>
-        <p class="making">${making(image)}</p>
+        <p class="prompt" dir="auto" title=${image.prompt}>${image.prompt}</p>
+        <p class="making">${making(image, session.allowance.offers)}</p>
         <div class="actions"><${Actions} session=${session} image=${image} reuse=${reuse} /></div>
       </div>
     </article>
@@ -78,11 +112,18 @@ function Card({ session, image, open, reuse }) {
 }
 
 /** The settings of the picture; shown if the card has room. */
-function making({ width, height, modelUsed, parameters }) {
+function making({ width, height, modelUsed, parameters }, offers) {
   const { steps, cfgScale, sampler, seed } = parameters ?? {};
   const size = `${width} × ${height}`;
   if (!parameters) return size;
-  return [size, words.count(steps, "step"), `CFG ${cfgScale}`, sampler, `seed ${seed}`, modelUsed].join(" · ");
+  return [
+    size,
+    words.count(steps, "step"),
+    `CFG ${cfgScale}`,
+    sampler,
+    `seed ${seed}`,
+    form.modelName(offers, modelUsed),
+  ].join(" · ");
 }
 
 const STATES = { queued: "Waiting", running: "Painting", completed: "Done", failed: "Failed" };
@@ -108,16 +149,26 @@ function Actions({ session, image, reuse }) {
       ${putAway}
     `;
   }
+  if (!image.parameters) return putAway; // of a page of the history, which holds less
   return html`
     <button class="quiet bare" aria-label="Use settings" title="Use these settings" onClick=${() => reuse(image)}>
       ${icon("reuse")}<span class="label">Use settings</span>
     </button>
-    <a class="quiet bare" href=${image.imageUrl} download aria-label="Download" title="Download">
-      ${icon("download")}<span class="label">Download</span>
-    </a>
-    ${putAway}
+    <${Download} image=${image} /> ${putAway}
   `;
 }
+
+const Download = ({ image }) => html`
+  <a
+    class="quiet bare"
+    href=${image.imageUrl}
+    download=${words.fileName(image)}
+    aria-label="Download"
+    title="Download"
+  >
+    ${icon("download")}<span class="label">Download</span>
+  </a>
+`;
 
 /** The position changes often, so it is not a live region: a screen reader reads it on request. */
 function Waiting({ place, isTurn, seconds, reason }) {
@@ -132,42 +183,52 @@ function Waiting({ place, isTurn, seconds, reason }) {
   `;
 }
 
-function Painting({ image: { progress } }) {
+/** Without progress, which not every image service reports, the elapsed time shows that it goes on. */
+function Painting({ image: { progress, startedAt } }) {
+  useSeconds(!progress);
   const share = progress ? progress.step / progress.steps : 0;
   const percent = Math.floor(100 * share);
   const left = progress?.secondsLeft;
+  const elapsed = startedAt ? `${words.elapsed(words.since(startedAt))} so far` : "starting";
   return html`
-    <div class="glow" style=${{ "--share": share }}></div>
+    <div class="glow" style=${{ "--share": progress ? share : 0.3 }}></div>
     <div class="state">
       ${progress ? html`<p class="percent">${percent}<i>%</i></p>` : html`<p>Painting</p>`}
-      <small>${progress ? `step ${progress.step} of ${progress.steps}` : "starting"}</small>
+      <small>${progress ? `step ${progress.step} of ${progress.steps}` : elapsed}</small>
       ${left > 0 && html`<small>about ${words.span(left)} left</small>`}
     </div>
     <div
-      class="bar"
+      class=${progress ? "bar" : "bar unsure"}
       role="progressbar"
       aria-label="Painting"
       aria-valuemin="0"
       aria-valuemax="100"
-      aria-valuenow=${percent}
+      aria-valuenow=${progress ? percent : null}
       style=${{ "--share": share }}
     ></div>
   `;
 }
 
-function Delayed({ image, place }) {
+/** Renders each second. */
+function useSeconds(isOn) {
   const [, tick] = useReducer((count) => count + 1, 0);
   useEffect(() => {
+    if (!isOn) return undefined;
     const timer = setInterval(tick, 1000);
     return () => clearInterval(timer);
-  }, []);
+  }, [isOn]);
+}
+
+function Delayed({ image, place }) {
+  useSeconds(true);
   const seconds = words.until(image.retryAt);
   return html`
     <div class="state">
       ${icon("alert")}
       <p>${seconds > 0 ? `Trying again in ${words.span(seconds)}` : "Trying again"}</p>
       ${seconds <= 0 && place && html`<small>${words.place(place)}</small>`}
-      <small title=${image.error.detail}>${words.hitch(image.error)}</small>
+      <small>${words.hitch(image.error)}</small>
+      <${Reason} detail=${image.error.detail} />
     </div>
   `;
 }
@@ -184,7 +245,7 @@ function Done({ session, image, isFresh, open }) {
     <button class="picture" onClick=${() => open(image.id)} aria-label=${`Open: ${words.brief(image.prompt)}`}>
       <img
         class=${isFresh ? (isLoaded ? developing : "undeveloped") : ""}
-        src=${image.imageUrl}
+        ...${image.parameters ? { src: image.imageUrl } : { sizes: "520px", ...sources(image) }}
         alt=""
         onLoad=${load}
         onError=${renew}
@@ -201,8 +262,21 @@ function Failed({ image }) {
       ${icon("alert")}
       <p>${what}</p>
       <small>${advice}</small>
-      ${detail && html`<small class="detail" title=${detail}>${detail}</small>`}
+      <${Reason} detail=${detail} />
     </div>
+  `;
+}
+
+/** The words of the image service. A long text is folded; it can be read with a finger too. */
+function Reason({ detail }) {
+  const [isUnfolded, unfold] = useReducer(() => true, false);
+  if (!detail) return null;
+  if (detail.length <= BRIEF || isUnfolded) {
+    return html`<small class="detail" dir="auto" tabindex=${isUnfolded ? 0 : null}>${detail}</small>`;
+  }
+  return html`
+    <small class="detail" dir="auto">${words.brief(detail, BRIEF)}</small>
+    <button class="quiet" onClick=${unfold}>Read all</button>
   `;
 }
 
@@ -223,7 +297,7 @@ function Sending({ order: { request, tries, isUnreachable }, giveUp }) {
         </div>
       </div>
       <div class="caption">
-        <p class="prompt">${request.prompt}</p>
+        <p class="prompt" dir="auto">${request.prompt}</p>
         <div class="actions"><button class="quiet" onClick=${giveUp}>Stop trying</button></div>
       </div>
     </article>

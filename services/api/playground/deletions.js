@@ -1,4 +1,6 @@
 // Deletions that can be undone for a few seconds: removed from the page at once, from the server after that time.
+//
+// Deletions in quick succession are one group, with one notice and one undo for all of them.
 
 import * as api from "./api.js";
 import * as words from "./words.js";
@@ -8,6 +10,7 @@ export class Deletions {
   #notices;
   #removed;
   #pending = new Set(); // ids
+  #group = null; // {notice, ids} of the deletions that the notice is about
 
   /** `removed` is called with an id once the server has deleted it. */
   constructor({ pictures, notices, removed }) {
@@ -19,10 +22,19 @@ export class Deletions {
   begin(id) {
     this.#pictures.hidden.add(id);
     this.#pending.add(id);
-    this.#notices.show("Picture deleted", {
+    const ids = [...(this.#group?.ids ?? []), id];
+    const text = ids.length === 1 ? "Picture deleted" : `${words.count(ids.length, "picture")} deleted`;
+    const action = ids.length === 1 ? "Undo" : "Undo all";
+    if (this.#group && this.#notices.update(this.#group.notice, { text, action })) {
+      this.#group.ids = ids;
+      return;
+    }
+    const group = { ids: [id] };
+    this.#group = group;
+    group.notice = this.#notices.show("Picture deleted", {
       action: "Undo",
-      act: () => this.#undo(id),
-      gone: () => this.#carryOut(id),
+      act: () => this.#undo(group),
+      gone: () => this.#end(group),
     });
   }
 
@@ -36,10 +48,25 @@ export class Deletions {
     for (const id of [...this.#pending]) this.#carryOut(id, { keepalive: true });
   }
 
-  #undo(id) {
-    this.#pending.delete(id);
-    this.#pictures.hidden.delete(id);
-    this.#notices.say(this.#pictures.get(id) ? "The picture was restored" : "The picture was also deleted elsewhere");
+  #undo(group) {
+    this.#close(group);
+    const restored = group.ids.filter((id) => this.#pictures.get(id));
+    for (const id of group.ids) {
+      this.#pending.delete(id);
+      this.#pictures.hidden.delete(id);
+    }
+    const many = restored.length > 1 ? `${words.count(restored.length, "picture")} were restored` : null;
+    const one = restored.length ? "The picture was restored" : "The picture was also deleted elsewhere";
+    this.#notices.say(many ?? one);
+  }
+
+  #end(group) {
+    this.#close(group);
+    for (const id of group.ids) this.#carryOut(id);
+  }
+
+  #close(group) {
+    if (this.#group === group) this.#group = null;
   }
 
   async #carryOut(id, options) {

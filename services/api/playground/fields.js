@@ -4,19 +4,35 @@ import * as form from "./form.js";
 import { icon, shape } from "./icons.js";
 import { html } from "./vendor/htm-preact.js";
 
+const NEAR = 0.9; // of the limit: from here on the length is shown
+
+/** A text that is pasted is never cut in silence: its length is shown, and the request is refused. */
 export function Text({ id, label, rows, value, set, hint, unable = false }) {
+  const length = form.lengthOf(value);
+  const isTooLong = length > form.MAX_PROMPT;
+  const isNear = length > NEAR * form.MAX_PROMPT && !unable;
   return html`
     <div class="field">
       <label for=${id}>${label}</label>
       <textarea
         id=${id}
         rows=${rows}
-        maxlength="4000"
+        dir="auto"
+        aria-invalid=${isTooLong ? "true" : null}
+        aria-describedby=${isNear ? `${id}-length` : null}
         placeholder=${unable ? "Not supported by this model" : hint}
         disabled=${unable}
         value=${value}
         onInput=${(event) => set({ [id]: event.target.value })}
       />
+      ${
+        isNear &&
+        html`
+        <small id=${`${id}-length`} class=${isTooLong ? "length few" : "length"}>
+          ${length.toLocaleString("en")} of ${form.MAX_PROMPT.toLocaleString("en")} characters
+        </small>
+      `
+      }
     </div>
   `;
 }

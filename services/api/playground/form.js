@@ -9,6 +9,10 @@ const MAX_SIDE = 2048; // an existing picture may be larger than a request may a
 const RANDOM_SEED = -1;
 export const MAX_SEED = 2 ** 32 - 1;
 export const MAX_CFG = 30;
+export const MAX_PROMPT = 4000; // characters, as the api counts them
+
+/** The api counts an emoji as one character, a JavaScript string as two. */
+export const lengthOf = (text) => [...text.trim()].length;
 
 /** Each is about a megapixel, in exactly the named ratio. */
 const RATIOS = [
@@ -43,6 +47,9 @@ export function initial(offers) {
 export const keep = (values) => remember(localStorage, KEPT, values);
 
 export const offered = (offers, id) => offers?.models.find((model) => model.id === id);
+
+/** The name that the choice of models shows. */
+export const modelName = (offers, id) => offered(offers, id)?.name ?? id;
 
 /** The models to choose from, each with its name. While none is known, any may be requested. */
 export function models(offers, values) {

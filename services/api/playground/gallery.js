@@ -3,9 +3,11 @@
 // Only one picture is a tab stop: the arrow keys move, Enter opens, Delete deletes.
 
 import { icon } from "./icons.js";
+import { sources } from "./renditions.js";
 import { Component, html, useEffect, useRef, useState } from "./vendor/htm-preact.js";
 import * as words from "./words.js";
 
+const GLIDE_MS = 280;
 const AHEAD = "900px"; // about a screen: the next page is loaded before it is scrolled into view
 const IDEAS = [
   "a lighthouse at dusk, stormy sea",
@@ -76,12 +78,44 @@ function Grid({ images, session, open }) {
     <p id="gallery-keys" class="unseen">
       Use the arrow keys to move between pictures, Enter to open one, Delete to delete it.
     </p>
-    <ul class="grid" ref=${list} onKeyDown=${pressed} aria-describedby="gallery-keys">
+    <${Flow} images=${images} list=${list} pressed=${pressed}>
       ${images.map(
         (image) => html`<${Tile} key=${image.id} image=${image} isCurrent=${image.id === current} moves=${moves} />`,
       )}
-    </ul>
+    <//>
   `;
+}
+
+/** The list of the tiles. When one comes or goes, those on the screen glide to their new places instead of jumping. */
+class Flow extends Component {
+  getSnapshotBeforeUpdate({ images }) {
+    const isSame = images.length === this.props.images.length && images[0]?.id === this.props.images[0]?.id;
+    if (isSame || matchMedia("(prefers-reduced-motion: reduce)").matches) return null;
+    return placesOnScreen(this.props.list.current);
+  }
+
+  componentDidUpdate(_props, _state, before) {
+    if (!before?.size) return;
+    const [anchor] = before.keys();
+    // further down the browser scrolls along, so that the first tile on the screen stays where it is
+    const isDeep = this.props.list.current.getBoundingClientRect().top < 0;
+    const drift = isDeep ? anchor.getBoundingClientRect().top - before.get(anchor).top : 0;
+    for (const [item, from] of before) {
+      const to = item.getBoundingClientRect();
+      const [dx, dy] = [from.left - to.left, from.top - to.top + drift];
+      if (!item.isConnected || (Math.abs(dx) < 1 && Math.abs(dy) < 1)) continue;
+      item.animate({ transform: [`translate(${dx}px, ${dy}px)`, "none"] }, { duration: GLIDE_MS, easing: "ease-out" });
+    }
+  }
+
+  render({ list, pressed, children }) {
+    return html`<ul class="grid" ref=${list} onKeyDown=${pressed} aria-describedby="gallery-keys">${children}</ul>`;
+  }
+}
+
+function placesOnScreen(list) {
+  const places = [...list.children].map((item) => [item, item.getBoundingClientRect()]);
+  return new Map(places.filter(([, box]) => box.bottom > 0 && box.top < innerHeight));
 }
 
 /** The tile that an arrow leads to; null at the edge, undefined for other keys. */
@@ -113,6 +147,7 @@ class Tile extends Component {
 
   render({ image, isCurrent, moves }) {
     const prompt = words.brief(image.prompt, 160);
+    const files = sources(image); // the thumbnail is shown until a larger one is there
     return html`
       <li style=${{ "--ratio": image.width / image.height }}>
         <button
@@ -123,13 +158,15 @@ class Tile extends Component {
           onFocus=${() => moves.current.choose(image.id)}
         >
           <img
-            src=${image.thumbnailUrl}
-            alt=""
             loading="lazy"
             decoding="async"
+            sizes="auto, 260px"
+            ...${files}
+            style=${{ backgroundImage: files.srcset ? `url("${image.thumbnailUrl}")` : null }}
+            alt=""
             onError=${() => moves.current.renew(image)}
           />
-          <span class="tag" aria-hidden="true">${prompt}</span>
+          <span class="tag" dir="auto" aria-hidden="true">${prompt}</span>
           ${image.pinned && html`<span class="pinned" aria-hidden="true">${icon("pin")}</span>`}
         </button>
       </li>

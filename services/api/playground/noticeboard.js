@@ -17,13 +17,13 @@ export function Noticeboard({ notices }) {
       ${notices.list.map(
         ({ id, text, action }) => html`
           <p class="notice" key=${id}>
-            <span>${text}</span>
+            <span dir="auto">${text}</span>
             ${
               action &&
               html`
               <button
                 class="quiet"
-                title=${action === "Undo" ? "Undo (Ctrl+Z)" : null}
+                title=${action.startsWith("Undo") ? `${action} (Ctrl+Z)` : null}
                 onClick=${() => notices.act(id)}
               >
                 ${action}

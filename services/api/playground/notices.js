@@ -15,10 +15,21 @@ export class Notices {
 
   /** Show for a few seconds. `action` is the label of `act`; `gone` is called if the notice ends without it. */
   show(text, { action = null, act = () => {}, gone = () => {} } = {}) {
-    const id = this.#next++;
-    this.list = [...this.list, { id, text, action, act, gone }];
+    const same = this.list.find((one) => one.text === text && !one.action);
+    const id = same?.id ?? this.#next++;
+    if (!same) this.list = [...this.list, { id, text, action, act, gone }];
     this.#start(id);
     this.#changed();
+    return id;
+  }
+
+  /** Change the text and the label of a notice, and show it as long again; false if it has gone. */
+  update(id, { text, action }) {
+    if (!this.list.some((one) => one.id === id)) return false;
+    this.list = this.list.map((one) => (one.id === id ? { ...one, text, action } : one));
+    this.#start(id);
+    this.#changed();
+    return true;
   }
 
   /** Announce by a screen reader only. */

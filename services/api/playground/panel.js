@@ -42,7 +42,7 @@ export function Panel({ session, values, set, problem, generate }) {
           aria-controls="settings"
           onClick=${() => setUnfolded(!isUnfolded)}
         >
-          ${icon("settings")} Settings <span class="summary">${summary(values)}</span>
+          ${icon("settings")} Settings <span class="summary">${summary(values, offers)}</span>
         </button>
         <div id="settings" class=${isUnfolded ? "settings unfolded" : "settings"}>
           <${Text}
@@ -100,16 +100,15 @@ export function Panel({ session, values, set, problem, generate }) {
             Generate at a small size, then enlarge
           <//>
         </div>
+        <p class="notice-of-engine">${offers?.notice} <a href="docs">API documentation</a></p>
       </div>
-      <footer>
-        <${Order} session=${session} problem=${problem} />
-        ${offers?.notice && html`<p class="notice-of-engine">${offers.notice}</p>`}
-      </footer>
+      <footer><${Order} session=${session} problem=${problem} /></footer>
     </form>
   `;
 }
 
-const summary = ({ model, width, height, steps }) => `${model} · ${width} × ${height} · ${words.count(steps, "step")}`;
+const summary = ({ model, width, height, steps }, offers) =>
+  `${form.modelName(offers, model)} · ${width} × ${height} · ${words.count(steps, "step")}`;
 
 /** The button, why it is disabled, and the remaining limits. */
 function Order({ session, problem }) {

@@ -5,7 +5,8 @@
 
 const FINAL = new Set(["completed", "failed", "cancelled"]);
 const SHOWN_SO_FAR = new Set(["running", "completed"]);
-const FINISHED_SHOWN = 3; // on the canvas, beside the images in progress
+const FINISHED_KEPT = 3; // on the canvas, when another image is requested
+const FINISHED_SHOWN = 8; // on the canvas: a card is removed only where it would become too many, so that nothing moves
 
 export const isFinal = (image) => FINAL.has(image.status);
 
@@ -174,6 +175,10 @@ export class Pictures {
     this.total = total;
     this.hasMore = hasMore;
     for (const id of held) if (!this.gallery.includes(id)) this.#hang(this.byId.get(id));
+    const last = this.byId.get(this.gallery.at(-1));
+    const isLost = (image) => !this.gallery.includes(image.id) && !(hasMore && isNewer(last, image));
+    const lost = this.onCanvas().filter((image) => image.status === "completed" && isLost(image));
+    for (const { id } of lost) this.canvas = without(this.canvas, id); // it was deleted meanwhile
     for (const id of before) if (!this.gallery.includes(id) && !this.canvas.includes(id)) this.byId.delete(id);
     this.#changed = null;
   }
@@ -191,11 +196,11 @@ export class Pictures {
     if (image.status === "completed") {
       const isHung = this.gallery.includes(image.id) || this.#hang(image);
       if (!isHung && known && !isFinal(known)) this.total += 1;
-      this.#trim();
+      this.#trim(FINISHED_SHOWN);
       return;
     }
     if (this.canvas.includes(image.id)) return;
-    if (!isFinal(image) && !this.inWork().length) this.#clearFinished();
+    if (!isFinal(image)) this.#trim(this.inWork().length ? FINISHED_KEPT : 0);
     this.canvas = inserted(this.canvas, image, this.byId);
   }
 
@@ -208,14 +213,10 @@ export class Pictures {
     return true;
   }
 
-  /** New work begins: earlier pictures are in the gallery. A failed image stays until it is removed. */
-  #clearFinished() {
-    this.canvas = this.canvas.filter((id) => this.byId.get(id).status !== "completed");
-  }
-
-  #trim() {
+  /** Remove the older pictures, which are in the gallery. A failed image stays until it is removed. */
+  #trim(kept) {
     const finished = this.canvas.filter((id) => this.byId.get(id).status === "completed");
-    for (const id of finished.slice(FINISHED_SHOWN)) {
+    for (const id of finished.slice(kept)) {
       this.canvas = without(this.canvas, id);
       this.forgetPreview(id);
     }

@@ -28,6 +28,7 @@ export class Session {
   needsToken = false;
   wasRefused = false; // the token that was tried
   openId = null; // of the picture in the viewer
+  isCanvasCleared = false; // by the user: until the next request, the canvas does not show the newest picture
   reorder = () => {}; // set by the owner of the form
   #deletions = new Deletions({
     pictures: this.pictures,
@@ -121,10 +122,16 @@ export class Session {
 
   /** Remove from the canvas: a picture stays in the gallery, a failed image is no longer shown. */
   dismiss(id) {
-    this.pictures.dismiss(id);
+    const isFailed = this.pictures.get(id)?.status === "failed";
+    if (this.pictures.canvas.includes(id)) this.pictures.dismiss(id);
+    if (!this.pictures.canvas.length && !isFailed) this.isCanvasCleared = true;
     this.#channel?.postMessage({ dismissed: id });
     this.#rememberCanvas();
     this.changed();
+  }
+
+  dismissAll(images) {
+    for (const { id } of images) this.dismiss(id);
   }
 
   /** Read the whole current record: pages of the history hold less, and signed URLs expire. */
@@ -230,6 +237,7 @@ export class Session {
     const known = this.pictures.learn(image);
     if (known === undefined) return;
     if (known === null) this.orders.arrived(image);
+    if (image.status === "queued") this.isCanvasCleared = false;
     if (image.status === "cancelled") this.#cancelled(known);
     else if (image.status !== known?.status) this.#announce(image, known);
     this.#rememberCanvas();

@@ -24,6 +24,10 @@ export function SignIn({ session }) {
         <span class="lamp" aria-hidden="true"></span>
         <h2 id="signin-title">Sign in</h2>
         <p>${reason}</p>
+        <p class="soft">
+          Ask the person who runs this server for one. They create it with <code>darkroom keys create</code>, or it comes
+          from your organisation's sign-in service.
+        </p>
         <div class="field">
           <label for="token">Access token</label>
           <input

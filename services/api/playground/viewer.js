@@ -1,9 +1,11 @@
 // The viewer: one picture in full size, with its details and the actions on it.
 
+import * as form from "./form.js";
 import { icon } from "./icons.js";
 import { Noticeboard } from "./noticeboard.js";
 import { html, useEffect, useLayoutEffect, useRef, useState } from "./vendor/htm-preact.js";
 import * as words from "./words.js";
+import { useZoom } from "./zoom.js";
 
 const ALMOST_ALL = 5; // this many pictures before the end, the next page is read
 
@@ -45,9 +47,15 @@ export function Viewer({ session, image, viewer, reuse }) {
     if (event.key === "ArrowLeft") move(previous);
     else if (event.key === "ArrowRight") move(next);
     else if (event.key === "Delete") remove();
+    else if (event.key === "z") zoom.toggle();
     else return;
     event.preventDefault();
   };
+  const swiped = (gesture) => {
+    if (gesture === "click") viewer.close();
+    else move(gesture === "left" ? next : previous);
+  };
+  const { zoom, style, stage } = useZoom(image.id, swiped);
   const closed = (event) => {
     event.preventDefault();
     viewer.close();
@@ -65,8 +73,8 @@ export function Viewer({ session, image, viewer, reuse }) {
       onKeyDown=${pressed}
       onCancel=${closed}
     >
-      <div class="stage" onClick=${(event) => event.target === event.currentTarget && viewer.close()}>
-        <${Large} key=${image.id} image=${image} />
+      <div ...${stage}>
+        <${Large} key=${image.id} image=${image} style=${style} />
         <button class="step left" aria-label="Newer picture" disabled=${!previous} onClick=${() => move(previous)}>
           ${icon("left")}
         </button>
@@ -77,16 +85,21 @@ export function Viewer({ session, image, viewer, reuse }) {
       <aside>
         <header>
           <span class="value">${at >= 0 && `${at + 1} of ${total}`}</span>
-          <button class="quiet bare" aria-label="Close" onClick=${() => viewer.close()}>${icon("close")}</button>
+          <button
+            class="quiet zoom"
+            aria-pressed=${String(zoom.scale > 1)}
+            title="Zoom to 100 % (Z)"
+            onClick=${() => zoom.toggle()}
+          >
+            ${icon("zoom")} ${zoom.scale > 1 ? `${zoom.percent} %` : "Zoom"}
+          </button>
+          <button class="quiet bare close" aria-label="Close" onClick=${() => viewer.close()}>${icon("close")}</button>
         </header>
-        <p class="prompt">${image.prompt}</p>
-        ${image.negativePrompt && html`<p class="negative"><span>Without</span> ${image.negativePrompt}</p>`}
-        <${Facts} session=${session} image=${image} />
         <div class="doings">
           <button class="primary" onClick=${useSettings} disabled=${!image.parameters}>
             ${icon("reuse")} Use settings
           </button>
-          <a class="button" href=${image.imageUrl} download>${icon("download")} Download</a>
+          <a class="button" href=${image.imageUrl} download=${words.fileName(image)}>${icon("download")} Download</a>
           <button
             class="button"
             aria-pressed=${String(image.pinned)}
@@ -96,6 +109,9 @@ export function Viewer({ session, image, viewer, reuse }) {
           </button>
           <button class="button danger" onClick=${remove}>${icon("trash")} Delete</button>
         </div>
+        <p class="prompt" dir="auto">${image.prompt}</p>
+        ${image.negativePrompt && html`<p class="negative"><span>Without</span> <bdi>${image.negativePrompt}</bdi></p>`}
+        <${Facts} session=${session} image=${image} />
       </aside>
       <${Noticeboard} notices=${session.notices} />
     </dialog>
@@ -110,11 +126,15 @@ function focusTile(id) {
 }
 
 /** Shows the thumbnail until the picture is loaded. */
-function Large({ image }) {
+function Large({ image, style }) {
   return html`
-    <div class="large" style=${{ "--ratio": image.width / image.height, "--width": `${image.width}px` }}>
-      <img class="stand-in" src=${image.thumbnailUrl} alt="" />
-      <img src=${image.imageUrl} alt=${image.prompt} />
+    <div
+      class="large"
+      data-width=${image.width}
+      style=${{ "--ratio": image.width / image.height, "--width": `${image.width}px`, ...style }}
+    >
+      <img class="stand-in" src=${image.thumbnailUrl} alt="" draggable=${false} />
+      <img src=${image.imageUrl} alt=${image.prompt} draggable=${false} />
     </div>
   `;
 }
@@ -123,7 +143,7 @@ function Facts({ session, image }) {
   const { parameters } = image;
   if (!parameters) return html`<dl class="facts" aria-busy="true"></dl>`;
   const facts = [
-    ["Model", image.modelUsed],
+    ["Model", form.modelName(session.allowance.offers, image.modelUsed)],
     ["Size", `${image.width} × ${image.height}`],
     ["Steps", parameters.steps],
     ["CFG scale", parameters.cfgScale],

@@ -1,5 +1,7 @@
 // The texts of the page: error messages with advice, and times and sizes in a readable form.
 
+import * as clock from "./clock.js";
+
 /** For each code of an image's error: what happened, and what to do. */
 const FAILURES = {
   inference_refused: ["The image service refused this request.", "Change the prompt or the settings, then try again."],
@@ -83,9 +85,18 @@ export function span(seconds) {
 
 export const seconds = (value) => (value < 10 ? `${value.toFixed(1)} s` : span(value));
 
+/** `42 s`, `1 min 35 s`, `1 h 5 min`: every second is seen to pass, at first. */
+export function elapsed(seconds) {
+  const whole = Math.max(0, Math.floor(seconds));
+  if (whole < 60) return `${whole} s`;
+  if (whole < 3600) return `${Math.floor(whole / 60)} min ${whole % 60} s`;
+  return `${Math.floor(whole / 3600)} h ${Math.floor((whole % 3600) / 60)} min`;
+}
+
 const within = (seconds) => (seconds ? `in ${span(seconds)}` : "soon");
 
-export const until = (iso) => (new Date(iso) - Date.now()) / 1000;
+export const until = (iso) => (new Date(iso) - clock.now()) / 1000;
+export const since = (iso) => -until(iso);
 
 export const moment = (iso) => new Date(iso).toLocaleString([], { dateStyle: "medium", timeStyle: "short" });
 export const day = (iso) => new Date(iso).toLocaleDateString([], { dateStyle: "medium" });
@@ -96,3 +107,14 @@ export function bytes(size) {
 }
 
 export const brief = (text, length = 80) => (text.length <= length ? text : `${text.slice(0, length - 1).trimEnd()}…`);
+
+const NAME_WORDS = 8;
+const NAME_LENGTH = 60;
+
+/** The name of a downloaded file: the first words of the prompt, and the seed. */
+export function fileName({ id, prompt, imageUrl, parameters }) {
+  const found = prompt.normalize("NFC").match(/[\p{L}\p{M}\p{N}]+/gu) ?? ["picture"];
+  const first = [...found.slice(0, NAME_WORDS).join("-")].slice(0, NAME_LENGTH).join("").replace(/-$/, "");
+  const [extension] = /[a-z]+$/.exec(imageUrl.split("?")[0]) ?? ["png"];
+  return `${first}-${parameters?.seed ?? id.slice(0, 8)}.${extension}`;
+}

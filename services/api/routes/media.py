@@ -1,4 +1,4 @@
-"""`GET /media/…`: pictures and thumbnails as plain files, with ranges and validators, for their owner only."""
+"""`GET /media/…`: the files of pictures, for their owner only."""
 
 from __future__ import annotations
 
@@ -13,19 +13,21 @@ from typing import Final
 from aiohttp import web
 
 from common.domain.errors import NotFound
-from common.domain.images import Format, Image
+from common.domain.images import RENDITION_WIDTHS, Format, Image, rendition_keys
 from common.media.port import Media
 from common.store.port import Store
 from services.api import conversion
 from services.api.context import Context
 from services.api.conversion import PictureConverter
 from services.api.middleware.file_requests import PictureFile, Version, check_conditions
+from services.api.renditions import Renditions
 from services.api.routes.operation import NO_INPUT, Operation, PlainCall, RouteGroup
 
 log = logging.getLogger(__name__)
 
 _KEY: Final = re.compile(
-    r"(?:generated_images|thumbnails)/\d{4}/\d{2}/(?P<id>[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})(?:-\d+)?"
+    r"(?:generated_images|thumbnails|renditions)/\d{4}/\d{2}/"
+    r"(?P<id>[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})(?:-\d+)?(?:\.(?:png|jpg|webp)\.\d{1,4})?"
     r"\.(?P<extension>png|jpg|webp)"
 )
 _FORMATS: Final = {each.extension: each for each in Format}
@@ -39,20 +41,22 @@ class MediaRoutes:
     store: Store
     media: Media
     converter: PictureConverter
+    renditions: Renditions
 
     @classmethod
     def of(cls, context: Context) -> MediaRoutes:
-        return cls(context.store, context.media, context.converter)
+        renditions = Renditions(context.store, context.media, context.converter)
+        return cls(context.store, context.media, context.converter, renditions)
 
     async def get(self, call: PlainCall) -> web.StreamResponse:
-        """Returns a picture or a thumbnail; a picture also in another format, as OpenAI's surface links to it."""
+        """Returns a picture, its thumbnail or a rendition; with `format`, a picture in another format."""
         # the key is only compared with the record: no path is made from it
         key = call.request.match_info["key"]
         match = _KEY.fullmatch(key)
         image = await self.store.get(match["id"]) if match else None
         if match is None or image is None or not _may_see(call, image):
             raise NotFound("there is no such file", code="file_not_found")
-        if key not in {image.image_file, image.thumbnail}:
+        if key not in {image.image_file, image.thumbnail, *rendition_keys(image)}:
             raise NotFound("there is no such file", code="file_not_found")
         headers = {"Cache-Control": _CACHE, "X-Content-Type-Options": "nosniff"}
         content_type = _TYPES[match["extension"]]
@@ -66,6 +70,8 @@ class MediaRoutes:
             headers["Content-Type"] = content_type
             return PictureFile(path, version, headers=headers)
         content = await self.media.get(key)
+        if content is None and key not in {image.image_file, image.thumbnail}:
+            content = await self.renditions.make(image, key)
         if content is None:
             raise _lost(image)
         return web.Response(body=content, content_type=content_type, headers=headers)
@@ -87,7 +93,10 @@ OPERATIONS: Final = (
         "/media/{key:.+}",
         NO_INPUT,
         MediaRoutes.get,
-        "Get a picture or a thumbnail",
+        "Get a picture, its thumbnail or a rendition",
+        notes=f"A rendition is the picture as WEBP, at most {' or '.join(map(str, RENDITION_WIDTHS))} pixels wide, "
+        "made when it is first asked for. Its URL is that of the picture with `renditions` for `generated_images` and "
+        "`.<width>.webp` after the name; the query with the signature stays the same.",
         answers={200: None, 206: None, 304: None},
         problems=(401, 404, 412, 413, 416, 503),
         other_credential="signature",

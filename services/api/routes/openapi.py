@@ -39,6 +39,29 @@ _SECURITY_SCHEMES: Final = {
     },
     "api-key": {"type": "apiKey", "in": "header", "name": "api-key", "description": "As clients of Azure send it"},
 }
+# by the first word of an operation's id: the groups of the page at /docs, in this order
+_TAGS: Final = {
+    "Generate": "Request a picture, and wait for it or not",
+    "Images": "The history, and what an owner may do with an image",
+    "Files": "Pictures, thumbnails and renditions",
+    "Models": "What can be requested, and how many requests are left",
+    "OpenAI": "The surface for clients of OpenAI's Images API",
+    "Server": "Health, metrics and the machine-readable contracts",
+}
+_TAG_OF: Final = {
+    "generations": "Generate",
+    "images": "Images",
+    "tickets": "Images",
+    "files": "Files",
+    "offers": "Models",
+    "openai": "OpenAI",
+}
+# Bodies that run as they stand. Without them a page makes texts from the patterns of the fields: noise.
+_EXAMPLES: Final[dict[str, dict[str, Any]]] = {
+    _REQUEST: {"prompt": "a lighthouse at dusk, stormy sea", "width": 512, "height": 512, "steps": 20, "seed": 42},
+    "ImagePatch": {"pinned": True},
+    "ImageRequest": {"prompt": "a lighthouse at dusk, stormy sea", "size": "1024x1024", "response_format": "b64_json"},
+}
 _EVERYWHERE: Final = (403, 500)  # another host name or origin than is allowed, an internal error
 _PROBLEM_HEADERS: Final = {
     401: ("WWW-Authenticate",),
@@ -58,10 +81,13 @@ def describe_rest(
             described = _operation(operation, keys, has_identity=has_identity)
             paths.setdefault(_template(operation.path), {})[operation.method.lower()] = described
     _link(paths, operations)
+    for name in _EXAMPLES.keys() & schemas.keys():
+        schemas[name]["examples"] = [_EXAMPLES[name]]
     document: dict[str, Any] = {
         "openapi": "3.1.1",
         "info": {"title": "Darkroom", "version": version("darkroom"), "license": {"name": "MIT", "identifier": "MIT"}},
-        "jsonSchemaDialect": "https://json-schema.org/draft/2020-12/schema",
+        # no jsonSchemaDialect: the default of OpenAPI 3.1 is JSON Schema 2020-12, and Swagger UI warns of any other
+        "tags": [{"name": name, "description": what} for name, what in _TAGS.items()],
         "paths": paths,
         "components": {"schemas": schemas},
     }
@@ -91,6 +117,7 @@ def with_offers(document: dict[str, Any], union: CatalogueUnion) -> dict[str, An
         conditions.append(_condition(request, {"not": is_listed}, unlisted))
     if found := list(filter(None, conditions)):
         request["allOf"] = found
+    request["examples"] = [_offered(example, models, unlisted, request) for example in request.get("examples", [])]
     schemas = {**components["schemas"], _REQUEST: request}
     return {**document, "components": {**components, "schemas": schemas}}
 
@@ -143,6 +170,22 @@ def _allows(rules: dict[str, Any], default: Any) -> bool:
     return not is_number or (default <= rules.get("maximum", default) and default % rules.get("multipleOf", 1) == 0)
 
 
+def _offered(
+    example: dict[str, Any], models: dict[str, Model], unlisted: Model | None, request: dict[str, Any]
+) -> dict[str, Any]:
+    """The example as a request that the models allow now."""
+    default = request["properties"]["model"].get("default")
+    name = default or next(iter(models))
+    model = models.get(name, unlisted)
+    if model is None:
+        return example
+    named = {} if default else {"model": name}
+    if model.samplers and request["properties"]["sampler"].get("default") not in model.samplers:
+        named["sampler"] = model.samplers[0]
+    most = {"width": model.max_width, "height": model.max_height, "steps": model.max_steps}
+    return {**example, **named, **{key: limit for key, limit in most.items() if limit and limit < example[key]}}
+
+
 def _schemas(operations: Sequence[AnyOperation]) -> tuple[dict[Any, Any], dict[str, Any]]:
     """The reference to each model, and the schemas referred to."""
     bodies = {operation.input.body_model for operation in operations} - {None}
@@ -183,6 +226,7 @@ def _operation(operation: AnyOperation, keys: dict[Any, Any], *, has_identity: b
     statuses = {*operation.problems, *_EVERYWHERE} - (set() if has_identity else {401})
     described: dict[str, Any] = {
         "operationId": operation.id,
+        "tags": [_TAG_OF.get(operation.id.partition("_")[0], "Server")],
         "summary": operation.summary,
         "description": f"{(operation.handle.__doc__ or '').strip()}\n\n{operation.notes}".strip(),
         "parameters": [*_path_parameters(operation), *_query_parameters(operation), *_headers(operation)],

@@ -393,13 +393,15 @@ async def test_an_order_that_nothing_can_paint_is_refused(bench):
     async def all_dead():
         return len(await bench.bus.dead_letters(10)) == len(wrong)
 
-    await until(partial(has_record, bench, known.id))
+    await until(partial(is_set_waiting, bench, known.id))
     await until(all_dead)
     found = {decode(letter.body).id: letter.reason for letter in await bench.bus.dead_letters(10)}
     assert {found[order.id].partition(":")[0] for order in wrong.values()} == set(fields)
     assert [await bench.store.get(order.id) for order in wrong.values()] == [None, None, None]
     assert "sdxl" in found[wrong["unknown_model"].id]
+    assert bench.inference.orders == []
 
 
-async def has_record(made, image_id) -> bool:
-    return await made.store.get(image_id) is not None
+async def is_set_waiting(made, image_id) -> bool:
+    image = await made.store.get(image_id)
+    return image is not None and image.is_waiting

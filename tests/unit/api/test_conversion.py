@@ -83,3 +83,24 @@ async def test_a_picture_that_is_too_large_is_not_decoded(convert):
 )
 def test_a_picture_is_converted_only_if_it_must_be(stored, wanted, quality, needed):
     assert is_needed(stored, wanted, quality) is needed
+
+
+@pytest.mark.parametrize(("size", "wanted"), [((100, 50), (40, 20)), ((40, 90), (40, 90)), ((30, 30), (30, 30))])
+async def test_a_rendition_is_never_enlarged(size, wanted):
+    content = saved(Image.new("RGB", size), "PNG")
+
+    async def read():
+        return content
+
+    shrunk = await PictureConverter(max_pixels=10_000).shrink(read, 40)
+
+    assert shrunk
+    found = Image.open(BytesIO(shrunk))
+    assert (found.format, found.size) == ("WEBP", wanted)
+
+
+async def test_a_lost_picture_has_no_rendition():
+    async def read():
+        return None
+
+    assert await PictureConverter(max_pixels=10_000).shrink(read, 40) is None

@@ -139,7 +139,7 @@ def test_paint_avoids_the_colours_of_the_negative_prompt():
 
 
 @pytest.mark.parametrize(
-    "prompt", ["🦊" * 10_000, "лиса в лесу", "月亮", " ", "no", "no no no cats", "((cat:1.3)), [sea]"]
+    "prompt", ["🦊" * 4_000, "лиса в лесу", "月亮", " ", "no", "no no no cats", "((cat:1.3)), [sea]"]
 )
 def test_paint_takes_any_prompt(prompt):
     assert opened(paint(ordered(prompt, width=64, height=64))).size == (64, 64)

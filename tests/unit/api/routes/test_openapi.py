@@ -1,7 +1,11 @@
 """The OpenAPI document: published names, bodies of problems."""
 
+from jsonschema import Draft202012Validator
+
+from common.application.capabilities import Model
+from common.application.fleet.view import CatalogueUnion, OfferedModel
 from services.api.app import OPERATIONS, ROUTES
-from services.api.routes.openapi import describe_rest
+from services.api.routes.openapi import describe_rest, with_offers
 
 PROBLEM, FAILED = ({"$ref": f"#/components/schemas/{name}"} for name in ("Problem", "FailedProblem"))
 
@@ -32,6 +36,31 @@ def test_a_failed_generation_answers_with_its_image():
     }
 
     assert found == {"409": PROBLEM, "422": {"anyOf": [PROBLEM, FAILED]}, "502": FAILED, "504": FAILED}
+
+
+def test_each_operation_is_in_a_described_group():
+    document = describe_rest(ROUTES)
+    groups = {tag["name"] for tag in document["tags"]}
+    found = {tag for path in document["paths"].values() for operation in path.values() for tag in operation["tags"]}
+
+    assert found == groups
+    assert len(groups) > 4
+
+
+def test_swagger_ui_has_no_reason_to_warn():
+    assert "jsonSchemaDialect" not in describe_rest(ROUTES)
+
+
+def test_the_examples_are_valid_requests():
+    plain = OfferedModel(Model(id="plain", samplers=("LCM",), max_width=256, max_steps=8), pool="default", is_live=True)
+    union = CatalogueUnion((plain,), unlisted=None, engine=None, notice=None)
+    for document in (describe_rest(ROUTES), with_offers(describe_rest(ROUTES), union)):
+        schemas = document["components"]["schemas"]
+        for name in ("GenerationRequest", "Change", "OpenAIImageRequest"):
+            (example,) = schemas[name]["examples"]
+            Draft202012Validator({"$ref": f"#/components/schemas/{name}", **document}).validate(example)
+    example = schemas["GenerationRequest"]["examples"][0]
+    assert [example[name] for name in ("model", "sampler", "width", "steps")] == ["plain", "LCM", 256, 8]
 
 
 def test_batches_are_described():
