@@ -8,8 +8,10 @@ port 15672 of the same host); `TEST_RABBITMQ_IMAGE` another image; `TEST_RABBITM
 it (made by debootstrap, as in scripts/get-brokers.sh), whose RabbitMQ is run by chroot, though there is a Docker.
 """
 
+import contextlib
 import os
 import shutil
+import threading
 from pathlib import Path
 
 from tests.servers import docker
@@ -41,6 +43,7 @@ class RabbitMQ:
         self._engine = engine
         self._vhosts = vhost_names(vhosts)  # which the engine makes
         self._made = vhosts
+        self._adding = threading.Lock()
         try:
             self._broker = engine.start()
         except BaseException:
@@ -55,20 +58,28 @@ class RabbitMQ:
 
     def fresh_vhost(self) -> str:
         """The URL of an empty virtual host that no other test uses."""
-        if not self._vhosts:
-            self.add_vhosts(ADDED)
-        return f"{self._broker}/{self._vhosts.pop(0)}"
+        while True:
+            with contextlib.suppress(IndexError):
+                return f"{self._broker}/{self._vhosts.pop(0)}"
+            self.add_vhosts()
 
-    def add_vhosts(self, count: int) -> None:
+    @property
+    def fresh_vhosts(self) -> int:
+        """How many there are."""
+        return len(self._vhosts)
+
+    def add_vhosts(self) -> None:
         """Make more virtual hosts for `fresh_vhost`."""
-        names = vhost_names(count, first=self._made)
-        self._engine.add(definitions(names))
-        self._vhosts += names
-        self._made += count
+        with self._adding:
+            names = vhost_names(ADDED, first=self._made)
+            self._engine.add(definitions(names))
+            self._vhosts += names
+            self._made += ADDED
 
     def add_users(self, *users: User) -> None:
         """Add users, or change those that exist, by one call of `rabbitmqctl`: each takes 0.7 s of a core."""
-        self._engine.add(definitions([], users))
+        with self._adding:
+            self._engine.add(definitions([], users))
 
     def start(self) -> None:
         """Start it again on the same port and data; returns when it accepts connections."""

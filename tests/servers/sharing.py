@@ -16,24 +16,28 @@ from tests.servers import rabbitmq
 from tests.servers.rabbitmq import RabbitMQ
 from tests.servers.rabbitmq_engines import User
 
+LOW = 24  # with fewer virtual hosts left, more are made in advance: that takes 2 s, and half a minute on a busy machine
 VARIABLE = "TEST_SHARED_BROKER"  # the address at which the main process listens
 
 
 class BrokerKeeper:
-    """In the main process: calls the methods of the broker for the workers, one call at a time."""
+    """In the main process: calls the methods of the broker for the workers."""
 
     def __init__(self) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="darkroom-broker-"))
         self._listener = Listener(str(self._folder / "socket"), backlog=16)
         self._broker: RabbitMQ | None = None
-        self._one_at_a_time = threading.Lock()
+        self._starting = threading.Lock()
+        self._adding: threading.Thread | None = None
         os.environ[VARIABLE] = str(self._listener.address)
         threading.Thread(target=self._accept, daemon=True).start()
 
     def close(self) -> None:
         os.environ.pop(VARIABLE, None)
         self._listener.close()
-        with self._one_at_a_time:
+        if self._adding:
+            self._adding.join()
+        with self._starting:
             if self._broker:
                 self._broker.close()
         shutil.rmtree(self._folder, ignore_errors=True)
@@ -52,11 +56,17 @@ class BrokerKeeper:
 
     def _call(self, name: str, arguments: Sequence[object]) -> tuple[object, str]:
         try:
-            with self._one_at_a_time:
+            with self._starting:
                 self._broker = self._broker or rabbitmq.open_broker()
-                return getattr(self._broker, name)(*arguments), ""
+                self._add_in_advance(self._broker)
+            return getattr(self._broker, name)(*arguments), ""
         except Exception as error:  # noqa: BLE001  # each is one of the worker
             return None, f"{type(error).__name__}: {error}"
+
+    def _add_in_advance(self, broker: RabbitMQ) -> None:
+        if broker.fresh_vhosts < LOW and not (self._adding and self._adding.is_alive()):
+            self._adding = threading.Thread(target=broker.add_vhosts, daemon=True)
+            self._adding.start()
 
 
 class SharedRabbitMQ:

@@ -54,12 +54,16 @@ class EngineStub:
 
     def __init__(self) -> None:
         self.added: list[str] = []
+        self.is_closed = False
 
     def start(self) -> str:
         return "amqp://broker"
 
     def add(self, definitions: str) -> None:
         self.added += [vhost["name"] for vhost in json.loads(definitions)["vhosts"]]
+
+    def close(self) -> None:
+        self.is_closed = True
 
 
 def test_more_vhosts_are_made_when_all_are_used():
@@ -72,23 +76,22 @@ def test_more_vhosts_are_made_when_all_are_used():
     assert set(names[2:]) <= set(engine.added)
 
 
-async def test_workers_of_a_run_get_different_vhosts_of_one_broker(rabbitmq, monkeypatch):
+def test_workers_of_a_run_get_different_vhosts_of_one_broker(monkeypatch):
+    engine: Any = EngineStub()
     monkeypatch.delenv(VARIABLE, raising=False)
-    monkeypatch.setattr(rabbitmq_server, "open_broker", lambda: rabbitmq)
-    monkeypatch.setattr(rabbitmq, "close", lambda: None)
+    monkeypatch.setattr(rabbitmq_server, "open_broker", lambda: RabbitMQ(engine, vhosts=2))
     keeper = BrokerKeeper()
     workers = [SharedRabbitMQ(os.environ[VARIABLE]) for _ in range(3)]
 
-    urls = [worker.fresh_vhost() for worker in workers]
-    await publish(urls[0], "letters", b"mine")
+    urls = [worker.fresh_vhost() for _ in range(30) for worker in workers]
     with pytest.raises(RuntimeError, match="AttributeError"):
         workers[1]._call("explode")
     for worker in workers:
         worker.close()
     keeper.close()
 
-    assert len(set(urls)) == 3
-    assert await take(urls[0], "letters") == b"mine"
+    assert len(set(urls)) == 90
+    assert engine.is_closed
 
 
 async def test_databases_do_not_see_each_other(mongodb):
