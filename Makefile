@@ -9,13 +9,16 @@
 #                 pyproject.toml (takes up to twice as long as make test)
 #   make test-brokers   the tests of the bus on this system's RabbitMQ, on 4.0 and on 4.3, and the upgrades between them
 #                 (root on Debian; the newer ones are fetched into .tools/brokers; about 10 minutes)
+#   make test-engines   the inference back ends on running programs, which nobody else uses (COMFYUI=http://host:8188 A1111= FORGE=
+#                 SDNEXT= SDSERVER= COG= OPENAI=http://host:8080/v1; MODEL= SIDE=512; one or several)
 #   make fuzz     thousands of unusual requests to a running server (FUZZ_ARGS="--cases 20000 --seed 7")
 #   make fuzz-borders   bytes from the bus, answers, pictures, settings and frames of any kind (EXAMPLES=100000 SEED=1)
 #   make bench    all measurements, with tables and plots in docs/performance.md (under half an hour); single parts:
 #                 make bench-pipeline, bench-api, bench-live, bench-purge, bench-start, bench-growth, with SIZE= ROUNDS=
 #                 make bench-fairness: waits beside an owner with 2,000 orders; BEFORE=<revision> measures that code too
 #   make chaos    requests while processes are killed, stopped and disconnected (JOBS=2000 SEED=1 MINUTES=3); also
-#                 chaos-stream (10,000 reconnects), chaos-purge (100,000 old images), chaos-outage (no broker for 30 s)
+#                 chaos-stream (10,000 reconnects), chaos-purge (100,000 old images), chaos-outage (no broker for 30 s),
+#                 chaos-dropped (12,000 requests that are dropped at once)
 #   make fmt      format the code, and fix what the linters can fix
 #   make lock     compile requirements/*.txt again (UPGRADE=1 takes the newest versions)
 
@@ -35,7 +38,8 @@ BIOME := PATH="$(dir $(NPM)):$$PATH" node_modules/.bin/biome
 BROKERS := $(CURDIR)/.tools/brokers
 BROKER_TESTS := tests/contract/bus tests/flow tests/faults/bus -k "not memory and not embedded"
 
-.PHONY: run test test-long check check-page coverage test-brokers servers fmt lock clean fuzz fuzz-borders chaos chaos-stream chaos-purge chaos-outage \
+.PHONY: run test test-long test-engines check check-page coverage test-brokers servers fmt lock clean fuzz fuzz-borders chaos chaos-stream chaos-purge chaos-outage \
+        chaos-dropped \
         bench bench-servers bench-pipeline bench-api bench-live bench-purge bench-start bench-growth bench-fairness
 .DELETE_ON_ERROR:
 
@@ -75,6 +79,12 @@ test-brokers: servers
 	done
 	@TEST_BROKERS=$(BROKERS) $(BIN)/pytest tests/faults/test_broker_upgrade.py
 
+test-engines: servers
+	@TEST_ENGINES="$(addprefix comfyui+,$(COMFYUI)) $(addprefix sdapi+,$(A1111) $(FORGE) $(SDNEXT) $(SDSERVER)) \
+		$(addprefix cog+,$(COG)) $(addprefix openai+,$(OPENAI))" \
+		$(if $(MODEL),TEST_ENGINE_MODEL="$(MODEL)") $(if $(SIDE),TEST_ENGINE_SIDE=$(SIDE)) \
+		$(BIN)/pytest -rs tests/contract/test_live_engines.py $(PYTEST_ARGS)
+
 fuzz: .venv/.dev-stamp
 	@$(BIN)/python -m tests.security.fuzz $(FUZZ_ARGS)
 
@@ -93,6 +103,9 @@ chaos-purge: servers
 
 chaos-outage: servers
 	@$(BIN)/python -m benchmarks.outage
+
+chaos-dropped: servers
+	@$(BIN)/python -m benchmarks.dropped_posts $(CHAOS_ARGS)
 
 servers: .venv/.dev-stamp $(if $(TEST_STORE_URL),,.venv-secantusdb/.stamp) .venv-cog/.stamp
 	@sh scripts/get-test-servers.sh

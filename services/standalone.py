@@ -62,7 +62,12 @@ async def _shared_resources(settings: Settings, stopping: asyncio.Event, *, name
 async def _health(settings: Settings, resources: Resources) -> AsyncIterator[None]:
     async with AsyncExitStack() as stack:
         if settings.health_port:
-            app = build_health_app(bus=resources.bus, store=resources.store, media=resources.media)
+            app = build_health_app(
+                bus=resources.bus,
+                store=resources.store,
+                media=resources.media,
+                allowed_hosts=wiring.server_names(settings, host=settings.health_host),
+            )
             await stack.enter_async_context(
                 serving(app, host=settings.health_host, port=settings.health_port, stop_timeout_s=1)
             )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final
 
@@ -49,12 +49,26 @@ async def open_resources(settings: Settings, *, name: str, stopping: asyncio.Eve
         yield Resources(bus, store, media, clock)
 
 
+def server_names(settings: Settings, *, host: str) -> Collection[str]:
+    """The names by which a server at this address may be reached, beside the api; empty for any.
+
+    On loopback the names of this machine are always allowed, and no others unless they are listed.
+    """
+    return {*settings.allowed_hosts, *LOOPBACK} if host in LOOPBACK else settings.allowed_hosts
+
+
 async def _wait_for_store(settings: Settings, stack: AsyncExitStack, stopping: asyncio.Event) -> Store:
     """Open the store, again and again while it does not answer: a database may start later than its services."""
     pause_s = STORE_PAUSE_S
     while True:
         try:
-            return await stack.enter_async_context(open_store(settings.store_url, timeout_s=settings.store_timeout))
+            async with AsyncExitStack() as opening:
+                store = await opening.enter_async_context(
+                    open_store(settings.store_url, timeout_s=settings.store_timeout)
+                )
+                await deployment_id(store)  # may be its first write, which a store without a primary does not accept
+                stack.push_async_exit(opening.pop_all())
+                return store
         except Unavailable as error:
             log.warning("waiting for the store at %s: %s", store_location(settings.store_url), error.detail)
         try:
@@ -76,8 +90,7 @@ async def serve_inference(settings: Settings, *, host: str) -> AsyncIterator[str
         PainterEngine(step_delay_s=settings.painter_step_delay),
         api_key=settings.inference_service_api_key,
         concurrency=settings.inference_concurrency,
-        # on loopback the names of this machine are always allowed: `darkroom up` uses them
-        allowed_hosts={*settings.allowed_hosts, *LOOPBACK} if host in LOOPBACK else settings.allowed_hosts,
+        allowed_hosts=server_names(settings, host=host),
         clock=SystemClock(),
     )
     # a disconnected client cancels its handler, which stops the painting

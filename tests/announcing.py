@@ -32,7 +32,9 @@ class FakeGenerator:
     async def offer(self, *models: Model | str, samplers: tuple[str, ...] = ("Euler",), **more) -> "FakeGenerator":
         """Write the catalogue, then a heartbeat that names it."""
         listed = tuple(Model(id=model) if isinstance(model, str) else model for model in models)
-        found = Capabilities(models=listed, samplers=samplers, **more)
+        return await self.announce(Capabilities(models=listed, samplers=samplers, **more))
+
+    async def announce(self, found: Capabilities) -> "FakeGenerator":
         data = catalogue_data(catalogue_of([found], pool=self.pool))
         self.key = catalogue_key(data)
         await self._put(CATALOGUES, self.key, data, CATALOGUE_AGE_S)

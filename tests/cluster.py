@@ -14,10 +14,11 @@ import aiohttp
 
 from tests.servers.fork_server import ForkedProcess, forked_python
 from tests.servers.process import free_ports
+from tests.waiting import LIMIT_S
 
 FINAL = {"completed", "failed", "cancelled"}
-READY_S = 30.0
-STOP_S = 5.0
+READY_S = 60.0
+STOP_S = 10.0
 ORDER = {"prompt": "a lighthouse at dusk", "width": 64, "height": 64, "steps": 2, "seed": 7}
 
 
@@ -76,7 +77,7 @@ class Service:
         self.signal(signal.SIGTERM)
         return await self.wait()
 
-    async def wait(self, limit_s: float = 30) -> int:
+    async def wait(self, limit_s: float = LIMIT_S) -> int:
         assert self._process
         async with asyncio.timeout(limit_s):
             return await self._process.wait()
@@ -222,7 +223,7 @@ class FrontEnd:
         assert status == 202, image
         return image
 
-    async def final(self, image_id: str, limit_s: float = 30) -> dict:
+    async def final(self, image_id: str, limit_s: float = LIMIT_S) -> dict:
         """Poll until the image is final; returns it."""
         async with asyncio.timeout(limit_s):
             while True:
@@ -250,12 +251,12 @@ class Events:
         self.socket = socket
         self.hello = hello
 
-    async def next(self, limit_s: float = 30) -> dict:
+    async def next(self, limit_s: float = LIMIT_S) -> dict:
         message = await self.socket.receive(limit_s)
         assert message.type is aiohttp.WSMsgType.TEXT, message
         return json.loads(message.data)
 
-    async def until_final(self, image_id: str, limit_s: float = 30) -> list[dict]:
+    async def until_final(self, image_id: str, limit_s: float = LIMIT_S) -> list[dict]:
         """The frames of one image up to its final event."""
         found: list[dict] = []
         async with asyncio.timeout(limit_s):

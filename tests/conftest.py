@@ -10,7 +10,6 @@ from tests.cluster import Service
 from tests.servers import cog as cog_servers
 from tests.servers import mongodb as mongodb_server
 from tests.servers import rabbitmq as rabbitmq_server
-from tests.servers.cog import CogServer
 from tests.servers.mongodb import MongoDB
 from tests.servers.rabbitmq import RabbitMQ
 from tests.servers.sharing import VARIABLE, BrokerKeeper, SharedRabbitMQ, open_broker
@@ -109,13 +108,3 @@ def mongodb(mongodb_of_the_run: MongoDB) -> Iterator[MongoDB]:
 def database(mongodb: MongoDB) -> str:
     """The URL of a database for this test only."""
     return mongodb.fresh_database()
-
-
-@pytest.fixture
-def cog_of_the_run() -> CogServer:
-    """A real cog server; tests share it, and leave nothing in it."""
-    if cog_servers.version() is None:
-        missing("no cog: run make servers")
-    server = cog_servers.server_of_the_run()
-    server.reset()
-    return server

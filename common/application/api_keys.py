@@ -9,16 +9,20 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import logging
 import re
 import secrets
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+from common.domain.errors import Invalid
 from common.domain.owners import parse_owner
 from common.domain.views import iso
 from common.runtime.clock import Clock
 from common.store.port import Entry, Store
+
+log = logging.getLogger(__name__)
 
 KIND: Final = "key"
 PREFIX: Final = "darkroom_"  # lets scanners for leaked secrets recognise a key
@@ -70,19 +74,21 @@ class ApiKeyStore:
         """The key with this text; None if it is wrong, revoked or expired."""
         found = _FORM.fullmatch(text)
         entry = await self.store.get_entry(KIND, found[1]) if found else None
-        if found is None or entry is None or not hmac.compare_digest(entry.data["hash"], _hash(found[2])):
+        if found is None or entry is None or not hmac.compare_digest(str(entry.data.get("hash")), _hash(found[2])):
             return None
-        key = _key(entry)
-        return None if key.has_expired(self.clock.now()) else key
+        key = _readable_key(entry)
+        return None if key is None or key.has_expired(self.clock.now()) else key
 
     async def is_valid(self, key_id: str) -> bool:
         """Whether a key that was found before is neither revoked nor expired."""
         entry = await self.store.get_entry(KIND, key_id)
-        return entry is not None and not _key(entry).has_expired(self.clock.now())
+        key = _readable_key(entry) if entry is not None else None
+        return key is not None and not key.has_expired(self.clock.now())
 
     async def list_all(self) -> list[ApiKey]:
-        """All keys, oldest first, including expired ones."""
-        return sorted((_key(entry) for entry in await self.store.list_entries(KIND)), key=lambda key: key.created_at)
+        """All keys, oldest first, including expired ones; an entry that is damaged is left out."""
+        found = [key for entry in await self.store.list_entries(KIND) if (key := _readable_key(entry))]
+        return sorted(found, key=lambda key: key.created_at)
 
     async def revoke(self, key_id: str) -> bool:
         """Delete the key; False if there is no key with this id."""
@@ -93,13 +99,29 @@ def _hash(secret: str) -> str:
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
+def _readable_key(entry: Entry) -> ApiKey | None:
+    """The key of an entry; None if it is damaged, as a key that nobody can use."""
+    try:
+        return _key(entry)
+    except (KeyError, TypeError, ValueError, Invalid) as error:
+        log.warning("the key %s cannot be read: %r", entry.key, error)
+        return None
+
+
 def _key(entry: Entry) -> ApiKey:
     data = entry.data
     expires_at = data.get("expires_at")
     return ApiKey(
         id=entry.key,
-        owner=data["owner"],
-        name=data["name"],
-        created_at=datetime.fromisoformat(data["created_at"]),
-        expires_at=datetime.fromisoformat(expires_at) if expires_at else None,
+        owner=parse_owner(data["owner"]),
+        name=str(data["name"]),
+        created_at=_time(data["created_at"]),
+        expires_at=_time(expires_at) if expires_at else None,
     )
+
+
+def _time(text: str) -> datetime:
+    found = datetime.fromisoformat(text)
+    if found.tzinfo is None:
+        raise ValueError("a time without a zone")
+    return found

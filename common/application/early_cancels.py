@@ -16,7 +16,7 @@ from typing import Final
 
 from common.domain.images import Image
 from common.messages import CancelImage
-from common.store.port import Entry, Store
+from common.store.port import Entry, Store, back_off
 
 KIND: Final = "cancelled"
 _OF_IMAGE: Final = "owners"
@@ -35,17 +35,21 @@ class EarlyCancel(Enum):
 
 async def remember_cancel(store: Store, image_id: str, command: CancelImage, *, expires_at: datetime) -> None:
     """Remember who cancelled this id; an entry for each source, so that no other sender can replace it."""
-    key = _key(image_id, command.source)
+    key, owner = _key(image_id, command.source), command.owner or _ANY_OWNER
     field = _OF_BATCH if command.data.batch else _OF_IMAGE
+    losses = 0
     while True:
         before = await store.get_entry(KIND, key)
         owners = _owners(before, field)
-        owner = command.owner or _ANY_OWNER
-        if owner in owners or len(owners) >= _MAX_OWNERS:
+        if owner not in owners and len(owners) >= _MAX_OWNERS:
             return
-        data = {"owners": [], **(before.data if before else {}), field: [*owners, owner]}
+        # also for a known owner: the entry may be about to expire
+        known = {_OF_IMAGE: _owners(before, _OF_IMAGE), field: list(dict.fromkeys([*owners, owner]))}
+        data = {**(before.data if before else {}), **known}
         if await store.put_entry(Entry(KIND, key, before.revision + 1 if before else 1, data, expires_at)):
             return
+        losses += 1
+        await back_off(losses)
 
 
 async def find_early_cancel(store: Store, image: Image) -> EarlyCancel:
@@ -59,8 +63,9 @@ async def find_early_cancel(store: Store, image: Image) -> EarlyCancel:
 
 
 def _owners(entry: Entry | None, field: str) -> list[str]:
-    found: list[str] = entry.data.get(field, []) if entry else []
-    return found
+    """The owners in the entry; a damaged one names nobody."""
+    found = entry.data.get(field) if entry else None
+    return [owner for owner in found if isinstance(owner, str)] if isinstance(found, list) else []
 
 
 def _key(image_id: str, source: str) -> str:

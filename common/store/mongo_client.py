@@ -10,6 +10,7 @@ from typing import Any, Final
 from urllib.parse import parse_qsl
 
 from bson.codec_options import CodecOptions, DatetimeConversion
+from dns.exception import DNSException
 from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorDatabase
 from pymongo import ReadPreference
 from pymongo.errors import ConfigurationError, OperationFailure, PyMongoError
@@ -64,7 +65,8 @@ def _require_confirmed_writes(url: str) -> None:
 def misconfiguration(error: Unavailable) -> Misconfigured | None:
     """What an operator has to change if the first command failed with this error; None if it may just be retried."""
     cause = error.__cause__
-    if isinstance(cause, ConfigurationError):  # mongodb+srv:// resolves its hosts only now
+    # mongodb+srv:// resolves its hosts only now; a name server that does not answer or know them yet is waited for
+    if isinstance(cause, ConfigurationError) and not isinstance(cause.__cause__, DNSException):
         return Misconfigured("STORE_URL: its hosts cannot be looked up")
     if isinstance(cause, OperationFailure) and cause.code in _OPERATOR_ERRORS:
         return Misconfigured(f"STORE_URL: the database refused the connection or its indexes, with code {cause.code}")

@@ -110,8 +110,9 @@ class Announcer:
         self._store = store
         self._bus = bus
         self._clock = clock
-        self._inference = inference
-        self._circuit = circuit
+        self.inference = inference
+        self.circuit = circuit
+        self.worker = worker
         self._settings = settings
         # the suffix keeps apart two containers with one host name, whose processes have the same number
         self._heartbeat = StoredEntry(store, HEARTBEATS, f"{worker}:{secrets.token_hex(4)}")
@@ -120,8 +121,16 @@ class Announcer:
         self._key: str | None = None
         self._renew_after_s = float("-inf")
         self._written: deque[str] = deque()
+        self._is_asked = asyncio.Event()
         self._has_news = asyncio.Event()
         self._is_tick_due = True
+
+    async def models(self) -> Callable[[str], bool]:
+        """Whether the back end has a model, as far as it has said; at the start this waits for its first answer."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(FIRST_ANSWER_S):
+                await self._is_asked.wait()
+        return lambda model: self.catalogue is None or self.catalogue.find(model) is not None
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Announce until `stopping` is set, then remove the heartbeat."""
@@ -138,6 +147,7 @@ class Announcer:
         interval_s = self._settings.announce_interval
         while True:
             await _attempted(self.update_catalogue)
+            self._is_asked.set()
             await asyncio.sleep(interval_s if self.catalogue is not None else min(interval_s, FIRST_ANSWER_S))
 
     async def _beat_regularly(self) -> None:
@@ -151,12 +161,14 @@ class Announcer:
     async def update_catalogue(self) -> None:
         """Ask the back end what it can paint, and keep the catalogue in the store. Raises Unavailable."""
         try:
-            self._capabilities = await self._inference.capabilities()
+            self._capabilities = await self.inference.capabilities()
         except InferenceError as error:
             log.debug("the inference service does not say what it can paint: %s", error.detail)
         if self._capabilities is None:
             return
         catalogue = catalogue_of([self._capabilities], pool=self._settings.generator_pool)
+        self.catalogue = catalogue
+        self._is_asked.set()
         data = catalogue_data(catalogue)
         key = catalogue_key(data)
         if self._stored is None or key != self._key:
@@ -165,7 +177,7 @@ class Announcer:
             await self._stored.put(data, self._clock, age_s=CATALOGUE_AGE_S)
             self._renew_after_s = self._clock.monotonic() + RENEW_S
         if key != self._key:
-            self.catalogue, self._key = catalogue, key
+            self._key = key
             log.info("offers %d models in the pool %s", len(catalogue.models), catalogue.pool)
             self._is_tick_due = True
             self._has_news.set()
@@ -183,7 +195,7 @@ class Announcer:
         found = self._capabilities and bounded(self._capabilities)
         back_end = BackEndState(
             dialect=found.dialect if found else None,
-            circuit=CircuitState.OPEN if self._circuit.is_open else CircuitState.CLOSED,
+            circuit=CircuitState.OPEN if self.circuit.is_open else CircuitState.CLOSED,
             concurrency=found.concurrency if found else None,
         )
         heartbeat = Heartbeat(

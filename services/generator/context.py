@@ -58,6 +58,7 @@ class GenerationContext:
     clock: Clock
     worker: str
     deployment: str
+    models: Callable[[], Awaitable[Callable[[str], bool]]]  # tells whether the back end has a model
     media_pause: MediaPause = field(init=False)
     abort_signals: dict[str, asyncio.Event] = field(default_factory=dict)  # of the images that this process paints
 

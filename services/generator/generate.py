@@ -14,7 +14,9 @@ import logging
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from functools import partial
+from typing import Final
 
+from common.application.fleet.validation import NO_GENERATOR
 from common.bus.handling import cancel_requests
 from common.bus.port import Done, Outcome, Reject, Retry
 from common.domain import images, transitions
@@ -39,6 +41,8 @@ from services.generator.progress import ProgressPublisher
 
 log = logging.getLogger(__name__)
 
+_NO_MODEL: Final = "no_model"
+
 
 async def generate(command: GenerateImage, context: GenerationContext) -> Outcome:
     """Generate the image of a command. The command may be delivered again, to this worker or to another one."""
@@ -58,13 +62,22 @@ async def generate(command: GenerateImage, context: GenerationContext) -> Outcom
 
 async def _claim(command: GenerateImage, context: GenerationContext) -> Image:
     image_id = images.parse_image_id(command.id)
-    transition = partial(
+    claim = partial(
         transitions.claim,
         lease=context.new_lease(),
         now=context.clock.stable_now(),
         deadline=timedelta(seconds=context.settings.generation_deadline),
     )
-    return await context.transition(image_id, transition)
+
+    can_paint = await context.models()
+
+    def claim_if_possible(image: Image) -> Image:
+        claimed = claim(image)
+        if not claimed.status.is_final and not can_paint(image.model):
+            raise InvalidTransition(f"no model {image.model!r} here", status=image.status, code=_NO_MODEL)
+        return claimed
+
+    return await context.transition(image_id, claim_if_possible)
 
 
 async def _after_refused_claim(image_id: str, refusal: InvalidTransition, context: GenerationContext) -> Outcome:
@@ -72,6 +85,8 @@ async def _after_refused_claim(image_id: str, refusal: InvalidTransition, contex
         # a retry would be delivered again and again while the other worker lives; the janitor watches its lease
         log.info("skipped: another worker holds it")
         return Done()
+    if refusal.code == _NO_MODEL:
+        return await _leave_to_others(image_id, context)
     if refusal.code == "waiting":
         log.info("skipped: it waits for its turn, which sends another command")
         return Done()
@@ -82,6 +97,29 @@ async def _after_refused_claim(image_id: str, refusal: InvalidTransition, contex
         return Retry((image.not_before - context.clock.stable_now()).total_seconds())
     log.info("skipped: it is %s", image.status)
     await context.outbox.try_publish_pending(image)
+    return Done()
+
+
+async def _leave_to_others(image_id: str, context: GenerationContext) -> Outcome:
+    """Another generator gets the command; if none with the model runs, the image waits, and frees its slot."""
+    image = await retry_while_unavailable(lambda: context.store.get(image_id))
+    if image is None:
+        return Done()
+    if (await retry_while_unavailable(context.fleet.current)).is_live(image.model):
+        return Retry(context.settings.retry_delays[0])
+    now = context.clock.stable_now()
+    not_before = now + timedelta(seconds=2 * context.settings.announce_interval)
+    try:
+        set_waiting = partial(transitions.set_waiting, now=now, not_before=not_before)
+        waiting = await context.transition(image_id, set_waiting)
+    except InvalidTransition:
+        return Done()  # it has been cancelled, or has been claimed by a generator that has just started
+    log.info("waits: %s", NO_GENERATOR)
+    try:
+        await context.outbox.publish_queued(waiting)
+        await context.outbox.dispatch_waiting(image.owner)
+    except Unavailable as error:
+        log.warning("the line was not looked at, the janitor will: %s", error)
     return Done()
 
 

@@ -17,6 +17,7 @@ import aiohttp
 
 from common.application.deployment import deployment_id
 from common.application.intake import Intake
+from common.application.outbox import Outbox
 from common.application.quota_store import QuotaStore
 from common.application.resources import Resources
 from common.application.write_behind import WriteBehind
@@ -30,7 +31,6 @@ from services.generator.circuit import Circuit
 from services.generator.context import GenerationContext, retry_while_unavailable
 from services.generator.generate import generate
 from services.generator.inference.connect import connect_inference
-from services.generator.inference.port import InferenceBackend
 from services.generator.media_pause import SharedPause
 from services.generator.orders import take_in
 
@@ -53,28 +53,35 @@ async def run_generator(
         inference = connect_inference(inference_url, http=http, settings=settings, clock=resources.clock)
         write_behind = WriteBehind(resources.store)
         deployment = await retry_while_unavailable(lambda: deployment_id(resources.store))
-        context = _context(settings, resources, inference, write_behind, deployment)
+        circuit = Circuit(
+            failures=settings.circuit_failures,
+            pause_s=settings.circuit_pause,
+            ask=partial(inference.capabilities, fresh=True),
+        )
+        announcer = Announcer(
+            resources.store,
+            resources.bus,
+            resources.clock,
+            inference=inference,
+            circuit=circuit,
+            settings=settings,
+            worker=clean_text(f"{socket.gethostname()}:{os.getpid()}", 100),
+        )
+        outbox = resources.outbox(settings, source=SOURCE, write_behind=write_behind)
+        context = _context(settings, resources, announcer, outbox, deployment)
         async with asyncio.TaskGroup() as group:
             group.create_task(write_behind.run())
-            group.create_task(_announcer(context, resources).run(stopping))
+            group.create_task(announcer.run(stopping))
             await _consume(context, resources.bus, settings, stopping)
             write_behind.close()
 
 
-def _announcer(context: GenerationContext, resources: Resources) -> Announcer:
-    return Announcer(
-        resources.store,
-        resources.bus,
-        resources.clock,
-        inference=context.inference,
-        circuit=context.circuit,
-        settings=context.settings,
-        worker=context.worker,
-    )
-
-
 def _context(
-    settings: Settings, resources: Resources, inference: InferenceBackend, write_behind: WriteBehind, deployment: str
+    settings: Settings,
+    resources: Resources,
+    announcer: Announcer,
+    outbox: Outbox,
+    deployment: str,
 ) -> GenerationContext:
     quota = QuotaStore(
         kind=PUBLISHER_QUOTA,
@@ -87,17 +94,14 @@ def _context(
         store=resources.store,
         fleet=resources.fleet(settings),
         intake=Intake(quota, resources.store, line),
-        outbox=resources.outbox(settings, source=SOURCE, write_behind=write_behind),
+        outbox=outbox,
         media=resources.media,
-        inference=inference,
-        circuit=Circuit(
-            failures=settings.circuit_failures,
-            pause_s=settings.circuit_pause,
-            ask=partial(inference.capabilities, fresh=True),
-        ),
+        inference=announcer.inference,
+        circuit=announcer.circuit,
+        models=announcer.models,
         settings=settings,
         clock=resources.clock,
-        worker=clean_text(f"{socket.gethostname()}:{os.getpid()}", 100),
+        worker=announcer.worker,
         deployment=deployment,
     )
 

@@ -9,7 +9,7 @@ from functools import partial
 from common.application.early_cancels import remember_cancel
 from common.bus.port import DeadLetter, Done, Outcome, Reject, Retry
 from common.domain import images, transitions
-from common.domain.errors import Forbidden, Invalid, InvalidTransition, NotFound, Unavailable
+from common.domain.errors import Forbidden, Invalid, InvalidTransition, NotFound, Unavailable, Unreadable
 from common.domain.images import Image
 from common.messages import CancelImage, Command, Tick
 from common.runtime.logs import log_context
@@ -26,7 +26,7 @@ async def cancel(command: Command | Tick | DeadLetter, *, context: JanitorContex
     with log_context(command.subject):
         try:
             cancelled = await _cancel(images.parse_image_id(command.subject), command, context)
-        except (Invalid, Forbidden) as error:
+        except (Invalid, Forbidden, Unreadable) as error:  # the record does not become readable by waiting
             log.warning("not cancelled: %s", error)
             return Reject(f"{error.code}: {error.detail}")
         except InvalidTransition as refusal:

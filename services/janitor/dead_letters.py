@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from common.bus.handling import MAX_BODY, one_line
 from common.bus.port import DeadLetter, Done, Outcome, Retry
 from common.domain import images, transitions
-from common.domain.errors import Forbidden, Invalid, InvalidTransition, NotFound, Unavailable
+from common.domain.errors import Forbidden, Invalid, InvalidTransition, NotFound, Unavailable, Unreadable
 from common.domain.images import Failure, Image, Status
 from common.domain.owners import parse_owner
 from common.domain.texts import is_code
@@ -58,7 +58,7 @@ async def fail_dead_letter(letter: Command | Tick | DeadLetter, *, context: Jani
         except InvalidTransition as invalid:
             log.info("its image is unchanged: %s", invalid)
             return await _drop_if_ended_well(letter, request.image_id, context)
-        except Forbidden as refusal:
+        except (Forbidden, Unreadable) as refusal:
             log.info("its image is unchanged: %s", refusal)
         except NotFound:
             await _publish_refusal(request, failure, died_at, context)

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from functools import partial
 
 from common.bus.port import WorkQueue
-from common.domain import transitions
+from common.domain import quotas, transitions
 from common.domain.errors import Unavailable
 from common.domain.images import Image
 from common.messages import TickData
@@ -47,7 +47,8 @@ def _steps(context: JanitorContext) -> dict[str, Callable[[], Awaitable[int]]]:
     grace = latest - timedelta(seconds=settings.reconcile_grace)
     overdue = partial(store.overdue, earliest - timedelta(seconds=settings.generation_deadline))
     waiting_overdue = partial(store.waiting_overdue, earliest - timedelta(seconds=settings.waiting_deadline))
-    tombstone_cutoff = earliest - timedelta(seconds=settings.tombstone_age)
+    # an hour's quota looks for its images: one without a record was never painted
+    tombstone_cutoff = earliest - max(timedelta(seconds=settings.tombstone_age), quotas.HOUR)
     each_of = partial(_for_each_page, context)
     fail_overdue = partial(_fail_overdue, context=context)
     return {

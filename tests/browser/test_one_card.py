@@ -67,6 +67,25 @@ async def test_an_event_before_the_answer_makes_no_second_card(visit, inference)
     assert await most_cards(visit) == 1
 
 
+async def test_an_image_that_ends_before_the_answer_is_one_card(visit, inference):
+    """The whole painting overtakes the answer."""
+    inference.will(stub := InferenceStub())
+    held = HeldAnswers()
+    await visit.page.route(GENERATIONS, held)
+    await visit.page.evaluate(COUNT_CARDS)
+
+    card = await visit.order("a picture that is quicker than its answer")
+    await stub.begun.wait()
+    stub.finish()
+    await expect(visit.tile("a picture that is quicker than its answer")).to_be_visible()
+    held.answers.set()
+    await answered(visit)
+
+    await expect(card.locator("img")).to_be_visible()
+    await expect(visit.tiles).to_have_count(1)
+    assert await most_cards(visit) == 1
+
+
 async def test_a_slow_request_is_replaced_by_its_image(visit, inference):
     inference.will(stub := InferenceStub())
     held = HeldAnswers(are_requests_held=True)

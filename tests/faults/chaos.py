@@ -35,7 +35,7 @@ from tests.waiting import until
 
 GENERATORS, JANITORS, APIS = 3, 2, 2
 AT_ONCE = 4  # images of one generator
-SLOTS = 12  # of the owner, as many as the generators have: the other requests of the backlog wait for their turn
+SLOTS = 24  # of the owner: retries keep theirs while they wait. The other requests of the backlog wait for their turn
 IDLE_S = 30.0  # longest time that an image may wait beside a free slot, while janitors are killed and frozen
 BACKLOG = 40  # concurrent open requests at most: enough to keep every generator busy
 POINT_ODDS = 0.0015  # that a process dies at one point of an image; an image has about 20 points

@@ -104,7 +104,7 @@ class FaultCluster(Cluster):
         now = SystemClock().now()
         async with self.bus() as bus:
             await bus.tick(Tick(id=new_image_id(now), source="test", type="timer.sweep", time=now))
-            async with asyncio.timeout(30), aclosing(bus.read(Since(now))) as entries:
+            async with asyncio.timeout(60), aclosing(bus.read(Since(now))) as entries:
                 async for entry in entries:
                     if isinstance(entry.event, JanitorSwept) and entry.event.time >= now:
                         return entry.event.data

@@ -65,7 +65,7 @@ async def following(
     follower = Follower(http, urls, random.Random(seed), leaves=leaves)
     task = asyncio.create_task(follower.run())
     try:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             await follower.ready.wait()
         yield follower
     finally:

@@ -88,7 +88,7 @@ async def outage(
         await orders.end()
         await until_quiet(cluster.direct_settings, 60)
         for image_id in orders.accepted:
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 await follower.until_final(image_id).wait()
         recovered_s = time.monotonic() - up_at
         found = await check(

@@ -6,10 +6,9 @@ from contextlib import asynccontextmanager
 
 from tests.cluster import Events, FrontEnd
 from tests.inference_double import inference_double
-from tests.waiting import until
 
 NO_GENERATOR = "no generator with this model is running"
-FAST = {"ANNOUNCE_INTERVAL": "0.5", "GENERATOR_CONCURRENCY": "1", "INFERENCE_TIMEOUT": "60"}
+FAST = {"ANNOUNCE_INTERVAL": "0.5", "INFERENCE_TIMEOUT": "60"}
 
 
 @asynccontextmanager
@@ -80,9 +79,13 @@ async def test_models_follow_the_generators(cluster, http):
         assert (await page.order(model="flux", sampler="of flux"))["waitingFor"] is None
         assert (await page.post("/v1/images/generations", {"prompt": "x", "model": "x"}))[0] == 400
 
+        while not (await next_frame(events, "image.queued"))["data"]["waitingSince"]:
+            pass  # the generator that has another model has let it wait
         await add_generator(cluster, "generator-3", first.url)
         await until_models(page, {"flux": True, "sdxl": True})
-        await until(lambda: first.orders)
+        assert (await page.final(waiting["id"]))["status"] == "completed"
+        assert waiting["id"] in first.keys
+        assert waiting["id"] not in second.keys
         while (await next_frame(events, "waiting"))["waitingFor"]:
             pass
         second.released.set()

@@ -149,7 +149,7 @@ async def test_redriving_a_failed_image_requests_a_new_one(cluster, page, operat
 
 
 @pytest.mark.fault(row=22)
-@pytest.mark.timeout(90)
+@pytest.mark.timeout(150)
 async def test_an_image_that_kills_workers_is_dead_lettered(cluster, http, operator):
     """The sixth worker that dies on an image fails it; its command is kept as a dead letter, and can be redriven."""
     await cluster.add_painter(paint_s=0.01)

@@ -12,8 +12,9 @@ from tests.proxy import proxy_before
 from tests.waiting import until
 
 
+@pytest.mark.long  # tests/faults/bus/test_broker.py stops and kills a broker in each run
 @pytest.mark.slow
-@pytest.mark.timeout(100)
+@pytest.mark.timeout(180)
 @pytest.mark.fault(row=1)
 @pytest.mark.fault(row=2)
 async def test_a_broker_killed_under_load_costs_no_order(tmp_path, http, own_rabbitmq):
@@ -26,7 +27,7 @@ async def test_a_broker_killed_under_load_costs_no_order(tmp_path, http, own_rab
     assert result.statuses[202] > 20
 
 
-@pytest.mark.timeout(90)
+@pytest.mark.timeout(150)
 @pytest.mark.fault(row=41)
 async def test_an_unavailable_store_refuses_orders_and_loses_none(tmp_path, vhost, database, http):
     async with proxy_before(database) as (line, url), fault_cluster(tmp_path, vhost, STORE_URL=database) as cluster:
@@ -45,7 +46,7 @@ async def test_an_unavailable_store_refuses_orders_and_loses_none(tmp_path, vhos
         await line.listen()
 
         for image_id in accepted:
-            await until(partial(is_completed, page, image_id), limit_s=40, pause_s=0.1)
+            await until(partial(is_completed, page, image_id), limit_s=60, pause_s=0.1)
         await until_quiet(cluster.direct_settings)
         found = await check(cluster.direct_settings, accepted=accepted, painted=cluster.painted())
     assert found.violations == []

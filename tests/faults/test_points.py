@@ -43,7 +43,7 @@ async def start_with_faults(cluster: FaultCluster, service: str, faults: list[st
 
 async def check_promises(cluster: FaultCluster, follower, accepted, deleted=()) -> None:
     await until_quiet(cluster.direct_settings)
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(60):
         for image_id in accepted:
             await follower.until_final(image_id).wait()
     await cluster.sweep()
@@ -61,7 +61,7 @@ async def check_promises(cluster: FaultCluster, follower, accepted, deleted=()) 
 async def order_until(page: FrontEnd, is_going, accepted: list[str]) -> None:
     """Request images until every faulty process has reached its point."""
     prompts = itertools.cycle(PROMPTS)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while is_going():
             accepted.append((await page.order(prompt=next(prompts)))["id"])
             await asyncio.sleep(0.05)
@@ -167,7 +167,7 @@ async def test_a_janitor_killed_during_a_purge_leaves_nothing_behind(cluster, ht
     async with following(http, list(cluster.urls.values())) as follower:
         accepted: list[str] = []
 
-        async with asyncio.timeout(40):
+        async with asyncio.timeout(60):
             while any(cluster.services[alias].is_running for alias in faulty):
                 images = [(await page.order())["id"] for _ in range(4)]
                 for image_id in images:

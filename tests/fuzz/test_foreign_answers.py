@@ -25,7 +25,7 @@ from tests.fuzz.budget import LIMIT_S, fuzzed
 from tests.fuzz.json_trees import damaged, nearly
 from tests.fuzz.test_inference_answers import MAX_BYTES, check_error
 
-pytestmark = pytest.mark.timeout(LIMIT_S)
+pytestmark = [pytest.mark.timeout(LIMIT_S), pytest.mark.border(rule="B1"), pytest.mark.border(rule="B5")]
 
 PICTURE = base64.b64encode(odd_answers.drawn((64, 64))).decode()
 INFO = json.dumps({"seed": 7, "sd_model_name": "m", "sd_model_hash": "0123456789", "index_of_first_image": 0})

@@ -115,7 +115,7 @@ async def test_requests_by_bus_have_a_limit_for_each_owner(tmp_path):
             for command in taken:
                 assert (await made.final(command.id)).status == "completed"
             refused = await order("a third name", "ada")  # a publisher may call itself anything
-            letter = await asyncio.wait_for(letters.get(), 10)
+            letter = await asyncio.wait_for(letters.get(), 30)
 
         assert letter.reason.startswith("hourly_limit: ")
         assert json.loads(letter.body)["id"] == refused.id
@@ -134,6 +134,6 @@ async def test_an_order_with_an_invalid_owner_is_dead_lettered(tmp_path):
             now = made.clock.now()
             data = GenerationRequest(prompt="a lighthouse")
             await made.bus.send(GenerateImage(id=new_image_id(now), source="x", time=now, owner="a\x00", data=data))
-            letter = await asyncio.wait_for(letters.get(), 10)
+            letter = await asyncio.wait_for(letters.get(), 30)
 
         assert letter.reason.startswith("invalid_owner")

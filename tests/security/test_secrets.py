@@ -101,7 +101,7 @@ async def test_a_public_address_without_identity_stops_the_start(tmp_path):
         "INFERENCE_SERVICE_URL": "http://127.0.0.1:1",
     }
     process = await forked_python("-m", "services", "up", env={**os.environ, **settings}, stdout=PIPE, stderr=STDOUT)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         said, _ = await process.communicate()
 
     assert process.returncode == 1

@@ -18,7 +18,7 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-PATIENCE_MS = 10_000  # of one expectation, on a machine with much else to do
+PATIENCE_MS = 30_000  # of one expectation, on a machine with much else to do
 # The shell has the same engine without the windows around it: the tests of the page take 90 s of a core, not 230 s.
 NAMES = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 PLAYWRIGHTS = ("chromium_headless_shell-*/*/*headless*shell", "chromium-*/chrome-linux*/chrome")

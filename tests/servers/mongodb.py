@@ -22,7 +22,7 @@ from tests.servers import docker
 from tests.servers.process import Process, free_ports
 
 IMAGE = "mongo:8.0"
-START_LIMIT_S = 50.0  # 1 s for SecantusDB, 3 to 5 s for a container; below the time limit of a test
+START_LIMIT_S = 100.0  # 1 s for SecantusDB, 3 to 5 s for a container; below the time limit of a test
 # SecantusDB is under the GPL: a tool in an environment of its own, made by `make servers`, and no dependency.
 SECANTUSDB = Path(__file__).parents[2] / ".venv-secantusdb"
 

@@ -16,7 +16,7 @@ from tests.servers.process import Process
 
 PAGE = Path(__file__).parents[2] / "docs/proxies.md"
 PACKAGES = {"nginx": "nginx-light", "caddy": "caddy"}  # of Debian and Ubuntu
-READY_S = 10.0
+READY_S = 30.0
 Name = Literal["nginx", "caddy"]
 # kept: the api sees the path below which the proxy serves it; root: there is no such path
 Place = Literal["stripped", "kept", "root"]

@@ -16,8 +16,9 @@ from common.runtime.bounded_read import TooLarge, read_body
 from common.runtime.clock import Clock
 
 TRANSIENT_STATUSES: Final = frozenset({408, 425, 429})
-# the key is missing, wrong, or not paid for; the route is missing; a proxy before the service wants a key of its own
-DENIED_STATUSES: Final = frozenset({401, 402, 403, 404, 405, 407})
+# the key is missing, wrong, or not paid for; the route is missing, or the server is of another kind; a proxy before
+# the service wants a key of its own, or does not serve the name in the URL
+DENIED_STATUSES: Final = frozenset({401, 402, 403, 404, 405, 407, 421, 501, 511})
 CONNECT_S: Final = 5.0
 _MAX_ERROR_BYTES: Final = 20_000  # an error page in HTML; only its beginning is logged
 

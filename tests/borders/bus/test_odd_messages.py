@@ -7,15 +7,18 @@ import pytest
 
 from common.bus.handling import MAX_DEAD_BODY
 from common.bus.port import Reject, Retry, Since, WorkQueue
-from common.bus.rabbitmq.topology import COMMANDS, DEAD, EVENTS
+from common.bus.rabbitmq.topology import COMMANDS, DEAD, EVENTS, ROUTES, TIMERS, WORK
 from common.domain.views import EARLIEST, LATEST
-from common.messages import encode
+from common.messages import Tick, encode
 from tests.borders.bus.support import RawProperties, long_string, nested, open_bus, publish, table, timestamp
 from tests.contract.bus.support import (
     EPOCH,
     Recorder,
+    cancel_command,
+    generate_command,
     has_dead_letters,
     image_event,
+    now,
     order_command,
     read_events,
     until,
@@ -77,6 +80,37 @@ async def test_an_odd_property_costs_its_own_message_only(vhost: str, case: str,
     assert "connected" not in caplog.text  # the connection was never lost
 
 
+@pytest.mark.border(rule="A5")
+@pytest.mark.parametrize(
+    ("queue", "exchange", "good"),
+    [
+        (WorkQueue.INTAKE, COMMANDS, order_command()),
+        (WorkQueue.CANCEL, COMMANDS, cancel_command("image-1")),
+        (WorkQueue.PURGE, TIMERS, Tick(id="tick", source="test", type="timer.purge", time=now())),
+        (WorkQueue.GENERATE, WORK, generate_command()),
+    ],
+    ids=["orders", "cancels", "ticks", "commands"],
+)
+async def test_odd_properties_cost_their_own_messages_on_every_queue(vhost: str, queue, exchange, good):
+    """Those of a publisher, of an operator, and redriven dead letters; then bodies that are no message."""
+    handler, key = Recorder(), ROUTES[queue].key
+    bodies = [b"", b"\xff", b"[]", b"null", b"{}", b'"text"', b"[" * 60_000, b'{"type":"' + b"x" * 70_000, b"1" * 5000]
+    async with open_bus(vhost) as bus, bus.consume(queue, handler, concurrency=2):
+        for properties, _ in ODD.values():
+            await publish(vhost, exchange, key, encode(good), RawProperties(**properties))
+        for body in bodies:
+            await publish(vhost, exchange, key, body)
+        await publish(vhost, exchange, key, encode(good))
+        await handler.wait_for(1)
+        await until(lambda: has_dead_letters(bus, len(ODD) + len(bodies)), limit_s=30)
+        letters = await bus.dead_letters(100)
+
+    assert len(handler.received) == 1
+    assert len(letters) == len(ODD) + len(bodies)
+    assert all(any(named in letter.reason for letter in letters) for _, named in ODD.values())
+    assert {letter.queue for letter in letters} == {queue.value}
+
+
 @pytest.mark.border(rule="A7")
 @pytest.mark.border(rule="A5")
 @pytest.mark.parametrize("case", HARMLESS)
@@ -103,11 +137,11 @@ async def test_a_harmless_property_is_taken_and_survives_a_retry(vhost: str, cas
 )
 async def test_a_time_is_clamped(vhost: str, time: str, taken: datetime):
     body = encode(order_command())
-    now = body[body.index(b'"time":"') + 8 :].partition(b'"')[0]
+    sent_at = body[body.index(b'"time":"') + 8 :].partition(b'"')[0]
     handler = Recorder()
     old = image_event(1).model_copy(update={"time": datetime(1970, 1, 1, tzinfo=UTC)})
     async with open_bus(vhost) as bus, bus.consume(WorkQueue.INTAKE, handler, concurrency=1):
-        await publish(vhost, COMMANDS, "generate", body.replace(now, time.encode()))
+        await publish(vhost, COMMANDS, "generate", body.replace(sent_at, time.encode()))
         await handler.wait_for(1)
         await publish(vhost, EVENTS, "image.deleted", encode(old))
         (logged,) = await read_events(bus, Since(datetime(1, 1, 1, tzinfo=UTC)), 1)

@@ -76,8 +76,28 @@ MAY = {
         "read the log": _read_log,
     },
 }
+ORDERS_QUEUE = ROUTES[WorkQueue.GENERATE].queue
+# what would stop the services or take their messages, by name
+DESTROY = {
+    "purge the orders": lambda channel: channel.queue_purge(ORDERS_QUEUE),
+    "delete the queue of orders": lambda channel: channel.queue_delete(ORDERS_QUEUE),
+    "delete the dead letters": lambda channel: channel.queue_delete(DEAD_QUEUE),
+    "delete the log": lambda channel: channel.queue_delete(LOG_QUEUE),
+    "unbind the orders": lambda channel: channel.queue_unbind(ORDERS_QUEUE, "image.commands", "generate"),
+    "delete the exchange of events": lambda channel: channel.exchange_delete("image.events"),
+    "delete the exchange of orders": lambda channel: channel.exchange_delete("image.commands"),
+    "declare the exchange of orders anew": lambda channel: channel.exchange_declare(
+        "image.commands", exchange_type="fanout"
+    ),
+    "copy the orders": lambda channel: channel.exchange_bind("dashboard.copies", "image.commands", "#"),
+    "copy into the orders": lambda channel: channel.exchange_bind("image.work", "dashboard.copies", "#"),
+    "take over what the orders do not match": lambda channel: channel.exchange_declare(
+        "dashboard.alternate", exchange_type="fanout", arguments={"alternate-exchange": "image.work"}
+    ),
+}
 MAY_NOT = {
     "newsletter": {
+        **DESTROY,
         **{f"publish to {exchange or 'the default'}": _publish(exchange) for exchange in PRIVATE},
         "publish events": _publish("image.events", "image.completed"),
         "publish to the log": _publish("image.events.log"),
@@ -87,6 +107,7 @@ MAY_NOT = {
         "bind a timer to orders": _bind("image.timer.purge.v1", "image.commands"),
     },
     "dashboard": {
+        **DESTROY,
         **{f"publish to {exchange or 'the default'}": _publish(exchange) for exchange in PRIVATE},
         "order": _publish("image.commands"),
         "publish events": _publish("image.events", "image.completed"),
@@ -95,9 +116,12 @@ MAY_NOT = {
         "bind a queue to the dead letters": _bind("dashboard.events", "image.dead"),
         "bind a work queue to the events": _bind("image.timer.purge.v1", "image.events"),
         "dead-letter into orders": _declare("dashboard.dlx", {"x-dead-letter-exchange": "image.work"}),
+        "dead-letter into events": _declare("dashboard.loop", {"x-dead-letter-exchange": "image.events"}),
+        "dead-letter into timers": _declare("dashboard.timers", {"x-dead-letter-exchange": "image.timers"}),
         "declare in our name": _declare("image.events.dashboard", FULL),
     },
     "operator": {
+        **{what: action for what, action in DESTROY.items() if what != "copy into the orders"},
         "order as a publisher": _publish("image.commands"),
         "publish events": _publish("image.events", "image.completed"),
         "publish to the default": _publish("", "image.timer.purge.v1"),

@@ -3,7 +3,11 @@
 import asyncio
 import itertools
 import json
-from contextlib import asynccontextmanager
+import logging
+import time
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import timedelta
+from email.utils import formatdate
 from functools import partial
 from typing import Any
 
@@ -24,7 +28,7 @@ from common.store.sqlite import SqliteStore
 from services.generator.worker import run_generator
 from services.janitor.worker import run_janitor
 from tests.announcing import FakeGenerator
-from tests.inference_double import inference_double
+from tests.inference_double import body, inference_double, paint, status
 from tests.unit.generator.test_generate import FAST, GeneratorBench
 from tests.waiting import until
 
@@ -111,6 +115,50 @@ async def test_an_order_in_capitals_and_its_repeat_are_one_image(bench):
     assert await bench.media.get(image.image_file)
 
 
+@pytest.fixture
+async def second_generator(bench, request):
+    """Another generator of this process, with a connection of its own: the deduplication is not shared."""
+    stopping = asyncio.Event()
+    async with AsyncExitStack() as stack:
+        bus = bench.bus
+        if not isinstance(bus, MemoryBus):
+            bus = await stack.enter_async_context(open_bus("rabbitmq", request, bench.settings, bench.clock))
+        group = await stack.enter_async_context(asyncio.TaskGroup())
+        resources = Resources(bus, bench.store, bench.media, bench.clock)
+        url = bench.inference.url
+        group.create_task(run_generator(bench.settings, resources, inference_url=url, stopping=stopping))
+        yield
+        stopping.set()
+
+
+@pytest.mark.border(rule="A2")
+@pytest.mark.usefixtures("second_generator")
+@pytest.mark.parametrize(
+    "again",
+    [{}, {"id": str.upper}, {"time": timedelta(seconds=1)}, {"subject": "another"}],
+    ids=["the same", "in capitals", "later", "about another subject"],
+)
+async def test_an_order_that_comes_often_at_once_is_painted_once(bench, again):
+    order = an_order(bench, time=bench.clock.now())
+    fields = (
+        {"id": order.id.upper()}
+        if "id" in again
+        else {"time": order.time + again["time"]}
+        if "time" in again
+        else again
+    )
+    repeat = an_order(bench, image_id=order.id, **{"time": order.time, **fields})
+
+    await asyncio.gather(*(bench.bus.send(each) for each in [order, repeat] * 4))
+    await until(lambda: is_final(bench, order.id))
+    await bench.bus.send(last := an_order(bench))  # all others were delivered before it
+    await until(lambda: is_final(bench, last.id))
+
+    image = await bench.store.get(order.id)
+    assert (image.status, image.attempts, bench.inference.keys) == ("completed", 1, [order.id, last.id])
+    assert {image.image_file, image.thumbnail} < set(bench.files())
+
+
 @pytest.mark.border(rule="A6")
 @pytest.mark.parametrize(
     "fields", [{"source": "shop"}, {"owner": "bob"}, {"owner": "ADA"}, {"source": "api"}], ids=repr
@@ -147,6 +195,47 @@ async def test_a_repeat_of_another_sender_is_a_dead_letter(bench):
     assert letter.reason.startswith("id_taken: ")
     assert json.loads(letter.body)["owner"] == "bob"
     assert (await bench.store.get(order.id)).status == "completed"
+
+
+def a_second_ago(_request, _order):
+    date = formatdate(time.time() - 1, usegmt=True)
+    return status(503, headers={"Retry-After": date})(_request, _order)
+
+
+DUE_AT_ONCE = {
+    "zero": status(503, headers={"Retry-After": "0"}),
+    "a second ago": a_second_ago,
+    "1970": status(429, headers={"Retry-After": "Thu, 01 Jan 1970 00:00:00 GMT"}),
+    "zeros": status(408, headers={"Retry-After": "000"}),
+    "no picture": body(b""),
+    "a broken stream": body(b"event: progress", "text/event-stream"),
+}
+
+
+@pytest.mark.border(rule="B2")
+@pytest.mark.parametrize("answer", DUE_AT_ONCE)
+async def test_a_retry_that_is_due_at_once_is_not_lost(bench, caplog, answer):
+    """Its command is sent while that of the attempt is still in hand. Without reconcile, which would find it later."""
+    caplog.set_level(logging.INFO)
+    refused = set()
+
+    async def first_refused(request, order):
+        key = request.headers["Idempotency-Key"].removesuffix("-2")
+        if key in refused:
+            return await paint(request, order)
+        refused.add(key)
+        return await DUE_AT_ONCE[answer](request, order)
+
+    bench.inference.always(first_refused)
+    orders = [an_order(bench) for _ in range(6)]
+
+    await asyncio.gather(*(bench.bus.send(order) for order in orders))
+    for order in orders:
+        await until(partial(is_final, bench, order.id))
+
+    images = [await bench.store.get(order.id) for order in orders]
+    assert [(image.status, image.attempts) for image in images] == [("completed", 2)] * 6
+    assert "reconciled:" not in caplog.text
 
 
 @pytest.mark.border(rule="A10")
@@ -304,13 +393,15 @@ async def test_an_order_that_nothing_can_paint_is_refused(bench):
     async def all_dead():
         return len(await bench.bus.dead_letters(10)) == len(wrong)
 
-    await until(partial(has_record, bench, known.id))
+    await until(partial(is_set_waiting, bench, known.id))
     await until(all_dead)
     found = {decode(letter.body).id: letter.reason for letter in await bench.bus.dead_letters(10)}
     assert {found[order.id].partition(":")[0] for order in wrong.values()} == set(fields)
     assert [await bench.store.get(order.id) for order in wrong.values()] == [None, None, None]
     assert "sdxl" in found[wrong["unknown_model"].id]
+    assert bench.inference.orders == []
 
 
-async def has_record(made, image_id) -> bool:
-    return await made.store.get(image_id) is not None
+async def is_set_waiting(made, image_id) -> bool:
+    image = await made.store.get(image_id)
+    return image is not None and image.is_waiting

@@ -61,6 +61,32 @@ async def test_the_first_frame_shows_what_is_painted_first(serve, count, running
         assert {image["status"] for image in frame["images"]} == {"running"}
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"owner": "bob"},
+        {"owner": "LOCAL"},
+        {"status": Status.COMPLETED, "started_at": CLOCK.now()},
+        {"status": Status.CANCELLED},
+        {"deleted_at": CLOCK.now()},
+        {"status": Status.RUNNING, "started_at": CLOCK.now(), "deleted_at": CLOCK.now()},
+    ],
+    ids=lambda fields: "-".join(map(str, fields)),
+)
+async def test_what_is_not_waiting_for_this_owner_is_not_counted(serve, fields):
+    own = images_of(203, running=(1,))
+    async with serve() as api:
+        for image in own:
+            await api.store.insert(image)
+        for _ in range(5):
+            await api.store.insert(an_image(**{"created_at": CLOCK.now() - timedelta(hours=1), **fields}))
+        frame = await first_frame(api)
+
+    shown = [image["id"] for image in frame["images"]]
+    assert (shown[0], len(shown), frame["more"]) == (own[1].id, 200, 3)
+    assert set(shown) <= {image.id for image in own}
+
+
 async def test_a_gap_counts_the_rest_too(serve):
     async with serve() as api:
         for image in images_of(205, running=(0,)):

@@ -1,11 +1,15 @@
 """A page of any site can reach a server under a name of its own (DNS rebinding): only allowed names are served."""
 
 from pathlib import Path
+from types import SimpleNamespace
+from unittest.mock import AsyncMock
 
 import aiohttp
 import pytest
 import yaml
+from aiohttp.test_utils import TestServer
 
+from common.application.health import build_health_app
 from common.runtime.reading_settings import read_settings
 from services import wiring
 
@@ -46,6 +50,65 @@ async def status_of(api, path: str, host: str, *more: str) -> int:
 async def test_compose_serves_only_its_own_hosts(serve, path, host):
     async with serve(**EVERYONE, ALLOWED_HOSTS=of_compose("api")) as api:
         assert await status_of(api, path, host) in {400, 403}
+
+
+BODY = b'{"prompt": "a"}'
+JSON = ["Content-Type: application/json", f"Content-Length: {len(BODY)}"]
+UPGRADE = ["Upgrade: websocket", "Connection: upgrade", "Sec-WebSocket-Version: 13", f"Sec-WebSocket-Key: {'A' * 22}=="]
+PREFLIGHT = ["Origin: http://evil.example.org", "Access-Control-Request-Method: POST"]
+
+
+@pytest.mark.parametrize(
+    ("line", "headers"),
+    [
+        ("POST /v1/images/generations HTTP/1.1", JSON),
+        ("POST /v1/images/generations HTTP/1.1", [*JSON, "Origin: http://evil.example.org:8000"]),
+        ("GET /ws HTTP/1.1", UPGRADE),
+        ("GET /ws HTTP/1.1", [*UPGRADE, "Origin: http://evil.example.org:8000"]),
+        ("OPTIONS /v1/images/generations HTTP/1.1", PREFLIGHT),
+        ("HEAD /api/images/history/ HTTP/1.1", []),
+        ("PATCH /api/images/0/ HTTP/1.1", JSON),
+        ("GET /metrics HTTP/1.1", []),
+        ("GET /healthz HTTP/1.1", []),
+        ("GET /docs HTTP/1.1", []),
+        ("GET /playground/main.js HTTP/1.1", []),
+        ("GET /no/such/page HTTP/1.1", []),
+        ("GET http://evil.example.org/api/images/history/ HTTP/1.1", []),
+        ("GET /api/images/history/ HTTP/1.0", []),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+async def test_every_kind_of_request_of_a_foreign_name_is_refused(serve, line, headers):
+    async with serve(**EVERYONE, ALLOWED_HOSTS=of_compose("api")) as api:
+        body = BODY if headers[:2] == JSON else b""
+        reader, writer = await api.send(line, "Host: evil.example.org:8000", *headers, body=body)
+        assert (await reader.readline()).split()[1] == b"403"
+        writer.close()
+        assert (await api.ask("GET", "/api/images/history/?status=all"))[2]["total"] == 0
+
+
+@pytest.mark.parametrize(
+    "hosts",
+    [
+        ["Host: localhost", "Host: evil.example.org"],
+        ["Host: evil.example.org", "Host: localhost"],
+        ["Host: localhost, evil.example.org"],
+        ["Host: localhost evil.example.org"],
+        ["Host: evil.example.org#localhost"],
+        ["Host: evil.example.org/localhost"],
+        ["Host: localhost:80:80"],
+        ["Host: localhost%00.evil.example.org"],
+        ["Host: localhost."],
+    ],
+    ids=repr,
+)
+async def test_a_host_that_can_be_read_in_two_ways_is_refused(serve, hosts):
+    """The dot at the end names the same host."""
+    async with serve(**EVERYONE, ALLOWED_HOSTS=of_compose("api")) as api:
+        reader, writer = await api.send("GET /api/images/history/ HTTP/1.1", *hosts, "Connection: close")
+        status = int((await reader.readline()).split()[1])
+        writer.close()
+    assert (status == 200) is (hosts == ["Host: localhost."])
 
 
 @pytest.mark.parametrize("host", ["localhost", "LOCALHOST:8000", "127.0.0.1:8000", "[::1]:8000", "api:8000", "api."])
@@ -132,3 +195,30 @@ async def test_the_reference_server_of_compose_serves_only_its_names(host, statu
         port = url.rsplit(":", 1)[1]
         async with http.get(f"http://127.0.0.1:{port}/inference/capabilities", headers={"Host": host}) as response:
             assert response.status == status
+
+
+@pytest.mark.parametrize(
+    ("settings", "host", "status"),
+    [
+        ({}, "localhost", 200),
+        ({}, "127.0.0.1:8080", 200),
+        ({}, "10.1.2.3:8080", 200),
+        ({}, "[::1]:8080", 200),
+        ({}, "evil.example.org:8080", 403),
+        ({}, "127.0.0.1.nip.io", 403),
+        ({"ALLOWED_HOSTS": "janitor.internal"}, "janitor.internal", 200),
+        ({"ALLOWED_HOSTS": "janitor.internal"}, "localhost", 200),
+        ({"HEALTH_HOST": "0.0.0.0"}, "janitor.internal", 200),
+        ({"HEALTH_HOST": "0.0.0.0", "ALLOWED_HOSTS": "janitor.internal"}, "evil.example.org", 403),
+        ({"HEALTH_HOST": "0.0.0.0", "ALLOWED_HOSTS": "janitor.internal"}, "10.1.2.3", 200),
+    ],
+)
+async def test_health_of_the_other_services_is_served_by_known_names(settings, host, status):
+    read = read_settings(settings)
+    bus, part = SimpleNamespace(unready_reason="", warning=""), SimpleNamespace(check=AsyncMock(return_value=None))
+    names = wiring.server_names(read, host=read.health_host)
+    app = build_health_app(bus=bus, store=part, media=part, allowed_hosts=names)
+    async with TestServer(app) as server, aiohttp.ClientSession() as http:
+        for path in ("/metrics", "/healthz", "/readyz", "/none"):
+            async with http.get(server.make_url(path), headers={"Host": host}) as response:
+                assert response.status == (404 if (status, path) == (200, "/none") else status)

@@ -22,12 +22,13 @@ PREVIEW = "data:image/webp;base64," + "A" * 21_000  # as large as they get
 class SlowReader:
     """A websocket client by hand that reads so many bytes in a second, and answers pings when it has read them."""
 
-    def __init__(self, *, bytes_per_s: int, answers: bool = True) -> None:
+    def __init__(self, *, bytes_per_s: int, answers: bool = True, every_s: float = 0.1) -> None:
         self.frames: list[dict] = []
         self.pong_s: list[float] = []  # how long an answer to a ping of ours took
         self.closed: int | None = None
         self.is_open = True
-        self._per_s = bytes_per_s
+        self._bytes = int(bytes_per_s * every_s)
+        self._every_s = every_s
         self._answers = answers
         self._buffer = b""
         self._pinged_s = 0.0
@@ -40,9 +41,9 @@ class SlowReader:
             key = f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {'A' * 22}==\r\n\r\n"
             await loop.sock_sendall(self._connection, (head + key).encode())
             while self.is_open:
-                await asyncio.sleep(0.1)
+                await asyncio.sleep(self._every_s)
                 try:
-                    read = self._connection.recv(self._per_s // 10)
+                    read = self._connection.recv(self._bytes)
                 except BlockingIOError:
                     continue
                 except ConnectionError:
@@ -102,23 +103,33 @@ async def paint(bus, images, *, rounds: int) -> None:
         await bus.publish(events.changed(done, "image.completed"))
 
 
-async def watch(websocket, cursors: list[str]) -> None:
-    """Collect the cursors as a fast client gets them."""
+async def watch(websocket, cursors: list[str], ends: list[float]) -> None:
+    """Collect the cursors as a fast client gets them, and when the images end for it."""
     async for message in websocket:
         frame = json.loads(message.data)
         if "cursor" in frame:
             cursors.append(frame["cursor"])
+        if frame["type"] == "image.completed":
+            ends.append(time.monotonic())
 
 
 @pytest.mark.long
-@pytest.mark.parametrize(("bytes_per_s", "heartbeat"), [(20_000, "3"), (60_000, "2")])
-async def test_a_slow_reader_gets_all_ends_and_stays_open(serve, bytes_per_s, heartbeat):
-    """Ten images are painted with 800 kB of previews a second, for 8 s; their ends come within a few seconds."""
+@pytest.mark.parametrize(
+    ("bytes_per_s", "every_s", "heartbeat"),
+    [(20_000, 0.1, "3"), (60_000, 0.1, "2"), (30_000, 2, "3"), (200_000, 0.1, "1")],
+    ids=["20 kB/s", "60 kB/s", "in bursts", "200 kB/s"],
+)
+async def test_a_slow_reader_gets_all_ends_and_stays_open(serve, bytes_per_s, every_s, heartbeat):
+    """Ten images are painted with 800 kB of previews a second, for 8 s; their ends come within a few seconds.
+
+    A fast client of the same owner has them at once.
+    """
     images = [an_image(status=Status.RUNNING, revision=2, attempts=1) for _ in range(IMAGES)]
     async with serve(WEBSOCKET_HEARTBEAT=heartbeat) as api, api.http.ws_connect(f"{api.url}/ws") as fast:
         in_order: list[str] = []
-        watching = asyncio.create_task(watch(fast, in_order))
-        reader = SlowReader(bytes_per_s=bytes_per_s)
+        fast_ends: list[float] = []
+        watching = asyncio.create_task(watch(fast, in_order, fast_ends))
+        reader = SlowReader(bytes_per_s=bytes_per_s, every_s=every_s)
         reading = asyncio.create_task(reader.run(api.port))
         await until(lambda: reader.frames)
         painting = asyncio.create_task(paint(api.bus, images, rounds=32))
@@ -133,6 +144,8 @@ async def test_a_slow_reader_gets_all_ends_and_stays_open(serve, bytes_per_s, he
         watching.cancel()
 
     assert still_open
+    assert len(fast_ends) == IMAGES
+    assert fast_ends[-1] - ended_s < 2
     assert sorted(reader.ends) == sorted(image.id for image in images)
     assert waited_s < 15, "only what was in the kernel's buffers came before the ends"
     assert len(reader.pong_s) == 1

@@ -161,7 +161,7 @@ async def test_a_service_does_not_start_on_media_of_another_store(tmp_path, log_
     }
     service = await forked_python("-m", "services", "up", env={**os.environ, **settings}, stderr=PIPE)
 
-    _, written = await asyncio.wait_for(service.communicate(), 30)
+    _, written = await asyncio.wait_for(service.communicate(), 60)
 
     assert service.returncode == 1
     last = written.decode().splitlines()[-1]

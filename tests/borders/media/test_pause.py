@@ -33,7 +33,7 @@ class RecordingConsumer:
         self.called.set()
 
     async def until(self, calls: list[str]) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while self.calls != calls:
                 self.called.clear()
                 await self.called.wait()
@@ -89,7 +89,7 @@ async def test_images_wait_for_the_media_and_none_fails(tmp_path):
         folder.write_bytes(b"")
         made = [await page.order() for _ in range(4)]
         up = cluster.services["up"]
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while "no work is taken until they can" not in up.log:  # noqa: ASYNC110 - another process
                 await asyncio.sleep(0.05)
             while (await page.get("/readyz"))[1]["trouble"].keys() != {"media"}:  # noqa: ASYNC110 - the same

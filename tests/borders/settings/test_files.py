@@ -139,7 +139,7 @@ async def test_a_bad_setting_is_logged_in_the_chosen_format(env, reason, tmp_pat
     for log_format in ("json", "text"):
         environment = {**os.environ, **base, "LOG_FORMAT": log_format, **env}
         process = await forked_python("-m", "services", "up", env=environment, cwd=tmp_path, stderr=PIPE)
-        _, written = await asyncio.wait_for(process.communicate(), 30)
+        _, written = await asyncio.wait_for(process.communicate(), 60)
         assert process.returncode in {1, 2}
         last = written.decode().strip().splitlines()[-1]
         if log_format == "json":

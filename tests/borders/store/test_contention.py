@@ -5,14 +5,16 @@ from functools import partial
 
 import pytest
 
+from common.application.early_cancels import remember_cancel
 from common.application.quota_store import QuotaStore
 from common.domain import transitions
 from common.domain.errors import Unavailable
+from common.messages import CancelImage
 from common.runtime.clock import ManualClock
 from common.store import port
 from common.store.port import change
 from common.store.sqlite import SqliteStore
-from tests.making import an_image
+from tests.making import NOON, an_image
 
 
 class LosingStore(SqliteStore):
@@ -59,8 +61,16 @@ async def counted(store):
     return await QuotaStore("quota", 5, store, ManualClock()).reserve("local", "x")
 
 
+async def cancelled(store):
+    command = CancelImage(id="1", source="shop", subject=an_image().id)
+    await remember_cancel(store, command.subject, command, expires_at=NOON)
+
+
+WRITES = [pinned, counted, cancelled]
+
+
 @pytest.mark.border(rule="C4")
-@pytest.mark.parametrize("write", [pinned, counted])
+@pytest.mark.parametrize("write", WRITES)
 @pytest.mark.parametrize(("losses", "waited"), [(0, 0), (1, 0), (port.FREE_LOSSES, 0), (20, 20 - port.FREE_LOSSES)])
 async def test_only_a_writer_that_loses_again_and_again_waits(store, waits, write, losses, waited):
     store.losses = losses
@@ -73,7 +83,7 @@ async def test_only_a_writer_that_loses_again_and_again_waits(store, waits, writ
 
 
 @pytest.mark.border(rule="C4")
-@pytest.mark.parametrize("write", [pinned, counted])
+@pytest.mark.parametrize("write", WRITES)
 async def test_a_writer_that_can_never_win_ends(store, waits, write):
     """As for a document whose id was changed by hand: it is found, and never replaced."""
     store.losses = 10**9
@@ -93,7 +103,7 @@ async def test_writers_of_one_record_all_win_in_the_end(store):
     def counted_up(record):
         return record.model_copy(update={"attempts": record.attempts + 1, "revision": record.revision + 1})
 
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await asyncio.gather(*(change(store, image.id, counted_up) for _ in range(40)))
 
     assert (await store.get(image.id)).attempts == 40

@@ -51,7 +51,7 @@ async def test_a_store_that_is_away_is_waited_for_with_its_host_named(tmp_path):
         again = await line_with(process, "waiting for the store")
         process.terminate()
 
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             assert await process.wait() == 0
     assert f"127.0.0.1:{port}" in line
     assert "hunter2" not in line + again
@@ -71,7 +71,7 @@ async def test_a_store_that_comes_later_is_used(tmp_path):
 
         await line_with(process, "taking ticks")
         process.terminate()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             assert await process.wait() == 0
 
 
@@ -86,7 +86,7 @@ async def test_a_mongodb_that_comes_later_is_used(tmp_path, mongodb):
 
         await line_with(process, "taking ticks")
         process.terminate()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             assert await process.wait() == 0
 
 
@@ -147,5 +147,5 @@ async def test_a_file_that_is_no_store_is_refused_and_not_waited_for(tmp_path, k
 
     async with service(tmp_path) as process:
         assert "STORE_URL" in await line_with(process, "darkroom: ")
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             assert await process.wait() == 1

@@ -165,7 +165,7 @@ async def test_many_unreadable_records_at_once_end_no_reader(raw):
     good = an_image(created_at=NOON - timedelta(days=1))
     await raw.store.insert(good)
 
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         assert await raw.store.history("local", set(Status), limit=2) == [good]
 
 
@@ -175,6 +175,6 @@ async def test_a_generator_does_not_wait_for_an_unreadable_record(raw):
     bad = an_image()
     await raw.insert(bad, {"format": "avif"})
 
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         with pytest.raises(Unreadable):
             await retry_while_unavailable(lambda: raw.store.get(bad.id))

@@ -19,7 +19,7 @@ from common.messages import CancelImage, Deleted, Event, GenerateImage, ImageDel
 from tests import waiting
 
 RETRY_DELAYS = (0.1, 0.6)
-LIMIT_S = 15.0  # for steps that take about 10 ms: a busy machine must not fail a test
+LIMIT_S = 30.0  # for steps that take about 10 ms: a busy machine must not fail a test
 until = partial(waiting.until, limit_s=LIMIT_S, pause_s=0.01)
 
 EPOCH = datetime.now(UTC) - timedelta(minutes=1)  # before any event that a test publishes
@@ -113,7 +113,7 @@ class Recorder:
 
 
 async def has_dead_letters(bus: Bus, count: int = 1) -> bool:
-    return len(await bus.dead_letters(10)) >= count
+    return len(await bus.dead_letters(100)) >= count
 
 
 async def is_waiting(bus: Bus, count: int) -> bool:

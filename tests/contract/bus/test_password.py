@@ -31,6 +31,7 @@ async def test_any_password_is_accepted(rabbitmq, vhost):
         await connection.close()
 
 
+@pytest.mark.long  # a broker starts in 6 s of a core
 @pytest.mark.rabbitmq
 @pytest.mark.border(rule="A4")
 def test_the_compose_files_user_has_the_rights_of_a_service():

@@ -10,7 +10,7 @@ from common.bus.rabbitmq.bus import RabbitBus
 from common.domain.errors import Unavailable, Unconfirmed
 from tests.contract.bus.support import EPOCH, until
 
-RECOVERY_S = 30.0  # a broker starts in 6 s, a half-open connection is detected in 6 s
+RECOVERY_S = 60.0  # a broker starts in 6 s, a half-open connection is detected in 6 s
 
 
 def open_rabbit_bus(url: str, **settings):

@@ -6,21 +6,33 @@ Also of services that deny the generator itself, of odd texts and dates, and of 
 import asyncio
 import json
 import logging
+import socket
+import ssl
 from datetime import timedelta
+from types import SimpleNamespace
 
+import aiohttp
 import pytest
 from aiohttp import web
+from aiohttp.test_utils import TestServer
 
 from common.bus.port import Since
 from common.domain import transitions
-from common.domain.errors import InvalidTransition
-from common.domain.images import Failure
+from common.domain.errors import Denied, InvalidTransition, Unavailable, Unconfirmed, Unreachable
+from common.domain.images import Failure, Lease
+from common.runtime.clock import SystemClock
+from common.runtime.reading_settings import read_settings
 from common.store.port import change
 from services.generator import generate, outcomes, progress
+from services.generator.inference.capabilities_cache import CapabilitiesCache
+from services.generator.inference.connect import connect_inference
 from services.generator.inference.native.backend import NativeBackend
 from tests.inference_double import completed, events, paint, picture, status
+from tests.making import a_job
 from tests.odd_pictures import ODD_DATES, ODD_TEXTS
-from tests.unit.generator.test_generate import bench
+from tests.servers.proxies import Certificate
+from tests.unit.generator.test_generate import FAST, bench
+from tests.waiting import until
 
 
 def raising(error: BaseException):
@@ -55,7 +67,7 @@ async def test_an_unforeseen_error_ends_its_attempt_with_a_code(tmp_path, caplog
 
 
 @pytest.mark.border(rule="B1")
-@pytest.mark.parametrize("where", ["complete", "put", "paint", "progress", "started"])
+@pytest.mark.parametrize("where", ["complete", "put", "paint", "progress", "started", "capabilities"])
 async def test_an_unforeseen_error_costs_at_most_its_attempt(tmp_path, monkeypatch, where):
     left = [True]
 
@@ -76,6 +88,7 @@ async def test_an_unforeseen_error_costs_at_most_its_attempt(tmp_path, monkeypat
             "paint": (NativeBackend, "_paint"),
             "progress": (progress.ProgressPublisher, "_seconds_left"),
             "started": (made.outbox.events.__class__, "progressed"),
+            "capabilities": (CapabilitiesCache, "get"),
         }[where]
         monkeypatch.setattr(target, name, once(getattr(target, name)))
         image = await made.final(await made.order())
@@ -133,13 +146,39 @@ def test_a_recorded_failure_has_a_code_and_a_text_of_one_line():
     assert odd == Failure.model_validate_json(odd.model_dump_json())
 
 
+SECRET = "key sk-1234 of account 77 is not known"
+DENIALS = {
+    **{str(code): status(code, SECRET) for code in (401, 402, 403, 404, 405, 407, 421, 501, 511)},
+    **{
+        f"event {code}": events(("progress", {"step": 1, "steps": 4}), ("error", {"code": code, "detail": SECRET}))
+        for code in ("unauthorized", "forbidden", "payment_required")
+    },
+}
+
+
+@pytest.mark.border(rule="B5")
+@pytest.mark.parametrize("name", ["host\r\nINFO forged", "\x1b[2J", "h" * 5000, "\u202etsoh", "half \ud800"], ids=ascii)
+async def test_the_name_of_a_worker_is_cleaned(tmp_path, monkeypatch, name):
+    monkeypatch.setattr(socket, "gethostname", lambda: name)
+    async with bench(tmp_path) as made:
+        made.inference.will(made.inference.hold)
+        image_id = await made.order()
+        await made.inference.held.wait()
+        worker = (await made.store.get(image_id)).lease.worker
+        made.inference.released.set()
+        await made.final(image_id)
+
+    assert worker.isprintable()
+    assert 0 < len(worker) <= 100
+
+
 @pytest.mark.border(rule="B6")
-@pytest.mark.parametrize("code", [401, 402, 403, 404, 405, 407])
-async def test_an_image_waits_for_a_service_that_denies_us(tmp_path, caplog, code):
+@pytest.mark.parametrize("denial", DENIALS)
+async def test_an_image_waits_for_a_service_that_denies_us(tmp_path, caplog, denial):
     caplog.set_level(logging.INFO)
     async with bench(tmp_path) as made:
-        secret = "key sk-1234 of account 77 is not known"
-        made.inference.will(status(code, secret), status(code, secret), status(code, secret))
+        made.inference.capabilities = {"models": []} if "event" in denial else None
+        made.inference.will(*[DENIALS[denial]] * 3)
         image_id = await made.order()
         image = await made.final(image_id)
         published = await made.events(image_id, "completed")
@@ -150,6 +189,25 @@ async def test_an_image_waits_for_a_service_that_denies_us(tmp_path, caplog, cod
         assert len({error.detail for error in errors}) == 1
         assert "sk-1234" not in errors[0].detail
     assert len([record for record in caplog.records if "sk-1234" in record.getMessage()]) == 1
+
+
+@pytest.mark.border(rule="B6")
+@pytest.mark.parametrize(("speaks_tls", "error"), [(True, Denied), (False, Unreachable)])
+async def test_a_service_whose_tls_is_wrong_counts_no_failure(tmp_path, speaks_tls, error):
+    """A certificate that signs itself, and a port that speaks plain HTTP where the URL says https."""
+    context = None
+    if speaks_tls:
+        certificate = Certificate.made(tmp_path)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate.path, certificate.key)
+    server = TestServer(web.Application())
+    await server.start_server(ssl=context)
+    async with server, aiohttp.ClientSession() as http:
+        url = f"https://127.0.0.1:{server.port}"
+        backend = connect_inference(url, http=http, settings=read_settings(FAST), clock=SystemClock())
+
+        with pytest.raises(error):
+            await backend.generate(a_job(), lambda *_: None)
 
 
 @pytest.mark.border(rule="A2")
@@ -193,13 +251,64 @@ async def test_two_claims_of_one_process_have_two_tokens(tmp_path):
 
 
 @pytest.mark.border(rule="A2")
-async def test_files_that_the_record_names_are_never_removed(tmp_path):
+@pytest.mark.parametrize("end", [outcomes.remove_files, outcomes.give_back], ids=lambda end: end.__name__)
+@pytest.mark.parametrize("token", ["its own", "another claim"])
+async def test_files_that_the_record_names_are_never_removed(tmp_path, end, token):
     """A claim that lost: it has the attempt of the winner, as when a store took its write twice."""
     async with bench(tmp_path) as made:
         image = await made.final(await made.order())
-        context = type("Context", (), {"store": made.store, "media": made.media})()
-        stale = image.model_copy(update={"status": "running", "image_file": None, "thumbnail": None})
+        lease = Lease(token=token, worker="w", until=made.clock.now())
+        context = SimpleNamespace(
+            store=made.store, media=made.media, clock=made.clock, lease_of=lambda image: image.lease
+        )
+        stale = image.model_copy(update={"status": "running", "lease": lease, "image_file": None, "thumbnail": None})
 
-        await outcomes.remove_files(stale, context)
+        await end(stale, context)
 
         assert made.files() == [image.image_file, image.thumbnail]
+        assert await made.store.get(image.id) == image
+
+
+class LostAnswers:
+    """A store that takes the write of each completed record, once without an answer."""
+
+    def __init__(self, store, error: BaseException) -> None:
+        self._store = store
+        self._errors = [error]
+
+    def __getattr__(self, name):
+        return getattr(self._store, name)
+
+    async def replace(self, image):
+        is_replaced = await self._store.replace(image)
+        if image.status == "completed" and self._errors:
+            raise self._errors.pop()
+        return is_replaced
+
+
+@pytest.mark.border(rule="A2")
+@pytest.mark.parametrize(
+    "error",
+    [Unavailable("store"), Unconfirmed("store"), ValueError("not foreseen"), asyncio.CancelledError()],
+    ids=repr,
+)
+async def test_a_picture_whose_record_was_written_is_kept(tmp_path, monkeypatch, error):
+    """The worker does not know that it has won, and cleans up behind itself."""
+    monkeypatch.setattr("services.generator.context.STORE_PAUSE_S", 0.01)
+
+    def losing(port):
+        return LostAnswers(port, error) if hasattr(port, "replace") else port
+
+    async with bench(tmp_path, seen_by_worker=losing) as made:
+        image_id = await made.order()
+        await until(lambda: _is_completed(made, image_id))
+        made.stopping.set()
+        await made.task  # with all that it removes
+
+        image = await made.store.get(image_id)
+        assert (image.status, image.attempts) == ("completed", 1)
+        assert made.files() == [image.image_file, image.thumbnail]
+
+
+async def _is_completed(made, image_id) -> bool:
+    return (await made.store.get(image_id)).status == "completed"

@@ -270,7 +270,7 @@ async def test_cancel_drops_the_call_and_discards_the_result(tmp_path):
 
         cancelled = await change(made.store, image_id, lambda image: transitions.cancel(image, now=made.clock.now()))
         await made.outbox.publish_pending(cancelled)
-        await asyncio.wait_for(made.inference.dropped.wait(), 5)
+        await asyncio.wait_for(made.inference.dropped.wait(), 30)
 
         image = await made.final(image_id)
         assert image.status == "cancelled"
@@ -285,7 +285,7 @@ async def test_a_renewal_detects_a_cancel_whose_event_was_missed(tmp_path):
 
         await change(made.store, image_id, lambda image: transitions.cancel(image, now=made.clock.now()))
 
-        await asyncio.wait_for(made.inference.dropped.wait(), 5)
+        await asyncio.wait_for(made.inference.dropped.wait(), 30)
 
 
 @pytest.mark.fault(row=20)
@@ -367,7 +367,7 @@ async def test_an_invalid_request_is_dead_lettered(tmp_path, fields, reason):
             await asyncio.Event().wait()
 
         async with made.bus.consume(WorkQueue.DEAD, take, concurrency=1):
-            await asyncio.wait_for(arrived.wait(), 5)
+            await asyncio.wait_for(arrived.wait(), 30)
 
         assert letters[0].reason.startswith(reason)
 

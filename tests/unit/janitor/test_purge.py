@@ -56,7 +56,7 @@ async def test_a_long_purge_continues_with_another_tick(tmp_path):
 
         async with context.bus.consume(WorkQueue.PURGE, go_on, concurrency=1):
             await purge(NOTHING, context=context)
-            await asyncio.wait_for(purged.wait(), 5)
+            await asyncio.wait_for(purged.wait(), 30)
 
         assert await context.store.count_history("local", set(Status)) == 0
 

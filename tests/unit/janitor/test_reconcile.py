@@ -137,6 +137,21 @@ async def test_a_republished_event_is_identical(tmp_path, event_type):
         assert first.time == due.since
 
 
+@pytest.mark.border(rule="D3")
+@pytest.mark.parametrize(("age", "kept_s"), [("60", 3600), ("1ms", 3600), ("7200", 7200)])
+async def test_a_tombstone_outlives_the_hour_of_its_quota(tmp_path, age, kept_s):
+    """Without it, an image that was painted and deleted would look like one that was never recorded."""
+    async with cluster(tmp_path, TOMBSTONE_AGE=age) as context:
+        image = await inserted(context, deleted_at=context.clock.now(), tombstoned_at=context.clock.now())
+
+        context.clock.advance(kept_s - 1)
+        await reconcile(NOTHING, context=context)
+        assert await context.store.get(image.id) is not None
+        context.clock.advance(2)
+        await reconcile(NOTHING, context=context)
+        assert await context.store.get(image.id) is None
+
+
 async def test_reconcile_finishes_an_interrupted_delete(tmp_path):
     async with cluster(tmp_path) as context:
         image = await a_completed_image(context)

@@ -12,7 +12,7 @@ from typing import Final
 import aiohttp
 
 from common.application.capabilities import MAX_CAPABILITIES_BYTES, Capabilities, Feature, parse_capabilities
-from common.domain.errors import InferenceError, Rejected, Transient
+from common.domain.errors import Denied, InferenceError, Rejected, Transient
 from common.domain.images import Format
 from common.domain.texts import clean_text
 from common.runtime.bounded_read import read_body
@@ -28,6 +28,9 @@ log = logging.getLogger(__name__)
 
 IMAGES: Final = "image/png, image/jpeg, image/webp"
 _CAPABILITIES_S: Final = 2.0
+# the codes of an `error` event; a stream has a route, so its `not_found` is about the order
+_DENIED_CODES: Final = frozenset({"unauthorized", "forbidden", "payment_required"})
+_REJECTED_CODES: Final = frozenset({"invalid", "invalid_request", "refused", "unprocessable"})
 _REFUSES_US: Final = frozenset({401, 402, 403, 407})
 _ALWAYS: Final = (Feature.HIRES_FIX, Feature.NEGATIVE_PROMPT, Feature.CANCEL)  # unless a model says otherwise
 _WITH_CAPABILITIES: Final = (*_ALWAYS, Feature.PROGRESS, Feature.PREVIEWS, Feature.ADOPTION)
@@ -166,5 +169,6 @@ def _progress(data: dict[str, object]) -> tuple[int, int]:
 def _stream_error(data: dict[str, object]) -> InferenceError:
     """The error of an `error` event; it is classified like the same error sent as a status."""
     code, detail = clean_text(str(data.get("code", "")), 64), clean_text(str(data.get("detail", "")), 300)
-    rejected = code in {"invalid", "invalid_request", "refused", "unprocessable"}
-    return Rejected(detail) if rejected else Transient(f"{code}: {detail}")
+    if code in _DENIED_CODES:
+        return Denied(f"the inference service sent the error {code}: {detail}")
+    return Rejected(detail) if code in _REJECTED_CODES else Transient(f"{code}: {detail}")

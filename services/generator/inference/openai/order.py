@@ -48,7 +48,7 @@ def order_body(job: Job, server: OpenAiServer, *, with_previews: bool) -> dict[s
 
 
 def can_stream(job: Job, server: OpenAiServer) -> bool:
-    return server.maker is Maker.OPENAI and job.model.startswith("gpt-image")
+    return server.maker is Maker.OPENAI and not job.model.startswith("dall-e")
 
 
 def _require_defaults(job: Job, *names: str) -> None:
@@ -60,7 +60,7 @@ def _openai(job: Job, *, with_previews: bool) -> dict[str, object]:
     """No seed, negative prompt, steps, scale or sampler exists. GPT models refuse `response_format`."""
     _require_defaults(job, "steps", "cfg_scale", "sampler", "hires_fix")
     _require_size(job)
-    if not job.model.startswith("gpt-image"):
+    if job.model.startswith("dall-e"):
         return {"prompt": job.prompt, "response_format": "b64_json"}
     stream = {"stream": True, "partial_images": PARTIAL_IMAGES} if with_previews else {}
     return {"prompt": job.prompt, "output_format": "png", **stream}

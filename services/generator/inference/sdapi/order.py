@@ -114,8 +114,11 @@ def _info(text: object) -> dict[str, Any]:
 
 
 def _require_model(info: dict[str, Any], job: Job, server: Server) -> None:
-    """These programs paint with the loaded model if they do not find the named one."""
-    wanted = server.checkpoints.get(job.model)
+    """A1111 and Forge paint with the loaded model if they do not find the named one.
+
+    SD.Next has hashes of more than one kind.
+    """
+    wanted = server.checkpoints.get(job.model) if server.has_task_ids else None
     used = info.get("sd_model_hash")
     if wanted and wanted.hash and isinstance(used, str) and used and used[:8] != wanted.hash[:8]:
         raise BadImage(f"the inference service painted with another model than {job.model!r}")

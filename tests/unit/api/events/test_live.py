@@ -52,7 +52,7 @@ class RecordingSocket:
         self.news.set()
 
     async def received(self, event_id: str) -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while all(frame.get("id") != event_id for frame in self.frames):
                 self.news.clear()
                 await self.news.wait()

@@ -86,7 +86,10 @@ async def test_an_old_window_is_removed_by_the_janitor(quota, store, clock):
 
 
 @pytest.mark.border(rule="D3")
-@pytest.mark.parametrize("code", ["bad_image", "inference_failed", "internal", "deadline"])
+@pytest.mark.border(rule="B6")
+@pytest.mark.parametrize(
+    "code", ["bad_image", "inference_failed", "internal", "deadline", "worker_lost", "inference_unavailable"]
+)
 async def test_failures_are_forgiven_at_most_as_often_as_the_limit(quota, store, clock, code):
     """Each image fails after it was painted, so each may have cost as much as a good one."""
     admitted = 0
@@ -111,6 +114,34 @@ async def test_an_image_that_was_never_inserted_is_forgiven(quota, store, clock)
 
     assert (await quota.usage("ada")).ids == []
     assert len(await reserve_all(quota, "fghij")) == 5
+
+
+@pytest.mark.border(rule="D3")
+@pytest.mark.parametrize("failed", [0, 3, 5])
+async def test_any_number_of_images_without_a_record_is_forgiven(quota, store, clock, failed):
+    """Nothing was painted for them, whatever was forgiven before."""
+    images = [an_image(status=Status.FAILED, error=Failure(code="deadline", detail="")) for _ in range(failed)]
+    for image in images:
+        await store.insert(image)
+    await reserve_all(quota, [image.id for image in images])
+    for number in range(6):
+        assert await reserve_all(quota, [f"{number}-{each}" for each in range(quota.limit)]) != []
+        clock.advance(61)
+
+    assert (await quota.usage("ada")).ids == []
+
+
+@pytest.mark.border(rule="D3")
+@pytest.mark.parametrize("status", [Status.COMPLETED, Status.CANCELLED, Status.RUNNING])
+async def test_an_image_on_record_is_not_forgiven(quota, store, clock, status):
+    made = [an_image(status=status) for _ in range(quota.limit)]
+    for image in made:
+        await store.insert(image)
+    await reserve_all(quota, [image.id for image in made])
+
+    clock.advance(61)
+
+    assert await reserve_all(quota, "a") == []
 
 
 async def test_what_a_batch_still_needs_is_not_forgiven(quota, store, clock):

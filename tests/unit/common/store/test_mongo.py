@@ -63,7 +63,7 @@ async def test_a_server_that_has_gone_is_unavailable_until_it_is_back(proxied, f
     proxy.resume()
     proxy.cut()
     image = an_image()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while True:
             try:
                 await store.insert(image)

@@ -361,6 +361,6 @@ async def test_a_lease_is_searched_where_it_is_kept(store, sent):
 async def test_several_are_replaced_one_by_one(store, sent):
     records = [an_image() for _ in range(30)]
 
-    await asyncio.wait_for(store.replace_several([transitions.cancel(image, now=NOON) for image in records]), 10)
+    await asyncio.wait_for(store.replace_several([transitions.cancel(image, now=NOON) for image in records]), 30)
 
     assert sorted(command["updates"][0]["q"]["_id"] for command in sent) == sorted(image.id for image in records)

@@ -45,6 +45,7 @@ CASES: dict = {
 }
 
 
+@pytest.mark.border(rule="B6")
 @pytest.mark.parametrize("scheme", CASES)
 async def test_a_refused_field_delays_nobody_else(tmp_path, scheme):
     """Ten orders with the field fail, and the circuit stays closed: an order without it is painted at once."""
@@ -60,6 +61,7 @@ async def test_a_refused_field_delays_nobody_else(tmp_path, scheme):
         assert len(engine.orders) == 11
 
 
+@pytest.mark.border(rule="B6")
 @pytest.mark.parametrize("scheme", CASES)
 async def test_a_wrong_url_makes_orders_wait(tmp_path, scheme):
     """The other 404: there is nothing at this URL, and no owner can mend it."""
