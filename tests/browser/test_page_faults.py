@@ -347,6 +347,62 @@ async def test_the_page_leads_to_the_documentation_of_the_api(visit):
     assert await link.evaluate("link => new URL(link.href).pathname") == "/docs"
 
 
+async def test_a_removed_tile_loads_no_file(api, visit):
+    await add_images(api, 2, **LARGE)
+    await expect(visit.tiles).to_have_count(2)
+    await is_painted(visit.tiles.last.locator("img"))
+    await visit.tiles.first.focus()
+    before = len([url for url in visit.requests if "/media/" in url])
+
+    await visit.press("Delete")
+    await expect(visit.tiles).to_have_count(1)
+    await visit.press("Delete")
+    await expect(visit.tiles).to_have_count(0)
+
+    await visit.notices.get_by_role("button", name="Dismiss").click()
+    await until_there_are(api, 0)
+    assert [url for url in visit.requests if "/media/" in url][before:] == []
+
+
+async def test_a_size_of_ones_own_is_ordered(visit, inference):
+    width, height = (visit.page.get_by_label(name, exact=True) for name in ("Width", "Height"))
+    await visit.page.get_by_role("radio", name="16:9", exact=True).check()
+    await expect(width).to_have_value("1280")
+
+    await width.fill("333")
+    await height.fill("9999")
+    await height.blur()
+
+    await expect(width).to_have_value("336")
+    await expect(height).to_have_value("2048")
+    await height.fill("200")
+    await visit.order("a picture of its own size")
+    await expect(visit.tile("a picture of its own size")).to_be_visible()
+    assert (inference.orders[0]["width"], inference.orders[0]["height"]) == (336, 200)
+
+
+async def test_parts_of_a_picture_are_taken_over(api, new_visit):
+    await add_images(api, 1, seed=4242, negativePrompt="fog", width=512, height=512)
+    visit = await new_visit(permissions=["clipboard-read", "clipboard-write"])
+    seed = visit.page.get_by_label("Seed", exact=True)
+    await visit.tile("picture 0").click()
+    await expect(visit.viewer).to_contain_text("Euler")
+
+    await visit.viewer.get_by_role("button", name="Copy link").click()
+    await expect(visit.notices).to_contain_text("Link copied")
+    assert await visit.page.evaluate("navigator.clipboard.readText()") == visit.page.url
+    await visit.viewer.get_by_role("button", name="Prompt only").click()
+    await expect(visit.prompt).to_have_value("picture 0")
+    await expect(visit.page.get_by_label("Negative prompt")).to_have_value("fog")
+    await expect(seed).to_have_value("")
+    await visit.prompt.fill("another")
+    await visit.tile("picture 0").click()
+    await visit.viewer.get_by_role("button", name="Seed only").click()
+
+    await expect(seed).to_have_value("4242")
+    await expect(visit.prompt).to_have_value("another")
+
+
 class Fingers:
     """Draws lines on a touch screen, one for each finger."""
 

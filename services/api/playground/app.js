@@ -79,9 +79,12 @@ function useForm(session) {
 
   session.reorder = (image) => generate({ ...values, ...form.settingsOf(image) });
 
-  const reuse = (image) => {
-    set(form.settingsOf(image), "prompt");
-    session.notices.show("Settings copied to the form, including the seed");
+  const reuse = (image, names = null) => {
+    const settings = form.settingsOf(image);
+    const wanted = names ? Object.fromEntries(names.map((name) => [name, settings[name]])) : settings;
+    set(wanted, names?.includes("seed") ? "seed" : "prompt");
+    const what = names?.includes("seed") ? "Seed" : "Prompt";
+    session.notices.show(names ? `${what} copied to the form` : "Settings copied to the form, including the seed");
   };
   return { values, set, problem, generate, reuse };
 }

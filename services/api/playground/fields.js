@@ -53,11 +53,9 @@ export function Choice({ id, label, value, set, choices }) {
 export function Sizes({ values, set, model }) {
   const isChosen = ({ width, height }) => width === values.width && height === values.height;
   const choices = form.sizes(model);
-  // the size of a picture whose settings are reused
-  if (!choices.some(isChosen)) choices.push({ ratio: "Current", width: values.width, height: values.height });
   return html`
     <fieldset class="field">
-      <legend>Aspect ratio <span class="value">${values.width} × ${values.height}</span></legend>
+      <legend>Size</legend>
       <div class="sizes">
         ${choices.map(
           (size) => html`
@@ -73,7 +71,27 @@ export function Sizes({ values, set, model }) {
           `,
         )}
       </div>
+      <div class="pair free">
+        <${Side} id="width" label="Width" value=${values.width} set=${set} model=${model} max=${model?.maxWidth} />
+        <${Side} id="height" label="Height" value=${values.height} set=${set} model=${model} max=${model?.maxHeight} />
+      </div>
     </fieldset>
+  `;
+}
+
+/** One side of the picture in pixels; the next size that is possible is taken when the field is left. */
+function Side({ id, label, value, set, model, max }) {
+  const [most, unit] = [max ?? form.MAX_SIDE, form.unit(model)];
+  const take = ({ target }) => {
+    const side = form.fittingSide(target.valueAsNumber, most, unit) ?? value;
+    target.value = side;
+    set({ [id]: side });
+  };
+  return html`
+    <label class="side">
+      ${label}
+      <input id=${id} type="number" min=${form.MIN_SIDE} max=${most} step=${unit} value=${value} onChange=${take} />
+    </label>
   `;
 }
 

@@ -5,7 +5,8 @@ import { recall, remember } from "./memory.js";
 const KEPT = "darkroom.settings";
 const UNIT = 8; // pixels: the sides of a picture are multiples of it
 const MAX_STEPS = 150;
-const MAX_SIDE = 2048; // an existing picture may be larger than a request may ask for
+export const MIN_SIDE = 64;
+export const MAX_SIDE = 2048; // an existing picture may be larger than a request may ask for
 const RANDOM_SEED = -1;
 export const MAX_SEED = 2 ** 32 - 1;
 export const MAX_CFG = 30;
@@ -62,6 +63,13 @@ export function samplers(offers, values) {
   return known.includes(values.sampler) ? known : [values.sampler, ...known];
 }
 
+/** The nearest side that a request may ask for; null if it is no number. */
+export function fittingSide(side, most, multiple) {
+  if (!Number.isFinite(side)) return null;
+  const [least, largest] = [Math.ceil(MIN_SIDE / multiple) * multiple, Math.floor(most / multiple) * multiple];
+  return Math.min(Math.max(Math.round(side / multiple) * multiple, least), largest);
+}
+
 export const maxSteps = (model) => model?.maxSteps ?? MAX_STEPS;
 
 /** The values, with those that the model does not support replaced. */
@@ -84,7 +92,7 @@ export function fitting(values, offers) {
 }
 
 /** Sides are multiples of it: of our own unit and of the model's. */
-function unit(model) {
+export function unit(model) {
   let multiple = UNIT;
   while (multiple % (model?.grid ?? UNIT)) multiple += UNIT;
   return multiple;

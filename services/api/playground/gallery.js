@@ -7,6 +7,8 @@ import { sources } from "./renditions.js";
 import { Component, html, useEffect, useRef, useState } from "./vendor/htm-preact.js";
 import * as words from "./words.js";
 
+const ROWS = [112, 140, 172]; // as --row in page.css
+const MOST_GROWN = 1.4; // tiles grow until their row is full
 const GLIDE_MS = 280;
 const AHEAD = "900px"; // about a screen: the next page is loaded before it is scrolled into view
 const IDEAS = [
@@ -160,7 +162,7 @@ class Tile extends Component {
           <img
             loading="lazy"
             decoding="async"
-            sizes="auto, 260px"
+            sizes=${sizesOf(image)}
             ...${files}
             style=${{ backgroundImage: files.srcset ? `url("${image.thumbnailUrl}")` : null }}
             alt=""
@@ -172,6 +174,12 @@ class Tile extends Component {
       </li>
     `;
   }
+}
+
+/** How wide a tile is drawn at most. Not "auto": for a tile that is removed, that would load the largest file. */
+function sizesOf({ width, height }) {
+  const [phone, tablet, desk] = ROWS.map((row) => `${Math.round((MOST_GROWN * row * width) / height)}px`);
+  return `(max-width: 760px) ${phone}, (max-width: 1100px) ${tablet}, ${desk}`;
 }
 
 function More({ history, loaded }) {

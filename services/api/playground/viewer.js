@@ -60,9 +60,13 @@ export function Viewer({ session, image, viewer, reuse }) {
     event.preventDefault();
     viewer.close();
   };
-  const useSettings = () => {
+  const take = (names) => {
     viewer.close();
-    reuse(image);
+    reuse(image, names);
+  };
+  const copyLink = async () => {
+    await copyText(location.href, dialog.current);
+    session.notices.show("Link copied");
   };
 
   return html`
@@ -96,7 +100,7 @@ export function Viewer({ session, image, viewer, reuse }) {
           <button class="quiet bare close" aria-label="Close" onClick=${() => viewer.close()}>${icon("close")}</button>
         </header>
         <div class="doings">
-          <button class="primary" onClick=${useSettings} disabled=${!image.parameters}>
+          <button class="primary" onClick=${() => take()} disabled=${!image.parameters}>
             ${icon("reuse")} Use settings
           </button>
           <a class="button" href=${image.imageUrl} download=${words.fileName(image)}>${icon("download")} Download</a>
@@ -108,6 +112,11 @@ export function Viewer({ session, image, viewer, reuse }) {
             ${icon("pin")} ${image.pinned ? "Pinned" : "Pin"}
           </button>
           <button class="button danger" onClick=${remove}>${icon("trash")} Delete</button>
+          <p class="parts">
+            <button class="quiet" onClick=${() => take(["prompt", "negativePrompt"])}>Prompt only</button>
+            <button class="quiet" onClick=${() => take(["seed"])} disabled=${!image.parameters}>Seed only</button>
+            <button class="quiet" onClick=${copyLink}>Copy link</button>
+          </p>
         </div>
         <p class="prompt" dir="auto">${image.prompt}</p>
         ${image.negativePrompt && html`<p class="negative"><span>Without</span> <bdi>${image.negativePrompt}</bdi></p>`}
@@ -162,17 +171,26 @@ function Facts({ session, image }) {
   `;
 }
 
+/** Copy the text; `place` is an element inside the dialog, outside of which nothing can be selected. */
+async function copyText(text, place) {
+  try {
+    await navigator.clipboard.writeText(text);
+  } catch {
+    // the clipboard API needs a secure origin and permission
+    const shown = document.createElement("span");
+    shown.textContent = text;
+    place.append(shown);
+    getSelection().selectAllChildren(shown);
+    document.execCommand("copy");
+    shown.remove();
+  }
+}
+
 function Seed({ session, seed }) {
   const field = useRef(null);
   const [isCopied, setCopied] = useState(false);
   const copy = async () => {
-    try {
-      await navigator.clipboard.writeText(String(seed));
-    } catch {
-      // the clipboard API needs a secure origin and permission
-      field.current.ownerDocument.getSelection().selectAllChildren(field.current);
-      document.execCommand("copy");
-    }
+    await copyText(String(seed), field.current);
     setCopied(true);
     session.notices.say(`Seed ${seed} copied`);
     setTimeout(() => setCopied(false), 1500);
