@@ -57,9 +57,10 @@ class Intake:
         try:
             recorded = await self._insert(image, may_wait=may_wait, count=len(ids))
         except (LimitReached, Duplicate) as refused:
-            # a duplicate id is the same request again, and its one entry in the window is the recorded image's
-            if not (isinstance(refused, Duplicate) and refused.key == "id"):
-                await self.quota.release(quota_key, *ids)
+            # the same request again, in a line that it has filled itself: its entries in the window stay
+            if await self.store.known_ids([image.id]):
+                raise Duplicate("id") from refused
+            await self.quota.release(quota_key, *ids)
             raise
         for other in missing_members(recorded):
             await self.record_other(other)

@@ -55,6 +55,17 @@ async def test_a_repeated_image_keeps_its_one_entry_in_the_quota(store, quota):
     assert await counted(quota) == 1
 
 
+async def test_a_repeat_is_not_refused_for_its_own_place(store, quota):
+    intake, image = an_intake(quota, store, slots=1, places=1), an_image(owner="ada")
+    await intake.record(an_image(owner="ada"), quota_key="ada")
+    await intake.record(image, quota_key="ada")
+
+    with pytest.raises(Duplicate):
+        await intake.record(image.model_copy(update={"created_at": NOON + timedelta(seconds=1)}), quota_key="ada")
+
+    assert await counted(quota) == 2
+
+
 async def test_a_refused_image_leaves_the_quota(store, quota):
     intake = an_intake(quota, store, slots=1)
     await intake.record(an_image(owner="ada", idempotency="ada:1"), quota_key="ada")
