@@ -60,7 +60,8 @@ async def test_an_image_that_is_not_in_line_has_its_turn(api, monkeypatch, ranke
 @pytest.mark.parametrize(("length", "shown"), [(MAX_RANKED, ["first", "last"]), (3, ["first"])])
 def test_an_image_beyond_the_ranked_of_its_line_has_a_position(length, shown):
     first, last = (an_image(waiting_since=NOON) for _ in range(2))
-    positions, frames = OwnerPositions(lambda: None), []
+    positions = OwnerPositions(lambda: None)
+    frames: list[str] = []
     positions.sent[frames.append] = ({}, frozenset())
     positions.add_queued([first, last])
 

@@ -157,7 +157,12 @@ async def test_a_change_of_all_takes_the_last_in_line_first(store, bus, clock):
 
 async def test_a_repeat_of_a_painted_image_announces_nothing(store, bus, clock, monkeypatch):
     published, publish = [], bus.publish
-    monkeypatch.setattr(bus, "publish", lambda event: published.append(event.type) or publish(event))
+
+    async def watched(event):
+        published.append(event.type)
+        await publish(event)
+
+    monkeypatch.setattr(bus, "publish", watched)
     process, image = BatchProcess(store, bus, clock), an_image()
     await process.order(image)
     before = await bus.waiting(WorkQueue.GENERATE)
