@@ -123,6 +123,17 @@ async def test_an_image_that_may_not_wait_is_refused(store, clock, places, may_w
     assert found == [("ada:0", False, NOON, None), "concurrent_limit"]
 
 
+async def test_a_batch_that_may_not_wait_needs_free_slots(store, clock):
+    quota = QuotaStore(kind="quota", limit=0, store=store, clock=clock)
+    intake = an_intake(quota, store, slots=2)
+    await intake.record(an_image(owner="ada"), quota_key="ada")
+
+    with pytest.raises(LimitReached) as refused:
+        await intake.record(a_batch(2, owner="ada"), quota_key="ada")
+
+    assert refused.value.code == "concurrent_limit"
+
+
 async def test_a_slot_is_not_taken_past_those_who_wait(store, clock):
     quota = QuotaStore(kind="quota", limit=0, store=store, clock=clock)
     by_bus, by_http = an_intake(quota, store, slots=1, places=0, mark="p"), an_intake(quota, store, slots=1, places=3)
