@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from common.application.outbox import Outbox
 from common.domain.batches import mark_complete, missing_members
-from common.domain.errors import InvalidTransition, NotFound, Unavailable
+from common.domain.errors import InvalidTransition, NotFound
 from common.domain.images import Image, Status
 from common.store.port import Store, Transition, change
 
@@ -42,15 +42,8 @@ class Batches:
             return first
         completed = await self.complete(first)
         for image in await self.store.batch_members(first.batch.id):
-            if image.pending_event is not None:
-                await self.outbox.try_publish_pending(image)
-            is_dispatched = image.status is Status.QUEUED and not image.is_waiting
-            if is_dispatched and not image.attempts and image.sent_at is None:
-                await self.outbox.try_dispatch(image)
-        try:
-            await self.outbox.dispatch_waiting(first.owner)
-        except Unavailable as error:
-            log.warning("the line was not looked at, the janitor will: %s", error)
+            await self.outbox.begin_one(image)
+        await self.outbox.try_dispatch_waiting(first.owner)
         return completed
 
     async def complete(self, first: Image) -> Image:

@@ -57,9 +57,10 @@ class Intake:
         try:
             recorded = await self._insert(image, may_wait=may_wait, count=len(ids))
         except (LimitReached, Duplicate) as refused:
-            # a duplicate id is the same request again, and its one entry in the window is the recorded image's
-            if not (isinstance(refused, Duplicate) and refused.key == "id"):
-                await self.quota.release(quota_key, *ids)
+            # the same request again, in a line that it has filled itself: its entries in the window stay
+            if await self.store.known_ids([image.id]):
+                raise Duplicate("id") from refused
+            await self.quota.release(quota_key, *ids)
             raise
         for other in missing_members(recorded):
             await self.record_other(other)
@@ -98,12 +99,7 @@ class Intake:
                 if taken.key != "slot":
                     raise
         if not may_wait or self.line.places is None:
-            raise LimitReached(
-                f"{self.line.slots} images are in progress already, or others wait; "
-                "wait for one to finish, or cancel one",
-                code="concurrent_limit",
-                retry_after_s=_BUSY_RETRY_S,
-            )
+            raise self._no_free_slot()
         return await self._insert_waiting(image)
 
     async def _insert_waiting(self, image: Image) -> Image:
@@ -126,6 +122,8 @@ class Intake:
     async def _require_room(self, owner: str, needed: int) -> None:
         if needed <= 0 or self.line.places == 0:
             return
+        if self.line.places is None:
+            raise self._no_free_slot()
         if len(await self._free_places(owner, needed=needed)) < needed:
             raise self._line_is_full()
 
@@ -140,9 +138,16 @@ class Intake:
                 break
         return found
 
+    def _no_free_slot(self) -> LimitReached:
+        return LimitReached(
+            f"{self.line.slots} images are in progress already, or others wait; wait for one to finish, or cancel one",
+            code="concurrent_limit",
+            retry_after_s=_BUSY_RETRY_S,
+        )
+
     def _line_is_full(self) -> LimitReached:
         return LimitReached(
-            f"{self.line.places or 0} images wait already; wait for one to start, or cancel one",
+            f"{self.line.places} images wait already; wait for one to start, or cancel one",
             code="waiting_limit",
             retry_after_s=_BUSY_RETRY_S,
         )

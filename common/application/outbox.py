@@ -16,7 +16,7 @@ from common.application.write_behind import WriteBehind
 from common.bus.port import Bus
 from common.domain import transitions
 from common.domain.errors import NotAccepted, NotFound, Unavailable
-from common.domain.images import Image
+from common.domain.images import Image, Status
 from common.messages import FINAL_EVENTS, GenerateImage
 from common.runtime.clock import Clock
 from common.store.port import Store, Transition, change
@@ -44,13 +44,25 @@ class Outbox:
 
         It never fails: what is not sent or published now, or not dispatched, the janitor finds on the records.
         """
-        if not image.is_waiting:
+        await self.begin_one(image)
+        if image.is_waiting:
+            await self.try_dispatch_waiting(image.owner)
+
+    async def begin_one(self, image: Image) -> None:
+        """Send the command of an image, or publish what is pending of it; neither, if that was done before."""
+        if image.pending_event is not None:
+            await self.try_publish_pending(image)
+        is_dispatched = image.status is Status.QUEUED and not image.is_waiting
+        if is_dispatched and not image.attempts and image.sent_at is None:
             await self.try_dispatch(image)
-            return
-        await self.try_publish_pending(image)
+
+    async def try_dispatch_waiting(self, owner: str) -> None:
+        """`dispatch_waiting` for images that were recorded now; if it fails, the janitor looks at the line.
+
+        A slot may have become free after it was found taken, and before they were on record.
+        """
         try:
-            # a slot may have become free after it was found taken, and before the image was on record
-            await self.dispatch_waiting(image.owner)
+            await self.dispatch_waiting(owner)
         except Unavailable as error:
             log.warning("the line was not looked at, the janitor will: %s", error)
 

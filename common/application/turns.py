@@ -7,7 +7,7 @@ A slot is taken by a unique key and a turn by compare-and-swap, so any number of
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 from common.domain import transitions, turns
@@ -16,6 +16,7 @@ from common.domain.images import Image
 from common.store.port import Store, back_off
 
 PAGE: Final = 100  # images at once, if slots are not limited
+_APART: Final = timedelta(milliseconds=1)  # the precision of the stores
 
 
 async def dispatch_next(store: Store, owner: str, *, slots: int, now: datetime) -> list[Image]:
@@ -37,6 +38,7 @@ async def dispatch_next(store: Store, owner: str, *, slots: int, now: datetime) 
             if not await _is_written(store, dispatched):
                 break
             done.append(dispatched)
+            now += _APART  # queue positions are sorted by this time: in the order in which the commands are sent
         else:
             return done
         losses += 1

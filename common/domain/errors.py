@@ -96,13 +96,14 @@ class Duplicate(BadRequest):
 
 
 class LimitReached(BadRequest):
-    """A limit of the owner is used up; `retry_after_s` says when to try again."""
+    """A limit of the owner has too little left; `retry_after_s` says when to try again, `left` how much there is."""
 
     code = "limit_reached"
 
-    def __init__(self, detail: str, *, retry_after_s: float, code: str | None = None) -> None:
+    def __init__(self, detail: str, *, retry_after_s: float, code: str | None = None, left: int = 0) -> None:
         super().__init__(detail, code=code)
         self.retry_after_s = retry_after_s
+        self.left = left
 
 
 class Unavailable(ServiceError):

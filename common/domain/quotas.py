@@ -76,9 +76,12 @@ def reserve(window: Window, *image_ids: str, now: datetime, limit: int) -> Windo
     counted = set(window.ids)
     new = [image_id for image_id in image_ids if image_id not in counted]
     if len(window.entries) + len(new) > limit and new:
+        left = max(0, limit - len(window.entries))
+        are_left = f"; {left} are left, and {len(new)} are requested" if left else ""
         raise LimitReached(
-            f"the limit of {limit} images in an hour is reached",
+            f"the limit of {limit} images in an hour is reached{are_left}",
             code="hourly_limit",
+            left=left,
             retry_after_s=available_in_s(window, now=now, limit=limit, count=len(new)),
         )
     return replace(window, entries=(*window.entries, *((now, image_id) for image_id in new)))

@@ -107,7 +107,9 @@ async def _ensure_recorded(command: GenerateImage, request: GenerationRequest, c
 
 async def _record(command: GenerateImage, request: GenerationRequest, context: GenerationContext) -> Image:
     require_offered(request, await retry_while_unavailable(context.fleet.current))
-    image = image_from_command(command, request, now=context.clock.now(), max_age_s=context.settings.tombstone_age)
+    # a clock that was set back would date the image back, and it would be past its deadline at once
+    now = max(context.clock.now(), context.clock.stable_now())
+    image = image_from_command(command, request, now=now, max_age_s=context.settings.tombstone_age)
     try:
         recorded, _ = await retry_while_unavailable(lambda: context.intake.record(image, quota_key=image.owner))
     except Duplicate:

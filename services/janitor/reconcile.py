@@ -159,7 +159,7 @@ async def _dispatch_waiting(context: JanitorContext) -> int:
         nonlocal done
         done += await context.outbox.dispatch_waiting(first.owner)
 
-    for _ in range(MAX_PAGES):
+    while True:  # to the last page: owners who have no free slot are found again by the next run, before the others
         owners = await context.store.owners_waiting(after=after, limit=PAGE)
         firsts = [await context.store.next_waiting(owner, now=context.latest(), limit=1) for owner in owners]
         await for_each_image([image for found in firsts for image in found], dispatch, context=context)

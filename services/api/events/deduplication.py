@@ -120,8 +120,9 @@ class SeenEvents:
 def _earliest_publish_time(event: Event) -> datetime | None:
     """The earliest time at which this event can have been published; None if it is never published twice."""
     match event:
-        case ImageChanged(type="image.queued", data=ImageView(started_at=started_at, created_at=created_at)):
-            return started_at or created_at  # `time` is that of this publish; it is queued since the last attempt
+        case ImageChanged(type="image.queued", data=ImageView() as view):
+            # `time` is that of this publish; it is queued since the last attempt, or since its turn
+            return view.started_at or view.dispatched_at or view.created_at
         case ImageChanged() | ImageDeleted():
             return event.time
         case _:

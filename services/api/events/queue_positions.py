@@ -43,7 +43,9 @@ async def queue_position(image: Image, *, store: Store, clock: Clock, slots: int
         if image.is_waiting:
             in_line = await store.waiting_ids(image.owner, limit=MAX_RANKED)
             ahead = await store.count_dispatched(limit=MAX_RANKED)
-            return estimates(in_line, dispatched=ahead, slots=slots).get(image.id, MAX_POSITION)
+            # one that is not in a line with an end was dispatched meanwhile
+            beyond = MAX_POSITION if len(in_line) == MAX_RANKED else None
+            return estimates(in_line, dispatched=ahead, slots=slots).get(image.id, beyond)
         since = image.queued_since
         if since is None or since > clock.now():
             return None
@@ -111,7 +113,9 @@ class OwnerPositions:
             if position is not None:
                 found[image_id] = position
         self._found = found
-        waiting = {image_id: each for image_id, each in (estimated or {}).items() if image_id in self.waiting}
+        line = estimated or {}
+        beyond = self.waiting if len(line) == MAX_RANKED else ()
+        waiting = {**dict.fromkeys(beyond, MAX_POSITION), **{each: line[each] for each in line if each in self.waiting}}
         places = {**found, **waiting}
         told = (places, frozenset(waiting))
         changed = [send for send, sent in self.sent.items() if sent != told]

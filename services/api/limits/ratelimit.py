@@ -45,7 +45,7 @@ def refusal_headers(error: LimitReached) -> dict[str, str]:
     retry_after = _whole_seconds(error.retry_after_s)
     headers = {"Retry-After": str(retry_after)}
     if name := _NAMES.get(error.code):
-        headers[REMAINING] = f'"{name}";r=0;t={retry_after}'
+        headers[REMAINING] = f'"{name}";r={error.left};t={retry_after}'
     return headers
 
 

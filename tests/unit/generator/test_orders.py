@@ -1,6 +1,7 @@
 """The intake of orders: recorded at once, painted in turn."""
 
 import asyncio
+from datetime import timedelta
 
 import pytest
 
@@ -68,6 +69,17 @@ async def test_an_order_beyond_the_line_is_a_dead_letter(tmp_path):
         assert letter.reason.startswith("limit_reached: 2 images wait already")
         assert await made.store.get(refused.id) is None
         made.inference.released.set()
+
+
+async def test_an_order_is_not_dated_back_with_the_clock(tmp_path, monkeypatch):
+    async with bench(tmp_path) as made:
+        now, begun = made.clock.now, made.clock.now()
+        monkeypatch.setattr(made.clock, "now", lambda: now() - timedelta(hours=1))
+        await made.bus.send(order := an_order(made))
+
+        [image] = await recorded(made, [order])
+
+        assert image.created_at >= begun
 
 
 async def _waits(made, count):

@@ -221,6 +221,22 @@ async def test_reconcile_gives_turns_that_nobody_else_gives(tmp_path):
         assert await context.bus.waiting(WorkQueue.GENERATE) == 3
 
 
+async def test_reconcile_gives_turns_to_any_number_of_owners(tmp_path, monkeypatch):
+    """Nine owners wait without a free slot before the one who has one."""
+    monkeypatch.setattr("services.janitor.reconcile.PAGE", 2)
+    monkeypatch.setattr("services.janitor.reconcile.MAX_PAGES", 2)
+    async with cluster(tmp_path) as context:
+        context = replace(context, outbox=replace(context.outbox, slots=1))
+        for number in range(9):
+            await inserted(context, owner=f"a{number}", slot=f"a{number}:0", sent_at=context.clock.now())
+            await inserted(context, owner=f"a{number}", waiting_since=NOON)
+        await inserted(context, owner="zoe", waiting_since=NOON)
+
+        await reconcile(NOTHING, context=context)
+
+        assert await context.store.waiting_ids("zoe", limit=5) == []
+
+
 async def test_a_raised_or_removed_limit_is_applied_by_reconcile(tmp_path):
     async with cluster(tmp_path) as context:
         for _ in range(4):

@@ -8,7 +8,7 @@ import pytest
 
 from common.bus.memory import MemoryBus
 from common.bus.port import After, Since
-from common.domain import transitions
+from common.domain import transitions, turns
 from common.domain.errors import CursorGone
 from common.runtime.clock import ManualClock, SystemClock
 from services.api.events.client import Client
@@ -219,6 +219,28 @@ async def test_a_repeat_over_a_cut_of_the_log_is_not_shown():
                 second = await publish_end(bus, socket, clock)
 
         assert [frame.get("id") for frame in socket.frames] == [None, second.id]
+
+
+async def test_the_turn_of_an_old_request_needs_no_look_back():
+    """An image is requested, a replica starts a day later, and then the image has its turn."""
+    clock = ManualClock()
+
+    class WatchedLog(HeldLog):
+        def read(self, start):
+            looks.append(start)
+            return super().read(start)
+
+    looks: list = []
+    waiting = turns.waiting(an_image(created_at=clock.now()), place=None)
+    async with MemoryBus(clock=clock) as bus:
+        clock.advance(86_400)
+        async with replica(WatchedLog(bus), clock=clock) as live:
+            clock.advance(60)
+            dispatched = transitions.dispatch(waiting, slot="local:0", now=clock.now())
+            await bus.publish(an_event_factory(clock).changed(dispatched, "image.queued"))
+            await live.caught_up()
+
+    assert len(looks) == 1
 
 
 async def test_a_replica_looks_back_once_for_many_late_events():

@@ -1,5 +1,6 @@
 """Queue positions of images that wait for their turn, in REST answers and in frames of a websocket."""
 
+import json
 from functools import partial
 
 import pytest
@@ -8,9 +9,10 @@ from common.domain import transitions
 from common.domain.images import Status
 from common.runtime.clock import ManualClock
 from common.store.port import change
-from services.api.events.queue_positions import MAX_POSITION, estimates
+from services.api.events import queue_positions
+from services.api.events.queue_positions import MAX_POSITION, MAX_RANKED, OwnerPositions, estimates
 from services.api.events.recent_times import WINDOW_S, RecentTimes
-from tests.making import an_event_factory, an_image
+from tests.making import NOON, an_event_factory, an_image
 from tests.unit.api.events.test_queue_positions import LIMIT_S, api  # noqa: F401 - a fixture
 
 
@@ -42,6 +44,31 @@ async def test_a_waiting_image_has_an_estimated_position(api):  # noqa: F811
     assert [each["waitingSince"] is None for each in answers] == [True, True, False, False, False]
     assert [each["dispatchedAt"] is None for each in answers] == [False, False, True, True, True]
     assert [(await api.image("ada", each["id"]))["queuePlace"] for each in answers] == [3, 4, 5, 5, 9]
+
+
+@pytest.mark.parametrize(("ranked", "position"), [(1000, None), (3, MAX_POSITION)])
+async def test_an_image_that_is_not_in_line_has_its_turn(api, monkeypatch, ranked, position):  # noqa: F811
+    """Three images wait, and a fourth was dispatched after it was read, or is beyond the ranked ones."""
+    monkeypatch.setattr(queue_positions, "MAX_RANKED", ranked)
+    for _ in range(5):
+        await api.request("ada")
+    image = an_image(owner="ada", waiting_since=NOON)
+
+    assert await queue_positions.queue_position(image, store=api.store, clock=ManualClock(), slots=2) == position
+
+
+@pytest.mark.parametrize(("length", "shown"), [(MAX_RANKED, ["first", "last"]), (3, ["first"])])
+def test_an_image_beyond_the_ranked_of_its_line_has_a_position(length, shown):
+    first, last = (an_image(waiting_since=NOON) for _ in range(2))
+    positions = OwnerPositions(lambda: None)
+    frames: list[str] = []
+    positions.sent[frames.append] = ({}, frozenset())
+    positions.add_queued([first, last])
+
+    positions.update({}, NOON, {first.id: 5, **dict.fromkeys(map(str, range(length - 1)), 7)})
+
+    expected = {"first": {first.id: 5}, "last": {last.id: MAX_POSITION}}
+    assert json.loads(frames[0])["places"] == {key: value for each in shown for key, value in expected[each].items()}
 
 
 async def test_a_websocket_receives_estimates_of_its_owner(api):  # noqa: F811

@@ -33,6 +33,7 @@ def test_a_problem_has_the_members_of_rfc_9457():
         (Unauthorized(), 401, {"WWW-Authenticate": "Bearer"}),
         (InvalidTransition("", status="failed"), 409, {}),
         (LimitReached("", retry_after_s=1.2, code="hourly_limit"), 429, {"RateLimit": '"hour";r=0;t=2'}),
+        (LimitReached("", retry_after_s=2, code="hourly_limit", left=3), 429, {"RateLimit": '"hour";r=3;t=2'}),
         (LimitReached("", retry_after_s=0.1), 429, {"Retry-After": "1"}),
         (Unavailable("store"), 503, {"Retry-After": "2"}),
     ],

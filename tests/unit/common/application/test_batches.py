@@ -1,6 +1,7 @@
 """The images of one request for several, whatever dies between two writes."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from common.application.batches import Batches
 from common.application.intake import Intake
 from common.application.quota_store import QuotaStore
 from common.bus.memory import MemoryBus
+from common.bus.port import WorkQueue
 from common.domain import transitions
 from common.domain.batches import batch_ids, missing_members
 from common.domain.images import Lease, Status
@@ -151,6 +153,29 @@ async def test_a_change_of_all_takes_the_last_in_line_first(store, bus, clock):
     assert [image.id for image in changed] == [ids[4], ids[3], ids[1], ids[0]]
     assert {image.status for image in await store.batch_members(batch.id)} == {Status.CANCELLED}
     assert await process.batches.change(changed[0], lambda image: transitions.cancel(image, now=NOON)) == []
+
+
+async def test_a_repeat_of_a_painted_image_announces_nothing(store, bus, clock, monkeypatch):
+    published, publish = [], bus.publish
+
+    async def watched(event):
+        published.append(event.type)
+        await publish(event)
+
+    monkeypatch.setattr(bus, "publish", watched)
+    process, image = BatchProcess(store, bus, clock), an_image()
+    await process.order(image)
+    before = await bus.waiting(WorkQueue.GENERATE)
+    claim = partial(transitions.claim, lease=Lease(token="t", worker="w", until=NOON), now=NOON, deadline=NOON - NOON)
+    await change(store, image.id, claim)
+
+    await process.order(image)
+    cancelled = await change(store, image.id, partial(transitions.cancel, now=NOON))
+    await process.outbox.publish_pending(cancelled)
+    await process.order(image)
+
+    assert published == ["image.queued", "image.cancelled"]
+    assert await bus.waiting(WorkQueue.GENERATE) == before
 
 
 async def test_an_image_alone_is_its_own_batch(store, bus, clock):

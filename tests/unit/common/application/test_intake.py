@@ -55,6 +55,17 @@ async def test_a_repeated_image_keeps_its_one_entry_in_the_quota(store, quota):
     assert await counted(quota) == 1
 
 
+async def test_a_repeat_is_not_refused_for_its_own_place(store, quota):
+    intake, image = an_intake(quota, store, slots=1, places=1), an_image(owner="ada")
+    await intake.record(an_image(owner="ada"), quota_key="ada")
+    await intake.record(image, quota_key="ada")
+
+    with pytest.raises(Duplicate):
+        await intake.record(image.model_copy(update={"created_at": NOON + timedelta(seconds=1)}), quota_key="ada")
+
+    assert await counted(quota) == 2
+
+
 async def test_a_refused_image_leaves_the_quota(store, quota):
     intake = an_intake(quota, store, slots=1)
     await intake.record(an_image(owner="ada", idempotency="ada:1"), quota_key="ada")
@@ -110,6 +121,17 @@ async def test_an_image_that_may_not_wait_is_refused(store, clock, places, may_w
     found = await recorded(an_intake(quota, store, slots=1, places=places), 2, may_wait=may_wait)
 
     assert found == [("ada:0", False, NOON, None), "concurrent_limit"]
+
+
+async def test_a_batch_that_may_not_wait_needs_free_slots(store, clock):
+    quota = QuotaStore(kind="quota", limit=0, store=store, clock=clock)
+    intake = an_intake(quota, store, slots=2)
+    await intake.record(an_image(owner="ada"), quota_key="ada")
+
+    with pytest.raises(LimitReached) as refused:
+        await intake.record(a_batch(2, owner="ada"), quota_key="ada")
+
+    assert refused.value.code == "concurrent_limit"
 
 
 async def test_a_slot_is_not_taken_past_those_who_wait(store, clock):

@@ -7,11 +7,12 @@ import pytest
 from common.bus.memory import MemoryBus
 from common.bus.port import WorkQueue
 from common.domain import transitions, turns
+from common.domain.batches import batch_ids, missing_members
 from common.domain.errors import NotAccepted, Unavailable, Unconfirmed
 from common.runtime.clock import ManualClock
 from common.store.port import change
 from common.store.sqlite import SqliteStore
-from tests.making import an_image, an_outbox
+from tests.making import a_batch, an_image, an_outbox
 
 
 class Broken(MemoryBus):
@@ -95,6 +96,21 @@ async def test_the_end_of_an_image_is_the_turn_of_the_next(tmp_path):
         assert (await store.get(before[0])).slot == "local:0"
         assert await bus.waiting(WorkQueue.GENERATE) == 2
         assert (await store.get(first.id)).pending_event is None
+
+
+@pytest.mark.parametrize("slots", [0, 5])
+async def test_positions_follow_the_order_of_the_turns(tmp_path, slots):
+    """The images of a batch, whose ids have no order, are dispatched at the same moment."""
+    clock = ManualClock()
+    async with SqliteStore.open(tmp_path / "darkroom.db", timeout_s=5) as store, MemoryBus(clock=clock) as bus:
+        batch = a_batch(10, created_at=clock.now())
+        for image in (batch, *missing_members(batch)):
+            await store.insert(turns.waiting(image, place=None))
+
+        dispatched = await an_outbox(bus, store, clock, slots=slots).dispatch_waiting("local")
+        clock.advance(1)
+
+        assert await store.queued_ids(clock.now(), limit=20) == batch_ids(batch)[:dispatched]
 
 
 async def test_an_event_is_noted_only_after_the_turn_is_given(tmp_path):

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common.domain import images, transitions
+from common.domain import images, transitions, turns
 from common.domain.errors import Invalid, InvalidTransition
 from common.domain.images import ALLOWED_NEXT, FINAL, Failure, Format, Image, Lease, Picture, Status
 from common.domain.transitions import MAX_LOST
@@ -241,6 +241,13 @@ def test_a_waiting_image_is_not_claimed_before_its_turn():
     assert refused.value.code == "waiting"
     assert (dispatched.slot, dispatched.dispatched_at, dispatched.waiting_since) == ("local:1", clock.now(), None)
     assert claimed(clock, dispatched).attempts == 1
+
+
+def test_a_dispatch_replaces_the_news_that_it_waits():
+    image = turns.waiting(an_image(), place=None)
+
+    assert image.pending_event.type == "image.queued"
+    assert transitions.dispatch(image, slot=None, now=NOON).pending_event is None
 
 
 def test_only_a_waiting_image_is_dispatched():

@@ -25,6 +25,14 @@ def test_beyond_the_limit_the_answer_says_when_to_retry():
     assert (refused.value.code, refused.value.retry_after_s) == ("hourly_limit", 600)
 
 
+def test_a_refused_batch_is_told_what_is_left():
+    with pytest.raises(LimitReached) as refused:
+        reserve(filled(47), *"abcd", now=NOON + timedelta(minutes=50), limit=50)
+
+    assert (refused.value.left, refused.value.retry_after_s) == (3, 600)
+    assert "3 are left, and 4 are requested" in refused.value.detail
+
+
 def test_an_image_fits_again_when_the_oldest_has_left():
     window = reserve(filled(50), "one more", now=NOON + timedelta(minutes=60), limit=50)
 
