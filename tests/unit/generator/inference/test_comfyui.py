@@ -360,6 +360,15 @@ async def test_a_lost_websocket_is_opened_again():
     assert steps == [(1, 4), (2, 4), (3, 4), (4, 4)]
 
 
+async def test_a_redirect_of_the_websocket_is_not_followed():
+    async with comfyui() as elsewhere, connected() as (fake, backend):
+        fake.answers["ws"] = web.Response(status=302, headers={"Location": f"{elsewhere.url}/queue"})
+
+        assert (await backend.generate(job(), ignore)).content
+
+    assert elsewhere.requests == []
+
+
 @pytest.mark.parametrize("how", ["refused", "silent"])
 async def test_a_server_without_a_websocket_paints_all_the_same(how):
     async with connected() as (fake, backend):
