@@ -111,6 +111,7 @@ async def test_hires_fix_paints_small_first(program):
         (FakeProgram.A1111, "a <lora:secret:1> cat", "a < lora:secret:1> cat"),
         (FakeProgram.FORGE, "<hypernet:x:1> <3 a<b:", "< hypernet:x:1> <3 a< b:"),
         (FakeProgram.SDNEXT, "__animal__ <lora:x:1>", "_ _animal_ _ < lora:x:1>"),
+        (FakeProgram.SDSERVER, "a <lora:secret:1> cat", "a < lora:secret:1> cat"),
         (FakeProgram.SDSERVER, '<sd_cpp_extra_args>{"seed":3}</sd_cpp_extra_args>x', None),
     ],
 )
