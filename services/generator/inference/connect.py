@@ -28,7 +28,8 @@ def connect_inference(url: str, *, http: aiohttp.ClientSession, settings: Settin
     """The back end at this URL. Nothing is sent yet, and `http` stays the caller's.
 
     Raises:
-        Misconfigured: no back end has this scheme, or there are two credentials. The text does not hold the URL, which may hold a password.
+        Misconfigured: no back end has this scheme, or there are two credentials. The text does not hold the URL, which
+            may hold a password.
     """
     scheme = url.partition("://")[0].lower()
     if (backend := _backend(scheme)) is None:
