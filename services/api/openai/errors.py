@@ -30,7 +30,7 @@ _CODES: Final = {
     "wait_limit": "rate_limit_exceeded",
     "waiting_limit": "rate_limit_exceeded",
 }
-_PARAMS: Final = {"model_not_found": "model"}
+_PARAMS: Final = {"model_not_found": "model", "too_many_images": "n"}
 _request_id: ContextVar[str] = ContextVar("openai_request_id", default="")
 
 
