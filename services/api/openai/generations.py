@@ -66,12 +66,12 @@ class OpenAIGenerationRoutes:
     ) -> web.StreamResponse:
         images = await self._order(call, request, form, order)
         result = await orders.ended(self.context, call.request, images)
-        response = await self._send(call, result, form) if isinstance(result, list) else None
+        response = await self._send(call, result, form, order) if isinstance(result, list) else None
         if response is None:
             response = _failed(result if isinstance(result, OrderFailure) else _LOST)
+            await order.answered()
             await response.prepare(call.request)
             await response.write_eof()
-        order.is_answered = True
         return response
 
     async def _stream(
@@ -82,7 +82,7 @@ class OpenAIGenerationRoutes:
             images = await self._order(call, request, form, order)
             size = f"{request.width}x{request.height}"
             stream = await OrderStream.open(self.context, call.request, form, size)
-            order.is_answered = await stream.run(images, partials)
+            await stream.run(images, partials, order)
         return stream.response
 
     async def _order(
@@ -98,7 +98,9 @@ class OpenAIGenerationRoutes:
             traceparent=call.request.headers.get("traceparent"),
         )
 
-    async def _send(self, call: ImageCall, images: list[Image], form: PictureForm) -> web.StreamResponse | None:
+    async def _send(
+        self, call: ImageCall, images: list[Image], form: PictureForm, order: OpenOrder
+    ) -> web.StreamResponse | None:
         """Send one picture after the other: ten of them would take 140 MB. None if all files are lost."""
         elements = self._elements(call, images, form)
         first = await anext(elements, None)
@@ -113,6 +115,7 @@ class OpenAIGenerationRoutes:
             await send(call.request, response, start.encode() + first)
             async for element in elements:
                 await send(call.request, response, b"," + element)
+            await order.answered()
             await send(call.request, response, f"],{end}".encode())
             await response.write_eof()
         except Exception:
