@@ -74,7 +74,9 @@ class GenerationRequest(BaseModel):
 
     prompt: Prompt
     negative_prompt: PlainText = ""
-    model: PlainName = "sdxl"
+    model: Annotated[
+        PlainName, Field(description="without it, `sdxl` if a running generator has it, else the first model of one")
+    ] = "sdxl"
     width: _Side = 1024
     height: _Side = 1024
     steps: Steps = 30

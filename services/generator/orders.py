@@ -13,6 +13,7 @@ import logging
 from functools import partial
 
 from common.application.early_cancels import EarlyCancel, find_early_cancel
+from common.application.fleet.defaults import completed
 from common.application.fleet.validation import require_offered
 from common.application.intake import image_from_command
 from common.bus.port import Done, Outcome, Reject, Retry
@@ -106,7 +107,9 @@ async def _ensure_recorded(command: GenerateImage, request: GenerationRequest, c
 
 
 async def _record(command: GenerateImage, request: GenerationRequest, context: GenerationContext) -> Image:
-    require_offered(request, await retry_while_unavailable(context.fleet.current))
+    view = await retry_while_unavailable(context.fleet.current)
+    request = completed(request, view)
+    require_offered(request, view)
     # a clock that was set back would date the image back, and it would be past its deadline at once
     now = max(context.clock.now(), context.clock.stable_now())
     image = image_from_command(command, request, now=now, max_age_s=context.settings.tombstone_age)

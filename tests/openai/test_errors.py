@@ -46,6 +46,14 @@ async def test_a_bad_request_names_the_field(darkroom):
     assert not darkroom.inference.orders
 
 
+async def test_more_images_than_ever_fit_name_the_field(serve):
+    async with serve(REQUESTS_PER_HOUR="3") as darkroom:
+        with pytest.raises(openai.BadRequestError) as raised:
+            await darkroom.client().images.generate(prompt=PROMPT, n=4)
+
+    assert (raised.value.code, raised.value.param) == ("too_many_images", "n")
+
+
 async def test_every_optional_field_may_be_null(darkroom):
     names = "model n size response_format output_format output_compression stream partial_images quality style"
     names += " background moderation complexity user safety_identifier frame_count svg seed steps negative_prompt"

@@ -1,13 +1,18 @@
 """Repeats of the SDK join the order that is not answered, no other."""
 
 import asyncio
+from contextlib import suppress
 
 import aiohttp
 import pytest
 
 from common.domain.errors import Unavailable
+from common.runtime.clock import SystemClock
+from common.store.sqlite import SqliteStore
 from services.api.limits.admission import Admission
 from services.api.openai import orders
+from services.api.openai.repeats import Repeats
+from services.api.openai.schema import ImageRequest
 from tests.openai.conftest import WITH_IDENTITY
 from tests.openai.test_sdk import PROMPT, SIZE
 from tests.security import callers
@@ -83,6 +88,23 @@ async def test_a_repeat_joins_the_unanswered_order_only(held):
     assert urls[-1] in urls[:2], "either of the two orders of this body and owner is unanswered"
     (later,) = await post(http, number=2)
     assert later not in urls
+
+
+async def test_an_answer_that_is_cut_before_its_end_is_joined(tmp_path):
+    """The end of the answer could not be sent; the answer of the repeat can, and a later request is a new order."""
+    body = ImageRequest.model_validate(BODY)
+    async with SqliteStore.open(tmp_path / "darkroom.db", timeout_s=5) as store:
+        repeats = Repeats(store, SystemClock(), is_on=True, kept_s=60)
+        with suppress(ConnectionError):
+            async with repeats.order("ada", body, number=0) as first:
+                await first.answered()
+                raise ConnectionError
+        async with repeats.order("ada", body, number=1) as repeat:
+            await repeat.answered()
+            async with repeats.order("ada", body, number=2) as later:
+                pass
+
+    assert repeat.id == first.id != later.id
 
 
 async def test_two_repeats_do_not_share_an_order(held):

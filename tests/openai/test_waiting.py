@@ -64,6 +64,17 @@ async def test_an_order_that_outlives_the_wait_can_be_joined(serve, stream):
         assert len(await darkroom.history(callers.token())) == 1
 
 
+async def test_without_identity_the_sdk_orders_once(serve):
+    """Its repeat could not be joined, and would paint the image again."""
+    async with serve(GENERATION_DEADLINE="0.3", RECONCILE_INTERVAL="3600") as darkroom:
+        darkroom.inference.always(darkroom.inference.hold)
+        with pytest.raises(openai.InternalServerError, match="history") as raised:
+            await darkroom.client(retries=2).images.generate(prompt=PROMPT, size=SIZE)
+        darkroom.inference.released.set()
+
+        assert (raised.value.code, len(await darkroom.history())) == ("unfinished", 1)
+
+
 async def test_a_stop_tells_the_client_to_repeat(serve):
     async with serve(**WITH_IDENTITY, GRACE_PERIOD="1") as darkroom, aiohttp.ClientSession() as http:
         darkroom.inference.always(darkroom.inference.hold)

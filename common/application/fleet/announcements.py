@@ -28,7 +28,9 @@ HEARTBEATS: Final = "generator"  # kinds of entries
 CATALOGUES: Final = "catalogue"
 INTERVAL_S: Final = 15.0  # between two heartbeats of a process
 MISSED_BEATS: Final = 4  # a process that has missed so many is gone
-HEARTBEAT_AGE_S: Final = 600.0  # until the heartbeat of a killed process is removed from the store
+# Until the heartbeat of a killed process is removed from the store, by the clock of a janitor: far more than two clocks
+# differ, or the janitor would remove the heartbeat of a running process after each beat.
+HEARTBEAT_AGE_S: Final = 86_400.0
 CATALOGUE_AGE_S: Final = 86_400.0  # models without a generator are known for so long
 DEFAULT_POOL: Final = "default"
 ANY_MODEL: Final = ""  # no listed model has an empty name

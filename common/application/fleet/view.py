@@ -8,9 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
 from common.application.capabilities import Model
 from common.application.fleet.announcements import DEFAULT_POOL, Catalogue, Heartbeat, joined, merged
+from common.domain.requests import GenerationRequest
+
+DEFAULT_MODEL: Final[str] = GenerationRequest.model_fields["model"].default
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +43,13 @@ class CatalogueUnion:
     unlisted: OfferedModel | None  # describes models that are not listed; None if they are refused
     engine: str | None
     notice: str | None
+
+    def default_model(self) -> str:
+        """The model of a request that names none: a live one rather than another, else `sdxl`, else the first."""
+        is_live = {offered.model.id: offered.is_live for offered in self.models}
+        if self.unlisted is not None:
+            is_live.setdefault(DEFAULT_MODEL, self.unlisted.is_live)
+        return min(is_live, key=lambda name: (not is_live[name], name != DEFAULT_MODEL), default=DEFAULT_MODEL)
 
 
 class FleetView:
@@ -102,6 +113,10 @@ def _union(catalogues: Sequence[KnownCatalogue]) -> CatalogueUnion:
         for known in in_order
         if known.catalogue.unlisted is not None and (known.is_live or not live)
     ]
+    for name, found in by_name.items():
+        if not any(known.is_live for known, _ in found):
+            # a generator that takes any model takes this one too
+            found += [(known, model.model_copy(update={"id": name})) for known, model in unlisted if known.is_live]
     shown = live or [known.catalogue for known in in_order]
     return CatalogueUnion(
         models=tuple(_offered(found) for found in by_name.values()),

@@ -30,18 +30,19 @@ _CODES: Final = {
     "wait_limit": "rate_limit_exceeded",
     "waiting_limit": "rate_limit_exceeded",
 }
-_PARAMS: Final = {"model_not_found": "model"}
+_PARAMS: Final = {"model_not_found": "model", "too_many_images": "n"}
 _request_id: ContextVar[str] = ContextVar("openai_request_id", default="")
 
 
 class Unfinished(Unavailable):
-    """The wait is over before the images have ended; a repeat joins them."""
+    """The wait is over before the images have ended; with identity a repeat joins them, else it would order others."""
 
     code = "unfinished"
 
-    def __init__(self) -> None:
+    def __init__(self, *, can_join: bool) -> None:
         super().__init__("image")
-        self.detail = "The images are not finished yet. Send the same request again to wait for them."
+        what_to_do = "Send the same request again to wait for them." if can_join else "They will be in the history."
+        self.detail = f"The images are not finished yet. {what_to_do}"
 
 
 def envelope(status: int, code: str, message: str, *, param: str | None = None) -> dict[str, Any]:
@@ -98,4 +99,6 @@ def _convert(response: web.Response, request: web.Request) -> None:
     response.text = json.dumps(envelope_of(members))
     is_soon = int(response.headers.get("Retry-After", 0)) <= MAX_RETRY_AFTER_S
     is_passing = response.status in {408, 429} or response.status >= 500
-    response.headers.setdefault(SHOULD_RETRY, "true" if is_passing and is_soon else "false")
+    is_new_order = members["code"] == Unfinished.code and not request.app[CONTEXT].settings.has_identity
+    can_help = is_passing and is_soon and not is_new_order
+    response.headers.setdefault(SHOULD_RETRY, "true" if can_help else "false")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Final, TypeAlias
@@ -12,6 +11,7 @@ from typing import Final, TypeAlias
 from aiohttp import web
 
 from common.application.capabilities import Model
+from common.application.fleet.defaults import default_values
 from common.application.fleet.validation import listed, require_offered
 from common.domain.errors import Invalid, NotFound
 from common.domain.images import Image
@@ -23,7 +23,7 @@ from services.api.openai.models import ModelNames
 from services.api.openai.orders import OrderFailure
 from services.api.openai.pictures import PictureForm
 from services.api.openai.repeats import OpenOrder, Repeats, repeat_number
-from services.api.openai.schema import SIDE_STEP, ImageRequest, OpenAIError, OpenAIImages, TokenUsage
+from services.api.openai.schema import ImageRequest, OpenAIError, OpenAIImages, TokenUsage
 from services.api.openai.stream import OrderStream, PartialImages, send
 from services.api.routes.operation import IGNORED_INPUT, Call, Operation, PlainCall, RouteGroup, body_of
 
@@ -66,12 +66,12 @@ class OpenAIGenerationRoutes:
     ) -> web.StreamResponse:
         images = await self._order(call, request, form, order)
         result = await orders.ended(self.context, call.request, images)
-        response = await self._send(call, result, form) if isinstance(result, list) else None
+        response = await self._send(call, result, form, order) if isinstance(result, list) else None
         if response is None:
             response = _failed(result if isinstance(result, OrderFailure) else _LOST)
+            await order.answered()
             await response.prepare(call.request)
             await response.write_eof()
-        order.is_answered = True
         return response
 
     async def _stream(
@@ -82,7 +82,7 @@ class OpenAIGenerationRoutes:
             images = await self._order(call, request, form, order)
             size = f"{request.width}x{request.height}"
             stream = await OrderStream.open(self.context, call.request, form, size)
-            order.is_answered = await stream.run(images, partials)
+            await stream.run(images, partials, order)
         return stream.response
 
     async def _order(
@@ -98,7 +98,9 @@ class OpenAIGenerationRoutes:
             traceparent=call.request.headers.get("traceparent"),
         )
 
-    async def _send(self, call: ImageCall, images: list[Image], form: PictureForm) -> web.StreamResponse | None:
+    async def _send(
+        self, call: ImageCall, images: list[Image], form: PictureForm, order: OpenOrder
+    ) -> web.StreamResponse | None:
         """Send one picture after the other: ten of them would take 140 MB. None if all files are lost."""
         elements = self._elements(call, images, form)
         first = await anext(elements, None)
@@ -113,6 +115,7 @@ class OpenAIGenerationRoutes:
             await send(call.request, response, start.encode() + first)
             async for element in elements:
                 await send(call.request, response, b"," + element)
+            await order.answered()
             await send(call.request, response, f"],{end}".encode())
             await response.write_eof()
         except Exception:
@@ -148,7 +151,8 @@ def generation_request(body: ImageRequest, model: Model) -> GenerationRequest:
         Invalid: the model does not have this size or sampler.
     """
     grid = model.grid or 1
-    width, height = body.sides or (_auto(model.max_width, grid), _auto(model.max_height, grid))
+    default = default_values(model)
+    width, height = body.sides or (default["width"], default["height"])
     for side, limit, name in ((width, model.max_width, "wide"), (height, model.max_height, "high")):
         if side % grid:
             raise Invalid(
@@ -162,29 +166,20 @@ def generation_request(body: ImageRequest, model: Model) -> GenerationRequest:
                 code="invalid_value",
                 fields={"size": f"at most {limit}"},
             )
-    steps = body.steps or min(_DEFAULTS.steps, model.max_steps or _DEFAULTS.steps)
     return GenerationRequest(
         prompt=body.prompt,
         negative_prompt=body.negative_prompt or "",
         model=model.id,
         width=width,
         height=height,
-        steps=max(1, steps),
+        steps=body.steps or default["steps"],
         cfg_scale=_DEFAULTS.cfg_scale if body.cfg_scale is None else body.cfg_scale,
-        sampler=_sampler(body.sampler, model),
+        sampler=default["sampler"] if body.sampler is None else _known_sampler(body.sampler, model),
         seed=-1 if body.seed is None else body.seed,
     )
 
 
-def _auto(limit: int | None, grid: int) -> int:
-    side, step = min(_DEFAULTS.width, limit or _DEFAULTS.width), math.lcm(SIDE_STEP, grid)
-    return max(side - side % step, step, 64)
-
-
-def _sampler(wanted: str | None, model: Model) -> str:
-    if wanted is None:
-        is_default = not model.samplers or _DEFAULTS.sampler in model.samplers
-        return _DEFAULTS.sampler if is_default else model.samplers[0]
+def _known_sampler(wanted: str, model: Model) -> str:
     if model.samplers and wanted not in model.samplers:
         names = listed(model.samplers)
         raise Invalid(

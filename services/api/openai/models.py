@@ -12,7 +12,6 @@ from common.application.fleet.reader import Fleet
 from common.application.fleet.validation import listed
 from common.application.fleet.view import FleetView
 from common.domain.errors import NotFound
-from common.domain.requests import GenerationRequest
 from services.api.context import Context
 from services.api.openai.schema import OpenAIError, OpenAIModel, OpenAIModels
 from services.api.routes.operation import NO_INPUT, Operation, PlainCall, RouteGroup, answer
@@ -20,7 +19,6 @@ from services.api.routes.operation import NO_INPUT, Operation, PlainCall, RouteG
 PREFIXES: Final = ("dall-e-", "gpt-image-", "chatgpt-image-")  # every such name is an alias of the default model
 # some clients offer only models of these names
 _LISTED: Final = ("dall-e-2", "dall-e-3", "gpt-image-1")
-_DEFAULTS: Final = GenerationRequest(prompt="-")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +39,11 @@ class ModelNames:
             NotFound: `model_not_found`, with the names of those that exist.
         """
         view = await self.fleet.current()
+        default = view.catalogue().default_model()
         known = _names(view)
         wanted = self.aliases.get(name, name) if name is not None else None
         if wanted is None or (wanted not in known and wanted.startswith(PREFIXES)):
-            wanted = _default(view)
+            wanted = default
         offered = view.find(wanted)
         if offered is not None:
             return offered.model.model_copy(update={"id": wanted})
@@ -55,18 +54,11 @@ class ModelNames:
     async def listed(self) -> list[str]:
         """The names to choose from: models, then aliases."""
         view = await self.fleet.current()
-        return list(dict.fromkeys([*(_names(view) or [_default(view)]), *self.aliases, *_LISTED]))
+        return list(dict.fromkeys([*(_names(view) or [view.catalogue().default_model()]), *self.aliases, *_LISTED]))
 
 
 def _names(view: FleetView) -> list[str]:
     return [offered.model.id for offered in view.catalogue().models]
-
-
-def _default(view: FleetView) -> str:
-    """The default model of our own API if it is live; else the first that is, or the first that is known."""
-    live = view.live_models()
-    names = [name for name in _names(view) if name in live] or _names(view)
-    return _DEFAULTS.model if _DEFAULTS.model in names or not names else names[0]
 
 
 def _missing(name: str, known: list[str]) -> NotFound:

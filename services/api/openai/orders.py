@@ -84,7 +84,7 @@ async def ended(context: Context, request: web.Request, images: Sequence[Image])
     completed = [image for image in kept if image.status is Status.COMPLETED]
     is_open = any(not image.status.is_final for image in kept)
     if is_open and (not completed or clock.monotonic() < until_s):
-        raise Unfinished
+        raise Unfinished(can_join=context.settings.has_identity)
     return completed or _failure(kept)
 
 

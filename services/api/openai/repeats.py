@@ -4,18 +4,20 @@ The SDK sends no idempotency key. It counts its repeats in `x-stainless-retry-co
 
     entry of owner and body:  [order, number of the last repeat that took it], …
 
-An order is added before its images are recorded, and removed when its answer is sent. A repeat takes an order that no
-repeat of its number or a later one has taken; so two clients with the same request do not share one.
+An order is added before its images are recorded, and removed before the end of its answer is sent: a client that has
+all of it may send the same request at once. If that end cannot be sent, the order is added again. A repeat takes an
+order that no repeat of its number or a later one has taken; so two clients with the same request do not share one.
 """
 
 from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Final
 
 from aiohttp import web
@@ -47,10 +49,17 @@ class Listed:
 
 @dataclass(slots=True)
 class OpenOrder:
-    """The order of one request; `is_answered` is set once the answer is sent."""
+    """The order of one request."""
 
     id: str
+    unlist: Callable[[], Awaitable[None]] | None = None
     is_answered: bool = False
+
+    async def answered(self) -> None:
+        """The answer is about to end: no repeat joins this order any more."""
+        self.is_answered = True
+        if self.unlist is not None:
+            await self.unlist()
 
 
 Orders = tuple[Listed, ...]
@@ -67,21 +76,23 @@ class Repeats:
 
     @asynccontextmanager
     async def order(self, owner: str, body: ImageRequest, *, number: int) -> AsyncIterator[OpenOrder]:
-        """The order that this request belongs to. It stays listed unless it was answered or refused."""
+        """The order that this request belongs to. It stays listed unless it is answered or refused."""
         new_id = new_image_id(self._clock.now())
         if not self._is_on:
             yield OpenOrder(new_id)
             return
         key = scoped_key(owner, hashlib.sha256(body.model_dump_json().encode()).hexdigest())
         order = OpenOrder(await self._take(key, new_id, number))
+        order.unlist = partial(self._remove, key, order.id)
         try:
             yield order
         except BadRequest:
-            order.is_answered = True  # the refusal is the answer
+            await order.unlist()  # the refusal is the answer
             raise
-        finally:
-            if order.is_answered:
-                await self._remove(key, order.id)
+        except BaseException:
+            if order.is_answered:  # its end was not sent
+                await self._add(key, Listed(order.id, number, self._clock.now()))
+            raise
 
     async def _take(self, key: str, new_id: str, number: int) -> str:
         taken = new_id
@@ -97,6 +108,12 @@ class Repeats:
 
         await self._change(key, change)
         return taken
+
+    async def _add(self, key: str, order: Listed) -> None:
+        try:
+            await self._change(key, lambda listed: (*listed, order))
+        except Unavailable as error:
+            log.warning("an order whose answer was cut off is not listed: %s", error)
 
     async def _remove(self, key: str, order_id: str) -> None:
         try:

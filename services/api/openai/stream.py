@@ -30,6 +30,7 @@ from services.api.openai import orders, pictures
 from services.api.openai.errors import envelope, envelope_for, identified
 from services.api.openai.orders import OrderFailure
 from services.api.openai.pictures import PictureForm
+from services.api.openai.repeats import OpenOrder
 from services.api.openai.schema import TokenUsage
 
 log = logging.getLogger(__name__)
@@ -93,25 +94,20 @@ class OrderStream:
         await response.write(b": waiting\n\n")
         return cls(context, request, form, size, response)
 
-    async def run(self, images: Sequence[Image], partials: PartialImages) -> bool:
-        """Send events until the order has ended; whether its end was sent."""
+    async def run(self, images: Sequence[Image], partials: PartialImages, order: OpenOrder) -> None:
+        """Send events until the order has ended."""
         try:
-            await self._send_end(await self._follow(images, partials))
+            await self._send_end(await self._follow(images, partials), order)
         except (Disconnected, ConnectionError):
             raise
         except ServiceError as error:
             await self._send("error", {"type": "error", **envelope_for(error)})
-            is_end = False
         except Exception:  # the head is sent: the error is an event
             log.exception("a stream failed")
             message = "an internal error occurred; it is logged"
             await self._send("error", {"type": "error", **envelope(500, "internal", message)})
-            is_end = False
-        else:
-            is_end = True
         await send(self.request, self.response, b"data: [DONE]\n\n")
         await self.response.write_eof()
-        return is_end
 
     async def _follow(self, images: Sequence[Image], partials: PartialImages) -> list[Image] | OrderFailure:
         waiting = asyncio.create_task(orders.ended(self.context, self.request, images))
@@ -139,15 +135,17 @@ class OrderStream:
         await self._send_picture("image_generation.partial_image", text, {"partial_image_index": index})
         return True
 
-    async def _send_end(self, result: list[Image] | OrderFailure) -> None:
+    async def _send_end(self, result: list[Image] | OrderFailure, order: OpenOrder) -> None:
         if isinstance(result, OrderFailure):
+            await order.answered()
             failed = envelope(result.status, result.code, result.message)
             await self._send("error", {"type": "error", **failed})
             return
         text = await pictures.encoded(self.context, result[0], self.form)
-        await self._send_picture("image_generation.completed", text, {"usage": _USAGE})
+        await self._send_picture("image_generation.completed", text, {"usage": _USAGE}, order)
 
-    async def _send_picture(self, name: str, text: bytes, more: dict[str, Any]) -> None:
+    async def _send_picture(self, name: str, text: bytes, more: dict[str, Any], order: OpenOrder | None = None) -> None:
+        """One event; it is the end of this order, if one is given."""
         fields = {
             "type": name,
             "created_at": int(self.context.clock.now().timestamp()),
@@ -161,6 +159,8 @@ class OrderStream:
         head = json.dumps(fields)[:-1].encode()
         await send(self.request, self.response, b"event: " + name.encode() + b"\ndata: " + head + b', "b64_json": "')
         await send(self.request, self.response, text)
+        if order is not None:
+            await order.answered()
         await send(self.request, self.response, b'"}\n\n')
 
     async def _send(self, name: str, data: dict[str, Any]) -> None:

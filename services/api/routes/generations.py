@@ -13,6 +13,7 @@ from typing import Any, Final, TypeAlias
 from aiohttp import web
 
 from common.application.batches import Batches
+from common.application.fleet.defaults import completed
 from common.application.fleet.reader import Fleet
 from common.application.fleet.validation import require_offered
 from common.domain.errors import Duplicate, Gone, Invalid, LimitReached
@@ -133,12 +134,14 @@ class GenerationRoutes:
 
     async def _accept(self, call: GenerateCall, *, may_wait: bool) -> tuple[Image, dict[str, str]]:
         """Record new images, dispatched or waiting; returns the first with the header that says how many may follow."""
-        require_offered(call.body, await self.fleet.current())
+        view = await self.fleet.current()
+        request = completed(call.body, view)
+        require_offered(request, view)
         # a clock that was set back would date the image back, and it would be past its deadline at once
         now = max(self.clock.now(), self.clock.stable_now())
         key = _idempotency_key(call)
         image = new_image(
-            call.body,
+            request,
             image_id=new_image_id(now),
             owner=call.owner,
             source=SOURCE,

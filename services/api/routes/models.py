@@ -9,8 +9,9 @@ from aiohttp import web
 
 from common.application.capabilities import Model
 from common.application.fleet.announcements import DEFAULT_POOL
+from common.application.fleet.defaults import completed
 from common.application.fleet.reader import Fleet
-from common.application.fleet.view import CatalogueUnion, OfferedModel
+from common.application.fleet.view import FleetView, OfferedModel
 from common.domain.quotas import QuotaState
 from common.domain.requests import GenerationRequest
 from common.runtime.settings import Settings
@@ -20,7 +21,7 @@ from services.api.limits.admission import Admission
 from services.api.routes.operation import NO_INPUT, Operation, PlainCall, RouteGroup, answer
 from services.api.routes.schema import Limit, Limits, ModelAnswer, ModelsAnswer
 
-_DEFAULTS: Final = GenerationRequest(prompt="-").model_dump(by_alias=True, exclude={"prompt"})
+_DEFAULTS: Final = GenerationRequest(prompt="-")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,7 @@ class ModelRoutes:
 
     async def models(self, _call: PlainCall) -> web.Response:
         """Lists the models of the generators with their samplers, or the defaults if no generator lists any."""
-        return answer(_models_answer((await self.fleet.current()).catalogue()))
+        return answer(_models_answer(await self.fleet.current()))
 
     async def limits(self, call: PlainCall) -> web.Response:
         """Returns the limits of the owner and what is left of them."""
@@ -78,19 +79,20 @@ def _limit(state: QuotaState) -> Limit:
     return Limit(limit=state.limit, remaining=state.remaining, resets_in=state.resets_in_s)
 
 
-def _models_answer(union: CatalogueUnion) -> ModelsAnswer:
+def _models_answer(view: FleetView) -> ModelsAnswer:
+    union = view.catalogue()
     return ModelsAnswer(
         known=bool(union.models),
         engine=union.engine,
         notice=union.notice,
         models=[_model_answer(offered) for offered in union.models] or [_default_model(union.unlisted)],
-        defaults=_DEFAULTS,
+        defaults=completed(_DEFAULTS, view).model_dump(by_alias=True, exclude={"prompt"}),
     )
 
 
 def _default_model(unlisted: OfferedModel | None) -> ModelAnswer:
     """The default model, if no generator lists its models."""
-    name, sampler = str(_DEFAULTS["model"]), str(_DEFAULTS["sampler"])
+    name, sampler = _DEFAULTS.model, _DEFAULTS.sampler
     found = unlisted or OfferedModel(Model(id=name), DEFAULT_POOL, is_live=True)
     model = found.model.model_copy(update={"id": name, "samplers": found.model.samplers or (sampler,)})
     return _model_answer(replace(found, model=model))

@@ -107,7 +107,7 @@ def with_offers(document: dict[str, Any], union: CatalogueUnion) -> dict[str, An
     components = document["components"]
     request = dict(components["schemas"][_REQUEST])
     if unlisted is None:
-        request = _with_values(request, "model", list(models))
+        request = _with_values(request, "model", list(models), default=union.default_model())
     samplers = [model.samplers for model in (*models.values(), *filter(None, [unlisted]))]
     if all(samplers):  # else some model may have any sampler
         request = _with_values(request, "sampler", list(dict.fromkeys(name for names in samplers for name in names)))
@@ -122,16 +122,16 @@ def with_offers(document: dict[str, Any], union: CatalogueUnion) -> dict[str, An
     return {**document, "components": {**components, "schemas": schemas}}
 
 
-def _with_values(request: dict[str, Any], name: str, values: list[str]) -> dict[str, Any]:
-    """A field with these values only; it is required if its default is not one of them."""
-    if not values:
-        return request
+def _with_values(
+    request: dict[str, Any], name: str, values: list[str], *, default: str | None = None
+) -> dict[str, Any]:
+    """A field with these values only; without a default that holds for all, the model decides about it."""
     described = {**request["properties"][name], "enum": values}
-    required = list(request["required"])
-    if described.get("default") not in values:
+    if default is not None:
+        described["default"] = default
+    elif described.get("default") not in values:
         described.pop("default", None)
-        required.append(name)
-    return {**request, "properties": {**request["properties"], name: described}, "required": required}
+    return {**request, "properties": {**request["properties"], name: described}}
 
 
 def _is_model(name: str, request: dict[str, Any]) -> dict[str, Any]:
@@ -154,20 +154,11 @@ def _condition(request: dict[str, Any], is_for_it: dict[str, Any], model: Model)
     more = {name: rules for name, rules in wanted.items() if not rules.items() <= known[name].items()}
     if not more:
         return None
-    needed = [name for name in more if not _allows(more[name], known[name].get("default"))]
-    return {"if": is_for_it, "then": {"properties": more, "required": needed}}
+    return {"if": is_for_it, "then": {"properties": more}}
 
 
 def _side(maximum: int | None, grid: int | None) -> dict[str, Any]:
     return ({"maximum": maximum} if maximum is not None else {}) | ({"multipleOf": grid} if grid is not None else {})
-
-
-def _allows(rules: dict[str, Any], default: Any) -> bool:
-    """Whether a field with these rules may be left out, since its default fulfils them."""
-    if default is None or default not in rules.get("enum", [default]) or default != rules.get("const", default):
-        return False
-    is_number = isinstance(default, int) and not isinstance(default, bool)
-    return not is_number or (default <= rules.get("maximum", default) and default % rules.get("multipleOf", 1) == 0)
 
 
 def _offered(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from importlib import import_module
 from typing import Final
+from urllib.parse import urlsplit
 
 import aiohttp
 
@@ -27,11 +28,17 @@ def connect_inference(url: str, *, http: aiohttp.ClientSession, settings: Settin
     """The back end at this URL. Nothing is sent yet, and `http` stays the caller's.
 
     Raises:
-        Misconfigured: no back end has this scheme. The text does not hold the URL, which may hold a password.
+        Misconfigured: no back end has this scheme, or there are two credentials. The text does not hold the URL, which
+            may hold a password.
     """
     scheme = url.partition("://")[0].lower()
     if (backend := _backend(scheme)) is None:
         raise Misconfigured(f"INFERENCE_SERVICE_URL: must start with one of {', '.join(_SCHEMES)}", code="bad_setting")
+    if settings.inference_service_api_key and "@" in urlsplit(url).netloc:
+        raise Misconfigured(
+            "INFERENCE_SERVICE_API_KEY: the URL holds a user already, and only one of the two can be sent",
+            code="bad_setting",
+        )
     return backend(
         http,
         url=url,

@@ -41,7 +41,7 @@ class InferenceBackend(Protocol):
 
         Cancelling the call means that nobody here follows the work any more; the work may be another worker's by then,
         so a server that works without its client goes on. `stop` ends the work. At a timeout of its own, the call
-        stops the work before it raises.
+        stops the work before it raises, unless this process was stopped meanwhile: then the work may be another's too.
 
         A field of the job that the server cannot honour is refused with its name, never ignored.
 

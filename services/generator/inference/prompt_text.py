@@ -9,7 +9,8 @@ from __future__ import annotations
 import re
 from typing import Final
 
-# A1111, Forge and SD.Next: `re.compile(r"<(\w+):([^>]+)>")` in modules/extra_networks.py loads a LoRA or a network
+# A1111, Forge and SD.Next: `re.compile(r"<(\w+):([^>]+)>")` in modules/extra_networks.py loads a LoRA or a network;
+# so do stable-diffusion.cpp (docs/lora.md) and LocalAI, which is made of it, with a file in their folder of LoRAs
 _EXTRA_NETWORK: Final = re.compile(r"<(?=\w+:)")
 # SD.Next: modules/styles.py replaces `__name__` by a random line of a file of that name
 _WILDCARD: Final = re.compile(r"_(?=_)")

@@ -67,6 +67,11 @@ def bearer(api_key: str | None) -> dict[str, str]:
     return {"Authorization": f"Bearer {api_key}"} if api_key else {}
 
 
+def authorization(parsed: ServiceUrl, api_key: str | None) -> dict[str, str]:
+    """The header with the user of the URL, or else with the key."""
+    return basic(parsed.credentials) if parsed.credentials else bearer(api_key)
+
+
 class ServiceClient:
     """The session of the process, with what all requests to one service have in common."""
 

@@ -1,10 +1,12 @@
 """The intake of orders: recorded at once, painted in turn."""
 
 import asyncio
+import json
 from datetime import timedelta
 
 import pytest
 
+from common.application.fleet.announcements import CATALOGUES
 from common.bus.port import WorkQueue
 from common.domain.images import Lease, new_image_id
 from common.domain.requests import GenerationRequest
@@ -54,6 +56,25 @@ async def test_orders_beyond_the_slots_wait_on_record(tmp_path):
         dispatched = [image.dispatched_at for image in in_order if image.id in waited]
         assert dispatched == sorted(dispatched)
         assert len(made.inference.keys) == 13
+
+
+async def test_what_an_order_leaves_open_is_chosen(tmp_path):
+    """The only back end has no `sdxl`: a command that names no model gets the one that is there."""
+    async with bench(tmp_path) as made:
+        made.inference.capabilities = {"models": [{"id": "flux", "max_width": 512, "samplers": ["DDIM"]}]}
+        await until(lambda: _announced(made))
+        order = {"specversion": "1.0", "type": "image.generate", "source": "shop", "owner": "ada"}
+        image_id = new_image_id(made.clock.now())
+        body = json.dumps({**order, "id": image_id, "data": {"prompt": "a lighthouse", "height": 64}})
+        made.bus.inject(WorkQueue.INTAKE, body.encode())
+        image = await made.final(image_id)
+
+    used = (image.model, image.width, image.height, image.parameters.sampler)
+    assert (image.status, used) == ("completed", ("flux", 512, 64, "DDIM"))
+
+
+async def _announced(made):
+    return bool(await made.store.list_entries(CATALOGUES))
 
 
 async def test_an_order_beyond_the_line_is_a_dead_letter(tmp_path):

@@ -23,7 +23,7 @@ from services.generator.inference.cog.inputs import CogModel, order_input, parse
 from services.generator.inference.cog.predictions import read_prediction
 from services.generator.inference.job import Job
 from services.generator.inference.port import GeneratedImage, OnPreview, OnProgress
-from services.generator.inference.service_client import ServiceClient, ServiceUrl, bearer, timed_out
+from services.generator.inference.service_client import ServiceClient, ServiceUrl, authorization, timed_out
 from services.generator.inference.supported import require_supported
 
 log = logging.getLogger(__name__)
@@ -60,7 +60,7 @@ class CogBackend:
         clock: Clock,
     ) -> None:
         parsed = ServiceUrl.parse(url, "model", "concurrency")
-        self._client = ServiceClient(http, base=parsed.base, headers=bearer(api_key), clock=clock)
+        self._client = ServiceClient(http, base=parsed.base, headers=authorization(parsed, api_key), clock=clock)
         self._names = tuple(filter(None, parsed.options.get("model", "").split(",")))
         self._concurrency = _concurrency(parsed.options.get("concurrency", "1"))
         self._slots = asyncio.Semaphore(self._concurrency)

@@ -28,6 +28,7 @@ from services.generator.inference.comfyui.samplers import SamplerChoice
 from services.generator.inference.comfyui.server import ComfyuiServer
 from services.generator.inference.comfyui.workflow import SHIPPED, Workflow, read_workflow
 from services.generator.inference.job import Job
+from services.generator.inference.own_timeout import OwnTimeout
 from services.generator.inference.port import GeneratedImage, OnPreview, OnProgress
 
 log = logging.getLogger(__name__)
@@ -66,6 +67,7 @@ class ComfyuiBackend:
     ) -> None:
         base, names = _parsed_url(url)
         self._http = http
+        self._clock = clock
         self._server = ComfyuiServer(http, url=base, api_key=api_key, clock=clock)
         self._are_chosen = bool(names)
         self._workflows = [read_workflow(name) for name in names or SHIPPED]
@@ -78,12 +80,14 @@ class ComfyuiBackend:
         return await self._capabilities.get(fresh=fresh)
 
     async def generate(self, job: Job, on_progress: OnProgress, on_preview: OnPreview | None = None) -> GeneratedImage:
+        limit = OwnTimeout.begin(self._clock, self._timeout_s)
         try:
             async with asyncio.timeout(self._timeout_s):
                 workflow, sampler = await self._choose(job)
                 return await self._run(job, workflow, sampler, on_progress, on_preview)
         except TimeoutError as error:
-            await self.stop(job)
+            if limit.is_on_time():
+                await self.stop(job)
             raise Transient(
                 f"the inference service did not answer within {self._timeout_s:g} s", needs_new_id=True
             ) from error

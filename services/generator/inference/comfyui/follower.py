@@ -55,6 +55,15 @@ class RunFollower:
 
     async def run(self, http: aiohttp.ClientSession, url: URL, headers: dict[str, str]) -> None:
         """Listen until cancelled."""
+        # a session of its own, over the same connections: `ws_connect` cannot be told to follow no redirects
+        traces = aiohttp.TraceConfig()
+        traces.on_request_redirect.append(_refuse_redirect)
+        async with aiohttp.ClientSession(
+            connector=http.connector, connector_owner=False, trace_configs=[traces]
+        ) as session:
+            await self._listen(session, url, headers)
+
+    async def _listen(self, http: aiohttp.ClientSession, url: URL, headers: dict[str, str]) -> None:
         timeout = aiohttp.ClientWSTimeout(ws_close=_CLOSE_S)
         while True:
             try:
@@ -139,3 +148,8 @@ class RunFollower:
             return None
         node = found.get("real_node_id") or found.get("node_id")
         return node if isinstance(node, str) else None
+
+
+async def _refuse_redirect(_session: object, _context: object, _redirect: object) -> None:
+    """Another address may be one inside our network."""
+    raise aiohttp.ClientError("the websocket is redirected, and redirects are not followed")

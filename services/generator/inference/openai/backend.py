@@ -24,7 +24,7 @@ from services.generator.inference.openai.failures import envelope_of, error_in_a
 from services.generator.inference.openai.order import PARTIAL_IMAGES, can_stream, order_body
 from services.generator.inference.openai.server import SERVERS, OpenAiServer, has_route, maker_in_url, probe
 from services.generator.inference.port import GeneratedImage, OnPreview, OnProgress
-from services.generator.inference.service_client import ServiceClient, ServiceUrl, bearer, read_result, timed_out
+from services.generator.inference.service_client import ServiceClient, ServiceUrl, authorization, read_result, timed_out
 from services.generator.inference.supported import require_supported
 
 log = logging.getLogger(__name__)
@@ -53,7 +53,7 @@ class OpenAiBackend:
     ) -> None:
         parsed = ServiceUrl.parse(url, "model", "server")
         base = parsed.base if parsed.has_path else f"{parsed.base}/v1"
-        self._client = ServiceClient(http, base=base, headers=bearer(api_key), clock=clock)
+        self._client = ServiceClient(http, base=base, headers=authorization(parsed, api_key), clock=clock)
         self._models = tuple(filter(None, parsed.options.get("model", "").split(",")))
         self._maker = maker_in_url(parsed.options.get("server", ""))
         if "server" in parsed.options and self._maker is None:

@@ -11,7 +11,7 @@ from typing import Final
 from common.domain.errors import Rejected
 from services.generator.inference.job import Job
 from services.generator.inference.openai.server import Maker, OpenAiServer
-from services.generator.inference.prompt_text import without_bars, without_sdcpp_arguments
+from services.generator.inference.prompt_text import without_bars, without_networks, without_sdcpp_arguments
 from services.generator.inference.supported import require_default
 
 PARTIAL_IMAGES: Final = 2
@@ -43,7 +43,7 @@ def order_body(job: Job, server: OpenAiServer, *, with_previews: bool) -> dict[s
             return body | _sdserver(job, server)
         case Maker.OTHER:
             _require_defaults(job, "steps", "cfg_scale", "sampler", "hires_fix")
-            prompt = without_bars(without_sdcpp_arguments(job.prompt))
+            prompt = without_bars(without_networks(without_sdcpp_arguments(job.prompt)))
             return body | {"prompt": prompt, "seed": job.seed, "response_format": "b64_json"}
 
 
@@ -95,7 +95,7 @@ def _diffusion_server(job: Job) -> dict[str, object]:
 def _localai(job: Job) -> dict[str, object]:
     """The negative prompt follows a bar; scale and sampler are in the file of the model."""
     _require_defaults(job, "cfg_scale", "sampler", "hires_fix")
-    prompt, negative = without_bars(job.prompt), without_bars(job.negative_prompt)
+    prompt, negative = (without_bars(without_networks(text)) for text in (job.prompt, job.negative_prompt))
     return {
         "prompt": f"{prompt}|{negative}" if negative else prompt,
         "step": job.steps,
@@ -109,7 +109,7 @@ def _sdserver(job: Job, server: OpenAiServer) -> dict[str, object]:
     require_default(job, "hires_fix")
     arguments = {
         "seed": job.seed,
-        "negative_prompt": job.negative_prompt,
+        "negative_prompt": without_networks(job.negative_prompt),
         "sample_params": {
             "sample_steps": job.steps,
             "sample_method": server.samplers.get(job.sampler, job.sampler),
@@ -117,5 +117,5 @@ def _sdserver(job: Job, server: OpenAiServer) -> dict[str, object]:
         },
     }
     text = json.dumps(arguments).replace("<", "\\u003c")  # a negative prompt cannot end it
-    prompt = without_sdcpp_arguments(job.prompt)
+    prompt = without_networks(without_sdcpp_arguments(job.prompt))
     return {"prompt": f"{prompt}<sd_cpp_extra_args>{text}</sd_cpp_extra_args>", "output_format": "png"}

@@ -20,6 +20,7 @@ from services.generator.inference.answers import DENIED_STATUSES, response_error
 from services.generator.inference.background import beside
 from services.generator.inference.capabilities_cache import RETRY_INTERVAL_S, CapabilitiesCache
 from services.generator.inference.job import Job
+from services.generator.inference.own_timeout import OwnTimeout
 from services.generator.inference.port import GeneratedImage, OnPreview, OnProgress
 from services.generator.inference.sdapi.order import order_body, result
 from services.generator.inference.sdapi.program import Server, ask_checkpoints, probe
@@ -81,11 +82,13 @@ class SdApiBackend:
 
     async def generate(self, job: Job, on_progress: OnProgress, on_preview: OnPreview | None = None) -> GeneratedImage:
         async with self._turn:
+            limit = OwnTimeout.begin(self._clock, self._timeout_s)
             try:
                 async with asyncio.timeout(self._timeout_s):
                     return await self._generate(job, on_progress, on_preview)
             except TimeoutError as error:
-                await self.stop(job)
+                if limit.is_on_time():
+                    await self.stop(job)
                 raise timed_out(self._timeout_s) from error
             except (Denied, Transient, Unreachable):
                 self._server = None  # it may have restarted, as another program too

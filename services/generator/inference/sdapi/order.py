@@ -54,7 +54,7 @@ def order_body(job: Job, server: Server) -> dict[str, object]:
 
 def _prompt(text: str, server: Server) -> str:
     if server.program is Program.SDSERVER:
-        return without_sdcpp_arguments(text)
+        return without_networks(without_sdcpp_arguments(text))
     text = without_networks(text)
     return without_wildcards(text) if server.program is Program.SDNEXT else text
 

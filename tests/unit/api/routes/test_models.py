@@ -10,6 +10,7 @@ import pytest
 
 from common.application.capabilities import Capabilities, Model
 from common.application.fleet.announcements import catalogue_of
+from common.application.fleet.defaults import completed
 from common.application.fleet.validation import NO_GENERATOR, require_offered
 from common.application.fleet.view import FleetView, KnownCatalogue
 from common.application.resources import Resources
@@ -124,6 +125,32 @@ async def test_a_request_beyond_the_model_is_refused_by_name(store, tmp_path):
         assert (await api.order(**fitting))[0] == 202
 
 
+@pytest.mark.parametrize("has_gone_default", [False, True])
+async def test_what_a_request_leaves_open_is_chosen(store, tmp_path, has_gone_default):
+    """The default model is not there, or has no live generator: the first live model is used, within its limits."""
+    if has_gone_default:
+        await (await FakeGenerator(store, CLOCK).offer("sdxl")).stop()
+    await FakeGenerator(store, CLOCK).offer(FLUX)
+    async with api_on(store, tmp_path) as api:
+        status, image = await api.order()
+        defaults = (await api.models())["defaults"]
+        named = [await api.order(**each) for each in ({"sampler": "Euler"}, {"width": 1024}, {"model": "none"})]
+
+    chosen = image["parameters"]
+    used = (image["modelUsed"], image["width"], image["height"], chosen["steps"], chosen["sampler"])
+    assert (status, used, image["waitingFor"]) == (202, ("flux", 512, 768, 8, "euler"), None)
+    assert [defaults[name] for name in ("model", "width", "height", "steps", "sampler")] == list(used)
+    assert [code for code, _ in named] == [400, 400, 400]
+
+
+async def test_a_generator_of_any_model_takes_over_a_listed_one(store, tmp_path):
+    """A server that lists no models has taken the place of one that did: its old models do not wait."""
+    await (await FakeGenerator(store, CLOCK).offer("sdxl", "flux")).stop()
+    await FakeGenerator(store, CLOCK).offer(samplers=())
+    async with api_on(store, tmp_path) as api:
+        assert [(await api.order(**each))[1]["waitingFor"] for each in ({}, {"model": "flux"})] == [None, None]
+
+
 async def test_a_model_whose_generators_are_gone_waits(store, tmp_path):
     """Its order is accepted, says what it waits for in REST and on the websocket, and no more once one is back."""
     generator = await FakeGenerator(store, CLOCK).offer("sdxl")
@@ -185,7 +212,7 @@ def test_the_document_allows_what_the_server_accepts(of_servers, is_live):
 
 def _is_accepted(request, view):
     try:
-        require_offered(GenerationRequest.model_validate(request), view)
+        require_offered(completed(GenerationRequest.model_validate(request), view), view)
     except Invalid:
         return False
     return True

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import time
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from importlib import resources
@@ -358,6 +359,30 @@ async def test_a_lost_websocket_is_opened_again():
         await painting
 
     assert steps == [(1, 4), (2, 4), (3, 4), (4, 4)]
+
+
+async def test_a_late_timeout_stops_nothing(monkeypatch):
+    """This process was stopped for a minute: another worker may follow the same run by now."""
+    stopped_s = 0.0
+    monkeypatch.setattr(SystemClock, "monotonic", lambda _clock: time.monotonic() + stopped_s)
+    async with connected(INFERENCE_TIMEOUT="1") as (fake, backend):
+        fake.hold()
+        call = asyncio.create_task(backend.generate(job(), ignore))
+        await fake.held.wait()
+        stopped_s = 60.0
+        with pytest.raises(Transient, match="within 1 s"):
+            await call
+
+        assert "POST /interrupt" not in fake.requests
+
+
+async def test_a_redirect_of_the_websocket_is_not_followed():
+    async with comfyui() as elsewhere, connected() as (fake, backend):
+        fake.answers["ws"] = web.Response(status=302, headers={"Location": f"{elsewhere.url}/queue"})
+
+        assert (await backend.generate(job(), ignore)).content
+
+    assert elsewhere.requests == []
 
 
 @pytest.mark.parametrize("how", ["refused", "silent"])

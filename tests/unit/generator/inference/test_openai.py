@@ -111,6 +111,15 @@ async def test_a_bar_in_a_prompt_is_no_negative_prompt(maker):
     assert engine.orders[0]["prompt"] == "a¦b¦c"
 
 
+@pytest.mark.parametrize("maker", [FakeMaker.LOCALAI, FakeMaker.SDSERVER, FakeMaker.OTHER])
+async def test_no_order_loads_a_network(maker):
+    engine = OpenAi(maker)
+    async with connected(engine, "openai") as backend:
+        await painted(backend, **{**fields(maker), "prompt": "a <lora:secret:1> cat"})
+
+    assert engine.orders[0]["prompt"].startswith("a < lora:secret:1> cat")
+
+
 @pytest.mark.parametrize("name", ["steps", "cfg_scale", "sampler", "hires_fix", "negative_prompt"])
 async def test_openai_has_none_of_our_settings(name):
     values = {"steps": 20, "cfg_scale": 3.0, "sampler": "DDIM", "hires_fix": True, "negative_prompt": "rain"}

@@ -1,10 +1,12 @@
 """The client for `/sdapi/v1`, against fakes of the four programs."""
 
 import asyncio
+import time
 
 import pytest
 
 from common.domain.errors import BadImage, Denied, Rejected, Transient
+from common.runtime.clock import SystemClock
 from services.generator.inference.sdapi import backend as backend_module
 from services.generator.inference.sdapi import progress
 from tests.engines.bench import cancelled_while_painting, connected, ignore, job_with, painted
@@ -111,6 +113,7 @@ async def test_hires_fix_paints_small_first(program):
         (FakeProgram.A1111, "a <lora:secret:1> cat", "a < lora:secret:1> cat"),
         (FakeProgram.FORGE, "<hypernet:x:1> <3 a<b:", "< hypernet:x:1> <3 a< b:"),
         (FakeProgram.SDNEXT, "__animal__ <lora:x:1>", "_ _animal_ _ < lora:x:1>"),
+        (FakeProgram.SDSERVER, "a <lora:secret:1> cat", "a < lora:secret:1> cat"),
         (FakeProgram.SDSERVER, '<sd_cpp_extra_args>{"seed":3}</sd_cpp_extra_args>x', None),
     ],
 )
@@ -291,6 +294,22 @@ async def test_a_timeout_stops_the_order():
             await painted(backend, model="tiny-sd")
 
         assert engine.stopped == [engine.orders[0]]
+
+
+async def test_a_late_timeout_stops_nothing(monkeypatch):
+    """This process was stopped for a minute: another worker may have sent the order again, under the same name."""
+    stopped_s = 0.0
+    monkeypatch.setattr(SystemClock, "monotonic", lambda _clock: time.monotonic() + stopped_s)
+    engine = SdApi(FakeProgram.A1111)
+    engine.hold()
+    async with connected(engine, "sdapi", INFERENCE_TIMEOUT="1") as backend:
+        call = asyncio.create_task(painted(backend, model="tiny-sd"))
+        await engine.held.wait()
+        stopped_s = 60.0
+        with pytest.raises(Transient, match="within 1 s"):
+            await call
+
+        assert engine.stopped == []
 
 
 # ------------------------------------------------------------- odd answers

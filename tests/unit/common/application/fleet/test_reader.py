@@ -70,6 +70,17 @@ async def test_the_clock_of_a_generator_does_not_matter(store, clock, fleet, wro
     assert (await after(fleet, clock, 5)).is_live("sdxl")
 
 
+async def test_a_janitor_with_another_clock_removes_no_heartbeat(store, clock, fleet):
+    """The generator's clock is 12 hours behind that of the janitor, which removes what has expired."""
+    elsewhere = ManualClock()
+    elsewhere.step(-12 * HOUR)
+    await FakeGenerator(store, elsewhere).offer("sdxl")
+
+    await store.remove_expired_entries(clock.now())
+
+    assert (await fleet.current()).is_live("sdxl")
+
+
 async def test_a_step_of_the_readers_wall_clock_does_not_matter(store, clock, fleet):
     await FakeGenerator(store, clock).offer("sdxl")
     await fleet.current()
