@@ -37,15 +37,9 @@ def dispatch(image: Image, *, slot: str | None, now: datetime) -> Image:
     if not image.is_waiting:
         raise InvalidTransition(f"image {image.id} does not wait", status=image.status, code="dispatched")
     dispatched_at = max(now, image.created_at)  # a clock that is behind must not make it overdue at once
-    return _next(
-        image,
-        slot=slot,
-        dispatched_at=dispatched_at,
-        waiting_since=None,
-        not_before=None,
-        sent_at=None,
-        pending_event=None,  # that it waits; its command follows another `image.queued`
-    )
+    # the pending event is that it waits; its command follows another `image.queued`
+    nothing_left = dict.fromkeys(("waiting_since", "not_before", "sent_at", "pending_event"))
+    return _next(image, slot=slot, dispatched_at=dispatched_at, **nothing_left)
 
 
 def set_waiting(image: Image, *, now: datetime, not_before: datetime | None = None) -> Image:
