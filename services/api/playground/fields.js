@@ -2,7 +2,7 @@
 
 import * as form from "./form.js";
 import { icon, shape } from "./icons.js";
-import { html } from "./vendor/htm-preact.js";
+import { html, useState } from "./vendor/htm-preact.js";
 
 const NEAR = 0.9; // of the limit: from here on the length is shown
 
@@ -81,16 +81,30 @@ export function Sizes({ values, set, model }) {
 
 /** One side of the picture in pixels; the next size that is possible is taken when the field is left. */
 function Side({ id, label, value, set, model, max }) {
+  const [draft, setDraft] = useState(null); // while it is typed: the page may be rendered at any moment
   const [most, unit] = [max ?? form.MAX_SIDE, form.unit(model)];
+  const type = ({ target }) => {
+    setDraft(target.value);
+    const side = target.valueAsNumber;
+    if (form.fittingSide(side, most, unit) === side) set({ [id]: side }); // a request may be sent without leaving
+  };
   const take = ({ target }) => {
-    const side = form.fittingSide(target.valueAsNumber, most, unit) ?? value;
-    target.value = side;
-    set({ [id]: side });
+    setDraft(null);
+    set({ [id]: form.fittingSide(target.valueAsNumber, most, unit) ?? value });
   };
   return html`
     <label class="side">
       ${label}
-      <input id=${id} type="number" min=${form.MIN_SIDE} max=${most} step=${unit} value=${value} onChange=${take} />
+      <input
+        id=${id}
+        type="number"
+        min=${form.MIN_SIDE}
+        max=${most}
+        step=${unit}
+        value=${draft ?? value}
+        onInput=${type}
+        onChange=${take}
+      />
     </label>
   `;
 }
