@@ -67,6 +67,10 @@ class SteppedStore:
         await self._turn()
         return self.images.get(image_id)
 
+    async def known_ids(self, ids):
+        await self._turn()
+        return {image_id for image_id in ids if image_id in self.images}
+
     async def replace(self, image):
         await self._turn()
         before = self.images.get(image.id)
