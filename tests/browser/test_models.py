@@ -25,7 +25,7 @@ async def test_the_list_of_models_follows_the_generators(cluster, visit, inferen
         await expect(model.locator("option")).to_have_text(["SDXL", "Plain", "Flux"])
         await model.select_option("flux")
         await expect(page.get_by_label("Sampler", exact=True)).to_have_value("simple")
-        await expect(page.get_by_text("512 × 512", exact=True)).to_be_visible()
+        await expect(page.get_by_label("Width", exact=True)).to_have_value("512")
 
         busy = [InferenceStub(), InferenceStub()]
         inference.will(*busy)

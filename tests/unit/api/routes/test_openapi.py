@@ -60,7 +60,7 @@ def test_the_examples_are_valid_requests():
             (example,) = schemas[name]["examples"]
             Draft202012Validator({"$ref": f"#/components/schemas/{name}", **document}).validate(example)
     example = schemas["GenerationRequest"]["examples"][0]
-    assert [example[name] for name in ("model", "sampler", "width", "steps")] == ["plain", "LCM", 256, 8]
+    assert [example[name] for name in ("sampler", "width", "steps")] == ["LCM", 256, 8]
 
 
 def test_batches_are_described():
