@@ -7,6 +7,7 @@ from yarl import URL
 
 from common.media.disk import MARKER
 from tests.cluster import ORDER, embedded, front_end
+from tests.waiting import until
 
 IMAGE = "01890000-0000-7000-8000-000000000000"
 JSON = {"Content-Type": "application/json"}
@@ -68,9 +69,15 @@ BAD = [
 ]
 
 
+async def knows_models(page) -> bool:
+    """Before the generator has announced its models, every model is accepted."""
+    return (await page.get("/api/models/"))[1]["known"]
+
+
 @pytest.mark.fault(row=58)
 async def test_bad_input_gets_a_problem_and_stores_nothing(tmp_path):
     async with embedded(tmp_path) as cluster, front_end(cluster.url) as page:
+        await until(lambda: knows_models(page))
         wrong: list[tuple] = []
         for method, path, body, headers, status, code in BAD:
             url = URL(page.url + path, encoded=True)

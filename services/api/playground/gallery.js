@@ -128,9 +128,9 @@ function neighbour(tiles, tile, key) {
   if (key === "Home") return tiles[0];
   if (key === "End") return tiles.at(-1);
   if (key !== "ArrowDown" && key !== "ArrowUp") return undefined;
-  const from = tile.getBoundingClientRect();
+  const from = boxOf(tile);
   const middle = from.left + from.width / 2;
-  const places = tiles.map((other) => ({ other, box: other.getBoundingClientRect() }));
+  const places = tiles.map((other) => ({ other, box: boxOf(other) }));
   const isBeyond = key === "ArrowDown" ? (box) => box.top > from.bottom - 1 : (box) => box.bottom < from.top + 1;
   const beyond = places.filter(({ box }) => isBeyond(box));
   if (!beyond.length) return null;
@@ -139,6 +139,12 @@ function neighbour(tiles, tile, key) {
   return beyond
     .filter(({ box }) => Math.abs(box.top - row) < 2)
     .reduce((best, place) => (distance(place) < distance(best) ? place : best)).other;
+}
+
+/** Where a tile belongs in the list; while it glides there, it is drawn elsewhere. */
+function boxOf(tile) {
+  const { offsetTop: top, offsetLeft: left, offsetWidth: width, offsetHeight: height } = tile.closest("li");
+  return { top, left, width, bottom: top + height };
 }
 
 /** Renders only when its own image changes: there may be hundreds of tiles. */
