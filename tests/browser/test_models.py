@@ -27,11 +27,13 @@ async def test_the_list_of_models_follows_the_generators(cluster, visit, inferen
         await expect(page.get_by_label("Sampler", exact=True)).to_have_value("simple")
         await expect(page.get_by_label("Width", exact=True)).to_have_value("512")
 
+        await model.select_option("sdxl")
         busy = [InferenceStub(), InferenceStub()]
         inference.will(*busy)
         for number, stub in enumerate(busy):
             await visit.order(f"busy {number}")
             await stub.begun.wait()
+        await model.select_option("flux")
         await generator.stop()
         await expect(model.locator("option")).to_have_text(["SDXL", "Plain", "Flux (not running)"])
         await expect(model).to_have_value("flux")
