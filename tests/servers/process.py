@@ -72,6 +72,8 @@ class Process:
         self._guard.communicate()
 
 
+PORTS = range(20_000, 32_000)  # Linux uses 32768 to 60999 for clients
+SHARES = 4  # at least as many as a run has workers
 _given: set[int] = set()  # never returned twice: the server of a port may not listen yet
 
 
@@ -80,10 +82,20 @@ def free_ports(count: int) -> list[int]:
 
     A port inside that range could be taken while its server is down, even by a client that connects to itself.
     """
-    candidates = random.sample(range(20_000, 32_000), 500)  # Linux uses 32768 to 60999 for clients
+    candidates = random.sample(_ports_of_worker(), 500)
     ports = list(itertools.islice((port for port in candidates if port not in _given and _is_free(port)), count))
     _given.update(ports)
     return ports
+
+
+def _ports_of_worker() -> range:
+    """Workers of a parallel run share no port: each could choose one before the server of the other listens."""
+    worker = os.environ.get("PYTEST_XDIST_WORKER")
+    if worker is None:
+        return PORTS
+    share = len(PORTS) // SHARES
+    start = int(worker.removeprefix("gw")) % SHARES * share
+    return PORTS[start : start + share]
 
 
 def _is_free(port: int) -> bool:

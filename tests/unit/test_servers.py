@@ -177,6 +177,16 @@ def test_server_that_ignores_sigterm_is_killed(tmp_path):
     assert not server.is_running
 
 
+def test_workers_of_a_run_share_no_port(monkeypatch):
+    found = []
+    for worker in range(3):
+        monkeypatch.setenv("PYTEST_XDIST_WORKER", f"gw{worker}")
+        found.append(set(free_ports(50)))
+
+    assert [len(ports) for ports in found] == [50] * 3
+    assert not (found[0] & found[1] or found[0] & found[2] or found[1] & found[2])
+
+
 def test_free_ports_are_distinct_and_below_the_range_of_clients():
     ports = free_ports(50)
 
