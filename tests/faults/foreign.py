@@ -20,6 +20,7 @@ import aio_pika
 from aio_pika.abc import AbstractExchange
 
 from common.bus.handling import cancel_requests
+from common.bus.rabbitmq.connection import SelfClosingConnection
 from common.bus.rabbitmq.deadlines import BrokerUnavailable, close_quietly, deadline
 from common.domain.images import new_image_id
 from tests.cluster import ORDER
@@ -238,7 +239,7 @@ class ForeignPublisher:
                 await asyncio.sleep(RETRY_S)
 
     async def _open(self) -> AbstractExchange:
-        self._connection = await aio_pika.connect(self._url)
+        self._connection = await aio_pika.connect(self._url, connection_class=SelfClosingConnection)
         channel = await self._connection.channel()
         self._exchange = await channel.get_exchange(COMMANDS, ensure=False)
         return self._exchange

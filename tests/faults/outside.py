@@ -15,6 +15,7 @@ from urllib.parse import urlsplit, urlunsplit
 import aio_pika
 from aio_pika.abc import AbstractChannel
 
+from common.bus.rabbitmq.connection import SelfClosingConnection
 from common.bus.rabbitmq.deadlines import BrokerUnavailable, deadline
 from tests.faults.fault_cluster import FaultCluster
 from tests.faults.foreign import RIGHTS, SOURCE, ForeignPublisher, raise_if_cancelled
@@ -80,7 +81,8 @@ class Outside:
 
     async def _try(self, act: Callable[[AbstractChannel], Awaitable[Any]]) -> bool:
         try:
-            async with deadline(BROKER_S), await aio_pika.connect(self._bus_url) as connection:
+            connecting = aio_pika.connect(self._bus_url, connection_class=SelfClosingConnection)
+            async with deadline(BROKER_S), await connecting as connection:
                 await act(await connection.channel())
                 return True
         except BrokerUnavailable:

@@ -219,7 +219,7 @@ class BrokerConnection:
         async with deadline(self.timeout_s, doing=f"connecting to {address}"):
             try:
                 return await aio_pika.connect(
-                    url, client_properties={"connection_name": self._name}, connection_class=_Connection
+                    url, client_properties={"connection_name": self._name}, connection_class=SelfClosingConnection
                 )
             except ProbableAuthenticationError as error:
                 detail = f"BUS_URL: the broker at {address} refuses the user {url.user!r} or its password"
@@ -246,7 +246,7 @@ class BrokerConnection:
             log.log(level, "%s: %s; retrying", self._name, reason)
 
 
-class _Connection(aio_pika.Connection):
+class SelfClosingConnection(aio_pika.Connection):
     """Closes itself if connecting fails: otherwise its finalizer does, in a task without an owner (aio-pika 10.2.1)."""
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
