@@ -121,3 +121,7 @@ def _retry_after(response: aiohttp.ClientResponse, clock: Clock) -> float | None
         return max(0.0, (parsedate_to_datetime(value) - clock.now()).total_seconds())
     except (ValueError, TypeError, OverflowError):  # a year beyond 9999 overflows
         return None
+
+
+def timed_out(limit_s: float, *, needs_new_id: bool = False) -> Transient:
+    return Transient(f"the inference service did not answer within {limit_s:g} s", needs_new_id=needs_new_id)

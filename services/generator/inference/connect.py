@@ -12,7 +12,7 @@ import aiohttp
 from common.domain.errors import Misconfigured
 from common.runtime.clock import Clock
 from common.runtime.settings import Settings
-from services.generator.inference.port import InferenceBackend
+from services.generator.inference.port import BackendOptions, InferenceBackend
 
 _BACKENDS: Final = {
     "": "native.backend.NativeBackend",
@@ -39,7 +39,7 @@ def connect_inference(url: str, *, http: aiohttp.ClientSession, settings: Settin
             "INFERENCE_SERVICE_API_KEY: the URL holds a user already, and only one of the two can be sent",
             code="bad_setting",
         )
-    return backend(
+    options = BackendOptions(
         http,
         url=url,
         api_key=settings.inference_service_api_key,
@@ -47,12 +47,13 @@ def connect_inference(url: str, *, http: aiohttp.ClientSession, settings: Settin
         max_bytes=settings.max_image_file_size,
         clock=clock,
     )
+    return backend(options)
 
 
-def _backend(scheme: str) -> Callable[..., InferenceBackend] | None:
+def _backend(scheme: str) -> Callable[[BackendOptions], InferenceBackend] | None:
     dialect, _, transport = scheme.rpartition("+")
     if transport not in {"http", "https"} or dialect not in _BACKENDS:
         return None
     module, _, name = _BACKENDS[dialect].rpartition(".")
-    backend: Callable[..., InferenceBackend] = getattr(import_module(f"{__package__}.{module}"), name)
+    backend: Callable[[BackendOptions], InferenceBackend] = getattr(import_module(f"{__package__}.{module}"), name)
     return backend

@@ -6,14 +6,29 @@ The docstrings are the contract that `tests/contract/inference/` runs over each 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
+import aiohttp
+
 from common.application.capabilities import Capabilities
+from common.runtime.clock import Clock
 from services.generator.inference.job import Job
 
 OnProgress = Callable[[int, int], None]  # steps done, steps in all; not checked
 OnPreview = Callable[[bytes], None]  # an encoded picture of the current state; not checked
+
+
+@dataclass(frozen=True, slots=True)
+class BackendOptions:
+    """What `connect_inference` makes a back end from, whatever its dialect."""
+
+    http: aiohttp.ClientSession  # of all work of the process
+    url: str = field(repr=False)  # with the scheme and the parameters of the dialect; it may hold a password
+    api_key: str | None = field(repr=False)
+    timeout_s: float  # of one picture
+    max_bytes: int  # of one picture
+    clock: Clock
 
 
 @dataclass(frozen=True, slots=True)

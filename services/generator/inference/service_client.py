@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
 import aiohttp
 from yarl import URL
 
-from common.domain.errors import BadImage, Denied, Misconfigured, Rejected, Transient
+from common.domain.errors import BadImage, Denied, Misconfigured, Rejected
 from common.runtime.bounded_read import TooLarge, read_body
 from common.runtime.clock import Clock
 from services.generator.inference.answers import CONNECT_S, connection_errors, read_json, response_error
@@ -168,7 +168,3 @@ async def read_result(response: aiohttp.ClientResponse, *, max_bytes: int) -> An
         raise BadImage(f"the answer of the inference service has {error}") from error
     except (ValueError, RecursionError) as error:
         raise BadImage("the answer of the inference service is not JSON") from error
-
-
-def timed_out(limit_s: float) -> Transient:
-    return Transient(f"the inference service did not answer within {limit_s:g} s")

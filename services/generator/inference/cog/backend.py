@@ -16,14 +16,13 @@ import aiohttp
 from common.application.capabilities import Capabilities
 from common.domain.errors import Denied, InferenceError, Misconfigured, Transient, Unreachable
 from common.domain.texts import clean_text
-from common.runtime.clock import Clock
-from services.generator.inference.answers import response_error
+from services.generator.inference.answers import response_error, timed_out
 from services.generator.inference.capabilities_cache import CapabilitiesCache
 from services.generator.inference.cog.inputs import CogModel, order_input, parse_model
 from services.generator.inference.cog.predictions import read_prediction
 from services.generator.inference.job import Job
-from services.generator.inference.port import GeneratedImage, OnPreview, OnProgress
-from services.generator.inference.service_client import ServiceClient, ServiceUrl, authorization, timed_out
+from services.generator.inference.port import BackendOptions, GeneratedImage, OnPreview, OnProgress
+from services.generator.inference.service_client import ServiceClient, ServiceUrl, authorization
 from services.generator.inference.supported import require_supported
 
 log = logging.getLogger(__name__)
@@ -49,25 +48,16 @@ class CogBackend:
         Misconfigured: the URL has another parameter, or another value.
     """
 
-    def __init__(
-        self,
-        http: aiohttp.ClientSession,
-        *,
-        url: str,
-        api_key: str | None,
-        timeout_s: float,
-        max_bytes: int,
-        clock: Clock,
-    ) -> None:
-        parsed = ServiceUrl.parse(url, "model", "concurrency")
-        self._client = ServiceClient(http, base=parsed.base, headers=authorization(parsed, api_key), clock=clock)
+    def __init__(self, options: BackendOptions) -> None:
+        self._options = options
+        parsed = ServiceUrl.parse(options.url, "model", "concurrency")
+        self._client = ServiceClient(
+            options.http, base=parsed.base, headers=authorization(parsed, options.api_key), clock=options.clock
+        )
         self._names = tuple(filter(None, parsed.options.get("model", "").split(",")))
         self._concurrency = _concurrency(parsed.options.get("concurrency", "1"))
         self._slots = asyncio.Semaphore(self._concurrency)
-        self._timeout_s = timeout_s
-        self._max_bytes = max_bytes
-        self._clock = clock
-        self._capabilities = CapabilitiesCache(self._ask, clock)
+        self._capabilities = CapabilitiesCache(self._ask, options.clock)
         self._model: CogModel | None = None
         self._starting_since: float | None = None
         self._predictions: dict[str, str] = {}  # the id at the container by the remote id of the job
@@ -78,11 +68,11 @@ class CogBackend:
     async def generate(self, job: Job, on_progress: OnProgress, on_preview: OnPreview | None = None) -> GeneratedImage:
         async with self._slots:  # else the container answers 409, which counts as a failure of the image
             try:
-                async with asyncio.timeout(self._timeout_s):
+                async with asyncio.timeout(self._options.timeout_s):
                     return await self._generate(job, on_progress)
             except TimeoutError as error:
                 await self.stop(job)
-                raise timed_out(self._timeout_s) from error
+                raise timed_out(self._options.timeout_s) from error
             except (Denied, Transient, Unreachable):
                 self._model = None  # it may have restarted, with another model too
                 raise
@@ -122,7 +112,7 @@ class CogBackend:
         raise Transient(f"the container is not ready: {clean_text(str(status), 30)}")
 
     def _require_start(self) -> None:
-        now = self._clock.monotonic()
+        now = self._options.clock.monotonic()
         self._starting_since = now if self._starting_since is None else self._starting_since
         if now - self._starting_since > _START_LIMIT_S:
             raise Denied(f"the container has been starting for {_START_LIMIT_S:g} s; see its log")
@@ -134,12 +124,12 @@ class CogBackend:
         model = self._model
         require_supported(job, model.capabilities(names=self._names, version=None))
         order = order_input(job, model)
-        give_up_s = self._clock.monotonic() + _BUSY_S
+        give_up_s = self._options.clock.monotonic() + _BUSY_S
         while True:
             try:
                 return await self._predict(job, model, order, on_progress)
             except SlotTaken as error:  # a prediction that was stopped keeps its slot for up to a second
-                if error.retry_after_s is not None or self._clock.monotonic() >= give_up_s:
+                if error.retry_after_s is not None or self._options.clock.monotonic() >= give_up_s:
                     raise
                 await asyncio.sleep(_BUSY_INTERVAL_S)
 
@@ -156,7 +146,7 @@ class CogBackend:
             if response.status != 200:
                 raise await self._response_error(response)
             generated = await read_prediction(
-                response, self._client, on_progress, steps=job.steps, max_bytes=self._max_bytes
+                response, self._client, on_progress, steps=job.steps, max_bytes=self._options.max_bytes
             )
         self._predictions.pop(job.remote_id, None)
         return generated
@@ -170,11 +160,11 @@ class CogBackend:
 
     async def _response_error(self, response: aiohttp.ClientResponse) -> InferenceError:
         if response.status == 409:
-            error = await response_error(response, self._clock, transient=frozenset({409}))
+            error = await response_error(response, self._options.clock, transient=frozenset({409}))
             return SlotTaken(error.detail, retry_after_s=getattr(error, "retry_after_s", None))
         if response.status == 503:
             await self._require_healthy()  # raises what is wrong
-        return await response_error(response, self._clock)
+        return await response_error(response, self._options.clock)
 
 
 def _concurrency(text: str) -> int:

@@ -13,12 +13,11 @@ import logging
 from contextlib import suppress
 from typing import Final
 
-import aiohttp
 from yarl import URL
 
 from common.application.capabilities import Capabilities
 from common.domain.errors import Denied, InferenceError, Misconfigured, Transient
-from common.runtime.clock import Clock
+from services.generator.inference.answers import timed_out
 from services.generator.inference.capabilities_cache import RETRY_INTERVAL_S, CapabilitiesCache
 from services.generator.inference.comfyui.follower import RunFollower
 from services.generator.inference.comfyui.outcome import Painted, outcome_of, refusal_of
@@ -29,7 +28,7 @@ from services.generator.inference.comfyui.server import ComfyuiServer
 from services.generator.inference.comfyui.workflow import SHIPPED, Workflow, read_workflow
 from services.generator.inference.job import Job
 from services.generator.inference.own_timeout import OwnTimeout
-from services.generator.inference.port import GeneratedImage, OnPreview, OnProgress
+from services.generator.inference.port import BackendOptions, GeneratedImage, OnPreview, OnProgress
 
 log = logging.getLogger(__name__)
 
@@ -55,42 +54,28 @@ class ComfyuiBackend:
         Misconfigured: a workflow cannot be read, or the URL has another parameter.
     """
 
-    def __init__(
-        self,
-        http: aiohttp.ClientSession,
-        *,
-        url: str,
-        api_key: str | None,
-        timeout_s: float,
-        max_bytes: int,
-        clock: Clock,
-    ) -> None:
-        base, names = _parsed_url(url)
-        self._http = http
-        self._clock = clock
-        self._server = ComfyuiServer(http, url=base, api_key=api_key, clock=clock)
+    def __init__(self, options: BackendOptions) -> None:
+        self._options = options
+        base, names = _parsed_url(options.url)
+        self._server = ComfyuiServer(options.http, url=base, api_key=options.api_key, clock=options.clock)
         self._are_chosen = bool(names)
         self._workflows = [read_workflow(name) for name in names or SHIPPED]
-        self._timeout_s = timeout_s
-        self._max_bytes = max_bytes
-        self._capabilities = CapabilitiesCache(self._ask, clock)
+        self._capabilities = CapabilitiesCache(self._ask, options.clock)
         self._runnable: RunnableWorkflows | None = None
 
     async def capabilities(self, *, fresh: bool = False) -> Capabilities:
         return await self._capabilities.get(fresh=fresh)
 
     async def generate(self, job: Job, on_progress: OnProgress, on_preview: OnPreview | None = None) -> GeneratedImage:
-        limit = OwnTimeout.begin(self._clock, self._timeout_s)
+        limit = OwnTimeout.begin(self._options.clock, self._options.timeout_s)
         try:
-            async with asyncio.timeout(self._timeout_s):
+            async with asyncio.timeout(self._options.timeout_s):
                 workflow, sampler = await self._choose(job)
                 return await self._run(job, workflow, sampler, on_progress, on_preview)
         except TimeoutError as error:
             if limit.is_on_time():
                 await self.stop(job)
-            raise Transient(
-                f"the inference service did not answer within {self._timeout_s:g} s", needs_new_id=True
-            ) from error
+            raise timed_out(self._options.timeout_s, needs_new_id=True) from error
 
     async def stop(self, job: Job) -> None:
         try:
@@ -143,7 +128,7 @@ class ComfyuiBackend:
     ) -> GeneratedImage:
         follower = RunFollower(job.remote_id, workflow.stages, job.steps, on_progress, on_preview)
         url = self._server.websocket_url(job.remote_id)
-        following = asyncio.create_task(follower.run(self._http, url, self._server.headers))
+        following = asyncio.create_task(follower.run(self._options.http, url, self._server.headers))
         try:
             with suppress(TimeoutError):
                 async with asyncio.timeout(_WEBSOCKET_S):
@@ -152,7 +137,7 @@ class ComfyuiBackend:
         finally:
             following.cancel()
             await asyncio.wait([following])
-        content = await self._server.view(painted.file, max_bytes=self._max_bytes)
+        content = await self._server.view(painted.file, max_bytes=self._options.max_bytes)
         return GeneratedImage(content, seed=painted.seed, model=job.model, painting_s=painted.painting_s)
 
     async def _outcome(self, job: Job, workflow: Workflow, sampler: SamplerChoice, follower: RunFollower) -> Painted:

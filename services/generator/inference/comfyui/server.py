@@ -21,6 +21,7 @@ from common.runtime.clock import Clock
 from services.generator.inference.answers import CONNECT_S, connection_errors, response_error
 from services.generator.inference.comfyui.nodes import NodeClass, parse_node_class
 from services.generator.inference.comfyui.workflow import Graph
+from services.generator.inference.service_client import bearer
 
 ANSWER_S: Final = 15.0  # the server answers late while it loads a model: its threads share one interpreter lock
 _MAX_BYTES: Final = 16_000_000  # the queue holds the graph of each job, and a history entry the error with its tensors
@@ -52,7 +53,7 @@ class ComfyuiServer:
     def __init__(self, http: aiohttp.ClientSession, *, url: URL, api_key: str | None, clock: Clock) -> None:
         self._http = http
         self._url = url
-        self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+        self._headers = bearer(api_key)
         self._headers["Accept-Encoding"] = "identity"  # a small body must not unpack into a large one
         self._clock = clock
 

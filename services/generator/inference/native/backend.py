@@ -16,13 +16,13 @@ from common.domain.errors import Denied, InferenceError, Rejected, Transient
 from common.domain.images import Format
 from common.domain.texts import clean_text
 from common.runtime.bounded_read import read_body
-from common.runtime.clock import Clock
-from services.generator.inference.answers import CONNECT_S, connection_errors, response_error
+from services.generator.inference.answers import CONNECT_S, connection_errors, response_error, timed_out
 from services.generator.inference.capabilities_cache import CapabilitiesCache
 from services.generator.inference.encoded_pictures import decoded_picture, decoded_preview
 from services.generator.inference.event_stream import server_sent_events
 from services.generator.inference.job import Job
-from services.generator.inference.port import GeneratedImage, OnPreview, OnProgress
+from services.generator.inference.port import BackendOptions, GeneratedImage, OnPreview, OnProgress
+from services.generator.inference.service_client import bearer
 
 log = logging.getLogger(__name__)
 
@@ -39,35 +39,23 @@ _WITH_CAPABILITIES: Final = (*_ALWAYS, Feature.PROGRESS, Feature.PREVIEWS, Featu
 class NativeBackend:
     """One inference service; all paintings of the process share its HTTP session."""
 
-    def __init__(
-        self,
-        http: aiohttp.ClientSession,
-        *,
-        url: str,
-        api_key: str | None,
-        timeout_s: float,
-        max_bytes: int,
-        clock: Clock,
-    ) -> None:
-        self._http = http
-        base = f"{url.rstrip('/')}/inference"
+    def __init__(self, options: BackendOptions) -> None:
+        self._options = options
+        base = f"{options.url.rstrip('/')}/inference"
         self._url, self._capabilities_url = f"{base}/images/generations", f"{base}/capabilities"
-        self._authorization = {"Authorization": f"Bearer {api_key}"} if api_key else {}
-        self._timeout_s = timeout_s
-        self._max_bytes = max_bytes
-        self._clock = clock
-        self._capabilities = CapabilitiesCache(self._ask, clock)
+        self._authorization = bearer(options.api_key)
+        self._capabilities = CapabilitiesCache(self._ask, options.clock)
 
     async def capabilities(self, *, fresh: bool = False) -> Capabilities:
         return await self._capabilities.get(fresh=fresh)
 
     async def generate(self, job: Job, on_progress: OnProgress, on_preview: OnPreview | None = None) -> GeneratedImage:
         try:
-            async with asyncio.timeout(self._timeout_s):
+            async with asyncio.timeout(self._options.timeout_s):
                 with connection_errors():
                     return await self._paint(job, on_progress, on_preview)
         except TimeoutError as error:
-            raise Transient(f"the inference service did not answer within {self._timeout_s:g} s") from error
+            raise timed_out(self._options.timeout_s) from error
 
     async def stop(self, job: Job) -> None:
         """Nothing to do: the end of the connection has stopped it."""
@@ -76,11 +64,11 @@ class NativeBackend:
         """The service need not have the route; one that has it can stream its progress."""
         timeout = aiohttp.ClientTimeout(total=_CAPABILITIES_S)
         with connection_errors():
-            async with self._http.get(
+            async with self._options.http.get(
                 self._capabilities_url, headers=self._authorization, timeout=timeout, allow_redirects=False
             ) as response:
                 if response.status in _REFUSES_US or response.status >= 500:
-                    raise await response_error(response, self._clock)
+                    raise await response_error(response, self._options.clock)
                 found = None
                 if response.status == 200:
                     found = parse_capabilities(await read_body(response, max_bytes=MAX_CAPABILITIES_BYTES))
@@ -97,21 +85,21 @@ class NativeBackend:
             "Idempotency-Key": _idempotency_key(job),
         }
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S)
-        async with self._http.post(
+        async with self._options.http.post(
             self._url, json=_request_body(job), headers=headers, timeout=timeout, allow_redirects=False
         ) as response:
             if response.status != 200:
-                raise await response_error(response, self._clock)
+                raise await response_error(response, self._options.clock)
             if response.content_type == "text/event-stream":
                 return await self._read_stream(response, on_progress, on_preview)
-            content = await read_body(response, max_bytes=self._max_bytes)
+            content = await read_body(response, max_bytes=self._options.max_bytes)
             return GeneratedImage(content, seed=_seed(response.headers.get("X-Seed")))
 
     async def _read_stream(
         self, response: aiohttp.ClientResponse, on_progress: OnProgress, on_preview: OnPreview | None
     ) -> GeneratedImage:
         # base64 makes 4 characters of 3 bytes; all other events of a stream are small
-        limit = self._max_bytes * 4 // 3 + 1_000_000
+        limit = self._options.max_bytes * 4 // 3 + 1_000_000
         async for event, data in server_sent_events(response, max_bytes=limit):
             if event == "progress":
                 on_progress(*_progress(data))
@@ -119,7 +107,7 @@ class NativeBackend:
                 if on_preview is not None and (content := await decoded_preview(data.get("b64_json"))):
                     on_preview(content)
             elif event == "completed":
-                content = await decoded_picture(data.get("b64_json"), max_bytes=self._max_bytes)
+                content = await decoded_picture(data.get("b64_json"), max_bytes=self._options.max_bytes)
                 return GeneratedImage(content, seed=_seed(data.get("seed")))
             elif event == "error":
                 raise _stream_error(data)

@@ -14,8 +14,7 @@ import aiohttp
 from common.application.capabilities import Capabilities
 from common.domain.errors import BadImage, Denied, InferenceError, Misconfigured, Rejected, Transient, Unreachable
 from common.runtime.bounded_read import read_body
-from common.runtime.clock import Clock
-from services.generator.inference.answers import DENIED_STATUSES, error_body, status_error
+from services.generator.inference.answers import DENIED_STATUSES, error_body, status_error, timed_out
 from services.generator.inference.capabilities_cache import RETRY_INTERVAL_S, CapabilitiesCache
 from services.generator.inference.encoded_pictures import decoded_picture, decoded_preview
 from services.generator.inference.event_stream import server_sent_events
@@ -23,8 +22,8 @@ from services.generator.inference.job import Job
 from services.generator.inference.openai.failures import envelope_of, error_in_answer
 from services.generator.inference.openai.order import PARTIAL_IMAGES, can_stream, order_body
 from services.generator.inference.openai.server import SERVERS, OpenAiServer, has_route, maker_in_url, probe
-from services.generator.inference.port import GeneratedImage, OnPreview, OnProgress
-from services.generator.inference.service_client import ServiceClient, ServiceUrl, authorization, read_result, timed_out
+from services.generator.inference.port import BackendOptions, GeneratedImage, OnPreview, OnProgress
+from services.generator.inference.service_client import ServiceClient, ServiceUrl, authorization, read_result
 from services.generator.inference.supported import require_supported
 
 log = logging.getLogger(__name__)
@@ -41,29 +40,20 @@ class OpenAiBackend:
         Misconfigured: no kind of server has this name.
     """
 
-    def __init__(
-        self,
-        http: aiohttp.ClientSession,
-        *,
-        url: str,
-        api_key: str | None,
-        timeout_s: float,
-        max_bytes: int,
-        clock: Clock,
-    ) -> None:
-        parsed = ServiceUrl.parse(url, "model", "server")
+    def __init__(self, options: BackendOptions) -> None:
+        self._options = options
+        parsed = ServiceUrl.parse(options.url, "model", "server")
         base = parsed.base if parsed.has_path else f"{parsed.base}/v1"
-        self._client = ServiceClient(http, base=base, headers=authorization(parsed, api_key), clock=clock)
+        self._client = ServiceClient(
+            options.http, base=base, headers=authorization(parsed, options.api_key), clock=options.clock
+        )
         self._models = tuple(filter(None, parsed.options.get("model", "").split(",")))
         self._maker = maker_in_url(parsed.options.get("server", ""))
         if "server" in parsed.options and self._maker is None:
             raise Misconfigured(
                 f"INFERENCE_SERVICE_URL: server must be one of {', '.join(SERVERS)}", code="bad_setting"
             )
-        self._timeout_s = timeout_s
-        self._max_bytes = max_bytes
-        self._clock = clock
-        self._capabilities = CapabilitiesCache(self._ask, clock)
+        self._capabilities = CapabilitiesCache(self._ask, options.clock)
         self._server: OpenAiServer | None = None
         self._has_painted = False  # so the route exists
 
@@ -72,11 +62,11 @@ class OpenAiBackend:
 
     async def generate(self, job: Job, on_progress: OnProgress, on_preview: OnPreview | None = None) -> GeneratedImage:
         try:
-            async with asyncio.timeout(self._timeout_s):
+            async with asyncio.timeout(self._options.timeout_s):
                 server = await self._known_server(job)
                 generated = await self._generate(job, server, on_preview)
         except TimeoutError as error:
-            raise timed_out(self._timeout_s) from error
+            raise timed_out(self._options.timeout_s) from error
         except (Denied, Transient, Unreachable):
             self._server, self._has_painted = None, False  # it may have restarted, as another program too
             raise
@@ -112,12 +102,12 @@ class OpenAiBackend:
             if response.content_type == "text/event-stream":
                 return await self._read_stream(response, on_preview)
             if response.content_type in _IMAGES:  # vLLM-Omni answers so to other formats
-                return GeneratedImage(await read_body(response, max_bytes=self._max_bytes))
-            return await self._result(await read_result(response, max_bytes=self._max_bytes))
+                return GeneratedImage(await read_body(response, max_bytes=self._options.max_bytes))
+            return await self._result(await read_result(response, max_bytes=self._options.max_bytes))
 
     async def _read_stream(self, response: aiohttp.ClientResponse, on_preview: OnPreview | None) -> GeneratedImage:
         # each partial image may be as large as the last one; base64 makes 4 characters of 3 bytes
-        limit = (PARTIAL_IMAGES + 1) * self._max_bytes * 4 // 3 + 1_000_000
+        limit = (PARTIAL_IMAGES + 1) * self._options.max_bytes * 4 // 3 + 1_000_000
         async for event, data in server_sent_events(response, max_bytes=limit):
             if data.get("error"):
                 raise error_in_answer(data["error"])
@@ -125,7 +115,7 @@ class OpenAiBackend:
                 if on_preview is not None and (content := await decoded_preview(data.get("b64_json"))):
                     on_preview(content)
             elif event.endswith(".completed"):
-                return GeneratedImage(await decoded_picture(data.get("b64_json"), max_bytes=self._max_bytes))
+                return GeneratedImage(await decoded_picture(data.get("b64_json"), max_bytes=self._options.max_bytes))
         raise BadImage("the inference service ended its stream without a picture")
 
     async def _result(self, answer: Any) -> GeneratedImage:
@@ -138,12 +128,12 @@ class OpenAiBackend:
             raise BadImage("the answer of the inference service holds no picture")
         if not data[0].get("b64_json") and isinstance(url := data[0].get("url"), str):
             return GeneratedImage(await self._picture_at(url))
-        return GeneratedImage(await decoded_picture(data[0].get("b64_json"), max_bytes=self._max_bytes))
+        return GeneratedImage(await decoded_picture(data[0].get("b64_json"), max_bytes=self._options.max_bytes))
 
     async def _picture_at(self, url: str) -> bytes:
         if url[:5].lower() == "data:":
-            return await decoded_picture(url, max_bytes=self._max_bytes)
-        return await self._client.fetch_picture(url, max_bytes=self._max_bytes)
+            return await decoded_picture(url, max_bytes=self._options.max_bytes)
+        return await self._client.fetch_picture(url, max_bytes=self._options.max_bytes)
 
     async def _response_error(self, job: Job, response: aiohttp.ClientResponse) -> InferenceError:
         """A 404 is about the model of one owner, or about a route that is missing for all."""
@@ -154,7 +144,7 @@ class OpenAiBackend:
         denied = DENIED_STATUSES
         if response.status == 404 and (error.names_a_field or await self._is_about_the_job(job)):
             denied -= {404}
-        return status_error(response, text, self._clock, denied=denied)
+        return status_error(response, text, self._options.clock, denied=denied)
 
     async def _is_about_the_job(self, job: Job) -> bool:
         """Whether the route exists, so that a 404 means something that the job names."""

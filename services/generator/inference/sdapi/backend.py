@@ -15,13 +15,12 @@ import aiohttp
 
 from common.application.capabilities import Capabilities
 from common.domain.errors import Denied, InferenceError, Rejected, Transient, Unreachable
-from common.runtime.clock import Clock
-from services.generator.inference.answers import DENIED_STATUSES, response_error
+from services.generator.inference.answers import DENIED_STATUSES, response_error, timed_out
 from services.generator.inference.background import beside
 from services.generator.inference.capabilities_cache import RETRY_INTERVAL_S, CapabilitiesCache
 from services.generator.inference.job import Job
 from services.generator.inference.own_timeout import OwnTimeout
-from services.generator.inference.port import GeneratedImage, OnPreview, OnProgress
+from services.generator.inference.port import BackendOptions, GeneratedImage, OnPreview, OnProgress
 from services.generator.inference.sdapi.order import order_body, result
 from services.generator.inference.sdapi.program import Server, ask_checkpoints, probe
 from services.generator.inference.sdapi.progress import INTERVAL_S, is_working_on, server_state, watch
@@ -31,7 +30,6 @@ from services.generator.inference.service_client import (
     basic,
     bearer,
     read_result,
-    timed_out,
 )
 from services.generator.inference.supported import require_supported
 
@@ -55,24 +53,13 @@ class SentOrder:
 class SdApiBackend:
     """One server; the key is `user:password` for Basic authentication, or a bearer token for a proxy before it."""
 
-    def __init__(
-        self,
-        http: aiohttp.ClientSession,
-        *,
-        url: str,
-        api_key: str | None,
-        timeout_s: float,
-        max_bytes: int,
-        clock: Clock,
-    ) -> None:
-        parsed = ServiceUrl.parse(url)
-        credentials = parsed.credentials or (api_key if api_key and ":" in api_key else None)
-        headers = basic(credentials) if credentials else bearer(api_key)
-        self._client = ServiceClient(http, base=parsed.base, headers=headers, clock=clock)
-        self._timeout_s = timeout_s
-        self._max_bytes = max_bytes
-        self._clock = clock
-        self._capabilities = CapabilitiesCache(self._ask, clock)
+    def __init__(self, options: BackendOptions) -> None:
+        self._options = options
+        parsed = ServiceUrl.parse(options.url)
+        credentials = parsed.credentials or (options.api_key if options.api_key and ":" in options.api_key else None)
+        headers = basic(credentials) if credentials else bearer(options.api_key)
+        self._client = ServiceClient(options.http, base=parsed.base, headers=headers, clock=options.clock)
+        self._capabilities = CapabilitiesCache(self._ask, options.clock)
         self._server: Server | None = None
         self._turn = asyncio.Lock()
         self._sent: dict[str, SentOrder] = {}
@@ -82,14 +69,14 @@ class SdApiBackend:
 
     async def generate(self, job: Job, on_progress: OnProgress, on_preview: OnPreview | None = None) -> GeneratedImage:
         async with self._turn:
-            limit = OwnTimeout.begin(self._clock, self._timeout_s)
+            limit = OwnTimeout.begin(self._options.clock, self._options.timeout_s)
             try:
-                async with asyncio.timeout(self._timeout_s):
+                async with asyncio.timeout(self._options.timeout_s):
                     return await self._generate(job, on_progress, on_preview)
             except TimeoutError as error:
                 if limit.is_on_time():
                     await self.stop(job)
-                raise timed_out(self._timeout_s) from error
+                raise timed_out(self._options.timeout_s) from error
             except (Denied, Transient, Unreachable):
                 self._server = None  # it may have restarted, as another program too
                 raise
@@ -156,9 +143,9 @@ class SdApiBackend:
 
     async def _wait_until_idle(self) -> bool:
         """Whether the server became idle. An order that waits here can be cancelled, one that waits there cannot."""
-        deadline = self._clock.monotonic() + _PATIENCE_S
+        deadline = self._options.clock.monotonic() + _PATIENCE_S
         while not (await server_state(self._client)).is_idle:
-            if self._clock.monotonic() >= deadline:
+            if self._options.clock.monotonic() >= deadline:
                 return False
             await asyncio.sleep(INTERVAL_S)
         return True
@@ -167,16 +154,16 @@ class SdApiBackend:
         async with self._client.open("POST", "/sdapi/v1/txt2img", body=order_body(job, server)) as response:
             if response.status != 200:
                 raise await self._response_error(response)
-            answer = await read_result(response, max_bytes=self._max_bytes)
+            answer = await read_result(response, max_bytes=self._options.max_bytes)
         if server.has_progress and await self._was_interrupted():
             raise Transient("somebody interrupted the inference service, so the picture is not finished")
-        return await result(answer, job, server, max_bytes=self._max_bytes)
+        return await result(answer, job, server, max_bytes=self._options.max_bytes)
 
     async def _response_error(self, response: aiohttp.ClientResponse) -> InferenceError:
         """SD.Next answers 404 to a sampler that it does not have, which is the owner's error and not ours."""
         if response.status == 404:
             await probe(self._client)  # raises Denied if the routes are gone
-        return await response_error(response, self._clock, denied=DENIED_STATUSES - {404})
+        return await response_error(response, self._options.clock, denied=DENIED_STATUSES - {404})
 
     async def _was_interrupted(self) -> bool:
         """An interrupt, ours or another's, makes a 200 with the picture as it is. The next order resets the mark."""
