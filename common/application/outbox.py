@@ -18,7 +18,7 @@ from common.domain import transitions
 from common.domain.errors import NotAccepted, NotFound, Unavailable
 from common.domain.images import Image, Status
 from common.messages import FINAL_EVENTS, GenerateImage
-from common.runtime.clock import Clock
+from common.runtime.clock import Clock, latest_now
 from common.store.port import Store, Transition, change
 
 log = logging.getLogger(__name__)
@@ -74,8 +74,7 @@ class Outbox:
         """
         count = 0
         while True:
-            now = max(self.clock.now(), self.clock.stable_now())  # a clock that was set back would date it back
-            dispatched = await turns.dispatch_next(self.store, owner, slots=self.slots, now=now)
+            dispatched = await turns.dispatch_next(self.store, owner, slots=self.slots, now=latest_now(self.clock))
             for image in dispatched:
                 await self._try_first_dispatch(image)
             count += len(dispatched)

@@ -28,6 +28,11 @@ class Clock(Protocol):
         """
 
 
+def latest_now(clock: Clock) -> datetime:
+    """The later of both times, for a new record or dispatch: a clock that was set back must not make it overdue."""
+    return max(clock.now(), clock.stable_now())
+
+
 def whole_ms(moment: datetime) -> datetime:
     """The moment cut to milliseconds, the precision of MongoDB's dates (BSON spec, UTC datetime is int64 ms)."""
     return moment.replace(microsecond=moment.microsecond // 1000 * 1000)

@@ -22,6 +22,7 @@ from common.domain.errors import Duplicate, Forbidden, Invalid, InvalidTransitio
 from common.domain.images import Image, Status
 from common.domain.requests import GenerationRequest
 from common.messages import GenerateImage
+from common.runtime.clock import latest_now
 from common.runtime.logs import log_context
 from services.generator.context import GenerationContext, retry_while_unavailable
 
@@ -110,8 +111,7 @@ async def _record(command: GenerateImage, request: GenerationRequest, context: G
     view = await retry_while_unavailable(context.fleet.current)
     request = completed(request, view)
     require_offered(request, view)
-    # a clock that was set back would date the image back, and it would be past its deadline at once
-    now = max(context.clock.now(), context.clock.stable_now())
+    now = latest_now(context.clock)
     image = image_from_command(command, request, now=now, max_age_s=context.settings.tombstone_age)
     try:
         recorded, _ = await retry_while_unavailable(lambda: context.intake.record(image, quota_key=image.owner))

@@ -17,6 +17,7 @@ from common.domain.errors import Duplicate, NotFound
 from common.domain.images import HTTP_SOURCE, Format, Image, Status
 from common.domain.requests import GenerationRequest, new_image
 from common.domain.texts import clean_traceparent
+from common.runtime.clock import latest_now
 from services.api.context import Context
 from services.api.middleware.request_reading import has_disconnected
 from services.api.openai.errors import Unfinished
@@ -54,8 +55,7 @@ async def order(
     """
     first = await context.store.get(order_id)
     if first is None:
-        # a clock that was set back would date the image back, and it would be past its deadline at once
-        now = max(context.clock.now(), context.clock.stable_now())
+        now = latest_now(context.clock)
         whole = request.model_copy(update={"num_images": n})
         image = new_image(whole, image_id=order_id, owner=owner, source=HTTP_SOURCE, now=now)
         more = {"wanted_format": wanted_format, "traceparent": clean_traceparent(traceparent)}

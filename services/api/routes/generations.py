@@ -20,7 +20,7 @@ from common.domain.errors import Duplicate, Gone, Invalid, LimitReached
 from common.domain.images import Image, Status, new_image_id
 from common.domain.owners import scoped_key
 from common.domain.requests import GenerationRequest, new_image
-from common.runtime.clock import Clock
+from common.runtime.clock import Clock, latest_now
 from common.runtime.settings import Settings
 from common.store.port import Store
 from services.api.context import Context
@@ -137,8 +137,7 @@ class GenerationRoutes:
         view = await self.fleet.current()
         request = completed(call.body, view)
         require_offered(request, view)
-        # a clock that was set back would date the image back, and it would be past its deadline at once
-        now = max(self.clock.now(), self.clock.stable_now())
+        now = latest_now(self.clock)
         key = _idempotency_key(call)
         image = new_image(
             request,
