@@ -7,7 +7,6 @@ import asyncio
 import hashlib
 import itertools
 import json
-import re
 import struct
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -17,62 +16,10 @@ from io import BytesIO
 from aiohttp import WSCloseCode, WSMsgType, web
 from PIL import Image
 
+from tests.engines.comfyui_nodes import CLASSES, node_error, signature, size_of, upstream
 from tests.engines.engine import EngineFault
 
 PromptHandler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-SAMPLERS = ["euler", "euler_ancestral", "heun", "dpmpp_2m", "dpmpp_2m_sde", "ddim", "uni_pc", "res_multistep"]
-SCHEDULERS = ["simple", "sgm_uniform", "karras", "exponential", "ddim_uniform", "beta", "normal"]
-METHODS = ["nearest-exact", "bilinear", "area", "bicubic", "lanczos"]
-
-
-def _int(low: int, high: int, step: int | None = 1) -> list:
-    return ["INT", {"default": low, "min": low, "max": high} | ({"step": step} if step else {})]
-
-
-_SIDE, _LINK = _int(16, 16384, 8), lambda kind: [kind]
-_KSAMPLER = {
-    "model": _LINK("MODEL"),
-    "seed": _int(0, 2**64 - 1, None),
-    "steps": _int(1, 10000, None),
-    "cfg": ["FLOAT", {"default": 8.0, "min": 0.0, "max": 100.0, "step": 0.1}],
-    "sampler_name": [SAMPLERS, {}],
-    "scheduler": [SCHEDULERS, {}],
-    "positive": _LINK("CONDITIONING"),
-    "negative": _LINK("CONDITIONING"),
-    "latent_image": _LINK("LATENT"),
-    "denoise": ["FLOAT", {"default": 1.0, "min": 0.0, "max": 1.0}],
-}
-_EMPTY_LATENT = {"width": _SIDE, "height": _SIDE, "batch_size": _int(1, 4096)}
-CLASSES = {
-    "KSampler": _KSAMPLER,
-    "CheckpointLoaderSimple": {"ckpt_name": [[], {"tooltip": "The name of the checkpoint (model) to load."}]},
-    "EmptyLatentImage": _EMPTY_LATENT,
-    "EmptySD3LatentImage": _EMPTY_LATENT | {"width": _int(16, 16384, 16), "height": _int(16, 16384, 16)},
-    "CLIPTextEncode": {"text": ["STRING", {"multiline": True}], "clip": _LINK("CLIP")},
-    "ConditioningZeroOut": {"conditioning": _LINK("CONDITIONING")},
-    "FluxGuidance": {"conditioning": _LINK("CONDITIONING"), "guidance": ["FLOAT", {"min": 0.0, "max": 100.0}]},
-    "LatentUpscale": {
-        "samples": _LINK("LATENT"), "upscale_method": [METHODS[:4], {}], "width": _int(0, 16384, 8),
-        "height": _int(0, 16384, 8), "crop": [["disabled", "center"], {}],
-    },
-    "VAEDecode": {"samples": _LINK("LATENT"), "vae": _LINK("VAE")},
-    "PreviewImage": {"images": _LINK("IMAGE")},
-    "SaveImage": {"images": _LINK("IMAGE"), "filename_prefix": ["STRING", {"default": "ComfyUI"}]},
-    "EmptyImage": {
-        "width": ["INT", {"default": 512, "min": 1, "max": 16384, "step": 1}],
-        "height": ["INT", {"default": 512, "min": 1, "max": 16384, "step": 1}],
-        "batch_size": _int(1, 4096), "color": _int(0, 0xFFFFFF),
-    },
-    "ImageScale": {
-        "image": _LINK("IMAGE"), "upscale_method": [METHODS, {}], "width": _int(0, 16384), "height": _int(0, 16384),
-        "crop": [["disabled", "center"], {}],
-    },
-    "ImageCrop": {
-        "image": _LINK("IMAGE"), "width": _int(1, 16384), "height": _int(1, 16384), "x": _int(0, 16384),
-        "y": _int(0, 16384),
-    },
-    "LoadImage": {"image": [[], {"image_upload": True}]},
-}  # fmt: skip
 OUTPUTS = {"SaveImage", "PreviewImage"}
 PARTS = ("ws", "prompt", "queue", "history", "view", "interrupt", "object_info", "system_stats")  # of the paths
 
@@ -270,9 +217,7 @@ class Comfyui:
         if failed >= set(outputs):
             return _refusal("prompt_outputs_failed_validation", "Prompt outputs failed validation", "", errors)
         if self.bad_output:
-            errors = {
-                outputs[0]: _node_error(graph, outputs[0], outputs, ("custom_validation_failed", "bad", "images"))
-            }
+            errors = {outputs[0]: node_error(graph, outputs[0], outputs, ("custom_validation_failed", "bad", "images"))}
         number = next(self._numbers) * (-1 if body.get("front") else 1)
         prompt_id = hashlib.md5(str(number).encode()).hexdigest()
         if "prompt_id" in body and not self.ignores_prompt_id:
@@ -305,12 +250,12 @@ class Comfyui:
     def _node_errors(self, graph, outputs) -> dict:
         found = {}
         for node, each in graph.items():
-            needed_by = [output for output in outputs if node in _upstream(graph, output)]
+            needed_by = [output for output in outputs if node in upstream(graph, output)]
             if not needed_by:
                 continue  # the real server looks at nothing else
             for name, spec in self.classes[each["class_type"]]["input"]["required"].items():
                 if error := self._input_error(name, spec, each["inputs"]):
-                    found[node] = _node_error(graph, node, needed_by, error)
+                    found[node] = node_error(graph, node, needed_by, error)
         return found
 
     def _input_error(self, name, spec, inputs) -> tuple | None:
@@ -441,9 +386,9 @@ class Comfyui:
             messages.append([kind, {"prompt_id": prompt_id, **data}])
             await self._send(kind, item, **data)
 
-        order = [node for node in graph if any(node in _upstream(graph, output) for output in outputs)]
-        order.sort(key=lambda node: len(_upstream(graph, node)))
-        signatures = {node: _signature(graph, node) for node in order}
+        order = [node for node in graph if any(node in upstream(graph, output) for output in outputs)]
+        order.sort(key=lambda node: len(upstream(graph, node)))
+        signatures = {node: signature(graph, node) for node in order}
         cached = [node for node in order if signatures[node] in self._cache]
         self._states: dict[str, dict] = {}
         self._node = None
@@ -497,7 +442,7 @@ class Comfyui:
             await self._sample(item, node, inputs["steps"])
         if kind in OUTPUTS:
             return self._save(item, node, kind, inputs)
-        return hashlib.sha256(_signature(item[2], node).encode()).digest()
+        return hashlib.sha256(signature(item[2], node).encode()).digest()
 
     async def _sample(self, item, node, steps: int) -> None:
         self.began.append(item[1])
@@ -537,8 +482,8 @@ class Comfyui:
         number = self._counters[prefix] = self._counters.get(prefix, 0) + 1
         file = {"filename": f"{name}_{number:05}_.png", "subfolder": folder}
         file["type"] = "temp" if kind == "PreviewImage" else "output"
-        colour = hashlib.sha256(_signature(item[2], node).encode()).digest()
-        self.files[tuple(file.values())] = self.result or picture(colour, _size(item[2], node))
+        colour = hashlib.sha256(signature(item[2], node).encode()).digest()
+        self.files[tuple(file.values())] = self.result or picture(colour, size_of(item[2], node))
         return [file]
 
 
@@ -555,42 +500,6 @@ def _place(item, node) -> dict:
 def _refusal(kind, message, details, node_errors=None, info=None) -> web.Response:
     error = {"type": kind, "message": message, "details": details, "extra_info": info or {}}
     return web.json_response({"error": error, "node_errors": node_errors or {}}, status=400)
-
-
-def _node_error(graph, node, outputs, error: tuple) -> dict:
-    kind, message, details, config, value = (*error, None, None)[:5]
-    info = {"input_name": details.partition(":")[0]}
-    if config is not None:
-        info |= {"input_config": config, "received_value": value}
-    described = {"type": kind, "message": message, "details": details, "extra_info": info}
-    return {"errors": [described], "dependent_outputs": outputs, "class_type": graph[node]["class_type"]}
-
-
-def _upstream(graph, node) -> set[str]:
-    """The node with all nodes that it needs."""
-    found = {node}
-    for value in graph[node]["inputs"].values():
-        if isinstance(value, list) and len(value) == 2 and value[0] in graph:
-            found |= _upstream(graph, value[0])
-    return found
-
-
-def _signature(graph, node) -> str:
-    """Equal for nodes that would give the same, as the cache of the real server has it."""
-    inputs = {
-        name: _signature(graph, value[0]) if isinstance(value, list) else value
-        for name, value in graph[node]["inputs"].items()
-    }
-    return json.dumps([graph[node]["class_type"], inputs], sort_keys=True)
-
-
-def _size(graph, node) -> tuple[int, int]:
-    """The size of what the node makes: that of the nearest node upstream that sets one."""
-    inputs = graph[node]["inputs"]
-    if "width" in inputs:
-        return inputs["width"], inputs["height"]
-    links = [value[0] for name, value in inputs.items() if isinstance(value, list) and re.search("image|samples", name)]
-    return _size(graph, links[0])
 
 
 @asynccontextmanager

@@ -17,7 +17,8 @@ from common.runtime.clock import SystemClock
 from common.runtime.reading_settings import read_settings
 from services.generator.inference.comfyui.workflow import SHIPPED, parse_workflow, read_workflow
 from services.generator.inference.connect import connect_inference
-from tests.engines.comfyui import CLASSES, Comfyui, comfyui
+from tests.engines.comfyui import Comfyui, comfyui
+from tests.engines.comfyui_nodes import CLASSES
 from tests.making import a_job
 from tests.waiting import until
 
