@@ -3,8 +3,8 @@
 It keeps two kinds of document: images, and small named entries (quotas, timers, keys). Both change only by
 compare-and-swap on `revision`, so two writers can never both win. The rules are in `common/domain/transitions.py`.
 
-To add a query: a method here, the same in `mongo.py` and `sqlite.py`, a test in `tests/contract/store/`. If it needs an
-index, it goes into `mongo_indexes.py` and `sqlite_schema.py`.
+To add a query: a method here, the same in `mongo_queries.py` and `sqlite_queries.py`, a test in
+`tests/contract/store/`. If it needs an index, it goes into `mongo_indexes.py` and `sqlite_schema.py`.
 """
 
 from __future__ import annotations
