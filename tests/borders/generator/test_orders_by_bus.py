@@ -1,12 +1,10 @@
-"""Orders and cancels of other services, through a generator and a janitor, on the bus in memory and on RabbitMQ."""
+"""Orders of other services, through a generator and a janitor."""
 
 import asyncio
-import itertools
 import json
 import logging
 import re
 import time
-from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from email.utils import formatdate
 from functools import partial
@@ -15,78 +13,12 @@ from typing import Any
 import pytest
 
 from common.application.fleet.announcements import HEARTBEATS
-from common.application.resources import Resources
-from common.bus.memory import MemoryBus
-from common.bus.port import WorkQueue
-from common.bus.rabbitmq.bus import RabbitBus
-from common.domain.images import new_image_id
 from common.domain.requests import GenerationRequest
-from common.media.files import FileMedia
-from common.messages import CancelData, CancelImage, GenerateImage, decode
-from common.runtime.clock import SystemClock
-from common.runtime.reading_settings import read_settings
-from common.store.sqlite import SqliteStore
-from services.generator.worker import run_generator
-from services.janitor.worker import run_janitor
+from common.messages import decode
 from tests.announcing import FakeGenerator
-from tests.inference_double import body, inference_double, paint, status
-from tests.unit.generator.test_generate import FAST, GeneratorBench
+from tests.borders.generator.orders import an_order, is_final
+from tests.inference_double import body, paint, status
 from tests.waiting import until
-
-BUSES = ["memory", pytest.param("rabbitmq", marks=pytest.mark.rabbitmq)]
-_numbers = itertools.count()
-
-
-@asynccontextmanager
-async def open_bus(kind, request, settings, clock):
-    if kind == "memory":
-        async with MemoryBus(name="test", clock=clock, log_size=10_000, retry_delays=settings.retry_delays) as bus:
-            yield bus
-    else:
-        url = request.getfixturevalue("vhost")
-        async with RabbitBus.open(url, name="test", retry_delays=settings.retry_delays, timeout_s=15) as bus:
-            yield bus
-
-
-@pytest.fixture
-def capabilities():
-    """What the inference service says it can paint: nothing, unless a test gives it."""
-    return
-
-
-@pytest.fixture(params=BUSES)
-async def bench(request, tmp_path, capabilities):
-    settings, clock, stopping = read_settings(FAST), SystemClock(), asyncio.Event()
-    async with (
-        SqliteStore.open(tmp_path / "darkroom.db", timeout_s=5) as store,
-        open_bus(request.param, request, settings, clock) as bus,
-        inference_double() as inference,
-        FileMedia.open(tmp_path / "media") as media,
-        asyncio.TaskGroup() as group,
-    ):
-        inference.capabilities = capabilities
-        resources = Resources(bus, store, media, clock)
-        group.create_task(run_generator(settings, resources, inference_url=inference.url, stopping=stopping))
-        group.create_task(run_janitor(settings, resources, stopping=stopping))
-        yield GeneratorBench(
-            tmp_path, bus=bus, store=store, media=media, inference=inference, settings=settings, clock=clock
-        )
-        stopping.set()
-
-
-def an_order(made, image_id=None, **fields) -> GenerateImage:
-    request = GenerationRequest(prompt="a lighthouse", width=64, height=64)
-    image_id = image_id or new_image_id(made.clock.now())
-    return GenerateImage(**{"id": image_id, "source": "newsletter", "owner": "ada", "data": request} | fields)
-
-
-def a_cancel(image_id, **fields) -> CancelImage:
-    return CancelImage(**{"id": f"cancel-{next(_numbers)}", "source": "newsletter", "subject": image_id} | fields)
-
-
-async def is_final(made, image_id) -> bool:
-    image = await made.store.get(image_id)
-    return image is not None and image.status.is_final
 
 
 @pytest.mark.border(rule="A1")
@@ -114,22 +46,6 @@ async def test_an_order_in_capitals_and_its_repeat_are_one_image(bench):
     assert (image.status, bench.inference.keys) == ("completed", [order.id])
     assert bench.files() == [image.image_file, image.thumbnail]
     assert await bench.media.get(image.image_file)
-
-
-@pytest.fixture
-async def second_generator(bench, request):
-    """Another generator of this process, with a connection of its own: the deduplication is not shared."""
-    stopping = asyncio.Event()
-    async with AsyncExitStack() as stack:
-        bus = bench.bus
-        if not isinstance(bus, MemoryBus):
-            bus = await stack.enter_async_context(open_bus("rabbitmq", request, bench.settings, bench.clock))
-        group = await stack.enter_async_context(asyncio.TaskGroup())
-        resources = Resources(bus, bench.store, bench.media, bench.clock)
-        url = bench.inference.url
-        group.create_task(run_generator(bench.settings, resources, inference_url=url, stopping=stopping))
-        yield
-        stopping.set()
 
 
 @pytest.mark.border(rule="A2")
@@ -239,43 +155,6 @@ async def test_a_retry_that_is_due_at_once_is_not_lost(bench, caplog, answer):
     assert re.findall("never sent|lost in the broker", caplog.text) == []  # what reconcile says of commands
 
 
-@pytest.mark.border(rule="A10")
-async def test_a_cancel_that_comes_first_counts(bench):
-    bench.inference.always(bench.inference.hold)  # nothing is painted to its end
-    orders = [an_order(bench) for _ in range(40)]
-
-    async def cancelled_first(number: int, order: GenerateImage) -> None:
-        await bench.bus.send(a_cancel(order.id if number % 2 else order.id.upper()))
-        await asyncio.sleep(number % 10 * 0.005)
-        await bench.bus.send(order)
-
-    await asyncio.gather(*(cancelled_first(*each) for each in enumerate(orders)))
-    for order in orders:
-        await until(partial(is_final, bench, order.id))
-        await bench.events(order.id, "cancelled")
-
-    assert {(await bench.store.get(order.id)).status for order in orders} == {"cancelled"}
-    assert await bench.bus.waiting(WorkQueue.CANCEL) == 0
-    assert bench.files() == []
-
-
-@pytest.mark.border(rule="A10")
-@pytest.mark.parametrize("fields", [{"source": "shop"}, {"owner": "bob"}], ids=repr)
-async def test_an_early_cancel_of_another_sender_does_not_count(bench, fields):
-    order = an_order(bench)
-    await bench.bus.send(a_cancel(order.id, **fields))
-    await until(lambda: _is_remembered(bench, order.id, fields.get("source", "newsletter")))
-
-    await bench.bus.send(order)
-    await until(lambda: is_final(bench, order.id))
-
-    assert (await bench.store.get(order.id)).status == "completed"
-
-
-async def _is_remembered(made, image_id, source) -> bool:
-    return await made.store.get_entry("cancelled", f"{image_id}:{source}") is not None
-
-
 @pytest.mark.border(rule="A7")
 async def test_an_order_without_a_time_is_an_order_of_now(bench):
     order = an_order(bench)
@@ -287,9 +166,8 @@ async def test_an_order_without_a_time_is_an_order_of_now(bench):
     assert (await bench.store.get(order.id)).status == "completed"
 
 
-async def test_a_dead_letter_of_our_own_command_fails_its_image(bench):
-    """The outbox names source and owner of the record, so that the janitor knows the sender of the letter."""
-    image_id = new_image_id(bench.clock.now())
+async def test_our_own_command_names_source_and_owner(bench):
+    """So the janitor knows the sender of its dead letter, which fails the image."""
     sent = []
     real = bench.bus.send
 
@@ -304,71 +182,6 @@ async def test_a_dead_letter_of_our_own_command_fails_its_image(bench):
         del bench.bus.send
     [command] = sent
     assert (command.id, command.source, command.owner) == (image_id, "api", "ada")
-
-
-def a_batch_order(made, count, **fields) -> GenerateImage:
-    request = GenerationRequest(prompt="a lighthouse", width=64, height=64, seed=7, num_images=count)
-    return an_order(made, data=request, **fields)
-
-
-async def members_of(made, order):
-    return await made.store.batch_members(order.id.lower())
-
-
-async def all_final(made, order) -> bool:
-    members = await members_of(made, order)
-    return len(members) == order.data.num_images and all(image.status.is_final for image in members)
-
-
-@pytest.mark.border(rule="A1")
-async def test_an_order_for_several_makes_each_once(bench):
-    """The order comes three times, once with the id in capitals; each image is painted once, with its own seed."""
-    order = a_batch_order(bench, 4)
-    spelled = a_batch_order(bench, 4, image_id=order.id.upper())
-
-    await asyncio.gather(*(bench.bus.send(each) for each in (order, spelled, order)))
-    await until(lambda: all_final(bench, order))
-    await bench.bus.send(order)
-    await until(lambda: nothing_waits(bench))
-
-    members = await members_of(bench, order)
-    assert [image.status for image in members] == ["completed"] * 4
-    assert [image.parameters.seed for image in members] == [7, 8, 9, 10]
-    assert sorted(bench.inference.keys) == sorted(image.id for image in members)
-    assert {(image.source, image.owner) for image in members} == {("newsletter", "ada")}
-
-
-async def nothing_waits(made) -> bool:
-    return not any([await made.bus.waiting(queue) for queue in (WorkQueue.INTAKE, WorkQueue.GENERATE)])
-
-
-@pytest.mark.border(rule="A6")
-@pytest.mark.parametrize("of_all", [True, False])
-async def test_a_cancel_before_an_order_for_several(bench, of_all):
-    """The cancel names the first image: it cancels that one, or the whole batch."""
-    order = a_batch_order(bench, 3)
-
-    await bench.bus.send(a_cancel(order.id, data=CancelData(batch=of_all)))
-    await until(lambda: bench.store.get_entry("cancelled", f"{order.id}:newsletter"))
-    await bench.bus.send(order)
-    await until(lambda: all_final(bench, order))
-
-    ends = [image.status for image in await members_of(bench, order)]
-    assert ends == (["cancelled"] * 3 if of_all else ["cancelled", "completed", "completed"])
-
-
-@pytest.mark.border(rule="A6")
-async def test_a_cancel_of_all_while_they_are_painted(bench):
-    bench.inference.always(bench.inference.hold)
-    order = a_batch_order(bench, 10)
-    await bench.bus.send(order)
-    await until(lambda: len(bench.inference.keys) == 2)
-
-    await bench.bus.send(a_cancel(order.id, data=CancelData(batch=True)))
-    await until(lambda: all_final(bench, order))
-
-    assert {image.status for image in await members_of(bench, order)} == {"cancelled"}
-    assert len(bench.inference.keys) == 2, "no waiting image was started in between"
 
 
 async def is_announced(made) -> bool:
