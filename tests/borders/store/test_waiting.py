@@ -1,8 +1,9 @@
 """What a service does at its start while a dependency is away: it waits for it, with its name in the log."""
 
 import asyncio
+import socket
 import sqlite3
-from contextlib import asynccontextmanager, closing, suppress
+from contextlib import ExitStack, asynccontextmanager, closing, suppress
 
 import pytest
 
@@ -27,19 +28,25 @@ async def odd_server(kind):
         yield f"127.0.0.1:{free_ports(1)[0]}"
         return
 
-    async def answer(reader, writer):
-        if kind == "another protocol":
-            writer.write(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
-        if kind == "silent":
-            await reader.read()
-        writer.close()
-        with suppress(ConnectionError):
-            await writer.wait_closed()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setblocking(False)
+        serving = asyncio.create_task(_serve(listener, kind))
+        yield "{}:{}".format(*listener.getsockname())
+        serving.cancel()
+        with suppress(asyncio.CancelledError):
+            await serving
 
-    server = await asyncio.start_server(answer, "127.0.0.1", 0)
-    async with server:
-        yield "{}:{}".format(*server.sockets[0].getsockname())
-        server.close()
+
+async def _serve(listener, kind):
+    """Plain sockets, all of them closed at the end: a stream of asyncio that ends with its loop warns."""
+    loop = asyncio.get_running_loop()
+    with ExitStack() as kept:
+        while True:
+            connection = kept.enter_context((await loop.sock_accept(listener))[0])
+            if kind == "another protocol":
+                connection.send(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
+            if kind != "silent":
+                connection.close()
 
 
 KINDS = ["refuses", "silent", "closes at once", "another protocol", "no such name"]
