@@ -13,6 +13,7 @@ from tests.faults.follower import following
 MANY_SOCKETS = {"WEBSOCKETS_PER_OWNER": "100"}
 
 
+@pytest.mark.long
 @pytest.mark.timeout(120)
 async def test_clients_see_every_final_event_once_over_reconnects(cluster, http):
     for alias in ("api-1", "api-2"):
@@ -25,6 +26,7 @@ async def test_clients_see_every_final_event_once_over_reconnects(cluster, http)
     assert result.kills > 0
 
 
+@pytest.mark.long
 @pytest.mark.fault(row=65)
 async def test_a_client_that_never_reads_is_closed_alone(cluster, http):
     await cluster.add_service("api")

@@ -125,6 +125,7 @@ async def test_dead_letters_are_listed_shown_dropped_and_redriven(cluster, page,
     assert "takes the id" in await operator.run("dead-letters", "show", status=2)
 
 
+@pytest.mark.long
 async def test_redriving_a_failed_image_requests_a_new_one(cluster, page, operator):
     clock = SystemClock()
     old = an_image(created_at=clock.now(), prompt="a lighthouse at noon")
@@ -148,6 +149,7 @@ async def test_redriving_a_failed_image_requests_a_new_one(cluster, page, operat
     await until_letters(cluster, 0)
 
 
+@pytest.mark.long
 @pytest.mark.fault(row=22)
 @pytest.mark.timeout(150)
 async def test_an_image_that_kills_workers_is_dead_lettered(cluster, http, operator):

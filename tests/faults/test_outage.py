@@ -27,6 +27,7 @@ async def test_a_broker_killed_under_load_costs_no_order(tmp_path, http, own_rab
     assert result.statuses[202] > 20
 
 
+@pytest.mark.long
 @pytest.mark.timeout(150)
 @pytest.mark.fault(row=41)
 async def test_an_unavailable_store_refuses_orders_and_loses_none(tmp_path, vhost, database, http):

@@ -67,7 +67,13 @@ async def order_until(page: FrontEnd, is_going, accepted: list[str]) -> None:
             await asyncio.sleep(0.05)
 
 
-@pytest.mark.parametrize("points", [PAINTING[:6], PAINTING[6:]], ids=["up to the record", "after it"])
+@pytest.mark.parametrize(
+    "points",
+    [
+        pytest.param(PAINTING[:6], id="up to the record"),
+        pytest.param(PAINTING[6:], id="after it", marks=pytest.mark.long),
+    ],
+)
 @pytest.mark.fault(row=18)
 @pytest.mark.fault(row=23)
 @pytest.mark.fault(row=24)
@@ -87,6 +93,7 @@ async def test_a_generator_killed_at_any_point_loses_nothing(cluster, http, poin
         await check_promises(cluster, follower, accepted)
 
 
+@pytest.mark.long
 @pytest.mark.fault(row=19)
 @pytest.mark.fault(row=21)
 async def test_a_generator_stopped_past_its_lease_changes_nothing(cluster, http):
@@ -113,6 +120,7 @@ async def test_a_generator_stopped_past_its_lease_changes_nothing(cluster, http)
         await check_promises(cluster, follower, accepted)
 
 
+@pytest.mark.long
 async def test_an_api_killed_at_any_point_keeps_its_promises(cluster, http):
     ordering = [f"kill {when} {point}" for when, point in both_sides(ORDERING)]
     deleting = [f"kill {when} {point}" for when, point in both_sides(DELETING)]

@@ -45,6 +45,7 @@ async def test_a_stopping_generator_finishes_and_takes_nothing_new(cluster, http
     assert found.violations == []
 
 
+@pytest.mark.long
 @pytest.mark.fault(row=20)
 async def test_work_past_the_grace_period_is_requeued_without_failure(cluster, http):
     page = await start_services(cluster, http, paint_s=3, GRACE_PERIOD="0.1")

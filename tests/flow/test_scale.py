@@ -65,6 +65,7 @@ async def test_kill_9_of_everything_loses_no_accepted_request(tmp_path):
         assert len(stored(cluster, "generated_images")) == 5
 
 
+@pytest.mark.long
 async def test_kill_9_of_a_generator_moves_its_work_to_another(tmp_path, vhost):
     async with (
         separate(tmp_path, vhost, PAINTER_STEP_DELAY="0.1", GENERATOR_CONCURRENCY="1") as cluster,

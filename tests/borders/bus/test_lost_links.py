@@ -25,6 +25,7 @@ CUTS = DELIVERY_LIMIT + 6
 LONG_S = 60.0  # for twenty reconnects on a busy machine
 
 
+@pytest.mark.long
 @pytest.mark.border(rule="A9")
 async def test_a_link_that_is_cut_often_makes_no_dead_letter(vhost: str, caplog: pytest.LogCaptureFixture):
     """The broker counts each return of a message, and gives up after twenty; the handlers run all the time.

@@ -36,7 +36,7 @@ async def test_the_server_paints_the_next_job_after_a_stop(bench):
     async with bench.painting(job) as call:
         await cancelled(call)
         await bench.backend.stop(job)
-        await until(lambda: bench.engine.stopped == [11], limit_s=5)
+        await until(lambda: bench.engine.stopped == [11], limit_s=2)
     bench.engine.release()
 
     await bench.paint(bench.job(seed=12))

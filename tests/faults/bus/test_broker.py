@@ -20,7 +20,7 @@ from tests.servers.rabbitmq import RabbitMQ
 @pytest.mark.fault(row=2)
 @pytest.mark.fault(row=53)
 @pytest.mark.slow
-@pytest.mark.parametrize("how", ["stop", "kill"])
+@pytest.mark.parametrize("how", [pytest.param("stop", marks=pytest.mark.long), "kill"])
 async def test_a_broker_restart_loses_and_repeats_nothing(own_rabbitmq: RabbitMQ, how: str):
     """The broker restarts while commands and a timer token wait and the log has a reader: all continue afterwards."""
     events = [image_event(number) for number in range(10)]

@@ -48,6 +48,7 @@ async def test_a_reconnect_does_not_exceed_the_concurrency(vhost: str):
 
 
 @pytest.mark.fault(row=5)
+@pytest.mark.long
 @pytest.mark.slow
 async def test_a_half_open_connection_delays_events_but_loses_none(vhost: str):
     async with (
