@@ -83,7 +83,7 @@ test-engines: servers
 	@TEST_ENGINES="$(addprefix comfyui+,$(COMFYUI)) $(addprefix sdapi+,$(A1111) $(FORGE) $(SDNEXT) $(SDSERVER)) \
 		$(addprefix cog+,$(COG)) $(addprefix openai+,$(OPENAI))" \
 		$(if $(MODEL),TEST_ENGINE_MODEL="$(MODEL)") $(if $(SIDE),TEST_ENGINE_SIDE=$(SIDE)) \
-		$(BIN)/pytest -rs tests/contract/test_live_engines.py $(PYTEST_ARGS)
+		$(BIN)/pytest -rs tests/contract/test_live_engines.py tests/faults/test_live_comfyui.py $(PYTEST_ARGS)
 
 fuzz: .venv/.dev-stamp
 	@$(BIN)/python -m tests.security.fuzz $(FUZZ_ARGS)

@@ -25,7 +25,7 @@ _KSAMPLER = {
     "latent_image": _LINK("LATENT"),
     "denoise": ["FLOAT", {"default": 1.0, "min": 0.0, "max": 1.0}],
 }
-_EMPTY_LATENT = {"width": _SIDE, "height": _SIDE, "batch_size": _int(1, 4096)}
+_EMPTY_LATENT = {"width": _SIDE, "height": _SIDE, "batch_size": _int(1, 4096, None)}
 CLASSES = {
     "KSampler": _KSAMPLER,
     "CheckpointLoaderSimple": {"ckpt_name": [[], {"tooltip": "The name of the checkpoint (model) to load."}]},
@@ -44,7 +44,7 @@ CLASSES = {
     "EmptyImage": {
         "width": ["INT", {"default": 512, "min": 1, "max": 16384, "step": 1}],
         "height": ["INT", {"default": 512, "min": 1, "max": 16384, "step": 1}],
-        "batch_size": _int(1, 4096), "color": _int(0, 0xFFFFFF),
+        "batch_size": _int(1, 4096, None), "color": _int(0, 0xFFFFFF),
     },
     "ImageScale": {
         "image": _LINK("IMAGE"), "upscale_method": [METHODS, {}], "width": _int(0, 16384), "height": _int(0, 16384),

@@ -10,6 +10,8 @@ from tests.faults.fault_cluster import FaultCluster, fault_cluster
 
 # It needs other brokers than the shared one, and several minutes: `make test-brokers` runs it.
 collect_ignore = [] if "TEST_BROKERS" in os.environ else ["test_broker_upgrade.py"]
+# It needs a real ComfyUI: `make test-engines` runs it.
+collect_ignore += [] if os.environ.get("TEST_ENGINES") else ["test_live_comfyui.py"]
 
 
 @pytest.fixture
