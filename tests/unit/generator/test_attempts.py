@@ -26,7 +26,7 @@ from common.store.port import change
 from services.generator import generate, outcomes, progress
 from services.generator.inference.connect import connect_inference
 from services.generator.inference.native.backend import NativeBackend
-from tests.inference_double import completed, events, paint, picture, status
+from tests.inference_double import completed, events, inference_double, paint, picture, status
 from tests.making import a_job
 from tests.odd_pictures import ODD_DATES, ODD_TEXTS
 from tests.servers.proxies import Certificate
@@ -146,7 +146,7 @@ def test_a_recorded_failure_has_a_code_and_a_text_of_one_line():
 
 SECRET = "key sk-1234 of account 77 is not known"
 DENIALS = {
-    **{str(code): status(code, SECRET) for code in (401, 402, 403, 404, 405, 407, 421, 501, 511)},
+    **{str(code): status(code, SECRET) for code in (401, 402, 403, 405, 407, 421, 501, 511)},
     **{
         f"event {code}": events(("progress", {"step": 1, "steps": 4}), ("error", {"code": code, "detail": SECRET}))
         for code in ("unauthorized", "forbidden", "payment_required")
@@ -187,6 +187,28 @@ async def test_an_image_waits_for_a_service_that_denies_us(tmp_path, caplog, den
         assert len({error.detail for error in errors}) == 1
         assert "sk-1234" not in errors[0].detail
     assert len([record for record in caplog.records if "sk-1234" in record.getMessage()]) == 1
+
+
+@pytest.mark.border(rule="B6")
+async def test_a_404_about_one_order_delays_no_other(tmp_path):
+    """The route exists, so the 404 is about a field of the order, such as its model."""
+    async with bench(tmp_path) as made:
+        made.inference.will(status(404, "no such model"))
+        refused = await made.final(await made.order())
+        other = await made.final(await made.order())
+
+    assert (refused.status, refused.attempts, refused.error.code) == ("failed", 1, "inference_refused")
+    assert "no such model" in refused.error.detail
+    assert (other.status, other.attempts) == ("completed", 1)
+
+
+@pytest.mark.border(rule="B6")
+async def test_a_404_of_a_missing_route_is_the_operators():
+    async with inference_double() as server, aiohttp.ClientSession() as http:
+        url = f"{server.url}/elsewhere"
+        backend = connect_inference(url, http=http, settings=read_settings({}), clock=SystemClock())
+        with pytest.raises(Denied):
+            await backend.generate(a_job(), lambda *_: None)
 
 
 @pytest.mark.border(rule="B6")

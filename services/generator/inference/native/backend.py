@@ -16,7 +16,13 @@ from common.domain.errors import Denied, InferenceError, Rejected, Transient
 from common.domain.images import Format
 from common.domain.texts import clean_text
 from common.runtime.bounded_read import read_body
-from services.generator.inference.answers import CONNECT_S, connection_errors, response_error, timed_out
+from services.generator.inference.answers import (
+    CONNECT_S,
+    DENIED_STATUSES,
+    connection_errors,
+    response_error,
+    timed_out,
+)
 from services.generator.inference.capabilities_cache import CapabilitiesCache
 from services.generator.inference.encoded_pictures import decoded_picture, decoded_preview
 from services.generator.inference.event_stream import server_sent_events
@@ -89,11 +95,26 @@ class NativeBackend:
             self._url, json=_request_body(job), headers=headers, timeout=timeout, allow_redirects=False
         ) as response:
             if response.status != 200:
-                raise await response_error(response, self._options.clock)
+                raise await self._response_error(response)
             if response.content_type == "text/event-stream":
                 return await self._read_stream(response, on_progress, on_preview)
             content = await read_body(response, max_bytes=self._options.max_bytes)
             return GeneratedImage(content, seed=_seed(response.headers.get("X-Seed")))
+
+    async def _response_error(self, response: aiohttp.ClientResponse) -> InferenceError:
+        """A 404 of a route that exists is about the order, such as a model that the service does not have."""
+        denied = DENIED_STATUSES
+        if response.status == 404 and await self._has_route():
+            denied -= {404}
+        return await response_error(response, self._options.clock, denied=denied)
+
+    async def _has_route(self) -> bool:
+        """Whether orders have a route: a GET of it is answered by 405, and a GET of a missing one by 404."""
+        timeout = aiohttp.ClientTimeout(total=_CAPABILITIES_S)
+        async with self._options.http.get(
+            self._url, headers=self._authorization, timeout=timeout, allow_redirects=False
+        ) as response:
+            return response.status == 405
 
     async def _read_stream(
         self, response: aiohttp.ClientResponse, on_progress: OnProgress, on_preview: OnPreview | None
