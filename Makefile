@@ -26,8 +26,10 @@ UV := $(shell command -v uv 2>/dev/null || echo .tools/bin/uv)
 BIN := .venv/bin
 UV_PIP := VIRTUAL_ENV=.venv $(UV) pip
 # The build requirements of the project are pinned as well.
-INSTALL_DARKROOM := $(UV_PIP) install -q --no-deps --build-constraints requirements/build.txt --editable .
-COMPILE := $(UV) pip compile -q --universal --generate-hashes --no-emit-index-url --python-version 3.11 \
+# Darkroom with its client library, which its own command line uses.
+INSTALL_DARKROOM := $(UV_PIP) install -q --no-deps --build-constraints requirements/build.txt \
+                    --editable clients/python --editable .
+COMPILE := $(UV) pip compile -q --universal --generate-hashes --no-emit-index-url --no-emit-package darkroom-client --python-version 3.11 \
            --custom-compile-command "make lock" $(if $(UPGRADE),--upgrade)
 # Whole files to each worker, in the order of tests/conftest.py: xdist's own order runs files with one long test last.
 # Three workers: the tests wait more than they compute.
@@ -184,7 +186,7 @@ $(CURDIR)/.tools/node/bin/npm: requirements/node.txt | $(UV)
 	@$(UV) venv -q --allow-existing .venv
 
 # The runtime packages are added to the environment, so a development environment keeps its packages.
-.venv/.runtime-stamp: requirements/runtime.txt requirements/build.txt pyproject.toml | $(UV) .venv/bin/python
+.venv/.runtime-stamp: requirements/runtime.txt requirements/build.txt pyproject.toml clients/python/pyproject.toml | $(UV) .venv/bin/python
 	@echo "setting up .venv ..."
 	@$(UV_PIP) install -q --require-hashes -r requirements/runtime.txt
 	@$(INSTALL_DARKROOM)
@@ -192,7 +194,7 @@ $(CURDIR)/.tools/node/bin/npm: requirements/node.txt | $(UV)
 
 # dev.txt contains all of runtime.txt, at the same versions, so this sets up the runtime as well.
 # Bytecode is compiled now: if PYTHONDONTWRITEBYTECODE is set, each process of a test would compile again, for 0.8 s.
-.venv/.dev-stamp: requirements/dev.txt requirements/build.txt pyproject.toml | $(UV) .venv/bin/python
+.venv/.dev-stamp: requirements/dev.txt requirements/build.txt pyproject.toml clients/python/pyproject.toml | $(UV) .venv/bin/python
 	@echo "setting up .venv for development ..."
 	@$(UV_PIP) sync -q --compile-bytecode --require-hashes requirements/dev.txt
 	@$(INSTALL_DARKROOM)
