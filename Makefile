@@ -20,6 +20,7 @@
 #                 chaos-stream (10,000 reconnects), chaos-purge (100,000 old images), chaos-outage (no broker for 30 s),
 #                 chaos-dropped (12,000 requests that are dropped at once)
 #   make fmt      format the code, and fix what the linters can fix
+#   make client-models   write the models of the client library again, after those of the server have changed
 #   make lock     compile requirements/*.txt again (UPGRADE=1 takes the newest versions)
 
 UV := $(shell command -v uv 2>/dev/null || echo .tools/bin/uv)
@@ -40,7 +41,7 @@ BIOME := PATH="$(dir $(NPM)):$$PATH" node_modules/.bin/biome
 BROKERS := $(CURDIR)/.tools/brokers
 BROKER_TESTS := tests/contract/bus tests/flow tests/faults/bus -k "not memory and not embedded"
 
-.PHONY: run test test-long test-engines check check-page coverage test-brokers servers fmt lock clean fuzz fuzz-borders chaos chaos-stream chaos-purge chaos-outage \
+.PHONY: run test test-clients test-long client-models test-engines check check-page coverage test-brokers servers fmt lock clean fuzz fuzz-borders chaos chaos-stream chaos-purge chaos-outage \
         chaos-dropped \
         bench bench-servers bench-pipeline bench-api bench-live bench-purge bench-start bench-growth bench-fairness
 .DELETE_ON_ERROR:
@@ -116,6 +117,9 @@ fmt: .venv/.dev-stamp node_modules/.stamp
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 	@$(BIOME) check --write .
+
+client-models: .venv/.dev-stamp
+	@$(BIN)/python -m scripts.client_models
 
 lock: | $(UV)
 	@echo uv | $(COMPILE) --no-annotate - -o requirements/tools-uv.txt

@@ -88,9 +88,16 @@ def problem(answer: Answer) -> ApiError | UnexpectedAnswer:
     )
 
 
-def unexpected(answer: Answer, but: str = "") -> UnexpectedAnswer:
+def unexpected(answer: Answer, wanted: str = "", *, but: str = "") -> UnexpectedAnswer:
+    """The error of an answer that is not what was wanted, `but` something that looks like it."""
     text = f"{shown(answer.url)} answered {answer.status} with {answer.content_type}{but}"
-    return UnexpectedAnswer(text, url=answer.url, status=answer.status, content_type=answer.content_type)
+    return UnexpectedAnswer(
+        f"{text}, not with {wanted}" if wanted else text,
+        url=answer.url,
+        status=answer.status,
+        content_type=answer.content_type,
+        wanted=wanted,
+    )
 
 
 def retry_after_s(value: str | None) -> float | None:
@@ -122,12 +129,12 @@ def _value(answer: Answer, what: str) -> Any:
     check(answer)
     value = _json(answer.body)
     if value is None:
-        raise unexpected(answer, f", not with {what}")
+        raise unexpected(answer, what)
     return value
 
 
 def _of_another_form(answer: Answer, value: object, what: str) -> UnexpectedAnswer:
-    return unexpected(answer, f"{' of another form' if isinstance(value, dict) else ''}, not with {what}")
+    return unexpected(answer, what, but=" of another form" if isinstance(value, dict) else "")
 
 
 def _json(body: bytes) -> Any:

@@ -16,7 +16,6 @@ from darkroom_client import faults
 from darkroom_client.core import Core, bare_timeout, write_file
 from darkroom_client.effects import Answer, Connect, Disconnect, Effect, Operation, Receive, Send, Sleep, Socket, T
 from darkroom_client.events import Event, OneImageEvent
-from darkroom_client.listening import Following
 from darkroom_client.models import HistoryItem, HistoryPage, Image, Limits, Offers
 from darkroom_client.operations import HistoryFilters
 from darkroom_client.orders import Order, OrderOptions, any_completed, picked
@@ -28,7 +27,8 @@ class Darkroom:
     """A client of one Darkroom server. It may be shared by threads; close it, or use it in a `with`.
 
     Without `url`, DARKROOM_URL and DARKROOM_TOKEN are used, else a server on this machine. `token` and `headers` are
-    sent to the origin of `url` alone. `trust_env` lets HTTP_PROXY and the like count.
+    sent to the origin of `url` alone. `trust_env` lets HTTP_PROXY and the like count. A websocket that does not open
+    within `handshake_s` is given up; where there is none, `Handle.events` reads the records every `poll_s`.
     """
 
     def __init__(
@@ -41,8 +41,9 @@ class Darkroom:
         ssl_context: ssl.SSLContext | None = None,
         trust_env: bool = True,
         handshake_s: float = 10.0,
+        poll_s: float = 2.0,
     ) -> None:
-        self._core = Core.of(url, token=token, headers=headers, retries=retries, handshake_s=handshake_s)
+        self._core = Core.of(url, token=token, headers=headers, retries=retries, handshake_s=handshake_s, poll_s=poll_s)
         self._ssl = ssl_context
         self._trust_env = trust_env
         self._http = httpx2.Client(**self._core.http_options(ssl_context, trust_env=trust_env))
@@ -278,13 +279,18 @@ class Handle:
         return self.images[0].id
 
     @property
+    def url(self) -> str:
+        """The URL of its record, of the first if there are several."""
+        return self._client._core.origin.image(self.id)
+
+    @property
     def idempotency_key(self) -> str | None:
         """The key of the request; None for a handle that was made from an id."""
         return self._order.key if self._order else None
 
     def events(self) -> Generator[OneImageEvent, None, None]:
         """The events of its images, from their present state until all have ended."""
-        following = Following(self._client._core.orders, self.images, handshake_s=self._client._core.handshake_s)
+        following = self._client._core.following(self.images)
         try:
             while (event := self._client._run(following.next())) is not None:
                 self.images = list(following.images.values())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import ssl
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import httpx2
 
-from darkroom_client.listening import Listening
+from darkroom_client.listening import Following, Listening
 from darkroom_client.models import HistoryItem, Image
 from darkroom_client.operations import ImageOperations
 from darkroom_client.orders import OrderOperations
@@ -34,6 +34,7 @@ class Core:
     images: ImageOperations
     pictures: PictureOperations
     handshake_s: float
+    poll_s: float
 
     @classmethod
     def of(
@@ -44,6 +45,7 @@ class Core:
         headers: Mapping[str, str] | None,
         retries: Retries | None,
         handshake_s: float,
+        poll_s: float,
     ) -> Core:
         origin, patience = Origin.of(url, token, headers), retries or Retries()
         images = ImageOperations(origin, patience)
@@ -54,10 +56,14 @@ class Core:
             images=images,
             pictures=PictureOperations(origin, patience, images),
             handshake_s=handshake_s,
+            poll_s=poll_s,
         )
 
     def listening(self, after: str | None, *, hints: bool) -> Listening:
         return Listening(self.origin, self.retries, after=after, hints=hints, handshake_s=self.handshake_s)
+
+    def following(self, images: Sequence[Image]) -> Following:
+        return Following(self.orders, images, handshake_s=self.handshake_s, poll_s=self.poll_s)
 
     def target(self, image: Wanted, path: str | Path) -> tuple[Path, PictureFormat | None]:
         """The file for a picture, and the format that its extension names."""

@@ -84,12 +84,15 @@ class ConnectionBroken(NoAnswer):
 
 
 class UnexpectedAnswer(NoAnswer):
-    """`status` and `content_type` are those of the answer."""
+    """`status` and `content_type` are those of the answer; `wanted` says what it should have been."""
 
     default_code = "unexpected_answer"
 
-    def __init__(self, detail: str, *, url: str = "", status: int = 0, content_type: str = "") -> None:
+    def __init__(
+        self, detail: str, *, url: str = "", status: int = 0, content_type: str = "", wanted: str = ""
+    ) -> None:
         super().__init__(detail, url=url)
+        self.wanted = wanted
         self.status = status
         self.content_type = content_type
         self.is_passing = status in {500, 502, 503, 504}

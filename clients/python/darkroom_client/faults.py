@@ -44,7 +44,7 @@ def of_handshake(url: str, error: Exception) -> DarkroomError:
             check(answer)
         except DarkroomError as found:
             return found
-        return unexpected(answer, ", not with a websocket")
+        return unexpected(answer, "a websocket")
     if (tls := _tls(url, error)) is not None:
         return tls
     if isinstance(error, ConnectionRefusedError) or (

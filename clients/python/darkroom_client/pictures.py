@@ -58,7 +58,7 @@ class PictureOperations:
         kind = answer.content_type
         if answer.status != 200 or not kind.startswith("image/"):
             found = problem(answer) if answer.status >= 400 else None
-            raise found if isinstance(found, ApiError) else unexpected(answer, ", not with the picture")
+            raise found if isinstance(found, ApiError) else unexpected(answer, "the picture")
         if wanted is not None and kind != f"image/{wanted}":
             text = f"the server sent {kind}, not {wanted}; the image is at {shown(url)}"
             raise UnexpectedAnswer(text, url=url, status=answer.status, content_type=kind)
