@@ -25,10 +25,12 @@ from darkroom_client.models import Image, Status
 class ImageEvent:
     """Something happened to an image. `cursor` resumes after this event; it is empty if there is none.
 
-    `revision` orders the events of one image, `attempt` is the attempt that they belong to.
+    `revision` orders the events of one image, `attempt` is the attempt that they belong to. `owner` is empty over HTTP,
+    where all events are those of the caller.
     """
 
     image_id: str
+    owner: str = ""
     cursor: str = ""
     time: datetime | None = None
     revision: int = 0
@@ -153,6 +155,10 @@ _BY_STATUS: Final[Mapping[Status, type[_Changed]]] = {
     Status.CANCELLED: Cancelled,
 }
 _TIME: Final[TypeAdapter[datetime | None]] = TypeAdapter(datetime | None)
+_NUMBERS: Final = TypeAdapter(dict[str, int])
+_SECONDS: Final[TypeAdapter[dict[str, float] | None]] = TypeAdapter(dict[str, float] | None)
+_TEXTS: Final = TypeAdapter(dict[str, str])
+_IDS: Final = TypeAdapter(frozenset[str])
 
 
 def event_of_record(image: Image) -> OneImageEvent:
@@ -160,12 +166,42 @@ def event_of_record(image: Image) -> OneImageEvent:
     return _BY_STATUS[image.status](image_id=image.id, image=image, attempt=image.attempts)
 
 
+def event_of_message(
+    message: messages.ImageChanged | messages.ImageProgressed | messages.ImageDeleted,
+) -> OneImageEvent:
+    """The event of a message on the bus."""
+    common: dict[str, Any] = {
+        "image_id": message.subject or message.data.id,
+        "owner": message.owner,
+        "time": message.time,
+        "revision": message.revision,
+        "attempt": message.attempt,
+    }
+    match message:
+        case messages.ImageDeleted():
+            return Deleted(**common)
+        case messages.ImageProgressed(data=data):
+            return _progress(data, common)
+        case messages.ImageChanged(type=kind, data=Image() as image):
+            return _CHANGES[kind](image=image, **common)
+        case messages.ImageChanged(data=messages.OrderRefused(id=image_id, error=error)):
+            return Failed(image=Image(id=image_id, status=Status.FAILED, error=error), **common)
+        case _:
+            raise ValueError(f"{message.type} is no event of an image")
+
+
+def _progress(data: messages.Progress, common: Mapping[str, Any]) -> Progress:
+    return Progress(
+        step=data.step, steps=data.steps, seconds_left=data.seconds_left, preview_url=data.preview, **common
+    )
+
+
 def parse_frame(text: str) -> Event | None:
     """The event of a frame of the websocket; None if it is of a kind or form that this version does not know."""
     try:
         frame = json.loads(text)
         return _parsed(frame) if isinstance(frame, dict) else None
-    except (ValueError, TypeError, AttributeError, RecursionError):  # pydantic's errors are ValueErrors
+    except (ValueError, TypeError, RecursionError):  # pydantic's errors are ValueErrors
         return None
 
 
@@ -177,12 +213,13 @@ def _parsed(frame: dict[str, Any]) -> Event | None:
             snapshot = Connected if kind == "hello" else Gap
             return snapshot(cursor=str(frame.get("cursor") or ""), images=images, more=int(frame.get("more") or 0))
         case "places":
-            estimated = frozenset(frame.get("estimated") or ())
             return QueuePositions(
-                positions=dict(frame["places"]), estimated=estimated, estimated_seconds=frame.get("estimatedSeconds")
+                positions=_NUMBERS.validate_python(frame.get("places")),
+                estimated=_IDS.validate_python(frame.get("estimated") or ()),
+                estimated_seconds=_SECONDS.validate_python(frame.get("estimatedSeconds")),
             )
         case "waiting":
-            return NoGenerator(reasons=dict(frame["waitingFor"]))
+            return NoGenerator(reasons=_TEXTS.validate_python(frame.get("waitingFor")))
         case "models":
             return ModelsChanged()
         case _:
@@ -205,11 +242,5 @@ def _image_event(kind: str, frame: dict[str, Any], data: Any) -> OneImageEvent |
         progress = messages.Progress.model_validate({"id": common["image_id"], **data})
         if progress.step < 0 or progress.steps < 1:
             return None
-        return Progress(
-            step=progress.step,
-            steps=progress.steps,
-            seconds_left=progress.seconds_left,
-            preview_url=progress.preview,
-            **common,
-        )
+        return _progress(progress, common)
     return None
