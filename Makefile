@@ -3,6 +3,8 @@
 #   make run      everything in one process, at http://127.0.0.1:8000
 #   make test     all checks and all tests (RabbitMQ, SecantusDB, cog, Chromium, nginx and Caddy are fetched if missing)
 #   make test-long   the tests that take many seconds each: chaos, fuzzing, proxies, slow clients (CI runs both)
+#   make test-clients   the client library with all of docs/clients.md: FastAPI, Node, 200 orders with lost answers, 1,000
+#                 disconnects (FastAPI and the npm packages have environments of their own; CI runs it too)
 #   make check    the static checks only: ruff, mypy, import-linter and codespell, and biome on the page's JavaScript
 #                 and CSS (make check-page runs biome alone; where npm is missing, Node is fetched into .tools/node)
 #   make coverage all tests, with the branches that they cover measured in all processes; fails below the figure in
@@ -50,11 +52,15 @@ run: .venv/.runtime-stamp
 	@exec $(BIN)/darkroom up
 
 test: check servers
-	@$(BIN)/pytest $(IN_PARALLEL) -m "not long" $(PYTEST_ARGS)
+	@$(BIN)/pytest $(IN_PARALLEL) -m "not long and not clients" $(PYTEST_ARGS)
 
 # Chaos, stock fuzzing, proxies, slow clients: CI runs them as well.
 test-long: servers
-	@$(BIN)/pytest --numprocesses 2 -m long $(PYTEST_ARGS)
+	@$(BIN)/pytest --numprocesses 2 -m "long and not clients" $(PYTEST_ARGS)
+
+# The client library with all examples, in environments of their own, and its endurance.
+test-clients: servers .venv-clients/.stamp examples/node/node_modules/.stamp
+	@PATH="$(dir $(NPM)):$$PATH" $(BIN)/pytest clients/python/tests tests/client $(PYTEST_ARGS)
 
 check: .venv/.dev-stamp check-page
 	@$(BIN)/ruff check .
@@ -70,7 +76,7 @@ check-page: node_modules/.stamp
 # Tests have more time than in make test, because measured code is slower.
 coverage: servers
 	@$(BIN)/coverage erase
-	@$(BIN)/coverage run -m pytest $(IN_PARALLEL) --timeout 240 $(PYTEST_ARGS)
+	@$(BIN)/coverage run -m pytest $(IN_PARALLEL) -m "not clients" --timeout 240 $(PYTEST_ARGS)
 	@$(BIN)/coverage combine -q
 	@$(BIN)/coverage report
 
@@ -129,6 +135,8 @@ lock: | $(UV)
 	@echo 'cog>=0.23.1' | $(COMPILE) - -o requirements/cog.txt
 	@$(COMPILE) pyproject.toml -o requirements/runtime.txt
 	@$(COMPILE) pyproject.toml --group dev --constraints requirements/runtime.txt -o requirements/dev.txt
+	@printf 'fastapi\nuvicorn\n' | $(COMPILE) - clients/python/pyproject.toml --extra bus \
+		--constraints requirements/runtime.txt -o requirements/clients.txt
 	@$(COMPILE) pyproject.toml --group bench --constraints requirements/runtime.txt -o requirements/bench.txt
 
 bench: bench-servers
@@ -144,7 +152,7 @@ bench-servers: servers .venv-bench/.stamp
 	@sh scripts/get-bench-servers.sh
 
 clean:
-	rm -rf .venv .venv-bench .venv-secantusdb .venv-cog .tools node_modules .mypy_cache .ruff_cache .pytest_cache \
+	rm -rf .venv .venv-bench .venv-clients .venv-secantusdb .venv-cog .tools node_modules examples/node/node_modules .mypy_cache .ruff_cache .pytest_cache \
 		.import_linter_cache .hypothesis
 
 # The programs that Darkroom is compared with have their own environment: it is not needed to run or test Darkroom.
@@ -169,6 +177,19 @@ clean:
 	@$(UV) venv -q --allow-existing --no-project --python '>=3.11' .venv-cog
 	@VIRTUAL_ENV=.venv-cog $(UV) pip sync -q --compile-bytecode --require-hashes --only-binary :all: $< || \
 		{ echo "cog cannot be set up here." >&2; exit 1; }
+	@touch $@
+
+# For the examples of the client library.
+.venv-clients/.stamp: requirements/clients.txt requirements/build.txt clients/python/pyproject.toml | $(UV)
+	@echo "setting up .venv-clients ..."
+	@$(UV) venv -q --allow-existing --no-project .venv-clients
+	@VIRTUAL_ENV=.venv-clients $(UV) pip sync -q --compile-bytecode --require-hashes requirements/clients.txt
+	@VIRTUAL_ENV=.venv-clients $(UV) pip install -q --no-deps --build-constraints requirements/build.txt --editable clients/python
+	@touch $@
+
+examples/node/node_modules/.stamp: examples/node/package.json examples/node/package-lock.json examples/node/.npmrc | $(NPM)
+	@echo "setting up examples/node ..."
+	@cd examples/node && PATH="$(dir $(NPM)):$$PATH" $(NPM) ci --ignore-scripts --no-progress >/dev/null
 	@touch $@
 
 node_modules/.stamp: package.json package-lock.json .npmrc | $(NPM)
