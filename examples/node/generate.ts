@@ -7,7 +7,7 @@ import { writeFile } from "node:fs/promises";
 
 import createClient from "openapi-fetch";
 
-import type { paths } from "./schema.js";
+import type { components, paths } from "./schema.js";
 
 const [prompt, file] = process.argv.slice(2);
 const url = process.env.DARKROOM_URL ?? "http://127.0.0.1:8000";
@@ -19,15 +19,13 @@ const client = createClient<paths>({
 
 // The same key makes one image of a request that is sent again after a lost answer.
 const headers = { "Idempotency-Key": randomUUID(), Prefer: "wait=20, respond-async" };
-let image;
-do {
-  const { data, error } = await client.POST("/v1/images/generations", {
-    body: { prompt, width: 256, height: 256 },
-    headers,
-  });
-  if (error || !data) throw new Error(JSON.stringify(error));
+let image: components["schemas"]["GenerationAnswer"] | undefined;
+while (image === undefined || image.status === "queued" || image.status === "running") {
+  const body = { prompt, width: 256, height: 256 };
+  const { data, error } = await client.POST("/v1/images/generations", { body, headers });
+  if (data === undefined) throw new Error(JSON.stringify(error));
   image = data;
-} while (image.status === "queued" || image.status === "running");
+}
 
 // A signed URL needs no token, and may lead to another host, which must not get it.
 const picture = await fetch(new URL(image.imageUrl ?? "", url));
