@@ -124,7 +124,8 @@ async def test_a_thousand_disconnects_over_killed_replicas(tmp_path, vhost):
             last = await source.publish_life()
             # connections are not cut any more, so that the listeners catch up: they get one or two events for each
             waiting = asyncio.gather(*(listener.until(last).wait() for listener in listeners))
-            await asyncio.wait({waiting, *tasks}, timeout=90, return_when=asyncio.FIRST_COMPLETED)
+            ends: list[asyncio.Future] = [waiting, *tasks]
+            await asyncio.wait(ends, timeout=90, return_when=asyncio.FIRST_COMPLETED)
             assert waiting.done(), [task for task in tasks if task.done()]
             for task in tasks:
                 task.cancel()

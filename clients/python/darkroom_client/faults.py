@@ -6,7 +6,13 @@ import ssl
 from collections.abc import Iterator
 
 import httpx2
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidMessage, InvalidStatus, WebSocketException
+from websockets.exceptions import (
+    ConnectionClosed,
+    InvalidHandshake,
+    InvalidMessage,
+    InvalidStatus,
+    WebSocketException,
+)
 
 from darkroom_client.answers import check, shown, unexpected
 from darkroom_client.effects import Answer, SocketClosed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -74,7 +75,8 @@ class OrderOperations:
         """The images when all have ended: the order is sent again and again, and each time waits for them."""
         ends_at = None if timeout_s is None else self.now() + timeout_s
         wait_s = WAIT_S if timeout_s is None else min(WAIT_S, timeout_s)
-        images = yield from repeated(self.retries, lambda: self._post(order, wait_s))
+        limit = math.inf if ends_at is None else ends_at
+        images = yield from repeated(self.retries, lambda: self._post(order, wait_s), left_s=lambda: limit - self.now())
         return (yield from self._until_final(images, lambda left_s: self._post(order, left_s), ends_at))
 
     def wait(self, images: Sequence[Image], order: Order | None, timeout_s: float | None) -> Operation[list[Image]]:

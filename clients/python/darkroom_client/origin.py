@@ -53,7 +53,10 @@ class Origin:
 
     def headers_for(self, url: str) -> dict[str, str]:
         """The credentials for a URL: none for another origin."""
-        return dict(self.headers) if _origin(url) == _origin(self.url) else {}
+        return dict(self.headers) if self.is_own(url) else {}
+
+    def is_own(self, url: str) -> bool:
+        return _origin(url) == _origin(self.url)
 
     def picture(self, image_url: str) -> str:
         """The URL of a picture, which the server may name without its own address."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -50,15 +51,17 @@ class Retries:
         return isinstance(error, NoAnswer) and error.is_passing
 
 
-def repeated(retries: Retries, attempt: Callable[[], Operation[T]]) -> Operation[T]:
-    """The result of an operation that is repeated while its error may pass."""
+def repeated(
+    retries: Retries, attempt: Callable[[], Operation[T]], *, left_s: Callable[[], float] = lambda: math.inf
+) -> Operation[T]:
+    """The result of an operation that is repeated while its error may pass, and while there is time left."""
     number = 0
     while True:
         try:
             return (yield from attempt())
         except DarkroomError as error:
             pause_s = retries.pause_s(number, error)
-            if pause_s is None:
+            if pause_s is None or pause_s > left_s():
                 raise
         number += 1
         yield from sleep(pause_s)

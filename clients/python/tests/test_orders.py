@@ -136,6 +136,15 @@ def test_a_time_limit_ends_the_wait_with_the_image(core, world, image):
     assert world.now_s == pytest.approx(1005, abs=0.1)
 
 
+def test_a_time_limit_ends_the_repeats_too(core, world):
+    world.replies = [Unreachable("no")] * 9
+
+    with pytest.raises(Unreachable):
+        world.run(core.orders.complete(order(), 2.5))
+
+    assert world.pauses == [1]
+
+
 def test_a_restart_while_the_image_is_painted_is_waited_for(core, world, image, done):
     world.replies = [(202, image), *[Unreachable("no")] * 9, (201, done)]
 

@@ -18,6 +18,8 @@ from aio_pika.exceptions import AMQPError, InvalidFrameError, ProbableAuthentica
 
 from darkroom_client.errors import BusError, Misconfigured
 
+log = logging.getLogger("darkroom_client.bus")
+
 CONNECT_S: Final = 10.0
 # What aio-pika and aiormq raise when the broker is away: errors of AMQP, of sockets, of a channel that has ended.
 BROKER_ERRORS: Final = (AMQPError, OSError, RuntimeError, TimeoutError, asyncio.InvalidStateError, ConnectionError)
@@ -59,12 +61,18 @@ class BusChannel:
             return self._channel
 
     async def _connect(self) -> AbstractChannel:
-        self._connection = await aio_pika.connect(self._url, client_properties={"connection_name": self._name})
-        self._connection.close_callbacks.add(lambda *_: self._on_lost())
-        channel = await self._connection.channel(publisher_confirms=self._confirms, on_return_raises=self._confirms)
-        channel.close_callbacks.add(lambda *_: self._on_lost())
+        connection = await aio_pika.connect(self._url, client_properties={"connection_name": self._name})
+        self._connection = connection
+
+        def lost(*_: object) -> None:
+            if self._connection is connection:  # else it was closed by us, or another one has taken its place
+                self._on_lost()
+
+        connection.close_callbacks.add(lost)
+        channel = await connection.channel(publisher_confirms=self._confirms, on_return_raises=self._confirms)
+        channel.close_callbacks.add(lost)
         raw = await channel.get_underlay_channel()
-        raw.on_consumer_cancel_callbacks.add(lambda *_: self._on_lost())
+        raw.on_consumer_cancel_callbacks.add(lost)
         return channel
 
     async def close(self) -> None:
@@ -77,6 +85,3 @@ class BusChannel:
             with suppress(*BROKER_ERRORS):
                 async with asyncio.timeout(CONNECT_S):
                     await connection.close()
-
-
-log = logging.getLogger("darkroom_client.bus")
