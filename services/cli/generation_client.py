@@ -97,7 +97,9 @@ def _follow(handle: Handle) -> dict[str, str]:
     return gone
 
 
-def _save(darkroom: Darkroom, image: Image, path: Path, gone: str | None, *, wanted: output_file.Format | None) -> None:
+def _save(
+    darkroom: Darkroom, image: Image, path: Path, gone: str | None, *, wanted: output_file.FileFormat | None
+) -> None:
     if gone is not None:
         raise CommandFailed(gone)
     if not image.is_completed or image.image_url is None:

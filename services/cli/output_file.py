@@ -12,8 +12,8 @@ from typing import Final, Literal
 from services.cli.console import USAGE_ERROR, CommandFailed
 
 STDOUT: Final = Path("-")
-Format = Literal["png", "jpeg", "webp"]
-FORMATS: Final[dict[str, Format]] = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp"}
+FileFormat = Literal["png", "jpeg", "webp"]
+FORMATS: Final[dict[str, FileFormat]] = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp"}
 
 
 def parse(text: str | None) -> Path | None:
@@ -34,7 +34,7 @@ def parse(text: str | None) -> Path | None:
     return path
 
 
-def format_of(path: Path | None) -> Format | None:
+def format_of(path: Path | None) -> FileFormat | None:
     """The format that the extension of the file names; None if it names none."""
     return FORMATS.get(path.suffix.lower()) if path is not None else None
 

@@ -1,4 +1,4 @@
-"""The bus half with a real RabbitMQ, and with the bus of the server at the other end."""
+"""The bus half with a real RabbitMQ and the bus of the server."""
 
 import asyncio
 from contextlib import aclosing

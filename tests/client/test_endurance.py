@@ -1,4 +1,4 @@
-"""Both promises over lost connections: one image for each order, and each final event once."""
+"""One image for each order, each final event once: both over connections that are lost."""
 
 import asyncio
 import random
@@ -48,7 +48,7 @@ async def test_200_orders_with_lost_answers_make_200_images(tmp_path):
     assert await order_through_cuts(tmp_path, 200, seed=2) == (200, 200, 200)
 
 
-class Listener:
+class FinalEvents:
     """Counts the final events that `listen` shows."""
 
     def __init__(self, darkroom: AsyncDarkroom) -> None:
@@ -80,7 +80,7 @@ async def test_listening_over_lost_connections_in_one_process(tmp_path):
             AsyncDarkroom(balancer.url, trust_env=False) as darkroom,
             AsyncDarkroom(cluster.url, trust_env=False) as direct,
         ):
-            listener = Listener(darkroom)
+            listener = FinalEvents(darkroom)
             task = asyncio.create_task(listener.run())
             await listener.ready.wait()
             images = []
@@ -110,7 +110,7 @@ async def test_a_thousand_disconnects_over_killed_replicas(tmp_path, vhost):
         ports = [int(url.rpartition(":")[2]) for url in cluster.urls.values()]
         balancer = Balancer(ports, lambda: dice.randrange(400, 4000) if balancer.cuts < 1000 else None)
         async with balancer.running(), cluster.bus() as bus, AsyncDarkroom(balancer.url, trust_env=False) as darkroom:
-            listeners = [Listener(darkroom) for _ in range(8)]
+            listeners = [FinalEvents(darkroom) for _ in range(8)]
             tasks = [asyncio.create_task(listener.run()) for listener in listeners]
             tasks.append(asyncio.create_task(_kill_replicas(cluster, result, dice, 3)))
             await asyncio.gather(*(listener.ready.wait() for listener in listeners))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Iterator
+from urllib.parse import urlsplit
 
 import httpx2
 from websockets.exceptions import (
@@ -36,7 +37,7 @@ def of_http(url: str, error: Exception, *, has_answered: bool) -> DarkroomError:
     if (tls := _tls(url, error)) is not None:
         return tls
     if isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout):
-        return Unreachable(f"no server answers at {shown(url)}", url=url)
+        return Unreachable(f"no server answers at {_server(url)}", url=url)
     is_other = not has_answered and isinstance(error, httpx2.ReadError | httpx2.RemoteProtocolError)
     reason = str(error) or type(error).__name__
     return ConnectionBroken(f"the connection to {shown(url)} broke: {reason}", url=url, is_other_protocol=is_other)
@@ -56,7 +57,7 @@ def of_handshake(url: str, error: Exception) -> DarkroomError:
     if isinstance(error, ConnectionRefusedError) or (
         isinstance(error, OSError) and not isinstance(error, TimeoutError)
     ):
-        return Unreachable(f"no server answers at {shown(url)}", url=url)
+        return Unreachable(f"no server answers at {_server(url)}", url=url)
     reason = str(error) or type(error).__name__
     if isinstance(error, InvalidHandshake) and not isinstance(error, InvalidMessage):
         return UnexpectedAnswer(f"{shown(url)} does not open a websocket: {reason}", url=url)
@@ -84,14 +85,20 @@ def _answer(url: str, error: InvalidStatus) -> Answer:
     return Answer(url, response.status_code, headers, bytes(response.body or b""))
 
 
+def _server(url: str) -> str:
+    """The address of the server, without the route that was asked for."""
+    parts = urlsplit(shown(url))
+    return f"{parts.scheme.replace('ws', 'http')}://{parts.netloc}"
+
+
 def _tls(url: str, error: BaseException) -> TlsFailed | None:
     for cause in _causes(error):
         if isinstance(cause, ssl.SSLCertVerificationError):
             reason = cause.verify_message or str(cause)
-            return TlsFailed(f"the certificate of {shown(url)} is not accepted ({reason})", url=url)
+            return TlsFailed(f"the certificate of {_server(url)} is not accepted ({reason})", url=url)
         if isinstance(cause, ssl.SSLError):
             reason = cause.reason or str(cause)
-            return TlsFailed(f"there is no TLS at {shown(url)} ({reason})", url=url, is_certificate=False)
+            return TlsFailed(f"there is no TLS at {_server(url)} ({reason})", url=url, is_certificate=False)
     return None
 
 
