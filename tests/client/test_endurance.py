@@ -74,7 +74,7 @@ class FinalEvents:
 async def test_listening_over_lost_connections_in_one_process(tmp_path):
     dice = random.Random(3)
     async with inference_double() as inference, embedded(tmp_path, INFERENCE_SERVICE_URL=inference.url) as cluster:
-        balancer = Balancer([cluster.api_port], lambda: dice.randrange(300, 4000))
+        balancer = Balancer([cluster.api_port], lambda: dice.randrange(600, 4000))
         async with (
             balancer.running(),
             AsyncDarkroom(balancer.url, trust_env=False) as darkroom,
@@ -84,7 +84,7 @@ async def test_listening_over_lost_connections_in_one_process(tmp_path):
             task = asyncio.create_task(listener.run())
             await listener.ready.wait()
             images = []
-            for _ in range(6):
+            for _ in range(4):
                 images += await direct.generate_batch("a lighthouse", 5, **SMALL)
             async with asyncio.timeout(20):
                 for image in images:

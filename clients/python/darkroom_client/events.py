@@ -201,7 +201,7 @@ def parse_frame(text: str) -> Event | None:
     try:
         frame = json.loads(text)
         return _parsed(frame) if isinstance(frame, dict) else None
-    except (ValueError, TypeError, RecursionError):  # pydantic's errors are ValueErrors
+    except (ValueError, TypeError, OverflowError, RecursionError):  # pydantic's errors are ValueErrors
         return None
 
 
