@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import aclosing
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -17,12 +18,14 @@ from darkroom_client.bus import BusListener, BusPublisher, SqliteOutbox, StoredM
 from darkroom_client.bus.listener import SeenRevisions
 from darkroom_client.bus.publisher import new_id
 from darkroom_client.messages import ImageDeleted
+from tests.borders.bus.support import documented_rights
 from tests.cluster import separate
 from tests.contract.bus.support import LIMIT_S, Recorder
 from tests.inference_double import inference_double, status
 from tests.making import an_event_factory, an_image
 from tests.proxy import proxy_before
 from tests.servers.process import free_ports
+from tests.servers.rabbitmq_engines import User
 
 
 @pytest.fixture
@@ -175,6 +178,54 @@ async def test_a_listener_comes_back_after_the_broker(bus, vhost):
             async with asyncio.timeout(LIMIT_S):
                 event = await waiting
             assert (type(event), event.image_id) == (Completed, completed.subject)
+
+
+async def test_the_documented_rights_are_enough(bus, vhost, rabbitmq):
+    """A publisher that may not declare or read, a listener that may not publish; one with a wrong password."""
+    name = vhost.rpartition("/")[2]
+    rights = documented_rights()
+    users = {role: User(f"{role}-{name}", "secret", vhost, rights[role]) for role in ("newsletter", "dashboard")}
+    await asyncio.to_thread(rabbitmq.add_users, *users.values())
+    urls = {role: user.url for role, user in users.items()}
+    orders = Recorder()
+    async with (
+        bus.consume(WorkQueue.INTAKE, orders, concurrency=1),
+        BusPublisher(urls["newsletter"], source="newsletter") as publisher,
+        BusListener(urls["dashboard"], queue="dashboard.images") as listener,
+        aclosing(listener.events()) as events,
+    ):
+        image_id = await publisher.order("a lighthouse", owner="ada")
+        await orders.wait_for(1)
+        _, completed = life(SystemClock())
+        await bus.publish(completed)
+        assert (await anext(events)).image_id == completed.subject
+
+    assert orders.ids == [image_id]
+    with pytest.raises(BusError, match="cannot be used"):
+        async with BusListener(urls["newsletter"], queue="newsletter.images"):
+            pass
+    with pytest.raises(NotConfirmed):
+        async with BusPublisher(urls["dashboard"], source="dashboard", timeout_s=0.1) as publisher:
+            await publisher.order("a lighthouse", owner="ada")
+    with pytest.raises(Misconfigured, match="refuses the user"):
+        async with BusListener(replace(users["dashboard"], password="wrong").url, queue="dashboard.images"):
+            pass
+
+
+async def test_names_begin_with_the_prefix_of_the_deployment(vhost):
+    orders = Recorder()
+    async with (
+        RabbitBus.open(vhost, name="test", prefix="blue.", retry_delays=(0.1,), timeout_s=LIMIT_S) as bus,
+        bus.consume(WorkQueue.INTAKE, orders, concurrency=1),
+        BusPublisher(vhost, source="shop", prefix="blue.") as publisher,
+        BusListener(vhost, queue="shop.images", prefix="blue.") as listener,
+        aclosing(listener.events()) as events,
+    ):
+        await publisher.order("a lighthouse", owner="ada")
+        await orders.wait_for(1)
+        _, completed = life(SystemClock())
+        await bus.publish(completed)
+        assert (await anext(events)).image_id == completed.subject
 
 
 def test_an_outdated_event_is_not_new():

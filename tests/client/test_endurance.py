@@ -2,12 +2,13 @@
 
 import asyncio
 import random
+import threading
 from collections import Counter
-from contextlib import aclosing, suppress
+from contextlib import aclosing, closing, suppress
 
 import pytest
 
-from darkroom_client import AsyncDarkroom, Completed, Gap, OrderOptions, Retries
+from darkroom_client import AsyncDarkroom, Completed, Darkroom, Gap, OrderOptions, Retries
 from tests.client.balancer import Balancer
 from tests.cluster import embedded
 from tests.faults.event_stream import EventSource, StreamResult, _kill_replicas
@@ -71,7 +72,21 @@ class FinalEvents:
         return self.last.setdefault(image_id, asyncio.Event())
 
 
+def completed_of(url: str, ready: threading.Event, count: int) -> list[str]:
+    """The images whose end the synchronous client shows, until there are so many."""
+    found: list[str] = []
+    with Darkroom(url, trust_env=False) as darkroom, closing(darkroom.listen()) as events:
+        for event in events:
+            ready.set()
+            if isinstance(event, Completed):
+                found.append(event.image_id)
+                if len(found) == count:
+                    return found
+    raise AssertionError("listen ended")
+
+
 async def test_listening_over_lost_connections_in_one_process(tmp_path):
+    """Both clients listen through a balancer that cuts each connection after a few frames."""
     dice = random.Random(3)
     async with inference_double() as inference, embedded(tmp_path, INFERENCE_SERVICE_URL=inference.url) as cluster:
         balancer = Balancer([cluster.api_port], lambda: dice.randrange(600, 4000))
@@ -82,13 +97,17 @@ async def test_listening_over_lost_connections_in_one_process(tmp_path):
         ):
             listener = FinalEvents(darkroom)
             task = asyncio.create_task(listener.run())
+            is_ready = threading.Event()
+            listening = asyncio.create_task(asyncio.to_thread(completed_of, balancer.url, is_ready, 20))
             await listener.ready.wait()
+            await asyncio.to_thread(is_ready.wait, 20)
             images = []
             for _ in range(4):
                 images += await direct.generate_batch("a lighthouse", 5, **SMALL)
             async with asyncio.timeout(20):
                 for image in images:
                     await listener.until(image.id).wait()
+                assert Counter(await listening) == Counter(image.id for image in images)
             task.cancel()
             with suppress(asyncio.CancelledError):
                 await task
@@ -131,6 +150,7 @@ async def test_a_thousand_disconnects_over_killed_replicas(tmp_path, vhost):
                 task.cancel()
             await asyncio.wait(tasks)
 
+    assert result.kills > 2
     assert [listener.gaps for listener in listeners] == [0] * len(listeners)
     for listener in listeners:
         assert listener.completed == Counter(source.published)
