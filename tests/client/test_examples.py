@@ -17,6 +17,7 @@ from common.bus.rabbitmq.bus import RabbitBus
 from common.runtime.clock import SystemClock
 from darkroom_client import Darkroom
 from tests.client.test_bus import life
+from tests.conftest import missing
 from tests.contract.bus.support import LIMIT_S, Recorder
 from tests.security import callers
 from tests.servers.process import free_ports
@@ -111,6 +112,11 @@ async def test_events_are_received_by_a_program(vhost, monkeypatch, capsys):
     assert capsys.readouterr().out == f"{completed.owner}: {completed.subject} is at {completed.data.image_url}\n"
 
 
+def require(path: Path) -> Path:
+    """A program of the environments that `make test-clients` sets up."""
+    return path if path.exists() else missing(f"no {path.relative_to(ROOT)}: run make test-clients")
+
+
 async def output_of(*command: str | Path, folder: Path = ROOT, **env: str) -> str:
     process = await asyncio.create_subprocess_exec(
         *command,
@@ -130,7 +136,8 @@ async def test_a_web_service_of_fastapi(environment, cluster):
     """In the environment of `make test-clients`, where FastAPI is."""
     (port,) = free_ports(1)
     url = f"http://127.0.0.1:{port}"
-    command = (ROOT / ".venv-clients/bin/uvicorn", "--app-dir", EXAMPLES, "fastapi_app:app", "--port", str(port))
+    uvicorn = require(ROOT / ".venv-clients/bin/uvicorn")
+    command = (uvicorn, "--app-dir", EXAMPLES, "fastapi_app:app", "--port", str(port))
     process = await asyncio.create_subprocess_exec(*command)
     try:
         async with aiohttp.ClientSession() as http, asyncio.timeout(90):
@@ -168,6 +175,7 @@ async def answers(http: aiohttp.ClientSession, url: str) -> bool:
 @pytest.mark.timeout(300)
 @pytest.mark.asyncio(loop_scope="module")
 async def test_a_typescript_client_made_from_the_document(environment, cluster):
+    require(NODE / "node_modules/.bin/tsc")
     for script in ("schema", "build"):
         await output_of("npm", "run", script, folder=NODE)
 
@@ -179,6 +187,7 @@ async def test_a_typescript_client_made_from_the_document(environment, cluster):
 
 @pytest.mark.clients
 async def test_a_publisher_in_node(vhost):
+    require(NODE / "node_modules/amqplib")
     orders = Recorder()
     async with (
         RabbitBus.open(vhost, name="test", retry_delays=(0.1,), timeout_s=LIMIT_S) as bus,
