@@ -7,7 +7,8 @@ RUN pip install --no-cache-dir --require-hashes -r build.txt
 COPY pyproject.toml LICENSE ./
 COPY common common
 COPY services services
-RUN pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-dir /wheels .
+COPY clients/python clients/python
+RUN pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-dir /wheels ./clients/python .
 
 FROM python:3.13-slim
 # Libraries come first, because they change rarely: a change of the code does not install them again.

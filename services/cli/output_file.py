@@ -7,12 +7,13 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 from services.cli.console import USAGE_ERROR, CommandFailed
 
 STDOUT: Final = Path("-")
-FORMATS: Final = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp"}
+FileFormat = Literal["png", "jpeg", "webp"]
+FORMATS: Final[dict[str, FileFormat]] = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp"}
 
 
 def parse(text: str | None) -> Path | None:
@@ -33,7 +34,7 @@ def parse(text: str | None) -> Path | None:
     return path
 
 
-def format_of(path: Path | None) -> str | None:
+def format_of(path: Path | None) -> FileFormat | None:
     """The format that the extension of the file names; None if it names none."""
     return FORMATS.get(path.suffix.lower()) if path is not None else None
 

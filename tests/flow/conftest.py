@@ -3,6 +3,7 @@
 import pytest
 import pytest_asyncio
 
+from darkroom_client import AsyncDarkroom
 from tests.cluster import embedded, front_end, separate
 
 SEPARATE = pytest.param("separate", marks=pytest.mark.rabbitmq)  # its broker is requested by value, which sets no mark
@@ -27,3 +28,10 @@ async def cluster(request, tmp_path_factory):
 async def page(cluster):
     async with front_end(cluster.url) as page:
         yield page
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def darkroom(cluster):
+    """The client library, for what is not about the form of answers."""
+    async with AsyncDarkroom(cluster.url, trust_env=False) as darkroom:
+        yield darkroom

@@ -1,16 +1,20 @@
 """The main scenarios of a front end, in one process and as separate services."""
 
 import asyncio
+from contextlib import aclosing
 from io import BytesIO
 
 import pytest
 from PIL import Image
 
 from common.media.disk import MARKER
+from darkroom_client import Completed, Connected, OrderOptions, Progress, Queued, Started
+from darkroom_client.events import ImageEvent
 from tests.cluster import ORDER
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
+SMALL: OrderOptions = {"width": 64, "height": 64, "steps": 2}
 PLAYGROUND_FIELDS = {
     "id",
     "prompt",
@@ -80,21 +84,27 @@ async def test_the_websocket_shows_each_step_in_order(page):
     assert {**frames[-1]["data"], **unqueued} == record
 
 
-async def test_a_reconnecting_client_gets_missed_events_once(page):
-    async with page.socket() as events:
-        first = await page.order(steps=2)
-        seen = await events.until_final(first["id"])
-    second = await page.order(steps=2)
-    await page.final(second["id"])
+async def test_a_reconnecting_client_gets_missed_events_once(darkroom):
+    async with aclosing(darkroom.listen()) as events:
+        assert isinstance(await anext(events), Connected)
+        first = await darkroom.submit("the first", **SMALL)
+        seen = await until_final(events, first.id)
+    second = await darkroom.generate("the second", **SMALL)
 
-    async with page.socket(after=seen[-1]["cursor"]) as events:
-        missed = await events.until_final(second["id"])
+    async with aclosing(darkroom.listen(after=seen[-1].cursor)) as events:
+        missed = await until_final(events, second.id)
 
-    assert [frame["type"] for frame in missed if frame["type"] != "image.progress"] == [
-        "image.queued",
-        "image.started",
-        "image.completed",
-    ]
+    assert [type(event) for event in missed if not isinstance(event, Progress)] == [Queued, Started, Completed]
+
+
+async def until_final(events, image_id):
+    """The events of one image up to its last."""
+    found: list[ImageEvent] = []
+    while not found or not found[-1].is_final:
+        event = await anext(events)
+        if isinstance(event, ImageEvent) and event.image_id == image_id:
+            found.append(event)
+    return found
 
 
 async def test_an_unknown_cursor_is_answered_with_a_gap(page):
@@ -144,20 +154,14 @@ async def test_prefer_wait_answers_202_after_its_time(page):
     await page.post(f"/api/images/{image['id']}/cancel/")
 
 
-async def test_history_goes_through_all_pages_by_cursor(page):
-    _, before = await page.get("/api/images/history/?perPage=1")
-    images = [await page.order(prompt=f"number {number}") for number in range(7)]
-    for image in images:
-        await page.final(image["id"])
+async def test_history_goes_through_all_pages_by_cursor(darkroom):
+    before = await darkroom.history_page(per_page=1)
+    images = [await darkroom.generate(f"number {number}", **SMALL) for number in range(7)]
 
-    _, answer = await page.get("/api/images/history/?perPage=3")
-    found = [item["id"] for item in answer["images"]]
-    while answer["nextCursor"]:
-        _, answer = await page.get(f"/api/images/history/?perPage=3&cursor={answer['nextCursor']}")
-        found.extend(item["id"] for item in answer["images"])
+    found = [item.id async for item in darkroom.history(per_page=3)]
 
-    assert found[:7] == [image["id"] for image in reversed(images)]
-    assert len(set(found)) == len(found) == answer["total"] == before["total"] + 7
+    assert found[:7] == [image.id for image in reversed(images)]
+    assert len(set(found)) == len(found) == before.total + 7
 
 
 async def test_every_service_exits_with_0_on_sigterm(cluster, page):

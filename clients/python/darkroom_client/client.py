@@ -1,0 +1,319 @@
+"""`Darkroom`: the client for code without an event loop. `AsyncDarkroom` has the same methods."""
+
+from __future__ import annotations
+
+import ssl
+import time
+from collections.abc import Generator, Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Self, Unpack
+
+import httpx2
+from websockets.sync.client import ClientConnection, reconnect
+
+from darkroom_client import faults
+from darkroom_client.core import Core, bare_timeout, write_file
+from darkroom_client.effects import Answer, Connect, Disconnect, Effect, Operation, Receive, Send, Sleep, Socket, T
+from darkroom_client.events import Event, OneImageEvent
+from darkroom_client.models import HistoryItem, HistoryPage, Image, Limits, Offers
+from darkroom_client.operations import HistoryFilters
+from darkroom_client.orders import Order, OrderOptions, any_completed, picked
+from darkroom_client.pictures import PictureFormat, Wanted
+from darkroom_client.retries import Retries
+
+
+class Darkroom:
+    """A client of one Darkroom server. It may be shared by threads; close it, or use it in a `with`.
+
+    Without `url`, DARKROOM_URL and DARKROOM_TOKEN are used, else a server on this machine. `token` and `headers` are
+    sent to the origin of `url` alone. `trust_env` lets HTTP_PROXY and the like count. A websocket that does not open
+    within `handshake_s` is given up; where there is none, `Handle.events` reads the records every `poll_s`.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        token: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        retries: Retries | None = None,
+        ssl_context: ssl.SSLContext | None = None,
+        trust_env: bool = True,
+        handshake_s: float = 10.0,
+        poll_s: float = 2.0,
+    ) -> None:
+        self._core = Core.of(url, token=token, headers=headers, retries=retries, handshake_s=handshake_s, poll_s=poll_s)
+        self._ssl = ssl_context
+        self._trust_env = trust_env
+        self._http = httpx2.Client(**self._core.http_options(ssl_context, trust_env=trust_env))
+        self._sockets: set[ClientConnection] = set()
+
+    @property
+    def url(self) -> str:
+        return self._core.origin.url
+
+    def generate(
+        self,
+        prompt: str,
+        *,
+        timeout_s: float | None = None,
+        idempotency_key: str | None = None,
+        **options: Unpack[OrderOptions],
+    ) -> Image:
+        """Request one image and wait for its picture.
+
+        Raises:
+            ImageFailed: it ended without a picture.
+            StillWaiting: `timeout_s` passed first; the image goes on.
+        """
+        order = Order.of(prompt, options, num_images=1, key=idempotency_key)
+        return picked(self._run(self._core.orders.complete(order, timeout_s)))
+
+    def generate_batch(
+        self,
+        prompt: str,
+        num_images: int,
+        *,
+        timeout_s: float | None = None,
+        idempotency_key: str | None = None,
+        **options: Unpack[OrderOptions],
+    ) -> list[Image]:
+        """Request several images with successive seeds, and wait until all have ended.
+
+        Raises:
+            ImageFailed: none of them has a picture.
+            StillWaiting: `timeout_s` passed first; the images go on.
+        """
+        order = Order.of(prompt, options, num_images=num_images, key=idempotency_key)
+        return any_completed(self._run(self._core.orders.complete(order, timeout_s)))
+
+    def submit(
+        self, prompt: str, *, num_images: int = 1, idempotency_key: str | None = None, **options: Unpack[OrderOptions]
+    ) -> Handle:
+        """Request images without waiting for them."""
+        order = Order.of(prompt, options, num_images=num_images, key=idempotency_key)
+        return Handle(self, self._run(self._core.orders.submit(order)), order)
+
+    def handle(self, image_id: str) -> Handle:
+        """The handle of an image that was requested before, perhaps by another process."""
+        return Handle(self, [self.get(image_id)])
+
+    def get(self, image_id: str) -> Image:
+        """The record of an image, in any state."""
+        return self._run(self._core.images.get(image_id))
+
+    def cancel(self, image_id: str, *, batch: bool = False) -> bool:
+        """Cancel an image, or its batch. Whether it is cancelled now; false if it had ended before."""
+        return self._run(self._core.images.cancel(image_id, batch=batch))
+
+    def delete(self, image_id: str, *, batch: bool = False) -> None:
+        """Delete an image with its files, or its batch; an unfinished one is cancelled."""
+        self._run(self._core.images.delete(image_id, batch=batch))
+
+    def pin(self, image_id: str, *, pinned: bool = True) -> Image:
+        """Exempt an image from the purge, or not any more."""
+        return self._run(self._core.images.pin(image_id, pinned=pinned))
+
+    def history(self, *, per_page: int = 50, **filters: Unpack[HistoryFilters]) -> Iterator[HistoryItem]:
+        """All images that match, newest first; pages are fetched as they are needed."""
+        cursor: str | None = None
+        while True:
+            page = self._run(self._core.images.page(filters, per_page, cursor))
+            yield from page.images
+            cursor = page.next_cursor
+            if cursor is None:
+                return
+
+    def history_page(
+        self, *, per_page: int = 20, cursor: str | None = None, **filters: Unpack[HistoryFilters]
+    ) -> HistoryPage:
+        """One page of the history, with the number of all images that match."""
+        return self._run(self._core.images.page(filters, per_page, cursor))
+
+    def models(self) -> Offers:
+        """What can be requested."""
+        return self._run(self._core.images.models())
+
+    def limits(self) -> Limits:
+        """The limits of the owner, and what is left of them."""
+        return self._run(self._core.images.limits())
+
+    def download(
+        self,
+        image: Wanted,
+        *,
+        format: PictureFormat | None = None,  # noqa: A002  # as everywhere in this field
+        quality: int | None = None,
+    ) -> bytes:
+        """The bytes of a picture; the server converts it if `format` is another one."""
+        return self._run(self._core.pictures.download(image, format, quality))
+
+    def save(self, image: Wanted, path: str | Path, *, quality: int | None = None) -> Path:
+        """Write a picture to a file, whose extension chooses the format. A folder gets `<id>.<extension>`."""
+        target, wanted = self._core.target(image, path)
+        content = self._run(self._core.pictures.download(image, wanted, quality))
+        return write_file(target, content)
+
+    def listen(self, after: str | None = None, *, hints: bool = False) -> Generator[Event, None, None]:
+        """The events of all images of the owner, for ever; each final event once, over reconnects and replicas.
+
+        Store `event.cursor`, and pass it as `after` to go on where you stopped. `hints` adds queue positions and the
+        like.
+        """
+        listening = self._core.listening(after, hints=hints)
+        try:
+            while True:
+                yield self._run(listening.next())
+        finally:
+            self._run(listening.close())
+
+    def close(self) -> None:
+        for connection in list(self._sockets):
+            self._disconnect(connection)
+        self._http.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _run(self, operation: Operation[T]) -> T:
+        """Do what the operation asks for, until it has a result."""
+        try:
+            effect = next(operation)
+            while True:
+                try:
+                    reply = self._perform(effect)
+                except Exception as error:  # noqa: BLE001  the operation decides
+                    effect = operation.throw(error)
+                else:
+                    effect = operation.send(reply)
+        except StopIteration as stop:
+            result: T = stop.value
+            return result
+        finally:
+            operation.close()
+
+    def _perform(self, effect: Effect) -> object:
+        match effect:
+            case Send():
+                return self._send(effect)
+            case Sleep(seconds):
+                time.sleep(seconds)
+            case Connect():
+                return Socket(self._connect(effect))
+            case Receive(socket, timeout_s):
+                return _receive(socket.connection, timeout_s)
+            case Disconnect(socket):
+                self._disconnect(socket.connection)
+        return None
+
+    def _send(self, request: Send) -> Answer:
+        has_answered, body, ends_at = False, bytearray(), time.monotonic() + 2 * request.timeout_s
+        try:
+            with self._http.stream(
+                request.method,
+                request.url,
+                headers=request.headers,
+                content=request.content,
+                timeout=bare_timeout(request.timeout_s),
+            ) as response:
+                has_answered = True
+                for piece in response.iter_bytes():
+                    body += piece
+                    if len(body) > request.max_bytes:
+                        raise faults.too_large(request.url, request.max_bytes)
+                    if time.monotonic() > ends_at and request.is_small:
+                        raise faults.too_slow(request.url, 2 * request.timeout_s)
+        except faults.HTTP_ERRORS as error:
+            raise faults.of_http(request.url, error, has_answered=has_answered) from error
+        return Answer(request.url, response.status_code, dict(response.headers), bytes(body))
+
+    def _connect(self, request: Connect) -> ClientConnection:
+        options = self._core.socket_options(request.url, self._ssl, trust_env=self._trust_env)
+        try:
+            connection = _Websocket(
+                request.url, additional_headers=request.headers, open_timeout=request.timeout_s, **options
+            ).__enter__()  # closed by `_disconnect`
+        except faults.SOCKET_ERRORS as error:
+            raise faults.of_handshake(request.url, error) from error
+        self._sockets.add(connection)
+        return connection
+
+    def _disconnect(self, connection: ClientConnection) -> None:
+        self._sockets.discard(connection)
+        connection.close()
+
+
+class _Websocket(reconnect):
+    def process_redirect(self, exc: Exception) -> Exception | str:
+        """Redirects are not followed: the credentials are for the server that was named."""
+        return exc
+
+
+def _receive(connection: ClientConnection, timeout_s: float | None) -> str | None:
+    try:
+        frame = connection.recv(timeout=timeout_s)
+    except TimeoutError:
+        return None
+    except faults.SOCKET_ERRORS as error:
+        raise faults.of_socket(error) from error
+    return frame if isinstance(frame, str) else ""
+
+
+class Handle:
+    """One request that was accepted. `images` is what is known of its images; usually there is one."""
+
+    def __init__(self, client: Darkroom, images: list[Image], order: Order | None = None) -> None:
+        self.images = images
+        self._client = client
+        self._order = order
+
+    @property
+    def id(self) -> str:
+        """The id of the image, of the first if there are several."""
+        return self.images[0].id
+
+    @property
+    def url(self) -> str:
+        """The URL of its record, of the first if there are several."""
+        return self._client._core.origin.image(self.id)
+
+    @property
+    def idempotency_key(self) -> str | None:
+        """The key of the request; None for a handle that was made from an id."""
+        return self._order.key if self._order else None
+
+    def events(self) -> Generator[OneImageEvent, None, None]:
+        """The events of its images, from their present state until all have ended."""
+        following = self._client._core.following(self.images)
+        try:
+            while (event := self._client._run(following.next())) is not None:
+                self.images = list(following.images.values())
+                yield event
+        finally:
+            self._client._run(following.close())
+
+    def get(self, timeout_s: float | None = None) -> Image:
+        """Wait for the picture. Raises as `Darkroom.generate`."""
+        return picked(self._wait(timeout_s))
+
+    def get_all(self, timeout_s: float | None = None) -> list[Image]:
+        """Wait until all images have ended. Raises as `Darkroom.generate_batch`."""
+        return any_completed(self._wait(timeout_s))
+
+    def status(self) -> Image:
+        """The present state of the image, of the first if there are several."""
+        return self._client.get(self.id)
+
+    def cancel(self) -> bool:
+        """Cancel all its images. Whether the first is cancelled now; false if it had ended before."""
+        return self._client.cancel(self.id, batch=self.images[0].batch is not None)
+
+    def _wait(self, timeout_s: float | None) -> list[Image]:
+        self.images = self._client._run(self._client._core.orders.wait(self.images, self._order, timeout_s))
+        return self.images

@@ -1,0 +1,179 @@
+"""Operations of orders: request images, and wait for them."""
+
+from __future__ import annotations
+
+import json
+import math
+import secrets
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, TypedDict
+
+from darkroom_client.answers import read_images
+from darkroom_client.effects import Operation, Send, send, sleep
+from darkroom_client.errors import (
+    DarkroomError,
+    ImageCancelled,
+    ImageFailed,
+    LimitReached,
+    NoAnswer,
+    ServerError,
+    StillWaiting,
+)
+from darkroom_client.models import Image, Status
+from darkroom_client.origin import Origin
+from darkroom_client.retries import Retries, repeated
+
+MAX_JSON: Final = 1_000_000  # bytes; an image with the longest prompts takes 50,000, ten of them half of this
+WAIT_S: Final = 20.0  # of one request: proxies end idle ones after 30 s and more
+TIMEOUT_S: Final = 30.0  # of a read, beyond the wait that was asked for
+POLL_S: Final = (0.2, 0.3, 0.5, 0.8, 1.2, 2.0)  # between two reads of a record; the last again and again
+ReadImages = Callable[[float], Operation[list[Image]]]
+
+
+class OrderOptions(TypedDict, total=False):
+    """What an order may say besides its prompt; what it leaves out is chosen by the server."""
+
+    negative_prompt: str
+    model: str
+    sampler: str
+    width: int
+    height: int
+    steps: int
+    cfg_scale: float
+    seed: int
+    hires_fix: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A request with its key: it can be sent any number of times, and is one request."""
+
+    body: bytes
+    key: str
+
+    @classmethod
+    def of(cls, prompt: str, options: Mapping[str, Any], *, num_images: int, key: str | None) -> Order:
+        fields = {"prompt": prompt, **{name: value for name, value in options.items() if value is not None}}
+        if num_images != 1:
+            fields["num_images"] = num_images
+        return cls(json.dumps(fields).encode(), key or secrets.token_hex(16))
+
+
+@dataclass(frozen=True, slots=True)
+class OrderOperations:
+    origin: Origin
+    retries: Retries
+    now: Callable[[], float] = time.monotonic
+
+    def submit(self, order: Order) -> Operation[list[Image]]:
+        """The accepted images."""
+        return repeated(self.retries, lambda: self._post(order, 0))
+
+    def complete(self, order: Order, timeout_s: float | None) -> Operation[list[Image]]:
+        """The images when all have ended: the order is sent again and again, and each time waits for them."""
+        ends_at = None if timeout_s is None else self.now() + timeout_s
+        wait_s = WAIT_S if timeout_s is None else min(WAIT_S, timeout_s)
+        limit = math.inf if ends_at is None else ends_at
+        images = yield from repeated(self.retries, lambda: self._post(order, wait_s), left_s=lambda: limit - self.now())
+        return (yield from self._until_final(images, lambda left_s: self._post(order, left_s), ends_at))
+
+    def wait(self, images: Sequence[Image], order: Order | None, timeout_s: float | None) -> Operation[list[Image]]:
+        """The images when all have ended; without their order, their records are read."""
+        ends_at = None if timeout_s is None else self.now() + timeout_s
+        read = self._polled(images) if order is None else (lambda left_s: self._post(order, left_s))
+        return (yield from self._until_final(list(images), read, ends_at))
+
+    def read(self, image_id: str) -> Operation[Image]:
+        """The record of an image."""
+        answer = yield from send(self._request("GET", self.origin.image(image_id)))
+        return read_images(answer)[0]
+
+    def _post(self, order: Order, wait_s: float) -> Operation[list[Image]]:
+        prefer = f"wait={int(wait_s)}, respond-async" if wait_s >= 1 else "respond-async"
+        url = self.origin.path("/v1/images/generations")
+        headers = {"Content-Type": "application/json", "Prefer": prefer, "Idempotency-Key": order.key}
+        answer = yield from send(self._request("POST", url, headers, order.body, timeout_s=TIMEOUT_S + wait_s))
+        return read_images(answer)
+
+    def _until_final(self, images: list[Image], read: ReadImages, ends_at: float | None) -> Operation[list[Image]]:
+        heard_at, failures, quick = self.now(), 0, 0
+        while not all(image.is_final for image in images):
+            left_s = WAIT_S if ends_at is None else ends_at - self.now()
+            if left_s <= 0:
+                raise StillWaiting(f"image {images[0].id} is {images[0].status}", image=images[0])
+            asked_at = self.now()
+            try:
+                images = yield from read(min(left_s, WAIT_S))
+                heard_at, failures = self.now(), 0
+            except (NoAnswer, ServerError, LimitReached) as error:
+                pause_s = self._pause_s(error, failures, silent_s=self.now() - heard_at)
+                failures += 1
+            else:
+                # the server should have waited; one that does not is not asked without a pause
+                quick = quick + 1 if self.now() - asked_at < 1 else 0
+                pause_s = POLL_S[min(quick, len(POLL_S)) - 1] if quick else 0.0
+            if not all(image.is_final for image in images):
+                yield from sleep(pause_s if ends_at is None else max(0.0, min(pause_s, ends_at - self.now())))
+        return images
+
+    def _pause_s(self, error: DarkroomError, failures: int, *, silent_s: float) -> float:
+        """The pause after an error while accepted images are waited for. Raises the error if it will not pass."""
+        is_passing = isinstance(error, NoAnswer | LimitReached) or self.retries.is_passing(error)
+        if not is_passing or silent_s > self.retries.patience_s:
+            raise error
+        delays_s = self.retries.delays_s or (1.0,)
+        return self.retries.spread_s(delays_s[min(failures, len(delays_s) - 1)], error)
+
+    def _polled(self, images: Sequence[Image]) -> ReadImages:
+        known = {image.id: image for image in images}
+
+        def read(_left_s: float) -> Operation[list[Image]]:
+            for image in list(known.values()):
+                if not image.is_final:
+                    known[image.id] = yield from self.read(image.id)
+            return list(known.values())
+
+        return read
+
+    def _request(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str] | None = None,
+        content: bytes | None = None,
+        *,
+        timeout_s: float = TIMEOUT_S,
+    ) -> Send:
+        sent = {"Accept": "application/json", **self.origin.headers_for(url), **(headers or {})}
+        return Send(method, url, sent, MAX_JSON, timeout_s, content)
+
+
+def picked(images: Sequence[Image]) -> Image:
+    """The first image, which is completed.
+
+    Raises:
+        ImageFailed: it ended without a picture.
+    """
+    if images[0].is_completed:
+        return images[0]
+    raise failure(images[0], images)
+
+
+def any_completed(images: Sequence[Image]) -> list[Image]:
+    """All images of a batch, of which at least one is completed.
+
+    Raises:
+        ImageFailed: none of them is.
+    """
+    if any(image.is_completed for image in images):
+        return list(images)
+    raise failure(next((image for image in images if image.status == Status.FAILED), images[0]), images)
+
+
+def failure(image: Image, images: Sequence[Image] = ()) -> ImageFailed:
+    if image.status == Status.CANCELLED:
+        return ImageCancelled(f"image {image.id} was cancelled", code="cancelled", image=image, images=images)
+    code, detail = (image.error.code, image.error.detail) if image.error else ("failed", "there is no picture")
+    return ImageFailed(detail, code=code, image=image, images=images)
