@@ -4,7 +4,7 @@
 #   make test     all checks and all tests (RabbitMQ, SecantusDB, cog, Chromium, nginx and Caddy are fetched if missing)
 #   make test-long   the tests that take many seconds each: chaos, fuzzing, proxies, slow clients (CI runs both)
 #   make test-clients   the client library with all of docs/clients.md: FastAPI, Node, 200 orders with lost answers, 1,000
-#                 disconnects (FastAPI and the npm packages have environments of their own; CI runs it too)
+#                 disconnects (FastAPI and the npm packages have environments of their own)
 #   make check    the static checks only: ruff, mypy, import-linter and codespell, and biome on the page's JavaScript
 #                 and CSS (make check-page runs biome alone; where npm is missing, Node is fetched into .tools/node)
 #   make coverage all tests, with the branches that they cover measured in all processes; fails below the figure in
