@@ -53,6 +53,10 @@ class MemoryConsumer:
         self._paused = False
         self._on_resume()
 
+    async def limit(self, concurrency: int) -> None:
+        self._concurrency = concurrency
+        self._on_resume()
+
     async def drain(self, timeout_s: float) -> bool:
         self._stopped = True
         if self.tasks:

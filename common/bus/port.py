@@ -120,6 +120,9 @@ class Consumer(Protocol):
 
     async def resume(self) -> None: ...
 
+    async def limit(self, concurrency: int) -> None:
+        """At most this many handlers start from now on; running ones continue, whatever their number."""
+
     async def drain(self, timeout_s: float) -> bool:
         """Take no new messages from now on and wait for the running handlers; True if all ended in time."""
 

@@ -76,6 +76,7 @@ class Lease(Frozen):
     worker: str
     until: AwareDatetime
     length_s: float | None = None  # renewed after every third of it
+    backend: str | None = None  # the name of the worker's back end that paints the image
 
 
 class Failure(Frozen):
@@ -128,6 +129,7 @@ class Image(Frozen):
     pinned: bool = False
     not_before: AwareDatetime | None = None
     lease: Lease | None = None
+    backend: str | None = None  # that of the last lease, which may have the work still; absent if the work is over
     error: Failure | None = None
     image_file: str | None = None
     thumbnail: str | None = None
@@ -162,6 +164,11 @@ class Image(Frozen):
         if owner is None:
             return self.source == source and source != HTTP_SOURCE
         return self.is_from(source=source, owner=owner)
+
+    @property
+    def last_backend(self) -> str | None:
+        """The back end that may have work of this image; the next claim asks it first."""
+        return self.lease.backend if self.lease is not None else self.backend
 
     @property
     def is_waiting(self) -> bool:

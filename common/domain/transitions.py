@@ -104,6 +104,7 @@ def claim(image: Image, *, lease: Lease, now: datetime, deadline: timedelta) -> 
         attempts=image.attempts + 1,
         started_at=now,
         not_before=None,
+        backend=None,
     )
 
 
@@ -140,7 +141,9 @@ def retry(
     counted = {"failures": image.failures + counts, "refused": image.refused + refused}
     if counted["failures"] >= MAX_FAILURES:
         return _final(image, Status.FAILED, now, error=error, **counted)
-    return _queued_again(image, not_before, error=error, **counted)
+    # one that fails an image twice must not get its last attempt as well
+    backend = None if refused or image.failures else image.last_backend
+    return _queued_again(image, not_before, error=error, backend=backend, **counted)
 
 
 def give_back(image: Image, *, lease: Lease, attempt: int, now: datetime) -> Image:
@@ -258,14 +261,15 @@ def _next(image: Image, **changes: Any) -> Image:
 
 def _final(image: Image, status: Status, now: datetime, **changes: Any) -> Image:
     pending = PendingEvent(type=f"image.{status}", revision=image.revision + 1, since=now)
-    nothing_held = dict.fromkeys(("lease", "slot", "not_before", "waiting_since"))
+    nothing_held = dict.fromkeys(("lease", "backend", "slot", "not_before", "waiting_since"))
     final = {"status": status, "finished_at": now, "pending_event": pending}
     return _next(image, **nothing_held | final | changes)
 
 
 def _queued_again(image: Image, not_before: datetime, **changes: Any) -> Image:
     # sent_at is absent until the broker has confirmed the command of the next attempt
-    return _next(image, status=Status.QUEUED, lease=None, sent_at=None, not_before=not_before, **changes)
+    again = {"status": Status.QUEUED, "lease": None, "sent_at": None, "not_before": not_before}
+    return _next(image, **again | {"backend": image.last_backend} | changes)
 
 
 def _with_expired_lease(image: Image, now: datetime) -> Image:

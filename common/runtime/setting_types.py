@@ -19,6 +19,7 @@ MAX_AGE_S: Final = 36_500 * DAY_S  # a hundred years
 MAX_RETENTION_DAYS: Final = 36_500.0
 NEVER: Final = "never"
 NONE: Final = "none"
+MAX_BACK_ENDS: Final = 32  # of one generator; its heartbeat lists them all
 
 _UNITS_S: Final = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": DAY_S}
 _NUMBER: Final = r"[0-9]{1,15}(?:\.[0-9]{1,15})?"  # ASCII only: \d also matches other scripts
@@ -70,6 +71,16 @@ def _plain_digits(value: Any) -> Any:
 
 def comma_separated(value: Any) -> Any:
     return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+
+def _space_separated(value: Any) -> Any:
+    return tuple(value.split()) if isinstance(value, str) else value
+
+
+def _different(values: tuple[str, ...]) -> tuple[str, ...]:
+    if len(set(values)) < len(values):
+        raise ValueError("must not name one URL twice")
+    return values
 
 
 def _parse_aliases(value: Any) -> Any:
@@ -124,6 +135,9 @@ Origins = Annotated[tuple[Annotated[str, AfterValidator(_origin)], ...], BeforeV
 InLine = Annotated[Annotated[int, Field(ge=0, le=10_000)] | None, BeforeValidator(_parse_line)]
 Host = Annotated[str, AfterValidator(_host)]
 Url = Annotated[str, AfterValidator(_url)]
+Urls = Annotated[
+    tuple[Url, ...], Field(max_length=MAX_BACK_ENDS), BeforeValidator(_space_separated), AfterValidator(_different)
+]
 HostNames = Annotated[tuple[HostName, ...], BeforeValidator(comma_separated)]
 Networks = Annotated[tuple[Network, ...], BeforeValidator(comma_separated)]
 Aliases = Annotated[

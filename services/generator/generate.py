@@ -1,8 +1,9 @@
 """Handling of one `image.generate` command: claim, paint, store, publish.
 
-    claim ─▶ publish started ∥ paint ─▶ check ─▶ file ∥ thumbnail ─▶ complete the record ─▶ publish completed
-                                 │                                    │
-                                 └─ error: queued again, or failed    └─ lease lost: its files are removed
+    a slot of a back end ─▶ claim ─▶ publish started ∥ paint ─▶ check ─▶ file ∥ thumbnail ─▶ complete the record
+                                                         │                                    │  ─▶ publish completed
+                                                         └─ error: queued again, or failed    └─ lease lost: its files
+                                                                                                 are removed
 
 The process may die after any step; the next worker, or the janitor, continues from the record.
 """
@@ -33,6 +34,9 @@ from common.messages import GenerateImage
 from common.runtime import metrics
 from common.runtime.logs import log_context
 from common.runtime.uncancelled import run_to_end
+from services.generator.backends.backends import NoPlace
+from services.generator.backends.choice import Needs
+from services.generator.claims import claim, claimable
 from services.generator.context import GenerationContext, LeaseLost, retry_while_unavailable
 from services.generator.lease import keep_lease
 from services.generator.outcomes import complete, fail_attempt, fail_or_retry, give_back, remove_files, retry
@@ -41,43 +45,48 @@ from services.generator.progress import ProgressPublisher
 
 log = logging.getLogger(__name__)
 
-_NO_MODEL: Final = "no_model"
+_REFUSALS: Final = (NotFound, Invalid, InvalidTransition)
 
 
 async def generate(command: GenerateImage, context: GenerationContext) -> Outcome:
     """Generate the image of a command. The command may be delivered again, to this worker or to another one."""
     with log_context(command.id):
         try:
-            image = await _claim(command, context)
-        except NotFound:
+            image = await claimable(command, context)
+        except _REFUSALS as refusal:
+            return await _after_refusal(command.id, refusal, context)
+        needs = Needs(image.model, image.parameters.sampler, first=image.last_backend)
+        async with context.backends.place(needs) as place:
+            if isinstance(place, NoPlace):
+                return await _without_place(image, place, context)
+            try:
+                claimed = await claim(image, place.name, context)
+            except _REFUSALS as refusal:
+                return await _after_refusal(command.id, refusal, context)
+            if claimed.status.is_final:
+                return await _after_failed_claim(claimed, context)
+            return await _attempt(claimed, context)
+
+
+async def _without_place(image: Image, place: NoPlace, context: GenerationContext) -> Outcome:
+    match place:
+        case NoPlace.ABSENT:
+            return await _leave_to_others(image.id, context)
+        case NoPlace.BUSY:
+            return Retry(context.settings.retry_delays[0])
+        case NoPlace.STOPPING:
+            return Retry(0)
+
+
+async def _after_refusal(
+    image_id: str, refusal: NotFound | Invalid | InvalidTransition, context: GenerationContext
+) -> Outcome:
+    match refusal:
+        case NotFound():
             return Reject("unknown_image: it has no record")
-        except Invalid as error:
-            return Reject(f"{error.code}: {error.detail}")
-        except InvalidTransition as refusal:
-            return await _after_refused_claim(command.id, refusal, context)
-        if image.status.is_final:
-            return await _after_failed_claim(image, context)
-        return await _attempt(image, context)
-
-
-async def _claim(command: GenerateImage, context: GenerationContext) -> Image:
-    image_id = images.parse_image_id(command.id)
-    claim = partial(
-        transitions.claim,
-        lease=context.new_lease(),
-        now=context.clock.stable_now(),
-        deadline=timedelta(seconds=context.settings.generation_deadline),
-    )
-
-    can_paint = await context.models()
-
-    def claim_if_possible(image: Image) -> Image:
-        claimed = claim(image)
-        if not claimed.status.is_final and not can_paint(image.model):
-            raise InvalidTransition(f"no model {image.model!r} here", status=image.status, code=_NO_MODEL)
-        return claimed
-
-    return await context.transition(image_id, claim_if_possible)
+        case Invalid():
+            return Reject(f"{refusal.code}: {refusal.detail}")
+    return await _after_refused_claim(image_id, refusal, context)
 
 
 async def _after_refused_claim(image_id: str, refusal: InvalidTransition, context: GenerationContext) -> Outcome:
@@ -85,8 +94,6 @@ async def _after_refused_claim(image_id: str, refusal: InvalidTransition, contex
         # a retry would be delivered again and again while the other worker lives; the janitor watches its lease
         log.info("skipped: another worker holds it")
         return Done()
-    if refusal.code == _NO_MODEL:
-        return await _leave_to_others(image_id, context)
     if refusal.code == "waiting":
         log.info("skipped: it waits for its turn, which sends another command")
         return Done()
@@ -133,12 +140,12 @@ async def _after_failed_claim(image: Image, context: GenerationContext) -> Outco
 
 async def _attempt(image: Image, context: GenerationContext) -> Outcome:
     """Paint the image, write the outcome to the record, then publish it."""
-    log.info("started, attempt %d", image.attempts)
+    log.info("started at %s, attempt %d", image.last_backend, image.attempts)
     try:
         after, delay_s = await _paint_and_record(image, context)
     except LeaseLost as lost:
         log.info("dropped: %s", lost)
-        metrics.attempts.labels("lost").inc()
+        _count_attempt("lost", image)
         if lost.is_ended:
             await context.stop_work(image)
         await remove_files(image, context)
@@ -146,9 +153,13 @@ async def _attempt(image: Image, context: GenerationContext) -> Outcome:
     except asyncio.CancelledError:
         await give_back(image, context)
         raise
-    metrics.attempts.labels(after.status if after.status.is_final else "retried").inc()
+    _count_attempt(after.status if after.status.is_final else "retried", image)
     await _publish_outcome(after, delay_s, context)
     return Done()
+
+
+def _count_attempt(outcome: str, image: Image) -> None:
+    metrics.attempts.labels(outcome, image.last_backend or "").inc()
 
 
 async def _publish_outcome(after: Image, delay_s: float, context: GenerationContext) -> None:
@@ -186,13 +197,13 @@ async def _outcome_of_painting(image: Image, context: GenerationContext) -> tupl
     try:
         picture = await _paint_under_lease(image, context)
     except InferenceError as error:
-        context.circuit.record_failure(error)
+        context.backend_of(image).circuit.record_failure(error)
         return await fail_or_retry(image, error, context)
     except Unavailable as error:  # of the media: a full disk is not a failure of the image
         context.media_pause.record_failure()
         await remove_files(image, context)
         return await retry(image, error, context.settings.retry_delays[0], counts=False, context=context)
-    context.circuit.record_success()
+    context.backend_of(image).circuit.record_success()
     context.media_pause.record_success()
     return await complete(image, picture, context), 0
 
@@ -249,7 +260,8 @@ async def _paint(image: Image, context: GenerationContext, progress: ProgressPub
     settings = context.settings
     started_s = context.clock.monotonic()
     on_preview = progress.on_preview if settings.previews else None
-    generated = await context.inference.generate(context.job_of(image), progress.on_progress, on_preview)
+    inference = context.backend_of(image).inference
+    generated = await inference.generate(context.job_of(image), progress.on_progress, on_preview)
     content = generated.content
     checked = await asyncio.to_thread(
         check,

@@ -51,8 +51,9 @@ class CircuitState(StrEnum):
 
 
 class BackEndState(Announced):
-    """One back end of a generator; `concurrency` is the number of images that it paints at once, if it says so."""
+    """One back end of a generator; `concurrency` is the number of images that it gets from the generator at once."""
 
+    name: str | None = None  # older generators, with one back end, do not say it
     dialect: str | None = None
     circuit: CircuitState = CircuitState.CLOSED
     concurrency: int | None = None

@@ -59,6 +59,7 @@ class RabbitConsumer:
         self._queue = queue
         self._handler = handler
         self._concurrency = concurrency
+        self._prefetch = 0  # of the AMQP consumer
         self._connection = connection
         self._running = running
         self._republish = republish
@@ -94,6 +95,11 @@ class RabbitConsumer:
         self._paused = False
         await self._update_consuming()
 
+    async def limit(self, concurrency: int) -> None:
+        self._concurrency = concurrency
+        await self._update_consuming()
+        self._start_pending()
+
     async def drain(self, timeout_s: float) -> bool:
         self._drained = True
         await self._update_consuming()
@@ -120,8 +126,7 @@ class RabbitConsumer:
     # -- the channel
 
     async def _use_session(self, session: Session, reset_backoff: ResetBackoff) -> None:
-        async with deadline(self._connection.timeout_s):
-            await session.raw.basic_qos(prefetch_count=self._concurrency)
+        self._prefetch = 0
         self._session, self._consumer_tag = session, None
         try:
             await self._apply_state()
@@ -151,12 +156,17 @@ class RabbitConsumer:
             if session is None or session.lost.is_set():
                 return
             async with deadline(self._connection.timeout_s):
-                if self._wants_messages and self._consumer_tag is None:
-                    name = self._connection.prefix + ROUTES[self._queue].queue
-                    self._consumer_tag = (await session.raw.basic_consume(name, self._on_message)).consumer_tag
-                elif not self._wants_messages and self._consumer_tag is not None:
+                is_wanted = self._wants_messages and self._prefetch == self._concurrency
+                if self._consumer_tag is not None and not is_wanted:
                     tag, self._consumer_tag = self._consumer_tag, None
                     await session.raw.basic_cancel(tag)
+                if self._wants_messages and self._consumer_tag is None:
+                    if self._prefetch != self._concurrency:
+                        # it counts for the consumers that begin after it, so a new limit takes a new consumer
+                        await session.raw.basic_qos(prefetch_count=self._concurrency)
+                        self._prefetch = self._concurrency
+                    name = self._connection.prefix + ROUTES[self._queue].queue
+                    self._consumer_tag = (await session.raw.basic_consume(name, self._on_message)).consumer_tag
 
     async def _update_consuming(self) -> None:
         try:

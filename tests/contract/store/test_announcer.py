@@ -14,10 +14,13 @@ from common.domain.errors import Transient, Unavailable, Unreachable
 from common.runtime.clock import ManualClock
 from common.runtime.reading_settings import read_settings
 from services.generator.announcer import MAX_CATALOGUES, Announcer
-from services.generator.circuit import Circuit
+from services.generator.backends.backend import Backend
+from services.generator.backends.backends import Backends
+from services.generator.backends.definition import BackendDefinition
 from tests.waiting import until
 
 HOUR = 3600.0
+BACKEND = {"name": "left", "circuit": "closed", "concurrency": 3}
 
 
 class AnnouncedServer:
@@ -33,22 +36,36 @@ class AnnouncedServer:
             raise self.error
         return Capabilities(models=tuple(Model(id=name) for name in self.models), notice=self.notice, dialect="fake")
 
+    async def generate(self, job, on_progress, on_preview=None):
+        raise NotImplementedError
+
+    async def stop(self, job) -> None:
+        raise NotImplementedError
+
+
+class AskingAnnouncer(Announcer):
+    """Asks its back ends whenever it updates its catalogue, as its task does."""
+
+    async def update_catalogue(self) -> None:
+        for backend in self.backends.all:
+            await backend.refresh(opens_circuit=False)
+        await super().update_catalogue()
+
 
 @pytest.fixture
 async def made(store):
     clock, server = ManualClock(), AnnouncedServer()
-    circuit = Circuit(failures=5, pause_s=1, ask=server.capabilities)
     settings = read_settings({"GENERATOR_POOL": "gpu", "GENERATOR_CONCURRENCY": "3", "ANNOUNCE_INTERVAL": "0.1"})
+    backend = Backend(BackendDefinition("left", "", 3), server, settings)
     async with MemoryBus() as bus:
 
         def announcer(of_store=store, worker="host:1"):
-            parts = {"inference": server, "circuit": circuit, "settings": settings, "worker": worker}
-            return Announcer(of_store, bus, clock, **parts)
+            return AskingAnnouncer(of_store, bus, clock, backends=Backends([backend]), settings=settings, worker=worker)
 
         async def sees_it():
             return (await fleet.current(fresh=True)).live_models()
 
-        fleet, parts = Fleet(store, clock), {"clock": clock, "server": server, "circuit": circuit, "bus": bus}
+        fleet, parts = Fleet(store, clock), {"clock": clock, "server": server, "circuit": backend.circuit, "bus": bus}
         yield SimpleNamespace(**parts, new=announcer, fleet=fleet, sees_it=sees_it)
 
 
@@ -68,7 +85,7 @@ async def test_a_heartbeat_names_the_catalogue_of_its_generator(store, made):
     entry = await heartbeat(store)
     assert entry.key.startswith("host:1:")
     assert (entry.revision, entry.data["catalogue"], entry.data["pool"]) == (2, catalogue.key, "gpu")
-    assert (entry.data["concurrency"], entry.data["backends"]) == (3, [{"dialect": "fake", "circuit": "closed"}])
+    assert (entry.data["concurrency"], entry.data["backends"]) == (3, [BACKEND | {"dialect": "fake"}])
     view = await made.fleet.current()
     assert (view.live_models(), view.pool_of("sdxl"), view.concurrency("gpu")) == ({"sdxl"}, "gpu", 3)
 
@@ -77,7 +94,7 @@ async def test_an_open_circuit_is_announced(store, made):
     made.circuit.record_failure(Unreachable("no connection"))
     await made.new().beat()
 
-    assert (await heartbeat(store)).data["backends"] == [{"circuit": "open"}]
+    assert (await heartbeat(store)).data["backends"] == [BACKEND | {"circuit": "open"}]
 
 
 async def test_entries_that_are_gone_are_inserted_again(store, made):

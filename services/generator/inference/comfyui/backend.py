@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Final
 
@@ -20,12 +21,24 @@ from common.domain.errors import Denied, InferenceError, Misconfigured, Transien
 from services.generator.inference.answers import timed_out
 from services.generator.inference.capabilities_cache import RETRY_INTERVAL_S, CapabilitiesCache
 from services.generator.inference.comfyui.follower import RunFollower
+from services.generator.inference.comfyui.nodes import NodeClass
 from services.generator.inference.comfyui.outcome import Painted, outcome_of, refusal_of
 from services.generator.inference.comfyui.prompts import require_harmless
-from services.generator.inference.comfyui.runnable import RunnableWorkflows, WorkflowUnusable, runnable_workflows
+from services.generator.inference.comfyui.runnable import (
+    RunnableWorkflow,
+    RunnableWorkflows,
+    WorkflowUnusable,
+    runnable_workflows,
+)
 from services.generator.inference.comfyui.samplers import SamplerChoice
 from services.generator.inference.comfyui.server import ComfyuiServer
-from services.generator.inference.comfyui.workflow import SHIPPED, Workflow, read_workflow
+from services.generator.inference.comfyui.workflow import (
+    SHIPPED,
+    Workflow,
+    read_workflow,
+    without_models,
+    workflow_of_model,
+)
 from services.generator.inference.job import Job
 from services.generator.inference.own_timeout import OwnTimeout
 from services.generator.inference.port import BackendOptions, GeneratedImage, OnPreview, OnProgress
@@ -59,7 +72,9 @@ class ComfyuiBackend:
         base, names = _parsed_url(options.url)
         self._server = ComfyuiServer(options.http, url=base, api_key=options.api_key, clock=options.clock)
         self._are_chosen = bool(names)
-        self._workflows = [read_workflow(name) for name in names or SHIPPED]
+        of_models = options.workflows
+        self._of_models = [workflow_of_model(model, name) for model, files in of_models.items() for name in files]
+        self._workflows = [without_models(read_workflow(name), of_models) for name in names or SHIPPED]
         self._capabilities = CapabilitiesCache(self._ask, options.clock)
         self._runnable: RunnableWorkflows | None = None
 
@@ -97,16 +112,27 @@ class ComfyuiBackend:
 
     async def _ask(self) -> Capabilities:
         """Ask for each class of node that a workflow has, and for the version."""
-        names = {node["class_type"] for workflow in self._workflows for node in workflow.graph.values()}
+        workflows = [*self._of_models, *self._workflows]
+        names = {node["class_type"] for workflow in workflows for node in workflow.graph.values()}
         version = await self._server.version()
         found = {name: await self._server.node_class(name) for name in sorted(names)}
         classes = {name: each for name, each in found.items() if each is not None}
         try:
-            runnable = runnable_workflows(self._workflows, classes, all_needed=self._are_chosen)
+            runnable = self._find_runnable(classes)
         except WorkflowUnusable as unusable:
             raise Denied(str(unusable)) from unusable
         self._runnable = RunnableWorkflows(tuple(runnable), version)
         return self._runnable.capabilities()
+
+    def _find_runnable(self, classes: Mapping[str, NodeClass]) -> list[RunnableWorkflow]:
+        """Raises WorkflowUnusable: the server cannot run one that the operator has chosen, or none at all."""
+        of_models = runnable_workflows(self._of_models, classes, all_needed=True) if self._of_models else []
+        try:
+            return of_models + runnable_workflows(self._workflows, classes, all_needed=self._are_chosen)
+        except WorkflowUnusable:
+            if self._are_chosen or not of_models:
+                raise
+            return of_models  # the server has no other models
 
     async def _choose(self, job: Job) -> tuple[Workflow, SamplerChoice]:
         """The workflow for the job. What the server can paint is read again before a job is refused."""
@@ -210,5 +236,5 @@ def _parsed_url(url: str) -> tuple[URL, list[str]]:
     """The URL of the server, and the names of the workflows."""
     parsed = URL(url.partition("+")[2])
     if unknown := parsed.query.keys() - {"workflow"}:
-        raise Misconfigured(f"INFERENCE_SERVICE_URL: has no parameter {', '.join(sorted(unknown))}", code="bad_setting")
+        raise Misconfigured(f"has no parameter {', '.join(sorted(unknown))}", code="bad_setting")
     return parsed.with_query(None).with_fragment(None), parsed.query.getall("workflow", [])

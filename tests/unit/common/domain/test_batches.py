@@ -25,6 +25,7 @@ OWN = {
     "pinned",
     "not_before",
     "lease",
+    "backend",
     "error",
     "image_file",
     "thumbnail",
