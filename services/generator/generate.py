@@ -35,7 +35,15 @@ from common.runtime.logs import log_context
 from common.runtime.uncancelled import run_to_end
 from services.generator.context import GenerationContext, LeaseLost, retry_while_unavailable
 from services.generator.lease import keep_lease
-from services.generator.outcomes import complete, fail_attempt, fail_or_retry, give_back, remove_files, retry
+from services.generator.outcomes import (
+    complete,
+    fail_attempt,
+    fail_or_retry,
+    give_back,
+    remove_files,
+    retry,
+    set_waiting,
+)
 from services.generator.pictures import check
 from services.generator.progress import ProgressPublisher
 
@@ -86,7 +94,7 @@ async def _after_refused_claim(image_id: str, refusal: InvalidTransition, contex
         log.info("skipped: another worker holds it")
         return Done()
     if refusal.code == _NO_MODEL:
-        return await _leave_to_others(image_id, context)
+        return await _after_missing_model(image_id, context)
     if refusal.code == "waiting":
         log.info("skipped: it waits for its turn, which sends another command")
         return Done()
@@ -100,26 +108,15 @@ async def _after_refused_claim(image_id: str, refusal: InvalidTransition, contex
     return Done()
 
 
-async def _leave_to_others(image_id: str, context: GenerationContext) -> Outcome:
-    """Another generator gets the command; if none with the model runs, the image waits, and frees its slot."""
+async def _after_missing_model(image_id: str, context: GenerationContext) -> Outcome:
+    """The image waits for its next turn, which sends its command to the pool that has the model then."""
     image = await retry_while_unavailable(lambda: context.store.get(image_id))
     if image is None:
         return Done()
-    if (await retry_while_unavailable(context.fleet.current)).is_live(image.model):
-        return Retry(context.settings.retry_delays[0])
-    now = context.clock.stable_now()
-    not_before = now + timedelta(seconds=2 * context.settings.announce_interval)
-    try:
-        set_waiting = partial(transitions.set_waiting, now=now, not_before=not_before)
-        waiting = await context.transition(image_id, set_waiting)
-    except InvalidTransition:
-        return Done()  # it has been cancelled, or has been claimed by a generator that has just started
-    log.info("waits: %s", NO_GENERATOR)
-    try:
-        await context.outbox.publish_queued(waiting)
-        await context.outbox.dispatch_waiting(image.owner)
-    except Unavailable as error:
-        log.warning("the line was not looked at, the janitor will: %s", error)
+    is_live = (await retry_while_unavailable(context.fleet.current)).is_live(image.model)
+    reason = f"this generator does not have the model {image.model!r}" if is_live else NO_GENERATOR
+    delay_s = context.settings.retry_delays[0] if is_live else 2 * context.settings.announce_interval
+    await set_waiting(image, context, delay_s=delay_s, reason=reason)
     return Done()
 
 

@@ -129,6 +129,7 @@ async def _consume(context: GenerationContext, bus: Bus, settings: Settings, sto
         watching = [
             group.create_task(context.circuit.run(shared.view("inference"))),
             group.create_task(context.media_pause.run(shared.view("media"))),
+            group.create_task(context.later_turns.run()),
         ]
         log.info("taking work, at most %d images at once", settings.generator_concurrency)
         await stopping.wait()
