@@ -7,16 +7,22 @@ A slot is taken by a unique key and a turn by compare-and-swap, so any number of
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Final
 
 from common.domain import transitions, turns
 from common.domain.errors import Duplicate
 from common.domain.images import Image
+from common.runtime.clock import Clock
 from common.store.port import Store, back_off
 
 PAGE: Final = 100  # images at once, if slots are not limited
+MAX_LATER: Final = 10_000  # owners in memory
 _APART: Final = timedelta(milliseconds=1)  # the precision of the stores
+_LATE_S: Final = 0.01  # the clock of the dispatch may be a little behind that of the record
 
 
 async def dispatch_next(store: Store, owner: str, *, slots: int, now: datetime) -> list[Image]:
@@ -57,3 +63,33 @@ async def _is_written(store: Store, image: Image) -> bool:
         return await store.replace(image)
     except Duplicate:  # the slot was taken since
         return False
+
+
+class LaterTurns:
+    """Gives the turns of owners at a later time; `run` is its task. If the process ends before, the janitor does."""
+
+    def __init__(self, give: Callable[[str], Awaitable[object]], clock: Clock) -> None:
+        self._give = give
+        self._clock = clock
+        self._due_s: dict[str, float] = {}  # by owner
+        self._changed = asyncio.Event()
+
+    def add(self, owner: str, delay_s: float) -> None:
+        """Give the turns of this owner in `delay_s` seconds, or earlier if they are due earlier already."""
+        due_s = self._clock.monotonic() + delay_s + _LATE_S
+        if due_s < self._due_s.get(owner, float("inf")) and len(self._due_s) < MAX_LATER:
+            self._due_s[owner] = due_s
+            self._changed.set()
+
+    async def run(self) -> None:
+        """Give the turns that are due; never returns."""
+        while True:
+            now_s = self._clock.monotonic()
+            for owner in [owner for owner, due_s in self._due_s.items() if due_s <= now_s]:
+                del self._due_s[owner]
+                await self._give(owner)
+            self._changed.clear()
+            next_s = min(self._due_s.values(), default=None)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(None if next_s is None else next_s - self._clock.monotonic()):
+                    await self._changed.wait()

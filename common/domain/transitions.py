@@ -52,6 +52,7 @@ def set_waiting(image: Image, *, now: datetime, not_before: datetime | None = No
         raise _refused(image)
     if image.is_waiting and image.not_before == not_before:
         return image
+    pending = PendingEvent(type="image.queued", revision=image.revision + 1, since=now)
     return _next(
         image,
         slot=image.slot if image.is_waiting else None,  # of a waiting image it is the place in the line
@@ -59,6 +60,7 @@ def set_waiting(image: Image, *, now: datetime, not_before: datetime | None = No
         not_before=not_before,
         dispatched_at=None,
         sent_at=None,
+        pending_event=pending,  # that it waits: no command follows at once
     )
 
 

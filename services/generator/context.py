@@ -14,6 +14,7 @@ from common.application.batches import Batches
 from common.application.fleet.reader import Fleet
 from common.application.intake import Intake
 from common.application.outbox import Outbox
+from common.application.turns import LaterTurns
 from common.domain.errors import Unavailable, Unreadable
 from common.domain.images import Image, Lease
 from common.media.port import Media
@@ -58,10 +59,12 @@ class GenerationContext:
     worker: str
     deployment: str
     media_pause: MediaPause = field(init=False)
+    later_turns: LaterTurns = field(init=False)
     abort_signals: dict[str, asyncio.Event] = field(default_factory=dict)  # of the images that this process paints
 
     def __post_init__(self) -> None:
         self.media_pause = MediaPause(self.media, pause_s=self.settings.circuit_pause)
+        self.later_turns = LaterTurns(self.outbox.try_dispatch_waiting, self.clock)
 
     @property
     def batches(self) -> Batches:

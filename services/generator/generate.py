@@ -13,8 +13,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterator, Mapping
-from datetime import timedelta
-from functools import partial
 from typing import Final
 
 from common.application.fleet.validation import NO_GENERATOR
@@ -39,7 +37,15 @@ from services.generator.backends.choice import Needs
 from services.generator.claims import claim, claimable
 from services.generator.context import GenerationContext, LeaseLost, retry_while_unavailable
 from services.generator.lease import keep_lease
-from services.generator.outcomes import complete, fail_attempt, fail_or_retry, give_back, remove_files, retry
+from services.generator.outcomes import (
+    complete,
+    fail_attempt,
+    fail_or_retry,
+    give_back,
+    remove_files,
+    retry,
+    set_waiting,
+)
 from services.generator.pictures import check
 from services.generator.progress import ProgressPublisher
 
@@ -71,7 +77,7 @@ async def generate(command: GenerateImage, context: GenerationContext) -> Outcom
 async def _without_place(image: Image, place: NoPlace, context: GenerationContext) -> Outcome:
     match place:
         case NoPlace.ABSENT:
-            return await _leave_to_others(image.id, context)
+            return await _after_missing_model(image, context)
         case NoPlace.BUSY:
             return Retry(context.settings.retry_delays[0])
         case NoPlace.STOPPING:
@@ -107,26 +113,12 @@ async def _after_refused_claim(image_id: str, refusal: InvalidTransition, contex
     return Done()
 
 
-async def _leave_to_others(image_id: str, context: GenerationContext) -> Outcome:
-    """Another generator gets the command; if none with the model runs, the image waits, and frees its slot."""
-    image = await retry_while_unavailable(lambda: context.store.get(image_id))
-    if image is None:
-        return Done()
-    if (await retry_while_unavailable(context.fleet.current)).is_live(image.model):
-        return Retry(context.settings.retry_delays[0])
-    now = context.clock.stable_now()
-    not_before = now + timedelta(seconds=2 * context.settings.announce_interval)
-    try:
-        set_waiting = partial(transitions.set_waiting, now=now, not_before=not_before)
-        waiting = await context.transition(image_id, set_waiting)
-    except InvalidTransition:
-        return Done()  # it has been cancelled, or has been claimed by a generator that has just started
-    log.info("waits: %s", NO_GENERATOR)
-    try:
-        await context.outbox.publish_queued(waiting)
-        await context.outbox.dispatch_waiting(image.owner)
-    except Unavailable as error:
-        log.warning("the line was not looked at, the janitor will: %s", error)
+async def _after_missing_model(image: Image, context: GenerationContext) -> Outcome:
+    """The image waits for its next turn, which sends its command to the pool that has the model then."""
+    is_live = (await retry_while_unavailable(context.fleet.current)).is_live(image.model)
+    reason = f"no back end here can take the model {image.model!r} now" if is_live else NO_GENERATOR
+    delay_s = context.settings.retry_delays[0] if is_live else 2 * context.settings.announce_interval
+    await set_waiting(image, context, delay_s=delay_s, reason=reason)
     return Done()
 
 

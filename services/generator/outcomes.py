@@ -1,6 +1,7 @@
 """The outcomes of an attempt: completed, queued again, failed or given back.
 
-Each is a transition that names the worker's lease, and is refused once that lease is lost.
+Each is a transition that names the worker's lease, and is refused once that lease is lost. A command that this worker
+cannot take has an outcome too, without an attempt: its image waits for another turn.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from common.domain.errors import (
     BadImage,
     Denied,
     InferenceError,
+    InvalidTransition,
+    NotFound,
     ServiceError,
     Transient,
     Unavailable,
@@ -124,6 +127,25 @@ async def give_back(image: Image, context: GenerationContext) -> None:
     except (TimeoutError, ServiceError) as error:
         log.info("not given back to the queue: %s", error)
     await remove_files(image, context)
+
+
+async def set_waiting(image: Image, context: GenerationContext, *, delay_s: float, reason: str) -> None:
+    """Let a queued image that this worker cannot take wait for its next turn, at least `delay_s`.
+
+    Its slot is free at once, and its attempts do not change. The next turn chooses the pool again. The caller
+    acknowledges the command afterwards: if this process dies before, the command is dropped, as the image waits.
+    """
+    now = context.clock.stable_now()
+    transition = partial(transitions.set_waiting, now=now, not_before=now + timedelta(seconds=delay_s))
+    try:
+        waiting = await context.transition(image.id, transition)
+    except (InvalidTransition, NotFound) as refusal:
+        log.info("not set waiting: %s", refusal)  # it has been cancelled, or claimed by another worker
+        return
+    log.info("waits: %s", reason)
+    await context.outbox.try_publish_pending(waiting)
+    await context.outbox.try_dispatch_waiting(image.owner)
+    context.later_turns.add(image.owner, delay_s)
 
 
 async def remove_files(image: Image, context: GenerationContext) -> None:

@@ -130,6 +130,7 @@ async def _consume(context: GenerationContext, bus: Bus, announcer: Announcer, s
             *(group.create_task(backend.circuit.run(gate)) for backend in backends.all),
             group.create_task(gate.run()),
             group.create_task(context.media_pause.run(shared.view("media"))),
+            group.create_task(context.later_turns.run()),
         ]
         log.info("taking work, at most %d images at once", limit)
         await stopping.wait()

@@ -275,6 +275,7 @@ def test_an_image_that_waits_again_keeps_its_attempts_only():
 
     assert (waiting.attempts, waiting.slot, waiting.sent_at, waiting.queued_since) == (1, None, None, None)
     assert (waiting.waiting_since, waiting.not_before) == (clock.now(), later)
+    assert (waiting.pending_event.type, waiting.pending_event.revision) == ("image.queued", waiting.revision)
     assert transitions.set_waiting(waiting, now=later, not_before=later) is waiting
     with pytest.raises(InvalidTransition):
         transitions.set_waiting(first, now=clock.now())
@@ -393,6 +394,7 @@ def _require_sound(before: Image, after: Image, clock):
         assert after.image_file == images.image_key(after, Format.PNG)
     if after.is_waiting:
         assert (after.status, after.slot, after.sent_at) == (Status.QUEUED, None, None)
+        assert after.pending_event.type == "image.queued"
     if after.status is Status.RUNNING:
         assert after.slot is not None
     if after.status in FINAL:
