@@ -77,7 +77,9 @@ def _space_separated(value: Any) -> Any:
     return tuple(value.split()) if isinstance(value, str) else value
 
 
-def _different(values: tuple[str, ...]) -> tuple[str, ...]:
+def _list_of_urls(values: tuple[str, ...]) -> tuple[str, ...]:
+    if any("," in urlsplit(value).netloc.rpartition("@")[2] for value in values):
+        raise ValueError("must be URLs with spaces between them, not commas")
     if len(set(values)) < len(values):
         raise ValueError("must not name one URL twice")
     return values
@@ -136,7 +138,7 @@ InLine = Annotated[Annotated[int, Field(ge=0, le=10_000)] | None, BeforeValidato
 Host = Annotated[str, AfterValidator(_host)]
 Url = Annotated[str, AfterValidator(_url)]
 Urls = Annotated[
-    tuple[Url, ...], Field(max_length=MAX_BACK_ENDS), BeforeValidator(_space_separated), AfterValidator(_different)
+    tuple[Url, ...], Field(max_length=MAX_BACK_ENDS), BeforeValidator(_space_separated), AfterValidator(_list_of_urls)
 ]
 HostNames = Annotated[tuple[HostName, ...], BeforeValidator(comma_separated)]
 Networks = Annotated[tuple[Network, ...], BeforeValidator(comma_separated)]

@@ -33,7 +33,9 @@ class NoPlace(Enum):
 
 
 @dataclass(slots=True, eq=False)
-class _Waiter:
+class WaitingImage:
+    """An image that waits here, and what it gets."""
+
     needs: Needs
     result: asyncio.Future[Backend | NoPlace] = field(default_factory=asyncio.Future)
 
@@ -45,7 +47,7 @@ class Backends:
         self.all = tuple(backends)
         self.changed = asyncio.Event()
         self._hold_s = hold_s
-        self._waiting: list[_Waiter] = []  # in the order of their arrival; at most as many as there are places
+        self._waiting: list[WaitingImage] = []  # in the order of their arrival; at most as many as there are places
         self._is_closing = False
         for backend in backends:
             backend.on_change = self.update
@@ -98,7 +100,7 @@ class Backends:
         self.assign()
 
     async def _reserve(self, needs: Needs) -> Backend | NoPlace:
-        waiter = _Waiter(needs)
+        waiter = WaitingImage(needs)
         self._waiting.append(waiter)
         self.assign()
         try:
@@ -116,7 +118,7 @@ class Backends:
                 self._release(found)
             raise
 
-    def _holds_up_others(self, waiter: _Waiter) -> bool:
+    def _holds_up_others(self, waiter: WaitingImage) -> bool:
         """Whether this is the last of the images that take all places while a back end has nothing to do."""
         taken = len(self._waiting) + sum(backend.jobs for backend in self.all)
         is_idle = any(backend.jobs < backend.concurrency and not backend.is_open for backend in self.all)
@@ -140,7 +142,7 @@ class Backends:
         candidates = able(needs, self.all)
         return chosen(candidates, needs) if candidates else NoPlace.ABSENT
 
-    def _resolve(self, waiter: _Waiter, result: Backend | NoPlace) -> None:
+    def _resolve(self, waiter: WaitingImage, result: Backend | NoPlace) -> None:
         self._waiting.remove(waiter)
         waiter.result.set_result(result)
 

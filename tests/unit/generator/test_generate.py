@@ -63,8 +63,11 @@ class GeneratorBench:
 
 
 @asynccontextmanager
-async def bench(tmp_path, *, seen_by_worker=lambda port: port, inference_url="", **more):
-    """`seen_by_worker` may wrap the store and the media of the generator; without URLs it has an inference double."""
+async def bench(tmp_path, *, seen_by_worker=lambda port: port, inference_url="", backends=(), **more):
+    """A generator with these URLs or back ends, or with an inference double.
+
+    `seen_by_worker` may wrap its store and its media.
+    """
     settings, clock = read_settings(FAST | more), SystemClock()
     async with (
         SqliteStore.open(tmp_path / "darkroom.db", timeout_s=5) as store,
@@ -80,7 +83,7 @@ async def bench(tmp_path, *, seen_by_worker=lambda port: port, inference_url="",
             run_generator(
                 settings,
                 Resources(bus, seen_by_worker(store), seen_by_worker(media), clock),
-                backends=backends_at((inference_url or inference.url).split(), settings),
+                backends=backends or backends_at((inference_url or inference.url).split(), settings),
                 stopping=made.stopping,
             )
         )
