@@ -293,6 +293,35 @@ def test_sent_is_not_noted_for_an_earlier_dispatch():
         assert sent is later
 
 
+def test_the_back_end_is_known_until_its_work_is_over():
+    """A lost worker, a stop and a first failure keep its name; a refused result, a second failure, the end drop it."""
+    clock = ManualClock()
+
+    def at_left(image=None):
+        of_left = lease(clock).model_copy(update={"backend": "left"})
+        queued = image or an_image(created_at=clock.now())
+        return transitions.claim(queued, lease=of_left, now=clock.now(), deadline=DEADLINE)
+
+    def failed(image, **more):
+        held = {"lease": image.lease, "attempt": image.attempts, "now": clock.now()}
+        error = Failure(code="inference_failed", detail="")
+        return transitions.retry(image, error=error, not_before=clock.now(), counts=True, **held, **more)
+
+    running = at_left()
+    lost = transitions.expire_lease(running, lease=running.lease, now=clock.now())
+    once = failed(running)
+
+    assert (running.backend, running.last_backend, lost.last_backend, once.last_backend) == (None, *["left"] * 3)
+    assert transitions.give_back(running, lease=running.lease, attempt=1, now=clock.now()).last_backend == "left"
+    assert at_left(lost).backend is None, "the lease has it"
+    assert [failed(running, refused=True).last_backend, failed(at_left(once)).last_backend] == [None, None]
+    assert (completed(clock, running).last_backend, transitions.cancel(lost, now=clock.now()).last_backend) == (
+        None,
+        None,
+    )
+    assert claimed(clock).last_backend is None, "of an older generator"
+
+
 def test_the_name_of_a_file_carries_the_attempt():
     clock = ManualClock()
     image = an_image(created_at=clock.now())

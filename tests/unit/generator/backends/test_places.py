@@ -3,6 +3,7 @@
 import asyncio
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -51,7 +52,7 @@ class SwitchedBackend(Backend):
         return self.switched_open
 
 
-async def several(*servers: Server, concurrency: int = 1, hold_s: float = NEVER_S) -> Backends:
+async def several(*servers, concurrency=1, hold_s=NEVER_S):
     """Back ends `0`, `1` … that have been asked once."""
     found = [
         SwitchedBackend(BackendDefinition(str(number), "", concurrency), server, SETTINGS)
@@ -71,9 +72,9 @@ class Asking:
     """An image that asks for a slot, and holds it until `end`."""
 
     needs: Needs
-    place: object = None
+    place: Any = None
     ended: asyncio.Event = field(default_factory=asyncio.Event)
-    task: asyncio.Task | None = None
+    task: Any = None
 
     @classmethod
     def of(cls, backends: Backends, needs: Needs) -> "Asking":
@@ -113,7 +114,7 @@ STEPS = st.lists(
 _FEATURES = (Feature.ADOPTION,)
 
 
-async def _play(steps, concurrency) -> None:
+async def _play(steps, concurrency):
     servers = [Server("a", "b", features=_FEATURES), Server("b", "c"), Server("a", features=_FEATURES)]
     backends = await several(*servers, concurrency=concurrency)
     asked: list[Asking] = []
@@ -140,7 +141,7 @@ async def _play(steps, concurrency) -> None:
     assert [backend.jobs for backend in backends.all] == [0, 0, 0]
 
 
-def _require_sound(backends: Backends, asked: list[Asking], waited: list[Asking]) -> None:
+def _require_sound(backends, asked, waited):
     for backend in backends.all:
         assert backend.jobs == sum(each.holds is backend for each in asked) <= backend.concurrency
     waiting = [each for each in asked if each.is_waiting]
