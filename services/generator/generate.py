@@ -117,7 +117,8 @@ async def _after_missing_model(image: Image, context: GenerationContext) -> Outc
     """The image waits for its next turn, which sends its command to the pool that has the model then."""
     is_live = (await retry_while_unavailable(context.fleet.current)).is_live(image.model)
     reason = f"no back end here can take the model {image.model!r} now" if is_live else NO_GENERATOR
-    delay_s = context.settings.retry_delays[0] if is_live else 2 * context.settings.announce_interval
+    soon_s = max(context.settings.retry_delays[0], context.backends.back_in_s(image.model))
+    delay_s = soon_s if is_live else 2 * context.settings.announce_interval
     await set_waiting(image, context, delay_s=delay_s, reason=reason)
     return Done()
 

@@ -72,6 +72,11 @@ class Backends:
         closed = [backend for backend in self.all if not backend.is_open]
         return sum(backend.concurrency for backend in closed or self.all)
 
+    def back_in_s(self, model: str) -> float:
+        """After how long a back end with this model may be asked again; 0 if none is down that has it."""
+        pauses = (each.circuit.pause_s for each in self.all if each.is_open and each.find(model) is not None)
+        return min(pauses, default=0.0)
+
     def named(self, name: str | None) -> Backend | None:
         return next((backend for backend in self.all if backend.name == name), None)
 

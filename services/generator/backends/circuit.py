@@ -53,6 +53,11 @@ class Circuit:
     def is_open(self) -> bool:
         return self._opened.is_set()
 
+    @property
+    def pause_s(self) -> float:
+        """How long it waits between two requests to the service; it doubles while the service is down."""
+        return self._pause_s
+
     def record_success(self) -> None:
         self._consecutive_failures = 0
         self._pause_s = self._first_pause_s
