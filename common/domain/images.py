@@ -129,7 +129,7 @@ class Image(Frozen):
     pinned: bool = False
     not_before: AwareDatetime | None = None
     lease: Lease | None = None
-    backend: str | None = None  # that of the last lease, which may have the work still; absent if the work is over
+    backend: str | None = None  # that of the lease before, which may have the work still; absent if that is over
     error: Failure | None = None
     image_file: str | None = None
     thumbnail: str | None = None

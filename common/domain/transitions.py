@@ -106,7 +106,6 @@ def claim(image: Image, *, lease: Lease, now: datetime, deadline: timedelta) -> 
         attempts=image.attempts + 1,
         started_at=now,
         not_before=None,
-        backend=None,
     )
 
 
@@ -269,9 +268,8 @@ def _final(image: Image, status: Status, now: datetime, **changes: Any) -> Image
 
 
 def _queued_again(image: Image, not_before: datetime, **changes: Any) -> Image:
-    # sent_at is absent until the broker has confirmed the command of the next attempt
-    again = {"status": Status.QUEUED, "lease": None, "sent_at": None, "not_before": not_before}
-    return _next(image, **again | {"backend": image.last_backend} | changes)
+    kept = {"backend": image.last_backend}  # not sent_at: the command of the next attempt is not confirmed
+    return _next(image, status=Status.QUEUED, lease=None, sent_at=None, not_before=not_before, **kept | changes)
 
 
 def _with_expired_lease(image: Image, now: datetime) -> Image:

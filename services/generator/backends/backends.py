@@ -1,4 +1,4 @@
-"""The back ends of this generator, and the images that have or wait for a slot of one.
+"""The slots of the back ends, given to the images that ask for one.
 
 image ──place──▶ a slot of a back end that can take it ──▶ painted ──▶ the slot is free: the next that waits gets it
              ├─▶ ABSENT    none can take it now

@@ -313,13 +313,12 @@ def test_the_back_end_is_known_until_its_work_is_over():
 
     assert (running.backend, running.last_backend, lost.last_backend, once.last_backend) == (None, *["left"] * 3)
     assert transitions.give_back(running, lease=running.lease, attempt=1, now=clock.now()).last_backend == "left"
-    assert at_left(lost).backend is None, "the lease has it"
     assert [failed(running, refused=True).last_backend, failed(at_left(once)).last_backend] == [None, None]
     assert (completed(clock, running).last_backend, transitions.cancel(lost, now=clock.now()).last_backend) == (
         None,
         None,
     )
-    assert claimed(clock).last_backend is None, "of an older generator"
+    assert claimed(clock, lost).last_backend is None, "the worker is of an older version"
 
 
 def test_the_name_of_a_file_carries_the_attempt():

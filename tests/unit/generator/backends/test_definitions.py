@@ -1,4 +1,4 @@
-"""Back ends in the settings and in the file that BACKENDS names: what is taken, and what is refused."""
+"""Back ends in the settings or in the file that BACKENDS names."""
 
 from importlib import resources
 

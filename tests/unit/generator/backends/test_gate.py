@@ -1,31 +1,13 @@
 """The consumer of a generator, as its back ends open and close their circuits."""
 
 from services.generator.backends.gate import Gate
-from tests.unit.generator.backends.test_places import Server, several
-
-
-class RecordingConsumer:
-    in_flight = 0
-
-    def __init__(self) -> None:
-        self.calls: list[str] = []
-
-    async def pause(self) -> None:
-        self.calls.append("pause")
-
-    async def resume(self) -> None:
-        self.calls.append("resume")
-
-    async def limit(self, concurrency: int) -> None:
-        self.calls.append(f"limit {concurrency}")
-
-    async def drain(self, timeout_s: float) -> bool:
-        return timeout_s > 0
+from tests.borders.media.test_pause import RecordingConsumer
+from tests.unit.generator.backends.test_backends import AnsweringServer, several
 
 
 async def test_the_consumer_takes_what_the_closed_ones_can_paint():
     consumer, told = RecordingConsumer(), []
-    backends = await several(Server("a"), Server("a"), concurrency=2)
+    backends = await several(AnsweringServer("a"), AnsweringServer("a"), concurrency=2)
     left, right = backends.all
     gate = Gate(backends, consumer, limit=4, on_circuit=lambda: told.append(left.is_open))
 

@@ -1,4 +1,4 @@
-"""The slots of several back ends, and the images that wait for one."""
+"""Images that ask for a slot of several back ends."""
 
 import asyncio
 from contextlib import AsyncExitStack
@@ -21,7 +21,7 @@ SETTINGS = read_settings({})
 NEVER_S = 1000.0
 
 
-class Server:
+class AnsweringServer:
     """What a back end's server answers."""
 
     def __init__(self, *models: str, features: tuple[Feature, ...] = (), concurrency: int | None = None) -> None:
@@ -96,7 +96,7 @@ class Asking:
         return self.place if isinstance(self.place, Backend) and not self.task.done() else None
 
 
-async def settled() -> None:
+async def let_run() -> None:
     for _ in range(5):
         await asyncio.sleep(0)
 
@@ -115,7 +115,11 @@ _FEATURES = (Feature.ADOPTION,)
 
 
 async def _play(steps, concurrency):
-    servers = [Server("a", "b", features=_FEATURES), Server("b", "c"), Server("a", features=_FEATURES)]
+    servers = [
+        AnsweringServer("a", "b", features=_FEATURES),
+        AnsweringServer("b", "c"),
+        AnsweringServer("a", features=_FEATURES),
+    ]
     backends = await several(*servers, concurrency=concurrency)
     asked: list[Asking] = []
     for what, first, second in steps:
@@ -131,9 +135,9 @@ async def _play(steps, concurrency):
                 backends.all[first].switched_open = second
                 backends.assign()
             case "models":
-                servers[first].offered = Server(*second, features=_FEATURES).offered
+                servers[first].offered = AnsweringServer(*second, features=_FEATURES).offered
                 await backends.all[first].refresh(opens_circuit=False)
-        await settled()
+        await let_run()
         _require_sound(backends, asked, waited)
     for each in asked:
         each.task.cancel()
@@ -164,9 +168,9 @@ def test_no_slot_is_idle_and_none_is_given_twice(steps, concurrency):
 
 async def test_the_back_end_with_the_least_to_do_is_chosen():
     """One server paints four images at once and the other one; both may have four from this generator."""
-    backends = await several(Server("a", concurrency=1), Server("a", concurrency=4), concurrency=4)
+    backends = await several(AnsweringServer("a", concurrency=1), AnsweringServer("a", concurrency=4), concurrency=4)
     asked = [Asking.of(backends, needs()) for _ in range(5)]
-    await settled()
+    await let_run()
 
     assert [backend.jobs for backend in backends.all] == [1, 4]
     for each in asked:
@@ -175,7 +179,7 @@ async def test_the_back_end_with_the_least_to_do_is_chosen():
 
 
 async def test_the_first_one_is_asked_first_though_it_has_more_to_do():
-    backends = await several(Server("a"), Server("a"), concurrency=2)
+    backends = await several(AnsweringServer("a"), AnsweringServer("a"), concurrency=2)
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
         places = [await enter(backends.place(needs(first="1"))) for _ in range(3)]
@@ -185,21 +189,21 @@ async def test_the_first_one_is_asked_first_though_it_has_more_to_do():
 
 async def test_a_first_one_that_adopts_is_waited_for():
     """The picture is in work there. If its circuit opens, another one paints it."""
-    backends = await several(Server("a", features=_FEATURES), Server("a"))
+    backends = await several(AnsweringServer("a", features=_FEATURES), AnsweringServer("a"))
     async with backends.place(needs(first="0")):
         asking = Asking.of(backends, needs(first="0"))
-        await settled()
+        await let_run()
         assert asking.is_waiting
         backends.all[0].switched_open = True
         backends.assign()
-        await settled()
+        await let_run()
         assert asking.holds.name == "1"
         asking.ended.set()
         await asking.task
 
 
 async def test_nobody_waits_for_a_back_end_that_is_away():
-    backends = await several(Server("a"), Server("b"))
+    backends = await several(AnsweringServer("a"), AnsweringServer("b"))
     backends.all[0].switched_open = True
 
     async with backends.place(needs("a")) as away, backends.place(needs("c")) as unknown:
@@ -213,7 +217,7 @@ async def test_nobody_waits_for_a_back_end_that_is_away():
 
 
 async def test_a_sampler_of_one_back_end_leads_there():
-    backends = await several(Server("a"), Server("a"))
+    backends = await several(AnsweringServer("a"), AnsweringServer("a"))
     for backend, sampler in zip(backends.all, ("Euler", "Heun"), strict=True):
         backend.inference.offered = Capabilities(models=(Model(id="a", samplers=(sampler,)),))
         await backend.refresh(opens_circuit=False)
@@ -224,7 +228,7 @@ async def test_a_sampler_of_one_back_end_leads_there():
 
 async def test_images_for_one_back_end_do_not_keep_the_other_idle():
     """They take all places. The last of them goes back to the queue, so the next image may be for the idle one."""
-    backends = await several(Server("a"), Server("b"), hold_s=0.01)
+    backends = await several(AnsweringServer("a"), AnsweringServer("b"), hold_s=0.01)
     assert backends.places == 3
     first, second, third = [Asking.of(backends, needs("a")) for _ in range(3)]
     async with asyncio.timeout(30):
@@ -241,7 +245,7 @@ async def test_images_for_one_back_end_do_not_keep_the_other_idle():
 @pytest.mark.parametrize(("models", "expected"), [(("ab", "ab", "ab"), 6), (("ab", "b", ""), 8)])
 async def test_the_places_are_those_that_can_work(models, expected):
     """Beside the slots one more for each further back end, if their models differ; none for an open circuit."""
-    backends = await several(*(Server(*names) for names in models), concurrency=2)
+    backends = await several(*(AnsweringServer(*names) for names in models), concurrency=2)
 
     assert (backends.places, backends.slots) == (expected, 6)
     backends.all[0].switched_open = True
@@ -255,7 +259,7 @@ async def test_the_places_are_those_that_can_work(models, expected):
     ("error", "is_open"), [(Unreachable("refused"), True), (Denied("401"), True), (Transient("busy"), False)]
 )
 async def test_one_that_is_away_at_the_start_gets_no_image(error, is_open):
-    server = Server("a")
+    server = AnsweringServer("a")
     server.error = error
     backend = Backend(BackendDefinition("left", "", 1), server, SETTINGS)
     await backend.refresh(opens_circuit=True)
