@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 
 from common.application.capabilities import Capabilities, Model
-from common.domain.errors import Denied, Rejected
+from common.domain.errors import Denied, Rejected, Transient, Unreachable
 from common.runtime.logs import OncePerKey
 from services.generator.inference.job import Job
 from services.generator.inference.port import GeneratedImage, InferenceBackend, OnPreview, OnProgress
@@ -29,7 +30,10 @@ class NamedModels:
         return renamed(await self._inner.capabilities(fresh=fresh), self._names)
 
     async def generate(self, job: Job, on_progress: OnProgress, on_preview: OnPreview | None = None) -> GeneratedImage:
-        painted = await self._inner.generate(self._theirs(job), on_progress, on_preview)
+        theirs = self._theirs(job)
+        with suppress(Unreachable, Transient):
+            await self.capabilities()  # Denied: wrong names are the operator's mistake, and the server would refuse all
+        painted = await self._inner.generate(theirs, on_progress, on_preview)
         return replace(painted, model=job.model) if painted.model is not None else painted
 
     async def stop(self, job: Job) -> None:

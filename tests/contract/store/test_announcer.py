@@ -30,11 +30,16 @@ class AnnouncedServer:
         self.models: list[str] = ["sdxl"]
         self.error: Exception | None = None
         self.notice = ""
+        self.more: dict[str, dict] = {}  # further fields of models
 
     async def capabilities(self, *, fresh=False) -> Capabilities:
         if self.error is not None:
             raise self.error
-        return Capabilities(models=tuple(Model(id=name) for name in self.models), notice=self.notice, dialect="fake")
+        return Capabilities(
+            models=tuple(Model(id=name, **self.more.get(name, {})) for name in self.models),
+            notice=self.notice,
+            dialect="fake",
+        )
 
     async def generate(self, job, on_progress, on_preview=None):
         raise NotImplementedError
@@ -59,13 +64,16 @@ async def made(store):
     backend = Backend(BackendDefinition("left", "", 3), server, settings)
     async with MemoryBus() as bus:
 
-        def announcer(of_store=store, worker="host:1"):
-            return AskingAnnouncer(of_store, bus, clock, backends=Backends([backend]), settings=settings, worker=worker)
+        def announcer(of_store=store, worker="host:1", backends=(backend,)):
+            return AskingAnnouncer(of_store, bus, clock, backends=Backends(backends), settings=settings, worker=worker)
 
         async def sees_it():
             return (await fleet.current(fresh=True)).live_models()
 
-        fleet, parts = Fleet(store, clock), {"clock": clock, "server": server, "circuit": backend.circuit, "bus": bus}
+        fleet, parts = (
+            Fleet(store, clock),
+            {"clock": clock, "server": server, "circuit": backend.circuit, "bus": bus, "settings": settings},
+        )
         yield SimpleNamespace(**parts, new=announcer, fleet=fleet, sees_it=sees_it)
 
 
@@ -88,6 +96,32 @@ async def test_a_heartbeat_names_the_catalogue_of_its_generator(store, made):
     assert (entry.data["concurrency"], entry.data["backends"]) == (3, [BACKEND | {"dialect": "fake"}])
     view = await made.fleet.current()
     assert (view.live_models(), view.pool_of("sdxl"), view.concurrency("gpu")) == ({"sdxl"}, "gpu", 3)
+
+
+async def test_two_back_ends_are_announced_together(store, made):
+    """The models of both; of a model that both have, what each of them can paint. One that is silent hides nothing."""
+    servers = [AnnouncedServer(), AnnouncedServer(), AnnouncedServer()]
+    servers[0].more = {"sdxl": {"samplers": ("Euler", "Heun"), "max_width": 2048}}
+    servers[1].models = ["flux", "sdxl"]
+    servers[1].more = {"sdxl": {"samplers": ("Heun", "LCM"), "max_width": 1024}}
+    servers[2].error = Unreachable("no connection")
+    names = ("left", "right", "silent")
+    backends = [
+        Backend(BackendDefinition(name, f"http://user:secret@{name}", number), server, made.settings)
+        for number, (name, server) in enumerate(zip(names, servers, strict=True), 1)
+    ]
+    announcer = made.new(backends=backends)
+    await announcer.update_catalogue()
+    await announcer.beat()
+    view = await made.fleet.current(fresh=True)
+
+    assert view.live_models() == {"sdxl", "flux"}
+    sdxl = view.find("sdxl").model
+    assert (sdxl.samplers, sdxl.max_width) == (("Heun",), 1024)
+    data = (await heartbeat(store)).data
+    found = {each["name"]: each["concurrency"] for each in data["backends"]}
+    assert found == {"left": 1, "right": 2, "silent": 3}
+    assert (data["concurrency"], "secret" in str(data)) == (6, False)
 
 
 async def test_an_open_circuit_is_announced(store, made):

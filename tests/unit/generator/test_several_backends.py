@@ -192,6 +192,26 @@ async def test_an_image_whose_only_back_end_died_waits_for_it(tmp_path):
             assert MODEL in str(graph), "the server knows the model under its own name"
 
 
+async def test_many_images_for_one_back_end_do_not_stop_the_other(tmp_path):
+    """Images for the busy one go back to the queue, one each second, and no attempt of them is counted."""
+    async with comfyui() as left, comfyui() as right:
+        left.hold()
+        backends = [
+            BackendDefinition(name, f"comfyui+{fake.url}", 1, models={model: MODEL})
+            for name, fake, model in (("left", left, "a"), ("right", right, "b"))
+        ]
+        async with bench(tmp_path, backends=backends, **ONE_EACH) as made:
+            await until(lambda: _offers(made, {"a", "b"}))
+            many = [await order(made, model="a") for _ in range(5)]
+            other = await made.final(await order(made, model="b"))
+            assert (other.status, len(left.graphs)) == ("completed", 1)
+            left.release()
+            images = [await made.final(image_id) for image_id in many]
+
+            assert {(image.status, image.attempts, image.failures) for image in images} == {("completed", 1, 0)}
+            assert (len(left.graphs), len(right.graphs)) == (5, 1)
+
+
 async def _offers(made, models) -> bool:
     found = [entry.data for entry in await made.store.list_entries(CATALOGUES)]
     return any({model["id"] for model in data["models"]} == models for data in found)

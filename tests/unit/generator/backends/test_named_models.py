@@ -37,6 +37,13 @@ async def test_models_are_offered_and_ordered_under_their_names():
         await backend.generate(a_job(model="other"), lambda *_: None)
 
 
+async def test_wrong_names_fail_no_image():
+    backend = NamedModels(Recording(), {"sdxl": "misspelt"})
+
+    with pytest.raises(Denied):
+        await backend.generate(a_job(model="sdxl"), lambda *_: None)
+
+
 def test_a_server_without_a_list_has_the_named_models():
     assert renamed(Capabilities(), NAMES).models == (Model(id="sdxl"), Model(id="anime"))
 
