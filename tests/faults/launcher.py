@@ -150,10 +150,10 @@ def wrap_ports(plan: FaultPlan) -> None:
         await asyncio.sleep(0)  # let it be sent: `after` means that the broker may have it
         plan.reach("after", "ack")
 
-    client = worker.connect_inference  # type: ignore[attr-defined] # where it is looked up, not where it lives
+    client = worker.connected  # type: ignore[attr-defined] # where it is looked up, not where it lives
     replaced: list[tuple[Any, str, Any]] = [
         (wiring, "open_resources", faulty),
-        (worker, "connect_inference", inference),
+        (worker, "connected", inference),
         (Delivery, "ack", faulty_ack),
     ]
     for place, name, value in replaced:
