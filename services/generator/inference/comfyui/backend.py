@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
 from contextlib import suppress
 from typing import Final
 
@@ -21,15 +20,9 @@ from common.domain.errors import Denied, InferenceError, Misconfigured, Transien
 from services.generator.inference.answers import timed_out
 from services.generator.inference.capabilities_cache import RETRY_INTERVAL_S, CapabilitiesCache
 from services.generator.inference.comfyui.follower import RunFollower
-from services.generator.inference.comfyui.nodes import NodeClass
 from services.generator.inference.comfyui.outcome import Painted, outcome_of, refusal_of
 from services.generator.inference.comfyui.prompts import require_harmless
-from services.generator.inference.comfyui.runnable import (
-    RunnableWorkflow,
-    RunnableWorkflows,
-    WorkflowUnusable,
-    runnable_workflows,
-)
+from services.generator.inference.comfyui.runnable import RunnableWorkflows, WorkflowUnusable, runnable_workflows
 from services.generator.inference.comfyui.samplers import SamplerChoice
 from services.generator.inference.comfyui.server import ComfyuiServer
 from services.generator.inference.comfyui.workflow import (
@@ -73,8 +66,8 @@ class ComfyuiBackend:
         self._server = ComfyuiServer(options.http, url=base, api_key=options.api_key, clock=options.clock)
         self._are_chosen = bool(names)
         of_models = options.workflows
-        self._of_models = [workflow_of_model(model, name) for model, files in of_models.items() for name in files]
-        self._workflows = [without_models(read_workflow(name), of_models) for name in names or SHIPPED]
+        self._workflows = [workflow_of_model(model, name) for model, files in of_models.items() for name in files]
+        self._workflows += [without_models(read_workflow(name), of_models) for name in names or SHIPPED]
         self._capabilities = CapabilitiesCache(self._ask, options.clock)
         self._runnable: RunnableWorkflows | None = None
 
@@ -112,27 +105,16 @@ class ComfyuiBackend:
 
     async def _ask(self) -> Capabilities:
         """Ask for each class of node that a workflow has, and for the version."""
-        workflows = [*self._of_models, *self._workflows]
-        names = {node["class_type"] for workflow in workflows for node in workflow.graph.values()}
+        names = {node["class_type"] for workflow in self._workflows for node in workflow.graph.values()}
         version = await self._server.version()
         found = {name: await self._server.node_class(name) for name in sorted(names)}
         classes = {name: each for name, each in found.items() if each is not None}
         try:
-            runnable = self._find_runnable(classes)
+            runnable = runnable_workflows(self._workflows, classes, all_needed=self._are_chosen)
         except WorkflowUnusable as unusable:
             raise Denied(str(unusable)) from unusable
         self._runnable = RunnableWorkflows(tuple(runnable), version)
         return self._runnable.capabilities()
-
-    def _find_runnable(self, classes: Mapping[str, NodeClass]) -> list[RunnableWorkflow]:
-        """Raises WorkflowUnusable: the server cannot run one that the operator has chosen, or none at all."""
-        of_models = runnable_workflows(self._of_models, classes, all_needed=True) if self._of_models else []
-        try:
-            return of_models + runnable_workflows(self._workflows, classes, all_needed=self._are_chosen)
-        except WorkflowUnusable:
-            if self._are_chosen or not of_models:
-                raise
-            return of_models  # the server has no other models
 
     async def _choose(self, job: Job) -> tuple[Workflow, SamplerChoice]:
         """The workflow for the job. What the server can paint is read again before a job is refused."""
