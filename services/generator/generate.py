@@ -111,11 +111,14 @@ async def _after_refused_claim(image_id: str, refusal: InvalidTransition, contex
 async def _after_missing_model(image_id: str, context: GenerationContext) -> Outcome:
     """The image waits for its next turn, which sends its command to the pool that has the model then."""
     image = await retry_while_unavailable(lambda: context.store.get(image_id))
-    if image is None:
+    pool = context.settings.generator_pool
+    if image is None or image.work_pool != pool:
+        log.info("skipped: its command was sent to another pool since")
         return Done()
-    is_live = (await retry_while_unavailable(context.fleet.current)).is_live(image.model)
-    reason = f"this generator does not have the model {image.model!r}" if is_live else NO_GENERATOR
-    delay_s = context.settings.retry_delays[0] if is_live else 2 * context.settings.announce_interval
+    view = await retry_while_unavailable(lambda: context.fleet.current_for(image.model))
+    reason = f"this generator does not have the model {image.model!r}" if view.is_live(image.model) else NO_GENERATOR
+    # else its next turn could lead here again at once: another generator of this pool has the model, or had it
+    delay_s = context.settings.retry_delays[0] if view.pool_of(image.model) == pool else 0.0
     await set_waiting(image, context, delay_s=delay_s, reason=reason)
     return Done()
 

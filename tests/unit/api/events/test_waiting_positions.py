@@ -27,10 +27,13 @@ def limits():
 
 
 def test_an_estimate_counts_the_turns_before_it():
-    assert estimates("abcde", dispatched=6, slots=2) == {"a": 7, "b": 7, "c": 13, "d": 13, "e": 19}
-    assert estimates("ab", dispatched=1, slots=0) == {"a": 2, "b": 2}
-    assert estimates("ab", dispatched=1000, slots=1) == {"a": MAX_POSITION, "b": MAX_POSITION}
-    assert estimates("", dispatched=6, slots=2) == {}
+    def estimated(ids, ahead, slots):
+        return estimates(dict.fromkeys(ids, "sdxl"), dispatched={"default": ahead}, slots=slots)
+
+    assert estimated("abcde", 6, slots=2) == {"a": 7, "b": 7, "c": 13, "d": 13, "e": 19}
+    assert estimated("ab", 1, slots=0) == {"a": 2, "b": 2}
+    assert estimated("ab", 1000, slots=1) == {"a": MAX_POSITION, "b": MAX_POSITION}
+    assert estimated("", 6, slots=2) == {}
 
 
 async def test_a_waiting_image_has_an_estimated_position(api):  # noqa: F811
@@ -65,7 +68,8 @@ def test_an_image_beyond_the_ranked_of_its_line_has_a_position(length, shown):
     positions.sent[frames.append] = ({}, frozenset())
     positions.add_queued([first, last])
 
-    positions.update({}, NOON, {first.id: 5, **dict.fromkeys(map(str, range(length - 1)), 7)})
+    line = {first.id: 5, **dict.fromkeys(map(str, range(length - 1)), 7)}
+    positions.update({}, NOON, line, in_line=line)
 
     expected = {"first": {first.id: 5}, "last": {last.id: MAX_POSITION}}
     assert json.loads(frames[0])["places"] == {key: value for each in shown for key, value in expected[each].items()}
