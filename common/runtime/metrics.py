@@ -12,8 +12,8 @@ requests = Histogram(
 )
 websockets = Gauge("darkroom_websockets", "Open websockets")
 events_shown = Counter("darkroom_events_shown_total", "Events read from the log and sent to clients", ["type"])
-attempts = Counter("darkroom_attempts_total", "Attempts by outcome", ["outcome"])
-painting = Histogram("darkroom_painting_seconds", "From the claim to the stored picture", buckets=_SECONDS)
+attempts = Counter("darkroom_attempts_total", "Attempts by outcome", ["outcome", "pool"])
+painting = Histogram("darkroom_painting_seconds", "From the claim to the stored picture", ["pool"], buckets=_SECONDS)
 circuit_open = Gauge("darkroom_circuit_open", "1 while no work is taken because the inference service is down")
 reconciled = Counter("darkroom_reconciled_total", "Records repaired after a fault, by action", ["what"])
 events_refused = Counter(

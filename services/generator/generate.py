@@ -138,7 +138,7 @@ async def _attempt(image: Image, context: GenerationContext) -> Outcome:
         after, delay_s = await _paint_and_record(image, context)
     except LeaseLost as lost:
         log.info("dropped: %s", lost)
-        metrics.attempts.labels("lost").inc()
+        metrics.attempts.labels("lost", context.settings.generator_pool).inc()
         if lost.is_ended:
             await context.stop_work(image)
         await remove_files(image, context)
@@ -146,7 +146,8 @@ async def _attempt(image: Image, context: GenerationContext) -> Outcome:
     except asyncio.CancelledError:
         await give_back(image, context)
         raise
-    metrics.attempts.labels(after.status if after.status.is_final else "retried").inc()
+    outcome = after.status if after.status.is_final else "retried"
+    metrics.attempts.labels(outcome, context.settings.generator_pool).inc()
     await _publish_outcome(after, delay_s, context)
     return Done()
 

@@ -46,7 +46,7 @@ async def complete(image: Image, picture: Picture, context: GenerationContext) -
     )
     with lease_required():
         completed = await context.transition(image.id, transition, snapshot=image)
-    metrics.painting.observe(picture.generation_time)
+    metrics.painting.labels(context.settings.generator_pool).observe(picture.generation_time)
     log.info("completed in %.2f s, %d bytes", picture.generation_time, picture.file_size)
     return completed
 
