@@ -31,8 +31,9 @@ class ImageAnswer(ImageView):
         Field(
             ge=1,
             le=MAX_POSITION,
-            description=f"1 is the next image, {MAX_POSITION} is any position beyond {MAX_POSITION - 1}; an estimate "
-            "if `waitingSince` is not null; null if the image is not queued or waits for a retry",
+            description=f"1 is the next image of its pool, {MAX_POSITION} is any position beyond {MAX_POSITION - 1}; "
+            "an estimate if `waitingSince` is not null; null if the image is not queued, waits for a retry, or waits "
+            "for a generator",
         ),
     ]
     waiting_for: Annotated[

@@ -88,6 +88,7 @@ class Report:
             ("kills (of these at named points)", f"{kills} ({sum(self.points.values())})"),
             ("orderly stops under load", faults["term"]),
             ("processes stopped past their lease", faults["freeze"]),
+            ("pools without a running generator", faults["lose a pool"]),
             ("cuts, silences and refusals of connections", faults["cut"] + faults["silence"] + faults["refuse"]),
             ("broker restarts, broker kills", f"{faults['restart']}, {faults['crash']}"),
             ("foreign messages", _counted(self.foreign)),
