@@ -15,6 +15,7 @@ from uuid import UUID
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
 from common.domain.errors import Invalid
+from common.domain.pools import DEFAULT_POOL
 from common.domain.texts import clean_code, clean_text
 
 
@@ -147,6 +148,7 @@ class Image(Frozen):
     waiting_since: AwareDatetime | None = None  # present while the image waits for its turn and may not be painted
     dispatched_at: AwareDatetime | None = None  # absent on records of older releases, which had no turns
     sent_at: AwareDatetime | None = None
+    pool: str | None = None  # to which its command goes, if it does not wait; absent: `default`
     batch: Batch | None = None
     batch_due: AwareDatetime | None = None  # on the first of a batch, until the others are on record
     pending_event: Annotated[PendingEvent | None, Field(alias="event_due")] = None
@@ -169,6 +171,11 @@ class Image(Frozen):
     def last_backend(self) -> str | None:
         """The back end that may have work of this image; the next claim asks it first."""
         return self.lease.backend if self.lease is not None else self.backend
+
+    @property
+    def work_pool(self) -> str:
+        """The pool to which the command of the dispatched image was sent, or is to be sent."""
+        return self.pool or DEFAULT_POOL
 
     @property
     def is_waiting(self) -> bool:

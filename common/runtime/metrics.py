@@ -12,8 +12,10 @@ requests = Histogram(
 )
 websockets = Gauge("darkroom_websockets", "Open websockets")
 events_shown = Counter("darkroom_events_shown_total", "Events read from the log and sent to clients", ["type"])
-attempts = Counter("darkroom_attempts_total", "Attempts by outcome and inference service", ["outcome", "backend"])
-painting = Histogram("darkroom_painting_seconds", "From the claim to the stored picture", buckets=_SECONDS)
+attempts = Counter(
+    "darkroom_attempts_total", "Attempts by outcome, pool and inference service", ["outcome", "pool", "backend"]
+)
+painting = Histogram("darkroom_painting_seconds", "From the claim to the stored picture", ["pool"], buckets=_SECONDS)
 circuit_open = Gauge(
     "darkroom_circuit_open", "1 while an inference service gets no work because it is down", ["backend"]
 )

@@ -148,7 +148,6 @@ Aliases = Annotated[
     BeforeValidator(_parse_aliases),
 ]
 Prefix = Annotated[str, Field(pattern=r"^[a-z0-9.-]{0,40}$")]
-PoolName = Annotated[str, Field(pattern=r"^[a-z0-9-]{1,40}$")]
 Port = Annotated[Count, Field(ge=0, le=65_535)]
 Workers = Annotated[Count, Field(ge=1, le=64)]
 # of the hourly limits: an entry of the store names each image of an hour, at about 100 bytes

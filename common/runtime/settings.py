@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from common.domain.pools import PoolName
 from common.runtime.addresses import PublicUrl, path_of
 from common.runtime.setting_types import (
     Age,
@@ -25,7 +26,6 @@ from common.runtime.setting_types import (
     Networks,
     Origins,
     PerHour,
-    PoolName,
     Port,
     Prefix,
     Seconds,

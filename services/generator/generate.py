@@ -115,10 +115,17 @@ async def _after_refused_claim(image_id: str, refusal: InvalidTransition, contex
 
 async def _after_missing_model(image: Image, context: GenerationContext) -> Outcome:
     """The image waits for its next turn, which sends its command to the pool that has the model then."""
-    is_live = (await retry_while_unavailable(context.fleet.current)).is_live(image.model)
+    found = await retry_while_unavailable(lambda: context.store.get(image.id))
+    pool = context.settings.generator_pool
+    if found is None or found.work_pool != pool:
+        log.info("skipped: its command was sent to another pool since")
+        return Done()
+    view = await retry_while_unavailable(lambda: context.fleet.current_for(image.model))
+    is_live = view.is_live(image.model)
     reason = f"no back end here can take the model {image.model!r} now" if is_live else NO_GENERATOR
+    # else its next turn could lead here again at once: a generator of this pool has the model, or had it
     soon_s = max(context.settings.retry_delays[0], context.backends.back_in_s(image.model))
-    delay_s = soon_s if is_live else 2 * context.settings.announce_interval
+    delay_s = soon_s if view.pool_of(image.model) == pool else 0.0
     await set_waiting(image, context, delay_s=delay_s, reason=reason)
     return Done()
 
@@ -138,7 +145,7 @@ async def _attempt(image: Image, context: GenerationContext) -> Outcome:
         after, delay_s = await _paint_and_record(image, context)
     except LeaseLost as lost:
         log.info("dropped: %s", lost)
-        _count_attempt("lost", image)
+        _count_attempt("lost", image, context)
         if lost.is_ended:
             await context.stop_work(image)
         await remove_files(image, context)
@@ -146,13 +153,13 @@ async def _attempt(image: Image, context: GenerationContext) -> Outcome:
     except asyncio.CancelledError:
         await give_back(image, context)
         raise
-    _count_attempt(after.status if after.status.is_final else "retried", image)
+    _count_attempt(after.status if after.status.is_final else "retried", image, context)
     await _publish_outcome(after, delay_s, context)
     return Done()
 
 
-def _count_attempt(outcome: str, image: Image) -> None:
-    metrics.attempts.labels(outcome, image.last_backend or "").inc()
+def _count_attempt(outcome: str, image: Image, context: GenerationContext) -> None:
+    metrics.attempts.labels(outcome, context.settings.generator_pool, image.last_backend or "").inc()
 
 
 async def _publish_outcome(after: Image, delay_s: float, context: GenerationContext) -> None:

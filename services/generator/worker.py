@@ -16,6 +16,7 @@ from functools import partial
 import aiohttp
 
 from common.application.deployment import deployment_id
+from common.application.fleet.reader import Fleet
 from common.application.intake import Intake
 from common.application.outbox import Outbox
 from common.application.quota_store import QuotaStore
@@ -66,8 +67,9 @@ async def run_generator(
             settings=settings,
             worker=clean_text(f"{socket.gethostname()}:{os.getpid()}", 100),
         )
-        outbox = resources.outbox(settings, source=SOURCE, write_behind=write_behind)
-        context = _context(settings, resources, announcer, outbox, deployment)
+        fleet = resources.fleet(settings)
+        outbox = resources.outbox(settings, source=SOURCE, fleet=fleet, write_behind=write_behind)
+        context = _context(settings, resources, announcer=announcer, outbox=outbox, fleet=fleet, deployment=deployment)
         async with asyncio.TaskGroup() as group:
             group.create_task(write_behind.run())
             group.create_task(announcer.run(stopping))
@@ -78,8 +80,10 @@ async def run_generator(
 def _context(
     settings: Settings,
     resources: Resources,
+    *,
     announcer: Announcer,
     outbox: Outbox,
+    fleet: Fleet,
     deployment: str,
 ) -> GenerationContext:
     quota = QuotaStore(
@@ -91,8 +95,8 @@ def _context(
     line = Line(settings.concurrent_requests, settings.publisher_waiting_requests, "p")
     return GenerationContext(
         store=resources.store,
-        fleet=resources.fleet(settings),
-        intake=Intake(quota, resources.store, line),
+        fleet=fleet,
+        intake=Intake(quota, resources.store, line, fleet),
         outbox=outbox,
         media=resources.media,
         backends=announcer.backends,
@@ -121,7 +125,7 @@ async def _consume(context: GenerationContext, bus: Bus, announcer: Announcer, s
         bus.subscribe(ABORTING_EVENTS, on_event),
         # requests are recorded also while the inference service is down: no circuit pauses this consumer
         bus.consume(WorkQueue.INTAKE, handler(take_in), concurrency=CONCURRENT_INTAKES) as intake,
-        bus.consume(WorkQueue.GENERATE, handler(generate), concurrency=limit) as consumer,
+        bus.consume(WorkQueue.GENERATE, handler(generate), concurrency=limit, pool=settings.generator_pool) as consumer,
         asyncio.TaskGroup() as group,
     ):
         shared = SharedPause(consumer)
@@ -132,7 +136,7 @@ async def _consume(context: GenerationContext, bus: Bus, announcer: Announcer, s
             group.create_task(context.media_pause.run(shared.view("media"))),
             group.create_task(context.later_turns.run()),
         ]
-        log.info("taking work, at most %d images at once", limit)
+        log.info("taking work of the pool %s, at most %d images at once", settings.generator_pool, limit)
         await stopping.wait()
         await shared.pause("stop")  # before what waits here returns to the queue, or it would come back at once
         backends.close()

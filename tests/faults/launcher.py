@@ -111,7 +111,7 @@ class FaultyPort:
             return self._plan.around(self._port, name, attribute)
         return attribute
 
-    def consume(self, queue: WorkQueue, handler: Any, *, concurrency: int) -> Any:
+    def consume(self, queue: WorkQueue, handler: Any, **more: Any) -> Any:
         """Of the bus only: write each delivery that reaches the handler to the journal."""
 
         async def handle(message: Any) -> Any:
@@ -119,7 +119,7 @@ class FaultyPort:
                 self._plan.note(f"delivered {message.id} {os.getpid()}")
             return await handler(message)
 
-        return self._target.consume(queue, handle, concurrency=concurrency)
+        return self._target.consume(queue, handle, **more)
 
 
 def wrap_ports(plan: FaultPlan) -> None:

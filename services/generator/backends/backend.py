@@ -10,8 +10,9 @@ from typing import Final
 import aiohttp
 
 from common.application.capabilities import Capabilities, Feature, Model
-from common.application.fleet.announcements import DEFAULT_POOL, BackEndState, Catalogue, CircuitState, catalogue_of
+from common.application.fleet.announcements import BackEndState, Catalogue, CircuitState, catalogue_of
 from common.domain.errors import Denied, InferenceError, Unreachable
+from common.domain.pools import DEFAULT_POOL
 from common.domain.texts import clean_text
 from common.runtime import metrics
 from common.runtime.clock import Clock

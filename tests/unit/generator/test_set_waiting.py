@@ -20,8 +20,8 @@ async def is_waiting(made, image_id):
     return (await made.store.get(image_id)).is_waiting
 
 
-async def has_announced(made):
-    return bool(await made.store.list_entries("catalogue"))
+async def has_announced(made, count=1):
+    return len(await made.store.list_entries("catalogue")) == count
 
 
 async def test_an_image_of_a_missing_model_waits_then_is_painted(tmp_path):
@@ -43,6 +43,8 @@ async def test_an_image_of_a_missing_model_waits_then_is_painted(tmp_path):
             resources = Resources(made.bus, made.store, made.media, made.clock)
             backends = backends_at([second.url], made.settings)
             group.create_task(run_generator(made.settings, resources, backends=backends, stopping=made.stopping))
+            await until(partial(has_announced, made, 2))
+            await made.outbox.dispatch_waiting("local")  # as a janitor, which the second generator wakes
             image = await made.final(image_id)
             made.stopping.set()
 

@@ -26,6 +26,7 @@ OWN = {
     "not_before",
     "lease",
     "backend",
+    "pool",
     "error",
     "image_file",
     "thumbnail",
