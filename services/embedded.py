@@ -6,7 +6,7 @@ The generator still calls the reference inference server over loopback HTTP, so 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
 from common.application.resources import Resources
@@ -16,6 +16,8 @@ from common.runtime.addresses import url_of
 from common.runtime.settings import Settings
 from services import wiring
 from services.api.service import api_running
+from services.generator.backends.configured import backends_at, configured_backends
+from services.generator.backends.definition import BackendDefinition
 from services.generator.worker import run_generator
 from services.janitor.worker import run_janitor
 
@@ -27,12 +29,12 @@ async def up(settings: Settings, stopping: asyncio.Event, on_ready: Callable[[st
     then bus and store.
     """
     async with (
+        _backends(settings) as backends,
         wiring.open_resources(settings, name="up", stopping=stopping) as resources,
-        _inference_url(settings) as inference_url,
         api_running(settings, resources) as port,
         asyncio.TaskGroup() as group,
     ):
-        group.create_task(run_generator(settings, resources, inference_url=inference_url, stopping=stopping))
+        group.create_task(run_generator(settings, resources, backends=backends, stopping=stopping))
         group.create_task(run_janitor(settings, resources, stopping=stopping))
         await _reconcile_now(resources)
         on_ready(url_of(settings.api_host, port))
@@ -45,9 +47,10 @@ async def _reconcile_now(resources: Resources) -> None:
 
 
 @asynccontextmanager
-async def _inference_url(settings: Settings) -> AsyncIterator[str]:
-    if settings.inference_service_url is not None:
-        yield settings.inference_service_url
+async def _backends(settings: Settings) -> AsyncIterator[Sequence[BackendDefinition]]:
+    """The configured back ends, or else the reference server."""
+    if configured := configured_backends(settings):
+        yield configured
         return
     async with wiring.serve_inference(settings, host="127.0.0.1") as url:
-        yield url
+        yield backends_at([url], settings)

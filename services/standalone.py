@@ -25,13 +25,17 @@ async def api(settings: Settings, stopping: asyncio.Event) -> None:
 
 
 async def generator(settings: Settings, stopping: asyncio.Event) -> None:
+    from services.generator.backends.configured import configured_backends
     from services.generator.worker import run_generator
 
-    url = settings.inference_service_url
-    if url is None:
-        raise Misconfigured("INFERENCE_SERVICE_URL: not set; give the URL of the inference service", code="bad_setting")
+    backends = configured_backends(settings)
+    if not backends:
+        raise Misconfigured(
+            "INFERENCE_SERVICE_URL: not set; give the URL of the inference service, or a file in BACKENDS",
+            code="bad_setting",
+        )
     async with _shared_resources(settings, stopping, name="generator") as resources, _health(settings, resources):
-        await run_generator(settings, resources, inference_url=url, stopping=stopping)
+        await run_generator(settings, resources, backends=backends, stopping=stopping)
 
 
 async def janitor(settings: Settings, stopping: asyncio.Event) -> None:

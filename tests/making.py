@@ -3,6 +3,7 @@
 from datetime import UTC, datetime, timedelta
 
 from common.application.events import EventFactory
+from common.application.fleet.reader import Fleet
 from common.application.outbox import Outbox
 from common.domain.images import Batch, Image, Parameters, Status, new_image_id
 from common.domain.views import ImagePresenter
@@ -49,5 +50,5 @@ def an_event_factory(clock, *, source: str = "test") -> EventFactory:
     return EventFactory(source, clock, ImagePresenter("/media/", timedelta(days=30)))
 
 
-def an_outbox(bus, store, clock, *, source: str = "test", slots: int = 0) -> Outbox:
-    return Outbox(bus, store, clock, an_event_factory(clock, source=source), slots=slots)
+def an_outbox(bus, store, clock, *, source: str = "test", slots: int = 0, fleet: Fleet | None = None) -> Outbox:
+    return Outbox(bus, store, clock, an_event_factory(clock, source=source), slots=slots, fleet=fleet)

@@ -43,7 +43,7 @@ class Batches:
         completed = await self.complete(first)
         for image in await self.store.batch_members(first.batch.id):
             await self.outbox.begin_one(image)
-        await self.outbox.try_dispatch_waiting(first.owner)
+        await self.outbox.try_dispatch_waiting(first.owner, model=first.model)
         return completed
 
     async def complete(self, first: Image) -> Image:

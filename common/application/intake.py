@@ -13,12 +13,16 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
+from common.application.fleet.reader import Fleet
+from common.application.fleet.view import FleetView
 from common.application.quota_store import QuotaStore
+from common.application.turns import next_in_turn
 from common.domain import turns
 from common.domain.batches import batch_ids, missing_members
 from common.domain.errors import Duplicate, Invalid, LimitReached
 from common.domain.images import Image
 from common.domain.owners import parse_owner
+from common.domain.pools import DEFAULT_POOL
 from common.domain.quotas import Window
 from common.domain.requests import GenerationRequest, new_image
 from common.domain.turns import Line, free_keys
@@ -32,18 +36,23 @@ _TRIES: Final = 5  # of free places, before they are looked up again
 
 @dataclass(frozen=True, slots=True)
 class Intake:
-    """Inserts the records of new images within the limits of their owner."""
+    """Inserts the records of new images within the limits of their owner.
+
+    `fleet` tells whether a generator lives that has a model; without it, every model is live.
+    """
 
     quota: QuotaStore
     store: Store
     line: Line
+    fleet: Fleet | None = None
 
     async def record(self, image: Image, *, quota_key: str, may_wait: bool = True) -> tuple[Image, Window]:
         """Count the images of a request, then insert them durably; returns the first and the window of the quota.
 
-        The first is dispatched at once if no image of its owner waits and a slot is free; else it waits, as the others
-        do. Give the owner's turns afterwards (`Batches.begin`): a slot may have become free in between. If the process
-        dies after the first is inserted, the batch is completed from its record; room for the others was there before.
+        The first is dispatched at once if a slot is free and no image of its owner waits that could be painted; else it
+        waits, as the others do. While its model has no live generator it waits too, whatever `may_wait` says. Give the
+        owner's turns afterwards (`Batches.begin`): a slot may have become free in between. If the process dies after
+        the first is inserted, the batch is completed from its record; room for the others was there before.
 
         Raises:
             LimitReached: `hourly_limit`; `waiting_limit`, the line is full; or `concurrent_limit`, it cannot be
@@ -84,23 +93,32 @@ class Intake:
             raise Invalid(f"{count} images are more than the limits of an owner allow", code="too_many_images")
 
     async def _insert(self, image: Image, *, may_wait: bool, count: int) -> Image:
+        view = await self.fleet.current_for(image.model) if self.fleet is not None else None
+        # where nothing may wait, its command waits in the queue of the pool, as long as it has a slot
+        is_live = view is None or view.is_live(image.model) or self.line.places is None
+        pool = view.pool_of(image.model) if view is not None else DEFAULT_POOL
         slots = self.line.slot_keys(image.owner)
-        if not slots:
-            return await self._inserted(turns.dispatched(image, slot=None))
-        free = free_keys(slots, await self.store.held_slots(slots))
-        if free and await self.store.next_waiting(image.owner, now=image.created_at, limit=1):
-            free = []
+        if not slots and is_live:
+            return await self._inserted(turns.dispatched(image, slot=None, pool=pool))
+        free = await self._free_slots(image, slots, view) if is_live else []
         if count > 1:
             await self._require_room(image.owner, count - len(free))
         for slot in free:
             try:
-                return await self._inserted(turns.dispatched(image, slot=slot))
+                return await self._inserted(turns.dispatched(image, slot=slot, pool=pool))
             except Duplicate as taken:
                 if taken.key != "slot":
                     raise
-        if not may_wait or self.line.places is None:
+        if self.line.places is None or not (may_wait or not is_live):
             raise self._no_free_slot()
         return await self._insert_waiting(image)
+
+    async def _free_slots(self, image: Image, slots: list[str], view: FleetView | None) -> list[str]:
+        """The free slots of the owner; none if another image has its turn before."""
+        free = free_keys(slots, await self.store.held_slots(slots))
+        if free and await next_in_turn(self.store, image.owner, now=image.created_at, limit=1, view=view):
+            return []
+        return free
 
     async def _insert_waiting(self, image: Image) -> Image:
         if not self.line.places:

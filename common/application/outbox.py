@@ -12,6 +12,8 @@ from functools import partial
 
 from common.application import turns
 from common.application.events import EventFactory
+from common.application.fleet.reader import Fleet
+from common.application.fleet.view import FleetView
 from common.application.write_behind import WriteBehind
 from common.bus.port import Bus
 from common.domain import transitions
@@ -29,7 +31,8 @@ class Outbox:
     """Sends commands and publishes events about images, and records what the broker has confirmed.
 
     Without `write_behind`, each confirmation is written at once. `slots` is how many images of an owner may be
-    dispatched at once, 0 for no limit.
+    dispatched at once, 0 for no limit. `fleet` tells the pool of each model, and whether a generator lives that has it;
+    without one there is one pool, and every model is live.
     """
 
     bus: Bus
@@ -38,6 +41,7 @@ class Outbox:
     events: EventFactory
     write_behind: WriteBehind | None = None
     slots: int = 0
+    fleet: Fleet | None = None
 
     async def begin(self, image: Image) -> None:
         """Send the command of a new image; if it waits, publish that, and give the owner's turns.
@@ -46,7 +50,7 @@ class Outbox:
         """
         await self.begin_one(image)
         if image.is_waiting:
-            await self.try_dispatch_waiting(image.owner)
+            await self.try_dispatch_waiting(image.owner, model=image.model)
 
     async def begin_one(self, image: Image) -> None:
         """Send the command of an image, or publish what is pending of it; neither, if that was done before."""
@@ -56,30 +60,48 @@ class Outbox:
         if is_dispatched and not image.attempts and image.sent_at is None:
             await self.try_dispatch(image)
 
-    async def try_dispatch_waiting(self, owner: str) -> None:
-        """`dispatch_waiting` for images that were recorded now; if it fails, the janitor looks at the line.
+    async def try_dispatch_waiting(self, owner: str, *, model: str | None = None) -> None:
+        """`dispatch_waiting` for images that wait since now; if it fails, the janitor looks at the line.
 
-        A slot may have become free after it was found taken, and before they were on record.
+        A slot may have become free after it was found taken, and before they were on record; or a generator of their
+        model may have come.
         """
         try:
-            await self.dispatch_waiting(owner)
+            await self.dispatch_waiting(owner, model=model)
         except Unavailable as error:
             log.warning("the line was not looked at, the janitor will: %s", error)
 
-    async def dispatch_waiting(self, owner: str) -> int:
+    async def dispatch_waiting(self, owner: str, *, model: str | None = None) -> int:
         """Dispatch the oldest waiting images of the owner into the free slots; returns how many.
+
+        Those whose model has no live generator keep waiting. Whether `model` has one is read from the store.
 
         Raises:
             Unavailable: the store does not answer; the janitor looks again.
         """
         count = 0
+        view = await self._view(model)
         while True:
-            dispatched = await turns.dispatch_next(self.store, owner, slots=self.slots, now=latest_now(self.clock))
+            now = latest_now(self.clock)
+            dispatched = await turns.dispatch_next(self.store, owner, slots=self.slots, now=now, view=view)
             for image in dispatched:
                 await self._try_first_dispatch(image)
             count += len(dispatched)
             if self.slots or len(dispatched) < turns.PAGE:
                 return count
+
+    async def _view(self, model: str | None = None) -> FleetView | None:
+        if self.fleet is None:
+            return None
+        return await (self.fleet.current() if model is None else self.fleet.current_for(model))
+
+    async def _pool_of(self, image: Image) -> str:
+        """The pool that has the model now; while the store does not answer, the one that the record names."""
+        try:
+            view = await self._view()
+        except Unavailable:
+            view = None
+        return image.work_pool if view is None else view.pool_of(image.model)
 
     async def _try_first_dispatch(self, image: Image) -> None:
         try:
@@ -89,7 +111,7 @@ class Outbox:
             log.exception("the command of image %s was not sent, the janitor will try again", image.id)
 
     async def dispatch(self, image: Image, *, delay_s: float = 0) -> None:
-        """Publish `image.queued`, send the command, then record that it was sent.
+        """Publish `image.queued`, send the command to the pool of the model, then record that it was sent there.
 
         The command does not depend on the event: an event that the bus refuses stops no request. What is lost then is
         news of a state that the next event of the image contains too (docs/decisions/0007-exchanges-and-rights.md).
@@ -110,12 +132,14 @@ class Outbox:
             time=self.clock.now(),
             traceparent=image.traceparent,
         )
-        await self.bus.send(command, delay_s=delay_s)
+        pool = await self._pool_of(image)
+        await self.bus.send(command, delay_s=delay_s, pool=pool)
         sent = partial(
             transitions.mark_sent,
             attempts=image.attempts,
             dispatched_at=image.dispatched_at,
             now=self.clock.now(),
+            pool=pool,
         )
         await self._record(image, sent)
 

@@ -33,7 +33,9 @@ class Resources:
         """The reader of what the generators announce; one for each service."""
         return Fleet(self.store, self.clock, interval_s=settings.announce_interval)
 
-    def outbox(self, settings: Settings, *, source: str, write_behind: WriteBehind | None = None) -> Outbox:
+    def outbox(
+        self, settings: Settings, *, source: str, fleet: Fleet, write_behind: WriteBehind | None = None
+    ) -> Outbox:
         """The outbox of the service with this name; without `write_behind`, confirmations are written at once."""
         return Outbox(
             self.bus,
@@ -42,4 +44,5 @@ class Resources:
             self.events(settings, source=source),
             write_behind,
             settings.concurrent_requests,
+            fleet,
         )

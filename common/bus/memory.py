@@ -15,12 +15,14 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Final, Self
 
 from common.bus.handling import MAX_DEAD_BODY, encode_body, one_line, queue_of, timer_tick
 from common.bus.memory_queue import MemoryConsumer, MemoryQueue, QueuedMessage
-from common.bus.port import After, DeadLetter, Handler, Logged, Start, WorkQueue
+from common.bus.port import After, DeadLetter, Handler, Logged, Start, WorkQueue, parse_queue_name
 from common.domain.errors import CursorGone, Unavailable
+from common.domain.pools import DEFAULT_POOL
 from common.messages import Command, Event, Tick, decode
 from common.runtime.clock import Clock, SystemClock, whole_ms
 
@@ -56,9 +58,8 @@ class MemoryBus:
     ) -> None:
         self._name = name
         self._clock = clock or SystemClock()
-        self._queues = {
-            queue: MemoryQueue(queue, dead_letter=self._dead_letter, retry_delays=retry_delays) for queue in WorkQueue
-        }
+        self._retry_delays = retry_delays
+        self._queues: dict[str, MemoryQueue] = {}  # by name; made when first used
         self._tokens: dict[WorkQueue, asyncio.TimerHandle] = {}
         self._dead_letters: deque[DeadLetter] = deque(maxlen=MAX_DEAD)
         self._subscriptions: list[_Subscription] = []
@@ -88,22 +89,30 @@ class MemoryBus:
     def warning(self) -> str:
         return ""
 
-    async def send(self, command: Command, *, delay_s: float = 0) -> None:
-        self.inject(queue_of(command), encode_body(command), delay_s=delay_s)
+    async def send(self, command: Command, *, delay_s: float = 0, pool: str = DEFAULT_POOL) -> None:
+        self.inject(queue_of(command), encode_body(command), delay_s=delay_s, pool=pool)
 
     async def tick(self, tick: Tick) -> None:
         self.inject(WorkQueue(tick.type), encode_body(tick))
 
-    def inject(self, queue: WorkQueue, body: bytes, *, delay_s: float = 0) -> None:
+    def inject(self, queue: WorkQueue, body: bytes, *, delay_s: float = 0, pool: str = DEFAULT_POOL) -> None:
         """Put bytes into a queue without a check, as a foreign publisher can on a broker.
 
         Raises:
             Unavailable: the queue is full.
         """
         self._check_open()
-        if self._queues[queue].waiting >= MAX_WAITING:
-            raise Unavailable("bus", f"{queue} is full")
-        self._queues[queue].put(QueuedMessage(body), delay_s)
+        target = self._queue(queue, pool)
+        if target.waiting >= MAX_WAITING:
+            raise Unavailable("bus", f"{queue.of_pool(pool)} is full")
+        target.put(QueuedMessage(body), delay_s)
+
+    def _queue(self, queue: WorkQueue, pool: str = DEFAULT_POOL) -> MemoryQueue:
+        name = queue.of_pool(pool)
+        if name not in self._queues:
+            dead_letter = partial(self._dead_letter, name)
+            self._queues[name] = MemoryQueue(queue, dead_letter=dead_letter, retry_delays=self._retry_delays)
+        return self._queues[name]
 
     async def arm(self, timer: str, *, interval_s: float) -> bool:
         self._check_open()
@@ -114,21 +123,24 @@ class MemoryBus:
         def fire() -> None:
             del self._tokens[queue]
             tick = timer_tick(queue, source=self._name, now=self._clock.now())
-            self._queues[queue].put(QueuedMessage(encode_body(tick)))
+            self._queue(queue).put(QueuedMessage(encode_body(tick)))
 
         self._tokens[queue] = asyncio.get_running_loop().call_later(interval_s, fire)
         return True
 
     @asynccontextmanager
-    async def consume(self, queue: WorkQueue, handler: Handler, *, concurrency: int) -> AsyncIterator[MemoryConsumer]:
-        consumer = self._queues[queue].add_consumer(handler, concurrency)
+    async def consume(
+        self, queue: WorkQueue, handler: Handler, *, concurrency: int, pool: str = DEFAULT_POOL
+    ) -> AsyncIterator[MemoryConsumer]:
+        source = self._queue(queue, pool)
+        consumer = source.add_consumer(handler, concurrency)
         try:
             yield consumer
         finally:
-            await self._queues[queue].remove_consumer(consumer)
+            await source.remove_consumer(consumer)
 
-    async def waiting(self, queue: WorkQueue) -> int:
-        return self._queues[queue].waiting
+    async def waiting(self, queue: WorkQueue, *, pool: str = DEFAULT_POOL) -> int:
+        return self._queue(queue, pool).waiting
 
     # -- the event log
 
@@ -194,16 +206,16 @@ class MemoryBus:
 
     # -- dead letters
 
-    def _dead_letter(self, queue: WorkQueue, message: QueuedMessage, reason: str) -> None:
+    def _dead_letter(self, queue: str, message: QueuedMessage, reason: str) -> None:
         reason = one_line(reason)
-        if queue is WorkQueue.DEAD:
+        if queue == WorkQueue.DEAD:
             log.warning("a dead letter could not be handled and is only kept: %s", reason)
             return
         log.warning("a message of %s becomes a dead letter: %s", queue, reason)
         body = message.body[:MAX_DEAD_BODY]
-        letter = DeadLetter(secrets.token_hex(8), body, reason, queue.value, self._clock.now())
+        letter = DeadLetter(secrets.token_hex(8), body, reason, queue, self._clock.now())
         self._dead_letters.append(letter)
-        dead_queue = self._queues[WorkQueue.DEAD]
+        dead_queue = self._queue(WorkQueue.DEAD)
         if dead_queue.waiting >= MAX_DEAD:
             dead_queue.drop_oldest()
         dead_queue.put(QueuedMessage(body, letter))
@@ -215,7 +227,8 @@ class MemoryBus:
         letter = self._find_dead_letter(letter_id)
         if letter is None:
             return False
-        self.inject(WorkQueue(letter.queue), letter.body)
+        queue, pool = parse_queue_name(letter.queue)
+        self.inject(queue, letter.body, pool=pool)
         self._dead_letters.remove(letter)
         return True
 

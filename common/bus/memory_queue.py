@@ -53,6 +53,10 @@ class MemoryConsumer:
         self._paused = False
         self._on_resume()
 
+    async def limit(self, concurrency: int) -> None:
+        self._concurrency = concurrency
+        self._on_resume()
+
     async def drain(self, timeout_s: float) -> bool:
         self._stopped = True
         if self.tasks:
@@ -71,13 +75,13 @@ class MemoryQueue:
 
     def __init__(
         self,
-        name: WorkQueue,
+        kind: WorkQueue,
         *,
-        dead_letter: Callable[[WorkQueue, QueuedMessage, str], None],
+        dead_letter: Callable[[QueuedMessage, str], None],
         retry_delays: Sequence[float],
     ) -> None:
         self._consumers: list[MemoryConsumer] = []
-        self._name = name
+        self._kind = kind
         self._dead_letter = dead_letter
         self._retry_delays = retry_delays
         self._ready: deque[QueuedMessage] = deque()
@@ -129,9 +133,9 @@ class MemoryQueue:
         while self._ready and (free := [consumer for consumer in self._consumers if consumer.is_free]):
             queued = self._ready.popleft()
             try:
-                message = queued.dead_letter or parse_work_message(self._name, queued.body)
+                message = queued.dead_letter or parse_work_message(self._kind, queued.body)
             except Invalid as error:
-                self._dead_letter(self._name, queued, error.detail)
+                self._dead_letter(queued, error.detail)
                 continue
             key = deduplication_key(message)
             if key in self._in_flight:
@@ -164,5 +168,5 @@ class MemoryQueue:
                 case Retry(after_s):
                     self.put(handled, after_s)
                 case Reject(reason):
-                    self._dead_letter(self._name, handled, reason)
+                    self._dead_letter(handled, reason)
         self._dispatch()

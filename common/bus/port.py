@@ -15,16 +15,19 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Protocol
+from typing import Final, Protocol
 
+from common.domain.errors import Invalid
+from common.domain.pools import DEFAULT_POOL, is_pool_name
 from common.messages import Command, Event, Tick
 
 
 class WorkQueue(StrEnum):
     """The work queues. `DEAD` holds a copy of each dead letter.
 
-    `image.generate` has two: `INTAKE` takes the requests of other services, which are recorded first; `GENERATE` holds
-    the commands for images on record whose turn it is.
+    `image.generate` has several: `INTAKE` takes the requests of other services, which are recorded first; `GENERATE`
+    holds the commands for images on record whose turn it is. There is one `GENERATE` for each pool of generators; the
+    value here is that of the pool `default`.
     """
 
     INTAKE = "image.generate"
@@ -39,6 +42,26 @@ class WorkQueue(StrEnum):
     def message_type(self) -> str:
         """The type of the messages of this queue."""
         return "image.generate" if self is WorkQueue.GENERATE else self.value
+
+    def of_pool(self, pool: str) -> str:
+        """The name of this queue of this pool; only `GENERATE` differs between pools."""
+        return _OF_POOL + pool if self is WorkQueue.GENERATE else self.value
+
+
+_OF_POOL: Final = "image.work."
+
+
+def parse_queue_name(name: str) -> tuple[WorkQueue, str]:
+    """The queue and the pool that have this name.
+
+    Raises:
+        Invalid: no work queue has it.
+    """
+    if name in set(WorkQueue):
+        return WorkQueue(name), DEFAULT_POOL
+    if name.startswith(_OF_POOL) and is_pool_name(pool := name.removeprefix(_OF_POOL)):
+        return WorkQueue.GENERATE, pool
+    raise Invalid(f"{name!r} is not a work queue", code="wrong_queue")
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,15 +143,19 @@ class Consumer(Protocol):
 
     async def resume(self) -> None: ...
 
+    async def limit(self, concurrency: int) -> None:
+        """At most this many handlers start from now on; running ones continue, whatever their number."""
+
     async def drain(self, timeout_s: float) -> bool:
         """Take no new messages from now on and wait for the running handlers; True if all ended in time."""
 
 
 class Bus(Protocol):
-    async def send(self, command: Command, *, delay_s: float = 0) -> None:
+    async def send(self, command: Command, *, delay_s: float = 0, pool: str = DEFAULT_POOL) -> None:
         """Publish a command to its work queue; returns once the bus has stored it.
 
-        An `image.generate` with a request goes to `INTAKE`, one that refers to a record to `GENERATE`.
+        An `image.generate` with a request goes to `INTAKE`, one that refers to a record to `GENERATE` of the pool,
+        whether anybody consumes this queue or not.
 
         One consumer gets it, at once or after about the delay.
 
@@ -154,8 +181,12 @@ class Bus(Protocol):
         the process that armed it is not used. Raises as `send`.
         """
 
-    def consume(self, queue: WorkQueue, handler: Handler, *, concurrency: int) -> AbstractAsyncContextManager[Consumer]:
+    def consume(
+        self, queue: WorkQueue, handler: Handler, *, concurrency: int, pool: str = DEFAULT_POOL
+    ) -> AbstractAsyncContextManager[Consumer]:
         """Pass each message of the queue to one handler in one process; at most `concurrency` run at once here.
+
+        Of `GENERATE` it takes the messages of this pool only.
 
         Delivery is at least once: if a process dies, or its acknowledgement is lost, the message is delivered again,
         so a handler must be idempotent. If a message arrives while this process still handles the same image, no
@@ -186,8 +217,11 @@ class Bus(Protocol):
                 was trimmed because the reader was too slow or the connection was down.
         """
 
-    async def waiting(self, queue: WorkQueue) -> int:
-        """How many messages wait in the queue or for a retry; those in flight may be counted. Raises Unavailable."""
+    async def waiting(self, queue: WorkQueue, *, pool: str = DEFAULT_POOL) -> int:
+        """How many messages wait in the queue or for a retry; those in flight may be counted.
+
+        Those that wait for a retry to another pool may be counted too. Raises Unavailable.
+        """
 
     async def dead_letters(self, limit: int) -> list[DeadLetter]:
         """The oldest dead letters; they are not removed. Their number is limited: the oldest are deleted then.

@@ -15,6 +15,7 @@ from uuid import UUID
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
 from common.domain.errors import Invalid
+from common.domain.pools import DEFAULT_POOL
 from common.domain.texts import clean_code, clean_text
 
 
@@ -76,6 +77,7 @@ class Lease(Frozen):
     worker: str
     until: AwareDatetime
     length_s: float | None = None  # renewed after every third of it
+    backend: str | None = None  # the name of the worker's back end that paints the image
 
 
 class Failure(Frozen):
@@ -128,6 +130,7 @@ class Image(Frozen):
     pinned: bool = False
     not_before: AwareDatetime | None = None
     lease: Lease | None = None
+    backend: str | None = None  # that of the lease before, which may have the work still; absent if that is over
     error: Failure | None = None
     image_file: str | None = None
     thumbnail: str | None = None
@@ -145,6 +148,7 @@ class Image(Frozen):
     waiting_since: AwareDatetime | None = None  # present while the image waits for its turn and may not be painted
     dispatched_at: AwareDatetime | None = None  # absent on records of older releases, which had no turns
     sent_at: AwareDatetime | None = None
+    pool: str | None = None  # to which its command goes, if it does not wait; absent: `default`
     batch: Batch | None = None
     batch_due: AwareDatetime | None = None  # on the first of a batch, until the others are on record
     pending_event: Annotated[PendingEvent | None, Field(alias="event_due")] = None
@@ -162,6 +166,16 @@ class Image(Frozen):
         if owner is None:
             return self.source == source and source != HTTP_SOURCE
         return self.is_from(source=source, owner=owner)
+
+    @property
+    def last_backend(self) -> str | None:
+        """The back end that may have work of this image; the next claim asks it first."""
+        return self.lease.backend if self.lease is not None else self.backend
+
+    @property
+    def work_pool(self) -> str:
+        """The pool to which the command of the dispatched image was sent, or is to be sent."""
+        return self.pool or DEFAULT_POOL
 
     @property
     def is_waiting(self) -> bool:

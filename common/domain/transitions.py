@@ -21,14 +21,15 @@ from typing import Any, Final
 
 from common.domain.errors import InvalidTransition
 from common.domain.images import Failure, Image, Lease, PendingEvent, Picture, Status
+from common.domain.pools import DEFAULT_POOL, stored_pool
 
 MAX_FAILURES: Final = 3  # the third transient error of the inference service fails the image
 MAX_LOST: Final = 6  # an image whose lease expired under six workers is probably what kills them
 WORKER_LOST: Final = "worker_lost"
 
 
-def dispatch(image: Image, *, slot: str | None, now: datetime) -> Image:
-    """Give a waiting image its turn: it holds the slot from now on, and its command has to be sent.
+def dispatch(image: Image, *, slot: str | None, now: datetime, pool: str = DEFAULT_POOL) -> Image:
+    """Give a waiting image its turn: it holds the slot from now on, and its command has to be sent to the pool.
 
     Raises:
         InvalidTransition: it is final (`wrong_state`), or does not wait (`dispatched`).
@@ -39,7 +40,7 @@ def dispatch(image: Image, *, slot: str | None, now: datetime) -> Image:
     dispatched_at = max(now, image.created_at)  # a clock that is behind must not make it overdue at once
     # the pending event is that it waits; its command follows another `image.queued`
     nothing_left = dict.fromkeys(("waiting_since", "not_before", "sent_at", "pending_event"))
-    return _next(image, slot=slot, dispatched_at=dispatched_at, **nothing_left)
+    return _next(image, slot=slot, pool=stored_pool(pool), dispatched_at=dispatched_at, **nothing_left)
 
 
 def set_waiting(image: Image, *, now: datetime, not_before: datetime | None = None) -> Image:
@@ -52,6 +53,7 @@ def set_waiting(image: Image, *, now: datetime, not_before: datetime | None = No
         raise _refused(image)
     if image.is_waiting and image.not_before == not_before:
         return image
+    pending = PendingEvent(type="image.queued", revision=image.revision + 1, since=now)
     return _next(
         image,
         slot=image.slot if image.is_waiting else None,  # of a waiting image it is the place in the line
@@ -59,16 +61,20 @@ def set_waiting(image: Image, *, now: datetime, not_before: datetime | None = No
         not_before=not_before,
         dispatched_at=None,
         sent_at=None,
+        pool=None,
+        pending_event=pending,  # that it waits: no command follows at once
     )
 
 
-def mark_sent(image: Image, *, attempts: int, now: datetime, dispatched_at: datetime | None = None) -> Image:
-    """Record that the broker has confirmed the command. Unchanged if the image was claimed or dispatched since."""
+def mark_sent(
+    image: Image, *, attempts: int, now: datetime, dispatched_at: datetime | None = None, pool: str = DEFAULT_POOL
+) -> Image:
+    """Record that the broker has the command for this pool. Unchanged if the image was claimed or dispatched since."""
     if image.status.is_final or image.attempts != attempts:
         return image
     if image.is_waiting or image.dispatched_at != dispatched_at:
         return image
-    return _next(image, sent_at=now)
+    return _next(image, sent_at=now, pool=stored_pool(pool))
 
 
 def claim(image: Image, *, lease: Lease, now: datetime, deadline: timedelta) -> Image:
@@ -140,7 +146,9 @@ def retry(
     counted = {"failures": image.failures + counts, "refused": image.refused + refused}
     if counted["failures"] >= MAX_FAILURES:
         return _final(image, Status.FAILED, now, error=error, **counted)
-    return _queued_again(image, not_before, error=error, **counted)
+    # one that fails an image twice must not get its last attempt as well
+    backend = None if refused or image.failures else image.last_backend
+    return _queued_again(image, not_before, error=error, backend=backend, **counted)
 
 
 def give_back(image: Image, *, lease: Lease, attempt: int, now: datetime) -> Image:
@@ -184,8 +192,7 @@ def fail_past_deadline(image: Image, *, now: datetime) -> Image:
 def cancel(image: Image, *, now: datetime) -> Image:
     """Cancel the image at once; its worker learns it from the event or when it renews the lease.
 
-    Raises:
-        InvalidTransition: it is already final.
+    Raises InvalidTransition if it is final already.
     """
     _require_open(image)
     return _final(image, Status.CANCELLED, now)
@@ -220,15 +227,9 @@ def tombstone(image: Image, *, now: datetime, announced: bool = False) -> Image:
         return image
     if image.batch_due is not None:
         raise InvalidTransition(f"the batch of image {image.id} is incomplete", status=image.status, code="batch_due")
-    return _next(
-        image,
-        tombstoned_at=now,
-        pending_event=None if announced else image.pending_event,
-        prompt="",
-        negative_prompt="",
-        image_file=None,
-        thumbnail=None,
-    )
+    nothing_left = {"prompt": "", "negative_prompt": "", "image_file": None, "thumbnail": None}
+    pending = None if announced else image.pending_event
+    return _next(image, tombstoned_at=now, pending_event=pending, **nothing_left)
 
 
 def pin(image: Image, *, pinned: bool) -> Image:
@@ -258,14 +259,14 @@ def _next(image: Image, **changes: Any) -> Image:
 
 def _final(image: Image, status: Status, now: datetime, **changes: Any) -> Image:
     pending = PendingEvent(type=f"image.{status}", revision=image.revision + 1, since=now)
-    nothing_held = dict.fromkeys(("lease", "slot", "not_before", "waiting_since"))
+    nothing_held = dict.fromkeys(("lease", "backend", "slot", "not_before", "waiting_since"))
     final = {"status": status, "finished_at": now, "pending_event": pending}
     return _next(image, **nothing_held | final | changes)
 
 
 def _queued_again(image: Image, not_before: datetime, **changes: Any) -> Image:
-    # sent_at is absent until the broker has confirmed the command of the next attempt
-    return _next(image, status=Status.QUEUED, lease=None, sent_at=None, not_before=not_before, **changes)
+    kept = {"backend": image.last_backend}  # not sent_at: the command of the next attempt is not confirmed
+    return _next(image, status=Status.QUEUED, lease=None, sent_at=None, not_before=not_before, **kept | changes)
 
 
 def _with_expired_lease(image: Image, now: datetime) -> Image:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from common.domain.images import Image, PendingEvent
+from common.domain.pools import DEFAULT_POOL, stored_pool
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +49,9 @@ def free_keys(keys: Sequence[str], held: set[str]) -> list[str]:
     return [key for key in keys if key not in held]
 
 
-def dispatched(image: Image, *, slot: str | None) -> Image:
-    """A new image as it is recorded if it is dispatched at once."""
-    return image.model_copy(update={"slot": slot, "dispatched_at": image.created_at})
+def dispatched(image: Image, *, slot: str | None, pool: str = DEFAULT_POOL) -> Image:
+    """A new image as it is recorded if it is dispatched at once, to this pool."""
+    return image.model_copy(update={"slot": slot, "pool": stored_pool(pool), "dispatched_at": image.created_at})
 
 
 def waiting(image: Image, *, place: str | None) -> Image:

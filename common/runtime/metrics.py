@@ -12,9 +12,14 @@ requests = Histogram(
 )
 websockets = Gauge("darkroom_websockets", "Open websockets")
 events_shown = Counter("darkroom_events_shown_total", "Events read from the log and sent to clients", ["type"])
-attempts = Counter("darkroom_attempts_total", "Attempts by outcome", ["outcome"])
-painting = Histogram("darkroom_painting_seconds", "From the claim to the stored picture", buckets=_SECONDS)
-circuit_open = Gauge("darkroom_circuit_open", "1 while no work is taken because the inference service is down")
+attempts = Counter(
+    "darkroom_attempts_total", "Attempts by outcome, pool and inference service", ["outcome", "pool", "backend"]
+)
+painting = Histogram("darkroom_painting_seconds", "From the claim to the stored picture", ["pool"], buckets=_SECONDS)
+circuit_open = Gauge(
+    "darkroom_circuit_open", "1 while an inference service gets no work because it is down", ["backend"]
+)
+backend_jobs = Gauge("darkroom_backend_jobs", "Images that an inference service has from this generator", ["backend"])
 reconciled = Counter("darkroom_reconciled_total", "Records repaired after a fault, by action", ["what"])
 events_refused = Counter(
     "darkroom_events_refused_total", "Events that a queue of another service refused; the event log has them"

@@ -112,10 +112,11 @@ def _value(name: str, source: Mapping[str, str], *, is_secret: bool) -> str:
         return value
     if value:
         raise ValueError(f"{name}: is set, and so is {file_name}; set one of them")
-    return clean(file_name, _secret(file_name, Path(path)))
+    return clean(file_name, read_secret(file_name, Path(path)))
 
 
-def _secret(name: str, path: Path) -> str:
+def read_secret(name: str, path: Path) -> str:
+    """The text of a file that holds a secret; `name` begins the reason of a refusal. Raises ValueError."""
     try:
         with path.open("rb") as file:
             content = file.read(MAX_SECRET_BYTES + 1)

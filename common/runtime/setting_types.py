@@ -19,6 +19,7 @@ MAX_AGE_S: Final = 36_500 * DAY_S  # a hundred years
 MAX_RETENTION_DAYS: Final = 36_500.0
 NEVER: Final = "never"
 NONE: Final = "none"
+MAX_BACK_ENDS: Final = 32  # of one generator; its heartbeat lists them all
 
 _UNITS_S: Final = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": DAY_S}
 _NUMBER: Final = r"[0-9]{1,15}(?:\.[0-9]{1,15})?"  # ASCII only: \d also matches other scripts
@@ -70,6 +71,18 @@ def _plain_digits(value: Any) -> Any:
 
 def comma_separated(value: Any) -> Any:
     return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+
+def _space_separated(value: Any) -> Any:
+    return tuple(value.split()) if isinstance(value, str) else value
+
+
+def _list_of_urls(values: tuple[str, ...]) -> tuple[str, ...]:
+    if any("," in urlsplit(value).netloc.rpartition("@")[2] for value in values):
+        raise ValueError("must be URLs with spaces between them, not commas")
+    if len(set(values)) < len(values):
+        raise ValueError("must not name one URL twice")
+    return values
 
 
 def _parse_aliases(value: Any) -> Any:
@@ -124,6 +137,9 @@ Origins = Annotated[tuple[Annotated[str, AfterValidator(_origin)], ...], BeforeV
 InLine = Annotated[Annotated[int, Field(ge=0, le=10_000)] | None, BeforeValidator(_parse_line)]
 Host = Annotated[str, AfterValidator(_host)]
 Url = Annotated[str, AfterValidator(_url)]
+Urls = Annotated[
+    tuple[Url, ...], Field(max_length=MAX_BACK_ENDS), BeforeValidator(_space_separated), AfterValidator(_list_of_urls)
+]
 HostNames = Annotated[tuple[HostName, ...], BeforeValidator(comma_separated)]
 Networks = Annotated[tuple[Network, ...], BeforeValidator(comma_separated)]
 Aliases = Annotated[
@@ -132,7 +148,6 @@ Aliases = Annotated[
     BeforeValidator(_parse_aliases),
 ]
 Prefix = Annotated[str, Field(pattern=r"^[a-z0-9.-]{0,40}$")]
-PoolName = Annotated[str, Field(pattern=r"^[a-z0-9-]{1,40}$")]
 Port = Annotated[Count, Field(ge=0, le=65_535)]
 Workers = Annotated[Count, Field(ge=1, le=64)]
 # of the hourly limits: an entry of the store names each image of an hour, at about 100 bytes

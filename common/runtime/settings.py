@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from common.domain.pools import PoolName
 from common.runtime.addresses import PublicUrl, path_of
 from common.runtime.setting_types import (
     Age,
@@ -25,7 +26,6 @@ from common.runtime.setting_types import (
     Networks,
     Origins,
     PerHour,
-    PoolName,
     Port,
     Prefix,
     Seconds,
@@ -33,6 +33,7 @@ from common.runtime.setting_types import (
     Secrets,
     Timeout,
     Url,
+    Urls,
     Workers,
 )
 
@@ -77,8 +78,15 @@ class Settings(BaseModel):
     health_port: Port = Field(
         0, description="Port on which generator and janitor serve health and metrics; 0 disables it"
     )
-    inference_service_url: Url | None = Field(
-        None, description="URL of the inference service (docs/inference.md); if unset, `up` starts the reference server"
+    inference_service_url: Urls = Field(
+        (),
+        description="URL of the inference service, or several with spaces between them (docs/inference.md); if unset, "
+        "`up` starts the reference server",
+    )
+    backends: str | None = Field(
+        None,
+        description="TOML file that describes the inference services of a generator, in place of "
+        "`INFERENCE_SERVICE_URL` (docs/inference.md)",
     )
     inference_service_api_key: str | None = Field(
         None,
@@ -108,7 +116,7 @@ class Settings(BaseModel):
         True, description="Show previews while an image is painted, if the inference service sends them"
     )
     generator_concurrency: Workers = Field(
-        2, description="Number of images that one generator works on at the same time"
+        2, description="Number of images that one generator sends to each inference service at the same time"
     )
     generator_pool: PoolName = Field("default", description="Pool of a generator: lower-case letters, digits, hyphens")
     announce_interval: AnnounceInterval = Field(

@@ -23,16 +23,34 @@ IMAGE_INDEXES: Final = (
         ],
         name="newest",  # releases without batches have `history`, without the index in the batch
     ),
-    # an absent field is a null in an index: images that do not wait are one range of this one, also those of releases
-    # without turns, whose index `queued` stays for their processes
+    # an absent field is a null in an index: images that do not wait are one range of this one, and those of the pool
+    # `default` one range of these, also those of releases without turns or pools. Their indexes (`queued`, `queue`,
+    # `line`, `waiting`, `started`) stay for their processes.
     IndexModel(
-        [("waiting_since", ASCENDING), ("sent_at", ASCENDING), ("created_at", ASCENDING)],
-        name="queue",
+        [("waiting_since", ASCENDING), ("pool", ASCENDING), ("sent_at", ASCENDING), ("created_at", ASCENDING)],
+        name="pool_queue",
         partialFilterExpression={"status": Status.QUEUED.value},
     ),
     IndexModel(
-        [("owner", ASCENDING), ("created_at", ASCENDING), ("batch.index", ASCENDING), ("id", ASCENDING)],
-        name="line",
+        [
+            ("owner", ASCENDING),
+            ("created_at", ASCENDING),
+            ("batch.index", ASCENDING),
+            ("id", ASCENDING),
+            ("model", ASCENDING),
+        ],
+        name="line_with_models",
+        partialFilterExpression={"waiting_since": {"$exists": True}},
+    ),
+    IndexModel(
+        [
+            ("owner", ASCENDING),
+            ("model", ASCENDING),
+            ("created_at", ASCENDING),
+            ("batch.index", ASCENDING),
+            ("id", ASCENDING),
+        ],
+        name="line_by_model",
         partialFilterExpression={"waiting_since": {"$exists": True}},
     ),
     IndexModel(
@@ -43,11 +61,15 @@ IMAGE_INDEXES: Final = (
     IndexModel([("batch.id", ASCENDING), ("batch.index", ASCENDING)], name="batch", sparse=True),
     IndexModel([("batch_due", ASCENDING)], name="batch_due", sparse=True),
     IndexModel(
-        [("waits_since", ASCENDING), ("id", ASCENDING)],
-        name="waiting",
+        [("pool", ASCENDING), ("waits_since", ASCENDING), ("id", ASCENDING)],
+        name="pool_positions",
         partialFilterExpression={"waits_since": {"$exists": True}},
     ),
-    IndexModel([("started_sent_at", DESCENDING)], name="started", sparse=True),
+    IndexModel(
+        [("pool", ASCENDING), ("started_sent_at", DESCENDING)],
+        name="pool_started",
+        partialFilterExpression={"started_sent_at": {"$exists": True}},
+    ),
     IndexModel([("lease.until", ASCENDING)], name="leased", sparse=True),
     IndexModel([("event_due.since", ASCENDING)], name="owing", sparse=True),
     IndexModel(

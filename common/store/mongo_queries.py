@@ -13,13 +13,15 @@ from pymongo.errors import DuplicateKeyError, PyMongoError
 
 from common.domain.errors import Unavailable
 from common.domain.images import FINAL, Image, Status
+from common.domain.pools import DEFAULT_POOL, stored_pool
 from common.store.documents import Document, read_image, read_page, readable
-from common.store.port import HistoryPosition
+from common.store.port import HistoryPosition, in_turn
 
 T = TypeVar("T")
 Sort = list[tuple[str, int]]
 
 
+_LONGEST_QUEUED: Final = [("waits_since", ASCENDING), ("id", ASCENDING)]
 _TURNS: Final = [("created_at", ASCENDING), ("batch.index", ASCENDING), ("id", ASCENDING)]
 
 
@@ -60,51 +62,63 @@ class MongoQueries:
         # covered by the index; linear, but retention and the hourly limit bound the images of an owner
         return await self._answer(self._images.count_documents(_visible(owner, statuses, batch_id)))
 
-    async def queued_ids(self, now: datetime, *, limit: int) -> list[str]:
-        longest_first = [("waits_since", ASCENDING), ("id", ASCENDING)]
+    async def queued_pools(self) -> list[str]:
+        queued = {"waits_since": {"$exists": True}}
+        of_default = await self._answer(self._images.find_one({**queued, "pool": None}, projection={"_id": True}))
+        return sorted([*await self._each_once("pool", queued), *([DEFAULT_POOL] if of_default else ())])
+
+    async def queued_ids(self, now: datetime, *, limit: int, pool: str = DEFAULT_POOL) -> list[str]:
+        query = {"pool": stored_pool(pool), "waits_since": {"$lte": now}}
         covered = {"_id": False, "id": True}  # by the index
-        cursor = self._images.find({"waits_since": {"$lte": now}}, projection=covered, sort=longest_first, limit=limit)
+        cursor = self._images.find(query, projection=covered, sort=_LONGEST_QUEUED, limit=limit)
         return [document["id"] for document in await self._answer(cursor.to_list(None)) if "id" in document]
 
-    async def count_queued_before(self, moment: datetime, image_id: str, *, limit: int) -> int:
+    async def count_queued_before(
+        self, moment: datetime, image_id: str, *, limit: int, pool: str = DEFAULT_POOL
+    ) -> int:
         query = {
+            "pool": stored_pool(pool),
             "waits_since": {"$lte": moment},
             "$or": [{"waits_since": {"$lt": moment}}, {"id": {"$lt": image_id}}],
         }
         return await self._answer(self._images.count_documents(query, limit=limit))
 
-    async def count_dispatched(self, *, limit: int) -> int:
+    async def dispatched_to(self, pool: str, *, limit: int) -> list[Image]:
+        query = {"pool": stored_pool(pool), "waits_since": {"$exists": True}}
+        return await self._page(query, _LONGEST_QUEUED, limit=limit)
+
+    async def count_dispatched(self, *, limit: int, pool: str | None = DEFAULT_POOL) -> int:
+        of_pool = {} if pool is None else {"pool": stored_pool(pool)}
         count = 0
         for status in (Status.RUNNING, Status.QUEUED):  # one by one: each has an index of its own
             if count < limit:
-                query = {"status": status.value, "waiting_since": None}
+                query = {"status": status.value, "waiting_since": None, **of_pool}
                 count += await self._answer(self._images.count_documents(query, limit=limit - count))
         return count
 
-    async def next_waiting(self, owner: str, *, now: datetime, limit: int) -> list[Image]:
-        is_due = [{"not_before": None}, {"not_before": {"$lte": now}}]
-        return await self._page({**_waiting(owner), "$or": is_due}, _TURNS, limit=limit)
+    async def next_waiting(
+        self, owner: str, *, now: datetime, limit: int, models: Collection[str] | None = None
+    ) -> list[Image]:
+        query = {**_waiting(owner), "$or": [{"not_before": None}, {"not_before": {"$lte": now}}]}
+        if models is None:
+            return await self._page(query, _TURNS, limit=limit)
+        pages = [await self._page({**query, "model": model}, _TURNS, limit=limit) for model in models]
+        return in_turn(image for page in pages for image in page)[:limit]
 
-    async def waiting_ids(self, owner: str, *, limit: int) -> list[str]:
-        covered = {"_id": False, "id": True}  # by the index
+    async def waiting_models(self, owner: str) -> list[str]:
+        return await self._each_once("model", _waiting(owner))
+
+    async def waiting_line(self, owner: str, *, limit: int) -> dict[str, str]:
+        covered = {"_id": False, "id": True, "model": True}  # by the index
         cursor = self._images.find(_waiting(owner), projection=covered, sort=_TURNS, limit=limit)
-        return [document["id"] for document in await self._answer(cursor.to_list(None)) if "id" in document]
+        found = await self._answer(cursor.to_list(None))
+        return {document["id"]: str(document.get("model")) for document in found if "id" in document}
 
     async def count_waiting(self, owner: str, *, limit: int) -> int:
         return await self._answer(self._images.count_documents(_waiting(owner), limit=limit))
 
     async def owners_waiting(self, *, after: str, limit: int) -> list[str]:
-        # one search of the index for each owner: an owner may have a hundred thousand waiting images
-        found: list[str] = []
-        by_owner = [("owner", ASCENDING)]
-        while len(found) < limit:
-            query = _waiting({"$gt": after})
-            first = await self._answer(self._images.find_one(query, projection={"owner": True}, sort=by_owner))
-            if first is None:
-                break
-            after = str(first["owner"])
-            found.append(after)
-        return found
+        return await self._each_once("owner", {"waiting_since": {"$exists": True}}, after=after, limit=limit)
 
     async def waiting_overdue(self, created_before: datetime, *, limit: int) -> list[Image]:
         query = {"waiting_since": {"$exists": True}, "created_at": {"$lt": created_before}}
@@ -121,27 +135,27 @@ class MongoQueries:
         cursor = self._images.find({"batch.id": batch_id}, sort=[("batch.index", ASCENDING)])
         return readable(await self._answer(cursor.to_list(None)), read_image)
 
-    async def unsent(self, *, created_before: datetime, now: datetime, limit: int) -> list[Image]:
+    async def unsent(
+        self, *, created_before: datetime, now: datetime, limit: int, pool: str = DEFAULT_POOL
+    ) -> list[Image]:
         query = {
-            "status": Status.QUEUED.value,
-            "waiting_since": None,
+            **_in_pool_queue(pool),
             "sent_at": None,
             "created_at": {"$lt": created_before},
             "$or": [{"not_before": None}, {"not_before": {"$lte": now}}],
         }
         return await self._oldest(query, "created_at", limit)
 
-    async def sent_before(self, moment: datetime, *, limit: int) -> list[Image]:
+    async def sent_before(self, moment: datetime, *, limit: int, pool: str = DEFAULT_POOL) -> list[Image]:
         query = {
-            "status": Status.QUEUED.value,
-            "waiting_since": None,
+            **_in_pool_queue(pool),
             "sent_at": {"$lt": moment},
             "$or": [{"not_before": None}, {"not_before": {"$lt": moment}}],
         }
         return await self._oldest(query, "sent_at", limit)
 
-    async def latest_started_sent_at(self) -> datetime | None:
-        query = {"started_sent_at": {"$exists": True}}
+    async def latest_started_sent_at(self, pool: str = DEFAULT_POOL) -> datetime | None:
+        query = {"pool": stored_pool(pool), "started_sent_at": {"$exists": True}}
         latest = await self._answer(self._images.find_one(query, sort=[("started_sent_at", DESCENDING)]))
         found = None if latest is None else latest["started_sent_at"]
         return found if isinstance(found, datetime) else None  # a damaged record may have anything else
@@ -190,6 +204,18 @@ class MongoQueries:
         by_id = [("_id", ASCENDING)]
         return await self._page(query, by_id, limit=limit, hint=by_id)
 
+    async def _each_once(self, field: str, query: Document, *, after: str = "", limit: int | None = None) -> list[str]:
+        """The different values of a field: one search of the index for each, as a hundred thousand may be the same."""
+        found: list[str] = []
+        while limit is None or len(found) < limit:
+            more = {**query, field: {"$gt": after}}
+            call = self._images.find_one(more, projection={field: True}, sort=[(field, ASCENDING)])
+            if (first := await self._answer(call)) is None:
+                break
+            after = str(first[field])
+            found.append(after)
+        return found
+
     async def _one(self, query: Document) -> Image | None:
         document = await self._answer(self._images.find_one(query))
         return None if document is None else read_image(document)
@@ -231,8 +257,12 @@ def _after_in_moment(after: HistoryPosition) -> list[Document]:
     return [same_index, {"batch.index": {"$lt": after.index}}, {"batch.index": None}]
 
 
-def _waiting(owner: str | Document) -> Document:
+def _waiting(owner: str) -> Document:
     return {"owner": owner, "waiting_since": {"$exists": True}}
+
+
+def _in_pool_queue(pool: str) -> Document:
+    return {"status": Status.QUEUED.value, "waiting_since": None, "pool": stored_pool(pool)}
 
 
 def _purgeable(created_before: datetime) -> Document:

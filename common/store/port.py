@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, Protocol
 
 from common.domain.errors import NotFound, Unavailable
 from common.domain.images import Image, Status
+from common.domain.pools import DEFAULT_POOL
 
 Transition = Callable[[Image], Image]
 
@@ -99,23 +100,43 @@ class Store(Protocol):
     async def count_history(self, owner: str, statuses: Collection[Status], *, batch_id: str | None = None) -> int:
         """The number of all images that `history` can return."""
 
-    async def queued_ids(self, now: datetime, *, limit: int) -> list[str]:
-        """Ids of the images whose `queued_since` is not after `now`, sorted by `queued_since`, then id."""
+    async def queued_pools(self) -> list[str]:
+        """The pools of the queued images that do not wait, sorted."""
 
-    async def count_queued_before(self, moment: datetime, image_id: str, *, limit: int) -> int:
-        """The number of images before this `queued_since` and id, counted up to the limit."""
+    async def queued_ids(self, now: datetime, *, limit: int, pool: str = DEFAULT_POOL) -> list[str]:
+        """Ids of the images of the pool whose `queued_since` is not after `now`, sorted by `queued_since`, then id."""
 
-    async def count_dispatched(self, *, limit: int) -> int:
-        """The number of queued and running images of all owners that do not wait, counted up to the limit."""
+    async def count_queued_before(
+        self, moment: datetime, image_id: str, *, limit: int, pool: str = DEFAULT_POOL
+    ) -> int:
+        """The number of images of the pool before this `queued_since` and id, counted up to the limit."""
 
-    async def next_waiting(self, owner: str, *, now: datetime, limit: int) -> list[Image]:
-        """Waiting images of the owner whose `not_before` is absent or not after `now`, in the order of their turns.
+    async def dispatched_to(self, pool: str, *, limit: int) -> list[Image]:
+        """Queued images of the pool that do not wait, sorted by `queued_since`, then id."""
 
-        The order is by `created_at`, then the index in the batch, then id.
+    async def count_dispatched(self, *, limit: int, pool: str | None = DEFAULT_POOL) -> int:
+        """The number of queued and running images of all owners that do not wait, up to the limit.
+
+        Those of the pool; None counts all pools.
         """
 
-    async def waiting_ids(self, owner: str, *, limit: int) -> list[str]:
-        """Ids of the waiting images of the owner, in the order of their turns; a record need not be readable."""
+    async def next_waiting(
+        self, owner: str, *, now: datetime, limit: int, models: Collection[str] | None = None
+    ) -> list[Image]:
+        """Waiting images of the owner whose `not_before` is absent or not after `now`, in the order of their turns.
+
+        Only those of these models, if any are named. The order is by `created_at`, then the index in the batch, then
+        id. It does not take longer if images of other models wait.
+        """
+
+    async def waiting_models(self, owner: str) -> list[str]:
+        """The models of the waiting images of the owner, sorted, each once."""
+
+    async def waiting_line(self, owner: str, *, limit: int) -> dict[str, str]:
+        """Ids of the waiting images of the owner with their models, in the order of their turns.
+
+        A record need not be readable.
+        """
 
     async def count_waiting(self, owner: str, *, limit: int) -> int:
         """The number of waiting images of the owner, counted up to the limit."""
@@ -135,17 +156,19 @@ class Store(Protocol):
     async def batch_members(self, batch_id: str) -> list[Image]:
         """All images of the batch, sorted by their index, also deleted ones and tombstones."""
 
-    async def unsent(self, *, created_before: datetime, now: datetime, limit: int) -> list[Image]:
-        """Queued images that do not wait, without `sent_at`, created before the time, whose retry is due.
+    async def unsent(
+        self, *, created_before: datetime, now: datetime, limit: int, pool: str = DEFAULT_POOL
+    ) -> list[Image]:
+        """Queued images of the pool that do not wait, without `sent_at`, created before the time, whose retry is due.
 
         It is due if `not_before` is absent or not after `now`.
         """
 
-    async def sent_before(self, moment: datetime, *, limit: int) -> list[Image]:
-        """Queued images that do not wait, with `sent_at` before the moment, and `not_before` absent or before it."""
+    async def sent_before(self, moment: datetime, *, limit: int, pool: str = DEFAULT_POOL) -> list[Image]:
+        """Queued images of the pool that do not wait, with `sent_at` before the moment; `not_before` too, or absent."""
 
-    async def latest_started_sent_at(self) -> datetime | None:
-        """The latest `sent_at` of all images that were started at or after it."""
+    async def latest_started_sent_at(self, pool: str = DEFAULT_POOL) -> datetime | None:
+        """The latest `sent_at` of all images of the pool that were started at or after it."""
 
     async def running(self, *, limit: int) -> list[Image]:
         """Running images with a lease, expired or not, sorted by its `until`."""
@@ -203,6 +226,11 @@ class Store(Protocol):
 
     async def check(self) -> None:
         """Run a trivial query. Raises Unavailable."""
+
+
+def in_turn(images: Iterable[Image]) -> list[Image]:
+    """The images in the order of their turns."""
+    return sorted(images, key=lambda image: (image.created_at, image.batch.index if image.batch else -1, image.id))
 
 
 async def change(store: Store, image_id: str, transition: Transition, *, snapshot: Image | None = None) -> Image:

@@ -10,8 +10,9 @@ from typing import Any
 
 from common.domain.batches import MAX_BATCH
 from common.domain.images import Image, Status
+from common.domain.pools import DEFAULT_POOL
 from common.store.documents import parse_image, parse_time, read_page, readable, time_text
-from common.store.port import HistoryPosition
+from common.store.port import HistoryPosition, in_turn
 from common.store.sqlite_threads import SqliteExecutor
 
 
@@ -63,34 +64,54 @@ class SqliteQueries:
         query = "SELECT coalesce(sum(n), 0) FROM totals WHERE owner = ? AND status IN (SELECT value FROM json_each(?))"
         return int(await self._value(query, owner, json.dumps(list(statuses))))
 
-    async def queued_ids(self, now: datetime, *, limit: int) -> list[str]:
-        query = "SELECT id FROM queue WHERE waits_since <= ? ORDER BY waits_since, id LIMIT ?"
-        return [image_id for (image_id,) in await self._rows(query, time_text(now), limit)]
+    async def queued_pools(self) -> list[str]:
+        return await self._readers.run(lambda connection: _each_once(connection, "SELECT min(pool) FROM queue", ()))
 
-    async def count_queued_before(self, moment: datetime, image_id: str, *, limit: int) -> int:
-        query = "SELECT count(*) FROM (SELECT 1 FROM queue WHERE (waits_since, id) < (?, ?) LIMIT ?)"
-        return int(await self._value(query, time_text(moment), image_id, limit))
+    async def queued_ids(self, now: datetime, *, limit: int, pool: str = DEFAULT_POOL) -> list[str]:
+        query = "SELECT id FROM queue WHERE pool = ? AND waits_since <= ? ORDER BY waits_since, id LIMIT ?"
+        return [image_id for (image_id,) in await self._rows(query, pool, time_text(now), limit)]
 
-    async def count_dispatched(self, *, limit: int) -> int:
-        return int(await self._value("SELECT count(*) FROM (SELECT 1 FROM dispatched LIMIT ?)", limit))
+    async def count_queued_before(
+        self, moment: datetime, image_id: str, *, limit: int, pool: str = DEFAULT_POOL
+    ) -> int:
+        query = "SELECT count(*) FROM (SELECT 1 FROM queue WHERE pool = ? AND (waits_since, id) < (?, ?) LIMIT ?)"
+        return int(await self._value(query, pool, time_text(moment), image_id, limit))
 
-    async def next_waiting(self, owner: str, *, now: datetime, limit: int) -> list[Image]:
-        query = """
-            SELECT document FROM waiting WHERE owner = ? AND (not_before IS NULL OR not_before <= ?)
-            ORDER BY created_at, batch_index, id
-        """
-        return await self._page(query, owner, time_text(now), limit=limit)
+    async def dispatched_to(self, pool: str, *, limit: int) -> list[Image]:
+        return await self._page("SELECT document FROM queue WHERE pool = ? ORDER BY waits_since, id", pool, limit=limit)
 
-    async def waiting_ids(self, owner: str, *, limit: int) -> list[str]:
-        query = "SELECT id FROM waiting WHERE owner = ? ORDER BY created_at, batch_index, id LIMIT ?"
-        return [image_id for (image_id,) in await self._rows(query, owner, limit)]
+    async def count_dispatched(self, *, limit: int, pool: str | None = DEFAULT_POOL) -> int:
+        if pool is None:
+            return int(await self._value("SELECT count(*) FROM (SELECT 1 FROM dispatched LIMIT ?)", limit))
+        query = "SELECT count(*) FROM (SELECT 1 FROM in_pool WHERE pool = ? LIMIT ?)"
+        return int(await self._value(query, pool, limit))
+
+    async def next_waiting(
+        self, owner: str, *, now: datetime, limit: int, models: Collection[str] | None = None
+    ) -> list[Image]:
+        due = "(not_before IS NULL OR not_before <= ?) ORDER BY created_at, batch_index, id"
+        if models is None:
+            query = f"SELECT document FROM waiting WHERE owner = ? AND {due}"  # noqa: S608 - a constant
+            return await self._page(query, owner, time_text(now), limit=limit)
+        query = f"SELECT document FROM waiting_by_model WHERE owner = ? AND model = ? AND {due}"  # noqa: S608
+        pages = [await self._page(query, owner, model, time_text(now), limit=limit) for model in models]
+        return in_turn(image for page in pages for image in page)[:limit]
+
+    async def waiting_models(self, owner: str) -> list[str]:
+        query = "SELECT min(model) FROM waiting_by_model WHERE owner = ?"
+        return await self._readers.run(lambda connection: _each_once(connection, query, (owner,)))
+
+    async def waiting_line(self, owner: str, *, limit: int) -> dict[str, str]:
+        query = "SELECT id, model FROM waiting WHERE owner = ? ORDER BY created_at, batch_index, id LIMIT ?"
+        return {image_id: str(model) for image_id, model in await self._rows(query, owner, limit)}
 
     async def count_waiting(self, owner: str, *, limit: int) -> int:
         query = "SELECT count(*) FROM (SELECT 1 FROM waiting WHERE owner = ? LIMIT ?)"
         return int(await self._value(query, owner, limit))
 
     async def owners_waiting(self, *, after: str, limit: int) -> list[str]:
-        return await self._readers.run(lambda connection: _owners(connection, after, limit))
+        query = "SELECT min(owner) FROM waiting"
+        return await self._readers.run(lambda connection: _each_once(connection, query, (), after=after, limit=limit))
 
     async def waiting_overdue(self, created_before: datetime, *, limit: int) -> list[Image]:
         query = "SELECT document FROM waiting_longest WHERE created_at < ? ORDER BY created_at"
@@ -111,22 +132,27 @@ class SqliteQueries:
         found, _ = await self._readers.run(lambda connection: _images(connection, query, (batch_id,)))
         return found
 
-    async def unsent(self, *, created_before: datetime, now: datetime, limit: int) -> list[Image]:
+    async def unsent(
+        self, *, created_before: datetime, now: datetime, limit: int, pool: str = DEFAULT_POOL
+    ) -> list[Image]:
         query = """
-            SELECT document FROM unsent WHERE created_at < ? AND (not_before IS NULL OR not_before <= ?)
+            SELECT document FROM unsent
+            WHERE pool = ? AND created_at < ? AND (not_before IS NULL OR not_before <= ?)
             ORDER BY created_at
         """
-        return await self._page(query, time_text(created_before), time_text(now), limit=limit)
+        return await self._page(query, pool, time_text(created_before), time_text(now), limit=limit)
 
-    async def sent_before(self, moment: datetime, *, limit: int) -> list[Image]:
+    async def sent_before(self, moment: datetime, *, limit: int, pool: str = DEFAULT_POOL) -> list[Image]:
         query = """
-            SELECT document FROM sent WHERE sent_at < ? AND (not_before IS NULL OR not_before < ?)
+            SELECT document FROM sent
+            WHERE pool = ? AND sent_at < ? AND (not_before IS NULL OR not_before < ?)
             ORDER BY sent_at
         """
-        return await self._page(query, time_text(moment), time_text(moment), limit=limit)
+        return await self._page(query, pool, time_text(moment), time_text(moment), limit=limit)
 
-    async def latest_started_sent_at(self) -> datetime | None:
-        text = await self._value("SELECT max(sent_at) FROM started WHERE sent_at < ':'")  # a time begins with a digit
+    async def latest_started_sent_at(self, pool: str = DEFAULT_POOL) -> datetime | None:
+        query = "SELECT max(sent_at) FROM started WHERE pool = ? AND sent_at < ':'"  # a time begins with a digit
+        text = await self._value(query, pool)
         return None if text is None else parse_time(text)
 
     async def running(self, *, limit: int) -> list[Image]:
@@ -201,13 +227,20 @@ def _images(connection: sqlite3.Connection, query: str, values: tuple[Any, ...])
     return readable((text for text, *_ in rows), parse_image), len(rows)
 
 
-def _owners(connection: sqlite3.Connection, after: str, limit: int) -> list[str]:
-    """One search of the index for each owner: an owner may have a hundred thousand waiting images."""
+def _each_once(
+    connection: sqlite3.Connection, smallest: str, values: tuple[Any, ...], *, after: str = "", limit: int | None = None
+) -> list[str]:
+    """The different values of a column: one search of the index for each, as a hundred thousand rows may have the same.
+
+    `smallest` selects the `min` of the column.
+    """
+    column = smallest.partition("min(")[2].partition(")")[0]
+    query = f"{smallest} {'AND' if values else 'WHERE'} {column} > ?"
     found: list[str] = []
-    while len(found) < limit:
-        (owner,) = connection.execute("SELECT min(owner) FROM waiting WHERE owner > ?", (after,)).fetchone()
-        if owner is None:
+    while limit is None or len(found) < limit:
+        (value,) = connection.execute(query, (*values, after)).fetchone()
+        if value is None:
             break
-        found.append(owner)
-        after = owner
+        found.append(value)
+        after = value
     return found

@@ -14,7 +14,7 @@ from typing import Final
 
 from common.domain.errors import Misconfigured
 
-VERSION: Final = 3  # of the schema; each change of it increments the version and adds a step to `_STEPS`
+VERSION: Final = 4  # of the schema; each change of it increments the version and adds a step to `_STEPS`
 APPLICATION_ID: Final = 0x4472_6B72  # "Drkr": marks the file as Darkroom's
 
 _WRITING: Final = (
@@ -31,6 +31,7 @@ CREATE TABLE images (
     document TEXT NOT NULL,
     revision INTEGER NOT NULL AS (document ->> '$.revision'),
     owner TEXT NOT NULL AS (document ->> '$.owner'),
+    model TEXT AS (document ->> '$.model'),
     status TEXT NOT NULL AS (document ->> '$.status'),
     pinned INTEGER NOT NULL AS (document ->> '$.pinned'),
     created_at TEXT NOT NULL AS (document ->> '$.created_at'),
@@ -44,6 +45,7 @@ CREATE TABLE images (
     batch_index INTEGER AS (document ->> '$.batch.index'),
     batch_due TEXT AS (document ->> '$.batch_due'),
     sent_at TEXT AS (document ->> '$.sent_at'),
+    pool TEXT AS (coalesce(document ->> '$.pool', 'default')),
     started_at TEXT AS (document ->> '$.started_at'),
     lease_until TEXT AS (document ->> '$.lease.until'),
     event_since TEXT AS (document ->> '$.event_due.since'),
@@ -63,17 +65,19 @@ _UNIQUE: Final = (
 # query that repeats the condition of the index, which reading through the view does.
 _VIEWS: Final = {
     "shown": ("owner, status, created_at, batch_index, id", "deleted_at IS NULL"),
-    "queue": ("waits_since, id", "status = 'queued' AND waiting_since IS NULL"),
-    "waiting": ("owner, created_at, batch_index, id", "waiting_since IS NOT NULL"),
+    "queue": ("pool, waits_since, id", "status = 'queued' AND waiting_since IS NULL"),
+    "waiting": ("owner, created_at, batch_index, id, model", "waiting_since IS NOT NULL"),
+    "waiting_by_model": ("owner, model, created_at, batch_index, id", "waiting_since IS NOT NULL"),
     "waiting_longest": ("created_at", "waiting_since IS NOT NULL"),
     "batches": ("batch_id, batch_index", "batch_id IS NOT NULL"),
     "batches_due": ("batch_due", "batch_due IS NOT NULL"),
-    "unsent": ("created_at", "status = 'queued' AND sent_at IS NULL AND waiting_since IS NULL"),
-    "sent": ("sent_at", "status = 'queued' AND sent_at IS NOT NULL AND waiting_since IS NULL"),
-    "started": ("sent_at", "started_at >= sent_at"),
+    "unsent": ("pool, created_at", "status = 'queued' AND sent_at IS NULL AND waiting_since IS NULL"),
+    "sent": ("pool, sent_at", "status = 'queued' AND sent_at IS NOT NULL AND waiting_since IS NULL"),
+    "started": ("pool, sent_at", "started_at >= sent_at"),
     "leased": ("lease_until", "status = 'running' AND lease_until IS NOT NULL"),
     "owing": ("event_since", "event_since IS NOT NULL"),
     "dispatched": ("dispatched_at", "status IN ('queued', 'running') AND waiting_since IS NULL"),
+    "in_pool": ("pool", "status IN ('queued', 'running') AND waiting_since IS NULL"),
     "purgeable": (
         "created_at",
         "status IN ('completed', 'failed', 'cancelled') AND pinned = 0 AND deleted_at IS NULL",
@@ -169,6 +173,23 @@ _STEPS: Final = {
         *_with_index("unsent", "created_at", "status = 'queued' AND sent_at IS NULL AND waiting_since IS NULL"),
         *_with_index("sent", "sent_at", "status = 'queued' AND sent_at IS NOT NULL AND waiting_since IS NULL"),
         *_with_index("dispatched", "dispatched_at", "status IN ('queued', 'running') AND waiting_since IS NULL"),
+    ),
+    3: (
+        *(f"DROP INDEX {name}_index" for name in ("queue", "waiting", "unsent", "sent", "started")),
+        "ALTER TABLE images ADD COLUMN model TEXT AS (document ->> '$.model')",
+        "ALTER TABLE images ADD COLUMN pool TEXT AS (coalesce(document ->> '$.pool', 'default'))",
+        *(
+            f"CREATE INDEX {name}_index ON images ({columns}) WHERE {condition}"
+            for name, columns, condition in (
+                ("queue", "pool, waits_since, id", "status = 'queued' AND waiting_since IS NULL"),
+                ("waiting", "owner, created_at, batch_index, id, model", "waiting_since IS NOT NULL"),
+                ("unsent", "pool, created_at", "status = 'queued' AND sent_at IS NULL AND waiting_since IS NULL"),
+                ("sent", "pool, sent_at", "status = 'queued' AND sent_at IS NOT NULL AND waiting_since IS NULL"),
+                ("started", "pool, sent_at", "started_at >= sent_at"),
+            )
+        ),
+        *_with_index("waiting_by_model", "owner, model, created_at, batch_index, id", "waiting_since IS NOT NULL"),
+        *_with_index("in_pool", "pool", "status IN ('queued', 'running') AND waiting_since IS NULL"),
     ),
 }
 

@@ -11,6 +11,7 @@ from pydantic import Field
 
 from common.application.fleet.reader import Fleet
 from common.application.fleet.validation import waiting_for
+from common.application.fleet.view import FleetView
 from common.domain.errors import Unavailable
 from common.domain.images import Image, Status
 from common.domain.views import ImagePresenter, ImageView, OfBatch, Outgoing, Time, is_none
@@ -30,8 +31,9 @@ class ImageAnswer(ImageView):
         Field(
             ge=1,
             le=MAX_POSITION,
-            description=f"1 is the next image, {MAX_POSITION} is any position beyond {MAX_POSITION - 1}; an estimate "
-            "if `waitingSince` is not null; null if the image is not queued or waits for a retry",
+            description=f"1 is the next image of its pool, {MAX_POSITION} is any position beyond {MAX_POSITION - 1}; "
+            "an estimate if `waitingSince` is not null; null if the image is not queued, waits for a retry, or waits "
+            "for a generator",
         ),
     ]
     waiting_for: Annotated[
@@ -89,13 +91,15 @@ class Presenter:
 
     async def answer(self, image: Image) -> ImageAnswer:
         """The image as REST answers with it."""
-        position = await queue_position(image, store=self.store, clock=self.clock, slots=self.slots)
+        view = await self._fleet_view() if image.status is Status.QUEUED else None
+        position = await queue_position(image, store=self.store, clock=self.clock, slots=self.slots, view=view)
+        pool = view.pool_of(image.model) if view is not None and image.is_waiting else image.work_pool
         return ImageAnswer(
             **dict(self.view(image)),
             queue_place=position,
             queue_place_estimated=position is not None and image.is_waiting,
-            estimated_seconds=None if position is None else self.times.seconds_until(position),
-            waiting_for=await self._waiting_for(image),
+            estimated_seconds=None if position is None else self.times.seconds_until(position, view=view, pool=pool),
+            waiting_for=None if view is None else waiting_for(image.model, view),
         )
 
     async def generation(self, images: Sequence[Image]) -> GenerationAnswer:
@@ -103,11 +107,9 @@ class Presenter:
         answers = [await self.answer(image) for image in images]
         return GenerationAnswer(**dict(answers[0]), images=answers if images[0].batch else None)
 
-    async def _waiting_for(self, image: Image) -> str | None:
-        if image.status is not Status.QUEUED:
-            return None
+    async def _fleet_view(self) -> FleetView | None:
         try:
-            return waiting_for(image.model, await self.fleet.current())
+            return await self.fleet.current()
         except Unavailable:  # no answer fails for that
             return None
 

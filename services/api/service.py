@@ -84,15 +84,15 @@ def _context(
     jwks: Jwks | None,
 ) -> Context:
     bus, store, clock = resources.bus, resources.store, resources.clock
-    outbox = resources.outbox(settings, source=SOURCE, write_behind=write_behind)
-    admission, signing = Admission(settings, store=store, clock=clock), Signing(settings, clock)
-    times, fleet = RecentTimes(clock), resources.fleet(settings)
+    fleet = resources.fleet(settings)
+    outbox = resources.outbox(settings, source=SOURCE, fleet=fleet, write_behind=write_behind)
+    admission = Admission(settings, store=store, clock=clock, fleet=fleet)
+    signing, times = Signing(settings, clock), RecentTimes(clock)
     presenter = Presenter(outbox.events.presenter, signing, store, clock, times, settings.concurrent_requests, fleet)
     waits = Waits(store, clock, poll_s=settings.poll_interval, max_per_owner=settings.requests_waiting)
     live = _live_events(bus, clock, settings, presenter, waits)
-    queue_positions = QueuePositions(
-        store, live, times, clock, interval_s=settings.places_interval, slots=settings.concurrent_requests
-    )
+    slots, interval_s = settings.concurrent_requests, settings.places_interval
+    queue_positions = QueuePositions(store, live, times, clock, interval_s=interval_s, slots=slots, fleet=fleet)
     return Context(
         settings=settings,
         clock=clock,

@@ -1,8 +1,9 @@
-"""`darkroom backends check`: what the inference service offers, shown by one small picture."""
+"""`darkroom backends check`: what each inference service offers, shown by one small picture."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from services.cli.console import CommandFailed, add_command, json_text, load_settings, print_message, printable
@@ -12,16 +13,19 @@ if TYPE_CHECKING:
     from common.domain.errors import InferenceError
     from common.runtime.settings import Settings
     from services.cli.console import Subparsers
+    from services.generator.backends.definition import BackendDefinition
     from services.generator.inference.job import Job
     from services.generator.inference.port import InferenceBackend
 
 # sides and steps of the trial: a server that refuses one of them gets the next
 _TRIALS = ((256, 4), (512, 4), (512, 30), (1024, 30))
 _SHOWN = 8  # names in one line
+_IN_TABLE = 2  # names in a cell of the table
 _ADVICE = {
-    "inference_unreachable": "start the server, or correct host and port in INFERENCE_SERVICE_URL",
+    "inference_unreachable": "start the server, or correct host and port in INFERENCE_SERVICE_URL or in the file of "
+    "BACKENDS",
     "inference_unavailable": "correct the path or the parameters of INFERENCE_SERVICE_URL, INFERENCE_SERVICE_API_KEY, "
-    "or what the reason names",
+    "the entry in the file of BACKENDS, or what the reason names",
     "inference_refused": "use --model with a model of the list; docs/inference.md says what the dialect can do",
     "inference_failed": "see the log of the server, and try again; INFERENCE_TIMEOUT is the longest wait",
     "bad_image": "see the log of the server; MAX_IMAGE_FILE_SIZE is the largest picture that is taken",
@@ -29,11 +33,11 @@ _ADVICE = {
 
 
 def add_parsers(commands: Subparsers) -> None:
-    backends = add_command(commands, "backends", "check the inference service", _check)
+    backends = add_command(commands, "backends", "check the inference services", _check)
     actions = backends.add_subparsers(metavar="ACTION", required=True, dest="action")
-    check = actions.add_parser("check", help="connect, show what the service offers, paint one small picture")
-    check.add_argument("url", nargs="?", help="URL of the service (default: INFERENCE_SERVICE_URL)")
-    check.add_argument("--model", help="the model of the picture (default: the first one)")
+    check = actions.add_parser("check", help="connect, show what each service offers, paint one small picture")
+    check.add_argument("url", nargs="?", help="URL of one service (default: all in INFERENCE_SERVICE_URL or BACKENDS)")
+    check.add_argument("--model", help="the model of the pictures (default: the first one of each service)")
     check.add_argument("--no-picture", action="store_true", help="paint no picture")
     check.add_argument("--json", action="store_true", help="print one JSON object")
 
@@ -42,40 +46,74 @@ def _check(arguments: argparse.Namespace) -> int:
     import asyncio
 
     from common.domain.errors import Misconfigured
+    from services.generator.backends.configured import backends_at, configured_backends
 
     settings = load_settings()
-    url = arguments.url or settings.inference_service_url
-    if url is None:
-        raise CommandFailed("give a URL, or set INFERENCE_SERVICE_URL", status=2)
+    options = {"model": arguments.model, "with_picture": not arguments.no_picture}
     try:
-        report = asyncio.run(check(settings, url, model=arguments.model, with_picture=not arguments.no_picture))
+        backends = backends_at([arguments.url], settings) if arguments.url else configured_backends(settings)
+        if not backends:
+            raise CommandFailed("give a URL, or set INFERENCE_SERVICE_URL or BACKENDS", status=2)
+        reports = asyncio.run(check_all(settings, backends, **options))
     except Misconfigured as error:
         raise CommandFailed(error.detail, status=2, code=error.code) from error
     if arguments.json:
-        print(json_text(report))
+        print(json_text(reports[0] if len(reports) == 1 else {"backends": reports}))
+    elif len(reports) == 1:
+        _print_report(reports[0])
     else:
-        _print_table(report)
-    return 1 if report["problem"] else 0
+        print_table(reports)
+    return 1 if any(report["problem"] for report in reports) else 0
 
 
 async def check(settings: Settings, url: str, *, model: str | None = None, with_picture: bool = True) -> dict[str, Any]:
-    """The report of a check, as `--json` prints it. Raises Misconfigured."""
+    """The report of a check of one URL, as `--json` prints it. Raises Misconfigured."""
+    from services.generator.backends.configured import backends_at
+
+    (report,) = await check_all(settings, backends_at([url], settings), model=model, with_picture=with_picture)
+    return report
+
+
+async def check_all(
+    settings: Settings,
+    backends: Sequence[BackendDefinition],
+    *,
+    model: str | None = None,
+    with_picture: bool = True,
+) -> list[dict[str, Any]]:
+    """The reports of a check of these back ends at the same time, in their order. Raises Misconfigured."""
+    import asyncio
+
     import aiohttp
 
-    from common.domain.errors import InferenceError
     from common.runtime.clock import SystemClock
-    from services.generator.inference.connect import connect_inference
+    from services.generator.backends.backend import connected
 
-    report: dict[str, Any] = {"url": _without_credentials(url), "service": None, "picture": None, "problem": None}
-    async with aiohttp.ClientSession() as http:
-        backend = connect_inference(url, http=http, settings=settings, clock=SystemClock())
-        try:
-            offered = await backend.capabilities(fresh=True)
-            report["service"] = offered.model_dump(mode="json", exclude_none=True)
-            if with_picture:
-                report["picture"] = await _trial(backend, offered, model, settings)
-        except InferenceError as error:
-            report["problem"] = _problem(error)
+    async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as http:
+        found = [(each, connected(each, http=http, settings=settings, clock=SystemClock())) for each in backends]
+        reports = (_report(definition, backend, settings, model, with_picture) for definition, backend in found)
+        return list(await asyncio.gather(*reports))
+
+
+async def _report(
+    definition: BackendDefinition, backend: InferenceBackend, settings: Settings, model: str | None, with_picture: bool
+) -> dict[str, Any]:
+    from common.domain.errors import InferenceError
+
+    report: dict[str, Any] = {
+        "name": definition.name,
+        "url": _without_credentials(definition.url),
+        "service": None,
+        "picture": None,
+        "problem": None,
+    }
+    try:
+        offered = await backend.capabilities(fresh=True)
+        report["service"] = offered.model_dump(mode="json", exclude_none=True)
+        if with_picture:
+            report["picture"] = await _trial(backend, offered, model, settings)
+    except InferenceError as error:
+        report["problem"] = _problem(error)
     return report
 
 
@@ -171,7 +209,35 @@ def _without_credentials(url: str) -> str:
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
-def _print_table(report: dict[str, Any]) -> None:
+def print_table(reports: Sequence[dict[str, Any]]) -> None:
+    """One line for each back end, then what is wrong."""
+    rows = [("name", "dialect", "service", "models", "picture", "result"), *map(_table_row, reports)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        print("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
+    for report in reports:
+        if problem := report["problem"]:
+            print_message(f"{printable(report['name'])}: {problem['code']}: {problem['detail']}")
+            print_message(f"what to do: {problem['advice']}")
+
+
+def _table_row(report: dict[str, Any]) -> tuple[str, ...]:
+    service, picture, problem = report["service"] or {}, report["picture"], report["problem"]
+    engine = " ".join(service[key] for key in ("engine", "version") if key in service)
+    size = "{width} × {height}, {seconds} s".format(**picture) if picture else ""
+    models = _listed_models(service["models"]) if service else ""
+    texts = (report["name"], service.get("dialect", ""), engine, models, size, problem["code"] if problem else "ok")
+    return tuple(printable(text) or "-" for text in texts)
+
+
+def _listed_models(models: list[dict[str, Any]]) -> str:
+    if not models:
+        return "any"
+    names = [model["id"] for model in models]
+    return ", ".join(names[:_IN_TABLE]) + (f" and {len(names) - _IN_TABLE} more" if len(names) > _IN_TABLE else "")
+
+
+def _print_report(report: dict[str, Any]) -> None:
     rows = [("url", report["url"]), *_service_rows(report["service"] or {})]
     if picture := report["picture"]:
         rows.append(("picture", "{width} × {height} {format}, {bytes} bytes, {seconds} s".format(**picture)))

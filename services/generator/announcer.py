@@ -1,6 +1,6 @@
 """The announcements of this generator to the readers of the store.
 
-    back end ──capabilities──▶ catalogue ──its hash──▶ heartbeat, at each interval ──▶ the store
+    back ends ──capabilities──▶ catalogue ──its hash──▶ heartbeat, at each interval ──▶ the store
                                                          └─ a new catalogue: reconcile, since images may wait for it
 
 It runs beside the painting and never holds it up: whatever fails here is tried again at the next interval.
@@ -15,18 +15,16 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import timedelta
+from functools import partial
 from importlib.metadata import version
 from typing import Any, Final
 
-from common.application.capabilities import Capabilities, bounded
 from common.application.fleet.announcements import (
     CATALOGUE_AGE_S,
     CATALOGUES,
     HEARTBEAT_AGE_S,
     HEARTBEATS,
-    BackEndState,
     Catalogue,
-    CircuitState,
     Heartbeat,
     catalogue_data,
     catalogue_key,
@@ -34,20 +32,19 @@ from common.application.fleet.announcements import (
     heartbeat_data,
 )
 from common.bus.port import Bus
-from common.domain.errors import InferenceError, ServiceError, Unreadable
+from common.domain.errors import ServiceError, Unreadable
 from common.domain.images import new_image_id
 from common.messages import Tick
 from common.runtime.clock import Clock
 from common.runtime.settings import Settings
 from common.store.port import Entry, Store
-from services.generator.circuit import Circuit
-from services.generator.inference.port import InferenceBackend
+from services.generator.backends.backend import Backend
+from services.generator.backends.backends import FIRST_ANSWER_S, Backends
 
 log = logging.getLogger(__name__)
 
 SOURCE: Final = "generator"
 RENEW_S: Final = 3600.0  # a catalogue is kept for a day after its last renewal
-FIRST_ANSWER_S: Final = 5.0  # between two questions to a back end that has not answered yet
 WITHDRAW_S: Final = 2.0  # longest wait at the stop
 MAX_CATALOGUES: Final = 10  # of one process in the store: a server that changes with each answer must not fill it
 
@@ -101,41 +98,31 @@ class Announcer:
         bus: Bus,
         clock: Clock,
         *,
-        inference: InferenceBackend,
-        circuit: Circuit,
+        backends: Backends,
         settings: Settings,
         worker: str,
     ) -> None:
-        self.catalogue: Catalogue | None = None  # None until the back end has answered
+        self.backends = backends
         self._store = store
         self._bus = bus
         self._clock = clock
-        self.inference = inference
-        self.circuit = circuit
         self.worker = worker
         self._settings = settings
         # the suffix keeps apart two containers with one host name, whose processes have the same number
         self._heartbeat = StoredEntry(store, HEARTBEATS, f"{worker}:{secrets.token_hex(4)}")
-        self._capabilities: Capabilities | None = None
         self._stored: StoredEntry | None = None  # the catalogue
         self._key: str | None = None
         self._renew_after_s = float("-inf")
         self._written: deque[str] = deque()
-        self._is_asked = asyncio.Event()
+        self._lock = asyncio.Lock()  # one writer of the catalogue
         self._has_news = asyncio.Event()
         self._is_tick_due = True
-
-    async def models(self) -> Callable[[str], bool]:
-        """Whether the back end has a model, as far as it has said; at the start this waits for its first answer."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(FIRST_ANSWER_S):
-                await self._is_asked.wait()
-        return lambda model: self.catalogue is None or self.catalogue.find(model) is not None
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Announce until `stopping` is set, then remove the heartbeat."""
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(self._ask_regularly()), group.create_task(self._beat_regularly())]
+            tasks = [group.create_task(self._ask_regularly(each)) for each in self.backends.all]
+            tasks.append(group.create_task(self._beat_regularly()))
             await stopping.wait()
             for task in tasks:
                 task.cancel()
@@ -143,12 +130,19 @@ class Announcer:
             async with asyncio.timeout(WITHDRAW_S):
                 await self._heartbeat.remove()
 
-    async def _ask_regularly(self) -> None:
+    def announce_soon(self) -> None:
+        """Write a heartbeat now: a circuit has opened or closed."""
+        self._has_news.set()
+
+    async def _ask_regularly(self, backend: Backend) -> None:
+        """Each back end has a task of its own: one that does not answer delays no other."""
         interval_s = self._settings.announce_interval
+        # the only back end is tried with an image: its record then says what is wrong
+        opens_circuit = len(self.backends.all) > 1
         while True:
+            await _attempted(partial(backend.refresh, opens_circuit=opens_circuit))
             await _attempted(self.update_catalogue)
-            self._is_asked.set()
-            await asyncio.sleep(interval_s if self.catalogue is not None else min(interval_s, FIRST_ANSWER_S))
+            await asyncio.sleep(interval_s if backend.is_known else min(interval_s, FIRST_ANSWER_S))
 
     async def _beat_regularly(self) -> None:
         while True:
@@ -159,16 +153,13 @@ class Announcer:
                     await self._has_news.wait()
 
     async def update_catalogue(self) -> None:
-        """Ask the back end what it can paint, and keep the catalogue in the store. Raises Unavailable."""
-        try:
-            self._capabilities = await self.inference.capabilities()
-        except InferenceError as error:
-            log.debug("the inference service does not say what it can paint: %s", error.detail)
-        if self._capabilities is None:
-            return
-        catalogue = catalogue_of([self._capabilities], pool=self._settings.generator_pool)
-        self.catalogue = catalogue
-        self._is_asked.set()
+        """Keep in the store what the back ends can paint together. Raises Unavailable."""
+        async with self._lock:
+            offered = [backend.offered for backend in self.backends.all if backend.offered is not None]
+            if offered:
+                await self._store_catalogue(catalogue_of(offered, pool=self._settings.generator_pool))
+
+    async def _store_catalogue(self, catalogue: Catalogue) -> None:
         data = catalogue_data(catalogue)
         key = catalogue_key(data)
         if self._stored is None or key != self._key:
@@ -192,18 +183,12 @@ class Announcer:
 
     async def beat(self) -> None:
         """Write the heartbeat; reconcile at the start, and when images may wait for a new model. Raises Unavailable."""
-        found = self._capabilities and bounded(self._capabilities)
-        back_end = BackEndState(
-            dialect=found.dialect if found else None,
-            circuit=CircuitState.OPEN if self.circuit.is_open else CircuitState.CLOSED,
-            concurrency=found.concurrency if found else None,
-        )
         heartbeat = Heartbeat(
             pool=self._settings.generator_pool,
-            concurrency=self._settings.generator_concurrency,
+            concurrency=self.backends.slots,
             version=version("darkroom"),
             catalogue=self._key,
-            backends=(back_end,),
+            backends=tuple(backend.state() for backend in self.backends.all),
         )
         await self._heartbeat.put(heartbeat_data(heartbeat), self._clock, age_s=HEARTBEAT_AGE_S)
         if self._is_tick_due:

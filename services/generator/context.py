@@ -14,15 +14,16 @@ from common.application.batches import Batches
 from common.application.fleet.reader import Fleet
 from common.application.intake import Intake
 from common.application.outbox import Outbox
+from common.application.turns import LaterTurns
 from common.domain.errors import Unavailable, Unreadable
 from common.domain.images import Image, Lease
 from common.media.port import Media
 from common.runtime.clock import Clock
 from common.runtime.settings import Settings
 from common.store.port import Store, Transition, change
-from services.generator.circuit import Circuit
+from services.generator.backends.backend import Backend
+from services.generator.backends.backends import Backends
 from services.generator.inference.job import Job, job_of
-from services.generator.inference.port import InferenceBackend
 from services.generator.media_pause import MediaPause
 
 log = logging.getLogger(__name__)
@@ -52,18 +53,18 @@ class GenerationContext:
     intake: Intake
     outbox: Outbox
     media: Media
-    inference: InferenceBackend
-    circuit: Circuit
+    backends: Backends
     settings: Settings
     clock: Clock
     worker: str
     deployment: str
-    models: Callable[[], Awaitable[Callable[[str], bool]]]  # tells whether the back end has a model
     media_pause: MediaPause = field(init=False)
+    later_turns: LaterTurns = field(init=False)
     abort_signals: dict[str, asyncio.Event] = field(default_factory=dict)  # of the images that this process paints
 
     def __post_init__(self) -> None:
         self.media_pause = MediaPause(self.media, pause_s=self.settings.circuit_pause)
+        self.later_turns = LaterTurns(self.outbox.try_dispatch_waiting, self.clock)
 
     @property
     def batches(self) -> Batches:
@@ -77,27 +78,34 @@ class GenerationContext:
     def job_of(self, image: Image) -> Job:
         return job_of(image, deployment=self.deployment)
 
+    def backend_of(self, image: Image) -> Backend:
+        """The back end that paints this claimed image."""
+        backend = self.backends.named(image.last_backend)
+        if backend is None:
+            raise LeaseLost(f"image {image.id} is at no back end of this worker")
+        return backend
+
     async def stop_work(self, image: Image) -> None:
-        """Stop the work of this image at the inference service. Raises nothing: the image is final already."""
+        """Stop the work of this image at its back end. Raises nothing: the image is final already."""
         try:
-            await self.inference.stop(self.job_of(image))
+            await self.backend_of(image).inference.stop(self.job_of(image))
         except Exception:
             log.exception("the work was not stopped on the inference service")
 
-    def new_lease(self) -> Lease:
+    def new_lease(self, backend: str | None) -> Lease:
         """The lease of a new claim, from now on; its token is that of no other claim, also within this process."""
-        return self._lease(secrets.token_hex(8))
+        return self._lease(secrets.token_hex(8), backend)
 
     def lease_of(self, image: Image) -> Lease:
         """The lease of this claimed image, extended from now on."""
         if image.lease is None:
             raise LeaseLost(f"image {image.id} has no lease")
-        return self._lease(image.lease.token)
+        return self._lease(image.lease.token, image.lease.backend)
 
-    def _lease(self, token: str) -> Lease:
+    def _lease(self, token: str, backend: str | None) -> Lease:
         length_s = self.settings.lease
         until = self.clock.stable_now() + timedelta(seconds=length_s)
-        return Lease(token=token, worker=self.worker, until=until, length_s=length_s)
+        return Lease(token=token, worker=self.worker, until=until, length_s=length_s, backend=backend)
 
     async def transition(self, image_id: str, transition: Transition, *, snapshot: Image | None = None) -> Image:
         """Apply a transition to the record; waits for the store as long as it is unavailable."""

@@ -1,8 +1,9 @@
 """Handling of one `image.generate` command: claim, paint, store, publish.
 
-    claim ─▶ publish started ∥ paint ─▶ check ─▶ file ∥ thumbnail ─▶ complete the record ─▶ publish completed
-                                 │                                    │
-                                 └─ error: queued again, or failed    └─ lease lost: its files are removed
+    a slot of a back end ─▶ claim ─▶ publish started ∥ paint ─▶ check ─▶ file ∥ thumbnail ─▶ complete the record
+                                                         │                                    │  ─▶ publish completed
+                                                         └─ error: queued again, or failed    └─ lease lost: its files
+                                                                                                 are removed
 
 The process may die after any step; the next worker, or the janitor, continues from the record.
 """
@@ -12,8 +13,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterator, Mapping
-from datetime import timedelta
-from functools import partial
 from typing import Final
 
 from common.application.fleet.validation import NO_GENERATOR
@@ -33,51 +32,67 @@ from common.messages import GenerateImage
 from common.runtime import metrics
 from common.runtime.logs import log_context
 from common.runtime.uncancelled import run_to_end
+from services.generator.backends.backends import NoPlace
+from services.generator.backends.choice import Needs
+from services.generator.claims import claim, claimable
 from services.generator.context import GenerationContext, LeaseLost, retry_while_unavailable
 from services.generator.lease import keep_lease
-from services.generator.outcomes import complete, fail_attempt, fail_or_retry, give_back, remove_files, retry
+from services.generator.outcomes import (
+    complete,
+    fail_attempt,
+    fail_or_retry,
+    give_back,
+    remove_files,
+    retry,
+    set_waiting,
+)
 from services.generator.pictures import check
 from services.generator.progress import ProgressPublisher
 
 log = logging.getLogger(__name__)
 
-_NO_MODEL: Final = "no_model"
+_REFUSALS: Final = (NotFound, Invalid, InvalidTransition)
 
 
 async def generate(command: GenerateImage, context: GenerationContext) -> Outcome:
     """Generate the image of a command. The command may be delivered again, to this worker or to another one."""
     with log_context(command.id):
         try:
-            image = await _claim(command, context)
-        except NotFound:
+            image = await claimable(command, context)
+        except _REFUSALS as refusal:
+            return await _after_refusal(command.id, refusal, context)
+        needs = Needs(image.model, image.parameters.sampler, first=image.last_backend)
+        async with context.backends.place(needs) as place:
+            if isinstance(place, NoPlace):
+                return await _without_place(image, place, context)
+            try:
+                claimed = await claim(image, place.name, context)
+            except _REFUSALS as refusal:
+                return await _after_refusal(command.id, refusal, context)
+            if claimed.status.is_final:
+                return await _after_failed_claim(claimed, context)
+            return await _attempt(claimed, context)
+
+
+async def _without_place(image: Image, place: NoPlace, context: GenerationContext) -> Outcome:
+    match place:
+        case NoPlace.ABSENT:
+            return await _after_missing_model(image, context)
+        case NoPlace.BUSY:
+            return Retry(context.settings.retry_delays[0])
+        case NoPlace.STOPPING:
+            return Retry(0)
+
+
+async def _after_refusal(
+    image_id: str, refusal: NotFound | Invalid | InvalidTransition, context: GenerationContext
+) -> Outcome:
+    match refusal:
+        case NotFound():
             return Reject("unknown_image: it has no record")
-        except Invalid as error:
-            return Reject(f"{error.code}: {error.detail}")
-        except InvalidTransition as refusal:
-            return await _after_refused_claim(command.id, refusal, context)
-        if image.status.is_final:
-            return await _after_failed_claim(image, context)
-        return await _attempt(image, context)
-
-
-async def _claim(command: GenerateImage, context: GenerationContext) -> Image:
-    image_id = images.parse_image_id(command.id)
-    claim = partial(
-        transitions.claim,
-        lease=context.new_lease(),
-        now=context.clock.stable_now(),
-        deadline=timedelta(seconds=context.settings.generation_deadline),
-    )
-
-    can_paint = await context.models()
-
-    def claim_if_possible(image: Image) -> Image:
-        claimed = claim(image)
-        if not claimed.status.is_final and not can_paint(image.model):
-            raise InvalidTransition(f"no model {image.model!r} here", status=image.status, code=_NO_MODEL)
-        return claimed
-
-    return await context.transition(image_id, claim_if_possible)
+        case Invalid():
+            return Reject(f"{refusal.code}: {refusal.detail}")
+    return await _after_refused_claim(image_id, refusal, context)
 
 
 async def _after_refused_claim(image_id: str, refusal: InvalidTransition, context: GenerationContext) -> Outcome:
@@ -85,8 +100,6 @@ async def _after_refused_claim(image_id: str, refusal: InvalidTransition, contex
         # a retry would be delivered again and again while the other worker lives; the janitor watches its lease
         log.info("skipped: another worker holds it")
         return Done()
-    if refusal.code == _NO_MODEL:
-        return await _leave_to_others(image_id, context)
     if refusal.code == "waiting":
         log.info("skipped: it waits for its turn, which sends another command")
         return Done()
@@ -100,26 +113,20 @@ async def _after_refused_claim(image_id: str, refusal: InvalidTransition, contex
     return Done()
 
 
-async def _leave_to_others(image_id: str, context: GenerationContext) -> Outcome:
-    """Another generator gets the command; if none with the model runs, the image waits, and frees its slot."""
-    image = await retry_while_unavailable(lambda: context.store.get(image_id))
-    if image is None:
+async def _after_missing_model(image: Image, context: GenerationContext) -> Outcome:
+    """The image waits for its next turn, which sends its command to the pool that has the model then."""
+    found = await retry_while_unavailable(lambda: context.store.get(image.id))
+    pool = context.settings.generator_pool
+    if found is None or found.work_pool != pool:
+        log.info("skipped: its command was sent to another pool since")
         return Done()
-    if (await retry_while_unavailable(context.fleet.current)).is_live(image.model):
-        return Retry(context.settings.retry_delays[0])
-    now = context.clock.stable_now()
-    not_before = now + timedelta(seconds=2 * context.settings.announce_interval)
-    try:
-        set_waiting = partial(transitions.set_waiting, now=now, not_before=not_before)
-        waiting = await context.transition(image_id, set_waiting)
-    except InvalidTransition:
-        return Done()  # it has been cancelled, or has been claimed by a generator that has just started
-    log.info("waits: %s", NO_GENERATOR)
-    try:
-        await context.outbox.publish_queued(waiting)
-        await context.outbox.dispatch_waiting(image.owner)
-    except Unavailable as error:
-        log.warning("the line was not looked at, the janitor will: %s", error)
+    view = await retry_while_unavailable(lambda: context.fleet.current_for(image.model))
+    is_live = view.is_live(image.model)
+    reason = f"no back end here can take the model {image.model!r} now" if is_live else NO_GENERATOR
+    # else its next turn could lead here again at once: a generator of this pool has the model, or had it
+    soon_s = max(context.settings.retry_delays[0], context.backends.back_in_s(image.model))
+    delay_s = soon_s if view.pool_of(image.model) == pool else 0.0
+    await set_waiting(image, context, delay_s=delay_s, reason=reason)
     return Done()
 
 
@@ -133,12 +140,12 @@ async def _after_failed_claim(image: Image, context: GenerationContext) -> Outco
 
 async def _attempt(image: Image, context: GenerationContext) -> Outcome:
     """Paint the image, write the outcome to the record, then publish it."""
-    log.info("started, attempt %d", image.attempts)
+    log.info("started at %s, attempt %d", image.last_backend, image.attempts)
     try:
         after, delay_s = await _paint_and_record(image, context)
     except LeaseLost as lost:
         log.info("dropped: %s", lost)
-        metrics.attempts.labels("lost").inc()
+        _count_attempt("lost", image, context)
         if lost.is_ended:
             await context.stop_work(image)
         await remove_files(image, context)
@@ -146,9 +153,13 @@ async def _attempt(image: Image, context: GenerationContext) -> Outcome:
     except asyncio.CancelledError:
         await give_back(image, context)
         raise
-    metrics.attempts.labels(after.status if after.status.is_final else "retried").inc()
+    _count_attempt(after.status if after.status.is_final else "retried", image, context)
     await _publish_outcome(after, delay_s, context)
     return Done()
+
+
+def _count_attempt(outcome: str, image: Image, context: GenerationContext) -> None:
+    metrics.attempts.labels(outcome, context.settings.generator_pool, image.last_backend or "").inc()
 
 
 async def _publish_outcome(after: Image, delay_s: float, context: GenerationContext) -> None:
@@ -186,13 +197,13 @@ async def _outcome_of_painting(image: Image, context: GenerationContext) -> tupl
     try:
         picture = await _paint_under_lease(image, context)
     except InferenceError as error:
-        context.circuit.record_failure(error)
+        context.backend_of(image).circuit.record_failure(error)
         return await fail_or_retry(image, error, context)
     except Unavailable as error:  # of the media: a full disk is not a failure of the image
         context.media_pause.record_failure()
         await remove_files(image, context)
         return await retry(image, error, context.settings.retry_delays[0], counts=False, context=context)
-    context.circuit.record_success()
+    context.backend_of(image).circuit.record_success()
     context.media_pause.record_success()
     return await complete(image, picture, context), 0
 
@@ -249,7 +260,8 @@ async def _paint(image: Image, context: GenerationContext, progress: ProgressPub
     settings = context.settings
     started_s = context.clock.monotonic()
     on_preview = progress.on_preview if settings.previews else None
-    generated = await context.inference.generate(context.job_of(image), progress.on_progress, on_preview)
+    inference = context.backend_of(image).inference
+    generated = await inference.generate(context.job_of(image), progress.on_progress, on_preview)
     content = generated.content
     checked = await asyncio.to_thread(
         check,

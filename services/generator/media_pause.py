@@ -57,6 +57,9 @@ class PausedFor:
     async def resume(self) -> None:
         await self.shared.resume(self.reason)
 
+    async def limit(self, concurrency: int) -> None:
+        await self.shared.consumer.limit(concurrency)
+
     async def drain(self, timeout_s: float) -> bool:
         return await self.shared.consumer.drain(timeout_s)
 

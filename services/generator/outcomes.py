@@ -1,6 +1,7 @@
 """The outcomes of an attempt: completed, queued again, failed or given back.
 
-Each is a transition that names the worker's lease, and is refused once that lease is lost.
+Each is a transition that names the worker's lease, and is refused once that lease is lost. A command that this worker
+cannot take has an outcome too, without an attempt: its image waits for another turn.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from common.domain.errors import (
     BadImage,
     Denied,
     InferenceError,
+    InvalidTransition,
+    NotFound,
     ServiceError,
     Transient,
     Unavailable,
@@ -43,7 +46,7 @@ async def complete(image: Image, picture: Picture, context: GenerationContext) -
     )
     with lease_required():
         completed = await context.transition(image.id, transition, snapshot=image)
-    metrics.painting.observe(picture.generation_time)
+    metrics.painting.labels(context.settings.generator_pool).observe(picture.generation_time)
     log.info("completed in %.2f s, %d bytes", picture.generation_time, picture.file_size)
     return completed
 
@@ -124,6 +127,27 @@ async def give_back(image: Image, context: GenerationContext) -> None:
     except (TimeoutError, ServiceError) as error:
         log.info("not given back to the queue: %s", error)
     await remove_files(image, context)
+
+
+async def set_waiting(image: Image, context: GenerationContext, *, delay_s: float, reason: str) -> None:
+    """Let a queued image that this worker cannot take wait for its next turn, at least `delay_s`; 0 is at once.
+
+    Its slot is free at once, and its attempts do not change. The next turn chooses the pool again. The caller
+    acknowledges the command afterwards: if this process dies before, the command is dropped, as the image waits.
+    """
+    now = context.clock.stable_now()
+    not_before = now + timedelta(seconds=delay_s) if delay_s else None
+    transition = partial(transitions.set_waiting, now=now, not_before=not_before)
+    try:
+        waiting = await context.transition(image.id, transition)
+    except (InvalidTransition, NotFound) as refusal:
+        log.info("not set waiting: %s", refusal)  # it has been cancelled, or claimed by another worker
+        return
+    log.info("waits: %s", reason)
+    await context.outbox.try_publish_pending(waiting)
+    await context.outbox.try_dispatch_waiting(image.owner, model=image.model)
+    if delay_s:
+        context.later_turns.add(image.owner, delay_s)
 
 
 async def remove_files(image: Image, context: GenerationContext) -> None:

@@ -10,12 +10,13 @@ import asyncio
 import logging
 import os
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
 import aiohttp
 
 from common.application.deployment import deployment_id
+from common.application.fleet.reader import Fleet
 from common.application.intake import Intake
 from common.application.outbox import Outbox
 from common.application.quota_store import QuotaStore
@@ -27,10 +28,12 @@ from common.domain.turns import Line
 from common.messages import Command, Event, GenerateImage, Tick
 from common.runtime.settings import Settings
 from services.generator.announcer import SOURCE, Announcer
-from services.generator.circuit import Circuit
+from services.generator.backends.backend import Backend, connected
+from services.generator.backends.backends import Backends
+from services.generator.backends.definition import BackendDefinition
+from services.generator.backends.gate import Gate
 from services.generator.context import GenerationContext, retry_while_unavailable
 from services.generator.generate import generate
-from services.generator.inference.connect import connect_inference
 from services.generator.media_pause import SharedPause
 from services.generator.orders import take_in
 
@@ -42,45 +45,45 @@ ABORTING_EVENTS = frozenset({"image.cancelled", "image.deleted"})
 
 
 async def run_generator(
-    settings: Settings, resources: Resources, *, inference_url: str, stopping: asyncio.Event
+    settings: Settings, resources: Resources, *, backends: Sequence[BackendDefinition], stopping: asyncio.Event
 ) -> None:
     """Run until `stopping` is set and the images in progress have ended, or the grace period is over.
 
     Raises:
-        Misconfigured: no inference back end has the scheme of the URL.
+        Misconfigured: no inference back end has the scheme of a URL.
     """
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
-        inference = connect_inference(inference_url, http=http, settings=settings, clock=resources.clock)
+    # no cookies: those of one back end would be sent to another port of its host
+    connector, cookies = aiohttp.TCPConnector(limit=0), aiohttp.DummyCookieJar()
+    async with aiohttp.ClientSession(connector=connector, cookie_jar=cookies) as http:
+        connect = partial(connected, http=http, settings=settings, clock=resources.clock)
+        all_of_them = Backends([Backend(each, connect(each), settings) for each in backends])
         write_behind = WriteBehind(resources.store)
         deployment = await retry_while_unavailable(lambda: deployment_id(resources.store))
-        circuit = Circuit(
-            failures=settings.circuit_failures,
-            pause_s=settings.circuit_pause,
-            ask=partial(inference.capabilities, fresh=True),
-        )
         announcer = Announcer(
             resources.store,
             resources.bus,
             resources.clock,
-            inference=inference,
-            circuit=circuit,
+            backends=all_of_them,
             settings=settings,
             worker=clean_text(f"{socket.gethostname()}:{os.getpid()}", 100),
         )
-        outbox = resources.outbox(settings, source=SOURCE, write_behind=write_behind)
-        context = _context(settings, resources, announcer, outbox, deployment)
+        fleet = resources.fleet(settings)
+        outbox = resources.outbox(settings, source=SOURCE, fleet=fleet, write_behind=write_behind)
+        context = _context(settings, resources, announcer=announcer, outbox=outbox, fleet=fleet, deployment=deployment)
         async with asyncio.TaskGroup() as group:
             group.create_task(write_behind.run())
             group.create_task(announcer.run(stopping))
-            await _consume(context, resources.bus, settings, stopping)
+            await _consume(context, resources.bus, announcer, stopping)
             write_behind.close()
 
 
 def _context(
     settings: Settings,
     resources: Resources,
+    *,
     announcer: Announcer,
     outbox: Outbox,
+    fleet: Fleet,
     deployment: str,
 ) -> GenerationContext:
     quota = QuotaStore(
@@ -92,13 +95,11 @@ def _context(
     line = Line(settings.concurrent_requests, settings.publisher_waiting_requests, "p")
     return GenerationContext(
         store=resources.store,
-        fleet=resources.fleet(settings),
-        intake=Intake(quota, resources.store, line),
+        fleet=fleet,
+        intake=Intake(quota, resources.store, line, fleet),
         outbox=outbox,
         media=resources.media,
-        inference=announcer.inference,
-        circuit=announcer.circuit,
-        models=announcer.models,
+        backends=announcer.backends,
         settings=settings,
         clock=resources.clock,
         worker=announcer.worker,
@@ -106,7 +107,9 @@ def _context(
     )
 
 
-async def _consume(context: GenerationContext, bus: Bus, settings: Settings, stopping: asyncio.Event) -> None:
+async def _consume(context: GenerationContext, bus: Bus, announcer: Announcer, stopping: asyncio.Event) -> None:
+    backends, settings, limit = context.backends, context.settings, context.backends.slots
+
     def handler(handle: Callable[[GenerateImage, GenerationContext], Awaitable[Outcome]]) -> Handler:
         async def handle_command(message: Command | Tick | DeadLetter) -> Outcome:
             if not isinstance(message, GenerateImage):
@@ -122,16 +125,21 @@ async def _consume(context: GenerationContext, bus: Bus, settings: Settings, sto
         bus.subscribe(ABORTING_EVENTS, on_event),
         # requests are recorded also while the inference service is down: no circuit pauses this consumer
         bus.consume(WorkQueue.INTAKE, handler(take_in), concurrency=CONCURRENT_INTAKES) as intake,
-        bus.consume(WorkQueue.GENERATE, handler(generate), concurrency=settings.generator_concurrency) as consumer,
+        bus.consume(WorkQueue.GENERATE, handler(generate), concurrency=limit, pool=settings.generator_pool) as consumer,
         asyncio.TaskGroup() as group,
     ):
         shared = SharedPause(consumer)
+        gate = Gate(backends, shared.view("inference"), limit=limit, on_circuit=announcer.announce_soon)
         watching = [
-            group.create_task(context.circuit.run(shared.view("inference"))),
+            *(group.create_task(backend.circuit.run(gate)) for backend in backends.all),
+            group.create_task(gate.run()),
             group.create_task(context.media_pause.run(shared.view("media"))),
+            group.create_task(context.later_turns.run()),
         ]
-        log.info("taking work, at most %d images at once", settings.generator_concurrency)
+        log.info("taking work of the pool %s, at most %d images at once", settings.generator_pool, limit)
         await stopping.wait()
+        await shared.pause("stop")  # before what waits here returns to the queue, or it would come back at once
+        backends.close()
         await asyncio.gather(intake.drain(settings.grace_period), _finish(consumer, settings.grace_period))
         for task in watching:
             task.cancel()

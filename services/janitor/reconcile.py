@@ -1,8 +1,10 @@
 """Repair of records after faults. Each repair is a transition, so several janitors may run at once.
 
 In this order it handles images that are past their deadline, images whose lease has expired, incomplete batches, images
-whose turn has come, commands that were never sent, commands that the broker lost, pending events, unfinished deletes,
-and tombstones past their age.
+whose pool has no generator any more, images whose turn has come, commands that were never sent, commands that the
+broker lost, pending events, unfinished deletes, and tombstones past their age.
+
+Each pool has a queue of its own: what concerns commands is done for each pool, and one that fails delays no other.
 """
 
 from __future__ import annotations
@@ -33,6 +35,8 @@ RESEND_AFTER = timedelta(minutes=15)  # if the broker holds fewer commands than 
 
 async def reconcile(_tick: TickData, *, context: JanitorContext) -> None:
     """One run over all records that need a repair."""
+    if context.outbox.fleet is not None:
+        await context.outbox.fleet.current(fresh=True)  # a generator that has just started has sent this tick
     counts = {what: await _run_step(what, step) for what, step in _steps(context).items()}
     for what, count in counts.items():
         metrics.reconciled.labels(what).inc(count)
@@ -56,14 +60,10 @@ def _steps(context: JanitorContext) -> dict[str, Callable[[], Awaitable[int]]]:
         "waited too long": partial(each_of, waiting_overdue, fail_overdue, "waited too long"),
         "held by a dead worker": partial(_expire_leases, context),
         "batches completed": partial(_complete_batches, grace, context),
+        "without a generator": partial(_set_waiting, context),
         "given their turn": partial(_dispatch_waiting, context),
-        "never sent": partial(
-            each_of,
-            partial(store.unsent, created_before=grace, now=latest),
-            context.outbox.dispatch,
-            "never sent",
-        ),
-        "lost in the broker": partial(_resend_lost, earliest, context),
+        "never sent": partial(_for_each_pool, partial(_send_unsent, grace, latest), "never sent", context),
+        "lost in the broker": partial(_for_each_pool, partial(_resend_lost, earliest), "lost in the broker", context),
         "events due": partial(
             each_of, partial(store.pending_events, since_before=grace), context.outbox.publish_pending, "events due"
         ),
@@ -169,8 +169,49 @@ async def _dispatch_waiting(context: JanitorContext) -> int:
     return done
 
 
-async def _resend_lost(now: datetime, context: JanitorContext) -> int:
-    """Send the commands again that the broker must have lost.
+async def _set_waiting(context: JanitorContext) -> int:
+    """Let the images wait again that were dispatched to a pool whose generators are all gone; their slots are free."""
+    view = await context.outbox.fleet.current() if context.outbox.fleet is not None else None
+    if view is None or not view.is_known:  # older generators do not announce themselves
+        return 0
+
+    async def set_waiting(image: Image) -> None:
+        again = partial(transitions.set_waiting, now=context.latest(), not_before=image.not_before)
+        await context.outbox.publish_pending(await change(context.store, image.id, again))
+
+    done = 0
+    for pool in set(await context.store.queued_pools()) - view.pools():
+        find = partial(context.store.dispatched_to, pool)
+        done += await _for_each_page(context, find, set_waiting, "without a generator")
+    return done
+
+
+async def _for_each_pool(
+    step: Callable[[str, JanitorContext], Awaitable[int]], what: str, context: JanitorContext
+) -> int:
+    """Run a step for each pool that has queued images; one whose queue cannot be used delays no other.
+
+    Raises:
+        Unavailable: the store does not answer.
+    """
+    done = 0
+    for pool in await context.store.queued_pools():
+        try:
+            done += await step(pool, context)
+        except Unavailable as error:
+            if error.what == "store":
+                raise
+            log.warning("%s, pool %s: %s; the next tick continues", what, pool, error)
+    return done
+
+
+async def _send_unsent(created_before: datetime, now: datetime, pool: str, context: JanitorContext) -> int:
+    find = partial(context.store.unsent, created_before=created_before, now=now, pool=pool)
+    return await _for_each_page(context, find, context.outbox.dispatch, "never sent")
+
+
+async def _resend_lost(now: datetime, pool: str, context: JanitorContext) -> int:
+    """Send the commands of a pool again that the broker must have lost.
 
     By the constants above, or because it holds fewer commands than images wait for. A command that is sent again
     adds to those it holds, so a queue that nobody consumes is not sent again and again.
@@ -178,18 +219,18 @@ async def _resend_lost(now: datetime, context: JanitorContext) -> int:
     grace = now - timedelta(seconds=context.settings.reconcile_grace)
     cutoffs: list[datetime] = []
     # a command sent by a clock that is ahead lies in the future, and would cause the whole backlog to be sent each tick
-    if (started := await context.store.latest_started_sent_at()) and started - OVERTAKEN_BY <= now:
+    if (started := await context.store.latest_started_sent_at(pool)) and started - OVERTAKEN_BY <= now:
         cutoffs.append(min(started - OVERTAKEN_BY, grace))
-    held = await context.bus.waiting(WorkQueue.GENERATE)
+    held = await context.bus.waiting(WorkQueue.GENERATE, pool=pool)
     if held == 0:
         cutoffs.append(grace)
-    elif await _count_queued(now, context, limit=held + 1) > held:
+    elif await _count_queued(now, pool, context, limit=held + 1) > held:
         cutoffs.append(now - RESEND_AFTER)
     if not cutoffs:
         return 0
-    find = partial(context.store.sent_before, max(cutoffs))
+    find = partial(context.store.sent_before, max(cutoffs), pool=pool)
     return await _for_each_page(context, find, context.outbox.dispatch, "lost in the broker")
 
 
-async def _count_queued(now: datetime, context: JanitorContext, *, limit: int) -> int:
-    return await context.store.count_queued_before(now + timedelta(seconds=MAX_AGE_S), "", limit=limit)
+async def _count_queued(now: datetime, pool: str, context: JanitorContext, *, limit: int) -> int:
+    return await context.store.count_queued_before(now + timedelta(seconds=MAX_AGE_S), "", limit=limit, pool=pool)

@@ -30,7 +30,7 @@ async def run_janitor(settings: Settings, resources: Resources, *, stopping: asy
         bus=resources.bus,
         store=resources.store,
         media=resources.media,
-        outbox=resources.outbox(settings, source=SOURCE),
+        outbox=resources.outbox(settings, source=SOURCE, fleet=resources.fleet(settings)),
         settings=settings,
         clock=resources.clock,
     )

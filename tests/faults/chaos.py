@@ -22,6 +22,7 @@ from pathlib import Path
 
 import aiohttp
 
+from common.domain.images import Status
 from tests.cluster import answers
 from tests.faults.chaos_client import ChaosClient
 from tests.faults.checker import FOREIGN_MARK, Findings, check, files_in, until_quiet
@@ -33,7 +34,8 @@ from tests.faults.turn_watch import TurnWatch
 from tests.servers.rabbitmq import RabbitMQ
 from tests.waiting import until
 
-GENERATORS, JANITORS, APIS = 3, 2, 2
+JANITORS, APIS = 2, 2
+POOLS = {"default": ("sdxl", 2), "flux": ("flux", 2)}  # the model of each pool, and its number of generators
 AT_ONCE = 4  # images of one generator
 SLOTS = 24  # of the owner: retries keep theirs while they wait. The other requests of the backlog wait for their turn
 IDLE_S = 30.0  # longest time that an image may wait beside a free slot, while janitors are killed and frozen
@@ -62,6 +64,7 @@ class Report:
     foreign_images: int = 0
     foreign_letters: int = 0
     findings: Findings = field(default_factory=Findings)
+    painted_by: Counter[str] = field(default_factory=Counter)
     redeliveries: int = 0
     retries: int = 0
     repainted: int = 0
@@ -81,9 +84,11 @@ class Report:
         return [
             ("jobs", self.jobs),
             ("images by outcome", _counted(self.outcomes)),
+            ("completed by pool", _counted(self.painted_by)),
             ("kills (of these at named points)", f"{kills} ({sum(self.points.values())})"),
             ("orderly stops under load", faults["term"]),
             ("processes stopped past their lease", faults["freeze"]),
+            ("pools without a running generator", faults["lose a pool"]),
             ("cuts, silences and refusals of connections", faults["cut"] + faults["silence"] + faults["refuse"]),
             ("broker restarts, broker kills", f"{faults['restart']}, {faults['crash']}"),
             ("foreign messages", _counted(self.foreign)),
@@ -203,20 +208,24 @@ async def run(
         "GENERATOR_CONCURRENCY": str(AT_ONCE),
         "CONCURRENT_REQUESTS": str(SLOTS),
         "WAITING_REQUESTS": "0",
+        "ANNOUNCE_INTERVAL": "1",  # a pool whose generators are all dead is gone after four seconds
     }
     if store_url:
         settings["STORE_URL"] = store_url
     deaths: list[Death] = []
     async with fault_cluster(folder, broker.fresh_vhost(), **settings) as cluster:
-        await cluster.add_painter(faults=0.06, odd=ODD_ANSWERS if outside else 0.0, paint_s=0.1, seed=seed)
-        for name, count in (("api", APIS), ("generator", GENERATORS), ("janitor", JANITORS)):
+        for name, count in (("api", APIS), ("janitor", JANITORS)):
             for number in range(1, count + 1):
                 await cluster.add_service(name, alias=f"{name}-{number}")
+        for pool in POOLS:
+            await _add_pool(cluster, pool, odd=ODD_ANSWERS if outside else 0.0, seed=seed)
         async with (
             running(cluster, dice, deaths) as odds,
             aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http,
         ):
-            client = ChaosClient(http, list(cluster.urls.values()), random.Random(dice.random()))
+            models = [model for model, _ in POOLS.values()]
+            client = ChaosClient(http, list(cluster.urls.values()), random.Random(dice.random()), models=models)
+            await until(client.sees_models)
             disturbances = Disturbances(cluster, broker, random.Random(dice.random()), pause_s=pause_s)
             foreign = await _outside(cluster, broker, client, random.Random(dice.random())) if outside else None
             this = Round(cluster, client, disturbances, foreign, deaths)
@@ -224,6 +233,17 @@ async def run(
             await _report(this, report)
     report.took_s = time.monotonic() - began
     return report
+
+
+async def _add_pool(cluster: FaultCluster, pool: str, *, odd: float, seed: int) -> None:
+    """The generators of a pool, and the inference service that they share."""
+    model, generators = POOLS[pool]
+    painter = f"painter-{pool}"
+    await cluster.add_painter(alias=painter, models=[model], faults=0.06, odd=odd, paint_s=0.1, seed=seed)
+    for number in range(1, generators + 1):
+        await cluster.add_service(
+            "generator", alias=f"generator-{pool}-{number}", painters=[painter], GENERATOR_POOL=pool
+        )
 
 
 async def _outside(cluster: FaultCluster, broker: RabbitMQ, client: ChaosClient, dice: random.Random) -> Outside:
@@ -323,9 +343,10 @@ async def _report(this: Round, report: Report) -> None:
     report.faults = this.disturbances.faults
     report.points = cluster.faults
     report.outcomes = found.by_status()
+    records = found.records.values()
+    report.painted_by = Counter(image.work_pool for image in records if image.status is Status.COMPLETED)
     delivered = cluster.delivered
     report.redeliveries = sum(delivered.values()) - len(delivered)
-    records = found.records.values()
     report.retries = sum(image.failures for image in records)
     report.repainted = sum(cluster.painted("painting").values()) - sum(
         sum(cluster.painted(end).values()) for end in ("painted", "spoilt")

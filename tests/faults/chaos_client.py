@@ -7,6 +7,7 @@ import asyncio
 import json
 import random
 from collections import Counter
+from collections.abc import Sequence
 
 import aiohttp
 
@@ -17,7 +18,9 @@ from tests.faults.follower import Follower
 class ChaosClient:
     """Requests images as a page does, and records what the api confirmed."""
 
-    def __init__(self, http: aiohttp.ClientSession, urls: list[str], dice: random.Random) -> None:
+    def __init__(
+        self, http: aiohttp.ClientSession, urls: list[str], dice: random.Random, *, models: Sequence[str] = ()
+    ) -> None:
         self.accepted: dict[str, str] = {}  # key to image id, of a batch to that of its first
         self.others: dict[str, list[str]] = {}  # key to the ids of the rest of a batch
         self.deleted: set[str] = set()
@@ -30,6 +33,19 @@ class ChaosClient:
         self._http = http
         self._urls = urls
         self._dice = dice
+        self._models = models  # ordered in turn; without any, requests name none
+
+    async def sees_models(self) -> bool:
+        """Whether every api knows the models: one that is not known yet would be refused."""
+        for url in self._urls:
+            try:
+                async with self._http.get(f"{url}/api/models/") as response:
+                    known = {model["id"] for model in (await response.json())["models"]}
+            except (aiohttp.ClientError, OSError, LookupError):
+                return False
+            if not known >= set(self._models):
+                return False
+        return True
 
     async def order(self, number: int) -> None:
         """Request one image and follow it; retries with the same key until it is answered."""
@@ -71,6 +87,8 @@ class ChaosClient:
     async def _ask(self, method: str, path: str, number: int = 0, *, key: str = "") -> dict:
         """Retry on any replica after 503 or a broken connection, until the api has answered."""
         body = {**ORDER, "prompt": f"number {number}", "steps": 2, "numImages": _count(number)} if key else None
+        if body and self._models:
+            body["model"] = self._models[number % len(self._models)]
         headers = {"Prefer": "respond-async", "Idempotency-Key": key} if key else {}
         while True:
             url = self._dice.choice(self._urls) + path

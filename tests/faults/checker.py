@@ -11,16 +11,17 @@ Each violation is a line that names the image. It checks the promises of docs/re
 
 from collections import Counter
 from collections.abc import Collection, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import aio_pika
+from aio_pika.exceptions import ChannelNotFoundEntity
 
 from common.bus.connect import open_bus
 from common.bus.port import DeadLetter, Since
-from common.bus.rabbitmq.topology import DEAD_QUEUE, Topology
+from common.bus.rabbitmq.topology import DEAD_QUEUE, Topology, pool_queue
 from common.domain.images import Image, Status, new_image_id
 from common.domain.transitions import WORKER_LOST
 from common.media.disk import MARKER
@@ -31,6 +32,7 @@ from common.store.connect import open_store
 from common.store.port import Store
 from tests.waiting import until
 
+POOLS = ("flux",)  # besides `default`, in these tests
 TERMINAL = {"image.completed", "image.failed", "image.cancelled"}
 OWNER = "local"
 FOREIGN_MARK = "unwanted-"  # in the body of each foreign message that asks for no image; a number follows
@@ -225,8 +227,15 @@ async def queue_lengths(settings: Settings) -> dict[str, int]:
     )
     names = [queue.name for queue in topology.queues if not queue.name.startswith(("image.events", "image.timer"))]
     lengths = {}
-    async with await aio_pika.connect(settings.bus_url) as connection, connection.channel() as channel:
-        for name in names:
-            queue = await channel.declare_queue(name, passive=True)
-            lengths[name] = queue.declaration_result.message_count or 0
+    async with await aio_pika.connect(settings.bus_url) as connection:
+        async with connection.channel() as channel:
+            for name in names:
+                queue = await channel.declare_queue(name, passive=True)
+                lengths[name] = queue.declaration_result.message_count or 0
+        for pool in POOLS:
+            # a channel of its own: the broker closes it if no generator of this pool has run
+            with suppress(ChannelNotFoundEntity):
+                async with connection.channel() as channel:
+                    queue = await channel.declare_queue(pool_queue(pool).name, passive=True)
+                    lengths[queue.name] = queue.declaration_result.message_count or 0
     return lengths

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 
+from common.application.fleet.announcements import MISSED_BEATS
 from tests.faults.fault_cluster import FaultCluster
 from tests.servers.rabbitmq import RabbitMQ
 
@@ -31,6 +32,7 @@ class Disturbances:
             (6, "kill", self._kill),
             (1, "term", self._term),
             (2, "freeze", self._freeze),
+            (1, "lose a pool", self._lose_pool),
             (4, "cut", self._cut),
             (2, "silence", self._silence),
             (2, "refuse", self._refuse),
@@ -67,6 +69,17 @@ class Disturbances:
         self._signal(signal.SIGSTOP, alias)
         await asyncio.sleep(float(self._cluster.settings["LEASE"]) * 1.7)
         self._signal(signal.SIGCONT, alias)
+
+    async def _lose_pool(self) -> None:
+        """Stop all generators of a pool for so long that the others take it for gone: its images wait again."""
+        pools = sorted({alias.rpartition("-")[0] for alias in self._cluster.proxies if alias.startswith("generator")})
+        pool = self._dice.choice(pools)
+        lost = [alias for alias in self._cluster.proxies if alias.rpartition("-")[0] == pool]
+        for alias in lost:
+            self._signal(signal.SIGSTOP, alias)
+        await asyncio.sleep(2 * MISSED_BEATS * float(self._cluster.settings.get("ANNOUNCE_INTERVAL", "1")))
+        for alias in lost:
+            self._signal(signal.SIGCONT, alias)
 
     async def _cut(self) -> None:
         self._cluster.proxies[self._anyone()].cut()

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import signal
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager
 from pathlib import Path
 
@@ -46,6 +46,7 @@ class FaultCluster(Cluster):
         self.paintings = folder / "paintings"
         self.proxies: dict[str, Proxy] = {}
         self.inference_proxies: dict[str, Proxy] = {}
+        self.painters: dict[str, int] = {}  # ports
         self.urls: dict[str, str] = {}
         self._stack = stack
         for path in (self.journal, self.paintings):
@@ -53,14 +54,26 @@ class FaultCluster(Cluster):
 
     @property
     def direct_settings(self) -> Settings:
-        """Settings of the checker: past the proxies."""
-        return read_settings(self.settings)
+        """Settings of the checker: past the proxies, and patient, as a busy machine is no violation."""
+        return read_settings({**self.settings, "BUS_TIMEOUT": "30"})
 
     async def add_painter(
-        self, *, faults: float = 0.0, odd: float = 0.0, paint_s: float = 0.05, seed: int = 0
+        self,
+        *,
+        alias: str = "inference",
+        models: Sequence[str] = (),
+        faults: float = 0.0,
+        odd: float = 0.0,
+        paint_s: float = 0.05,
+        seed: int = 0,
     ) -> Service:
+        """Add an inference service that has these models, or takes any if none is named."""
+        port = self.painters[alias] = self.inference_port if alias == "inference" else free_ports(1)[0]
         painter = self.add(
             "inference",
+            alias=alias,
+            INFERENCE_PORT=str(port),
+            PAINTER_MODELS=" ".join(models),
             PAINTER_FAULTS=str(faults),
             PAINTER_ODD=str(odd),
             PAINT_S=str(paint_s),
@@ -70,16 +83,16 @@ class FaultCluster(Cluster):
         painter.module = PAINTER
         return painter
 
-    async def add_service(self, name: str, *, alias: str | None = None, **settings: str) -> Service:
-        """Add a process behind proxies of its own."""
+    async def add_service(
+        self, name: str, *, alias: str | None = None, painters: Sequence[str] = ("inference",), **settings: str
+    ) -> Service:
+        """Add a process behind proxies of its own; a generator has one before each of its inference services."""
         alias = alias or name
         line, bus_url = await self._stack.enter_async_context(proxy_before(self.bus_url))
         self.proxies[alias] = line
         settings = {"BUS_URL": bus_url, "FAULTS_JOURNAL": str(self.journal), **settings}
         if name in {"generator", "up"}:
-            line = await self._stack.enter_async_context(proxy_to("127.0.0.1", self.inference_port))
-            self.inference_proxies[alias] = line
-            settings["INFERENCE_SERVICE_URL"] = f"http://{line.address}"
+            settings["INFERENCE_SERVICE_URL"] = " ".join([await self._url_of(alias, each) for each in painters])
         if name == "api":
             settings["API_PORT"] = str(free_ports(1)[0])
             self.urls[alias] = f"http://127.0.0.1:{settings['API_PORT']}"
@@ -87,6 +100,13 @@ class FaultCluster(Cluster):
         service.module = LAUNCHER
         service.forked = True
         return service
+
+    async def _url_of(self, alias: str, painter: str) -> str:
+        """The URL at which a generator reaches an inference service, through a proxy."""
+        port = self.painters.get(painter, self.inference_port)
+        line = await self._stack.enter_async_context(proxy_to("127.0.0.1", port))
+        self.inference_proxies[alias if alias not in self.inference_proxies else f"{alias} {painter}"] = line
+        return f"http://{line.address}"
 
     async def restart(self, alias: str, faults: str = "") -> None:
         """Start a service that has ended, with these faults."""

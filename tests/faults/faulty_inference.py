@@ -8,6 +8,7 @@ twice was requested under two keys. A prompt may select an answer: `busy at firs
     PAINTER_FAULTS     the share of answers that are a 503, hang, are no image, or break off
     PAINTER_ODD        the share of answers that are odd: their metadata, text, header or form (tests/odd_answers.py)
     PAINT_S            the duration of a painting
+    PAINTER_MODELS     the names of its models; none means that it takes any
     PAINTER_JOURNAL    a file that gets `painting <key>`, `painted <key>`, `spoilt <key>` and `odd <kind>: <name>`
 """
 
@@ -32,11 +33,14 @@ RETRY_AFTERS = sorted(odd_answers.RETRY_AFTERS.keys() - LONG_WAITS)
 class FaultyInference:
     """Paints each key once."""
 
-    def __init__(self, *, seed: str, faults: float, odd: float, paint_s: float, journal: str) -> None:
+    def __init__(
+        self, *, seed: str, faults: float, odd: float, paint_s: float, journal: str, models: list[str]
+    ) -> None:
         self._dice = random.Random(seed)
         self._faults = faults
         self._odd = odd
         self._paint_s = paint_s
+        self._models = models
         self._journal = os.open(journal, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         self._paintings: dict[str, asyncio.Task[bytes]] = {}
         self._callers: dict[str, int] = {}
@@ -125,7 +129,7 @@ class FaultyInference:
                 return await _broken_off(request, picture())
 
     async def describe(self, _request: web.Request) -> web.Response:
-        return web.json_response({"models": []})
+        return web.json_response({"models": [{"id": name} for name in self._models]})
 
 
 async def _broken_off(request: web.Request, content: bytes) -> web.StreamResponse:
@@ -144,6 +148,7 @@ async def serve() -> None:
         odd=float(os.environ.get("PAINTER_ODD", "0")),
         paint_s=float(os.environ.get("PAINT_S", "0.05")),
         journal=os.environ["PAINTER_JOURNAL"],
+        models=os.environ.get("PAINTER_MODELS", "").split(),
     )
     app = web.Application()
     app.router.add_post("/inference/images/generations", service.generate)

@@ -111,7 +111,7 @@ class FaultyPort:
             return self._plan.around(self._port, name, attribute)
         return attribute
 
-    def consume(self, queue: WorkQueue, handler: Any, *, concurrency: int) -> Any:
+    def consume(self, queue: WorkQueue, handler: Any, **more: Any) -> Any:
         """Of the bus only: write each delivery that reaches the handler to the journal."""
 
         async def handle(message: Any) -> Any:
@@ -119,7 +119,7 @@ class FaultyPort:
                 self._plan.note(f"delivered {message.id} {os.getpid()}")
             return await handler(message)
 
-        return self._target.consume(queue, handle, concurrency=concurrency)
+        return self._target.consume(queue, handle, **more)
 
 
 def wrap_ports(plan: FaultPlan) -> None:
@@ -150,10 +150,10 @@ def wrap_ports(plan: FaultPlan) -> None:
         await asyncio.sleep(0)  # let it be sent: `after` means that the broker may have it
         plan.reach("after", "ack")
 
-    client = worker.connect_inference  # type: ignore[attr-defined] # where it is looked up, not where it lives
+    client = worker.connected  # type: ignore[attr-defined] # where it is looked up, not where it lives
     replaced: list[tuple[Any, str, Any]] = [
         (wiring, "open_resources", faulty),
-        (worker, "connect_inference", inference),
+        (worker, "connected", inference),
         (Delivery, "ack", faulty_ack),
     ]
     for place, name, value in replaced:

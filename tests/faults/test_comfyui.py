@@ -2,7 +2,7 @@
 
 import signal
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import pytest
@@ -18,8 +18,10 @@ FAST = {"LEASE": "1", "RECONCILE_INTERVAL": "0.3", "RECONCILE_GRACE": "1", "INFE
 
 
 @asynccontextmanager
-async def services(cluster, http, *generators: str, **settings: str) -> AsyncIterator[tuple[Comfyui, FrontEnd]]:
-    """The api, the janitor and these generators, which paint with one ComfyUI."""
+async def services(
+    cluster, http, *generators: str, more: Sequence[Comfyui] = (), **settings: str
+) -> AsyncIterator[tuple[Comfyui, FrontEnd]]:
+    """The api, the janitor and these generators, which paint with one ComfyUI, or also with `more`."""
     async with comfyui() as fake:
         for name in ("api", "janitor"):
             await cluster.add_service(name, **FAST)
@@ -27,7 +29,7 @@ async def services(cluster, http, *generators: str, **settings: str) -> AsyncIte
             service = await cluster.add_service(
                 "generator", alias=alias, GENERATOR_CONCURRENCY="1", **{**FAST, **settings}
             )
-            service.env["INFERENCE_SERVICE_URL"] = f"comfyui+{fake.url}"
+            service.env["INFERENCE_SERVICE_URL"] = " ".join(f"comfyui+{each.url}" for each in (fake, *more))
         await cluster.start("api", "janitor", generators[0])
         yield fake, FrontEnd(http, cluster.urls["api"])
 
@@ -75,6 +77,25 @@ async def test_each_image_of_killed_generators_is_painted_once(cluster, http, ki
     assert found.violations == []
     assert (len(accepted), len(fake.painted), len(set(fake.painted))) == (kills, kills, kills)
     assert (fake.interrupted, fake.deleted) == ([], [])
+
+
+@pytest.mark.slow
+async def test_a_killed_generator_finds_its_work_at_two_servers(cluster, http):
+    """Each paints one image when the generator is killed. The next one asks each image's own server first."""
+    async with comfyui() as second, services(cluster, http, "generator", more=[second]) as (first, page):
+        second.hold()
+        accepted = [await begun(first, page, seed=1), (await page.order(model=MODEL, seed=2))["id"]]
+        await until(second.held.is_set)
+        await cluster.services["generator"].kill()
+        await cluster.restart("generator")
+        await until(lambda: cluster.services["generator"].log.count("taken over") == 2)
+        first.release()
+        second.release()
+        images = [await page.final(image_id) for image_id in accepted]
+
+    assert {(image["status"], image["attempts"]) for image in images} == {("completed", 2)}
+    assert (len(first.painted), len(second.painted)) == (1, 1)
+    assert (first.graphs.keys() & second.graphs.keys(), first.interrupted, second.interrupted) == (set(), [], [])
 
 
 async def test_a_worker_that_wakes_up_past_its_lease_stops_nobody(cluster, http):

@@ -9,6 +9,7 @@ from common.runtime.clock import SystemClock
 from common.runtime.reading_settings import read_settings
 from common.store.sqlite import SqliteStore
 from services.api.service import api_running
+from services.generator.backends.configured import backends_at
 from services.generator.worker import run_generator
 from services.janitor.worker import run_janitor
 from tests.faults.fairness import FairnessLoad, play
@@ -32,7 +33,11 @@ async def test_many_orders_of_one_owner_delay_nobody_else(tmp_path):
         resources = Resources(bus, store, media, clock)
         async with api_running(settings, resources) as port:
             services = [
-                group.create_task(run_generator(settings, resources, inference_url=inference.url, stopping=stopping)),
+                group.create_task(
+                    run_generator(
+                        settings, resources, backends=backends_at([inference.url], settings), stopping=stopping
+                    )
+                ),
                 group.create_task(run_janitor(settings, resources, stopping=stopping)),
             ]
             found = await play(load, bus=bus, url=f"http://127.0.0.1:{port}")

@@ -69,7 +69,7 @@ async def test_a_circuit_opens_on_a_dead_service_and_closes_again(cluster, http)
     cluster.inference_proxies["generator"].refuse()
 
     accepted = [(await page.order())["id"] for _ in range(10)]
-    await until(lambda: "no work is taken until it answers" in cluster.services["generator"].log)
+    await until(lambda: "it gets no work until it answers" in cluster.services["generator"].log)
     await cluster.inference_proxies["generator"].listen()
 
     images = [await page.final(image_id) for image_id in accepted]

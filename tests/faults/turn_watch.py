@@ -45,7 +45,7 @@ class TurnWatch:
 
     async def _look(self, store: Store) -> None:
         # in one query each: what is read in several may never have been true at once
-        self.most_dispatched = max(self.most_dispatched, await store.count_dispatched(limit=10_000))
+        self.most_dispatched = max(self.most_dispatched, await store.count_dispatched(limit=10_000, pool=None))
         due = await store.next_waiting(OWNER, now=SystemClock().now(), limit=1)
         self.most_waiting = max(self.most_waiting, await store.count_waiting(OWNER, limit=10_000))
         held = await store.held_slots(slot_keys(OWNER, self.slots))

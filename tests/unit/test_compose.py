@@ -154,6 +154,7 @@ def test_images_queues_and_records_outlive_their_containers(compose):
         "mongodb": "mongodb",
         "api": "media",
         "generator": "media",
+        "generator-flux": "media",
         "janitor": "media",
     }
     assert compose["volumes"].keys() == {"rabbitmq", "mongodb", "media"}
@@ -163,3 +164,16 @@ def test_environment_names_settings_that_exist(services):
     known = {name.upper() for name in Settings.model_fields}
 
     assert {name: sorted(services[name]["environment"].keys() - known) for name in OURS} == {name: [] for name in OURS}
+
+
+def test_a_second_pool_has_the_generator_of_the_first(services):
+    """Only its pool and its inference service differ, and nobody starts it without its profile."""
+    first, second = services["generator"], services["generator-flux"]
+    own = {"GENERATOR_POOL": "flux", "INFERENCE_SERVICE_URL": "", "INFERENCE_SERVICE_API_KEY": ""}
+
+    assert second["profiles"] == ["flux"]
+    assert {**second["environment"], **own} == {**first["environment"], **own}
+    assert second["environment"]["GENERATOR_POOL"] == "flux"
+    same = first.keys() - {"environment", "depends_on"}
+    assert {key: second[key] for key in same} == {key: first[key] for key in same}
+    assert second["depends_on"].items() <= first["depends_on"].items()

@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from common.application.capabilities import Capabilities, Feature, Model, bounded
 from common.domain.errors import Unreadable
+from common.domain.pools import PoolName
 from common.store.port import Entry
 
 log = logging.getLogger(__name__)
@@ -32,11 +33,8 @@ MISSED_BEATS: Final = 4  # a process that has missed so many is gone
 # differ, or the janitor would remove the heartbeat of a running process after each beat.
 HEARTBEAT_AGE_S: Final = 86_400.0
 CATALOGUE_AGE_S: Final = 86_400.0  # models without a generator are known for so long
-DEFAULT_POOL: Final = "default"
 ANY_MODEL: Final = ""  # no listed model has an empty name
 MAX_CATALOGUE_BYTES: Final = 500_000  # 1,000 models with usual names take 200,000; MongoDB's limit is 16 MB
-
-Pool = Annotated[str, Field(pattern=r"^[a-z0-9-]{1,40}$")]
 
 
 class Announced(BaseModel):
@@ -51,8 +49,9 @@ class CircuitState(StrEnum):
 
 
 class BackEndState(Announced):
-    """One back end of a generator; `concurrency` is the number of images that it paints at once, if it says so."""
+    """One back end of a generator; `concurrency` is the number of images that it gets from the generator at once."""
 
+    name: str | None = None  # older generators, with one back end, do not say it
     dialect: str | None = None
     circuit: CircuitState = CircuitState.CLOSED
     concurrency: int | None = None
@@ -61,7 +60,7 @@ class BackEndState(Announced):
 class Heartbeat(Announced):
     """A running generator; without `catalogue` its back ends have not answered yet."""
 
-    pool: Pool
+    pool: PoolName
     concurrency: Annotated[int, Field(ge=1)]
     version: str
     catalogue: str | None = None
@@ -71,7 +70,7 @@ class Heartbeat(Announced):
 class Catalogue(Announced):
     """What a generator can paint. `unlisted` describes all other models, if a back end does not list its models."""
 
-    pool: Pool
+    pool: PoolName
     engine: str | None = None
     notice: str | None = None
     models: tuple[Model, ...] = ()

@@ -97,6 +97,14 @@ class Fleet:
                 raise self._error.with_traceback(None)
             return self._view
 
+    async def current_for(self, model: str) -> FleetView:
+        """The view of now; if the model has no live generator by the last one, the store is read: one may have come.
+
+        An image recorded before this read is found by whom the generator wakes, if it comes after it.
+        """
+        view = await self.current()
+        return view if view.is_live(model) else await self.current(fresh=True)
+
     @property
     def max_age_s(self) -> float:
         """How old a view may become before `current` reads the store again."""

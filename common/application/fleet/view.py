@@ -11,7 +11,8 @@ from datetime import datetime
 from typing import Final
 
 from common.application.capabilities import Model
-from common.application.fleet.announcements import DEFAULT_POOL, Catalogue, Heartbeat, joined, merged
+from common.application.fleet.announcements import Catalogue, Heartbeat, joined, merged
+from common.domain.pools import DEFAULT_POOL
 from common.domain.requests import GenerationRequest
 
 DEFAULT_MODEL: Final[str] = GenerationRequest.model_fields["model"].default

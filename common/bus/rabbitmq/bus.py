@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+from collections import defaultdict
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
@@ -22,16 +23,28 @@ from common.bus.rabbitmq.connection import BrokerConnection
 from common.bus.rabbitmq.consumer import RabbitConsumer
 from common.bus.rabbitmq.dead_letters import DeadLetterQueue
 from common.bus.rabbitmq.deadlines import BrokerUnavailable, deadline, wait_for_event
-from common.bus.rabbitmq.declaring import declare_topology
+from common.bus.rabbitmq.declaring import PoolQueues, declare_topology
 from common.bus.rabbitmq.event_log import EventLog
 from common.bus.rabbitmq.handler_tasks import RunningHandlers
 from common.bus.rabbitmq.publisher import EventPublisher, Publisher, QueueFull
 from common.bus.rabbitmq.subscriber import Subscriber
-from common.bus.rabbitmq.topology import DEAD, ROUTES, TIMERS_WAIT, Topology, subscriber_queue, wait_queue
+from common.bus.rabbitmq.topology import (
+    DEAD,
+    ROUTES,
+    TIMERS_WAIT,
+    Route,
+    Topology,
+    pool_queue,
+    route_of,
+    subscriber_queue,
+    wait_queue,
+    work_queue_name,
+)
 from common.bus.rabbitmq.transport import node_urls
 from common.bus.rabbitmq.upgrade import Upgrade
 from common.bus.tasks import StartTask, task_scope
 from common.domain.errors import Misconfigured
+from common.domain.pools import DEFAULT_POOL
 from common.messages import Command, Event, Tick
 from common.runtime.clock import Clock, SystemClock
 
@@ -72,10 +85,11 @@ class RabbitBus:
         self._read_connection = connection("read", ends_when_misconfigured=False)  # the others were up before
         self._publisher = Publisher(self._publish_connection)
         self._events = EventPublisher(self._publisher)
-        self._dead_letter_queue = DeadLetterQueue(self._consume_connection, self._publisher)
         self._log = EventLog(self._read_connection)
         self._is_reading = False
-        self._running = {queue: RunningHandlers() for queue in WorkQueue}
+        self._running: defaultdict[str, RunningHandlers] = defaultdict(RunningHandlers)  # by name of the queue
+        self._pools = PoolQueues(self._publish_connection)
+        self._dead_letter_queue = DeadLetterQueue(self._consume_connection, self._publisher, self._pools)
         self._consumers: list[RabbitConsumer | Subscriber] = []
 
     @classmethod
@@ -150,11 +164,14 @@ class RabbitBus:
 
     # -- publishing
 
-    async def send(self, command: Command, *, delay_s: float = 0) -> None:
+    async def send(self, command: Command, *, delay_s: float = 0, pool: str = DEFAULT_POOL) -> None:
         """The delay is that of the shortest retry queue of at least `delay_s`, else of the longest."""
-        route = ROUTES[queue_of(command)]
+        queue = queue_of(command)
+        route = route_of(queue, pool)
         exchange = self._topology.retry_exchange(delay_s) if delay_s > 0 else route.exchange
-        await self._publisher.publish(exchange, route.key, amqp_message(command, encode_body(command)))
+        message = amqp_message(command, encode_body(command))
+        async with self._pools.declared(queue, pool):
+            await self._publisher.publish(exchange, route.key, message)
 
     async def publish(self, event: Event) -> None:
         await self._events.publish(event.type, amqp_message(event, encode_body(event)))
@@ -176,8 +193,10 @@ class RabbitBus:
             return False
         return True
 
-    async def _republish(self, queue: WorkQueue, delivery: Delivery, outcome: Retry | Reject, failures: int) -> None:
-        key = ROUTES[queue].key
+    async def _republish(
+        self, queue: WorkQueue, route: Route, delivery: Delivery, outcome: Retry | Reject, failures: int
+    ) -> None:
+        key = route.key
         match outcome:
             case Retry(after_s):
                 headers: dict[str, Any] = {"failures": failures} if failures else {}
@@ -188,23 +207,30 @@ class RabbitBus:
             case Reject(reason) if queue is WorkQueue.DEAD:
                 log.warning("a dead letter could not be handled and is only kept: %s", one_line(reason))
             case Reject(reason):
-                log.warning("a message of %s becomes a dead letter: %s", queue, one_line(reason))
-                headers = dead_letter_headers(reason, queue.value, self._clock.now())
+                name = work_queue_name(route.queue)
+                log.warning("a message of %s becomes a dead letter: %s", name, one_line(reason))
+                headers = dead_letter_headers(reason, name, self._clock.now())
                 await self._publisher.publish(DEAD, key, amqp_copy(delivery, headers))
 
     # -- consuming
 
     @asynccontextmanager
-    async def consume(self, queue: WorkQueue, handler: Handler, *, concurrency: int) -> AsyncIterator[Consumer]:
+    async def consume(
+        self, queue: WorkQueue, handler: Handler, *, concurrency: int, pool: str = DEFAULT_POOL
+    ) -> AsyncIterator[Consumer]:
+        route = route_of(queue, pool)
+
         async def republish(delivery: Delivery, outcome: Retry | Reject, failures: int) -> None:
-            await self._republish(queue, delivery, outcome, failures)
+            await self._republish(queue, route, delivery, outcome, failures)
 
         consumer = RabbitConsumer(
             queue,
             handler,
+            route=route,
+            pool_queue=pool_queue(pool) if route != ROUTES[queue] else None,
             concurrency=concurrency,
             connection=self._consume_connection,
-            running=self._running[queue],
+            running=self._running[route.queue],
             republish=republish,
             retry_delays=self._topology.retry_delays,
         )
@@ -243,11 +269,15 @@ class RabbitBus:
             self._start_task(self._read_connection.run())
         return self._log.read(start)
 
-    async def waiting(self, queue: WorkQueue) -> int:
-        """All work queues share the retry queues; they count for GENERATE, which fills most of them."""
-        name = self._topology.prefix + ROUTES[queue].queue
+    async def waiting(self, queue: WorkQueue, *, pool: str = DEFAULT_POOL) -> int:
+        """All work queues share the retry queues; they count for GENERATE of each pool, which fill most of them."""
+        name = self._topology.prefix + route_of(queue, pool).queue
         names = [name, *(self._topology.retry_queues() if queue is WorkQueue.GENERATE else ())]
-        async with self._consume_connection.session() as session, deadline(self._timeout_s):
+        async with (
+            self._pools.declared(queue, pool),
+            self._consume_connection.session() as session,
+            deadline(self._timeout_s),
+        ):
             declared = [await session.raw.queue_declare(name, passive=True) for name in names]
         return sum(queue_ok.message_count or 0 for queue_ok in declared)
 

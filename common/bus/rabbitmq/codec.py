@@ -19,7 +19,7 @@ from pamqp.commands import Basic
 from common.bus.handling import MAX_DEAD_BODY, MAX_FAILURES, one_line
 from common.bus.port import DeadLetter
 from common.bus.rabbitmq.deadlines import BrokerUnavailable, deadline
-from common.bus.rabbitmq.topology import DEAD, QUEUE_NAMES
+from common.bus.rabbitmq.topology import DEAD, work_queue_name
 from common.bus.rabbitmq.transport import UNREADABLE
 from common.domain.errors import Invalid
 from common.domain.views import clamped, iso
@@ -172,7 +172,7 @@ def parse_dead_letter(delivery: Delivery, prefix: str) -> DeadLetter:
     else:
         reason, queue, time = headers.get("reason", "unknown"), headers.get("queue", ""), headers.get("died-at")
     reason, queue, died_at = one_line(str(reason)), one_line(str(queue)), _parse_time(time)
-    queue = QUEUE_NAMES.get(queue.removeprefix(prefix), queue)
+    queue = work_queue_name(queue.removeprefix(prefix))
     # The id is derived from the content, so both copies of a dead letter have the same id, at each read.
     content = f"{reason}\n{queue}\n{died_at}\n".encode(errors="replace")
     body = delivery.body[:MAX_DEAD_BODY]

@@ -111,6 +111,11 @@ class BrokerConnection:
         logging.getLogger("aiormq.connection").addFilter(_is_left_to_aiormq)
         await _retry_forever(self._connect_once, self._on_failure)
 
+    @property
+    def prepare_count(self) -> int:
+        """Changes with each new connection, and when something declared was missing."""
+        return self._prepare_count
+
     async def wait_until_up(self, *, last_prepared: int) -> int:
         """Wait for a connection that is prepared, without a time limit; return the value for the next call.
 

@@ -25,7 +25,7 @@ from common.bus.rabbitmq.codec import Delivery, check_properties, expired_at, pa
 from common.bus.rabbitmq.connection import BrokerConnection, ResetBackoff, Session
 from common.bus.rabbitmq.deadlines import BrokerUnavailable, deadline, describe_error, error_reason
 from common.bus.rabbitmq.handler_tasks import HandlerTask, RunningHandlers
-from common.bus.rabbitmq.topology import DELIVERY_LIMIT, ROUTES
+from common.bus.rabbitmq.topology import DELIVERY_LIMIT, QueueSpec, Route
 from common.domain.errors import Invalid, Misconfigured, Unavailable
 from common.messages import Command, Tick
 
@@ -41,13 +41,15 @@ Republish = Callable[[Delivery, Retry | Reject, int], Awaitable[None]]
 
 
 class RabbitConsumer:
-    """`running` is shared by all consumers of this queue in the process."""
+    """`running` is shared by all consumers of this queue in the process. A `pool_queue` is declared first."""
 
     def __init__(
         self,
         queue: WorkQueue,
         handler: Handler,
         *,
+        route: Route,
+        pool_queue: QueueSpec | None,
         concurrency: int,
         connection: BrokerConnection,
         running: RunningHandlers,
@@ -57,8 +59,11 @@ class RabbitConsumer:
         self.unready_reason = "not consuming yet"
         self.attempted = asyncio.Event()
         self._queue = queue
+        self._route = route
+        self._pool_queue = pool_queue
         self._handler = handler
         self._concurrency = concurrency
+        self._prefetch = 0  # of the AMQP consumer
         self._connection = connection
         self._running = running
         self._republish = republish
@@ -94,6 +99,11 @@ class RabbitConsumer:
         self._paused = False
         await self._update_consuming()
 
+    async def limit(self, concurrency: int) -> None:
+        self._concurrency = concurrency
+        await self._update_consuming()
+        self._start_pending()
+
     async def drain(self, timeout_s: float) -> bool:
         self._drained = True
         await self._update_consuming()
@@ -120,8 +130,9 @@ class RabbitConsumer:
     # -- the channel
 
     async def _use_session(self, session: Session, reset_backoff: ResetBackoff) -> None:
-        async with deadline(self._connection.timeout_s):
-            await session.raw.basic_qos(prefetch_count=self._concurrency)
+        if self._pool_queue is not None:
+            await self._connection.declare(self._pool_queue.prefixed(self._connection.prefix))
+        self._prefetch = 0
         self._session, self._consumer_tag = session, None
         try:
             await self._apply_state()
@@ -151,12 +162,17 @@ class RabbitConsumer:
             if session is None or session.lost.is_set():
                 return
             async with deadline(self._connection.timeout_s):
-                if self._wants_messages and self._consumer_tag is None:
-                    name = self._connection.prefix + ROUTES[self._queue].queue
-                    self._consumer_tag = (await session.raw.basic_consume(name, self._on_message)).consumer_tag
-                elif not self._wants_messages and self._consumer_tag is not None:
+                is_wanted = self._wants_messages and self._prefetch == self._concurrency
+                if self._consumer_tag is not None and not is_wanted:
                     tag, self._consumer_tag = self._consumer_tag, None
                     await session.raw.basic_cancel(tag)
+                if self._wants_messages and self._consumer_tag is None:
+                    if self._prefetch != self._concurrency:
+                        # it counts for the consumers that begin after it, so a new limit takes a new consumer
+                        await session.raw.basic_qos(prefetch_count=self._concurrency)
+                        self._prefetch = self._concurrency
+                    name = self._connection.prefix + self._route.queue
+                    self._consumer_tag = (await session.raw.basic_consume(name, self._on_message)).consumer_tag
 
     async def _update_consuming(self) -> None:
         try:
@@ -202,7 +218,7 @@ class RabbitConsumer:
 
     def _parse(self, delivery: Delivery) -> Command | Tick | DeadLetter | Invalid:
         prefix = self._connection.prefix
-        if delivery.exchange not in {prefix + exchange for exchange in ROUTES[self._queue].exchanges}:
+        if delivery.exchange not in {prefix + exchange for exchange in self._route.exchanges}:
             way = f"the exchange {delivery.exchange!r}" if delivery.exchange else "the default exchange"
             return Invalid(f"it came by {way}, which may not lead to {self._queue}", code="wrong_exchange")
         if self._queue is WorkQueue.DEAD:

@@ -10,12 +10,13 @@ from typing import Final
 
 from pamqp.commands import Basic
 
-from common.bus.port import DeadLetter, WorkQueue
+from common.bus.port import DeadLetter, WorkQueue, parse_queue_name
 from common.bus.rabbitmq.codec import Delivery, amqp_copy, parse_dead_letter
 from common.bus.rabbitmq.connection import BrokerConnection
 from common.bus.rabbitmq.deadlines import deadline
+from common.bus.rabbitmq.declaring import PoolQueues
 from common.bus.rabbitmq.publisher import Publisher
-from common.bus.rabbitmq.topology import DEAD_QUEUE, ROUTES, WORK
+from common.bus.rabbitmq.topology import DEAD_QUEUE, WORK, route_of
 from common.domain.errors import Invalid
 
 log = logging.getLogger(__name__)
@@ -33,9 +34,10 @@ class DeadLetterQueue:
     that were returned before: if only some were fetched, the order would change.
     """
 
-    def __init__(self, connection: BrokerConnection, publisher: Publisher) -> None:
+    def __init__(self, connection: BrokerConnection, publisher: Publisher, pools: PoolQueues) -> None:
         self._connection = connection
         self._publisher = publisher
+        self._pools = pools
 
     async def oldest(self, limit: int) -> list[DeadLetter]:
         async with self._fetch_all() as fetched:
@@ -45,8 +47,10 @@ class DeadLetterQueue:
         async with self._fetch_all() as fetched:
             for letter, delivery in fetched:
                 if letter.id == letter_id:
+                    queue, pool = _target(letter)
                     # publish, then acknowledge: a crash between the two repeats the message
-                    await self._publisher.publish(WORK, _key(letter), amqp_copy(delivery))
+                    async with self._pools.declared(queue, pool):
+                        await self._publisher.publish(WORK, route_of(queue, pool).key, amqp_copy(delivery))
                     await delivery.ack()
                     return True
         return False
@@ -74,8 +78,10 @@ class DeadLetterQueue:
             yield sorted(fetched, key=lambda pair: pair[0].died_at or _LONG_AGO)
 
 
-def _key(letter: DeadLetter) -> str:
-    """The routing key that leads back to the queue of the letter. Raises Invalid."""
-    if letter.queue in set(WorkQueue):
-        return ROUTES[WorkQueue(letter.queue)].key
-    raise Invalid(f"the dead letter came from {letter.queue!r}, which is not a work queue", code="wrong_queue")
+def _target(letter: DeadLetter) -> tuple[WorkQueue, str]:
+    """The queue that the letter came from, and its pool. Raises Invalid."""
+    try:
+        return parse_queue_name(letter.queue)
+    except Invalid:
+        detail = f"the dead letter came from {letter.queue!r}, which is not a work queue"
+        raise Invalid(detail, code="wrong_queue") from None

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, Protocol, Self
 
 from aio_pika.abc import AbstractChannel, AbstractConnection
 from aio_pika.exceptions import ChannelNotFoundEntity, ChannelPreconditionFailed
@@ -14,9 +15,11 @@ from aiormq.abc import AbstractChannel as RawChannel
 from aiormq.exceptions import ChannelAccessRefused
 from pamqp.common import FieldValue
 
-from common.bus.rabbitmq.deadlines import close_quietly
-from common.bus.rabbitmq.topology import DEPLOYMENT, QueueSpec, Topology
-from common.domain.errors import Misconfigured
+from common.bus.port import WorkQueue
+from common.bus.rabbitmq.deadlines import BrokerUnavailable, close_quietly
+from common.bus.rabbitmq.topology import DEPLOYMENT, QueueSpec, Topology, pool_queue
+from common.domain.errors import Misconfigured, NotAccepted
+from common.domain.pools import DEFAULT_POOL
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +48,52 @@ async def declare_queue(connection: AbstractConnection, queue: QueueSpec) -> Non
     async with Declarer(connection) as declarer:
         await declarer.queue(queue)
         declarer.require_all()
+
+
+class PoolConnection(Protocol):
+    """What `PoolQueues` uses of a connection."""
+
+    prefix: str
+
+    @property
+    def prepare_count(self) -> int: ...
+
+    async def declare(self, queue: QueueSpec) -> None: ...
+
+
+class PoolQueues:
+    """Declares the work queue of a pool before anything is sent to it, once for each connection.
+
+    The generators of a pool may all be gone: so the sender declares the queue. If this fails, only what is sent to this
+    pool fails.
+    """
+
+    def __init__(self, connection: PoolConnection) -> None:
+        self._connection = connection
+        self._declared: dict[str, int] = {}  # by pool: the value of `prepare_count` before
+
+    @asynccontextmanager
+    async def declared(self, queue: WorkQueue, pool: str) -> AsyncIterator[None]:
+        """The queue of the pool exists in the body; if the broker accepts no message there, it is declared again.
+
+        Raises:
+            Unavailable: it cannot be declared.
+        """
+        if queue is not WorkQueue.GENERATE or pool == DEFAULT_POOL:  # the topology holds these
+            yield
+            return
+        count = self._connection.prepare_count
+        if self._declared.get(pool) != count:
+            try:
+                await self._connection.declare(pool_queue(pool).prefixed(self._connection.prefix))
+            except Misconfigured as error:
+                raise BrokerUnavailable(error.detail) from error
+            self._declared[pool] = count
+        try:
+            yield
+        except NotAccepted:
+            self._declared.pop(pool, None)
+            raise
 
 
 class Declarer:

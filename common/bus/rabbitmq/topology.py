@@ -5,7 +5,7 @@ Arguments are immutable, so the names of queues contain a version.
                                         publishers ──▶ image.commands ──┐ (generate and cancel only)
                                                                         ▼
     send ──┬──▶ image.work ──┬───────────────────────────▶ image.commands.<key>.v1 ──▶ a consumer
-           │        ▲        └──(generate.default)───────▶ image.work.default.v1 ──▶ a consumer
+           │        ▲        └──(generate.<pool>)────────▶ image.work.<pool>.v1 ──▶ a consumer of this pool
            └── image.retry.<ms>.v2 ──(expires)
     arm ──▶ image.timers.wait ──▶ image.timer.<name>.wait.<ms>.v1 ──(expires)──▶ image.timers ──▶ image.timer.<name>.v1
     publish ──▶ image.events ──▶ image.events.log.v1 (a stream) and image.events.<process> (subscribers)
@@ -17,11 +17,13 @@ RabbitMQ 3.10.8, 4.0 and 4.3 all accept every argument (tested).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from common.bus.port import WorkQueue
+from common.domain.pools import DEFAULT_POOL
 
 COMMANDS: Final = "image.commands"  # the only exchange of publishers
 WORK: Final = "image.work"  # for the services: what they send, retries and redriven dead letters
@@ -42,6 +44,7 @@ DEAD_DELIVERY_LIMIT: Final = 1_000_000
 SUBSCRIBER_EXPIRES_MS: Final = 600_000  # the queue of a process that crashed is deleted after 10 min
 SUBSCRIBER_MAX_LENGTH: Final = 10_000  # events of 3 min at full speed; above it the oldest are dropped
 
+_POOL_QUEUE: Final = re.compile(r"image\.work\.(?P<pool>[a-z0-9-]{1,40})\.v1")
 _AT_LEAST_ONCE: Final = {"x-dead-letter-strategy": "at-least-once", "x-overflow": "reject-publish"}
 _DEAD_LIMITS: Final = {"x-max-length": 10_000, "x-max-length-bytes": 100_000_000}  # above them the oldest are dropped
 
@@ -59,16 +62,32 @@ class Route:
         return self.exchanges[0]
 
 
+def _pool_route(pool: str) -> Route:
+    return Route((WORK,), f"generate.{pool}", f"image.work.{pool}.v1")
+
+
 ROUTES: Final = {
     WorkQueue.INTAKE: Route((WORK, COMMANDS), "generate", "image.commands.generate.v1"),
-    WorkQueue.GENERATE: Route((WORK,), "generate.default", "image.work.default.v1"),
+    WorkQueue.GENERATE: _pool_route(DEFAULT_POOL),
     WorkQueue.CANCEL: Route((WORK, COMMANDS), "cancel", "image.commands.cancel.v1"),
     WorkQueue.RECONCILE: Route((TIMERS, WORK), "reconcile", "image.timer.reconcile.v1"),
     WorkQueue.PURGE: Route((TIMERS, WORK), "purge", "image.timer.purge.v1"),
     WorkQueue.SWEEP: Route((TIMERS, WORK), "sweep", "image.timer.sweep.v1"),
     WorkQueue.DEAD: Route((DEAD, WORK), "dead", "image.dead.work.v2"),
 }
-QUEUE_NAMES: Final = {route.queue: queue.value for queue, route in ROUTES.items()}
+_QUEUE_NAMES: Final = {route.queue: queue.value for queue, route in ROUTES.items()}
+
+
+def route_of(queue: WorkQueue, pool: str) -> Route:
+    """The route of a work queue; `GENERATE` has one for each pool."""
+    return _pool_route(pool) if queue is WorkQueue.GENERATE else ROUTES[queue]
+
+
+def work_queue_name(name: str) -> str:
+    """The port's name of the queue that has this name on the broker; any other name is returned unchanged."""
+    if found := _POOL_QUEUE.fullmatch(name):
+        return WorkQueue.GENERATE.of_pool(found["pool"])
+    return _QUEUE_NAMES.get(name, name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +130,12 @@ def wait_queue(timer: WorkQueue, interval_s: float) -> QueueSpec:
     return QueueSpec(name, arguments, ((TIMERS_WAIT, name),))
 
 
+def pool_queue(pool: str) -> QueueSpec:
+    """The work queue of a pool. It is declared by all who send to it or consume it, and never deleted."""
+    route = _pool_route(pool)
+    return QueueSpec(route.queue, _arguments(WorkQueue.GENERATE), ((WORK, route.key),))
+
+
 def subscriber_queue(process: str, types: frozenset[str]) -> QueueSpec:
     arguments = {
         "x-queue-type": "classic",
@@ -123,6 +148,8 @@ def subscriber_queue(process: str, types: frozenset[str]) -> QueueSpec:
 @dataclass(frozen=True, slots=True)
 class Topology:
     """The exchanges and queues that every process declares when it connects; existing ones stay unchanged.
+
+    Those of other pools than `default` are declared when they are needed.
 
     `exchanges` and `queues` have the prefix before their names. `deployment` is the id of the store, if it is known.
     """

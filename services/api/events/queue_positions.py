@@ -1,4 +1,4 @@
-"""The positions of images in the queue of all owners: one query for all websockets, only while an image waits.
+"""The positions of images in the queues of their pools: one query for all websockets, only while an image waits.
 
     store ──waiting──▶ QueuePositions ──{"type": "places", "places": {"<id>": 3}}──▶ the websockets of each owner
                          ▲
@@ -12,13 +12,16 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Final
 
+from common.application.fleet.reader import Fleet
+from common.application.fleet.view import FleetView
 from common.domain.errors import Unavailable
 from common.domain.images import Image
+from common.domain.pools import DEFAULT_POOL
 from common.domain.views import ImageView
 from common.messages import AnyImageEvent, ImageChanged
 from common.runtime.clock import Clock
@@ -31,51 +34,73 @@ log = logging.getLogger(__name__)
 MAX_RANKED: Final = 1000  # images; to query so many takes a store one or a few milliseconds, however long the queue is
 MAX_POSITION: Final = MAX_RANKED + 1  # the position of all images behind them
 SendFrame = Callable[[str], None]
+SecondsUntil = Callable[[str, int], float | None]  # of the image with this id at this position
 
 
-async def queue_position(image: Image, *, store: Store, clock: Clock, slots: int = 0) -> int | None:
-    """The position of a queued image: 1 is the next, `MAX_POSITION` is any position beyond the ranked ones.
+async def queue_position(
+    image: Image, *, store: Store, clock: Clock, slots: int = 0, view: FleetView | None = None
+) -> int | None:
+    """The position of a queued image in its pool: 1 is the next, `MAX_POSITION` is any beyond the ranked ones.
 
-    That of an image which waits for its turn is an estimate. None if the image is not queued, waits for a retry, or the
-    store is unavailable: no answer fails for that.
+    That of an image which waits for its turn is an estimate. None if the image is not queued, waits for a retry or for
+    a generator, or the store is unavailable: no answer fails for that.
     """
     try:
         if image.is_waiting:
-            in_line = await store.waiting_ids(image.owner, limit=MAX_RANKED)
-            ahead = await store.count_dispatched(limit=MAX_RANKED)
-            # one that is not in a line with an end was dispatched meanwhile
-            beyond = MAX_POSITION if len(in_line) == MAX_RANKED else None
-            return estimates(in_line, dispatched=ahead, slots=slots).get(image.id, beyond)
+            return await _estimate(image, store, slots, view)
         since = image.queued_since
         if since is None or since > clock.now():
             return None
-        return 1 + await store.count_queued_before(since, image.id, limit=MAX_RANKED)
+        return 1 + await store.count_queued_before(since, image.id, limit=MAX_RANKED, pool=image.work_pool)
     except Unavailable as error:
         log.debug("queue position unknown: %s", error)
         return None
 
 
-def estimates(in_line: Sequence[str], *, dispatched: int, slots: int) -> dict[str, int]:
-    """About which positions the waiting images of one owner have, by id.
+async def _estimate(image: Image, store: Store, slots: int, view: FleetView | None) -> int | None:
+    if view is not None and not view.is_live(image.model):
+        return None
+    in_line = await store.waiting_line(image.owner, limit=MAX_RANKED)
+    pool = _pool_of(image.model, view)
+    ahead = {pool: await store.count_dispatched(limit=MAX_RANKED, pool=pool)}
+    # one that is not in a line with an end was dispatched meanwhile
+    beyond = MAX_POSITION if len(in_line) == MAX_RANKED else None
+    return estimates(in_line, dispatched=ahead, slots=slots, view=view).get(image.id, beyond)
 
-    With each turn of the owner, `slots` of its images are dispatched, behind all that are dispatched then: about as
-    many as now.
+
+def estimates(
+    in_line: Mapping[str, str], *, dispatched: Mapping[str, int], slots: int, view: FleetView | None = None
+) -> dict[str, int]:
+    """About which positions the waiting images of one owner have, by id; the line gives the model of each.
+
+    With each turn of the owner, `slots` of its images are dispatched, each behind all that are dispatched to its pool
+    then: about as many as now, which is what `dispatched` says for some pools. An image whose model has no live
+    generator has no turn.
     """
     found = {}
-    for number, image_id in enumerate(in_line, 1):
+    number = 0
+    for image_id, model in in_line.items():
+        if view is not None and not view.is_live(model):
+            continue
+        number += 1
         turn = -(-number // slots) if slots else 1
-        found[image_id] = min(MAX_POSITION, dispatched * turn + 1)
+        if (ahead := dispatched.get(_pool_of(model, view))) is not None:
+            found[image_id] = min(MAX_POSITION, ahead * turn + 1)
     return found
+
+
+def _pool_of(model: str, view: FleetView | None) -> str:
+    return DEFAULT_POOL if view is None else view.pool_of(model)
 
 
 class OwnerPositions:
     """The queued images of one owner, and the positions and ids of estimates that each websocket was sent last."""
 
-    def __init__(self, wake: Callable[[], None], times: RecentTimes | None = None) -> None:
+    def __init__(self, wake: Callable[[], None], seconds_until: SecondsUntil = lambda _id, _position: None) -> None:
         self.sent: dict[SendFrame, tuple[dict[str, int], frozenset[str]]] = {}
         self.queued: dict[str, datetime] = {}  # image id to the time since which it is in the queue
         self.waiting: set[str] = set()  # ids of images that wait for their turn
-        self._times = times
+        self._seconds_until = seconds_until
         self._wake = wake
         self._found: dict[str, int] = {}
 
@@ -99,22 +124,29 @@ class OwnerPositions:
             self.waiting.discard(event.subject)
             self._wake()
 
-    def update(self, positions: dict[str, int], now: datetime, estimated: Mapping[str, int] | None = None) -> None:
+    def update(
+        self,
+        positions: dict[str, int],
+        now: datetime,
+        estimated: Mapping[str, int] | None = None,
+        *,
+        in_line: Collection[str] = (),
+    ) -> None:
         """Send the positions to each websocket that was sent others; each frame holds all of them.
 
-        `estimated` holds those of the owner's waiting images.
+        `estimated` holds those of the owner's waiting images, of which `in_line` are the first.
         """
         found = {}
         for image_id, since in self.queued.items():
             position = positions.get(image_id)
             # an image that was ranked and is no longer was claimed, and its event will follow
-            if position is None and len(positions) == MAX_RANKED and since <= now and self._was_beyond(image_id):
+            if position is None and len(positions) >= MAX_RANKED and since <= now and self._was_beyond(image_id):
                 position = MAX_POSITION
             if position is not None:
                 found[image_id] = position
         self._found = found
         line = estimated or {}
-        beyond = self.waiting if len(line) == MAX_RANKED else ()
+        beyond = self.waiting - set(in_line) if len(in_line) == MAX_RANKED else ()
         waiting = {**dict.fromkeys(beyond, MAX_POSITION), **{each: line[each] for each in line if each in self.waiting}}
         places = {**found, **waiting}
         told = (places, frozenset(waiting))
@@ -132,7 +164,7 @@ class OwnerPositions:
         frame: dict[str, object] = {"type": "places", "places": places}
         if ids := list(estimated):
             frame["estimated"] = ids
-        seconds = {image_id: self._times and self._times.seconds_until(place) for image_id, place in places.items()}
+        seconds = {image_id: self._seconds_until(image_id, place) for image_id, place in places.items()}
         if any(each is not None for each in seconds.values()):
             frame["estimatedSeconds"] = seconds
         return json.dumps(frame, separators=(",", ":"))
@@ -154,9 +186,20 @@ class QueuePositions:
     """Sends positions to the websockets of one api process; `run` is the task that queries the store."""
 
     def __init__(
-        self, store: Store, live: LiveEvents, times: RecentTimes, clock: Clock, *, interval_s: float, slots: int = 0
+        self,
+        store: Store,
+        live: LiveEvents,
+        times: RecentTimes,
+        clock: Clock,
+        *,
+        interval_s: float,
+        slots: int = 0,
+        fleet: Fleet | None = None,
     ) -> None:
         self._store = store
+        self._fleet = fleet
+        self._view: FleetView | None = None
+        self._pools: dict[str, str] = {}  # of the images whose positions were found last, by id
         self._slots = slots
         self._times = times
         self._live = live
@@ -168,7 +211,7 @@ class QueuePositions:
     @contextmanager
     def subscribed(self, owner: str, send: SendFrame) -> Iterator[None]:
         """Send a websocket the positions of its owner's queued images from now on."""
-        positions = self._owners.setdefault(owner, OwnerPositions(self._changed.set, self._times))
+        positions = self._owners.setdefault(owner, OwnerPositions(self._changed.set, self._seconds_until))
         positions.sent[send] = ({}, frozenset())
         try:
             yield
@@ -205,15 +248,27 @@ class QueuePositions:
     def _has_queued(self) -> bool:
         return any(positions.queued or positions.waiting for positions in self._owners.values())
 
+    def _seconds_until(self, image_id: str, position: int) -> float | None:
+        return self._times.seconds_until(position, view=self._view, pool=self._pools.get(image_id))
+
     async def _update(self) -> None:
-        ranked: dict[str, int] = {}
+        self._view = await self._fleet.current() if self._fleet is not None else None
+        ranked, self._pools = dict[str, int](), {}
         now = self._clock.now()
-        if self._has_queued:
-            ids = await self._store.queued_ids(now, limit=MAX_RANKED)
-            ranked = {image_id: position for position, image_id in enumerate(ids, 1)}
-        waiting = {owner: positions for owner, positions in self._owners.items() if positions.waiting}
-        dispatched = await self._store.count_dispatched(limit=MAX_RANKED) if waiting else 0
-        in_line = {owner: await self._store.waiting_ids(owner, limit=MAX_RANKED) for owner in waiting}
+        for pool in await self._store.queued_pools() if self._has_queued else ():
+            ids = await self._store.queued_ids(now, limit=MAX_RANKED, pool=pool)
+            ranked |= {image_id: position for position, image_id in enumerate(ids, 1)}
+            self._pools |= dict.fromkeys(ids, pool)
+        waiting = [owner for owner, positions in self._owners.items() if positions.waiting]
+        in_line = {owner: await self._store.waiting_line(owner, limit=MAX_RANKED) for owner in waiting}
+        of_waiting = {
+            image_id: _pool_of(model, self._view) for line in in_line.values() for image_id, model in line.items()
+        }
+        self._pools |= of_waiting
+        dispatched = {
+            pool: await self._store.count_dispatched(limit=MAX_RANKED, pool=pool) for pool in set(of_waiting.values())
+        }
         for owner, positions in list(self._owners.items()):
-            estimated = estimates(in_line.get(owner, ()), dispatched=dispatched, slots=self._slots)
-            positions.update(ranked, now, estimated)
+            line = in_line.get(owner, {})
+            estimated = estimates(line, dispatched=dispatched, slots=self._slots, view=self._view)
+            positions.update(ranked, now, estimated, in_line=line)

@@ -1,4 +1,4 @@
-"""How long an image will wait, from the painting times and the concurrency of the last minutes.
+"""How long an image will wait, from the painting times of the last minutes and the concurrency of its pool.
 
 The times are those of the events that this replica has read. Without recent ones nothing is estimated.
 """
@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections import deque
 from typing import Final
 
+from common.application.fleet.view import FleetView
+from common.domain.pools import DEFAULT_POOL
 from common.domain.views import ImageView
 from common.messages import FINAL_EVENTS, AnyImageEvent, ImageChanged
 from common.runtime.clock import Clock
@@ -22,7 +24,7 @@ class RecentTimes:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._times: deque[tuple[float, float]] = deque(maxlen=MAX_TIMES)  # (when, seconds of painting)
+        self._times: deque[tuple[float, float, str]] = deque(maxlen=MAX_TIMES)  # (when, seconds of painting, model)
         self._peaks: deque[tuple[float, int]] = deque(maxlen=MAX_TIMES)  # (when, images in work)
         self._started: dict[str, float] = {}
 
@@ -38,16 +40,28 @@ class RecentTimes:
         if isinstance(event, ImageChanged) and event.type == "image.completed" and isinstance(event.data, ImageView):
             seconds = event.data.generation_time
             if seconds is not None and seconds >= 0:
-                self._times.append((now_s, seconds))
+                self._times.append((now_s, seconds, event.data.model_used))
 
-    def seconds_until(self, position: int) -> float | None:
-        """About how many seconds pass until the image at this queue position starts; None without recent times."""
+    def seconds_until(self, position: int, *, view: FleetView | None = None, pool: str | None = None) -> float | None:
+        """About how many seconds pass until the image at this position in the queue of the pool starts.
+
+        None without recent times of this pool, or without a live generator. Generators of older releases do not
+        announce themselves: without a view that knows some, the images that were painted at once count.
+        """
         now_s = self._clock.monotonic()
-        times = [seconds for at_s, seconds in self._times if now_s - at_s <= WINDOW_S]
-        if not times:
+        known = view if view is not None and view.is_known and pool is not None else None
+        times = [
+            seconds
+            for at_s, seconds, model in self._times
+            if now_s - at_s <= WINDOW_S and (known is None or known.pool_of(model) == pool)
+        ]
+        concurrency = self._most_at_once(now_s) if known is None else known.concurrency(pool or DEFAULT_POOL)
+        if not times or not concurrency:
             return None
-        concurrency = max([count for at_s, count in self._peaks if now_s - at_s <= WINDOW_S], default=1)
-        return round(position * (sum(times) / len(times)) / max(1, concurrency), 1)
+        return round(position * (sum(times) / len(times)) / concurrency, 1)
+
+    def _most_at_once(self, now_s: float) -> int:
+        return max(1, *(count for at_s, count in self._peaks if now_s - at_s <= WINDOW_S), 0)
 
     def _in_work(self, now_s: float) -> int:
         return sum(now_s - at_s <= WINDOW_S for at_s in self._started.values())

@@ -11,6 +11,7 @@ from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Final
 from weakref import WeakValueDictionary
 
+from common.application.fleet.reader import Fleet
 from common.application.intake import Intake
 from common.application.quota_store import QuotaStore
 from common.domain import quotas
@@ -31,20 +32,21 @@ class Admission:
     replicas. So a request that is refused in the end never holds a place that another request could have had.
     """
 
-    def __init__(self, settings: Settings, *, store: Store, clock: Clock) -> None:
+    def __init__(self, settings: Settings, *, store: Store, clock: Clock, fleet: Fleet | None = None) -> None:
         self._store = store
         self._clock = clock
         self._line = Line(settings.concurrent_requests, settings.waiting_requests, "w")
         self._hourly = settings.requests_per_hour
         self._quota = QuotaStore(kind=KIND, limit=self._hourly, store=store, clock=clock)
-        self._intake = Intake(self._quota, store, self._line)
+        self._intake = Intake(self._quota, store, self._line, fleet)
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def record(self, image: Image, *, may_wait: bool = True) -> tuple[Image, Window]:
         """Admit the images of a request and insert their records durably, or refuse all.
 
         Returns the first, for `Batches.begin`, and the window of its owner's hour. One image that may not wait is
-        dispatched at once or refused; of several, each waits for its turn if it has to.
+        dispatched at once or refused, but waits for a generator of its model; of several, each waits for its turn if it
+        has to.
 
         Raises:
             LimitReached: `hourly_limit`, `waiting_limit` or `concurrent_limit`; nothing is recorded.

@@ -8,10 +8,10 @@ from typing import Final
 from aiohttp import web
 
 from common.application.capabilities import Model
-from common.application.fleet.announcements import DEFAULT_POOL
 from common.application.fleet.defaults import completed
 from common.application.fleet.reader import Fleet
 from common.application.fleet.view import FleetView, OfferedModel
+from common.domain.pools import DEFAULT_POOL
 from common.domain.quotas import QuotaState
 from common.domain.requests import GenerationRequest
 from common.runtime.settings import Settings

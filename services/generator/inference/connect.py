@@ -1,8 +1,8 @@
-"""The scheme of `INFERENCE_SERVICE_URL` chooses the back end."""
+"""The scheme of a URL chooses the back end."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Final
 from urllib.parse import urlsplit
@@ -25,29 +25,48 @@ _SCHEMES: Final = ("http://", "https://", *(f"{dialect}+http://" for dialect in 
 
 
 def connect_inference(url: str, *, http: aiohttp.ClientSession, settings: Settings, clock: Clock) -> InferenceBackend:
-    """The back end at this URL. Nothing is sent yet, and `http` stays the caller's.
+    """The back end at this URL, with the key of the settings. As `connect_backend`."""
+    return connect_backend(url, http=http, settings=settings, clock=clock, api_key=settings.inference_service_api_key)
+
+
+def connect_backend(
+    url: str,
+    *,
+    http: aiohttp.ClientSession,
+    settings: Settings,
+    clock: Clock,
+    api_key: str | None,
+    workflows: Mapping[str, tuple[str, ...]] | None = None,
+    origin: str = "INFERENCE_SERVICE_URL",
+) -> InferenceBackend:
+    """The back end at this URL. Nothing is sent yet, and `http` stays the caller's. `origin` is where it is configured.
 
     Raises:
-        Misconfigured: no back end has this scheme, or there are two credentials. The text does not hold the URL, which
-            may hold a password.
+        Misconfigured: no back end has this scheme, a parameter of the URL is wrong, or there are two credentials. The
+            text names the origin. It does not hold the URL, which may hold a password.
     """
     scheme = url.partition("://")[0].lower()
     if (backend := _backend(scheme)) is None:
-        raise Misconfigured(f"INFERENCE_SERVICE_URL: must start with one of {', '.join(_SCHEMES)}", code="bad_setting")
-    if settings.inference_service_api_key and "@" in urlsplit(url).netloc:
+        raise Misconfigured(f"{origin}: must start with one of {', '.join(_SCHEMES)}", code="bad_setting")
+    if api_key and "@" in urlsplit(url).netloc:
         raise Misconfigured(
-            "INFERENCE_SERVICE_API_KEY: the URL holds a user already, and only one of the two can be sent",
+            f"{origin}: the URL holds a user, and there is a key (INFERENCE_SERVICE_API_KEY, or the key of a back "
+            "end); only one of the two can be sent",
             code="bad_setting",
         )
     options = BackendOptions(
         http,
         url=url,
-        api_key=settings.inference_service_api_key,
+        api_key=api_key,
         timeout_s=settings.inference_timeout,
         max_bytes=settings.max_image_file_size,
         clock=clock,
+        workflows=workflows or {},
     )
-    return backend(options)
+    try:
+        return backend(options)
+    except Misconfigured as error:
+        raise Misconfigured(f"{origin}: {error.detail}", code=error.code) from error
 
 
 def _backend(scheme: str) -> Callable[[BackendOptions], InferenceBackend] | None:

@@ -5,7 +5,7 @@ The docstrings are the contract that `tests/contract/inference/` runs over each 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -29,6 +29,7 @@ class BackendOptions:
     timeout_s: float  # of one picture
     max_bytes: int  # of one picture
     clock: Clock
+    workflows: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # of ComfyUI: the files of single models
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,11 +46,11 @@ class ServiceUrl:
             parts = urlsplit(url)
             URL(f"http://{parts.netloc}").origin()
         except ValueError as error:
-            raise Misconfigured("INFERENCE_SERVICE_URL: is not a URL with a host", code="bad_setting") from error
+            raise Misconfigured("is not a URL with a host", code="bad_setting") from error
         given = dict(parse_qsl(parts.query, keep_blank_values=True))
         if given.keys() - set(options):
             known = f"has only the parameters {', '.join(options)}" if options else "has no parameters"
-            raise Misconfigured(f"INFERENCE_SERVICE_URL: this kind of URL {known}", code="bad_setting")
+            raise Misconfigured(f"this kind of URL {known}", code="bad_setting")
         host = parts.netloc.rpartition("@")[2]
         credentials = None
         if parts.username:

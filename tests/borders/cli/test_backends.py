@@ -6,7 +6,8 @@ import pytest
 
 from common.runtime.reading_settings import read_settings
 from services.cli import main as cli
-from services.cli.backends import check
+from services.cli.backends import check, check_all, print_table
+from services.generator.backends.configured import configured_backends
 from tests.engines.comfyui import comfyui
 from tests.engines.engine import EngineFault
 from tests.engines.native import Native
@@ -103,3 +104,41 @@ def test_the_command_prints_json(capsys):
 def test_a_wrong_url_is_a_usage_error(capsys, url):
     assert cli.main(["backends", "check", url]) == 2
     assert "INFERENCE_SERVICE_URL" in capsys.readouterr().err
+
+
+async def test_several_are_one_table(fake, capsys):
+    """What is wrong with one of them is said with its name, and hides nothing of the others."""
+    dead = f"http://user:secret@127.0.0.1:{free_ports(1)[0]}"
+    settings = read_settings({"INFERENCE_SERVICE_URL": f"comfyui+{fake.url} {dead}"})
+    backends = configured_backends(settings)
+    print_table(await check_all(settings, backends))
+
+    out, err = capsys.readouterr()
+    head, first, second = (line.split() for line in out.splitlines())
+    assert head == ["name", "dialect", "service", "models", "picture", "result"]
+    assert (first[0], first[1], first[-1]) == (backends[0].name, "comfyui", "ok")
+    assert (second[0], second[-1]) == (backends[1].name, "inference_unreachable")
+    assert err.startswith(f"darkroom: {backends[1].name}: inference_unreachable: ")
+    assert "secret" not in out + err
+
+
+@pytest.mark.parametrize("more", [[], ["--json"]])
+def test_several_of_which_one_fails_end_with_one(capsys, monkeypatch, tmp_path, more):
+    path = tmp_path / "backends.toml"
+    ports = free_ports(2)
+    entries = (f'[[backends]]\nname = "{port}"\nurl = "http://127.0.0.1:{port}"\nkey = "hunter2"\n' for port in ports)
+    path.write_text("".join(entries))
+    monkeypatch.setenv("BACKENDS", str(path))
+
+    assert cli.main(["backends", "check", *more]) == 1
+    out, err = capsys.readouterr()
+    if more:
+        assert [each["name"] for each in json.loads(out)["backends"]] == [str(port) for port in ports]
+    assert "hunter2" not in out + err
+
+
+def test_a_wrong_file_is_a_usage_error(capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("BACKENDS", str(tmp_path / "none.toml"))
+
+    assert cli.main(["backends", "check"]) == 2
+    assert "none.toml: cannot be read" in capsys.readouterr().err

@@ -11,6 +11,7 @@ from common.media.files import FileMedia
 from common.runtime.clock import SystemClock
 from common.runtime.reading_settings import read_settings
 from common.store.sqlite import SqliteStore
+from services.generator.backends.configured import backends_at
 from services.generator.worker import run_generator
 from services.janitor.worker import run_janitor
 from tests.borders.generator.orders import open_bus
@@ -38,7 +39,9 @@ async def bench(request, tmp_path, capabilities):
     ):
         inference.capabilities = capabilities
         resources = Resources(bus, store, media, clock)
-        group.create_task(run_generator(settings, resources, inference_url=inference.url, stopping=stopping))
+        group.create_task(
+            run_generator(settings, resources, backends=backends_at([inference.url], settings), stopping=stopping)
+        )
         group.create_task(run_janitor(settings, resources, stopping=stopping))
         yield GeneratorBench(
             tmp_path, bus=bus, store=store, media=media, inference=inference, settings=settings, clock=clock
@@ -57,6 +60,8 @@ async def second_generator(bench, request):
         group = await stack.enter_async_context(asyncio.TaskGroup())
         resources = Resources(bus, bench.store, bench.media, bench.clock)
         url = bench.inference.url
-        group.create_task(run_generator(bench.settings, resources, inference_url=url, stopping=stopping))
+        group.create_task(
+            run_generator(bench.settings, resources, backends=backends_at([url], bench.settings), stopping=stopping)
+        )
         yield
         stopping.set()

@@ -9,6 +9,7 @@ from common.application import quota_store
 from common.application.resources import Resources
 from common.domain.errors import Unavailable, Unconfirmed
 from common.runtime.reading_settings import read_settings
+from services.generator.backends.configured import backends_at
 from services.generator.worker import run_generator
 from tests.borders.http.conftest import CLOCK, ORDERS
 from tests.cluster import ORDER
@@ -102,7 +103,9 @@ async def test_what_was_painted_is_given_back_within_a_bound(serve, case):
     ):
         inference.always(answer)
         resources = Resources(api.bus, api.store, api.media, CLOCK)
-        group.create_task(run_generator(settings, resources, inference_url=inference.url, stopping=stopping))
+        group.create_task(
+            run_generator(settings, resources, backends=backends_at([inference.url], settings), stopping=stopping)
+        )
         statuses = []
         for _ in range(25):
             given, _, answered = await api.ask("POST", ORDERS, json=ORDER)

@@ -25,6 +25,9 @@ class RecordingConsumer:
     async def resume(self) -> None:
         self._note("resume")
 
+    async def limit(self, concurrency: int) -> None:
+        self._note(f"limit {concurrency}")
+
     async def drain(self, timeout_s: float) -> bool:
         return timeout_s > 0
 

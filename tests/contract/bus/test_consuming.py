@@ -160,6 +160,27 @@ async def test_leaving_requeues_messages_in_flight(system: System):
     assert second.ids == [each.id for each in commands]
 
 
+async def test_a_new_limit_counts_from_now_on(bus: Bus):
+    """Three handlers run after it is raised, one after it is lowered; no message is lost or handled twice."""
+    handler = Recorder()
+    handler.gate.clear()
+
+    async with bus.consume(WorkQueue.GENERATE, handler, concurrency=1) as consumer:
+        await asyncio.gather(*(bus.send(generate_command()) for _ in range(8)))
+        await handler.wait_for(1)
+        await consumer.limit(3)
+        await handler.wait_for(3)
+        raised = consumer.in_flight
+        await consumer.limit(1)
+        handler.max_running = 0
+        handler.gate.set()
+        await handler.wait_for(8)
+        await consumer.drain(LIMIT_S)
+
+    assert (raised, handler.max_running) == (3, 1)
+    assert len(set(handler.ids)) == len(handler.ids) == 8
+
+
 async def test_pause_leaves_messages_to_others_until_resume(system: System):
     pausing, other = await system.process(), await system.process()
     first, second = Recorder(), Recorder()

@@ -14,10 +14,13 @@ from common.domain.errors import Transient, Unavailable, Unreachable
 from common.runtime.clock import ManualClock
 from common.runtime.reading_settings import read_settings
 from services.generator.announcer import MAX_CATALOGUES, Announcer
-from services.generator.circuit import Circuit
+from services.generator.backends.backend import Backend
+from services.generator.backends.backends import Backends
+from services.generator.backends.definition import BackendDefinition
 from tests.waiting import until
 
 HOUR = 3600.0
+BACKEND = {"name": "left", "circuit": "closed", "concurrency": 3}
 
 
 class AnnouncedServer:
@@ -27,28 +30,50 @@ class AnnouncedServer:
         self.models: list[str] = ["sdxl"]
         self.error: Exception | None = None
         self.notice = ""
+        self.more: dict[str, dict] = {}  # further fields of models
 
     async def capabilities(self, *, fresh=False) -> Capabilities:
         if self.error is not None:
             raise self.error
-        return Capabilities(models=tuple(Model(id=name) for name in self.models), notice=self.notice, dialect="fake")
+        return Capabilities(
+            models=tuple(Model(id=name, **self.more.get(name, {})) for name in self.models),
+            notice=self.notice,
+            dialect="fake",
+        )
+
+    async def generate(self, job, on_progress, on_preview=None):
+        raise NotImplementedError
+
+    async def stop(self, job) -> None:
+        raise NotImplementedError
+
+
+class AskingAnnouncer(Announcer):
+    """Asks its back ends whenever it updates its catalogue, as its task does."""
+
+    async def update_catalogue(self) -> None:
+        for backend in self.backends.all:
+            await backend.refresh(opens_circuit=False)
+        await super().update_catalogue()
 
 
 @pytest.fixture
 async def made(store):
     clock, server = ManualClock(), AnnouncedServer()
-    circuit = Circuit(failures=5, pause_s=1, ask=server.capabilities)
     settings = read_settings({"GENERATOR_POOL": "gpu", "GENERATOR_CONCURRENCY": "3", "ANNOUNCE_INTERVAL": "0.1"})
+    backend = Backend(BackendDefinition("left", "", 3), server, settings)
     async with MemoryBus() as bus:
 
-        def announcer(of_store=store, worker="host:1"):
-            parts = {"inference": server, "circuit": circuit, "settings": settings, "worker": worker}
-            return Announcer(of_store, bus, clock, **parts)
+        def announcer(of_store=store, worker="host:1", backends=(backend,)):
+            return AskingAnnouncer(of_store, bus, clock, backends=Backends(backends), settings=settings, worker=worker)
 
         async def sees_it():
             return (await fleet.current(fresh=True)).live_models()
 
-        fleet, parts = Fleet(store, clock), {"clock": clock, "server": server, "circuit": circuit, "bus": bus}
+        fleet, parts = (
+            Fleet(store, clock),
+            {"clock": clock, "server": server, "circuit": backend.circuit, "bus": bus, "settings": settings},
+        )
         yield SimpleNamespace(**parts, new=announcer, fleet=fleet, sees_it=sees_it)
 
 
@@ -68,16 +93,42 @@ async def test_a_heartbeat_names_the_catalogue_of_its_generator(store, made):
     entry = await heartbeat(store)
     assert entry.key.startswith("host:1:")
     assert (entry.revision, entry.data["catalogue"], entry.data["pool"]) == (2, catalogue.key, "gpu")
-    assert (entry.data["concurrency"], entry.data["backends"]) == (3, [{"dialect": "fake", "circuit": "closed"}])
+    assert (entry.data["concurrency"], entry.data["backends"]) == (3, [BACKEND | {"dialect": "fake"}])
     view = await made.fleet.current()
     assert (view.live_models(), view.pool_of("sdxl"), view.concurrency("gpu")) == ({"sdxl"}, "gpu", 3)
+
+
+async def test_two_back_ends_are_announced_together(store, made):
+    """The models of both; of a model that both have, what each of them can paint. One that is silent hides nothing."""
+    servers = [AnnouncedServer(), AnnouncedServer(), AnnouncedServer()]
+    servers[0].more = {"sdxl": {"samplers": ("Euler", "Heun"), "max_width": 2048}}
+    servers[1].models = ["flux", "sdxl"]
+    servers[1].more = {"sdxl": {"samplers": ("Heun", "LCM"), "max_width": 1024}}
+    servers[2].error = Unreachable("no connection")
+    names = ("left", "right", "silent")
+    backends = [
+        Backend(BackendDefinition(name, f"http://user:secret@{name}", number), server, made.settings)
+        for number, (name, server) in enumerate(zip(names, servers, strict=True), 1)
+    ]
+    announcer = made.new(backends=backends)
+    await announcer.update_catalogue()
+    await announcer.beat()
+    view = await made.fleet.current(fresh=True)
+
+    assert view.live_models() == {"sdxl", "flux"}
+    sdxl = view.find("sdxl").model
+    assert (sdxl.samplers, sdxl.max_width) == (("Heun",), 1024)
+    data = (await heartbeat(store)).data
+    found = {each["name"]: each["concurrency"] for each in data["backends"]}
+    assert found == {"left": 1, "right": 2, "silent": 3}
+    assert (data["concurrency"], "secret" in str(data)) == (6, False)
 
 
 async def test_an_open_circuit_is_announced(store, made):
     made.circuit.record_failure(Unreachable("no connection"))
     await made.new().beat()
 
-    assert (await heartbeat(store)).data["backends"] == [{"circuit": "open"}]
+    assert (await heartbeat(store)).data["backends"] == [BACKEND | {"circuit": "open"}]
 
 
 async def test_entries_that_are_gone_are_inserted_again(store, made):

@@ -21,8 +21,8 @@ async def test_waiting_images_are_sorted_by_turn(store):
 
     assert await store.next_waiting("local", now=NOON, limit=10) == in_order
     assert await store.next_waiting("local", now=NOON, limit=2) == in_order[:2]
-    assert await store.waiting_ids("local", limit=10) == ids(in_order)
-    assert await store.waiting_ids("local", limit=3) == ids(in_order[:3])
+    assert list(await store.waiting_line("local", limit=10)) == ids(in_order)
+    assert list(await store.waiting_line("local", limit=3)) == ids(in_order[:3])
     assert [await store.count_waiting("local", limit=limit) for limit in (10, 4)] == [6, 4]
     assert await store.next_waiting("nobody", now=NOON, limit=10) == []
     assert await store.count_waiting("nobody", limit=10) == 0
@@ -55,7 +55,7 @@ async def test_a_dispatched_image_waits_no_longer(store):
     await store.replace(transitions.cancel(ended, now=NOON))
     await store.replace(transitions.delete(deleted, now=NOON))
 
-    assert await store.waiting_ids("local", limit=10) == []
+    assert list(await store.waiting_line("local", limit=10)) == []
     assert await store.owners_waiting(after="", limit=10) == []
     assert await store.queued_ids(NOON + SECOND, limit=10) == [image.id]
     assert await store.unsent(created_before=NOON + SECOND, now=NOON, limit=10) == [

@@ -13,6 +13,7 @@ from common.media.files import FileMedia
 from common.messages import GenerateImage
 from common.runtime.clock import ManualClock
 from services.generator import context as generation_context
+from services.generator.backends.configured import backends_at
 from services.generator.inference.native.backend import _idempotency_key
 from services.generator.worker import run_generator
 from tests.inference_double import paint
@@ -126,7 +127,7 @@ async def test_only_one_of_two_generators_paints_an_image(tmp_path):
             run_generator(
                 made.settings,
                 Resources(made.bus, made.store, made.media, made.clock),
-                inference_url=made.inference.url,
+                backends=backends_at([made.inference.url], made.settings),
                 stopping=stopping,
             )
         )

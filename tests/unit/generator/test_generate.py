@@ -18,6 +18,7 @@ from common.runtime.clock import SystemClock
 from common.runtime.reading_settings import read_settings
 from common.store.port import change
 from common.store.sqlite import SqliteStore
+from services.generator.backends.configured import backends_at
 from services.generator.worker import run_generator
 from tests.inference_double import Inference, body, completed, events, inference_double, picture, status
 from tests.making import an_image, an_outbox
@@ -62,8 +63,11 @@ class GeneratorBench:
 
 
 @asynccontextmanager
-async def bench(tmp_path, *, seen_by_worker=lambda port: port, inference_url="", **more):
-    """`seen_by_worker` may wrap the store and the media of the generator; without a URL it has an inference double."""
+async def bench(tmp_path, *, seen_by_worker=lambda port: port, inference_url="", backends=(), **more):
+    """A generator with these URLs or back ends, or with an inference double.
+
+    `seen_by_worker` may wrap its store and its media.
+    """
     settings, clock = read_settings(FAST | more), SystemClock()
     async with (
         SqliteStore.open(tmp_path / "darkroom.db", timeout_s=5) as store,
@@ -79,7 +83,7 @@ async def bench(tmp_path, *, seen_by_worker=lambda port: port, inference_url="",
             run_generator(
                 settings,
                 Resources(bus, seen_by_worker(store), seen_by_worker(media), clock),
-                inference_url=inference_url or inference.url,
+                backends=backends or backends_at((inference_url or inference.url).split(), settings),
                 stopping=made.stopping,
             )
         )
@@ -388,7 +392,12 @@ async def test_an_unreachable_service_counts_no_failure(tmp_path):
             tmp_path, bus=bus, store=store, media=media, inference=None, settings=settings, clock=clock
         )
         group.create_task(
-            run_generator(settings, Resources(bus, store, media, clock), inference_url=dead_url, stopping=stopping)
+            run_generator(
+                settings,
+                Resources(bus, store, media, clock),
+                backends=backends_at([dead_url], settings),
+                stopping=stopping,
+            )
         )
         image_id = await made.order()
         [*_, again] = [event async for event in _upto(made, image_id, "image.queued", 2)]

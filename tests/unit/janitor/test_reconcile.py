@@ -216,7 +216,7 @@ async def test_reconcile_gives_turns_that_nobody_else_gives(tmp_path):
 
         await reconcile(NOTHING, context=context)
 
-        left = {owner: await context.store.waiting_ids(owner, limit=5) for owner in lines}
+        left = {owner: list(await context.store.waiting_line(owner, limit=5)) for owner in lines}
         assert left == {"ada": lines["ada"], "bob": lines["bob"][1:], "cleo": lines["cleo"][2:]}
         assert await context.bus.waiting(WorkQueue.GENERATE) == 3
 
@@ -234,7 +234,7 @@ async def test_reconcile_gives_turns_to_any_number_of_owners(tmp_path, monkeypat
 
         await reconcile(NOTHING, context=context)
 
-        assert await context.store.waiting_ids("zoe", limit=5) == []
+        assert list(await context.store.waiting_line("zoe", limit=5)) == []
 
 
 async def test_a_raised_or_removed_limit_is_applied_by_reconcile(tmp_path):

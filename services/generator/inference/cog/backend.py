@@ -169,5 +169,5 @@ class CogBackend:
 
 def _concurrency(text: str) -> int:
     if not (text.isdecimal() and 1 <= int(text) <= _MAX_CONCURRENCY):
-        raise Misconfigured(f"INFERENCE_SERVICE_URL: concurrency must be 1 to {_MAX_CONCURRENCY}", code="bad_setting")
+        raise Misconfigured(f"concurrency must be 1 to {_MAX_CONCURRENCY}", code="bad_setting")
     return int(text)

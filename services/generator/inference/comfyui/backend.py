@@ -25,7 +25,13 @@ from services.generator.inference.comfyui.prompts import require_harmless
 from services.generator.inference.comfyui.runnable import RunnableWorkflows, WorkflowUnusable, runnable_workflows
 from services.generator.inference.comfyui.samplers import SamplerChoice
 from services.generator.inference.comfyui.server import ComfyuiServer
-from services.generator.inference.comfyui.workflow import SHIPPED, Workflow, read_workflow
+from services.generator.inference.comfyui.workflow import (
+    SHIPPED,
+    Workflow,
+    read_workflow,
+    without_models,
+    workflow_of_model,
+)
 from services.generator.inference.job import Job
 from services.generator.inference.own_timeout import OwnTimeout
 from services.generator.inference.port import BackendOptions, GeneratedImage, OnPreview, OnProgress
@@ -59,7 +65,9 @@ class ComfyuiBackend:
         base, names = _parsed_url(options.url)
         self._server = ComfyuiServer(options.http, url=base, api_key=options.api_key, clock=options.clock)
         self._are_chosen = bool(names)
-        self._workflows = [read_workflow(name) for name in names or SHIPPED]
+        of_models = options.workflows
+        self._workflows = [workflow_of_model(model, name) for model, files in of_models.items() for name in files]
+        self._workflows += [without_models(read_workflow(name), of_models) for name in names or SHIPPED]
         self._capabilities = CapabilitiesCache(self._ask, options.clock)
         self._runnable: RunnableWorkflows | None = None
 
@@ -210,5 +218,5 @@ def _parsed_url(url: str) -> tuple[URL, list[str]]:
     """The URL of the server, and the names of the workflows."""
     parsed = URL(url.partition("+")[2])
     if unknown := parsed.query.keys() - {"workflow"}:
-        raise Misconfigured(f"INFERENCE_SERVICE_URL: has no parameter {', '.join(sorted(unknown))}", code="bad_setting")
+        raise Misconfigured(f"has no parameter {', '.join(sorted(unknown))}", code="bad_setting")
     return parsed.with_query(None).with_fragment(None), parsed.query.getall("workflow", [])

@@ -78,6 +78,8 @@ class RunFollower:
                 log.debug("the websocket of the inference service was closed: %s", socket.close_code)
             except (aiohttp.ClientError, OSError, TimeoutError) as error:
                 log.debug("no websocket to the inference service: %s", type(error).__name__)
+            if self.is_connected:
+                self.changed.set()  # the server may be gone, with the run
             self.is_connected = False
             self.tried.set()
             await asyncio.sleep(_RECONNECT_S)

@@ -14,8 +14,9 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
+from glob import escape
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
@@ -147,6 +148,16 @@ def read_workflow(name: str) -> Workflow:
     return parse_workflow(name, found)
 
 
+def workflow_of_model(model: str, name: str) -> Workflow:
+    """The workflow of this name for one model only, whatever its patterns are. Raises Misconfigured."""
+    return replace(read_workflow(name), models=(escape(model),))
+
+
+def without_models(workflow: Workflow, models: Iterable[str]) -> Workflow:
+    """The workflow for all of its models but these."""
+    return replace(workflow, models=(*workflow.models, *(f"!{escape(model)}" for model in models)))
+
+
 def parse_workflow(name: str, found: object) -> Workflow:
     """The workflow in a parsed file. Raises Misconfigured."""
     if isinstance(found, dict) and "nodes" in found and "links" in found:
@@ -173,7 +184,7 @@ def parse_workflow(name: str, found: object) -> Workflow:
 
 
 def _wrong(name: str, what: str) -> Misconfigured:
-    return Misconfigured(f"INFERENCE_SERVICE_URL: the workflow {name!r} {what}", code="bad_setting")
+    return Misconfigured(f"the workflow {name!r} {what}", code="bad_setting")
 
 
 def _is_node(value: object) -> bool:

@@ -50,9 +50,7 @@ class OpenAiBackend:
         self._models = tuple(filter(None, parsed.options.get("model", "").split(",")))
         self._maker = maker_in_url(parsed.options.get("server", ""))
         if "server" in parsed.options and self._maker is None:
-            raise Misconfigured(
-                f"INFERENCE_SERVICE_URL: server must be one of {', '.join(SERVERS)}", code="bad_setting"
-            )
+            raise Misconfigured(f"server must be one of {', '.join(SERVERS)}", code="bad_setting")
         self._capabilities = CapabilitiesCache(self._ask, options.clock)
         self._server: OpenAiServer | None = None
         self._has_painted = False  # so the route exists

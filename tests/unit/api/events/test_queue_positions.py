@@ -44,9 +44,9 @@ class CountingStore(SqliteStore):
 
     queries = 0
 
-    async def queued_ids(self, now, *, limit):
+    async def queued_ids(self, now, **more):
         self.queries += 1
-        return await super().queued_ids(now, limit=limit)
+        return await super().queued_ids(now, **more)
 
 
 class ApiWithoutGenerator:
@@ -260,7 +260,10 @@ async def test_the_store_is_queried_only_while_an_image_is_queued():
     image = an_image()
     queries = 0
 
-    async def queued_ids(_now, *, limit):
+    async def queued_pools():
+        return ["default"]
+
+    async def queued_ids(_now, **_more):
         nonlocal queries
         queries += 1
         return [image.id]
@@ -272,7 +275,7 @@ async def test_the_store_is_queried_only_while_an_image_is_queued():
         return queries - before
 
     live = a_live()
-    clock, store = ManualClock(), SimpleNamespace(queued_ids=queued_ids)
+    clock, store = ManualClock(), SimpleNamespace(queued_ids=queued_ids, queued_pools=queued_pools)
     queue_positions = QueuePositions(store, live, RecentTimes(clock), clock, interval_s=0)
     running = asyncio.create_task(queue_positions.run())
     with queue_positions.subscribed("local", print):

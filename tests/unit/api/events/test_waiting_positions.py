@@ -1,17 +1,21 @@
 """Queue positions of images that wait for their turn, in REST answers and in frames of a websocket."""
 
 import json
+from datetime import timedelta
 from functools import partial
 
 import pytest
 
+from common.application.fleet.reader import Fleet
 from common.domain import transitions
 from common.domain.images import Status
 from common.runtime.clock import ManualClock
 from common.store.port import change
+from common.store.sqlite import SqliteStore
 from services.api.events import queue_positions
 from services.api.events.queue_positions import MAX_POSITION, MAX_RANKED, OwnerPositions, estimates
 from services.api.events.recent_times import WINDOW_S, RecentTimes
+from tests.announcing import FakeGenerator
 from tests.making import NOON, an_event_factory, an_image
 from tests.unit.api.events.test_queue_positions import LIMIT_S, api  # noqa: F401 - a fixture
 
@@ -27,10 +31,13 @@ def limits():
 
 
 def test_an_estimate_counts_the_turns_before_it():
-    assert estimates("abcde", dispatched=6, slots=2) == {"a": 7, "b": 7, "c": 13, "d": 13, "e": 19}
-    assert estimates("ab", dispatched=1, slots=0) == {"a": 2, "b": 2}
-    assert estimates("ab", dispatched=1000, slots=1) == {"a": MAX_POSITION, "b": MAX_POSITION}
-    assert estimates("", dispatched=6, slots=2) == {}
+    def estimated(ids, ahead, slots):
+        return estimates(dict.fromkeys(ids, "sdxl"), dispatched={"default": ahead}, slots=slots)
+
+    assert estimated("abcde", 6, slots=2) == {"a": 7, "b": 7, "c": 13, "d": 13, "e": 19}
+    assert estimated("ab", 1, slots=0) == {"a": 2, "b": 2}
+    assert estimated("ab", 1000, slots=1) == {"a": MAX_POSITION, "b": MAX_POSITION}
+    assert estimated("", 6, slots=2) == {}
 
 
 async def test_a_waiting_image_has_an_estimated_position(api):  # noqa: F811
@@ -65,7 +72,8 @@ def test_an_image_beyond_the_ranked_of_its_line_has_a_position(length, shown):
     positions.sent[frames.append] = ({}, frozenset())
     positions.add_queued([first, last])
 
-    positions.update({}, NOON, {first.id: 5, **dict.fromkeys(map(str, range(length - 1)), 7)})
+    line = {first.id: 5, **dict.fromkeys(map(str, range(length - 1)), 7)}
+    positions.update({}, NOON, line, in_line=line)
 
     expected = {"first": {first.id: 5}, "last": {last.id: MAX_POSITION}}
     assert json.loads(frames[0])["places"] == {key: value for each in shown for key, value in expected[each].items()}
@@ -111,3 +119,32 @@ def test_seconds_follow_from_recent_times_and_the_concurrency():
     assert (unknown, started) == (None, None)
     assert known == [10.0, 30.0]
     assert times.seconds_until(1) is None
+
+
+async def test_positions_and_seconds_are_those_of_the_pool(tmp_path):
+    """One pool paints four at once in 10 s each, the other one in 40 s; a third model has no generator any more."""
+    clock = ManualClock()
+    async with SqliteStore.open(tmp_path / "darkroom.db", timeout_s=5) as store:
+        await FakeGenerator(store, clock, "a", concurrency=4).offer("sdxl")
+        await FakeGenerator(store, clock, "b", pool="flux", concurrency=1).offer("flux")
+        await (await FakeGenerator(store, clock, "c", pool="other").offer("gone")).stop()
+        view = await Fleet(store, clock).current()
+        queued = [an_image(created_at=NOON + timedelta(seconds=n - 5), pool="flux", model="flux") for n in range(2)]
+        for image in (*queued, an_image(created_at=NOON - timedelta(hours=1))):
+            await store.insert(image)
+        places = [await queue_positions.queue_position(each, store=store, clock=clock, view=view) for each in queued]
+        waiting = an_image(waiting_since=NOON, model="gone")
+        await store.insert(waiting)
+
+        assert places == [1, 2]
+        assert await queue_positions.queue_position(waiting, store=store, clock=clock, view=view) is None
+    line = {"x": "gone", "a": "sdxl", "b": "flux", "c": "flux"}
+    ahead = {"default": 1, "flux": 7}
+    assert estimates(line, dispatched=ahead, slots=2, view=view) == {"a": 2, "b": 8, "c": 15}
+
+    times, events = RecentTimes(clock), an_event_factory(clock)
+    for model, seconds in (("sdxl", 10.0), ("flux", 40.0), ("gone", 1.0)):
+        done = an_image(model=model, status=Status.COMPLETED, generation_time=seconds)
+        times.on_event(events.changed(done, "image.completed"))
+    found = [times.seconds_until(2, view=view, pool=pool) for pool in ("default", "flux", "other")]
+    assert found == [5.0, 80.0, None]

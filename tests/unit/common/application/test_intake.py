@@ -177,7 +177,7 @@ async def test_a_request_for_several_is_admitted_as_a_whole(store, clock):
 
     assert (never.value.code, of_the_hour.value.code) == ("too_many_images", "hourly_limit")
     assert (first.slot, len(window.ids)) == ("ada:0", 5)
-    assert await store.waiting_ids("ada", limit=10) == [each.id for each in others]
+    assert list(await store.waiting_line("ada", limit=10)) == [each.id for each in others]
     assert await store.held_slots([f"ada:w{number}" for number in range(3)]) == {"ada:w0", "ada:w1", "ada:w2"}
     assert full == ["waiting_limit"]
 

@@ -28,10 +28,10 @@ class Broken(MemoryBus):
             raise self._publish_error
         await super().publish(event)
 
-    async def send(self, command, *, delay_s=0):
+    async def send(self, command, **more):
         if self._send_error:
             raise self._send_error
-        await super().send(command, delay_s=delay_s)
+        await super().send(command, **more)
 
 
 @pytest.mark.border(rule="A3")
@@ -86,13 +86,13 @@ async def test_the_end_of_an_image_is_the_turn_of_the_next(tmp_path):
         outbox = an_outbox(bus, store, clock, slots=1)
         first, second, third = (turns.waiting(an_image(created_at=clock.now()), place=None) for _ in range(3))
         await begun(outbox, store, first, second, third)
-        before = await store.waiting_ids("local", limit=5)
+        before = list(await store.waiting_line("local", limit=5))
 
         ended = await change(store, first.id, partial(transitions.cancel, now=clock.now()))
         await outbox.publish_pending(ended)
 
         assert before == sorted([second.id, third.id])
-        assert await store.waiting_ids("local", limit=5) == before[1:]
+        assert list(await store.waiting_line("local", limit=5)) == before[1:]
         assert (await store.get(before[0])).slot == "local:0"
         assert await bus.waiting(WorkQueue.GENERATE) == 2
         assert (await store.get(first.id)).pending_event is None

@@ -25,6 +25,8 @@ OWN = {
     "pinned",
     "not_before",
     "lease",
+    "backend",
+    "pool",
     "error",
     "image_file",
     "thumbnail",

@@ -275,6 +275,7 @@ def test_an_image_that_waits_again_keeps_its_attempts_only():
 
     assert (waiting.attempts, waiting.slot, waiting.sent_at, waiting.queued_since) == (1, None, None, None)
     assert (waiting.waiting_since, waiting.not_before) == (clock.now(), later)
+    assert (waiting.pending_event.type, waiting.pending_event.revision) == ("image.queued", waiting.revision)
     assert transitions.set_waiting(waiting, now=later, not_before=later) is waiting
     with pytest.raises(InvalidTransition):
         transitions.set_waiting(first, now=clock.now())
@@ -290,6 +291,34 @@ def test_sent_is_not_noted_for_an_earlier_dispatch():
     for later in (waiting, again):
         sent = transitions.mark_sent(later, attempts=0, dispatched_at=image.dispatched_at, now=clock.now())
         assert sent is later
+
+
+def test_the_back_end_is_known_until_its_work_is_over():
+    """A lost worker, a stop and a first failure keep its name; a refused result, a second failure, the end drop it."""
+    clock = ManualClock()
+
+    def at_left(image=None):
+        of_left = lease(clock).model_copy(update={"backend": "left"})
+        queued = image or an_image(created_at=clock.now())
+        return transitions.claim(queued, lease=of_left, now=clock.now(), deadline=DEADLINE)
+
+    def failed(image, **more):
+        held = {"lease": image.lease, "attempt": image.attempts, "now": clock.now()}
+        error = Failure(code="inference_failed", detail="")
+        return transitions.retry(image, error=error, not_before=clock.now(), counts=True, **held, **more)
+
+    running = at_left()
+    lost = transitions.expire_lease(running, lease=running.lease, now=clock.now())
+    once = failed(running)
+
+    assert (running.backend, running.last_backend, lost.last_backend, once.last_backend) == (None, *["left"] * 3)
+    assert transitions.give_back(running, lease=running.lease, attempt=1, now=clock.now()).last_backend == "left"
+    assert [failed(running, refused=True).last_backend, failed(at_left(once)).last_backend] == [None, None]
+    assert (completed(clock, running).last_backend, transitions.cancel(lost, now=clock.now()).last_backend) == (
+        None,
+        None,
+    )
+    assert claimed(clock, lost).last_backend is None, "the worker is of an older version"
 
 
 def test_the_name_of_a_file_carries_the_attempt():
@@ -393,6 +422,7 @@ def _require_sound(before: Image, after: Image, clock):
         assert after.image_file == images.image_key(after, Format.PNG)
     if after.is_waiting:
         assert (after.status, after.slot, after.sent_at) == (Status.QUEUED, None, None)
+        assert after.pending_event.type == "image.queued"
     if after.status is Status.RUNNING:
         assert after.slot is not None
     if after.status in FINAL:

@@ -58,6 +58,7 @@ def an_image_with_everything():
         waiting_since=NOON,
         dispatched_at=NOON,
         sent_at=NOON,
+        pool="flux",
         batch=Batch(id="b", index=1, count=4),
         batch_due=NOON,
         pending_event=PendingEvent(type="image.failed", revision=2, since=NOON),

@@ -229,7 +229,7 @@ FINDS = {
     ),
     "waiting": (
         partial(MongoStore.queued_ids, now=NOON, limit=5),
-        {"waits_since": {"$lte": NOON}},
+        {"pool": None, "waits_since": {"$lte": NOON}},
         {"waits_since": 1, "id": 1},
     ),
     "unsent": (
@@ -237,6 +237,7 @@ FINDS = {
         {
             "status": "queued",
             "waiting_since": None,
+            "pool": None,
             "sent_at": None,
             "created_at": {"$lt": CUT},
             "$or": NOT_BEFORE,
@@ -248,14 +249,15 @@ FINDS = {
         {
             "status": "queued",
             "waiting_since": None,
+            "pool": None,
             "sent_at": {"$lt": CUT},
             "$or": [{"not_before": None}, {"not_before": {"$lt": CUT}}],
         },
         {"sent_at": 1},
     ),
     "last_started": (
-        MongoStore.latest_started_sent_at,
-        {"started_sent_at": {"$exists": True}},
+        partial(MongoStore.latest_started_sent_at, pool="flux"),
+        {"pool": "flux", "started_sent_at": {"$exists": True}},
         {"started_sent_at": -1},
     ),
     "running": (
@@ -286,6 +288,16 @@ FINDS = {
         partial(MongoStore.next_waiting, owner="local", now=NOON, limit=5),
         {"owner": "local", "waiting_since": {"$exists": True}, "$or": NOT_BEFORE},
         {"created_at": 1, "batch.index": 1, "id": 1},
+    ),
+    "next_waiting of a model": (
+        partial(MongoStore.next_waiting, owner="local", now=NOON, limit=5, models=["sdxl"]),
+        {"owner": "local", "model": "sdxl", "waiting_since": {"$exists": True}, "$or": NOT_BEFORE},
+        {"created_at": 1, "batch.index": 1, "id": 1},
+    ),
+    "dispatched_to": (
+        partial(MongoStore.dispatched_to, pool="flux", limit=5),
+        {"pool": "flux", "waits_since": {"$exists": True}},
+        {"waits_since": 1, "id": 1},
     ),
     "waiting_overdue": (
         partial(MongoStore.waiting_overdue, created_before=CUT, limit=5),
@@ -340,7 +352,8 @@ async def test_a_queue_position_is_counted_up_to_the_limit(store, sent):
 
     listed, counted = sent
     assert listed["projection"] == {"_id": False, "id": True}, "from the index alone"
-    before = {"waits_since": {"$lte": NOON}, "$or": [{"waits_since": {"$lt": NOON}}, {"id": {"$lt": "the-id"}}]}
+    earlier = [{"waits_since": {"$lt": NOON}}, {"id": {"$lt": "the-id"}}]
+    before = {"pool": None, "waits_since": {"$lte": NOON}, "$or": earlier}
     assert counted["pipeline"] == [{"$match": before}, {"$limit": 5}, {"$group": {"_id": 1, "n": {"$sum": 1}}}]
 
 

@@ -90,6 +90,7 @@ async def test_tables_of_a_newer_release_are_refused(path):
     assert refused.value.code == "store_too_new"
 
 
+VERSION_3 = Path(__file__).with_name("schema_3.sql").read_text()
 VERSION_2 = Path(__file__).with_name("schema_2.sql").read_text()
 TO_VERSION_1 = """
 DROP VIEW waiting;
@@ -99,7 +100,7 @@ PRAGMA user_version = 1;
 """
 
 
-@pytest.mark.parametrize("script", [VERSION_2, VERSION_2 + TO_VERSION_1], ids=["version 2", "version 1"])
+@pytest.mark.parametrize("script", [VERSION_3, VERSION_2, VERSION_2 + TO_VERSION_1], ids=["3", "2", "1"])
 async def test_opening_an_older_file_upgrades_its_schema(path, tmp_path, script):
     """Two processes open a file of an older release that holds an image; its schema becomes that of a new file."""
     image = an_image()
@@ -325,10 +326,15 @@ async def test_every_query_is_answered_from_an_index(path, monkeypatch):
             partial(store.history, "local", [Status.QUEUED], limit=5, batch_id=image.id, after=position),
             partial(store.count_history, "local", list(Status)),
             partial(store.count_history, "local", list(Status), batch_id=image.id),
-            partial(store.queued_ids, NOON, limit=5),
+            store.queued_pools,
+            partial(store.queued_ids, NOON, limit=5, pool="flux"),
+            partial(store.dispatched_to, "flux", limit=5),
+            partial(store.count_dispatched, limit=5, pool="flux"),
             partial(store.count_queued_before, NOON, image.id, limit=5),
             partial(store.next_waiting, "local", now=NOON, limit=5),
-            partial(store.waiting_ids, "local", limit=5),
+            partial(store.next_waiting, "local", now=NOON, limit=5, models=["sdxl"]),
+            partial(store.waiting_models, "local"),
+            partial(store.waiting_line, "local", limit=5),
             partial(store.count_waiting, "local", limit=5),
             partial(store.owners_waiting, after="", limit=5),
             partial(store.waiting_overdue, NOON, limit=5),
