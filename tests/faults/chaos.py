@@ -36,7 +36,8 @@ from tests.waiting import until
 
 JANITORS, APIS = 2, 2
 POOLS = {"default": ("sdxl", 2), "flux": ("flux", 2)}  # the model of each pool, and its number of generators
-AT_ONCE = 4  # images of one generator
+BACK_ENDS = 2  # of each generator
+AT_ONCE = 2  # images at one of them
 SLOTS = 24  # of the owner: retries keep theirs while they wait. The other requests of the backlog wait for their turn
 IDLE_S = 30.0  # longest time that an image may wait beside a free slot, while janitors are killed and frozen
 BACKLOG = 40  # concurrent open requests at most: enough to keep every generator busy
@@ -236,13 +237,14 @@ async def run(
 
 
 async def _add_pool(cluster: FaultCluster, pool: str, *, odd: float, seed: int) -> None:
-    """The generators of a pool, and the inference service that they share."""
+    """The generators of a pool, and the inference services that they share."""
     model, generators = POOLS[pool]
-    painter = f"painter-{pool}"
-    await cluster.add_painter(alias=painter, models=[model], faults=0.06, odd=odd, paint_s=0.1, seed=seed)
+    painters = [f"painter-{pool}-{number}" for number in range(1, BACK_ENDS + 1)]
+    for number, painter in enumerate(painters):
+        await cluster.add_painter(alias=painter, models=[model], faults=0.06, odd=odd, paint_s=0.1, seed=seed + number)
     for number in range(1, generators + 1):
         await cluster.add_service(
-            "generator", alias=f"generator-{pool}-{number}", painters=[painter], GENERATOR_POOL=pool
+            "generator", alias=f"generator-{pool}-{number}", painters=painters, GENERATOR_POOL=pool
         )
 
 
