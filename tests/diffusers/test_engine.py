@@ -3,7 +3,10 @@
 import hashlib
 import logging
 import shutil
+import threading
+import types
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 
 import pytest
@@ -14,6 +17,8 @@ from common.runtime.clock import SystemClock
 from services.inference.diffusers_engine import pipelines
 from services.inference.diffusers_engine.engine import open_engine
 from services.inference.diffusers_engine.model_files import Family
+from services.inference.diffusers_engine.previews import LatentColours
+from services.inference.diffusers_engine.prompts import as_embeddings
 from services.inference.diffusers_engine.samplers import samplers_of
 from services.inference.engine import InferenceRequest, OrderRefused, Stopped
 
@@ -89,6 +94,38 @@ def test_the_prompt_makes_the_picture(engine, model):
     assert painted(engine, model, prompt="a cat") != painted(engine, model, prompt="a dog")
 
 
+@pytest.mark.parametrize("model", FAMILIES)
+def test_the_end_of_a_long_prompt_counts(engine, model):
+    """400 letters are 400 tokens of the tiny models; the text encoders of Stable Diffusion read 77 at a time."""
+    prompt = "abcdefghij " * 40
+
+    assert painted(engine, model, prompt=prompt + "x") != painted(engine, model, prompt=prompt + "y")
+
+
+@pytest.mark.parametrize("model", ["sd", "sdxl"])
+def test_the_end_of_a_long_negative_prompt_counts(engine, model):
+    negative = "abcdefghij " * 20
+
+    assert painted(engine, model, negative_prompt=negative + "x") != painted(
+        engine, model, negative_prompt=negative + "y"
+    )
+
+
+@pytest.mark.parametrize("model", ["sd", "sdxl"])
+@pytest.mark.parametrize("negative", ["", "blurry"])
+def test_prompts_are_encoded_as_diffusers_does(engine, model, negative, monkeypatch):
+    """Chunks change nothing for a prompt that fits into one."""
+    plain = painted(engine, model, negative_prompt=negative)
+    with engine._loaded.use(model) as loaded:
+        pipeline = loaded.text_to_image
+    monkeypatch.setattr(
+        "services.inference.diffusers_engine.engine.prompt_arguments",
+        lambda *_: as_embeddings(pipeline, "a lighthouse at dusk", negative, count=1),
+    )
+
+    assert painted(engine, model, negative_prompt=negative) == plain
+
+
 @pytest.mark.parametrize("model", ["sd", "sdxl"])
 def test_the_negative_prompt_changes_the_picture(engine, model):
     assert painted(engine, model, negative_prompt="blurry") != painted(engine, model)
@@ -145,6 +182,55 @@ def test_previews_are_small_pictures(engine, model):
     assert (first.format, first.size) == ("JPEG", (256, 128))
     assert later.tobytes() != first.tobytes()
     assert max(map(len, watched.previews)) < 64 * 1024
+
+
+class LinearVAE:
+    """Latents that are colours, mixed: the map of previews can be exact."""
+
+    dtype = torch.float16
+    config = types.SimpleNamespace(shift_factor=0.1, scaling_factor=0.5)
+    mix = torch.tensor([[0.9, 0.1, -0.4], [-0.3, 0.8, 0.2], [0.5, -0.2, 0.7], [0.1, 0.1, 0.1]])
+
+    def to(self, dtype):
+        self.dtype = dtype
+
+    def encode(self, pictures):
+        assert self.dtype is torch.float32
+        small = torch.nn.functional.avg_pool2d(pictures, 8)
+        mean = torch.einsum("lc,ncyx->nlyx", self.mix, small)
+        return types.SimpleNamespace(latent_dist=types.SimpleNamespace(mode=lambda: mean))
+
+
+def test_previews_have_the_colours_of_the_picture():
+    vae = LinearVAE()
+    colours = LatentColours.of(vae)
+    picture = torch.zeros(1, 3, 128, 128)
+    picture[:, 0, :64], picture[:, 2, 64:] = 1, 0.5  # red above, dark blue below
+    vae.to(torch.float32)
+    latents = (vae.encode(picture * 2 - 1).latent_dist.mode() - 0.1) * 0.5
+
+    preview = opened(colours.preview(latents, (128, 128)).content)
+
+    for place, expected in (((128, 60), (255, 0, 0)), ((128, 200), (0, 0, 128))):
+        assert all(abs(got - want) <= 4 for got, want in zip(preview.getpixel(place), expected, strict=True))
+
+
+def test_models_are_painted_with_at_the_same_time(models):
+    """Two threads, two models: the pictures are those that each paints by itself."""
+    engine = open_engine(models, max_loaded=2, clock=SystemClock())
+    both = threading.Barrier(2)
+
+    def paint(model):
+        def on_step(step, _steps, _show=None):
+            if step == 1:
+                both.wait(60)
+
+        return engine.paint(ordered(model), on_step).content
+
+    with ThreadPoolExecutor(2) as threads:
+        together = list(threads.map(paint, ("sd", "sdxl")))
+
+    assert together == [engine.paint(ordered(model), Watched()).content for model in ("sd", "sdxl")]
 
 
 def test_a_stopped_picture_leaves_the_model_usable(engine):

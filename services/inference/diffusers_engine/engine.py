@@ -24,6 +24,7 @@ from services.inference.diffusers_engine.loaded_models import LoadedModels
 from services.inference.diffusers_engine.model_files import Family, ModelFiles, find_models
 from services.inference.diffusers_engine.pipelines import LoadedPipeline, LoadFailed
 from services.inference.diffusers_engine.previews import unpacked
+from services.inference.diffusers_engine.prompts import prompt_arguments
 from services.inference.diffusers_engine.samplers import samplers_of
 from services.inference.engine import (
     MIN_SIDE,
@@ -116,6 +117,7 @@ class _Painting:
         # On the CPU, so that the noise is the same on every device.
         self._generator = torch.Generator("cpu").manual_seed(seed)
         self._done = 0
+        self._prompt = prompt_arguments(model.text_to_image, model.files.family, order.prompt, order.negative_prompt)
         model.use_sampler(samplers_of(model.files.family)[order.sampler], seed=seed)
 
     def paint(self) -> Image.Image:
@@ -129,7 +131,6 @@ class _Painting:
 
     def _run(self, pipeline: Any, size: tuple[int, int], *, is_first: bool = False, **more: Any) -> Image.Image:
         before = self._done
-        negative = {} if self._is_flux else {"negative_prompt": self._order.negative_prompt or None}
 
         def after_step(running: Any, _step: int, _timestep: Any, values: dict[str, Any]) -> dict[str, Any]:
             self._done += 1
@@ -138,7 +139,6 @@ class _Painting:
             return values
 
         result = pipeline(
-            prompt=self._order.prompt,
             width=size[0],
             height=size[1],
             num_inference_steps=self._order.steps,
@@ -146,7 +146,7 @@ class _Painting:
             generator=self._generator,
             callback_on_step_end=after_step,
             callback_on_step_end_tensor_inputs=["latents"],
-            **negative,
+            **self._prompt,
             **self._model.extra,
             **more,
         )

@@ -16,7 +16,7 @@ import importlib, pkgutil, sys
 for name in ("common", "services"):
     package = importlib.import_module(name)
     for module in pkgutil.walk_packages(package.__path__, f"{name}."):
-        if not module.name.endswith((".__main__", "diffusers_engine.engine", ".pipelines", ".previews")):
+        if not module.name.endswith((".__main__", "diffusers_engine.engine", ".pipelines", ".previews", ".prompts")):
             importlib.import_module(module.name)
 print(sorted({"accelerate", "diffusers", "safetensors", "torch", "transformers"} & set(sys.modules)))
 """
@@ -30,9 +30,8 @@ def test_only_its_engine_imports_torch():
 
 async def test_the_engine_needs_the_extra(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "torch", None)  # as if it were not installed
-    monkeypatch.delitem(sys.modules, "services.inference.diffusers_engine.engine", raising=False)
-    monkeypatch.delitem(sys.modules, "services.inference.diffusers_engine.pipelines", raising=False)
-    monkeypatch.delitem(sys.modules, "services.inference.diffusers_engine.previews", raising=False)
+    for module in ("engine", "pipelines", "previews", "prompts"):
+        monkeypatch.delitem(sys.modules, f"services.inference.diffusers_engine.{module}", raising=False)
     settings = read_settings({"INFERENCE_ENGINE": "diffusers", "MODELS": str(tmp_path)})
 
     with pytest.raises(Misconfigured, match=r"INFERENCE_ENGINE: diffusers needs .*darkroom\[diffusers\]"):
