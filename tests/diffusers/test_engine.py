@@ -227,10 +227,23 @@ def test_models_are_painted_with_at_the_same_time(models):
 
         return engine.paint(ordered(model), on_step).content
 
+    for model in ("sd", "sdxl"):
+        engine.paint(ordered(model), Watched())
     with ThreadPoolExecutor(2) as threads:
         together = list(threads.map(paint, ("sd", "sdxl")))
 
     assert together == [engine.paint(ordered(model), Watched()).content for model in ("sd", "sdxl")]
+
+
+def test_orders_for_many_models_load_one_at_a_time(models):
+    """Four threads, room for two: loading changes torch for the whole process, so nothing else runs meanwhile."""
+    engine = open_engine(models, max_loaded=2, clock=SystemClock())
+    wanted = [*FAMILIES, "sd-file"] * 2
+
+    with ThreadPoolExecutor(4) as threads:
+        together = list(threads.map(lambda model: engine.paint(ordered(model), Watched()).content, wanted))
+
+    assert together == [engine.paint(ordered(model), Watched()).content for model in wanted]
 
 
 def test_a_stopped_picture_leaves_the_model_usable(engine):

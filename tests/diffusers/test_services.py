@@ -9,7 +9,7 @@ import pytest
 import pytest_asyncio
 from PIL import Image
 
-from tests.cluster import Cluster, front_end, running
+from tests.cluster import Cluster, answers, front_end
 from tests.waiting import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -30,10 +30,15 @@ async def cluster(models, tmp_path_factory):
     # Processes of their own: torch starts threads, which a fork would lose.
     cluster.add("inference", INFERENCE_ENGINE="diffusers", MODELS=str(models), MODELS_LOADED="2").forked = False
     cluster.add("up").forked = False
-    await cluster.services["inference"].start()
-    await cluster.services["inference"].ready()
-    async with running(cluster):
+    ready_url = f"http://127.0.0.1:{cluster.inference_port}/healthz"
+    try:
+        await cluster.services["inference"].start()
+        async with aiohttp.ClientSession() as http:  # importing torch has taken more than a minute beside other work
+            await until(lambda: answers(http, ready_url), limit_s=LIMIT_S)
+        await cluster.start("up")
         yield cluster
+    finally:
+        await cluster.kill()
 
 
 @pytest_asyncio.fixture(loop_scope="module")

@@ -2,7 +2,9 @@
 
     use(a) ─▶ load a            use(b) ─▶ release a, load b         (with a limit of 1)
 
-A model is used by one thread at a time, because a pipeline of diffusers keeps the state of its picture.
+A model is used by one thread at a time, because a pipeline of diffusers keeps the state of its picture. A model is
+loaded only while none is used, and none is used meanwhile: the loaders of transformers and accelerate change torch for
+the whole process, such as its default type of numbers. Two loads at the same time left torch unusable.
 """
 
 from __future__ import annotations
@@ -17,11 +19,12 @@ Loaded = TypeVar("Loaded")
 
 
 class LoadedModels(Generic[Loaded]):
-    """Thread-safe. `load` and `release` are called without a lock, so other models can be used meanwhile."""
+    """Thread-safe; `load` and `release` are called by one thread at a time."""
 
     def __init__(self, load: Callable[[str], Loaded], release: Callable[[str], None], *, limit: int) -> None:
         """`release` is called after the last reference here is gone."""
         self._load, self._release, self._limit = load, release, limit
+        self._entrance = threading.Lock()  # who waits for a load is not overtaken by users of other models
         self._changed = threading.Condition()
         self._loaded: OrderedDict[str, Loaded] = OrderedDict()  # the least recently used first
         self._busy: set[str] = set()  # in use, or being loaded
@@ -39,15 +42,15 @@ class LoadedModels(Generic[Loaded]):
 
     @contextmanager
     def use(self, name: str) -> Iterator[Loaded]:
-        """The model for this thread alone; waits while another thread uses it, or no room can be made.
+        """The model for this thread alone; waits for other threads where it must be alone.
 
         Raises:
             Exception: what `load` raised; the model is not loaded.
         """
-        with self._changed:
-            self._changed.wait_for(lambda: name not in self._busy and self._has_room(name))
+        with self._entrance, self._changed:
+            self._changed.wait_for(lambda: self._may_use(name))
             self._busy.add(name)
-            released = self._make_room(name)
+            released = self._make_room()
         try:
             for other in released:
                 self._release(other)
@@ -76,12 +79,16 @@ class LoadedModels(Generic[Loaded]):
         model = self._load(name)
         with self._changed:
             self._loaded[name] = model
+            self._changed.notify_all()
         return model
 
-    def _has_room(self, name: str) -> bool:
-        return name in self._loaded or len(self._busy) < self._limit
+    def _may_use(self, name: str) -> bool:
+        if name not in self._loaded:
+            return not self._busy
+        is_loading = self._busy - self._loaded.keys()
+        return name not in self._busy and not is_loading
 
-    def _make_room(self, name: str) -> list[str]:
+    def _make_room(self) -> list[str]:
         """Called with the lock held. Returns the models that are to be released."""
         released = []
         while len(self._loaded.keys() | self._busy) > self._limit:

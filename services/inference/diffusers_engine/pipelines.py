@@ -26,17 +26,18 @@ VERSION: Final = str(diffusers.__version__)
 ROOM_BYTES: Final = 4 * 1024**3
 MAX_SEQUENCE: Final = {True: 512, False: 256}  # tokens of T5; Flux.1 schnell, which takes no guidance, knows 256
 
+# Their warnings quote the parts of prompts that CLIP cuts off; a log must not hold prompts. Before the first
+# pipeline is named, because that imports it, with more warnings.
+diffusers.utils.logging.set_verbosity_error()
+transformers.utils.logging.set_verbosity_error()
+diffusers.utils.logging.disable_progress_bar()
+transformers.utils.logging.disable_progress_bar()
+
 _PIPELINES: Final = {
     Family.SD: (diffusers.StableDiffusionPipeline, diffusers.StableDiffusionImg2ImgPipeline),
     Family.SDXL: (diffusers.StableDiffusionXLPipeline, diffusers.StableDiffusionXLImg2ImgPipeline),
     Family.FLUX: (diffusers.FluxPipeline, diffusers.FluxImg2ImgPipeline),
 }
-
-# Their warnings quote the parts of prompts that CLIP cuts off; a log must not hold prompts.
-diffusers.utils.logging.set_verbosity_error()
-transformers.utils.logging.set_verbosity_error()
-diffusers.utils.logging.disable_progress_bar()
-transformers.utils.logging.disable_progress_bar()
 
 
 class LoadFailed(Exception):

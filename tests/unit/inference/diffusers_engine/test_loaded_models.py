@@ -62,16 +62,22 @@ def test_a_model_that_cannot_be_loaded_takes_no_room():
     assert loader.models.loaded == ("b",)
 
 
-def test_models_that_are_used_count_and_are_not_released():
-    """With room for two, a third model waits until one of two users has finished."""
+def test_a_model_is_loaded_while_none_is_used():
+    """A third model waits for two users, and a user who comes later waits for the third model."""
     loader = Loader(limit=2)
-    with ThreadPoolExecutor(1) as threads, loader.models.use("a"):
-        with loader.models.use("b"):
+    loader.use("a", "b")
+    loader.go["c"] = threading.Event()
+    with ThreadPoolExecutor(2) as threads:
+        with loader.models.use("a"), loader.models.use("b"):
             third = threads.submit(loader.use, "c")
             assert not loader.models.release_idle(but="a")
-            assert set(loader.models.loaded) == {"a", "b"}
+            assert loader.models.loaded == ("a", "b")
+        later = threads.submit(loader.use, "b")
+        loader.go["c"].set()
         third.result(20)
-        assert loader.did == ["load a", "load b", "release b", "load c"]
+        later.result(20)
+
+    assert loader.did[:4] == ["load a", "load b", "release a", "load c"]
 
 
 def test_a_model_has_one_user_at_a_time():
@@ -91,15 +97,20 @@ def test_a_model_has_one_user_at_a_time():
 
 
 def test_what_is_being_loaded_is_named():
+    """A user of another model waits until the load is over."""
     loader = Loader(limit=2)
+    loader.use("b")
+    assert loader.began.acquire(timeout=20)
     loader.go["a"] = threading.Event()
-    with ThreadPoolExecutor(1) as threads:
+    with ThreadPoolExecutor(2) as threads:
         loading = threads.submit(loader.use, "a")
         assert loader.began.acquire(timeout=20)
+        other = threads.submit(loader.use, "b")
         assert list(loader.models.loading) == ["a"]
-        loader.use("b")
+        assert not other.done()
         loader.go["a"].set()
         loading.result(20)
+        other.result(20)
 
     assert not loader.models.loading
 
