@@ -155,6 +155,19 @@ def test_every_sampler_paints(engine, sampler):
     assert painted(engine, "sd", **order, hires_fix=True, width=128, height=128) == high
 
 
+@pytest.mark.parametrize("sampler", ["LCM", "TCD", "Euler", "PNDM"])
+def test_many_steps_are_taken(engine, sampler):
+    """LCM and TCD choose their steps among 50, unless more are ordered."""
+    assert painted(engine, "sd", sampler=sampler, steps=150)[1] == 150 + EXTRA.get(sampler, 0)
+
+
+@pytest.mark.parametrize("model", FAMILIES)
+@pytest.mark.parametrize("scale", [0.0, 1.0, 30.0])
+def test_one_step_of_any_scale_paints(engine, model, scale):
+    assert painted(engine, model, steps=1, cfg_scale=scale)[1] == 1
+    assert painted(engine, model, steps=1, cfg_scale=scale, hires_fix=True, width=80)[1] == 2
+
+
 def test_samplers_paint_different_pictures(engine):
     pictures = {sampler: painted(engine, "sd", sampler=sampler, steps=5)[0] for sampler in SAMPLERS}
 

@@ -118,7 +118,7 @@ class _Painting:
         self._generator = torch.Generator("cpu").manual_seed(seed)
         self._done = 0
         self._prompt = prompt_arguments(model.text_to_image, model.files.family, order.prompt, order.negative_prompt)
-        model.use_sampler(samplers_of(model.files.family)[order.sampler], seed=seed)
+        model.use_sampler(samplers_of(model.files.family)[order.sampler], seed=seed, steps=order.steps)
 
     def paint(self) -> Image.Image:
         self._on_step(0, self._order.steps)  # nobody may wait any more, after the load of a model

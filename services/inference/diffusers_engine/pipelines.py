@@ -52,9 +52,9 @@ class LoadedPipeline:
     scheduler: dict[str, Any]  # the configuration of the scheduler, as the model has it
     colours: LatentColours
 
-    def use_sampler(self, sampler: Sampler, *, seed: int) -> None:
+    def use_sampler(self, sampler: Sampler, *, seed: int, steps: int) -> None:
         """Give both pipelines a scheduler of their own: it keeps the state of one picture."""
-        options = sampler.options | ({"noise_sampler_seed": seed} if sampler.takes_seed else {})
+        options = sampler.configured(seed=seed, steps=steps)
         kind = getattr(diffusers, sampler.scheduler)
         for pipeline in (self.text_to_image, self.image_to_image):
             pipeline.scheduler = kind.from_config(self.scheduler, **options)
@@ -166,5 +166,7 @@ def _weight_bytes(pipeline: Any) -> int:
 
 
 def _components(pipeline: Any, family: Family) -> dict[str, Any]:
-    more = {"requires_safety_checker": False} if family is Family.SD and pipeline.safety_checker is None else {}
-    return {**pipeline.components, **more}
+    """What the second pipeline is made of: the same parts, with the same settings."""
+    names = {Family.SD: "requires_safety_checker", Family.SDXL: "force_zeros_for_empty_prompt"}
+    name = names.get(family)
+    return {**pipeline.components, **({name: pipeline.config[name]} if name else {})}

@@ -8,6 +8,8 @@ from typing import Any, Final
 
 from services.inference.diffusers_engine.model_files import Family
 
+DISTILLED_STEPS: Final = 50
+
 
 @dataclass(frozen=True, slots=True)
 class Sampler:
@@ -16,6 +18,16 @@ class Sampler:
     scheduler: str
     options: dict[str, Any] = field(default_factory=dict)
     takes_seed: bool = False  # draws noise from a seed of its own instead of the generator of the picture
+    is_distilled: bool = False  # chooses its steps among those of the model's training, 50 unless it is told otherwise
+
+    def configured(self, *, seed: int, steps: int) -> dict[str, Any]:
+        """The options for one picture."""
+        found = dict(self.options)
+        if self.takes_seed:
+            found["noise_sampler_seed"] = seed
+        if self.is_distilled and steps > DISTILLED_STEPS:
+            found["original_inference_steps"] = steps
+        return found
 
 
 _KARRAS: Final = {"use_karras_sigmas": True}
@@ -48,8 +60,8 @@ _DENOISING: Final = {
     "DPM++ 2S": Sampler("DPMSolverSinglestepScheduler"),
     "DPM++ 2S Karras": Sampler("DPMSolverSinglestepScheduler", _KARRAS),
     "DEIS": Sampler("DEISMultistepScheduler"),
-    "LCM": Sampler("LCMScheduler"),
-    "TCD": Sampler("TCDScheduler"),
+    "LCM": Sampler("LCMScheduler", is_distilled=True),
+    "TCD": Sampler("TCDScheduler", is_distilled=True),
 }
 # The pipeline of Flux that paints from a picture, for a hires fix, has no other.
 _FLOW: Final = {"Euler": Sampler("FlowMatchEulerDiscreteScheduler")}
