@@ -1,6 +1,8 @@
 # `make run` runs the product, `make test` runs the tests. Both set up what they need, once.
 #
 #   make run      everything in one process, at http://127.0.0.1:8000
+#   make run-diffusers MODELS=folder   the same with models of SD 1.5, SDXL or Flux, on the GPU if there is one (torch is
+#                 installed in .venv-diffusers; docs/diffusers.md)
 #   make test     all checks and all tests (RabbitMQ, SecantusDB, cog, Chromium, nginx and Caddy are fetched if missing)
 #   make test-long   the tests that take many seconds each: chaos, fuzzing, proxies, slow clients (CI runs both)
 #   make test-clients   the client library with all of docs/clients.md: FastAPI, Node, 200 orders with lost answers, 1,000
@@ -13,6 +15,7 @@
 #                 (root on Debian; the newer ones are fetched into .tools/brokers; about 10 minutes)
 #   make test-engines   the inference back ends on running programs, which nobody else uses (COMFYUI=http://host:8188 A1111= FORGE=
 #                 SDNEXT= SDSERVER= COG= OPENAI=http://host:8080/v1; MODEL= SIDE=512; one or several)
+#   make test-diffusers   the engine of make run-diffusers, with tiny models that it makes (minutes on two cores)
 #   make fuzz     thousands of unusual requests to a running server (FUZZ_ARGS="--cases 20000 --seed 7")
 #   make fuzz-borders   bytes from the bus, answers, pictures, settings and frames of any kind (EXAMPLES=100000 SEED=1)
 #   make bench    all measurements, with tables and plots in docs/performance.md (under half an hour); single parts:
@@ -30,7 +33,7 @@ BIN := .venv/bin
 UV_PIP := VIRTUAL_ENV=.venv $(UV) pip
 # The build requirements of the project are pinned as well.
 # Darkroom with its client library, which its own command line uses.
-INSTALL_DARKROOM := $(UV_PIP) install -q --no-deps --build-constraints requirements/build.txt \
+INSTALL_DARKROOM := pip install -q --no-deps --build-constraints requirements/build.txt \
                     --editable clients/python --editable .
 COMPILE := $(UV) pip compile -q --universal --generate-hashes --no-emit-index-url --no-emit-package darkroom-client --python-version 3.11 \
            --custom-compile-command "make lock" $(if $(UPGRADE),--upgrade)
@@ -43,13 +46,19 @@ BIOME := PATH="$(dir $(NPM)):$$PATH" node_modules/.bin/biome
 BROKERS := $(CURDIR)/.tools/brokers
 BROKER_TESTS := tests/contract/bus tests/flow tests/faults/bus -k "not memory and not embedded"
 
-.PHONY: run test test-clients test-long client-models test-engines check check-page coverage test-brokers servers fmt lock clean fuzz fuzz-borders chaos chaos-stream chaos-purge chaos-outage \
+.PHONY: run run-diffusers test test-clients test-long client-models test-engines test-diffusers check check-page coverage test-brokers servers fmt lock clean fuzz fuzz-borders chaos chaos-stream chaos-purge chaos-outage \
         chaos-dropped \
         bench bench-servers bench-pipeline bench-api bench-live bench-purge bench-start bench-growth bench-fairness
 .DELETE_ON_ERROR:
 
 run: .venv/.runtime-stamp
 	@exec $(BIN)/darkroom up
+
+# A CPU needs minutes for a picture, and loading a model may take one.
+run-diffusers: .venv-diffusers/.stamp
+	@test -n "$(MODELS)" || { echo "which models? make run-diffusers MODELS=/folder/of/models" >&2; exit 2; }
+	@INFERENCE_ENGINE=diffusers MODELS="$(MODELS)" INFERENCE_TIMEOUT=$${INFERENCE_TIMEOUT:-30m} \
+		GENERATION_DEADLINE=$${GENERATION_DEADLINE:-2h} exec .venv-diffusers/bin/darkroom up
 
 test: check servers
 	@$(BIN)/pytest $(IN_PARALLEL) -m "not long and not clients" $(PYTEST_ARGS)
@@ -93,6 +102,10 @@ test-engines: servers
 		$(addprefix cog+,$(COG)) $(addprefix openai+,$(OPENAI))" \
 		$(if $(MODEL),TEST_ENGINE_MODEL="$(MODEL)") $(if $(SIDE),TEST_ENGINE_SIDE=$(SIDE)) \
 		$(BIN)/pytest -rs tests/contract/test_live_engines.py tests/faults/test_live_comfyui.py $(PYTEST_ARGS)
+
+# The models are tiny: threads would wait for each other longer than they compute.
+test-diffusers: .venv-diffusers/.dev-stamp
+	@TEST_DIFFUSERS=1 OMP_NUM_THREADS=1 .venv-diffusers/bin/pytest tests/diffusers $(PYTEST_ARGS)
 
 fuzz: .venv/.dev-stamp
 	@$(BIN)/python -m tests.security.fuzz $(FUZZ_ARGS)
@@ -139,6 +152,10 @@ lock: | $(UV)
 		--constraints requirements/runtime.txt -o requirements/clients.txt
 	@$(COMPILE) pyproject.toml --group bench --constraints requirements/runtime.txt -o requirements/bench.txt
 
+	@mkdir -p .tools && echo torch >.tools/excluded
+	@printf 'jinja2\nnetworkx\nsetuptools\nsympy\n' | $(COMPILE) pyproject.toml --extra diffusers - --excludes .tools/excluded \
+		--constraints requirements/dev.txt -o requirements/diffusers.txt
+
 bench: bench-servers
 	@$(BIN)/python -m benchmarks $(if $(ROUNDS),--rounds $(ROUNDS))
 
@@ -152,7 +169,7 @@ bench-servers: servers .venv-bench/.stamp
 	@sh scripts/get-bench-servers.sh
 
 clean:
-	rm -rf .venv .venv-bench .venv-clients .venv-secantusdb .venv-cog .tools node_modules examples/node/node_modules .mypy_cache .ruff_cache .pytest_cache \
+	rm -rf .venv .venv-bench .venv-clients .venv-secantusdb .venv-cog .venv-diffusers .tools node_modules examples/node/node_modules .mypy_cache .ruff_cache .pytest_cache \
 		.import_linter_cache .hypothesis
 
 # The programs that Darkroom is compared with have their own environment: it is not needed to run or test Darkroom.
@@ -192,6 +209,19 @@ examples/node/node_modules/.stamp: examples/node/package.json examples/node/pack
 	@cd examples/node && PATH="$(dir $(NPM)):$$PATH" $(NPM) ci --ignore-scripts --no-progress >/dev/null
 	@touch $@
 
+# The lock has all that torch needs on a CPU, but not torch itself: which build fits depends on the machine.
+.venv-diffusers/.stamp: requirements/diffusers.txt requirements/build.txt pyproject.toml scripts/get-torch.sh | $(UV)
+	@echo "setting up .venv-diffusers, with torch ..."
+	@$(UV) venv -q --allow-existing --no-project --python '>=3.11' .venv-diffusers
+	@VIRTUAL_ENV=.venv-diffusers $(UV) pip install -q --compile-bytecode --no-deps --require-hashes -r $<
+	@UV=$(UV) sh scripts/get-torch.sh .venv-diffusers
+	@VIRTUAL_ENV=.venv-diffusers $(UV) $(INSTALL_DARKROOM)
+	@touch $@
+
+.venv-diffusers/.dev-stamp: requirements/dev.txt .venv-diffusers/.stamp
+	@VIRTUAL_ENV=.venv-diffusers $(UV) pip install -q --compile-bytecode --no-deps --require-hashes -r $<
+	@touch $@
+
 node_modules/.stamp: package.json package-lock.json .npmrc | $(NPM)
 	@echo "setting up node_modules ..."
 	@PATH="$(dir $(NPM)):$$PATH" $(NPM) ci --ignore-scripts --no-progress >/dev/null
@@ -214,7 +244,7 @@ $(CURDIR)/.tools/node/bin/npm: requirements/node.txt | $(UV)
 .venv/.runtime-stamp: requirements/runtime.txt requirements/build.txt pyproject.toml clients/python/pyproject.toml | $(UV) .venv/bin/python
 	@echo "setting up .venv ..."
 	@$(UV_PIP) install -q --require-hashes -r requirements/runtime.txt
-	@$(INSTALL_DARKROOM)
+	@VIRTUAL_ENV=.venv $(UV) $(INSTALL_DARKROOM)
 	@touch $@
 
 # dev.txt contains all of runtime.txt, at the same versions, so this sets up the runtime as well.
@@ -222,5 +252,5 @@ $(CURDIR)/.tools/node/bin/npm: requirements/node.txt | $(UV)
 .venv/.dev-stamp: requirements/dev.txt requirements/build.txt pyproject.toml clients/python/pyproject.toml | $(UV) .venv/bin/python
 	@echo "setting up .venv for development ..."
 	@$(UV_PIP) sync -q --compile-bytecode --require-hashes requirements/dev.txt
-	@$(INSTALL_DARKROOM)
+	@VIRTUAL_ENV=.venv $(UV) $(INSTALL_DARKROOM)
 	@touch $@ .venv/.runtime-stamp

@@ -9,13 +9,14 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Collection
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Final
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 from common.application.deployment import deployment_id
 from common.application.media_owner import claim_media
 from common.application.resources import Resources
 from common.bus.connect import open_bus
-from common.domain.errors import Unavailable
+from common.domain.errors import Misconfigured, Unavailable
 from common.media.connect import open_media
 from common.runtime.addresses import LOOPBACK, url_of
 from common.runtime.clock import SystemClock
@@ -24,6 +25,9 @@ from common.runtime.serving import serving
 from common.runtime.settings import Settings
 from common.store.connect import open_store, store_location
 from common.store.port import Store
+
+if TYPE_CHECKING:
+    from services.inference.engine import Engine
 
 log = logging.getLogger(__name__)
 
@@ -80,14 +84,31 @@ async def _wait_for_store(settings: Settings, stack: AsyncExitStack, stopping: a
             raise StoppedEarly
 
 
+def _engine(settings: Settings) -> Engine:
+    if settings.inference_engine == "painter":
+        from services.inference.painter import PainterEngine
+
+        return PainterEngine(step_delay_s=settings.painter_step_delay)
+    if settings.models is None:
+        raise Misconfigured("MODELS: not set; give the folder of the models", code="bad_setting")
+    log.info("importing torch and diffusers ...")
+    try:
+        from services.inference.diffusers_engine.engine import open_engine
+    except ImportError as error:
+        raise Misconfigured(
+            f"INFERENCE_ENGINE: diffusers needs the packages of the extra, pip install 'darkroom[diffusers]': {error}",
+            code="bad_setting",
+        ) from error
+    return open_engine(Path(settings.models), max_loaded=settings.models_loaded, clock=SystemClock())
+
+
 @asynccontextmanager
 async def serve_inference(settings: Settings, *, host: str) -> AsyncIterator[str]:
     """Serve the reference inference server; yields its base URL."""
     from services.inference.app import build_app  # only the processes that paint load Pillow
-    from services.inference.painter import PainterEngine
 
     app = build_app(
-        PainterEngine(step_delay_s=settings.painter_step_delay),
+        await asyncio.to_thread(_engine, settings),  # torch and diffusers take seconds to import
         api_key=settings.inference_service_api_key,
         concurrency=settings.inference_concurrency,
         allowed_hosts=server_names(settings, host=host),

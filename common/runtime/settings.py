@@ -97,6 +97,16 @@ class Settings(BaseModel):
     inference_concurrency: Workers = Field(
         1, description="Number of pictures that the reference server paints at the same time"
     )
+    inference_engine: Literal["painter", "diffusers"] = Field(
+        "painter",
+        description="What the reference server paints with: `painter` (abstract pictures) or `diffusers` (`MODELS`)",
+    )
+    models: str | None = Field(
+        None, description="Folder of the models of `INFERENCE_ENGINE=diffusers` (docs/diffusers.md), or one model"
+    )
+    models_loaded: Annotated[Count, Field(ge=1, le=100)] = Field(
+        1, description="Number of models kept in memory; the least recently used makes room for another"
+    )
     painter_step_delay: Annotated[Seconds, Field(ge=0, le=3600)] = Field(
         0, description="Pause of the reference server after each step, to make progress visible"
     )

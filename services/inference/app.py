@@ -22,7 +22,7 @@ from aiohttp.typedefs import Handler, Middleware
 from common.runtime.accept import Accept
 from common.runtime.addresses import is_allowed_host
 from common.runtime.clock import Clock
-from services.inference.engine import Engine, InferenceRequest, PictureFormat, Preview
+from services.inference.engine import Engine, InferenceRequest, OrderRefused, PictureFormat, Preview
 from services.inference.jobs import (
     MAX_WAITING,
     PREVIEW_INTERVAL_S,
@@ -94,9 +94,10 @@ class _Server:
 
     async def healthz(self, _: web.Request) -> web.Response:
         state = "shutting down" if self._jobs.is_closing else "ok"
-        body = {"status": state, "engine": self._engine.name, "painting": self._jobs.painting}
+        body = {"status": state, "engine": self._engine.name, "loading": self._engine.loading}
+        counts = {"painting": self._jobs.painting, "waiting": self._jobs.waiting}
         status = HTTPStatus.SERVICE_UNAVAILABLE if self._jobs.is_closing else HTTPStatus.OK
-        return web.json_response({**body, "waiting": self._jobs.waiting}, status=status)
+        return web.json_response(body | counts, status=status)
 
     async def capabilities(self, _: web.Request) -> web.Response:
         return web.json_response(self._engine.capabilities().model_dump(mode="json"))
@@ -106,7 +107,7 @@ class _Server:
         try:
             async with self._jobs.join(order, key) as job:
                 return await (self._stream(request, job) if streams else self._answer(job))
-        except (Busy, Closing, KeyReused, EngineFailed) as error:
+        except (Busy, Closing, KeyReused, EngineFailed, OrderRefused) as error:
             raise _problem(error) from error
 
     async def _read_order(self, request: web.Request) -> tuple[InferenceRequest, str | None, bool]:
@@ -164,7 +165,7 @@ class _Server:
             if preview is not shown and preview is not None:
                 await response.write(_preview(*preview))
             for step in range(seen + 1, reached + 1):
-                await response.write(_event("progress", {"step": step, "steps": job.order.steps}))
+                await response.write(_event("progress", {"step": step, "steps": job.steps}))
             seen, shown = reached, preview
 
 
@@ -176,7 +177,7 @@ def _preview(step: int, preview: Preview) -> bytes:
 async def _last_event(job: PaintJob) -> bytes:
     try:
         picture = await job.picture()
-    except (Closing, EngineFailed) as error:
+    except (Closing, EngineFailed, OrderRefused) as error:
         problem = _problem(error)
         return _event("error", {"code": problem.code, "detail": problem.detail})
     encoded = base64.b64encode(picture.content).decode()
@@ -193,6 +194,8 @@ def _problem(error: Exception) -> HttpProblem:
         return HttpProblem(HTTPStatus.TOO_MANY_REQUESTS, "busy", str(error), headers=headers)
     if isinstance(error, KeyReused):
         return HttpProblem(HTTPStatus.UNPROCESSABLE_ENTITY, "idempotency_key_reused", str(error))
+    if isinstance(error, OrderRefused):
+        return HttpProblem(HTTPStatus.UNPROCESSABLE_ENTITY, "refused", str(error))
     if isinstance(error, Closing):
         return HttpProblem(HTTPStatus.SERVICE_UNAVAILABLE, "shutting_down", "the server is shutting down")
     return HttpProblem(HTTPStatus.INTERNAL_SERVER_ERROR, "engine_failed", str(error))

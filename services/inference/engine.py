@@ -22,6 +22,10 @@ class Stopped(Exception):
     """No client waits for the picture any more. `on_step` raises it, and the engine must not catch it."""
 
 
+class OrderRefused(Exception):
+    """The engine cannot paint this order, now or later; the text is for its owner."""
+
+
 class _Frozen(BaseModel):
     # Strict: "512" is not accepted as a number, because it would hide a bug of the client. Without
     # protected_namespaces=(), pydantic warns about fields whose names begin with `model`.
@@ -54,6 +58,7 @@ class ModelCard(_Frozen):
     max_width: int = MAX_SIDE
     max_height: int = MAX_SIDE
     max_steps: int = MAX_STEPS
+    grid: int = SIDE_STEP  # both sides must be multiples of it
     hires_fix: bool = True
     negative_prompt: bool = True
 
@@ -99,7 +104,7 @@ class Preview(_Frozen):
 
 
 class OnStep(Protocol):
-    """Called after each step. `show` makes a preview of the present state; it is only valid during this call."""
+    """Called after each step; with step 0 also before. `show` makes a preview of the state, during this call only."""
 
     def __call__(self, step: int, steps: int, show: Callable[[], Preview] | None = None, /) -> None: ...
 
@@ -109,15 +114,21 @@ class Engine(Protocol):
 
     name: str
 
+    @property
+    def loading(self) -> tuple[str, ...]:
+        """The models that are being loaded now."""
+
     def capabilities(self) -> EngineCapabilities:
         """Return what may be ordered. Called for each request, so it must be fast."""
 
     def paint(self, order: InferenceRequest, on_step: OnStep) -> PaintedPicture:
         """Paint one picture in the calling thread, and call `on_step` after each step.
 
-        Steps are numbered from 1 to `steps`, and each is reported once. The picture has exactly the size and the format
+        Steps are numbered from 1 to `steps`, the number that the engine takes: with some samplers it is not the ordered
+        one. The picture has exactly the size and the format
         of the order. If the seed is -1, the engine chooses one and returns it.
 
         Raises:
             Stopped: `on_step` raised it; there is no picture.
+            OrderRefused: it cannot paint this order.
         """

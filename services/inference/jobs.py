@@ -20,7 +20,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 
 from common.runtime.clock import Clock
-from services.inference.engine import Engine, InferenceRequest, PaintedPicture, Preview, Stopped
+from services.inference.engine import Engine, InferenceRequest, OrderRefused, PaintedPicture, Preview, Stopped
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ class PaintJob:
     def __init__(self, order: InferenceRequest, key: str | None) -> None:
         self.order = order
         self.key = key
-        self.step = 0
+        self.step, self.steps = 0, order.steps
         self.callers = 0
         self.viewers = 0  # callers that read the event stream; previews are made for them only
         self.preview: tuple[int, Preview] | None = None  # the newest, with its step
@@ -76,9 +76,10 @@ class PaintJob:
         """Wait for the finished picture.
 
         Raises:
-            EngineFailed, Closing: the job ended without a picture.
+            EngineFailed, OrderRefused, Closing: the job ended without a picture.
         """
-        await self.wait_beyond(self.order.steps)
+        while not self.is_over:
+            await self._changed.wait()
         if isinstance(self.outcome, PaintedPicture):
             return self.outcome
         raise self.outcome or EngineFailed("no outcome")
@@ -91,8 +92,8 @@ class PaintJob:
         finally:
             self.viewers -= 1
 
-    def set_step(self, step: int, preview: Preview | None) -> None:
-        self.step = max(self.step, step)
+    def set_step(self, step: int, steps: int, preview: Preview | None) -> None:
+        self.step, self.steps = max(self.step, step), steps
         if preview is not None:
             self.preview = (step, preview)
         self._wake()
@@ -202,12 +203,12 @@ class PaintQueue:
             is_due = step < steps and self._clock.monotonic() - shown >= self._preview_interval_s
             if show and job.viewers and is_due:
                 preview, shown = show(), self._clock.monotonic()
-            loop.call_soon_threadsafe(job.set_step, step, preview)
+            loop.call_soon_threadsafe(job.set_step, step, steps, preview)
 
         picture = self._engine.paint(job.order, on_step)
         took_s = self._clock.monotonic() - started
         loop.call_soon_threadsafe(self._update_typical, took_s)
-        log.info("painted %d×%d in %d steps, %.2f s", picture.width, picture.height, job.order.steps, took_s)
+        log.info("painted %d×%d in %d steps, %.2f s", picture.width, picture.height, job.steps, took_s)
         return picture
 
     def _update_typical(self, took_s: float) -> None:
@@ -229,10 +230,13 @@ class PaintQueue:
             job.finish(done.result())
             self._cache(job, done.result())
         elif isinstance(error, Stopped):
-            log.info("stopped at step %d of %d: no caller is left", job.step, job.order.steps)
+            log.info("stopped at step %d of %d: no caller is left", job.step, job.steps)
             job.finish(Closing("stopped"))
+        elif isinstance(error, OrderRefused):
+            log.info("refused an order: %s", error)
+            job.finish(error)
         else:
-            log.error("the engine failed at step %d of %d", job.step, job.order.steps, exc_info=error)
+            log.error("the engine failed at step %d of %d", job.step, job.steps, exc_info=error)
             job.finish(EngineFailed(f"{self._engine.name} failed: {type(error).__name__}"))
 
     def _forget(self, job: PaintJob) -> None:

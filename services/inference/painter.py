@@ -187,6 +187,7 @@ class PainterEngine:
     """Paints the same bytes for the same order, in every process."""
 
     name = "painter"
+    loading = ()
 
     def __init__(self, *, step_delay_s: float = 0.0, pause: Callable[[float], None] = time.sleep) -> None:
         self._step_delay_s, self._pause = step_delay_s, pause

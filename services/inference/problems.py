@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -13,7 +13,7 @@ from aiohttp.typedefs import Handler
 from pydantic import ValidationError
 
 from common.runtime.strict_json import InvalidJson, parse_json
-from services.inference.engine import EngineCapabilities, InferenceRequest
+from services.inference.engine import EngineCapabilities, InferenceRequest, ModelCard
 
 log = logging.getLogger(__name__)
 
@@ -102,17 +102,28 @@ def parse_order(body: dict[str, Any], can: EngineCapabilities) -> InferenceReque
     card = models.get(order.model)
     if card is None:
         raise _invalid([_wrong("model", f"one of {', '.join(models)}", order.model)])
-    wrong = []
-    if order.sampler not in card.samplers:
-        wrong.append(_wrong("sampler", f"one of {', '.join(card.samplers)}", order.sampler))
-    for name, value, most in (("width", order.width, card.max_width), ("height", order.height, card.max_height)):
-        if value > most:
-            wrong.append(_wrong(name, f"at most {most} for {card.id}", value))
-    if order.format not in can.formats:
-        wrong.append(_wrong("format", f"one of {', '.join(can.formats)}", order.format))
-    if wrong:
+    if wrong := [_wrong(name, expected, getattr(order, name)) for name, expected in _unsupported(order, card, can)]:
         raise _invalid(wrong)
     return order
+
+
+def _unsupported(order: InferenceRequest, card: ModelCard, can: EngineCapabilities) -> Iterator[tuple[str, str]]:
+    """The fields that the model cannot honour, with what they may be."""
+    if order.sampler not in card.samplers:
+        yield "sampler", f"one of {', '.join(card.samplers)}"
+    if order.steps > card.max_steps:
+        yield "steps", f"at most {card.max_steps} for {card.id}"
+    for name, side, most in (("width", order.width, card.max_width), ("height", order.height, card.max_height)):
+        if side > most:
+            yield name, f"at most {most} for {card.id}"
+        if side % card.grid:
+            yield name, f"a multiple of {card.grid} for {card.id}"
+    if order.hires_fix and not card.hires_fix:
+        yield "hires_fix", f"false for {card.id}"
+    if order.negative_prompt and not card.negative_prompt:
+        yield "negative_prompt", f"an empty text for {card.id}"
+    if order.format not in can.formats:
+        yield "format", f"one of {', '.join(can.formats)}"
 
 
 def _invalid(fields: list[dict[str, str]]) -> HttpProblem:

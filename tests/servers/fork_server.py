@@ -41,6 +41,7 @@ OTHERS = (
     "tests.making",
     "tests.odd_answers",
 )
+NEEDS_TORCH = "services.inference.diffusers_engine."  # only in .venv-diffusers; torch starts threads
 Stream = int | IO[Any] | None
 # Variables with these beginnings are read by the interpreter at its start, or by a library when it is imported.
 READ_AT_START = ("AIOHTTP_", "COVERAGE_", "OPENSSL_", "PYTHON", "SSL_CERT_")
@@ -230,7 +231,7 @@ def _import_everything() -> None:
     for name in ("common", "services"):
         package = importlib.import_module(name)
         for module in pkgutil.walk_packages(package.__path__, f"{name}."):
-            if not module.name.endswith(".__main__"):
+            if not module.name.endswith(".__main__") and not module.name.startswith(NEEDS_TORCH):
                 importlib.import_module(module.name)
     for name in OTHERS:
         importlib.import_module(name)

@@ -20,6 +20,7 @@ class FakeEngine:
     """Takes a step each time `go` is released (at once with `go=None`), and remembers what it did."""
 
     name = "fake"
+    loading: tuple[str, ...] = ()
 
     def __init__(
         self, *, gated: bool = False, error: Exception | None = None, can: EngineCapabilities | None = None

@@ -7,9 +7,9 @@ from io import BytesIO
 import pytest
 from PIL import Image, ImageChops, ImageStat
 
-from services.inference.engine import Preview
+from services.inference.engine import OrderRefused, Preview
 from services.inference.painter import PainterEngine
-from tests.unit.inference.support import PATH, FakeEngine, events, parsed, served
+from tests.unit.inference.support import PATH, FakeEngine, events, health, parsed, served
 
 
 async def test_generations_answers_with_the_picture():
@@ -140,6 +140,45 @@ async def test_generations_says_that_the_engine_failed(caplog):
         async with client.post(PATH, json={"prompt": "a"}, headers={"Accept": "text/event-stream"}) as answer:
             assert await events(answer) == [("error", {"code": "engine_failed", "detail": "fake failed: ValueError"})]
     assert [record.exc_info is not None for record in caplog.records if record.levelname == "ERROR"] == [True, True]
+
+
+async def test_an_order_that_the_engine_refuses_fails_at_once(caplog):
+    problem = {"code": "refused", "detail": "out of memory: too large"}
+    async with served(FakeEngine(error=OrderRefused("out of memory: too large"))) as client:
+        async with client.post(PATH, json={"prompt": "a"}) as answer:
+            assert (answer.status, await answer.json()) == (422, problem)
+        async with client.post(PATH, json={"prompt": "a"}, headers={"Accept": "text/event-stream"}) as answer:
+            assert await events(answer) == [("error", problem)]
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
+
+
+async def test_the_engine_may_take_more_steps_than_ordered():
+    """A report of step 0 is no progress; the stream has the steps of the engine, and the picture after the last one."""
+
+    class TwoForOne(FakeEngine):
+        def paint(self, order, on_step):
+            on_step(0, order.steps)
+            for step in range(1, 2 * order.steps):
+                on_step(step, 2 * order.steps - 1)
+            return super().paint(order, lambda *_: None)
+
+    order = {"prompt": "a", "steps": 3}
+    async with (
+        served(TwoForOne()) as client,
+        client.post(PATH, json=order, headers={"Accept": "text/event-stream"}) as answer,
+    ):
+        found = await events(answer)
+
+    assert [data for name, data in found if name == "progress"] == [{"step": n, "steps": 5} for n in range(1, 6)]
+    assert found[-1][0] == "completed"
+
+
+async def test_health_names_the_models_that_are_being_loaded():
+    class Loading(FakeEngine):
+        loading = ("sdxl",)
+
+    async with served(Loading()) as client:
+        assert (await health(client))["loading"] == ["sdxl"]
 
 
 async def test_capabilities_are_those_of_the_engine():

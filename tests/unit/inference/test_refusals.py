@@ -2,6 +2,7 @@
 
 import pytest
 
+from services.inference.engine import EngineCapabilities, ModelCard
 from tests.unit.inference.support import PATH, FakeEngine, served
 
 
@@ -39,6 +40,29 @@ async def test_generations_refuses(body, status, code, detail):
 
         assert (answer.status, problem["code"]) == (status, code)
         assert detail in problem["detail"]
+    assert engine.painted == []
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "expected"),
+    [
+        ("height", 72, "a multiple of 16 for flux"),
+        ("steps", 9, "at most 8 for flux"),
+        ("hires_fix", True, "false for flux"),
+        ("negative_prompt", "blurry", "an empty text for flux"),
+    ],
+)
+async def test_a_model_may_have_limits_of_its_own(field, value, expected):
+    card = ModelCard(
+        id="flux", name="", samplers=("Euler",), max_steps=8, grid=16, hires_fix=False, negative_prompt=False
+    )
+    engine = FakeEngine(can=EngineCapabilities(engine="fake", notice="", models=(card,), samplers=("Euler",)))
+    body = {"prompt": "a", "model": "flux", "steps": 1, field: value}
+    async with served(engine) as client, client.post(PATH, json=body) as answer:
+        problem = await answer.json()
+
+    assert (answer.status, problem["code"]) == (422, "invalid")
+    assert [(one["field"], one["expected"]) for one in problem["fields"]] == [(field, expected)]
     assert engine.painted == []
 
 
