@@ -16,6 +16,7 @@ from common.runtime.addresses import url_of
 from common.runtime.settings import Settings
 from services import wiring
 from services.api.service import api_running
+from services.generator.backends.backend import require_valid
 from services.generator.backends.configured import backends_at, configured_backends
 from services.generator.backends.definition import BackendDefinition
 from services.generator.worker import run_generator
@@ -50,6 +51,7 @@ async def _reconcile_now(resources: Resources) -> None:
 async def _backends(settings: Settings) -> AsyncIterator[Sequence[BackendDefinition]]:
     """The configured back ends, or else the reference server."""
     if configured := configured_backends(settings):
+        await require_valid(configured, settings)
         yield configured
         return
     async with wiring.serve_inference(settings, host="127.0.0.1") as url:

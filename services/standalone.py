@@ -25,6 +25,7 @@ async def api(settings: Settings, stopping: asyncio.Event) -> None:
 
 
 async def generator(settings: Settings, stopping: asyncio.Event) -> None:
+    from services.generator.backends.backend import require_valid
     from services.generator.backends.configured import configured_backends
     from services.generator.worker import run_generator
 
@@ -34,6 +35,7 @@ async def generator(settings: Settings, stopping: asyncio.Event) -> None:
             "INFERENCE_SERVICE_URL: not set; give the URL of the inference service, or a file in BACKENDS",
             code="bad_setting",
         )
+    await require_valid(backends, settings)
     async with _shared_resources(settings, stopping, name="generator") as resources, _health(settings, resources):
         await run_generator(settings, resources, backends=backends, stopping=stopping)
 

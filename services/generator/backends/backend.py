@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 import aiohttp
@@ -15,7 +15,7 @@ from common.domain.errors import Denied, InferenceError, Unreachable
 from common.domain.pools import DEFAULT_POOL
 from common.domain.texts import clean_text
 from common.runtime import metrics
-from common.runtime.clock import Clock
+from common.runtime.clock import Clock, SystemClock
 from common.runtime.settings import Settings
 from services.generator.backends.circuit import Circuit
 from services.generator.backends.definition import BackendDefinition
@@ -124,6 +124,13 @@ class Backend:
             self.offered = offered
             self._catalogue = catalogue_of([offered], pool=DEFAULT_POOL)
             self.on_change()
+
+
+async def require_valid(definitions: Iterable[BackendDefinition], settings: Settings) -> None:
+    """Refuse a wrong URL at the start, before anything else is opened. Nothing is sent. Raises Misconfigured."""
+    async with aiohttp.ClientSession() as http:
+        for definition in definitions:
+            connected(definition, http=http, settings=settings, clock=SystemClock())
 
 
 def connected(

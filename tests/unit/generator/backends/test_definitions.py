@@ -6,6 +6,7 @@ import pytest
 
 from common.domain.errors import Misconfigured
 from common.runtime.reading_settings import read_settings
+from services.generator.backends.backend import require_valid
 from services.generator.backends.configured import backends_at, configured_backends
 
 KEY = "sk-hunter2"
@@ -51,6 +52,17 @@ def test_a_wrong_list_of_urls_is_refused_by_name(urls):
 def test_a_reference_server_needs_no_setting():
     (backend,) = backends_at(["http://127.0.0.1:1"], read_settings({}))
     assert (backend.name, backend.concurrency) == ("127.0.0.1:1", 2)
+
+
+async def test_a_wrong_url_is_refused_before_anything_is_opened(tmp_path):
+    path = tmp_path / "backends.toml"
+    path.write_text('[[backends]]\nname = "left"\nurl = "cog+http://user:hunter2@host?colour=red"\n')
+    settings = read_settings({"BACKENDS": str(path)})
+    with pytest.raises(Misconfigured) as raised:
+        await require_valid(configured_backends(settings), settings)
+
+    assert raised.value.detail.startswith(f"BACKENDS: {path}: back end 1 ('left'): url: ")
+    assert "hunter2" not in raised.value.detail
 
 
 def test_the_file_describes_each_back_end(tmp_path):
