@@ -9,7 +9,9 @@ from typing import Final
 
 from common.domain.errors import Duplicate
 from common.domain.images import Image
+from common.store import sqlite_search
 from common.store.documents import image_text
+from common.store.sqlite_search import IndexRow
 
 # Many rows in one statement: between two statements this thread waits for the interpreter, up to 5 ms while other
 # threads are busy, with the file locked. So no statement for each row, and no result row for each, as from `RETURNING`.
@@ -25,9 +27,11 @@ _HOLDER_OF_IDEMPOTENCY: Final = "SELECT 1 FROM images WHERE idempotency = ? AND 
 _HOLDER_OF_SLOT: Final = "SELECT 1 FROM images WHERE slot = ? AND id != ?"
 
 
-def insert(connection: sqlite3.Connection, image: Image, text: str) -> None:
+def insert(connection: sqlite3.Connection, image: Image, text: str, row: IndexRow | None) -> None:
     try:
         connection.execute("INSERT INTO images (id, document) VALUES (?, ?)", (image.id, text))
+        if row is not None:
+            sqlite_search.insert(connection, row)
     except sqlite3.IntegrityError as error:
         stored = connection.execute("SELECT document FROM images WHERE id = ?", (image.id,)).fetchone()
         if stored is None:

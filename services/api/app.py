@@ -10,6 +10,7 @@ from aiohttp import web
 from common.domain.errors import Invalid
 from services.api.auth.identity import Caller
 from services.api.context import CONTEXT, Context
+from services.api.history import routes as history
 from services.api.middleware.browser_security import browser_security, protect
 from services.api.middleware.problems import problems
 from services.api.middleware.request_metrics import request_metrics
@@ -22,6 +23,7 @@ from services.api.routes.operation import B, Call, G, Operation, Q, RouteGroup
 
 _REST: Final[list[RouteGroup[Any]]] = [
     generations.GROUP,
+    history.GROUP,
     images.GROUP,
     media.GROUP,
     websocket.GROUP,

@@ -10,6 +10,7 @@ from pymongo import monitoring
 
 from common.domain import transitions
 from common.domain.images import Lease, Status
+from common.domain.search import HistoryFilter
 from common.store.mongo import MongoStore
 from common.store.port import Entry, HistoryPosition
 from tests.making import NOON, an_image
@@ -212,7 +213,7 @@ FINDS = {
             statuses=[Status.COMPLETED],
             limit=5,
             after=HistoryPosition(CUT, "the-id", index=3),
-            batch_id="b",
+            where=HistoryFilter(batch_id="b"),
         ),
         {
             **SHOWN,
