@@ -18,7 +18,6 @@ from typing import Any, Final
 from common.domain.errors import Misconfigured
 from common.domain.images import Image
 from common.store import sqlite_schema as schema
-from common.store import sqlite_search as search
 from common.store import sqlite_writes as writes
 from common.store.documents import (
     data_text,
@@ -66,7 +65,7 @@ class SqliteStore(SqliteQueries):
             await writer.close()
 
     async def insert(self, image: Image) -> None:
-        text, row = image_text(image), search.index_row(image)
+        text, row = image_text(image), writes.index_row(image)
         await self._writer.run(lambda connection: writes.insert(connection, image, text, row))
 
     async def replace(self, image: Image) -> bool:
@@ -93,7 +92,7 @@ class SqliteStore(SqliteQueries):
         return removed
 
     async def index_for_search(self, *, after_id: str, limit: int) -> IndexedPage:
-        return await self._writer.run(partial(search.index_page, after_id=after_id, limit=limit), rows=limit)
+        return await self._writer.run(partial(writes.index_page, after_id=after_id, limit=limit), rows=limit)
 
     async def get_entry(self, kind: str, key: str) -> Entry | None:
         query = "SELECT kind, key, revision, data, expires_at FROM entries WHERE kind = ? AND key = ?"

@@ -13,19 +13,18 @@ from __future__ import annotations
 import hashlib
 import sqlite3
 from collections.abc import Collection, Iterable
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from common.domain.images import FINAL, Image, Status
-from common.domain.search import HistoryFilter, Term, words_of
-from common.store.documents import parse_time, time_text
-from common.store.port import HistoryPosition, IndexedPage
+from common.domain.images import FINAL, Status
+from common.domain.search import HistoryFilter, Term
+from common.store.documents import time_text
+from common.store.port import HistoryPosition
 
 # Rowids of one millisecond: more images than that in one are not searchable. Fewer bits make the index smaller.
 _BITS: Final = 12
-_LAST: Final = (1 << _BITS) - 1
+LAST_OF_MS: Final = (1 << _BITS) - 1
 _MAX_ROWID: Final = 2**63 - 1
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _COLUMNS: Final = "document, created_at, batch_index, id"
@@ -33,17 +32,17 @@ _COLUMNS: Final = "document, created_at, batch_index, id"
 # Tokens that no word can equal: private-use characters, which are neither letters nor digits nor symbols. FTS5 stores a
 # token of each length of prefix as well, so they are short.
 _DIGITS: Final = 3000
-_OWNER: Final = 0xE000
-_MODEL: Final = _OWNER + _DIGITS
-_STATUS: Final = {Status.COMPLETED: "\uf800", Status.FAILED: "\uf801", Status.CANCELLED: "\uf802"}
-_PINNED: Final = "\uf803"
+OWNER_TOKENS: Final = 0xE000
+MODEL_TOKENS: Final = OWNER_TOKENS + _DIGITS
+STATUS_TOKENS: Final = {Status.COMPLETED: "\uf800", Status.FAILED: "\uf801", Status.CANCELLED: "\uf802"}
+PINNED_MARK: Final = "\uf803"
 
 _FACETS: Final = f"""
     CASE new.status
-        WHEN 'completed' THEN '{_STATUS[Status.COMPLETED]}'
-        WHEN 'failed' THEN '{_STATUS[Status.FAILED]}'
-        WHEN 'cancelled' THEN '{_STATUS[Status.CANCELLED]}'
-    END || iif(new.pinned, ' {_PINNED}', '')
+        WHEN 'completed' THEN '{STATUS_TOKENS[Status.COMPLETED]}'
+        WHEN 'failed' THEN '{STATUS_TOKENS[Status.FAILED]}'
+        WHEN 'cancelled' THEN '{STATUS_TOKENS[Status.CANCELLED]}'
+    END || iif(new.pinned, ' {PINNED_MARK}', '')
 """
 SINCE_VERSION_4: Final = (
     """
@@ -98,16 +97,6 @@ SINCE_VERSION_4: Final = (
     """,
 )
 
-_INSERT: Final = """
-    INSERT OR IGNORE INTO searched (docid, image_id, words, about, facets)
-    SELECT coalesce((SELECT max(docid) + 1 FROM searched WHERE docid BETWEEN :first AND :last), :first),
-        :id, :words, :about, :facets
-"""
-_NOT_INDEXED: Final = """
-    SELECT id, document ->> '$.prompt', owner, document ->> '$.model', created_at, status, pinned FROM images
-    WHERE id > ? AND id <= ? AND deleted_at IS NULL AND NOT EXISTS (SELECT 1 FROM searched WHERE image_id = images.id)
-"""
-
 _NEWEST_ROWID: Final = """
     SELECT rowid FROM search WHERE search MATCH ? AND rowid BETWEEN ? AND ? ORDER BY rowid DESC LIMIT 1 OFFSET ?
 """
@@ -115,35 +104,7 @@ _OLDEST_ROWID: Final = """
     SELECT rowid FROM search WHERE search MATCH ? AND rowid BETWEEN ? AND ? ORDER BY rowid LIMIT 1 OFFSET ?
 """
 
-IndexRow = dict[str, str | int | None]
 Arm = tuple[str, tuple[Any, ...]]  # a part of a UNION, with its values
-
-
-def index_row(image: Image) -> IndexRow | None:
-    """What `searched` holds of a new image; None for one that is deleted already."""
-    if image.deleted_at is not None:
-        return None
-    facets = _facets(image.status, is_pinned=image.pinned)
-    return _row(image.id, image.prompt, (image.owner, image.model), image.created_at, facets)
-
-
-def insert(connection: sqlite3.Connection, row: IndexRow) -> None:
-    connection.execute(_INSERT, row)
-
-
-def index_page(connection: sqlite3.Connection, *, after_id: str, limit: int) -> IndexedPage:
-    """Index the missing ones of a page of images. In a write, so that none of them changes meanwhile."""
-    query = "SELECT count(*), max(id) FROM (SELECT id FROM images WHERE id > ? ORDER BY id LIMIT ?)"
-    (count, last_id) = connection.execute(query, (after_id, limit)).fetchone()
-    if not count:
-        return IndexedPage(0, None)
-    missing = connection.execute(_NOT_INDEXED, (after_id, last_id)).fetchall()
-    for image_id, prompt, owner, model, created_at, status, pinned in missing:
-        with suppress(ValueError):  # a damaged record is in no list either
-            moment = parse_time(created_at)
-            facets = _facets(Status(status), is_pinned=bool(pinned))
-            connection.execute(_INSERT, _row(image_id, str(prompt), (owner, str(model)), moment, facets))
-    return IndexedPage(len(missing), last_id if count == limit else None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,27 +146,27 @@ class Search:
 
         A word holds letters, digits or one symbol, so no quote either.
         """
-        wanted = [_STATUS[status] for status in Status if status in FINAL and status in self.statuses]
+        wanted = [STATUS_TOKENS[status] for status in Status if status in FINAL and status in self.statuses]
         if not wanted:
             return None
-        parts = [_quoted(_token(self.owner, _OWNER)), *map(_expression, self.where.terms)]
+        parts = [_quoted(token_of(self.owner, OWNER_TOKENS)), *map(_expression, self.where.terms)]
         if len(wanted) < len(FINAL):
             parts.append(f"({' OR '.join(map(_quoted, wanted))})")
         if self.where.model is not None:
-            parts.append(_quoted(_token(self.where.model, _MODEL)))
+            parts.append(_quoted(token_of(self.where.model, MODEL_TOKENS)))
         if self.where.pinned is True:
-            parts.append(_quoted(_PINNED))
+            parts.append(_quoted(PINNED_MARK))
         both = " AND ".join(parts)
-        return f"({both}) NOT {_quoted(_PINNED)}" if self.where.pinned is False else both
+        return f"({both}) NOT {_quoted(PINNED_MARK)}" if self.where.pinned is False else both
 
     def _range(self) -> tuple[int, int]:
         """The first and the last rowid of the times in question."""
-        first = 0 if self.where.since is None else _first_rowid(self.where.since)
-        last = _MAX_ROWID if self.where.until is None else _first_rowid(self.where.until) - 1
+        first = 0 if self.where.since is None else first_rowid(self.where.since)
+        last = _MAX_ROWID if self.where.until is None else first_rowid(self.where.until) - 1
         if self.after is not None and self.oldest_first:
-            first = max(first, _first_rowid(self.after.created_at))
+            first = max(first, first_rowid(self.after.created_at))
         elif self.after is not None:
-            last = min(last, _first_rowid(self.after.created_at) + _LAST)
+            last = min(last, first_rowid(self.after.created_at) + LAST_OF_MS)
         return first, last
 
     def _final_images(self, connection: sqlite3.Connection, number: int) -> Iterable[Arm]:
@@ -218,15 +179,15 @@ class Search:
             return
         first, last = self._range()
         if self.after is not None:
-            at = _first_rowid(self.after.created_at)
+            at = first_rowid(self.after.created_at)
             crowd = "SELECT count(*) FROM searched WHERE docid BETWEEN ? AND ?"
-            number += connection.execute(crowd, (at, at + _LAST)).fetchone()[0]
+            number += connection.execute(crowd, (at, at + LAST_OF_MS)).fetchone()[0]
         edge = _OLDEST_ROWID if self.oldest_first else _NEWEST_ROWID
         found = connection.execute(edge, (match, first, last, number - 1)).fetchone()
         if found and self.oldest_first:
-            last = found[0] | _LAST
+            last = found[0] | LAST_OF_MS
         elif found:
-            first = found[0] & ~_LAST
+            first = found[0] & ~LAST_OF_MS
         position, values = position_condition(self.after, oldest_first=self.oldest_first)
         text = f"""
             SELECT {_COLUMNS} FROM search CROSS JOIN searched ON docid = search.rowid
@@ -272,31 +233,11 @@ def position_condition(after: HistoryPosition | None, *, oldest_first: bool) -> 
     return condition, (moment, moment, *after.order[1:])
 
 
-def _row(
-    image_id: str, prompt: str, owner_and_model: tuple[str, str], created_at: datetime, facets: str | None
-) -> IndexRow:
-    first = _first_rowid(created_at)
-    owner, model = owner_and_model
-    return {
-        "first": first,
-        "last": first + _LAST,
-        "id": image_id,
-        "words": f" {' '.join(words_of(prompt))} ",
-        "about": f"{_token(owner, _OWNER)} {_token(model, _MODEL)}",
-        "facets": facets,
-    }
-
-
-def _facets(status: Status, *, is_pinned: bool) -> str | None:
-    """As the trigger writes them."""
-    return None if status not in FINAL else _STATUS[status] + (f" {_PINNED}" if is_pinned else "")
-
-
-def _first_rowid(moment: datetime) -> int:
+def first_rowid(moment: datetime) -> int:
     return max(0, (moment - _EPOCH) // timedelta(milliseconds=1)) << _BITS
 
 
-def _token(text: str, first: int) -> str:
+def token_of(text: str, first: int) -> str:
     """A token of four characters for an owner or a model: 46 bits of its hash."""
     number = int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest())
     digits = []
