@@ -1,7 +1,7 @@
 """Time of a page of a search with its total, for a fixed set of searches among up to 10^6 images.
 
-Half of the images belong to one owner, the others to a thousand. Their prompts have a dozen words, of which a few are in
-most prompts and thousands in hardly any, as Zipf's law has it. A search is what the route of the history asks of the
+Half of the images belong to one owner, the others to a thousand. Their prompts have a dozen words, of which a few are
+in most prompts and thousands in hardly any, as Zipf's law has it. A search is what the route of the history asks of the
 store: 21 images, and the total up to 1,001.
 """
 
@@ -32,66 +32,11 @@ GOAL_MS: Final = 20
 ROUNDS: Final = 20
 COMPLETED: Final = frozenset({Status.COMPLETED})
 
-FREQUENT: Final = [
-    "a",
-    "of",
-    "the",
-    "in",
-    "with",
-    "portrait",
-    "light",
-    "photo",
-    "cinematic",
-    "detailed",
-    "lighting",
-    "photorealistic",
-    "woman",
-    "man",
-    "city",
-    "night",
-    "sea",
-    "mountain",
-    "forest",
-    "lighthouse",
-    "dusk",
-    "fox",
-    "painting",
-    "watercolour",
-    "café",
-    "4k",
-    "masterpiece",
-    "illustration",
-]
-SYLLABLES: Final = [
-    "li",
-    "ght",
-    "hou",
-    "se",
-    "por",
-    "tra",
-    "it",
-    "mo",
-    "un",
-    "ta",
-    "in",
-    "sto",
-    "rm",
-    "sea",
-    "dus",
-    "k",
-    "fo",
-    "x",
-    "ca",
-    "t",
-    "blu",
-    "e",
-    "re",
-    "d",
-    "wa",
-    "ter",
-    "col",
-    "or",
-]
+_FREQUENT: Final = """
+    a of the in with portrait light photo cinematic detailed lighting photorealistic woman man city night sea mountain
+    forest lighthouse dusk fox painting watercolour café 4k masterpiece illustration
+"""
+_SYLLABLES: Final = "li ght hou se por tra it mo un ta in sto rm sea dus k fo x ca t blu e re d wa ter col or"
 RARE: Final = 6000
 
 SEARCHES: Final[dict[str, HistoryFilter]] = {
@@ -120,8 +65,9 @@ OTHERS: Final[dict[str, HistoryFilter]] = {
 def variations() -> Iterator[Variation]:
     """Always the same images."""
     drawn = random.Random(14)
-    rare = {"".join(drawn.choices(SYLLABLES, k=drawn.randint(2, 4))) for _ in range(RARE)}
-    words = [*FREQUENT, *sorted(rare)]
+    syllables = _SYLLABLES.split()
+    rare = {"".join(drawn.choices(syllables, k=drawn.randint(2, 4))) for _ in range(RARE)}
+    words = [*_FREQUENT.split(), *sorted(rare)]
     weights = list(accumulate(1 / (place + 3) for place in range(len(words))))
     while True:
         yield (

@@ -8,6 +8,7 @@ from typing import Any, Final
 from aiohttp import web
 
 from common.domain.errors import Invalid
+from services.api.archives import routes as archives
 from services.api.auth.identity import Caller
 from services.api.context import CONTEXT, Context
 from services.api.history import routes as history
@@ -26,6 +27,7 @@ _REST: Final[list[RouteGroup[Any]]] = [
     history.GROUP,
     images.GROUP,
     media.GROUP,
+    archives.GROUP,
     websocket.GROUP,
     tickets.GROUP,
     models.GROUP,

@@ -60,6 +60,7 @@ _TAG_OF: Final = {
 _EXAMPLES: Final[dict[str, dict[str, Any]]] = {
     _REQUEST: {"prompt": "a lighthouse at dusk, stormy sea", "width": 512, "height": 512, "steps": 20, "seed": 42},
     "ImagePatch": {"pinned": True},
+    "ArchiveRequest": {"ids": ["0194685b-6c00-7d3e-9f10-2f0a4f6b8c11"]},
     "ImageRequest": {"prompt": "a lighthouse at dusk, stormy sea", "size": "1024x1024", "response_format": "b64_json"},
 }
 _EVERYWHERE: Final = (403, 500)  # another host name or origin than is allowed, an internal error
