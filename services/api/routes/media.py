@@ -91,8 +91,8 @@ class MediaRoutes:
 
 _NOTES: Final = f"""\
 A rendition is the picture as WEBP, at most {" or ".join(map(str, RENDITION_WIDTHS))} pixels wide, made when it is first
-asked for. Its URL is that of the picture with `renditions` for `generated_images` and `.<width>.webp` after the name; the
-query with the signature stays the same. With `download` in the query, the answer is named by the first words of the
+asked for. Its URL is that of the picture with `renditions` for `generated_images` and `.<width>.webp` after the name;
+the query with the signature stays the same. With `download` in the query, the answer is named by the first words of the
 prompt and the seed."""
 OPERATIONS: Final = (
     Operation(
