@@ -30,6 +30,7 @@ PAGE: Final = 20
 COUNTED: Final = 1001
 GOAL_MS: Final = 20
 ROUNDS: Final = 20
+COLUMNS: Final = ("p50 ms", "p95 ms", "p50 CPU ms", "p95 CPU ms")
 COMPLETED: Final = frozenset({Status.COMPLETED})
 
 _FREQUENT: Final = """
@@ -105,21 +106,31 @@ def varied_image(number: int, variation: Variation) -> Image:
     return image.model_copy(update={"id": new_image_id(created_at), **dict(variation)})
 
 
-async def timed_ms(store: Store, owner: str, where: HistoryFilter, after: HistoryPosition | None) -> float:
-    began = time.perf_counter()
-    await store.history(owner, COMPLETED, limit=PAGE + 1, where=where, after=after)
-    await store.count_history(owner, COMPLETED, where=where, limit=COUNTED if where.terms else None)
-    return (time.perf_counter() - began) * 1000
+async def timed_ms(
+    store: Store, owner: str, where: HistoryFilter, after: HistoryPosition | None
+) -> tuple[float, float]:
+    """What the route does for a page: the time, and the CPU time of this process, which a busy machine changes less."""
+    began, began_cpu = time.perf_counter(), time.process_time()
+    found = await store.history(owner, COMPLETED, limit=PAGE + 1, where=where, after=after)
+    if after is not None or len(found) > PAGE:
+        await store.count_history(owner, COMPLETED, where=where, limit=COUNTED if where.terms else None)
+    return (time.perf_counter() - began) * 1000, (time.process_time() - began_cpu) * 1000
+
+
+def quantiles(times: list[tuple[float, float]]) -> dict[str, float]:
+    kinds = zip(*times, strict=True)
+    values = [percentile(each, share) for each in kinds for share in (0.5, 0.95)]
+    return dict(zip(COLUMNS, values, strict=True))
 
 
 async def main(size: int, rounds: int, url: str | None) -> None:
     began = time.perf_counter()
-    table = Table(f"Search among {size:,} images", ("found", "p50 ms", "p95 ms"), head="search")
+    table = Table(f"Search among {size:,} images", ("found", *COLUMNS), head="search")
     kind = "sqlite" if url is None else url.partition(":")[0]
     async with filled(url, size) as store:
         report_progress(f"filled in {time.perf_counter() - began:.0f} s")
         middle = HistoryPosition(BORN + timedelta(seconds=10) * size, "")
-        everything: list[float] = []
+        everything: list[tuple[float, float]] = []
         for name, where in [*SEARCHES.items(), *OTHERS.items()]:
             found = await store.count_history(OWNER, COMPLETED, where=where, limit=COUNTED)
             times = [
@@ -129,9 +140,9 @@ async def main(size: int, rounds: int, url: str | None) -> None:
             ]
             if name in SEARCHES:
                 everything += times
-            table.add(name, found=found, **{"p50 ms": percentile(times, 0.5), "p95 ms": percentile(times, 0.95)})
-        table.add("all searches", **{"p50 ms": percentile(everything, 0.5), "p95 ms": percentile(everything, 0.95)})
-    met = "met" if percentile(everything, 0.95) < GOAL_MS else "missed"
+            table.add(name, found=found, **quantiles(times))
+        table.add("all searches", **quantiles(everything))
+    met = "met" if quantiles(everything)["p95 ms"] < GOAL_MS else "missed"
     report_progress(f"goal: p95 below {GOAL_MS} ms, {met}")
     save_results(f"search-{kind}", [table], size=size, rounds=rounds)
 

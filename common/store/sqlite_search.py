@@ -11,6 +11,7 @@ rowids to intersect. Unfinished images change often and are few: they are search
 from __future__ import annotations
 
 import hashlib
+import json
 import sqlite3
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
@@ -97,13 +98,7 @@ SINCE_VERSION_4: Final = (
     """,
 )
 
-_NEWEST_ROWID: Final = """
-    SELECT rowid FROM search WHERE search MATCH ? AND rowid BETWEEN ? AND ? ORDER BY rowid DESC LIMIT 1 OFFSET ?
-"""
-_OLDEST_ROWID: Final = """
-    SELECT rowid FROM search WHERE search MATCH ? AND rowid BETWEEN ? AND ? ORDER BY rowid LIMIT 1 OFFSET ?
-"""
-
+_LARGE_PART: Final = 0.1  # of all images: to intersect such a list takes longer than to skip the rows of other owners
 Arm = tuple[str, tuple[Any, ...]]  # a part of a UNION, with its values
 
 
@@ -130,34 +125,46 @@ class Search:
 
     def count(self, connection: sqlite3.Connection, limit: int | None) -> int:
         """The number of all that is found, counted up to the limit."""
-        arms = list(self._active_images("1"))
-        if match := self._match():
-            arms.append(
-                ("SELECT 1 FROM search WHERE search MATCH ? AND rowid BETWEEN ? AND ?", (match, *self._range()))
-            )
+        arms = [*self._matches(connection, "1"), *self._active_images("1")]
         if not arms:
             return 0
         query = f"SELECT count(*) FROM ({' UNION ALL '.join(text for text, _ in arms)} LIMIT ?)"  # noqa: S608
         values = [value for _, some in arms for value in some]
         return int(connection.execute(query, (*values, -1 if limit is None else limit)).fetchone()[0])
 
-    def _match(self) -> str | None:
-        """The expression of FTS5; None if no final status is wanted. All its words are quoted, so it has no operators.
-
-        A word holds letters, digits or one symbol, so no quote either.
-        """
-        wanted = [STATUS_TOKENS[status] for status in Status if status in FINAL and status in self.statuses]
+    def _matches(
+        self, connection: sqlite3.Connection, columns: str, bounds: tuple[int, int] | None = None
+    ) -> Iterable[Arm]:
+        """What the index finds among the final images, within these rowids or those of the times in question."""
+        wanted = [STATUS_TOKENS[status] for status in STATUS_TOKENS if status in self.statuses]
         if not wanted:
-            return None
-        parts = [_quoted(token_of(self.owner, OWNER_TOKENS)), *map(_expression, self.where.terms)]
-        if len(wanted) < len(FINAL):
-            parts.append(f"({' OR '.join(map(_quoted, wanted))})")
+            return
+        owner = token_of(self.owner, OWNER_TOKENS)
+        parts = [_expression(term) for term in self.where.terms]
         if self.where.model is not None:
             parts.append(_quoted(token_of(self.where.model, MODEL_TOKENS)))
-        if self.where.pinned is True:
+        if self.where.pinned:
             parts.append(_quoted(PINNED_MARK))
-        both = " AND ".join(parts)
-        return f"({both}) NOT {_quoted(PINNED_MARK)}" if self.where.pinned is False else both
+        if Status.COMPLETED not in self.statuses:
+            parts.append(f"({' OR '.join(map(_quoted, wanted))})")
+        if not parts or not self._has_much(connection):
+            parts.append(_quoted(owner))
+        match = " AND ".join(parts)
+        if self.where.pinned is False:
+            match = f"({match}) NOT {_quoted(PINNED_MARK)}"
+        # most images are completed, and many stores have one owner: to intersect such a long list costs more than to
+        # look at the rows that are found
+        text = f"""
+            SELECT {columns} FROM search CROSS JOIN searched ON docid = search.rowid
+            WHERE search MATCH ? AND search.rowid BETWEEN ? AND ?
+            AND substr(about, 1, {len(owner)}) = ? AND instr(?, substr(facets, 1, 1)) > 0
+        """  # noqa: S608 - constants of this module
+        yield text, (match, *(bounds or self._range()), owner, "".join(wanted))
+
+    def _has_much(self, connection: sqlite3.Connection) -> bool:
+        """Whether a large part of the images is the owner's; only a guess that decides how they are found."""
+        query = "SELECT (SELECT sum(n) FROM totals WHERE owner = ?) >= (SELECT max(rowid) FROM images) * ?"
+        return bool(connection.execute(query, (self.owner, _LARGE_PART)).fetchone()[0])
 
     def _range(self) -> tuple[int, int]:
         """The first and the last rowid of the times in question."""
@@ -174,27 +181,25 @@ class Search:
 
         The index knows the order up to the millisecond: so all of the last millisecond, and of that of the position.
         """
-        match = self._match()
-        if match is None:
-            return
-        first, last = self._range()
         if self.after is not None:
             at = first_rowid(self.after.created_at)
             crowd = "SELECT count(*) FROM searched WHERE docid BETWEEN ? AND ?"
             number += connection.execute(crowd, (at, at + LAST_OF_MS)).fetchone()[0]
-        edge = _OLDEST_ROWID if self.oldest_first else _NEWEST_ROWID
-        found = connection.execute(edge, (match, first, last, number - 1)).fetchone()
-        if found and self.oldest_first:
-            last = found[0] | LAST_OF_MS
-        elif found:
-            first = found[0] & ~LAST_OF_MS
-        position, values = position_condition(self.after, oldest_first=self.oldest_first)
+        rowids: list[int] = []
+        for text, values in self._matches(connection, "search.rowid"):
+            in_order = f"{text} ORDER BY search.rowid {'ASC' if self.oldest_first else 'DESC'} LIMIT ?"
+            rowids = [rowid for (rowid,) in connection.execute(in_order, (*values, number)).fetchall()]
+        if len(rowids) == number:
+            last = rowids[-1]
+            same_ms = (last + 1, last | LAST_OF_MS) if self.oldest_first else (last & ~LAST_OF_MS, last - 1)
+            for text, values in self._matches(connection, "search.rowid", same_ms):
+                rowids += [rowid for (rowid,) in connection.execute(text, values).fetchall()]
+        position, at_position = position_condition(self.after, oldest_first=self.oldest_first)
         text = f"""
-            SELECT {_COLUMNS} FROM search CROSS JOIN searched ON docid = search.rowid
-            CROSS JOIN images ON images.id = image_id
-            WHERE search MATCH ? AND search.rowid BETWEEN ? AND ? AND owner = ? AND deleted_at IS NULL {position}
+            SELECT {_COLUMNS} FROM searched CROSS JOIN images ON images.id = image_id
+            WHERE docid IN (SELECT value FROM json_each(?)) AND owner = ? AND deleted_at IS NULL {position}
         """  # noqa: S608 - constants of this module
-        yield text, (match, first, last, self.owner, *values)
+        yield text, (json.dumps(rowids), self.owner, *at_position)
 
     def _active_images(self, columns: str) -> Iterable[Arm]:
         """The unfinished images, of each status."""

@@ -6,7 +6,7 @@ import re
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field
 
 from common.domain.images import Status
 from common.domain.requests import PlainName
@@ -76,14 +76,6 @@ class HistoryQuery(Query):
         | None
     ) = None
     sort: Annotated[Literal["newest", "oldest"], Field(description="which comes first")] = "newest"
-
-    @field_validator("until")
-    @classmethod
-    def _is_after_since(cls, until: datetime | None, info: ValidationInfo) -> datetime | None:
-        since = info.data.get("since")
-        if since is not None and until is not None and since >= until:
-            raise ValueError("must be after since")
-        return until
 
     @property
     def statuses(self) -> frozenset[Status]:

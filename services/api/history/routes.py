@@ -25,7 +25,7 @@ class HistoryRoutes:
         return cls(context.store, context.presenter)
 
     async def history(self, call: Call[HistoryQuery, None]) -> web.Response:
-        """Lists or searches the images of the owner, by page number or by cursor."""
+        """Lists or searches the images of the owner, by page number or by cursor (409 with one of other filters)."""
         query, where = call.query, call.query.filter()
         after = decode_cursor(query.cursor, query) if query.cursor else None
         # one more than the page holds shows whether there is a next page
@@ -39,13 +39,16 @@ class HistoryRoutes:
             oldest_first=query.oldest_first,
         )
         page = found[: query.per_page]
-        most = MAX_TOTAL + 1 if where.terms else None
-        total = await self.store.count_history(call.owner, query.statuses, where=where, limit=most)
+        total = len(found)
+        if after is not None or query.page > 1 or total > query.per_page:
+            most = MAX_TOTAL + 1 if where.terms else None
+            total = await self.store.count_history(call.owner, query.statuses, where=where, limit=most)
+        is_capped = bool(where.terms) and total > MAX_TOTAL
         return answer(
             HistoryPage(
                 images=[self.presenter.history_item(image) for image in page],
-                total=min(total, MAX_TOTAL) if where.terms else total,
-                total_is_capped=most is not None and total == most,
+                total=MAX_TOTAL if is_capped else total,
+                total_is_capped=is_capped,
                 page=query.page,
                 per_page=query.per_page,
                 next_cursor=encode_cursor(page[-1], query) if len(found) > len(page) else None,
@@ -62,7 +65,7 @@ OPERATIONS: Final = (
         HistoryRoutes.history,
         "List or search images, newest first",
         answers={200: HistoryPage},
-        problems=(400, 401, 406, 413, 503),
+        problems=(400, 401, 406, 409, 413, 503),
     ),
 )
 GROUP: Final = RouteGroup(HistoryRoutes.of, OPERATIONS)

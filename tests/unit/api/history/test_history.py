@@ -67,6 +67,7 @@ async def test_each_filter_of_the_history(api):
     assert ids((await api.find(since="2025-01-17T12:00:00Z", until="2025-01-18T13:00:00+01:00"))[1]) == [foxes[2]]
     assert ids((await api.find(q="fo", until="2025-01-17T11:59:59.9999Z", sort="oldest"))[1]) == foxes[:2]
     assert ids((await api.find(q="fo", status="failed"))[1]) == []
+    assert ids((await api.find(since="2025-01-18T12:00:00Z", until="2025-01-17T12:00:00Z"))[1]) == []
     assert (await api.find(q="fo"))[1]["total"] == 5
     assert (await api.find(model="sdxl"))[1]["total"] == 5
 
@@ -100,7 +101,7 @@ async def test_a_cursor_of_other_filters_is_refused(api):
         {"q": "fox caf", "status": "all"},
     ):
         status, problem = await api.find(cursor=cursor, **other)
-        assert (status, problem["code"]) == (400, "cursor_mismatch")
+        assert (status, problem["code"]) == (409, "cursor_mismatch")
 
 
 async def test_a_cursor_of_an_older_release_continues(api):
@@ -133,7 +134,6 @@ async def test_the_total_of_a_search_is_capped(api, monkeypatch):
         ({"since": "1736942400"}, "since"),
         ({"until": "2025-01-15T12:00:00"}, "until"),
         ({"until": "2025-02-30T12:00:00Z"}, "until"),
-        ({"since": "2025-01-15T12:00:00Z", "until": "2025-01-15T12:00:00Z"}, "until"),
         ({"pinned": "maybe"}, "pinned"),
         ({"sort": "random"}, "sort"),
         ({"cursor": "1736942400000"}, "cursor"),
