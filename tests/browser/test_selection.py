@@ -57,7 +57,7 @@ async def test_several_pictures_are_downloaded_as_one_file(api, visit, tmp_path)
         assert found.testzip() is None
         assert found.namelist() == [*(f"picture-{n}-7.png" for n in (2, 1, 0)), "settings.json"]
         assert [each["seed"] for each in json.loads(found.read("settings.json"))] == [7] * 3
-    await expect(visit.tile("pinned")).to_have_count(3)
+    await expect(visit.page.locator("#gallery [aria-label$=', pinned']")).to_have_count(3)
     await expect(visit.notices).to_contain_text("3 pictures pinned")
 
 

@@ -25,7 +25,7 @@ const IDEAS = [
 export function Gallery({ session, open, compare, tryOut }) {
   const { pictures, history, search, listing } = session;
   const { images } = listing;
-  const isRead = history.isLoaded && (listing.isLoaded || listing.hasFailed);
+  const isRead = history.isLoaded && !search.isOpening;
   const isEmpty = listing.isLoaded && !images.length && !listing.hasMore;
   const hasPictures = pictures.gallery.length > 0 || search.isActive;
   return html`
@@ -36,13 +36,13 @@ export function Gallery({ session, open, compare, tryOut }) {
       <h2 id="gallery-title">
         Gallery
         ${
-          (listing.total > 0 || search.isActive) &&
+          (listing.total > 0 || search.isAnswered) &&
           html`<span class="value" role="status">${words.total(listing)} ${listing.total === 1 ? "picture" : "pictures"}</span>`
         }
       </h2>
       ${hasPictures && html`<${Finder} session=${session} compare=${compare} />`}
       ${images.length > 0 && html`<${Grid} images=${images} session=${session} open=${open} />`}
-      ${isEmpty && search.isActive && html`<${NoMatch} search=${search} />`}
+      ${isEmpty && search.isAnswered && html`<${NoMatch} search=${search} />`}
       ${isEmpty && !search.isActive && html`<${Empty} isAlone=${!pictures.canvas.length} tryOut=${tryOut} />`}
       ${
         listing.hasFailed

@@ -33,6 +33,7 @@ export class Search {
   #reading = 0; // the number of the latest question: answers to earlier ones are dropped
   #isReadingMore = false;
   #timer = 0;
+  #isFirst = true;
 
   constructor(pictures, changed) {
     this.#pictures = pictures;
@@ -43,6 +44,16 @@ export class Search {
   /** Whether it leaves anything out; else the whole gallery is shown. */
   get isActive() {
     return isActive(this.filter);
+  }
+
+  /** Whether there is something to show; until then the gallery stays, so that the field keeps the focus. */
+  get isAnswered() {
+    return this.isActive && (this.isLoaded || this.hasFailed);
+  }
+
+  /** The page was opened with a search: the whole gallery must not flash up before its answer. */
+  get isOpening() {
+    return this.#isFirst && this.isActive && !this.isAnswered;
   }
 
   get images() {
@@ -143,9 +154,11 @@ export class Search {
   #ask(wait) {
     clearTimeout(this.#timer);
     this.#timer = setTimeout(() => this.read(), wait);
+    this.#isFirst = false;
     if (!this.isActive) {
       this.#ids = [];
       this.isLoaded = false;
+      this.hasFailed = false;
       this.#reading += 1;
     }
     this.#changed();

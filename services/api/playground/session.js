@@ -85,7 +85,7 @@ export class Session {
 
   /** What the gallery shows: what the search finds, or all pictures. */
   get listing() {
-    if (this.search.isActive) return this.search;
+    if (this.search.isAnswered) return this.search;
     const { pictures, history } = this;
     return {
       images: pictures.inGallery(),
