@@ -37,7 +37,7 @@ _FREQUENT: Final = """
     a of the in with portrait light photo cinematic detailed lighting photorealistic woman man city night sea mountain
     forest lighthouse dusk fox painting watercolour café 4k masterpiece illustration
 """
-_SYLLABLES: Final = "li ght hou se por tra it mo un ta in sto rm sea dus k fo x ca t blu e re d wa ter col or"
+_SYLLABLES: Final = "li ght hou se por tra it mo un ta in sto rm sea dus k fy x ca t blu e re d wa ter col or"
 RARE: Final = 6000
 
 SEARCHES: Final[dict[str, HistoryFilter]] = {

@@ -27,7 +27,7 @@ async def test_results_appear_while_one_types(api, visit):
     await expect(visit.tiles).to_have_count(4)
     field = visit.page.get_by_role("searchbox", name="Search the prompts")
 
-    await field.press_sequentially("LIGH")
+    await field.press_sequentially("LIGHT")
     await expect(visit.tiles).to_have_count(2)
     await expect(visit.page.locator("#gallery h2")).to_contain_text("2 pictures")
     await api.order(prompt="daylight", steps=1)

@@ -3,7 +3,8 @@
     POST /api/archives/ {ids} ─▶ {url}      GET url ─▶ the zip file
 
 A browser cannot send the header `Authorization` with a download. So the first request, which can, gets a URL with a
-secret that is valid for a few minutes; the owner is checked again for each picture.
+secret that is valid for a few minutes; the owner is checked again for each picture. The secret is in the query, which is
+never logged.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ from common.store.port import Entry, Store
 from services.api.archives.contents import ArchiveSource
 from services.api.context import Context
 from services.api.events.waits import Disconnected
-from services.api.routes.operation import NO_INPUT, Call, Operation, PlainCall, RouteGroup, answer, body_of
-from services.api.routes.schema import UUID_PATTERN
+from services.api.routes.operation import Call, Operation, RouteGroup, answer, body_of, query_of
+from services.api.routes.schema import UUID_PATTERN, Query
 
 KIND: Final = "archive"
 LIFETIME_S: Final = 300
@@ -48,6 +49,10 @@ class ArchiveRequest(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     ids: Annotated[list[_Id], Field(min_length=1, max_length=MAX_PICTURES)]
+
+
+class ArchiveQuery(Query):
+    key: Annotated[str, Field(min_length=1, max_length=100, description="from the `url` of the prepared zip file")]
 
 
 class ArchiveAnswer(Outgoing):
@@ -80,13 +85,13 @@ class ArchiveRoutes:
         secret = secrets.token_urlsafe(32)
         expires_at = self.clock.now() + timedelta(seconds=LIFETIME_S)
         await self.store.put_entry(Entry(KIND, _key(secret), 1, {"owner": call.owner, "ids": found}, expires_at))
-        url = f"{self.base_path}/api/archives/{secret}/"
+        url = f"{self.base_path}/api/archives/?key={secret}"
         body = ArchiveAnswer(url=url, pictures=len(found), expires_in=LIFETIME_S)
         return answer(body, status=201, headers={"Cache-Control": "no-store"})
 
-    async def download(self, call: PlainCall) -> web.StreamResponse:
+    async def download(self, call: Call[ArchiveQuery, None]) -> web.StreamResponse:
         """Returns the zip file: the pictures as they are, and `settings.json`."""
-        entry = await self.store.get_entry(KIND, _key(call.request.match_info["key"]))
+        entry = await self.store.get_entry(KIND, _key(call.query.key))
         now = self.clock.now()
         if entry is None or entry.expires_at is None or entry.expires_at <= now:
             raise NotFound("there is no such zip file: it has expired, or never existed", code="archive_not_found")
@@ -155,12 +160,12 @@ OPERATIONS: Final = (
     Operation(
         "files_archive",
         "GET",
-        "/api/archives/{key}/",
-        NO_INPUT,
+        "/api/archives/",
+        query_of(ArchiveQuery),
         ArchiveRoutes.download,
         "Download a zip file",
         answers={200: None},
-        problems=(404, 413, 429, 503),
+        problems=(400, 404, 413, 429, 503),
         is_public=True,
         media_types=("application/zip",),
     ),

@@ -100,7 +100,7 @@ async def test_a_download_expires(api):
     status, _, content = await api.download(prepared["url"])
 
     assert (status, json.loads(content)["code"]) == (404, "archive_not_found")
-    assert (await api.download("/api/archives/none/"))[0] == 404
+    assert (await api.download("/api/archives/?key=none"))[0] == 404
 
 
 @pytest.mark.parametrize("ids", [[], ["x"], [7], ["0194685b-6c00-7d3e-9f10-2f0a4f6b8c11"] * 501])

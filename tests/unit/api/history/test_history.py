@@ -65,10 +65,10 @@ async def test_each_filter_of_the_history(api):
     assert ids((await api.find(model="flux"))[1]) == ids((await api.find(pinned="true"))[1]) == [other]
     assert ids((await api.find(pinned="false", sort="oldest"))[1]) == foxes
     assert ids((await api.find(since="2025-01-17T12:00:00Z", until="2025-01-18T13:00:00+01:00"))[1]) == [foxes[2]]
-    assert ids((await api.find(q="fo", until="2025-01-17T11:59:59.9999Z", sort="oldest"))[1]) == foxes[:2]
-    assert ids((await api.find(q="fo", status="failed"))[1]) == []
+    assert ids((await api.find(q="fox", until="2025-01-17T11:59:59.9999Z", sort="oldest"))[1]) == foxes[:2]
+    assert ids((await api.find(q="fox", status="failed"))[1]) == []
     assert ids((await api.find(since="2025-01-18T12:00:00Z", until="2025-01-17T12:00:00Z"))[1]) == []
-    assert (await api.find(q="fo"))[1]["total"] == 5
+    assert (await api.find(q="fox"))[1]["total"] == 5
     assert (await api.find(model="sdxl"))[1]["total"] == 5
 
 
