@@ -43,7 +43,7 @@ _FACETS: Final = f"""
         WHEN 'completed' THEN '{STATUS_TOKENS[Status.COMPLETED]}'
         WHEN 'failed' THEN '{STATUS_TOKENS[Status.FAILED]}'
         WHEN 'cancelled' THEN '{STATUS_TOKENS[Status.CANCELLED]}'
-    END || iif(new.pinned, ' {PINNED_MARK}', '')
+    END || CASE WHEN new.pinned THEN ' {PINNED_MARK}' ELSE '' END
 """
 SINCE_VERSION_4: Final = (
     """

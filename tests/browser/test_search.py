@@ -78,11 +78,11 @@ async def test_the_address_holds_the_search(api, new_visit):
 async def test_pictures_are_found_by_model_and_day(api, visit):
     """Pictures of two models; the days are those of the browser."""
     await paint(api)
-    await api.order(prompt="a picture of another model", model="sd15", steps=1)
+    await api.order(prompt="a picture of another model", model="plain", sampler="LCM", steps=1)
     await expect(visit.tiles).to_have_count(5)
     await expect(visit.page.locator("#gallery h3")).to_contain_text("Today")
 
-    await visit.page.get_by_label("Model of the pictures").select_option("sd15")
+    await visit.page.get_by_label("Model of the pictures").select_option("plain")
     await expect(visit.tiles).to_have_count(1)
     await visit.page.get_by_role("button", name="Clear").click()
     await visit.page.get_by_label("Time of the pictures").select_option("yesterday")

@@ -65,6 +65,7 @@ async def test_several_pictures_are_downloaded_as_one_file(api, visit, tmp_path)
 async def test_two_pictures_are_compared(api, visit):
     """Their differing settings are marked; the address opens the comparison, and Back closes it."""
     await add_images(api, 2, seed=7)
+    await expect(visit.tiles).to_have_count(2)
     await visit.tiles.first.focus()
     await visit.press("Space", "Shift+ArrowRight")
     await visit.page.get_by_role("button", name="Compare").click()

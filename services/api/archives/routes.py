@@ -3,8 +3,8 @@
     POST /api/archives/ {ids} ─▶ {url}      GET url ─▶ the zip file
 
 A browser cannot send the header `Authorization` with a download. So the first request, which can, gets a URL with a
-secret that is valid for a few minutes; the owner is checked again for each picture. The secret is in the query, which is
-never logged.
+secret that is valid for a few minutes; the owner is checked again for each picture. The secret is in the query, because
+queries are never logged.
 """
 
 from __future__ import annotations
