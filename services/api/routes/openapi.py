@@ -247,7 +247,11 @@ def _query_parameters(operation: AnyOperation) -> list[dict[str, Any]]:
     if model is None:
         return []
     schema = model.model_json_schema(ref_template=_REF)
-    return [{"name": name, "in": "query", "schema": field} for name, field in schema["properties"].items()]
+    required = schema.get("required", [])
+    return [
+        {"name": name, "in": "query", "schema": field} | ({"required": True} if name in required else {})
+        for name, field in schema["properties"].items()
+    ]
 
 
 def _headers(operation: AnyOperation) -> list[dict[str, Any]]:
