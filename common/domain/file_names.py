@@ -1,4 +1,4 @@
-"""The names of downloaded files, and the header that carries them."""
+"""The names of downloaded files with the header that carries them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The selection of pictures in the gallery, and what is done with it."""
+"""The selection of pictures in the gallery with what is done to it."""
 
 import json
 import zipfile

@@ -1,4 +1,4 @@
-"""What a zip file of pictures holds: the pictures, and a file with their settings."""
+"""What a zip file of pictures holds: the pictures with a file of their settings."""
 
 from __future__ import annotations
 
