@@ -84,6 +84,7 @@ async def test_the_indexes_are_created_at_the_start(database):
                 "key": {"created_at": 1},
                 "partialFilterExpression": {"waiting_since": {"$exists": True}},
             },
+            "words": {"key": {"owner": 1, "words": 1}, "partialFilterExpression": {"shown": True}},
             "batch": {"key": {"batch.id": 1, "batch.index": 1}, "sparse": True},
             "batch_due": {"key": {"batch_due": 1}, "sparse": True},
             "waiting": {
