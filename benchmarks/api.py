@@ -31,9 +31,10 @@ from common.runtime.settings import Settings
 from common.store.connect import open_store
 from common.store.port import Store
 from services.api.events.queue_positions import MAX_RANKED
+from services.api.history.cursor import encode_cursor
+from services.api.history.query import HistoryQuery
 from services.api.limits.admission import Admission
 from services.api.middleware.request_reading import parse
-from services.api.routes.images import encode_cursor
 from tests.cluster import running
 from tests.servers.rabbitmq import RabbitMQ
 
@@ -218,7 +219,7 @@ async def _position(path: Path, image_id: str) -> str:
         image = await store.get(image_id)
         assert image
         assert image.status is Status.COMPLETED
-        return encode_cursor(image)
+        return encode_cursor(image, HistoryQuery())
 
 
 async def main(size: int, rounds: int, most: int = 1_000_000) -> None:

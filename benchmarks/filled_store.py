@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
-from itertools import islice
+from itertools import islice, repeat
 from pathlib import Path
 
 from common.domain.images import Format, Image, Parameters, Status, image_key, new_image_id, thumbnail_key
 from common.store import sqlite_schema
 from common.store.documents import image_text, time_text
+from common.store.sqlite_writes import index_page
 
 OWNER = "local"
 BATCH = 10_000
-_BORN = datetime(2024, 1, 1, tzinfo=UTC)
+BORN = datetime(2024, 1, 1, tzinfo=UTC)
 _STEP = timedelta(seconds=20)  # 10^6 of them end some 230 days later, still in the past
+
+
+Variation = tuple[tuple[str, str | bool], ...]  # fields of an image that differ from those of the others
 
 
 def an_image(status: Status, created_at: datetime) -> Image:
@@ -51,33 +56,45 @@ def an_image(status: Status, created_at: datetime) -> Image:
     )
 
 
-def fill_store(file: Path, count: int, *, status: Status = Status.COMPLETED, born: datetime = _BORN) -> list[str]:
-    """Add `count` images of one owner; returns their ids, oldest first."""
+def fill_store(
+    file: Path,
+    count: int,
+    *,
+    status: Status = Status.COMPLETED,
+    born: datetime = BORN,
+    varied: Iterator[Variation] | None = None,
+) -> list[str]:
+    """Add `count` images, each with the next variation; returns their ids, oldest first."""
     with closing(sqlite_schema.connect(file, readers=0, timeout_s=5)[0]) as connection:
         connection.execute("PRAGMA synchronous = OFF")
         connection.execute("PRAGMA cache_size = -262144")
         ids: list[str] = []
-        texts = _texts(status, born)
+        texts = _texts(status, born, varied or repeat(()))
         while rows := list(islice(texts, min(BATCH, count - len(ids)))):
             connection.execute("BEGIN")
             connection.executemany("INSERT INTO images (id, document) VALUES (?, ?)", rows)
+            index_page(connection, after_id=ids[-1] if ids else "", limit=len(rows))
             connection.execute("COMMIT")
             ids.extend(row[0] for row in rows)
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     return ids
 
 
-def _texts(status: Status, born: datetime) -> Iterator[tuple[str, str]]:
+def _texts(status: Status, born: datetime, varied: Iterator[Variation]) -> Iterator[tuple[str, str]]:
     """One document repeated with another id and time: validating a million documents would take a minute."""
     model = an_image(status, born)
     text, born_text, month = image_text(model), time_text(born), f"{born:%Y/%m}"
-    number = 0
-    while True:
+    for number, variation in enumerate(varied):
         created_at = born + number * _STEP
         image_id = new_image_id(created_at)
         changed = text.replace(model.id, image_id).replace(born_text, time_text(created_at))
+        for name, value in variation:
+            changed = changed.replace(_json(name, getattr(model, name)), _json(name, value), 1)
         yield image_id, changed.replace(f"/{month}/", f"/{created_at:%Y/%m}/")
-        number += 1
+
+
+def _json(name: str, value: str | bool) -> str:
+    return f'"{name}":{json.dumps(value, ensure_ascii=False)}'
 
 
 def fill_media(root: Path, store_file: Path, *, size: int = 4096) -> list[Path]:

@@ -22,10 +22,11 @@ from pydantic import ValidationError
 
 from common.domain.errors import Unreadable
 from common.domain.images import Image
+from common.domain.search import words_of
 from common.runtime import metrics
 from common.runtime.clock import whole_ms
 from common.runtime.logs import OncePerKey
-from common.store.port import Entry
+from common.store.port import Entry, HistoryPosition
 
 log = logging.getLogger(__name__)
 
@@ -38,14 +39,15 @@ _warned = OncePerKey()
 def image_document(image: Image) -> Document:
     """The image as MongoDB stores it.
 
-    Besides the fields of the image it holds `_id` and three fields for the indexes, which can express neither an absent
-    field nor a comparison of two: `shown` unless the image is deleted, `started_sent_at` if it was started after
-    `sent_at`, and `waits_since` (`queued_since` of the image) while it is in the queue.
+    Besides the fields of the image it holds `_id` and fields for the indexes, which can express neither an absent field
+    nor a comparison of two: `shown` and the `words` of the prompt unless the image is deleted, `started_sent_at` if it
+    was started after `sent_at`, and `waits_since` (`queued_since` of the image) while it is in the queue.
     """
     document = _plain(image.model_dump(exclude_none=True))
     document["_id"] = image.id
     if image.deleted_at is None:
         document["shown"] = True
+        document["words"] = words_of(image.prompt)
     if image.sent_at is not None and image.started_at is not None and image.started_at >= image.sent_at:
         document["started_sent_at"] = document["sent_at"]
     if image.queued_since is not None:
@@ -90,6 +92,18 @@ async def read_page(
         offset += count
         if count < wanted or len(found) == limit:
             return found
+
+
+def cut_page(
+    images: Iterable[Image], *, limit: int, offset: int, after: HistoryPosition | None, oldest_first: bool
+) -> list[Image]:
+    """A page of the history of a few images, such as those of a batch."""
+    positions = {HistoryPosition.of(image).order: image for image in images}
+    in_order = sorted(positions, reverse=not oldest_first)
+    if after is not None:
+        at = after.order
+        in_order = [order for order in in_order if (order > at if oldest_first else order < at)]
+    return [positions[order] for order in in_order[offset : offset + limit]]
 
 
 def image_text(image: Image) -> str:

@@ -20,7 +20,7 @@ from pymongo.errors import DuplicateKeyError
 
 from common.domain.errors import Duplicate, Unavailable
 from common.domain.images import Image
-from common.store import mongo_client
+from common.store import mongo_client, mongo_search
 from common.store.documents import (
     entry_document,
     entry_id,
@@ -30,7 +30,7 @@ from common.store.documents import (
 )
 from common.store.mongo_indexes import ENTRY_INDEXES, IMAGE_INDEXES
 from common.store.mongo_queries import MongoQueries
-from common.store.port import Entry
+from common.store.port import Entry, IndexedPage
 
 AT_ONCE: Final = 10  # writes of `replace_several` at the same time: about the number of motor's threads
 INSERT_TRIES: Final = 3
@@ -102,6 +102,19 @@ class MongoStore(MongoQueries):
         deletes = [DeleteOne({"_id": image.id, "revision": image.revision}) for image in images]
         result = await self._answer(self._images.bulk_write(deletes, ordered=False))
         return result.deleted_count
+
+    async def index_for_search(self, *, after_id: str, limit: int) -> IndexedPage:
+        page = {"_id": {"$gt": after_id}}
+        by_id = [("_id", ASCENDING)]
+        ids = await self._answer(self._images.find(page, {"_id": True}, sort=by_id, limit=limit).to_list(None))
+        if not ids:
+            return IndexedPage(0, None)
+        page["_id"]["$lte"] = ids[-1]["_id"]
+        missing = await self._answer(self._images.find({**page, **mongo_search.NOT_INDEXED}).to_list(None))
+        updates = [mongo_search.index_update(document) for document in missing]
+        if updates:
+            await self._answer(self._images.bulk_write(updates, ordered=False))
+        return IndexedPage(len(updates), ids[-1]["_id"] if len(ids) == limit else None)
 
     async def get_entry(self, kind: str, key: str) -> Entry | None:
         document = await self._answer(self._entries.find_one({"_id": entry_id(kind, key)}))

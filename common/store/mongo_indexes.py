@@ -58,6 +58,8 @@ IMAGE_INDEXES: Final = (
         name="waiting_longest",
         partialFilterExpression={"waiting_since": {"$exists": True}},
     ),
+    # one key for each word of a prompt
+    IndexModel([("owner", ASCENDING), ("words", ASCENDING)], name="words", partialFilterExpression={"shown": True}),
     IndexModel([("batch.id", ASCENDING), ("batch.index", ASCENDING)], name="batch", sparse=True),
     IndexModel([("batch_due", ASCENDING)], name="batch_due", sparse=True),
     IndexModel(

@@ -14,6 +14,8 @@ from pymongo.errors import DuplicateKeyError, PyMongoError
 from common.domain.errors import Unavailable
 from common.domain.images import FINAL, Image, Status
 from common.domain.pools import DEFAULT_POOL, stored_pool
+from common.domain.search import EVERYTHING, HistoryFilter
+from common.store import mongo_search
 from common.store.documents import Document, read_image, read_page, readable
 from common.store.port import HistoryPosition, in_turn
 
@@ -48,19 +50,29 @@ class MongoQueries:
         limit: int,
         offset: int = 0,
         after: HistoryPosition | None = None,
-        batch_id: str | None = None,
+        where: HistoryFilter = EVERYTHING,
+        oldest_first: bool = False,
     ) -> list[Image]:
-        query = _visible(owner, statuses, batch_id)
+        query = mongo_search.condition(owner, statuses, where)
         if after is not None:
-            # the first condition bounds the index scan, the second skips images of the same moment
-            query["created_at"] = {"$lte": after.created_at}
-            query["$or"] = [{"created_at": {"$lt": after.created_at}}, *_after_in_moment(after)]
-        newest_first = [("created_at", DESCENDING), ("batch.index", DESCENDING), ("id", DESCENDING)]
-        return await self._page(query, newest_first, limit=limit, offset=offset)
+            mongo_search.add_position(query, after, oldest_first=oldest_first)
+        way = ASCENDING if oldest_first else DESCENDING
+        in_order = [(field, way) for field, _ in _TURNS]
+        return await self._page(query, in_order, limit=limit, offset=offset)
 
-    async def count_history(self, owner: str, statuses: Collection[Status], *, batch_id: str | None = None) -> int:
-        # covered by the index; linear, but retention and the hourly limit bound the images of an owner
-        return await self._answer(self._images.count_documents(_visible(owner, statuses, batch_id)))
+    async def count_history(
+        self,
+        owner: str,
+        statuses: Collection[Status],
+        *,
+        where: HistoryFilter = EVERYTHING,
+        limit: int | None = None,
+    ) -> int:
+        # covered by the index without a filter; linear, but retention and the hourly limit bound the images of an owner
+        query = mongo_search.condition(owner, statuses, where)
+        if limit is None:
+            return await self._answer(self._images.count_documents(query))
+        return await self._answer(self._images.count_documents(query, limit=limit))
 
     async def queued_pools(self) -> list[str]:
         queued = {"waits_since": {"$exists": True}}
@@ -244,20 +256,7 @@ class MongoQueries:
             raise Unavailable("store", type(error).__name__) from error
 
 
-def _visible(owner: str, statuses: Collection[Status], batch_id: str | None) -> Document:
-    of_batch = {} if batch_id is None else {"batch.id": batch_id}
-    return {"owner": owner, "status": {"$in": _values(statuses)}, "shown": True, **of_batch}
-
-
-def _after_in_moment(after: HistoryPosition) -> list[Document]:
-    """Which images of the moment of this position come after it."""
-    same_index = {"batch.index": after.index, "id": {"$lt": after.id}}  # None: the field is absent
-    if after.index is None:
-        return [same_index]
-    return [same_index, {"batch.index": {"$lt": after.index}}, {"batch.index": None}]
-
-
-def _waiting(owner: str) -> Document:
+def _waiting(owner: str | Document) -> Document:
     return {"owner": owner, "waiting_since": {"$exists": True}}
 
 

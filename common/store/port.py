@@ -19,6 +19,7 @@ from typing import Any, Final, Protocol
 from common.domain.errors import NotFound, Unavailable
 from common.domain.images import Image, Status
 from common.domain.pools import DEFAULT_POOL
+from common.domain.search import EVERYTHING, HistoryFilter
 
 Transition = Callable[[Image], Image]
 
@@ -41,14 +42,31 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class HistoryPosition:
-    """The start of a page of the history: after the image with this time, index in its batch and id, newest first.
+    """The start of a page of the history: after the image with this time, index in its batch and id.
 
-    `index` is None for an image without a batch, which comes after the batches of the same moment.
+    `index` is None for an image without a batch, which is older than the batches of the same moment.
     """
 
     created_at: datetime
     id: str
     index: int | None = None
+
+    @classmethod
+    def of(cls, image: Image) -> HistoryPosition:
+        return cls(image.created_at, image.id, image.batch.index if image.batch is not None else None)
+
+    @property
+    def order(self) -> tuple[datetime, int, str]:
+        """What positions are sorted by."""
+        return self.created_at, -1 if self.index is None else self.index, self.id
+
+
+@dataclass(frozen=True, slots=True)
+class IndexedPage:
+    """How many images were indexed, and the id of the last that was looked at; None at the end."""
+
+    indexed: int
+    last_id: str | None
 
 
 class Store(Protocol):
@@ -90,15 +108,30 @@ class Store(Protocol):
         limit: int,
         offset: int = 0,
         after: HistoryPosition | None = None,
-        batch_id: str | None = None,
+        where: HistoryFilter = EVERYTHING,
+        oldest_first: bool = False,
     ) -> list[Image]:
-        """Images of the owner with these statuses, newest first, without deleted ones; of one batch if it is named.
+        """Images of the owner with these statuses that the filter matches, newest first, without deleted ones.
 
-        The order is the reverse of the order of turns: by `created_at`, then the index in the batch, then id.
+        The order is that of turns or its reverse: by `created_at`, then the index in the batch, then id. An image that
+        `index_for_search` has not reached yet is not found by a filter that needs the index.
         """
 
-    async def count_history(self, owner: str, statuses: Collection[Status], *, batch_id: str | None = None) -> int:
-        """The number of all images that `history` can return."""
+    async def count_history(
+        self,
+        owner: str,
+        statuses: Collection[Status],
+        *,
+        where: HistoryFilter = EVERYTHING,
+        limit: int | None = None,
+    ) -> int:
+        """The number of all images that `history` can return, counted up to the limit."""
+
+    async def index_for_search(self, *, after_id: str, limit: int) -> IndexedPage:
+        """Index those of the next `limit` images by id that an older release has stored without an index.
+
+        Writes of this release do it themselves. Any number of processes may do this at the same time.
+        """
 
     async def queued_pools(self) -> list[str]:
         """The pools of the queued images that do not wait, sorted."""

@@ -26,7 +26,7 @@ from common.store.documents import (
     readable,
     time_text,
 )
-from common.store.port import Entry
+from common.store.port import Entry, IndexedPage
 from common.store.sqlite_queries import SqliteQueries
 from common.store.sqlite_threads import (
     MAX_ROWS,
@@ -65,8 +65,8 @@ class SqliteStore(SqliteQueries):
             await writer.close()
 
     async def insert(self, image: Image) -> None:
-        text = image_text(image)
-        await self._writer.run(lambda connection: writes.insert(connection, image, text))
+        text, row = image_text(image), writes.index_row(image)
+        await self._writer.run(lambda connection: writes.insert(connection, image, text, row))
 
     async def replace(self, image: Image) -> bool:
         text = image_text(image)
@@ -90,6 +90,9 @@ class SqliteStore(SqliteQueries):
             some = keys[start : start + MAX_ROWS]
             removed += await self._writer.run(partial(writes.remove_several, keys=some), rows=len(some))
         return removed
+
+    async def index_for_search(self, *, after_id: str, limit: int) -> IndexedPage:
+        return await self._writer.run(partial(writes.index_page, after_id=after_id, limit=limit), rows=limit)
 
     async def get_entry(self, kind: str, key: str) -> Entry | None:
         query = "SELECT kind, key, revision, data, expires_at FROM entries WHERE kind = ? AND key = ?"

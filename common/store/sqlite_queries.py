@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from datetime import datetime
 from typing import Any
 
 from common.domain.batches import MAX_BATCH
 from common.domain.images import Image, Status
 from common.domain.pools import DEFAULT_POOL
-from common.store.documents import parse_image, parse_time, read_page, readable, time_text
+from common.domain.search import EVERYTHING, HistoryFilter
+from common.store.documents import cut_page, parse_image, parse_time, read_page, readable, time_text
 from common.store.port import HistoryPosition, in_turn
+from common.store.sqlite_search import Search, position_condition, time_conditions
 from common.store.sqlite_threads import SqliteExecutor
 
 
@@ -37,32 +39,57 @@ class SqliteQueries:
         limit: int,
         offset: int = 0,
         after: HistoryPosition | None = None,
-        batch_id: str | None = None,
+        where: HistoryFilter = EVERYTHING,
+        oldest_first: bool = False,
     ) -> list[Image]:
+        if where.batch_id is not None:
+            found = [
+                image for image in await self.batch_members(where.batch_id) if where.selects(image, owner, statuses)
+            ]
+            return cut_page(found, limit=limit, offset=offset, after=after, oldest_first=oldest_first)
         if not statuses:
             return []
-        # the first condition bounds the index scan, the second skips images of the same moment
-        condition = " AND created_at <= ? AND (created_at, coalesce(batch_index, -1), id) < (?, ?, ?)" if after else ""
-        position = _position(after) if after is not None else ()
-        if batch_id is not None:
-            # its images have the same `created_at`; the plus keeps the planner from the index of all images shown
-            query = f"""
-                SELECT document FROM batches WHERE batch_id = ? AND +owner = ? AND deleted_at IS NULL
-                AND +status IN (SELECT value FROM json_each(?)) {condition} ORDER BY batch_index DESC
-            """  # noqa: S608 - constants of this function
-            values = [batch_id, owner, json.dumps(list(statuses)), *position]
-            return await self._page(query, *values, limit=limit, offset=offset)
+        if where.needs_index:
+            search = Search(owner, statuses, where, after, oldest_first)
+            return await self._read_page(search.documents, limit=limit, offset=offset)
+        condition, values = position_condition(after, oldest_first=oldest_first)
+        for text, value in time_conditions(where):
+            condition += f" AND {text}"
+            values += (value,)
         # one sorted index scan for each status, merged up to the limit and no further
         arm = f"SELECT document, created_at, batch_index, id FROM shown WHERE owner = ? AND status = ? {condition}"  # noqa: S608
-        query = " UNION ALL ".join([arm] * len(statuses)) + " ORDER BY created_at DESC, batch_index DESC, id DESC"
-        values = [value for status in statuses for value in (owner, status.value, *position)]
-        return await self._page(query, *values, limit=limit, offset=offset)
+        way = "ASC" if oldest_first else "DESC"
+        query = " UNION ALL ".join([arm] * len(statuses)) + f" ORDER BY created_at {way}, batch_index {way}, id {way}"
+        every = [value for status in statuses for value in (owner, status.value, *values)]
+        return await self._page(query, *every, limit=limit, offset=offset)
 
-    async def count_history(self, owner: str, statuses: Collection[Status], *, batch_id: str | None = None) -> int:
-        if batch_id is not None:
-            return len(await self.history(owner, statuses, limit=MAX_BATCH, batch_id=batch_id))
+    async def count_history(
+        self,
+        owner: str,
+        statuses: Collection[Status],
+        *,
+        where: HistoryFilter = EVERYTHING,
+        limit: int | None = None,
+    ) -> int:
+        if where.batch_id is not None:
+            return len(await self.history(owner, statuses, limit=MAX_BATCH if limit is None else limit, where=where))
+        if where.needs_index:
+            search = Search(owner, statuses, where)
+            return await self._readers.run(lambda connection: search.count(connection, limit))
+        states = json.dumps(list(statuses))
+        if times := time_conditions(where):
+            condition = " AND ".join(text for text, _ in times)
+            query = f"""
+                SELECT count(*) FROM (
+                    SELECT 1 FROM shown WHERE owner = ? AND status IN (SELECT value FROM json_each(?)) AND {condition}
+                    LIMIT ?
+                )
+            """  # noqa: S608 - constants of this package
+            bounds = [value for _, value in times]
+            return int(await self._value(query, owner, states, *bounds, -1 if limit is None else limit))
         query = "SELECT coalesce(sum(n), 0) FROM totals WHERE owner = ? AND status IN (SELECT value FROM json_each(?))"
-        return int(await self._value(query, owner, json.dumps(list(statuses))))
+        count = int(await self._value(query, owner, states))
+        return count if limit is None else min(count, limit)
 
     async def queued_pools(self) -> list[str]:
         return await self._readers.run(lambda connection: _each_once(connection, "SELECT min(pool) FROM queue", ()))
@@ -203,10 +230,25 @@ class SqliteQueries:
     async def _page(self, query: str, *values: Any, limit: int, offset: int = 0) -> list[Image]:
         """The images of an ordered query whose first column is the document."""
 
-        async def fetch(limit: int, offset: int) -> tuple[list[Image], int]:
-            return await self._readers.run(lambda connection: _images(connection, query, (*values, limit, offset)))
+        def documents(connection: sqlite3.Connection, limit: int, offset: int) -> list[str]:
+            # all: an open statement would hold its snapshot
+            found = connection.execute(f"{query} LIMIT ? OFFSET ?", (*values, limit, offset)).fetchall()
+            return [text for text, *_ in found]
 
-        query += " LIMIT ? OFFSET ?"
+        return await self._read_page(documents, limit=limit, offset=offset)
+
+    async def _read_page(
+        self, documents: Callable[[sqlite3.Connection, int, int], list[str]], *, limit: int, offset: int
+    ) -> list[Image]:
+        """The images of a function that returns the documents of a page."""
+
+        def parsed(connection: sqlite3.Connection, limit: int, offset: int) -> tuple[list[Image], int]:
+            texts = documents(connection, limit, offset)
+            return readable(texts, parse_image), len(texts)
+
+        async def fetch(limit: int, offset: int) -> tuple[list[Image], int]:
+            return await self._readers.run(lambda connection: parsed(connection, limit, offset))
+
         return await read_page(fetch, limit=limit, offset=offset)
 
     async def _rows(self, query: str, *values: Any) -> list[Any]:
@@ -214,11 +256,6 @@ class SqliteQueries:
 
     async def _value(self, query: str, *values: Any) -> Any:
         return await self._readers.run(lambda connection: connection.execute(query, values).fetchone()[0])
-
-
-def _position(after: HistoryPosition) -> tuple[str, str, int, str]:
-    moment = time_text(after.created_at)
-    return moment, moment, -1 if after.index is None else after.index, after.id
 
 
 def _images(connection: sqlite3.Connection, query: str, values: tuple[Any, ...]) -> tuple[list[Image], int]:

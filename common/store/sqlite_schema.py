@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Final
 
 from common.domain.errors import Misconfigured
+from common.store import sqlite_search
 
-VERSION: Final = 4  # of the schema; each change of it increments the version and adds a step to `_STEPS`
+VERSION: Final = 5  # of the schema; each change of it increments the version and adds a step to `_STEPS`
 APPLICATION_ID: Final = 0x4472_6B72  # "Drkr": marks the file as Darkroom's
 
 _WRITING: Final = (
@@ -191,6 +192,7 @@ _STEPS: Final = {
         *_with_index("waiting_by_model", "owner, model, created_at, batch_index, id", "waiting_since IS NOT NULL"),
         *_with_index("in_pool", "pool", "status IN ('queued', 'running') AND waiting_since IS NULL"),
     ),
+    4: sqlite_search.SINCE_VERSION_5,  # what is in the file already is indexed later, by `index_for_search`
 }
 
 
@@ -264,5 +266,6 @@ def _statements() -> Iterator[str]:
         yield from _with_index(name, columns, condition)
     yield from _TOTALS
     yield from _ENTRIES
+    yield from sqlite_search.SINCE_VERSION_5
     yield f"PRAGMA application_id = {APPLICATION_ID}"
     yield f"PRAGMA user_version = {VERSION}"

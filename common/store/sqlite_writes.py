@@ -5,11 +5,23 @@ from __future__ import annotations
 import json
 import sqlite3
 from contextlib import suppress
+from datetime import datetime
 from typing import Final
 
 from common.domain.errors import Duplicate
-from common.domain.images import Image
-from common.store.documents import image_text
+from common.domain.images import FINAL, Image, Status
+from common.domain.search import words_of
+from common.store.documents import image_text, parse_time
+from common.store.port import IndexedPage
+from common.store.sqlite_search import (
+    LAST_OF_MS,
+    MODEL_TOKENS,
+    OWNER_TOKENS,
+    PINNED_MARK,
+    STATUS_TOKENS,
+    first_rowid,
+    token_of,
+)
 
 # Many rows in one statement: between two statements this thread waits for the interpreter, up to 5 ms while other
 # threads are busy, with the file locked. So no statement for each row, and no result row for each, as from `RETURNING`.
@@ -23,11 +35,24 @@ _REPLACE_SEVERAL: Final = """
 """
 _HOLDER_OF_IDEMPOTENCY: Final = "SELECT 1 FROM images WHERE idempotency = ? AND id != ?"
 _HOLDER_OF_SLOT: Final = "SELECT 1 FROM images WHERE slot = ? AND id != ?"
+_INSERT_WORDS: Final = """
+    INSERT OR IGNORE INTO searched (docid, image_id, words, about, facets)
+    SELECT coalesce((SELECT max(docid) + 1 FROM searched WHERE docid BETWEEN :first AND :last), :first),
+        :id, :words, :about, :facets
+"""
+_NOT_INDEXED: Final = """
+    SELECT id, document ->> '$.prompt', owner, document ->> '$.model', created_at, status, pinned FROM images
+    WHERE id > ? AND id <= ? AND deleted_at IS NULL AND NOT EXISTS (SELECT 1 FROM searched WHERE image_id = images.id)
+"""
+
+IndexRow = dict[str, str | int | None]
 
 
-def insert(connection: sqlite3.Connection, image: Image, text: str) -> None:
+def insert(connection: sqlite3.Connection, image: Image, text: str, row: IndexRow | None) -> None:
     try:
         connection.execute("INSERT INTO images (id, document) VALUES (?, ?)", (image.id, text))
+        if row is not None:
+            connection.execute(_INSERT_WORDS, row)
     except sqlite3.IntegrityError as error:
         stored = connection.execute("SELECT document FROM images WHERE id = ?", (image.id,)).fetchone()
         if stored is None:
@@ -79,3 +104,46 @@ def _duplicate(connection: sqlite3.Connection, image: Image, error: sqlite3.Inte
 def remove(connection: sqlite3.Connection, image: Image) -> bool:
     query = "DELETE FROM images WHERE id = ? AND revision = ?"
     return connection.execute(query, (image.id, image.revision)).rowcount == 1
+
+
+def index_row(image: Image) -> IndexRow | None:
+    """What `searched` holds of a new image; None for one that is deleted already."""
+    if image.deleted_at is not None:
+        return None
+    facets = _facets(image.status, is_pinned=image.pinned)
+    return _row(image.id, image.prompt, (image.owner, image.model), image.created_at, facets)
+
+
+def index_page(connection: sqlite3.Connection, *, after_id: str, limit: int) -> IndexedPage:
+    """Index the missing ones of a page of images. In a write, so that none of them changes meanwhile."""
+    query = "SELECT count(*), max(id) FROM (SELECT id FROM images WHERE id > ? ORDER BY id LIMIT ?)"
+    (count, last_id) = connection.execute(query, (after_id, limit)).fetchone()
+    if not count:
+        return IndexedPage(0, None)
+    missing = connection.execute(_NOT_INDEXED, (after_id, last_id)).fetchall()
+    for image_id, prompt, owner, model, created_at, status, pinned in missing:
+        with suppress(ValueError):  # a damaged record is in no list either
+            moment = parse_time(created_at)
+            facets = _facets(Status(status), is_pinned=bool(pinned))
+            connection.execute(_INSERT_WORDS, _row(image_id, str(prompt), (owner, str(model)), moment, facets))
+    return IndexedPage(len(missing), last_id if count == limit else None)
+
+
+def _row(
+    image_id: str, prompt: str, owner_and_model: tuple[str, str], created_at: datetime, facets: str | None
+) -> IndexRow:
+    first = first_rowid(created_at)
+    owner, model = owner_and_model
+    return {
+        "first": first,
+        "last": first + LAST_OF_MS,
+        "id": image_id,
+        "words": f" {' '.join(words_of(prompt))} ",
+        "about": f"{token_of(owner, OWNER_TOKENS)} {token_of(model, MODEL_TOKENS)}",
+        "facets": facets,
+    }
+
+
+def _facets(status: Status, *, is_pinned: bool) -> str | None:
+    """As the trigger writes them."""
+    return None if status not in FINAL else STATUS_TOKENS[status] + (f" {PINNED_MARK}" if is_pinned else "")

@@ -8,8 +8,10 @@ from typing import Any, Final
 from aiohttp import web
 
 from common.domain.errors import Invalid
+from services.api.archives import routes as archives
 from services.api.auth.identity import Caller
 from services.api.context import CONTEXT, Context
+from services.api.history import routes as history
 from services.api.middleware.browser_security import browser_security, protect
 from services.api.middleware.problems import problems
 from services.api.middleware.request_metrics import request_metrics
@@ -22,8 +24,10 @@ from services.api.routes.operation import B, Call, G, Operation, Q, RouteGroup
 
 _REST: Final[list[RouteGroup[Any]]] = [
     generations.GROUP,
+    history.GROUP,
     images.GROUP,
     media.GROUP,
+    archives.GROUP,
     websocket.GROUP,
     tickets.GROUP,
     models.GROUP,

@@ -16,6 +16,7 @@ from services.janitor.context import SOURCE, JanitorContext
 from services.janitor.dead_letters import fail_dead_letter
 from services.janitor.purge import purge
 from services.janitor.reconcile import reconcile
+from services.janitor.search_index import index_old_images
 from services.janitor.sweep import sweep
 from services.janitor.timers import JanitorTimer
 
@@ -50,9 +51,10 @@ async def run_janitor(settings: Settings, resources: Resources, *, stopping: asy
             for queue, handler, concurrency in handlers
         ]
         async with asyncio.TaskGroup() as group:
-            arming = [group.create_task(timer.rearm_regularly()) for timer in timers]
+            tasks = [group.create_task(timer.rearm_regularly()) for timer in timers]
+            tasks.append(group.create_task(index_old_images(resources.store)))
             log.info("taking ticks")
             await stopping.wait()
-            for task in arming:
+            for task in tasks:
                 task.cancel()
         await asyncio.gather(*(consumer.drain(settings.grace_period) for consumer in consumers))

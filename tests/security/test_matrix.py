@@ -24,6 +24,7 @@ WEBSOCKET = {
     "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA==",
 }
 IMAGE, FILE, THUMBNAIL = "/api/images/{id}/", "/media/{image_file}", "/media/{thumbnail}"
+ARCHIVES = "/api/archives/"
 # `ada` is the owner of the image, `bob` has a valid token of his own, a stranger has no valid token
 TABLE = [
     # method   path                       ada  bob  stranger
@@ -36,6 +37,8 @@ TABLE = [
     ("GET", FILE, (200, 404, 401)),
     ("HEAD", FILE, (200, 404, 401)),
     ("GET", THUMBNAIL, (200, 404, 401)),
+    ("POST", ARCHIVES, (201, 404, 401)),
+    ("GET", ARCHIVES, (200, 200, 200)),  # with the key that ada's request got
     ("GET", "/api/models/", (200, 200, 401)),
     ("GET", "/api/limits/", (200, 200, 401)),
     ("POST", "/api/ws-tickets/", (201, 201, 401)),
@@ -75,10 +78,10 @@ class Matrix:
 
     async def ask(self, method: str, path: str, authorization: list[str], **more) -> tuple[int, str]:
         headers = [*(HEADERS.get(path) or {}).items(), *(("Authorization", value) for value in authorization)]
-        url = URL(self._url + path.format(**self._names), encoded=True)
-        async with self._http.request(
-            method, url, json=BODIES.get((method, path)), headers=headers, **more
-        ) as response:
+        query = f"?key={self._names['archive']}" if (method, path) == ("GET", ARCHIVES) else ""
+        url = URL(self._url + path.format(**self._names) + query, encoded=True)
+        body = {"ids": [self._names["id"]]} if (method, path) == ("POST", ARCHIVES) else BODIES.get((method, path))
+        async with self._http.request(method, url, json=body, headers=headers, **more) as response:
             return response.status, "" if response.status == 101 else await response.text(errors="replace")
 
     async def row(self, caller: str, authorization: list[str], column: int) -> None:
@@ -97,8 +100,10 @@ async def made_by_ada(http: aiohttp.ClientSession, url: str) -> dict[str, str]:
     async with http.post(f"{url}/v1/images/generations", json=ORDER, headers=good) as response:
         image = await response.json()
         assert response.status == 201, image
+    async with http.post(url + ARCHIVES, json={"ids": [image["id"]]}, headers=good) as response:
+        archive = (await response.json())["url"].partition("=")[2]
     media = {name: URL(image[f"{name}Url"]).path.removeprefix("/media/") for name in ("image", "thumbnail")}
-    return {"id": image["id"], "image_file": media["image"], "thumbnail": media["thumbnail"], **media}
+    return {"id": image["id"], "image_file": media["image"], "archive": archive, **media}
 
 
 @pytest.fixture

@@ -46,6 +46,7 @@ _STATUS: Final[list[tuple[type[ServiceError], int]]] = [
 ]
 _STATUS_OF_CODE: Final = {
     "idempotency_mismatch": 422,
+    "cursor_mismatch": 409,
     "body_too_large": 413,
     "body_too_slow": 408,
     "not_json": 415,

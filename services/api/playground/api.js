@@ -72,15 +72,17 @@ export const order = (request, key) =>
     headers: { Prefer: "respond-async", "Idempotency-Key": key },
   });
 
-export function history(perPage, cursor) {
-  const query = new URLSearchParams({ perPage });
-  if (cursor) query.set("cursor", cursor);
+export function history(perPage, cursor, filter = {}) {
+  const set = Object.entries({ cursor, ...filter }).filter(([, value]) => value);
+  const query = new URLSearchParams({ perPage, ...Object.fromEntries(set) });
   return call("GET", `api/images/history/?${query}`);
 }
 
 export const image = (id) => call("GET", `api/images/${id}/`);
 export const cancel = (id) => call("POST", `api/images/${id}/cancel/`);
 export const pin = (id, pinned) => call("PATCH", `api/images/${id}/`, { body: { pinned } });
+/** The URL of a zip file with these pictures. */
+export const archive = (ids) => call("POST", "api/archives/", { body: { ids } });
 export const remove = (id, options) => call("DELETE", `api/images/${id}/`, options);
 
 /** The subprotocols of a websocket, because a browser cannot send a header there. Empty without identity. */

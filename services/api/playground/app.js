@@ -1,11 +1,13 @@
 // The whole page: the settings panel, the canvas, the gallery, and the dialogs and notices above them.
 
 import { Canvas } from "./canvas.js";
+import { Comparison, useComparison } from "./compare.js";
 import * as form from "./form.js";
 import { Gallery } from "./gallery.js";
 import { icon } from "./icons.js";
 import { Noticeboard } from "./noticeboard.js";
 import { Panel } from "./panel.js";
+import { addressWith } from "./search.js";
 import { SignIn } from "./signin.js";
 import { html, useEffect, useReducer, useRef, useState } from "./vendor/htm-preact.js";
 import { Viewer } from "./viewer.js";
@@ -16,6 +18,7 @@ export function App({ session }) {
   useEffect(() => session.subscribe(redraw), [session]);
   const { values, set, problem, generate, reuse } = useForm(session);
   const viewer = useViewer(session);
+  const comparison = useComparison(session);
   useShortcuts({ generate, undo: () => session.notices.undo() });
   useTitle(session);
 
@@ -25,9 +28,18 @@ export function App({ session }) {
       <${Connection} state=${session.connection} />
       <${Canvas} session=${session} open=${viewer.open} reuse=${reuse} />
       <${Above} session=${session} />
-      <${Gallery} session=${session} open=${viewer.open} tryOut=${(prompt) => set({ prompt }, "prompt")} />
+      <${Gallery}
+        session=${session}
+        open=${viewer.open}
+        compare=${comparison.open}
+        tryOut=${(prompt) => set({ prompt }, "prompt")}
+      />
     </main>
     ${viewer.image && html`<${Viewer} session=${session} image=${viewer.image} viewer=${viewer} reuse=${reuse} />`}
+    ${
+      comparison.images &&
+      html`<${Comparison} session=${session} images=${comparison.images} close=${comparison.close} />`
+    }
     ${session.needsToken && html`<${SignIn} session=${session} />`}
     ${!viewer.image && html`<${Noticeboard} notices=${session.notices} />`}
     <div class="unseen" role="status" aria-live="polite">${session.notices.spoken}</div>
@@ -134,7 +146,7 @@ function useViewer(session) {
 
   const close = () => {
     if (history.state?.isOurs) return history.back();
-    history.replaceState(null, "", location.pathname);
+    history.replaceState(null, "", addressWith(null, ""));
     setId(null);
   };
   const isGone = shownId !== null && pictures.isGone(shownId);
@@ -146,11 +158,11 @@ function useViewer(session) {
   return {
     image: known?.status === "completed" && !pictures.hidden.has(shownId) ? known : null,
     open(next) {
-      history.pushState({ isOurs: true }, "", `#${next}`);
+      history.pushState({ isOurs: true }, "", addressWith(null, `#${next}`));
       setId(next);
     },
     move(next) {
-      history.replaceState(history.state, "", `#${next}`);
+      history.replaceState(history.state, "", addressWith(null, `#${next}`));
       setId(next);
     },
     close,

@@ -161,8 +161,8 @@ function Actions({ session, image, reuse }) {
 const Download = ({ image }) => html`
   <a
     class="quiet bare"
-    href=${image.imageUrl}
-    download=${words.fileName(image)}
+    href=${words.downloadUrl(image)}
+    download=${""}
     aria-label="Download"
     title="Download"
   >

@@ -152,6 +152,11 @@ export class Pictures {
     if (status !== "completed") this.byId.delete(id);
   }
 
+  /** Know these images of a search, which may be older than what is loaded of the history. */
+  keep(images) {
+    for (const item of images) if (!this.#gone.has(item.id)) this.#merge(item);
+  }
+
   /** Append the next page of the history. */
   append(page) {
     this.total = page.total;

@@ -12,10 +12,13 @@ import { own, recall, remember } from "./memory.js";
 import { Notices } from "./notices.js";
 import { Orders } from "./orders.js";
 import { Pictures } from "./pictures.js";
+import { Search } from "./search.js";
+import { Selection } from "./selection.js";
 import * as words from "./words.js";
 
 const ON_CANVAS = "darkroom.canvas"; // the ids, so that a reload shows the same canvas
 const KEPT_ON_CANVAS = 12;
+const MOST_IN_A_FILE = 500; // pictures of one zip file, as the api allows
 const NO_HELLO_MS = 1_500; // then read the history anyway: a proxy may block websockets
 
 export class Session {
@@ -24,6 +27,8 @@ export class Session {
   orders = new Orders(() => this.changed());
   allowance = new Allowance(() => this.changed());
   history = new History(this.pictures, () => this.changed());
+  search = new Search(this.pictures, () => this.changed());
+  selection = new Selection(() => this.#selected());
   connection = "connecting"; // or "live", or "offline"
   needsToken = false;
   wasRefused = false; // the token that was tried
@@ -59,6 +64,7 @@ export class Session {
     await this.allowance.read();
     if (this.needsToken) return;
     this.#live.start();
+    this.search.read();
     setTimeout(() => this.history.isLoaded || this.history.read(), NO_HELLO_MS);
   }
 
@@ -75,6 +81,23 @@ export class Session {
       this.#isDrawing = false;
       for (const listener of this.#listeners) listener();
     });
+  }
+
+  /** What the gallery shows: what the search finds, or all pictures. */
+  get listing() {
+    if (this.search.isAnswered) return this.search;
+    const { pictures, history } = this;
+    return {
+      images: pictures.inGallery(),
+      total: pictures.total - pictures.hidden.size,
+      isCapped: false,
+      hasMore: pictures.hasMore,
+      loaded: pictures.gallery.length,
+      isLoaded: history.isLoaded,
+      hasFailed: history.hasFailed,
+      more: () => history.more(),
+      retry: () => history.retry(),
+    };
   }
 
   // ------------------------------------------------------------ actions
@@ -109,6 +132,7 @@ export class Session {
     try {
       this.#learn(await api.pin(id, pinned));
       this.#channel?.postMessage({ look: id });
+      this.search.stir();
       this.notices.say(pinned ? "Pinned" : "No longer pinned");
     } catch (error) {
       this.notices.show(words.problem(error));
@@ -117,7 +141,52 @@ export class Session {
 
   delete(id) {
     this.#deletions.begin(id);
+    this.selection.remove(id);
     this.changed();
+  }
+
+  deleteAll(ids) {
+    for (const id of ids) this.#deletions.begin(id);
+    this.selection.clear();
+  }
+
+  /** One after the other, a few at once: a browser opens six connections to a host. */
+  async pinAll(ids, pinned) {
+    const waiting = ids.filter((id) => this.pictures.get(id)?.pinned !== pinned);
+    const errors = [];
+    let done = 0;
+    const work = async () => {
+      for (let id = waiting.pop(); id; id = waiting.pop()) {
+        try {
+          this.#learn(await api.pin(id, pinned));
+          this.#channel?.postMessage({ look: id });
+          done += 1;
+        } catch (error) {
+          errors.push(error);
+        }
+      }
+    };
+    await Promise.all(Array.from({ length: 4 }, work));
+    this.selection.clear();
+    this.search.stir();
+    if (done) this.notices.show(`${words.count(done, "picture")} ${pinned ? "pinned" : "no longer pinned"}`);
+    if (errors.length) {
+      this.notices.show(`${words.count(errors.length, "picture")} could not be changed. ${words.problem(errors[0])}`);
+    }
+  }
+
+  /** The browser stores the file as it arrives, so nothing of it is in the memory of the page. */
+  async downloadAll(ids) {
+    try {
+      const links = [];
+      for (let from = 0; from < ids.length; from += MOST_IN_A_FILE) {
+        links.push(await api.archive(ids.slice(from, from + MOST_IN_A_FILE)));
+      }
+      for (const { url } of links) follow(url);
+      this.notices.show(`Downloading ${words.count(ids.length, "picture")}`);
+    } catch (error) {
+      this.notices.show(`The pictures could not be downloaded. ${words.problem(error)}`);
+    }
   }
 
   /** Remove from the canvas: a picture stays in the gallery, a failed image is no longer shown. */
@@ -199,6 +268,7 @@ export class Session {
       const inFlight = new Set(images.map(({ id }) => id));
       for (const id of shown) if (!inFlight.has(id)) this.#look(id, { onCanvas: true });
       this.history.read();
+      this.search.read();
     }
     this.allowance.renewOffers();
     this.changed();
@@ -238,6 +308,7 @@ export class Session {
     if (known === undefined) return;
     if (known === null) this.orders.arrived(image);
     if (image.status === "queued") this.isCanvasCleared = false;
+    if (image.status === "completed" && known?.status !== "completed") this.search.stir();
     if (image.status === "cancelled") this.#cancelled(known);
     else if (image.status !== known?.status) this.#announce(image, known);
     this.#rememberCanvas();
@@ -267,8 +338,16 @@ export class Session {
     const isCounted = !known || known.status === "completed";
     if (isCounted && this.history.isLoaded && !this.pictures.gallery.includes(id)) this.history.countSoon();
     this.pictures.remove(id);
+    this.search.remove(id);
+    this.selection.remove(id);
     if (known && this.openId === id) this.notices.show("This picture was deleted");
     this.#rememberCanvas();
+    this.changed();
+  }
+
+  #selected() {
+    const { size } = this.selection;
+    this.notices.say(size ? `${words.count(size, "picture")} selected` : "Nothing is selected");
     this.changed();
   }
 
@@ -308,4 +387,12 @@ export class Session {
     this.#deletions.finish();
     this.#live.pause();
   }
+}
+
+/** Begin a download; the page stays. */
+function follow(url) {
+  const link = document.createElement("a");
+  link.href = url;
+  link.download = "";
+  link.click();
 }

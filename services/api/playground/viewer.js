@@ -11,8 +11,8 @@ const ALMOST_ALL = 5; // this many pictures before the end, the next page is rea
 
 export function Viewer({ session, image, viewer, reuse }) {
   const dialog = useRef(null);
-  const images = session.pictures.inGallery();
-  const total = session.pictures.total - session.pictures.hidden.size;
+  const { listing } = session;
+  const { images } = listing;
   const at = images.findIndex(({ id }) => id === image.id);
   const [previous, next] = at < 0 ? [] : [images[at - 1], images[at + 1]];
   const move = (to) => to && viewer.move(to.id);
@@ -29,7 +29,7 @@ export function Viewer({ session, image, viewer, reuse }) {
     };
   }, []);
   useEffect(() => {
-    if (at >= images.length - ALMOST_ALL) session.history.more();
+    if (at >= images.length - ALMOST_ALL) listing.more();
     for (const neighbour of [previous, next]) if (neighbour) new Image().src = neighbour.imageUrl;
   }, [image.id]);
 
@@ -88,7 +88,7 @@ export function Viewer({ session, image, viewer, reuse }) {
       </div>
       <aside>
         <header>
-          <span class="value">${at >= 0 && `${at + 1} of ${total}`}</span>
+          <span class="value">${at >= 0 && `${at + 1} of ${words.total(listing)}`}</span>
           <button
             class="quiet zoom"
             aria-pressed=${String(zoom.scale > 1)}
@@ -103,7 +103,7 @@ export function Viewer({ session, image, viewer, reuse }) {
           <button class="primary" onClick=${() => take()} disabled=${!image.parameters}>
             ${icon("reuse")} Use settings
           </button>
-          <a class="button" href=${image.imageUrl} download=${words.fileName(image)}>${icon("download")} Download</a>
+          <a class="button" href=${words.downloadUrl(image)} download=${""}>${icon("download")} Download</a>
           <button
             class="button"
             aria-pressed=${String(image.pinned)}

@@ -60,6 +60,9 @@ export function problem(error) {
 
 export const count = (number, one, many = `${one}s`) => `${number.toLocaleString("en")} ${number === 1 ? one : many}`;
 
+/** How many there are of a list: `12`, `more than 1,000`. */
+export const total = ({ total, isCapped }) => `${isCapped ? "more than " : ""}${total.toLocaleString("en")}`;
+
 const ORDINALS = new Intl.PluralRules("en", { type: "ordinal" });
 const ENDINGS = { one: "st", two: "nd", few: "rd", other: "th" };
 const MAX_RANKED = 1000; // the server reports every later position as 1001
@@ -101,6 +104,18 @@ export const since = (iso) => -until(iso);
 export const moment = (iso) => new Date(iso).toLocaleString([], { dateStyle: "medium", timeStyle: "short" });
 export const day = (iso) => new Date(iso).toLocaleDateString([], { dateStyle: "medium" });
 
+/** The heading of a day: `Today`, `Yesterday`, `12 November`, `12 November 2024`. */
+export function dayName(iso) {
+  const date = new Date(iso);
+  const daysAgo = Math.round((startOfDay(new Date()) - startOfDay(date)) / 86_400_000);
+  if (daysAgo === 0) return "Today";
+  if (daysAgo === 1) return "Yesterday";
+  const year = date.getFullYear() === new Date().getFullYear() ? undefined : "numeric";
+  return date.toLocaleDateString("en-GB", { day: "numeric", month: "long", year });
+}
+
+const startOfDay = (date) => new Date(date.getFullYear(), date.getMonth(), date.getDate());
+
 export function bytes(size) {
   if (size < 1_000_000) return `${Math.max(1, Math.round(size / 1000))} kB`;
   return `${(size / 1_000_000).toFixed(1)} MB`;
@@ -108,13 +123,5 @@ export function bytes(size) {
 
 export const brief = (text, length = 80) => (text.length <= length ? text : `${text.slice(0, length - 1).trimEnd()}…`);
 
-const NAME_WORDS = 8;
-const NAME_LENGTH = 60;
-
-/** The name of a downloaded file: the first words of the prompt, and the seed. */
-export function fileName({ id, prompt, imageUrl, parameters }) {
-  const found = prompt.normalize("NFC").match(/[\p{L}\p{M}\p{N}]+/gu) ?? ["picture"];
-  const first = [...found.slice(0, NAME_WORDS).join("-")].slice(0, NAME_LENGTH).join("").replace(/-$/, "");
-  const [extension] = /[a-z]+$/.exec(imageUrl.split("?")[0]) ?? ["png"];
-  return `${first}-${parameters?.seed ?? id.slice(0, 8)}.${extension}`;
-}
+/** The URL of a download: the server names the file by the first words of the prompt and the seed. */
+export const downloadUrl = ({ imageUrl }) => `${imageUrl}${imageUrl.includes("?") ? "&" : "?"}download=1`;

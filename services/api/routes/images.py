@@ -1,10 +1,9 @@
-"""The routes of recorded images: history, read, delete, cancel, pin."""
+"""The routes of one recorded image: read, delete, cancel, pin."""
 
 from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Final, TypeAlias
 
@@ -17,21 +16,15 @@ from common.domain.errors import InvalidTransition, NotFound, ServiceError
 from common.domain.images import Image, Status
 from common.media.port import Media
 from common.runtime.clock import Clock
-from common.store.port import HistoryPosition, Store, Transition, change
+from common.store.port import Store, Transition, change
 from services.api.context import Context
 from services.api.presenter import ImageAnswer, Presenter
 from services.api.routes.operation import NO_INPUT, Call, Operation, PlainCall, RouteGroup, answer, body_of, query_of
-from services.api.routes.schema import BatchQuery, Cancelled, CancelledAnswer, HistoryPage, HistoryQuery, ImagePatch
+from services.api.routes.schema import BatchQuery, Cancelled, CancelledAnswer, ImagePatch
 
 log = logging.getLogger(__name__)
 
 BatchCall: TypeAlias = Call[BatchQuery, None]
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_STATUSES: Final = {
-    "active": frozenset({Status.QUEUED, Status.RUNNING}),
-    "all": frozenset(Status),
-    **{status.value: frozenset({status}) for status in Status},
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,26 +39,6 @@ class ImageRoutes:
     @classmethod
     def of(cls, context: Context) -> ImageRoutes:
         return cls(context.clock, context.store, context.media, context.outbox, context.batches, context.presenter)
-
-    async def history(self, call: Call[HistoryQuery, None]) -> web.Response:
-        """Lists the images of the owner, newest first, by page number or by cursor."""
-        query, statuses = call.query, _STATUSES[call.query.status]
-        after = _decode_cursor(query.cursor) if query.cursor else None
-        offset = 0 if after else (query.page - 1) * query.per_page
-        # one more than the page holds shows whether there is a next page
-        found = await self.store.history(
-            call.owner, statuses, limit=query.per_page + 1, offset=offset, after=after, batch_id=query.batch
-        )
-        page = found[: query.per_page]
-        return answer(
-            HistoryPage(
-                images=[self.presenter.history_item(image) for image in page],
-                total=await self.store.count_history(call.owner, statuses, batch_id=query.batch),
-                page=query.page,
-                per_page=query.per_page,
-                next_cursor=encode_cursor(page[-1]) if len(found) > len(page) else None,
-            )
-        )
 
     async def get(self, call: PlainCall) -> web.Response:
         """Returns an image in any state."""
@@ -154,16 +127,6 @@ _READ: Final = (400, 401, 404, 413, 503)
 _CHANGE: Final = (403, *_READ)
 OPERATIONS: Final = (
     Operation(
-        "images_history",
-        "GET",
-        "/api/images/history/",
-        query_of(HistoryQuery),
-        ImageRoutes.history,
-        "List images, newest first",
-        answers={200: HistoryPage},
-        problems=(400, 401, 406, 413, 503),
-    ),
-    Operation(
         "images_get",
         "GET",
         f"/api/images/{_ID}/",
@@ -224,17 +187,3 @@ def _already_final(image_id: str, status: str) -> InvalidTransition:
 
 def _index(image: Image) -> int:
     return image.batch.index if image.batch is not None else 0
-
-
-def encode_cursor(image: Image) -> str:
-    """The position of an image in the history."""
-    milliseconds = (image.created_at - _EPOCH) // timedelta(milliseconds=1)
-    index = f"{image.batch.index}." if image.batch is not None else ""
-    return f"{milliseconds:013d}.{index}{image.id}"
-
-
-def _decode_cursor(cursor: str) -> HistoryPosition:
-    """The query's model has checked the form."""
-    milliseconds, *index, image_id = cursor.split(".")
-    created_at = _EPOCH + timedelta(milliseconds=int(milliseconds))
-    return HistoryPosition(created_at, image_id, index=int(index[0]) if index else None)

@@ -13,6 +13,7 @@ from typing import Final
 from aiohttp import web
 
 from common.domain.errors import NotFound
+from common.domain.file_names import content_disposition, picture_name
 from common.domain.images import RENDITION_WIDTHS, Format, Image, rendition_keys
 from common.media.port import Media
 from common.store.port import Store
@@ -60,6 +61,8 @@ class MediaRoutes:
             raise NotFound("there is no such file", code="file_not_found")
         headers = {"Cache-Control": _CACHE, "X-Content-Type-Options": "nosniff"}
         content_type = _TYPES[match["extension"]]
+        if "download" in call.request.query:
+            headers["Content-Disposition"] = content_disposition(_download_name(image, key, call.request.query))
         wanted, quality = _wanted(call.request.query), _quality(call.request.query)
         if wanted is not None and conversion.is_needed(_FORMATS[match["extension"]], wanted, quality):
             return await self._converted(call, image, wanted, quality, headers)
@@ -86,6 +89,11 @@ class MediaRoutes:
         return web.Response(body=converted, content_type=f"image/{wanted}", headers=headers)
 
 
+_NOTES: Final = f"""\
+A rendition is the picture as WEBP, at most {" or ".join(map(str, RENDITION_WIDTHS))} pixels wide, made when it is first
+asked for. Its URL is that of the picture with `renditions` for `generated_images` and `.<width>.webp` after the name;
+the query with the signature stays the same. With `download` in the query, the answer is named by the first words of the
+prompt and the seed."""
 OPERATIONS: Final = (
     Operation(
         "files_get",
@@ -94,9 +102,7 @@ OPERATIONS: Final = (
         NO_INPUT,
         MediaRoutes.get,
         "Get a picture, its thumbnail or a rendition",
-        notes=f"A rendition is the picture as WEBP, at most {' or '.join(map(str, RENDITION_WIDTHS))} pixels wide, "
-        "made when it is first asked for. Its URL is that of the picture with `renditions` for `generated_images` and "
-        "`.<width>.webp` after the name; the query with the signature stays the same.",
+        notes=_NOTES,
         answers={200: None, 206: None, 304: None},
         problems=(401, 404, 412, 413, 416, 503),
         other_credential="signature",
@@ -104,6 +110,11 @@ OPERATIONS: Final = (
     ),
 )
 GROUP: Final = RouteGroup(MediaRoutes.of, OPERATIONS)
+
+
+def _download_name(image: Image, key: str, query: Mapping[str, str]) -> str:
+    wanted = _wanted(query)
+    return picture_name(image, wanted.extension if wanted is not None else key.rpartition(".")[2])
 
 
 def converted_query(wanted: Format, quality: int | None) -> str:

@@ -60,6 +60,7 @@ _TAG_OF: Final = {
 _EXAMPLES: Final[dict[str, dict[str, Any]]] = {
     _REQUEST: {"prompt": "a lighthouse at dusk, stormy sea", "width": 512, "height": 512, "steps": 20, "seed": 42},
     "ImagePatch": {"pinned": True},
+    "ArchiveRequest": {"ids": ["0194685b-6c00-7d3e-9f10-2f0a4f6b8c11"]},
     "ImageRequest": {"prompt": "a lighthouse at dusk, stormy sea", "size": "1024x1024", "response_format": "b64_json"},
 }
 _EVERYWHERE: Final = (403, 500)  # another host name or origin than is allowed, an internal error
@@ -246,7 +247,11 @@ def _query_parameters(operation: AnyOperation) -> list[dict[str, Any]]:
     if model is None:
         return []
     schema = model.model_json_schema(ref_template=_REF)
-    return [{"name": name, "in": "query", "schema": field} for name, field in schema["properties"].items()]
+    required = schema.get("required", [])
+    return [
+        {"name": name, "in": "query", "schema": field} | ({"required": True} if name in required else {})
+        for name, field in schema["properties"].items()
+    ]
 
 
 def _headers(operation: AnyOperation) -> list[dict[str, Any]]:

@@ -9,17 +9,13 @@ import json
 import re
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from common.domain.images import Status
 from common.domain.views import FailureView, ImageView, Outgoing, is_none
-from services.api.presenter import HistoryItem
 
-_UUID: Final = "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
-# milliseconds, the index in a batch and an image's id; clients do not interpret it
-_CURSOR: Final = f"^[0-9]{{13}}[.]([0-9][.])?{_UUID}$"
-
+UUID_PATTERN: Final = "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 REFERENCE_PREFIX: Final = "#/components/schemas/"
 
 
@@ -27,21 +23,6 @@ class Query(BaseModel):
     """Query parameters. They arrive as text, so their types are converted; unknown parameters are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True)
-
-
-class HistoryQuery(Query):
-    page: Annotated[int, Field(ge=1, le=1_000_000)] = 1
-    per_page: Annotated[int, Field(ge=1, le=100)] = 20
-    cursor: Annotated[str, Field(pattern=_CURSOR, description="`nextCursor` of the previous page")] | None = None
-    status: Literal["completed", "failed", "cancelled", "queued", "running", "active", "all"] = "completed"
-    batch: (
-        Annotated[
-            str,
-            Field(pattern=f"^{_UUID.replace('a-f', 'a-fA-F')}$", description="the images of this batch only"),
-            AfterValidator(str.lower),
-        ]
-        | None
-    ) = None
 
 
 class BatchQuery(Query):
@@ -58,14 +39,6 @@ class ImagePatch(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, title="Change")
 
     pinned: bool
-
-
-class HistoryPage(Outgoing):
-    images: list[HistoryItem]
-    total: int
-    page: int
-    per_page: int
-    next_cursor: str | None
 
 
 class Cancelled(Outgoing):

@@ -6,6 +6,7 @@ import pytest
 
 from common.domain import transitions
 from common.domain.images import Batch, Status
+from common.domain.search import HistoryFilter
 from common.store.port import HistoryPosition
 from tests.contract.store.records import LEASE, MS, PICTURE, SECOND, keep
 from tests.making import NOON, an_image
@@ -54,14 +55,25 @@ async def test_history_of_one_batch(store):
     await keep(store, *members, an_image(**of_batch), an_image(**of_batch, batch=Batch(id="c", index=0, count=2)))
     position = HistoryPosition(NOON, members[4].id, index=4)
 
-    assert await store.history("local", list(Status), limit=10, batch_id="b") == [members[4], members[3], members[0]]
-    assert await store.history("local", [Status.COMPLETED], limit=10, batch_id="b") == [members[4], members[0]]
-    assert await store.history("local", list(Status), limit=1, offset=1, batch_id="b") == [members[3]]
-    assert await store.history("local", list(Status), limit=1, after=position, batch_id="b") == [members[3]]
-    assert await store.history("local", [Status.COMPLETED], limit=10, batch_id="none") == []
-    assert await store.count_history("local", list(Status), batch_id="b") == 3
-    assert await store.count_history("local", [Status.COMPLETED], batch_id="b") == 2
-    assert await store.count_history("nobody", list(Status), batch_id="b") == 0
+    assert await store.history("local", list(Status), limit=10, where=HistoryFilter(batch_id="b")) == [
+        members[4],
+        members[3],
+        members[0],
+    ]
+    assert await store.history("local", [Status.COMPLETED], limit=10, where=HistoryFilter(batch_id="b")) == [
+        members[4],
+        members[0],
+    ]
+    assert await store.history("local", list(Status), limit=1, offset=1, where=HistoryFilter(batch_id="b")) == [
+        members[3]
+    ]
+    assert await store.history("local", list(Status), limit=1, after=position, where=HistoryFilter(batch_id="b")) == [
+        members[3]
+    ]
+    assert await store.history("local", [Status.COMPLETED], limit=10, where=HistoryFilter(batch_id="none")) == []
+    assert await store.count_history("local", list(Status), where=HistoryFilter(batch_id="b")) == 3
+    assert await store.count_history("local", [Status.COMPLETED], where=HistoryFilter(batch_id="b")) == 2
+    assert await store.count_history("nobody", list(Status), where=HistoryFilter(batch_id="b")) == 0
 
 
 @pytest.mark.parametrize("statuses", [[Status.COMPLETED], list(Status)])

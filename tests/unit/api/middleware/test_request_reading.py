@@ -5,8 +5,9 @@ from aiohttp.test_utils import make_mocked_request
 from multidict import CIMultiDict
 
 from common.domain.errors import Invalid
+from services.api.history.query import HistoryQuery
 from services.api.middleware.request_reading import parse, read_query, require_json_accepted
-from services.api.routes.schema import HistoryQuery, ImagePatch
+from services.api.routes.schema import ImagePatch
 
 
 def test_a_body_becomes_its_model():

@@ -100,6 +100,7 @@ def test_a_document_is_the_image_with_index_fields():
         "lost": 0,
         "refused": 0,
         "pinned": False,
+        "words": ["a", "lighthouse"],
         "sent_at": NOON,
         "shown": True,
         "waits_since": NOON,

@@ -5,8 +5,10 @@ from pymongo.errors import DuplicateKeyError, OperationFailure
 
 from common.domain.errors import Misconfigured, Unavailable
 from common.domain.images import Status
+from common.domain.search import HistoryFilter, terms_of
 from common.store.mongo import MongoStore
 from common.store.port import Entry
+from services.janitor.search_index import index_old_images
 from tests.making import NOON, an_image
 from tests.proxy import proxy_before
 from tests.servers.process import free_ports
@@ -120,3 +122,18 @@ async def test_an_insert_gives_up_if_its_rival_is_never_found():
 
     with pytest.raises(Unavailable, match="keeps changing its owner"):
         await store.insert(an_image(slot="local:0"))
+
+
+async def test_what_an_older_release_has_stored_is_indexed(direct):
+    """Documents without words, one of them deleted: the janitor's start indexes them; one is changed meanwhile."""
+    images = [an_image(status=Status.COMPLETED) for _ in range(3)]
+    await asyncio.gather(*map(direct.insert, [*images, an_image(deleted_at=NOON)]))
+    await direct._images.update_many({}, {"$unset": {"words": True}})
+    where = HistoryFilter(terms=terms_of("light"))
+    await direct.replace(images[0].model_copy(update={"revision": 2}))
+
+    before = await direct.count_history("local", list(Status), where=where)
+    await index_old_images(direct)
+
+    assert (before, await direct.count_history("local", list(Status), where=where)) == (1, 3)
+    assert await direct._images.count_documents({"words": {"$exists": True}}) == 3

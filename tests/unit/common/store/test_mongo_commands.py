@@ -10,6 +10,7 @@ from pymongo import monitoring
 
 from common.domain import transitions
 from common.domain.images import Lease, Status
+from common.domain.search import HistoryFilter
 from common.store.mongo import MongoStore
 from common.store.port import Entry, HistoryPosition
 from tests.making import NOON, an_image
@@ -83,6 +84,7 @@ async def test_the_indexes_are_created_at_the_start(database):
                 "key": {"created_at": 1},
                 "partialFilterExpression": {"waiting_since": {"$exists": True}},
             },
+            "words": {"key": {"owner": 1, "words": 1}, "partialFilterExpression": {"shown": True}},
             "batch": {"key": {"batch.id": 1, "batch.index": 1}, "sparse": True},
             "batch_due": {"key": {"batch_due": 1}, "sparse": True},
             "waiting": {
@@ -212,7 +214,7 @@ FINDS = {
             statuses=[Status.COMPLETED],
             limit=5,
             after=HistoryPosition(CUT, "the-id", index=3),
-            batch_id="b",
+            where=HistoryFilter(batch_id="b"),
         ),
         {
             **SHOWN,

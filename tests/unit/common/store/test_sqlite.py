@@ -13,12 +13,14 @@ import pytest
 
 from common.domain.errors import Misconfigured, Unavailable
 from common.domain.images import Status
+from common.domain.search import HistoryFilter, terms_of
 from common.store import sqlite as adapter
 from common.store import sqlite_threads
 from common.store.documents import image_text
 from common.store.port import Entry, HistoryPosition
 from common.store.sqlite import SqliteStore
 from common.store.sqlite_schema import VERSION
+from services.janitor.search_index import index_old_images
 from tests.making import NOON, an_image
 from tests.servers.fork_server import forked_python
 
@@ -121,6 +123,30 @@ async def test_opening_an_older_file_upgrades_its_schema(path, tmp_path, script)
         (version,) = connection.execute("PRAGMA user_version").fetchone()
     assert (found, overdue) == ([[image.id]] * 2, [image])
     assert (upgraded, version) == (new, VERSION)
+
+
+async def test_what_an_older_file_holds_is_indexed(path):
+    """A file of an older release, with deleted, damaged and ordinary images: the janitor's start indexes them."""
+    found = [an_image(status=Status.COMPLETED, pinned=n > 0) for n in range(3)]
+    deleted = an_image(deleted_at=NOON)
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.executescript(VERSION_2)
+        rows = [(image.id, image_text(image)) for image in [*found, deleted]]
+        damaged = ("00", image_text(found[0]).replace("completed", "unknown"))
+        connection.executemany("INSERT INTO images (id, document) VALUES (?, ?)", [damaged, *rows])
+    where = HistoryFilter(terms=terms_of("light"))
+
+    async with SqliteStore.open(path, timeout_s=5) as store:
+        new = an_image(status=Status.COMPLETED)
+        await store.insert(new)
+        before = await store.history("local", list(Status), limit=9, where=where)
+        await index_old_images(store)
+        after = await store.history("local", list(Status), limit=9, where=where)
+        pinned = await store.count_history("local", list(Status), where=HistoryFilter(pinned=True))
+
+    assert before == [new]
+    assert after == sorted([new, *found], key=lambda image: image.id, reverse=True)
+    assert pinned == 2
 
 
 def schema_of(connection: sqlite3.Connection) -> dict[str, object]:
@@ -314,6 +340,8 @@ async def test_every_query_is_answered_from_an_index(path, monkeypatch):
     asked: list[str] = []
     image = an_image()
     position = HistoryPosition(NOON, image.id, index=3)
+    batch = HistoryFilter(batch_id=image.id)
+    month = HistoryFilter(since=NOON - timedelta(days=30), until=NOON)
     async with SqliteStore.open(path, timeout_s=5) as store:
         await store._readers.run(lambda connection: connection.set_trace_callback(asked.append))
         calls: list[Callable] = [
@@ -322,10 +350,13 @@ async def test_every_query_is_answered_from_an_index(path, monkeypatch):
             partial(store.history, "local", [Status.COMPLETED], limit=5),
             partial(store.history, "local", list(Status), limit=5, offset=5),
             partial(store.history, "local", list(Status), limit=5, after=position),
-            partial(store.history, "local", list(Status), limit=5, batch_id=image.id),
-            partial(store.history, "local", [Status.QUEUED], limit=5, batch_id=image.id, after=position),
+            partial(store.history, "local", list(Status), limit=5, where=batch),
+            partial(store.history, "local", [Status.QUEUED], limit=5, where=batch, after=position),
             partial(store.count_history, "local", list(Status)),
-            partial(store.count_history, "local", list(Status), batch_id=image.id),
+            partial(store.count_history, "local", list(Status), where=batch),
+            partial(store.history, "local", list(Status), limit=5, where=month),
+            partial(store.history, "local", list(Status), limit=5, where=month, oldest_first=True, after=position),
+            partial(store.count_history, "local", list(Status), where=month),
             store.queued_pools,
             partial(store.queued_ids, NOON, limit=5, pool="flux"),
             partial(store.dispatched_to, "flux", limit=5),

@@ -1,0 +1,1 @@
+"""Several pictures as one zip file."""

@@ -1,0 +1,1 @@
+"""The history of an owner: its query, its cursors, its route."""
