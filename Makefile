@@ -49,11 +49,7 @@ BROKER_TESTS := tests/contract/bus tests/flow tests/faults/bus -k "not memory an
 
 .PHONY: run run-diffusers test test-clients test-long client-models test-engines test-diffusers check check-page coverage test-brokers servers fmt lock clean fuzz fuzz-borders chaos chaos-stream chaos-purge chaos-outage \
         chaos-dropped \
-        bench bench-servers bench-search: .venv/.dev-stamp
-	@$(BIN)/python -m benchmarks.search $(if $(SIZE),--size $(SIZE)) $(if $(ROUNDS),--rounds $(ROUNDS)) \
-		$(if $(STORE_URL),--store $(STORE_URL))
-
-bench-pipeline bench-api bench-live bench-purge bench-start bench-growth bench-fairness \
+        bench bench-servers bench-pipeline bench-api bench-live bench-purge bench-start bench-growth bench-fairness \
         bench-search
 .DELETE_ON_ERROR:
 
@@ -167,6 +163,10 @@ bench: bench-servers
 
 bench-fairness: servers
 	@$(BIN)/python -m benchmarks.fairness $(if $(SIZE),--size $(SIZE)) $(if $(BEFORE),--before $(BEFORE))
+
+bench-search: .venv/.dev-stamp
+	@$(BIN)/python -m benchmarks.search $(if $(SIZE),--size $(SIZE)) $(if $(ROUNDS),--rounds $(ROUNDS)) \
+		$(if $(STORE_URL),--store $(STORE_URL))
 
 bench-pipeline bench-api bench-live bench-purge bench-start bench-growth: bench-servers
 	@$(BIN)/python -m benchmarks.$(@:bench-%=%) $(if $(SIZE),--size $(SIZE)) $(if $(ROUNDS),--rounds $(ROUNDS))

@@ -24,6 +24,7 @@ from common import messages
 from common.domain.images import Status
 from common.domain.requests import GenerationRequest
 from common.domain.views import BatchView, FailureView, ImageView, ParametersView
+from services.api.history.query import HistoryPage
 from services.api.presenter import HistoryItem, ImageAnswer
 from services.api.routes import schema
 
@@ -45,7 +46,7 @@ ANSWERS: Final[list[type[BaseModel]]] = [
     BatchView,
     ImageAnswer,
     HistoryItem,
-    schema.HistoryPage,
+    HistoryPage,
     schema.ModelAnswer,
     schema.ModelsAnswer,
     schema.Limit,

@@ -128,7 +128,9 @@ class Settings(BaseModel):
     generator_concurrency: Workers = Field(
         2, description="Number of images that one generator sends to each inference service at the same time"
     )
-    generator_pool: PoolName = Field("default", description="Pool of a generator: lower-case letters, digits, hyphens")
+    generator_pool: PoolName = Field(
+        "default", description="Pool of a generator, whose queue alone it consumes: lower-case letters, digits, hyphens"
+    )
     announce_interval: AnnounceInterval = Field(
         15, description="Interval at which a generator announces its models; it is gone after four without a sign"
     )

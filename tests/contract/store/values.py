@@ -38,6 +38,7 @@ records = st.builds(
     generation_time=st.none() | floats,
     started_at=st.none() | moments,
     sent_at=st.none() | moments,
+    pool=st.none() | texts,
     waiting_since=st.none() | moments,
     dispatched_at=st.none() | moments,
     batch=st.none() | st.builds(Batch, id=texts, index=st.integers(0, 9), count=st.integers(1, 10)),

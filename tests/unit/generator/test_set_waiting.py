@@ -6,10 +6,13 @@ from functools import partial
 from common.application.resources import Resources
 from common.application.turns import LaterTurns
 from common.bus.port import WorkQueue
+from common.messages import GenerateImage
 from common.runtime.clock import SystemClock
 from services.generator.backends.configured import backends_at
 from services.generator.worker import run_generator
+from tests.announcing import FakeGenerator
 from tests.inference_double import inference_double
+from tests.making import an_image
 from tests.unit.generator.test_generate import bench
 from tests.waiting import until
 
@@ -51,6 +54,36 @@ async def test_an_image_of_a_missing_model_waits_then_is_painted(tmp_path):
         assert (image.status, image.attempts) == ("completed", 1)
         assert (made.inference.keys.count(image_id), second.keys) == (0, [image_id])
         assert await made.bus.dead_letters(1) == []
+
+
+async def test_a_command_sent_to_another_pool_since_is_dropped(tmp_path):
+    """The image is on its way to the pool that has its model; a late command of its first dispatch does not stop it."""
+    async with bench(tmp_path, **QUICK) as made:
+        made.inference.capabilities = {"models": [{"id": "other"}]}
+        await until(partial(has_announced, made))
+        image = an_image(created_at=made.clock.now(), pool="flux", sent_at=made.clock.now())
+        await made.store.insert(image)
+        await made.bus.send(GenerateImage(id=image.id, source="api", owner="local", subject=image.id))
+        await made.final(await made.order(model="other"))  # it comes after that command
+
+        assert await made.store.get(image.id) == image
+
+
+async def test_a_model_of_another_pool_is_sent_there_at_once(tmp_path):
+    """No delay: its next turn does not lead back to this generator."""
+    async with bench(tmp_path, **QUICK) as made:
+        made.inference.capabilities = {"models": [{"id": "other"}]}
+        await until(partial(has_announced, made))
+        await FakeGenerator(made.store, made.clock, "b", pool="flux").offer("sdxl")
+        image_id = await made.order(slot="local:0")
+
+        async def is_in_flux():
+            return await made.bus.waiting(WorkQueue.GENERATE, pool="flux") == 1
+
+        await until(is_in_flux)
+        image = await made.store.get(image_id)
+        assert (image.pool, image.slot, image.attempts, image.not_before) == ("flux", "local:0", 0, None)
+        assert made.inference.keys == []
 
 
 async def test_turns_are_given_later_once_for_each_owner():

@@ -72,12 +72,16 @@ async def test_the_indexes_are_created_at_the_start(database):
             "slot": {"key": {"slot": 1}, "unique": True, "sparse": True},
             "idempotency": {"key": {"idempotency": 1}, "unique": True, "sparse": True},
             "newest": {"key": {"owner": 1, "status": 1, "shown": 1, "created_at": -1, "batch.index": -1, "id": -1}},
-            "queue": {
-                "key": {"waiting_since": 1, "sent_at": 1, "created_at": 1},
+            "pool_queue": {
+                "key": {"waiting_since": 1, "pool": 1, "sent_at": 1, "created_at": 1},
                 "partialFilterExpression": {"status": "queued"},
             },
-            "line": {
-                "key": {"owner": 1, "created_at": 1, "batch.index": 1, "id": 1},
+            "line_with_models": {
+                "key": {"owner": 1, "created_at": 1, "batch.index": 1, "id": 1, "model": 1},
+                "partialFilterExpression": {"waiting_since": {"$exists": True}},
+            },
+            "line_by_model": {
+                "key": {"owner": 1, "model": 1, "created_at": 1, "batch.index": 1, "id": 1},
                 "partialFilterExpression": {"waiting_since": {"$exists": True}},
             },
             "waiting_longest": {
@@ -87,11 +91,14 @@ async def test_the_indexes_are_created_at_the_start(database):
             "words": {"key": {"owner": 1, "words": 1}, "partialFilterExpression": {"shown": True}},
             "batch": {"key": {"batch.id": 1, "batch.index": 1}, "sparse": True},
             "batch_due": {"key": {"batch_due": 1}, "sparse": True},
-            "waiting": {
-                "key": {"waits_since": 1, "id": 1},
+            "pool_positions": {
+                "key": {"pool": 1, "waits_since": 1, "id": 1},
                 "partialFilterExpression": {"waits_since": {"$exists": True}},
             },
-            "started": {"key": {"started_sent_at": -1}, "sparse": True},
+            "pool_started": {
+                "key": {"pool": 1, "started_sent_at": -1},
+                "partialFilterExpression": {"started_sent_at": {"$exists": True}},
+            },
             "leased": {"key": {"lease.until": 1}, "sparse": True},
             "owing": {"key": {"event_due.since": 1}, "sparse": True},
             "age": {"key": {"status": 1, "shown": 1, "pinned": 1, "created_at": 1}},
