@@ -92,7 +92,7 @@ class FaultCluster(Cluster):
         self.proxies[alias] = line
         settings = {"BUS_URL": bus_url, "FAULTS_JOURNAL": str(self.journal), **settings}
         if name in {"generator", "up"}:
-            settings["INFERENCE_SERVICE_URL"] = " ".join([await self._url_of(alias, each) for each in painters])
+            settings |= await self._back_ends(alias, painters)
         if name == "api":
             settings["API_PORT"] = str(free_ports(1)[0])
             self.urls[alias] = f"http://127.0.0.1:{settings['API_PORT']}"
@@ -100,6 +100,16 @@ class FaultCluster(Cluster):
         service.module = LAUNCHER
         service.forked = True
         return service
+
+    async def _back_ends(self, alias: str, painters: Sequence[str]) -> dict[str, str]:
+        """The settings that name these inference services; several have the same names for each generator."""
+        urls = [await self._url_of(alias, each) for each in painters]
+        if len(urls) == 1:
+            return {"INFERENCE_SERVICE_URL": urls[0]}
+        path = self.folder / f"{alias}.toml"
+        tables = [f'[[backends]]\nname = "{name}"\nurl = "{url}"\n' for name, url in zip(painters, urls, strict=True)]
+        path.write_text("\n".join(tables))
+        return {"BACKENDS": str(path)}
 
     async def _url_of(self, alias: str, painter: str) -> str:
         """The URL at which a generator reaches an inference service, through a proxy."""

@@ -91,6 +91,7 @@ class HistoryItem(Model):
 class HistoryPage(Model):
     images: list[HistoryItem] = []
     total: int = 0
+    total_is_capped: bool = False
     page: int = 0
     per_page: int = 0
     next_cursor: str | None = None
