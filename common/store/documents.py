@@ -94,6 +94,11 @@ async def read_page(
             return found
 
 
+def in_turn(images: Iterable[Image]) -> list[Image]:
+    """The images in the order of their turns."""
+    return sorted(images, key=lambda image: HistoryPosition.of(image).order)
+
+
 def cut_page(
     images: Iterable[Image], *, limit: int, offset: int, after: HistoryPosition | None, oldest_first: bool
 ) -> list[Image]:

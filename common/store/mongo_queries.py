@@ -16,8 +16,8 @@ from common.domain.images import FINAL, Image, Status
 from common.domain.pools import DEFAULT_POOL, stored_pool
 from common.domain.search import EVERYTHING, HistoryFilter
 from common.store import mongo_search
-from common.store.documents import Document, read_image, read_page, readable
-from common.store.port import HistoryPosition, in_turn
+from common.store.documents import Document, in_turn, read_image, read_page, readable
+from common.store.port import HistoryPosition
 
 T = TypeVar("T")
 Sort = list[tuple[str, int]]

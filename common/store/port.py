@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, Protocol
@@ -259,11 +259,6 @@ class Store(Protocol):
 
     async def check(self) -> None:
         """Run a trivial query. Raises Unavailable."""
-
-
-def in_turn(images: Iterable[Image]) -> list[Image]:
-    """The images in the order of their turns."""
-    return sorted(images, key=lambda image: (image.created_at, image.batch.index if image.batch else -1, image.id))
 
 
 async def change(store: Store, image_id: str, transition: Transition, *, snapshot: Image | None = None) -> Image:

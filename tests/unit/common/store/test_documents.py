@@ -59,6 +59,7 @@ def an_image_with_everything():
         dispatched_at=NOON,
         sent_at=NOON,
         pool="flux",
+        backend="left",
         batch=Batch(id="b", index=1, count=4),
         batch_due=NOON,
         pending_event=PendingEvent(type="image.failed", revision=2, since=NOON),
