@@ -69,6 +69,7 @@ class Report:
     redeliveries: int = 0
     retries: int = 0
     repainted: int = 0
+    painted_elsewhere: int = 0
     reconnects: int = 0
     swept: int = 0
     recovery_s: float = 0.0
@@ -98,6 +99,7 @@ class Report:
             ("redeliveries", self.redeliveries),
             ("retries", self.retries),
             ("paintings started and dropped", self.repainted),
+            ("painted again, since their back end was lost", self.painted_elsewhere),
             ("websocket reconnects", self.reconnects),
             ("files of dead attempts, swept", self.swept),
             ("duplicates", len(found.duplicates)),
@@ -324,7 +326,7 @@ async def _report(this: Round, report: Report) -> None:
         accepted=this.requested,
         deleted=client.deleted,
         shown=client.follower.shown,
-        painted=cluster.painted(),
+        painted=cluster.painted_at_one(),
         deadline_s=DEADLINE_S,
     )
     found.duplicates += client.duplicates
@@ -353,6 +355,7 @@ async def _report(this: Round, report: Report) -> None:
     report.repainted = sum(cluster.painted("painting").values()) - sum(
         sum(cluster.painted(end).values()) for end in ("painted", "spoilt")
     )
+    report.painted_elsewhere = cluster.painted().total() - cluster.painted_at_one().total()
     report.reconnects = client.follower.reconnects + client.watcher.reconnects
     ends = [(image.created_at, image.finished_at) for image in records if image.finished_at]
     report.slowest_s = max(((end - start).total_seconds() for start, end in ends), default=0.0)

@@ -43,14 +43,13 @@ class FaultCluster(Cluster):
         super().__init__(folder, BUS_URL=bus_url, **{**SETTINGS, **settings})
         self.bus_url = bus_url
         self.journal = folder / "journal"
-        self.paintings = folder / "paintings"
+        self.paintings: list[Path] = []  # a journal of each inference service
         self.proxies: dict[str, Proxy] = {}
         self.inference_proxies: dict[str, Proxy] = {}
         self.painters: dict[str, int] = {}  # ports
         self.urls: dict[str, str] = {}
         self._stack = stack
-        for path in (self.journal, self.paintings):
-            path.touch()
+        self.journal.touch()
 
     @property
     def direct_settings(self) -> Settings:
@@ -69,6 +68,9 @@ class FaultCluster(Cluster):
     ) -> Service:
         """Add an inference service that has these models, or takes any if none is named."""
         port = self.painters[alias] = self.inference_port if alias == "inference" else free_ports(1)[0]
+        journal = self.folder / f"paintings-{alias}"
+        journal.touch()
+        self.paintings.append(journal)
         painter = self.add(
             "inference",
             alias=alias,
@@ -78,7 +80,7 @@ class FaultCluster(Cluster):
             PAINTER_ODD=str(odd),
             PAINT_S=str(paint_s),
             PAINTER_SEED=str(seed),
-            PAINTER_JOURNAL=str(self.paintings),
+            PAINTER_JOURNAL=str(journal),
         )
         painter.module = PAINTER
         return painter
@@ -176,13 +178,22 @@ class FaultCluster(Cluster):
     @property
     def odd_answers(self) -> Counter[str]:
         """The odd answers of the inference service, by kind."""
-        lines = self.paintings.read_text().splitlines()
+        lines = [line for journal in self.paintings for line in journal.read_text().splitlines()]
         return Counter(line.removeprefix("odd ").partition(":")[0] for line in lines if line.startswith("odd "))
 
     def painted(self, outcome: str = "painted") -> Counter[str]:
         """Paintings with this outcome by image, whatever key they were requested under."""
-        lines = self.paintings.read_text().splitlines()
-        return Counter(line.split()[1][:UUID_LENGTH] for line in lines if line.startswith(f"{outcome} "))
+        return sum((_painted(journal, outcome) for journal in self.paintings), Counter())
+
+    def painted_at_one(self) -> Counter[str]:
+        """Finished paintings by image, at the inference service with the most of that image.
+
+        An image whose back end cannot be reached is painted by another one, which knows nothing of the first.
+        """
+        found: Counter[str] = Counter()
+        for journal in self.paintings:
+            found |= _painted(journal, "painted")
+        return found
 
     async def kill(self) -> None:
         for service in self.services.values():
@@ -199,3 +210,8 @@ async def fault_cluster(folder: Path, bus_url: str, **settings: str) -> AsyncIte
         cluster = FaultCluster(folder, bus_url, stack, **settings)
         stack.push_async_callback(cluster.kill)
         yield cluster
+
+
+def _painted(journal: Path, outcome: str) -> Counter[str]:
+    lines = journal.read_text().splitlines()
+    return Counter(line.split()[1][:UUID_LENGTH] for line in lines if line.startswith(f"{outcome} "))
