@@ -125,6 +125,14 @@ class Settings(BaseModel):
     previews: bool = Field(
         True, description="Show previews while an image is painted, if the inference service sends them"
     )
+    embed_parameters: bool = Field(
+        True, description="Write prompt and settings into the files of pictures (docs/provenance.md)"
+    )
+    c2pa_cert: str | None = Field(
+        None,
+        description="PEM file with the certificates that sign a C2PA manifest into pictures; needs the extra `c2pa`",
+    )
+    c2pa_key: str | None = Field(None, description="PEM file with the key of the first certificate in `C2PA_CERT`")
     generator_concurrency: Workers = Field(
         2, description="Number of images that one generator sends to each inference service at the same time"
     )

@@ -1,4 +1,7 @@
-"""Conversion of a stored picture for one answer; the stored file stays as it is."""
+"""Conversion of a stored picture for one answer; the stored file stays as it is.
+
+A converted picture has the marks of its origin, and the settings if the stored file has them (docs/provenance.md).
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from common.domain.errors import Invalid
 from common.domain.images import Format
+from common.provenance.marks import mark_copy
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
@@ -79,7 +83,7 @@ def _converted(
     options = {} if wanted is Format.PNG else {"quality": max(1, quality)}
     out = BytesIO()
     picture.save(out, wanted.name, icc_profile=profile, **options)
-    return out.getvalue()
+    return mark_copy(out.getvalue(), content)
 
 
 def _on_white(picture: Picture, white: Picture) -> Picture:

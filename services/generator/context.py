@@ -18,6 +18,7 @@ from common.application.turns import LaterTurns
 from common.domain.errors import Unavailable, Unreadable
 from common.domain.images import Image, Lease
 from common.media.port import Media
+from common.provenance.marks import Marker
 from common.runtime.clock import Clock
 from common.runtime.settings import Settings
 from common.store.port import Store, Transition, change
@@ -58,6 +59,7 @@ class GenerationContext:
     clock: Clock
     worker: str
     deployment: str
+    marker: Marker
     media_pause: MediaPause = field(init=False)
     later_turns: LaterTurns = field(init=False)
     abort_signals: dict[str, asyncio.Event] = field(default_factory=dict)  # of the images that this process paints

@@ -27,7 +27,7 @@ from common.domain.errors import (
     ServiceError,
     Unavailable,
 )
-from common.domain.images import Failure, Format, Image, Picture
+from common.domain.images import Failure, Image, Picture
 from common.messages import GenerateImage
 from common.runtime import metrics
 from common.runtime.logs import log_context
@@ -46,7 +46,7 @@ from services.generator.outcomes import (
     retry,
     set_waiting,
 )
-from services.generator.pictures import check
+from services.generator.pictures import finish
 from services.generator.progress import ProgressPublisher
 
 log = logging.getLogger(__name__)
@@ -251,7 +251,7 @@ async def _publish_started(image: Image, context: GenerationContext) -> None:
 
 
 async def _paint(image: Image, context: GenerationContext, progress: ProgressPublisher) -> Picture:
-    """Paint and check the picture, and store its file and its thumbnail.
+    """Paint, check and mark the picture, and store its file and its thumbnail.
 
     Raises:
         InferenceError: the inference service returned no usable picture.
@@ -262,15 +262,7 @@ async def _paint(image: Image, context: GenerationContext, progress: ProgressPub
     on_preview = progress.on_preview if settings.previews else None
     inference = context.backend_of(image).inference
     generated = await inference.generate(context.job_of(image), progress.on_progress, on_preview)
-    content = generated.content
-    checked = await asyncio.to_thread(
-        check,
-        content,
-        max_pixels=settings.max_image_pixels,
-        thumbnail_size=settings.thumbnail_size,
-        thumbnail_format=Format(settings.thumbnail_format) if settings.thumbnail_format else None,
-        ordered=(image.width, image.height),
-    )
+    content, checked = await asyncio.to_thread(finish, generated.content, image, settings, context.marker)
     picture = Picture(
         image_file=images.image_key(image, checked.format),
         thumbnail=images.thumbnail_key(image, checked.thumbnail_format),

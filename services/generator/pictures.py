@@ -5,7 +5,7 @@ Pillow, to be run in a worker thread; nothing is written here.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from typing import Final
 
@@ -13,7 +13,9 @@ from PIL import Image as Pillow
 from PIL import UnidentifiedImageError
 
 from common.domain.errors import BadImage
-from common.domain.images import Format
+from common.domain.images import Format, Image
+from common.provenance.marks import Marker, mark_copy
+from common.runtime.settings import Settings
 from services.generator.metadata import Separated, separate
 from services.generator.thumbnails import shrink
 
@@ -40,6 +42,22 @@ class CheckedPicture:
     height: int
     thumbnail: bytes
     thumbnail_format: Format
+
+
+def finish(content: bytes, image: Image, settings: Settings, marker: Marker) -> tuple[bytes, CheckedPicture]:
+    """Check the picture of this image, and add the marks of its origin to its file and its thumbnail.
+
+    Raises:
+        BadImage: as `check` raises it.
+    """
+    checked = check(
+        content,
+        max_pixels=settings.max_image_pixels,
+        thumbnail_size=settings.thumbnail_size,
+        thumbnail_format=Format(settings.thumbnail_format) if settings.thumbnail_format else None,
+        ordered=(image.width, image.height),
+    )
+    return marker.mark(content, image), replace(checked, thumbnail=mark_copy(checked.thumbnail))
 
 
 def check(

@@ -26,6 +26,8 @@ from common.bus.port import Bus, Consumer, DeadLetter, Done, Handler, Outcome, W
 from common.domain.texts import clean_text
 from common.domain.turns import Line
 from common.messages import Command, Event, GenerateImage, Tick
+from common.provenance.connect import marker_of
+from common.provenance.marks import Marker
 from common.runtime.settings import Settings
 from services.generator.announcer import SOURCE, Announcer
 from services.generator.backends.backend import Backend, connected
@@ -50,8 +52,9 @@ async def run_generator(
     """Run until `stopping` is set and the images in progress have ended, or the grace period is over.
 
     Raises:
-        Misconfigured: no inference back end has the scheme of a URL.
+        Misconfigured: no inference back end has the scheme of a URL, or C2PA_CERT and C2PA_KEY cannot sign.
     """
+    marker = await asyncio.to_thread(marker_of, settings, resources.clock.now())
     # no cookies: those of one back end would be sent to another port of its host
     connector, cookies = aiohttp.TCPConnector(limit=0), aiohttp.DummyCookieJar()
     async with aiohttp.ClientSession(connector=connector, cookie_jar=cookies) as http:
@@ -69,7 +72,9 @@ async def run_generator(
         )
         fleet = resources.fleet(settings)
         outbox = resources.outbox(settings, source=SOURCE, fleet=fleet, write_behind=write_behind)
-        context = _context(settings, resources, announcer=announcer, outbox=outbox, fleet=fleet, deployment=deployment)
+        context = _context(
+            settings, resources, announcer=announcer, outbox=outbox, fleet=fleet, deployment=deployment, marker=marker
+        )
         async with asyncio.TaskGroup() as group:
             group.create_task(write_behind.run())
             group.create_task(announcer.run(stopping))
@@ -85,6 +90,7 @@ def _context(
     outbox: Outbox,
     fleet: Fleet,
     deployment: str,
+    marker: Marker,
 ) -> GenerationContext:
     quota = QuotaStore(
         kind=PUBLISHER_QUOTA,
@@ -104,6 +110,7 @@ def _context(
         clock=resources.clock,
         worker=announcer.worker,
         deployment=deployment,
+        marker=marker,
     )
 
 

@@ -83,12 +83,13 @@ async def test_a_url_is_signed_with_identity(serve):
 
 
 async def test_a_picture_has_the_wanted_format(darkroom):
-    """Whatever the inference service sends; the stored file is what it sent."""
-    painted, asked = "PNG", []
+    """Whatever the inference service sends; the stored file has the pixels that it sent."""
+    painted, asked, sent = "PNG", [], {}
 
     async def paint(request, order):
         asked.append(request.headers["Accept"].split(",")[0])
-        return aiohttp.web.Response(body=picture(painted, (order["width"], order["height"])))
+        sent[painted] = picture(painted, (order["width"], order["height"]))
+        return aiohttp.web.Response(body=sent[painted])
 
     darkroom.inference.always(paint)
     client = darkroom.client()
@@ -100,7 +101,8 @@ async def test_a_picture_has_the_wanted_format(darkroom):
             shown = opened(found.data[0].b64_json)
             assert (shown.format, shown.size) == (wanted.upper(), (128, 64))
             stored = await fetched(darkroom.url + (await darkroom.history())[0]["imageUrl"])
-            assert stored[1:] == (f"image/{painted.lower()}", picture(painted, (128, 64)))
+            assert stored[1] == f"image/{painted.lower()}"
+            assert Image.open(BytesIO(stored[2])).tobytes() == Image.open(BytesIO(sent[painted])).tobytes()
 
 
 async def test_a_compressed_picture_is_smaller(darkroom):

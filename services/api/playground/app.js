@@ -2,6 +2,7 @@
 
 import { Canvas } from "./canvas.js";
 import { Comparison, useComparison } from "./compare.js";
+import { Dropping } from "./dropping.js";
 import * as form from "./form.js";
 import { Gallery } from "./gallery.js";
 import { icon } from "./icons.js";
@@ -16,7 +17,7 @@ import * as words from "./words.js";
 export function App({ session }) {
   const [, redraw] = useReducer((count) => count + 1, 0);
   useEffect(() => session.subscribe(redraw), [session]);
-  const { values, set, problem, generate, reuse } = useForm(session);
+  const { values, set, problem, generate, reuse, take } = useForm(session);
   const viewer = useViewer(session);
   const comparison = useComparison(session);
   useShortcuts({ generate, undo: () => session.notices.undo() });
@@ -40,6 +41,7 @@ export function App({ session }) {
       comparison.images &&
       html`<${Comparison} session=${session} images=${comparison.images} close=${comparison.close} />`
     }
+    <${Dropping} notices=${session.notices} use=${take} />
     ${session.needsToken && html`<${SignIn} session=${session} />`}
     ${!viewer.image && html`<${Noticeboard} notices=${session.notices} />`}
     <div class="unseen" role="status" aria-live="polite">${session.notices.spoken}</div>
@@ -98,7 +100,16 @@ function useForm(session) {
     const what = names?.includes("seed") ? "Seed" : "Prompt";
     session.notices.show(names ? `${what} copied to the form` : "Settings copied to the form, including the seed");
   };
-  return { values, set, problem, generate, reuse };
+
+  /** Copy the settings of a dropped picture, those that a request may have. */
+  const take = (settings) => {
+    const { model, ...others } = form.usable(settings);
+    const isUnknown = model && offers?.known && !form.offered(offers, model);
+    set(isUnknown || !model ? others : { ...others, model }, "prompt");
+    const but = isUnknown ? "; its model is not offered here" : "";
+    session.notices.show(`Settings of the picture copied to the form${but}`);
+  };
+  return { values, set, problem, generate, reuse, take };
 }
 
 /** On a phone the canvas is below the form: show it. Who is further down, in the gallery, stays there. */

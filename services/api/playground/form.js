@@ -128,6 +128,22 @@ export function request(values, offers) {
 /** The same text for a request and for its image. */
 export const fingerprint = (settings) => JSON.stringify(NAMES.map((name) => settings[name]));
 
+/** Settings that come from a file, within the limits of a request; those that are impossible are left out. */
+export function usable(settings) {
+  const within = (value, least, most) => (value >= least && value <= most ? value : undefined);
+  const side = (value) => fittingSide(value, MAX_SIDE, UNIT) ?? undefined;
+  const whole = (value) => (Number.isInteger(value) ? value : undefined);
+  return pick({
+    ...settings,
+    width: side(settings.width),
+    height: side(settings.height),
+    steps: within(whole(settings.steps), 1, MAX_STEPS),
+    cfgScale: within(settings.cfgScale, 0, MAX_CFG),
+    seed: within(whole(settings.seed), 0, MAX_SEED),
+    negativePrompt: settings.negativePrompt ?? "",
+  });
+}
+
 /** The settings of a picture, including its seed. */
 export function settingsOf(image) {
   const { prompt, negativePrompt, modelUsed: model, width, height, parameters } = image;

@@ -7,7 +7,10 @@ from PIL import Image
 
 from common.domain.errors import Invalid
 from common.domain.images import Format
+from common.provenance.marks import Marker
+from common.provenance.xmp import is_marked
 from services.api.conversion import PictureConverter, is_needed
+from tests.making import an_image
 
 SIZE = (40, 20)
 
@@ -104,3 +107,17 @@ async def test_a_lost_picture_has_no_rendition():
         return None
 
     assert await PictureConverter(max_pixels=10_000).shrink(read, 40) is None
+
+
+@pytest.mark.parametrize("wanted", Format)
+async def test_a_copy_says_that_it_was_generated(wanted):
+    stored = Marker(embeds_parameters=True, max_bytes=10_000).mark(saved(Image.new("RGB", SIZE), "PNG"), an_image())
+    converter = PictureConverter(max_pixels=10_000)
+
+    async def read():
+        return stored
+
+    for copy in (await converter.convert(stored, wanted), await converter.shrink(read, 16)):
+        assert copy
+        assert is_marked(Image.open(BytesIO(copy)).info["xmp"])
+        assert b"Steps: 4, Sampler: Euler" in copy.replace(b"\0", b"")
