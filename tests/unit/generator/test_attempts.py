@@ -55,7 +55,7 @@ ERRORS = {
 @pytest.mark.border(rule="B1")
 @pytest.mark.parametrize("name", ERRORS)
 async def test_an_unforeseen_error_ends_its_attempt_with_a_code(tmp_path, caplog, monkeypatch, name):
-    monkeypatch.setattr(generate, "check", raising(ERRORS[name]))
+    monkeypatch.setattr(generate, "finish", raising(ERRORS[name]))
     async with bench(tmp_path) as made:
         image = await made.final(await made.order())
 

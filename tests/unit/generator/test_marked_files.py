@@ -1,4 +1,4 @@
-"""The files that a generator stores have the marks of their origin, and the pixels that the inference service sent."""
+"""The files that a generator stores: the pixels that the inference service sent, with the marks of their origin."""
 
 from io import BytesIO
 
