@@ -80,7 +80,7 @@ class FigureGatherer:
             await self._write(figures.model_copy(update={"media": await self._count_media()}))
 
     async def _write(self, figures: Figures) -> None:
-        _, revision = await read_figures(self._context.store)
+        _, revision = await read_figures(self._context.store, remove_damaged=True)
         if await write_figures(self._context.store, figures, revision=revision + 1):
             shown_figures.show(figures, self._context.clock)
 

@@ -65,13 +65,14 @@ class Figures(_Stored):
     media: MediaFigures | None = None
 
 
-async def read_figures(store: Store) -> tuple[Figures | None, int]:
+async def read_figures(store: Store, *, remove_damaged: bool = False) -> tuple[Figures | None, int]:
     """The latest figures and the revision of their entry; None and its revision if it cannot be read, 0 without one."""
     try:
         entry = await store.get_entry(KIND, KEY)
     except Unreadable as error:
-        log.warning("the figures are gathered again: %s", error)
-        await store.remove_entry(KIND, KEY)
+        if remove_damaged:
+            log.warning("the figures are gathered again: %s", error)
+            await store.remove_entry(KIND, KEY)
         return None, 0
     if entry is None:
         return None, 0

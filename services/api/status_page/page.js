@@ -25,8 +25,10 @@ export function Page({ reader }) {
       ${
         status
           ? html`<${Trouble} status=${status} /><${Tiles} status=${status} />
-              <div class="columns"><${Pools} status=${status} /><${Queues} status=${status} /></div>
-              <${Generators} status=${status} />
+              <div class="columns">
+                <div class="stack"><${Pools} status=${status} /><${Generators} status=${status} /></div>
+                <${Queues} status=${status} />
+              </div>
               <${DeadLetters} reader=${reader} />
               <div class="columns"><${Failures} status=${status} /><${Upkeep} reader=${reader} /></div>
               <p class="foot">
@@ -41,9 +43,9 @@ export function Page({ reader }) {
 }
 
 function mood({ status, error }) {
-  if (error || (status && status.parts.some((part) => !part.ready))) return "bad";
+  if (error || status?.parts.some((part) => !part.ready)) return "bad";
   if (!status) return "idle";
-  return troubles(status).length ? "warn" : "good";
+  return troubles(status)[0]?.[0] ?? "good";
 }
 
 function problemText(error) {
@@ -58,7 +60,8 @@ function troubles(status) {
     ...(warning ? [["warn", `${name}: ${warning}`]] : []),
   ]);
   if (status.age === null) found.push(["warn", "No janitor has gathered figures yet."]);
-  else if (status.age > STALE_S) found.push(["bad", `The figures are ${duration(status.age)} old: is a janitor running?`]);
+  else if (status.age > STALE_S)
+    found.push(["bad", `The figures are ${duration(status.age)} old: is a janitor running?`]);
   if (!status.generators.length) found.push(["bad", "No generator is running: images wait."]);
   for (const { pool, backends } of status.generators)
     for (const { name, circuit } of backends)
@@ -81,7 +84,7 @@ function Trouble({ status }) {
             </ul>`
           : html`<p class="message fine">Everything works.</p>`
       }
-      <ul class="parts">
+      <ul class="health">
         ${status.parts.map(
           ({ name, ready }) => html`
             <li><span class="dot ${ready ? "good" : "bad"}" aria-hidden="true"></span>${name} ${ready ? "ready" : "down"}</li>
@@ -102,9 +105,9 @@ function Tiles({ status }) {
       <//>
       <${Tile} name="Running" value=${count(sum("running"))} note="images in work" />
       <${Tile} name="Queued" value=${count(sum("queued"))} note="sent to a pool" />
-      <${Tile} name="Waiting" value=${count(status.linedUp)} note="for the turn of their owner" />
+      <${Tile} name="Waiting" value=${count(status.linedUp)} note="for their turn" />
       <${Tile} name="Storage" value=${storage ? size(storage.bytes) : "–"}
-        note=${storage ? `${count(storage.files)} files` : "not counted yet"} />
+        note=${storage ? `${count(storage.files)} files, ${duration(storage.age)} ago` : "not counted yet"} />
       <${Tile} name="Next purge" value=${status.age === null ? "–" : until(status.nextPurge, status.time)} />
     </section>
   `;

@@ -5,6 +5,7 @@ import json
 from contextlib import asynccontextmanager
 
 import pytest
+from aiohttp import web
 
 from common.application.resources import Resources
 from common.bus.port import Reject, WorkQueue
@@ -12,6 +13,7 @@ from common.domain.images import Failure, Status
 from common.messages import GenerateImage
 from common.runtime.clock import SystemClock
 from common.runtime.reading_settings import read_settings
+from common.runtime.serving import serving
 from services.cli.main import main
 from services.janitor.worker import run_janitor
 from tests.announcing import FakeGenerator
@@ -183,6 +185,34 @@ async def test_the_commands_reach_the_one_process(serve, capsys, monkeypatch):
     assert (gone[0], "there is no dead letter" in gone[2]) == (1, True)
     assert (purged[0], json.loads(purged[1])["dryRun"]) == (0, True)
     assert (swept[0], json.loads(swept[1])["refused"]) == (0, None)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        web.Response(text="<html>Please sign in</html>", content_type="text/html"),
+        web.Response(status=302, headers={"Location": "https://evil.example/"}),
+        web.Response(status=502),
+        web.json_response([1]),
+        web.json_response({"deadLetters": "none"}),
+        web.json_response({"code": "not_operator", "detail": "no \x1b[2J"}, status=403),
+    ],
+    ids=["page", "redirect", "proxy", "list", "other", "problem"],
+)
+async def test_an_odd_answer_is_a_sentence(capsys, monkeypatch, answer):
+    async def handle(_request):
+        return answer
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", handle)
+    async with serving(app, host="127.0.0.1", port=0, stop_timeout_s=0) as port:
+        monkeypatch.setenv("BUS_URL", "memory://")
+        status = await asyncio.to_thread(main, ["dead-letters", "list", "--url", f"http://127.0.0.1:{port}"])
+
+    said = capsys.readouterr().err
+    assert status == 1
+    assert said.startswith("darkroom: ")
+    assert "\x1b" not in said
 
 
 def test_a_command_without_a_server_says_so(capsys, monkeypatch):
