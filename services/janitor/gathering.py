@@ -54,6 +54,8 @@ class FigureGatherer:
                     await self._gather() if is_requested else await self._read()
                 except ServiceError as error:
                     log.warning("the figures are not up to date: %s", error)
+                except Exception:  # the top of a unit of work: no figure is worth a janitor
+                    log.exception("the figures are not up to date")
         finally:
             shown_figures.clear()
 

@@ -8,10 +8,9 @@ The size of the entry is bounded: it has a few numbers for each queue and each p
 from __future__ import annotations
 
 import logging
-from datetime import datetime
 from typing import Final
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
 from common.domain.errors import Unreadable
 from common.store.port import Entry, Store
@@ -33,7 +32,7 @@ class QueueFigures(_Stored):
     """`oldest_sent_at` is absent if the queue is empty, or its messages belong to no record."""
 
     messages: int
-    oldest_sent_at: datetime | None = None
+    oldest_sent_at: AwareDatetime | None = None
 
 
 class PoolFigures(_Stored):
@@ -48,20 +47,20 @@ class MediaFigures(_Stored):
 
     files: int
     bytes: int
-    counted_at: datetime
+    counted_at: AwareDatetime
     took_s: float = 0.0
 
 
 class Figures(_Stored):
     """A missing figure could not be counted; the others can be right all the same."""
 
-    gathered_at: datetime
+    gathered_at: AwareDatetime
     queues: dict[str, QueueFigures] = {}
     pools: dict[str, PoolFigures] = {}
     lined_up: int = 0
     pending_events: int = 0
     dead_letters: int | None = None
-    next_purge: datetime | None = None
+    next_purge: AwareDatetime | None = None
     media: MediaFigures | None = None
 
 

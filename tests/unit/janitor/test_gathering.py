@@ -132,7 +132,7 @@ async def test_records_are_counted_while_the_bus_is_away(context, monkeypatch):
     assert (figures.queues, figures.dead_letters, figures.pools["default"].queued) == ({}, None, 1)
 
 
-@pytest.mark.parametrize("data", [{"gathered_at": "of a newer version"}, {}])
+@pytest.mark.parametrize("data", [{"gathered_at": "of a newer version"}, {"gathered_at": "2025-01-15T12:00:00"}, {}])
 async def test_an_unreadable_entry_is_replaced(context, data):
     await context.store.put_entry(Entry(KIND, KEY, 1, data))
 
@@ -151,3 +151,26 @@ async def test_media_are_counted_again_when_it_is_due(context):
         due.append((gatherer._is_due(first), gatherer._is_due(slow)))
 
     assert due == [(False, False), (True, False), (True, True)]
+
+
+async def test_an_unforeseen_error_ends_no_janitor(context, monkeypatch, caplog):
+    """The next tick gathers again."""
+    walk = context.media.walk
+    failures = [RuntimeError("odd")]
+
+    def odd_once():
+        if failures:
+            raise failures.pop()
+        return walk()
+
+    monkeypatch.setattr(context.media, "walk", odd_once)
+    gatherer = FigureGatherer(context)
+    running = asyncio.create_task(gatherer.run())
+    gatherer.request()
+    await until(lambda: "odd" in caplog.text)
+
+    gatherer.request()
+
+    await until(lambda: media_are_counted(context))
+    running.cancel()
+    await asyncio.wait([running])
