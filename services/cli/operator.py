@@ -45,7 +45,13 @@ def _purge(arguments: argparse.Namespace) -> int:
     from common.messages import TickData
 
     data = TickData(older_than=parse_age(arguments.older_than, option="--older-than"), dry_run=arguments.dry_run)
-    return _run(arguments, tick_and_report("timer.purge", data), lambda client: client.purge(data))
+
+    async def on_bus(bus: Bus) -> int:
+        from common.application.operation.ticks import with_age
+
+        return await tick_and_report("timer.purge", with_age(data, load_settings().retention))(bus)
+
+    return _run(arguments, on_bus, lambda client: client.purge(data))
 
 
 def _sweep(arguments: argparse.Namespace) -> int:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import aclosing
+from datetime import timedelta
 from typing import Final, Literal, TypeAlias
 
 from common.bus.port import Bus, Since
+from common.domain.errors import Invalid
 from common.domain.images import new_image_id
 from common.messages import JanitorPurged, JanitorSwept, PurgeReport, SweepReport, Tick, TickData
 from common.runtime.clock import Clock
@@ -14,6 +16,19 @@ from common.runtime.clock import Clock
 SOURCE: Final = "operator"
 REPORT_S: Final = 60.0  # one run of a purge takes seconds; a longer purge continues without the operator
 OperatorTimer: TypeAlias = Literal["timer.purge", "timer.sweep"]
+
+
+def with_age(data: TickData, retention: timedelta | None) -> TickData:
+    """The options of a purge with the age that they mean: a janitor reports a purge of nothing only if it is named.
+
+    Raises:
+        Invalid: no age is given, and images are kept for ever.
+    """
+    if data.older_than is not None:
+        return data
+    if retention is None:
+        raise Invalid("images are kept for ever (RETENTION_DAYS): give an age", code="no_retention")
+    return data.model_copy(update={"older_than": retention.total_seconds()})
 
 
 async def run_timer(

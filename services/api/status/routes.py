@@ -9,7 +9,7 @@ from typing import Final
 from aiohttp import web
 
 from common.application.operation import dead_letters
-from common.application.operation.ticks import OperatorTimer, run_timer
+from common.application.operation.ticks import OperatorTimer, run_timer, with_age
 from common.bus.port import DeadLetter
 from common.messages import PurgeReport, SweepReport, TickData
 from services.api.context import Context
@@ -87,15 +87,16 @@ class StatusRoutes:
 
     async def purge(self, call: Call[None, TickData]) -> web.Response:
         """Has a janitor purge old images now, and returns its report."""
-        return await self._run("timer.purge", call)
+        self._require_operator(call)
+        return await self._run("timer.purge", with_age(call.body, self.context.settings.retention))
 
     async def sweep(self, call: Call[None, TickData]) -> web.Response:
         """Has a janitor compare files and records now, and returns its report."""
-        return await self._run("timer.sweep", call)
-
-    async def _run(self, timer: OperatorTimer, call: Call[None, TickData]) -> web.Response:
         self._require_operator(call)
-        report = await run_timer(self.context.bus, self.context.clock, timer, call.body, wait_s=WAIT_S)
+        return await self._run("timer.sweep", call.body)
+
+    async def _run(self, timer: OperatorTimer, data: TickData) -> web.Response:
+        report = await run_timer(self.context.bus, self.context.clock, timer, data, wait_s=WAIT_S)
         return answer(TickPublished(), status=202) if report is None else answer(report)
 
     def _require_operator(self, call: PlainCall | Call[None, TickData]) -> None:

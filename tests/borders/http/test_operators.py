@@ -176,6 +176,7 @@ async def test_the_commands_reach_the_one_process(serve, capsys, monkeypatch):
         redriven = await run("dead-letters", "redrive", letter)
         gone = await run("dead-letters", "drop", letter)
         purged = await run("purge", "--older-than", "7d", "--dry-run")
+        nothing = await run("purge")
         swept = await run("sweep", "--dry-run", "--url", api.url)
 
     assert listed.startswith(f"{letter}  ")
@@ -184,6 +185,7 @@ async def test_the_commands_reach_the_one_process(serve, capsys, monkeypatch):
     assert redriven[0] == 0
     assert (gone[0], "there is no dead letter" in gone[2]) == (1, True)
     assert (purged[0], json.loads(purged[1])["dryRun"]) == (0, True)
+    assert (nothing[0], json.loads(nothing[1])["images"]) == (0, 0)  # reported at once
     assert (swept[0], json.loads(swept[1])["refused"]) == (0, None)
 
 
@@ -221,3 +223,10 @@ def test_a_command_without_a_server_says_so(capsys, monkeypatch):
 
     assert main(["dead-letters", "list"]) == 1
     assert "`darkroom up` starts a server" in capsys.readouterr().err
+
+
+async def test_a_purge_without_a_retention_needs_an_age(serve):
+    async with serve(RETENTION_DAYS="never") as api:
+        status, _, problem = await api.ask("POST", STATUS + "purge/", json={})
+
+    assert (status, problem["code"]) == (400, "no_retention")
