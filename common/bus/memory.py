@@ -223,6 +223,9 @@ class MemoryBus:
     async def dead_letters(self, limit: int) -> list[DeadLetter]:
         return list(self._dead_letters)[:limit]
 
+    async def count_dead_letters(self) -> int:
+        return len(self._dead_letters)
+
     async def redrive(self, letter_id: str) -> bool:
         letter = self._find_dead_letter(letter_id)
         if letter is None:

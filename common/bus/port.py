@@ -229,6 +229,9 @@ class Bus(Protocol):
         Raises Unavailable.
         """
 
+    async def count_dead_letters(self) -> int:
+        """The number of dead letters; while another caller lists them, some may be missing. Raises Unavailable."""
+
     async def redrive(self, letter_id: str) -> bool:
         """Move a dead letter back to its original queue; False if no dead letter has this id.
 

@@ -12,6 +12,8 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
+from common.domain.errors import Invalid
+from common.domain.owners import parse_owner
 from common.runtime.addresses import HostName, Network
 
 DAY_S: Final = 86_400.0
@@ -111,6 +113,13 @@ def _host(value: str) -> str:
     return value
 
 
+def _owner(value: str) -> str:
+    try:
+        return parse_owner(value)
+    except Invalid as error:
+        raise ValueError("must be ids of owners, as tokens and keys name them: ada,ops") from error
+
+
 def _url(value: str) -> str:
     try:
         parts = urlsplit(value)
@@ -141,6 +150,7 @@ Urls = Annotated[
     tuple[Url, ...], Field(max_length=MAX_BACK_ENDS), BeforeValidator(_space_separated), AfterValidator(_list_of_urls)
 ]
 HostNames = Annotated[tuple[HostName, ...], BeforeValidator(comma_separated)]
+Owners = Annotated[tuple[Annotated[str, AfterValidator(_owner)], ...], BeforeValidator(comma_separated)]
 Networks = Annotated[tuple[Network, ...], BeforeValidator(comma_separated)]
 Aliases = Annotated[
     tuple[Annotated[tuple[str, str], BeforeValidator(_alias)], ...],

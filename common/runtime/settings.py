@@ -25,6 +25,7 @@ from common.runtime.setting_types import (
     Intervals,
     Networks,
     Origins,
+    Owners,
     PerHour,
     Port,
     Prefix,
@@ -242,6 +243,9 @@ class Settings(BaseModel):
     )
     media_url_age: Age = Field(
         21_600, description="A signed URL stays the same this long, and is valid for as long again"
+    )
+    operators: Owners = Field(
+        (), description="Owners who may use `/status` and the routes below it; without authentication, this machine may"
     )
     cors_origins: Origins = Field(
         (), description="Origins of other sites whose pages may use the api: `https://app.example.org,…`"

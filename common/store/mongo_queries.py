@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Collection
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Final, TypeVar
 
 from motor.motor_asyncio import AsyncIOMotorDatabase
@@ -17,13 +17,14 @@ from common.domain.pools import DEFAULT_POOL, stored_pool
 from common.domain.search import EVERYTHING, HistoryFilter
 from common.store import mongo_search
 from common.store.documents import Document, in_turn, read_image, read_page, readable
-from common.store.port import HistoryPosition
+from common.store.port import HistoryPosition, PoolCounts
 
 T = TypeVar("T")
 Sort = list[tuple[str, int]]
 
 
 _LONGEST_QUEUED: Final = [("waits_since", ASCENDING), ("id", ASCENDING)]
+EPOCH: Final = datetime.fromtimestamp(0, UTC)  # before every time of a record
 _TURNS: Final = [("created_at", ASCENDING), ("batch.index", ASCENDING), ("id", ASCENDING)]
 
 
@@ -107,6 +108,21 @@ class MongoQueries:
                 query = {"status": status.value, "waiting_since": None, **of_pool}
                 count += await self._answer(self._images.count_documents(query, limit=limit - count))
         return count
+
+    async def pool_counts(self, pool: str) -> PoolCounts:
+        queued, sent = _in_pool_queue(pool), [("sent_at", ASCENDING)]
+        counts = [
+            await self._answer(self._images.count_documents(query))
+            for query in (queued, {**queued, "status": Status.RUNNING.value}, {**queued, "sent_at": None})
+        ]
+        oldest = await self._answer(self._images.find_one({**queued, "sent_at": {"$gt": EPOCH}}, sort=sent))
+        return PoolCounts(counts[0], counts[1], counts[2], oldest["sent_at"] if oldest else None)
+
+    async def count_lined_up(self) -> int:
+        return await self._answer(self._images.count_documents({"waiting_since": {"$exists": True}}))
+
+    async def count_pending_events(self) -> int:
+        return await self._answer(self._images.count_documents({"event_due.since": {"$exists": True}}))
 
     async def next_waiting(
         self, owner: str, *, now: datetime, limit: int, models: Collection[str] | None = None

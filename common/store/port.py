@@ -69,6 +69,16 @@ class IndexedPage:
     last_id: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class PoolCounts:
+    """The images of a pool: dispatched and not started, running, and dispatched but not sent."""
+
+    queued: int
+    running: int
+    unsent: int
+    oldest_sent_at: datetime | None = None  # of those that are sent and not started
+
+
 class Store(Protocol):
     """Every method raises `Unavailable` if the store does not answer in time; a write may have happened nevertheless.
 
@@ -152,6 +162,15 @@ class Store(Protocol):
 
         Those of the pool; None counts all pools.
         """
+
+    async def pool_counts(self, pool: str) -> PoolCounts:
+        """Counts of the images of the pool that do not wait for their turn."""
+
+    async def count_lined_up(self) -> int:
+        """The number of images of all owners that wait for their turn."""
+
+    async def count_pending_events(self) -> int:
+        """The number of images with a pending event."""
 
     async def next_waiting(
         self, owner: str, *, now: datetime, limit: int, models: Collection[str] | None = None

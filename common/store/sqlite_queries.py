@@ -13,7 +13,7 @@ from common.domain.images import Image, Status
 from common.domain.pools import DEFAULT_POOL
 from common.domain.search import EVERYTHING, HistoryFilter
 from common.store.documents import cut_page, in_turn, parse_image, parse_time, read_page, readable, time_text
-from common.store.port import HistoryPosition
+from common.store.port import HistoryPosition, PoolCounts
 from common.store.sqlite_search import Search, position_condition, time_conditions
 from common.store.sqlite_threads import SqliteExecutor
 
@@ -112,6 +112,23 @@ class SqliteQueries:
             return int(await self._value("SELECT count(*) FROM (SELECT 1 FROM dispatched LIMIT ?)", limit))
         query = "SELECT count(*) FROM (SELECT 1 FROM in_pool WHERE pool = ? LIMIT ?)"
         return int(await self._value(query, pool, limit))
+
+    async def pool_counts(self, pool: str) -> PoolCounts:
+        query = """
+            SELECT (SELECT count(*) FROM queue WHERE pool = :pool), (SELECT count(*) FROM in_pool WHERE pool = :pool),
+            (SELECT count(*) FROM unsent WHERE pool = :pool),
+            (SELECT min(sent_at) FROM sent WHERE pool = :pool AND sent_at < ':')
+        """  # a time begins with a digit
+        work = {"pool": pool}
+        row = await self._readers.run(lambda connection: connection.execute(query, work).fetchone())
+        queued, dispatched, unsent, oldest = row
+        return PoolCounts(queued, dispatched - queued, unsent, None if oldest is None else parse_time(oldest))
+
+    async def count_lined_up(self) -> int:
+        return int(await self._value("SELECT count(*) FROM waiting_longest"))
+
+    async def count_pending_events(self) -> int:
+        return int(await self._value("SELECT count(*) FROM owing"))
 
     async def next_waiting(
         self, owner: str, *, now: datetime, limit: int, models: Collection[str] | None = None

@@ -21,6 +21,7 @@ from services.api.openai import models as openai_models
 from services.api.openai.errors import envelopes
 from services.api.routes import contracts, generations, health, images, media, models, pages, tickets, websocket
 from services.api.routes.operation import B, Call, G, Operation, Q, RouteGroup
+from services.api.status import routes as status
 
 _REST: Final[list[RouteGroup[Any]]] = [
     generations.GROUP,
@@ -34,9 +35,10 @@ _REST: Final[list[RouteGroup[Any]]] = [
     health.GROUP,
     openai_generations.GROUP,
     openai_models.GROUP,
+    status.GROUP,
 ]
 ROUTES: Final = [operation for group in _REST for operation in group.operations]
-GROUPS: Final = [*_REST, contracts.group_for(ROUTES), pages.GROUP]
+GROUPS: Final = [*_REST, contracts.group_for(ROUTES), pages.GROUP, status.PAGE_GROUP]
 OPERATIONS: Final = [operation for group in GROUPS for operation in group.operations]
 NO_CALLER: Final = Caller("")  # owns nothing: an owner's name is never empty
 RouteHandler = Callable[[web.Request], Awaitable[web.StreamResponse]]

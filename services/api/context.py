@@ -23,6 +23,7 @@ from services.api.events.client import Clients
 from services.api.events.live import LiveEvents
 from services.api.events.model_changes import ModelChanges
 from services.api.events.queue_positions import QueuePositions
+from services.api.events.recent_outcomes import RecentOutcomes
 from services.api.events.waits import Waits
 from services.api.limits.admission import Admission
 from services.api.presenter import Presenter
@@ -47,6 +48,7 @@ class Context:
     queue_positions: QueuePositions
     model_changes: ModelChanges
     clients: Clients
+    outcomes: RecentOutcomes
     presenter: Presenter
     converter: PictureConverter
 

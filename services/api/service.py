@@ -29,6 +29,7 @@ from services.api.events.client import Clients
 from services.api.events.live import LiveEvents
 from services.api.events.model_changes import ModelChanges
 from services.api.events.queue_positions import QueuePositions
+from services.api.events.recent_outcomes import RecentOutcomes
 from services.api.events.recent_times import RecentTimes
 from services.api.events.waits import Waits
 from services.api.limits.admission import Admission
@@ -52,7 +53,12 @@ async def api_running(settings: Settings, resources: Resources) -> AsyncIterator
         jwks = Jwks(http, url=settings.jwt_jwks_url, clock=resources.clock) if settings.jwt_jwks_url else None
         context = _context(settings, resources, write_behind=write_behind, jwks=jwks)
         group.create_task(write_behind.run())
-        running = (context.live.run(), context.queue_positions.run(), context.model_changes.run())
+        running = (
+            context.live.run(),
+            context.queue_positions.run(),
+            context.model_changes.run(),
+            context.outcomes.run(context.live),
+        )
         endless = [group.create_task(each) for each in running]
         if jwks is not None:
             endless.append(group.create_task(jwks.run()))
@@ -110,6 +116,7 @@ def _context(
         live=live,
         queue_positions=queue_positions,
         model_changes=ModelChanges(fleet, live),
+        outcomes=RecentOutcomes(clock),
         clients=Clients(max_per_owner=settings.websockets_per_owner),
         presenter=presenter,
         converter=PictureConverter(max_pixels=settings.max_image_pixels),

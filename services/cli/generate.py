@@ -53,20 +53,20 @@ def _generate(arguments: argparse.Namespace) -> int:
     settings = load_settings()
     request = {"prompt": arguments.prompt, **{name: getattr(arguments, name) for name in REQUEST_FIELDS}}
     return generation_client.run(
-        url=_checked_url(arguments.url or _local_url(settings.api_host, settings.api_port)),
+        url=checked_url(arguments.url or local_url(settings.api_host, settings.api_port)),
         request={name: value for name, value in request.items() if value is not None},
         output=output_file.parse(arguments.output),
-        token=_checked_token(arguments.token or settings.darkroom_token),
+        token=checked_token(arguments.token or settings.darkroom_token),
     )
 
 
-def _local_url(host: str, port: int) -> str:
+def local_url(host: str, port: int) -> str:
     """The URL of a server on this machine that listens on `host`, which may be all addresses."""
     reached = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  # it is compared, not listened on
     return f"http://[{reached}]:{port}" if ":" in reached else f"http://{reached}:{port}"
 
 
-def _checked_url(url: str) -> str:
+def checked_url(url: str) -> str:
     from urllib.parse import urlsplit
 
     try:
@@ -81,7 +81,7 @@ def _checked_url(url: str) -> str:
     return url
 
 
-def _checked_token(token: str | None) -> str | None:
+def checked_token(token: str | None) -> str | None:
     if token and not (token.isascii() and token.isprintable()):
         raise CommandFailed("--token must consist of visible ASCII characters", status=USAGE_ERROR)
     return token

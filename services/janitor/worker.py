@@ -9,11 +9,13 @@ from functools import partial
 
 from common.application.resources import Resources
 from common.bus.port import Handler, WorkQueue
+from common.messages import TickData
 from common.runtime.settings import Settings
 from services.janitor.cancel import cancel
 from services.janitor.clock_comparison import ClockComparison
 from services.janitor.context import SOURCE, JanitorContext
 from services.janitor.dead_letters import fail_dead_letter
+from services.janitor.gathering import FigureGatherer
 from services.janitor.purge import purge
 from services.janitor.reconcile import reconcile
 from services.janitor.search_index import index_old_images
@@ -35,8 +37,14 @@ async def run_janitor(settings: Settings, resources: Resources, *, stopping: asy
         settings=settings,
         clock=resources.clock,
     )
+    gatherer = FigureGatherer(context)
+
+    async def repair(tick: TickData, *, context: JanitorContext) -> None:
+        gatherer.request()
+        await reconcile(tick, context=context)
+
     timers = [
-        JanitorTimer(WorkQueue.RECONCILE, settings.reconcile_interval, reconcile, context, ClockComparison()),
+        JanitorTimer(WorkQueue.RECONCILE, settings.reconcile_interval, repair, context, ClockComparison()),
         JanitorTimer(WorkQueue.PURGE, settings.purge_interval, purge, context),
         JanitorTimer(WorkQueue.SWEEP, settings.sweep_interval, sweep, context),
     ]
@@ -51,10 +59,11 @@ async def run_janitor(settings: Settings, resources: Resources, *, stopping: asy
             for queue, handler, concurrency in handlers
         ]
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(timer.rearm_regularly()) for timer in timers]
-            tasks.append(group.create_task(index_old_images(resources.store)))
+            endless = [group.create_task(timer.rearm_regularly()) for timer in timers]
+            endless.append(group.create_task(gatherer.run()))
+            endless.append(group.create_task(index_old_images(resources.store)))
             log.info("taking ticks")
             await stopping.wait()
-            for task in tasks:
+            for task in endless:
                 task.cancel()
         await asyncio.gather(*(consumer.drain(settings.grace_period) for consumer in consumers))

@@ -355,7 +355,7 @@ async def _report(this: Round, report: Report) -> None:
     report.repainted = sum(cluster.painted("painting").values()) - sum(
         sum(cluster.painted(end).values()) for end in ("painted", "spoilt")
     )
-    report.painted_elsewhere = cluster.painted().total() - cluster.painted_at_one().total()
+    report.painted_elsewhere = cluster.painted().total() - len(cluster.painted())
     report.reconnects = client.follower.reconnects + client.watcher.reconnects
     ends = [(image.created_at, image.finished_at) for image in records if image.finished_at]
     report.slowest_s = max(((end - start).total_seconds() for start, end in ends), default=0.0)

@@ -186,13 +186,14 @@ class FaultCluster(Cluster):
         return sum((_painted(journal, outcome) for journal in self.paintings), Counter())
 
     def painted_at_one(self) -> Counter[str]:
-        """Finished paintings by image, at the inference service with the most of that image.
+        """Finished paintings by the key of their request, at the inference service with the most of that key.
 
-        An image whose back end cannot be reached is painted by another one, which knows nothing of the first.
+        An image whose back end cannot be reached is painted by another one, which knows nothing of the first. If the
+        picture of the other one is refused, the first one gets the image again under another key.
         """
         found: Counter[str] = Counter()
         for journal in self.paintings:
-            found |= _painted(journal, "painted")
+            found |= Counter(_keys(journal, "painted"))
         return found
 
     async def kill(self) -> None:
@@ -213,5 +214,8 @@ async def fault_cluster(folder: Path, bus_url: str, **settings: str) -> AsyncIte
 
 
 def _painted(journal: Path, outcome: str) -> Counter[str]:
-    lines = journal.read_text().splitlines()
-    return Counter(line.split()[1][:UUID_LENGTH] for line in lines if line.startswith(f"{outcome} "))
+    return Counter(key[:UUID_LENGTH] for key in _keys(journal, outcome))
+
+
+def _keys(journal: Path, outcome: str) -> list[str]:
+    return [line.split()[1] for line in journal.read_text().splitlines() if line.startswith(f"{outcome} ")]

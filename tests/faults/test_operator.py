@@ -185,13 +185,6 @@ async def test_an_image_that_kills_workers_is_dead_lettered(cluster, http, opera
     assert "requested again as image" in await operator.run("dead-letters", "redrive", line.split()[0])
 
 
-def test_a_memory_bus_is_out_of_reach(capsys, monkeypatch):
-    monkeypatch.setenv("BUS_URL", "memory://")
-
-    assert main(["dead-letters", "list"]) == 2
-    assert "out of reach" in capsys.readouterr().err
-
-
 async def publish(cluster: FaultCluster, exchange: str, key: str, body: bytes, headers: dict | None = None) -> None:
     """Publish as a client that is not Darkroom."""
     async with await aio_pika.connect(cluster.bus_url) as connection, connection.channel() as channel:

@@ -23,6 +23,7 @@ WEBSOCKET = {
     "Sec-WebSocket-Version": "13",
     "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA==",
 }
+STATUS_PATHS = ("/api/status/", "/api/status/dead-letters/", "/api/status/dead-letters/none/")
 IMAGE, FILE, THUMBNAIL = "/api/images/{id}/", "/media/{image_file}", "/media/{thumbnail}"
 ARCHIVES = "/api/archives/"
 # `ada` is the owner of the image, `bob` has a valid token of his own, a stranger has no valid token
@@ -52,6 +53,13 @@ TABLE = [
     ("GET", "/docs/start.js", (200, 200, 200)),
     ("GET", "/", (200, 200, 200)),
     ("GET", "/playground/main.js", (200, 200, 200)),
+    *(("GET", path, (403, 403, 401)) for path in STATUS_PATHS),
+    ("POST", "/api/status/dead-letters/none/redrive/", (403, 403, 401)),
+    ("DELETE", "/api/status/dead-letters/none/", (403, 403, 401)),
+    ("POST", "/api/status/purge/", (403, 403, 401)),
+    ("POST", "/api/status/sweep/", (403, 403, 401)),
+    ("GET", "/status", (200, 200, 200)),
+    ("GET", "/status/main.js", (200, 200, 200)),
     ("POST", "/openai/v1/images/generations", (200, 200, 401)),
     ("POST", "/openai/v1/images/edits", (404, 404, 401)),
     ("POST", "/openai/v1/images/variations", (404, 404, 401)),
@@ -63,6 +71,8 @@ BODIES = {
     ("POST", "/v1/images/generations"): ORDER,
     ("POST", "/openai/v1/images/generations"): {"prompt": "a lighthouse", "size": "64x64", "steps": 2},
     ("PATCH", IMAGE): {"pinned": True},
+    ("POST", "/api/status/purge/"): {"dryRun": True},
+    ("POST", "/api/status/sweep/"): {"dryRun": True},
 }
 HEADERS = {"/v1/images/generations": ASYNC, "/ws": WEBSOCKET}
 

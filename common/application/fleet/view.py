@@ -92,6 +92,11 @@ class FleetView:
             return offered.pool
         return _preferred(self.pools() or {DEFAULT_POOL})
 
+    @property
+    def generators(self) -> Sequence[Heartbeat]:
+        """The live generators, each as it has announced itself."""
+        return self._generators
+
     def pools(self) -> frozenset[str]:
         """The pools that have a live generator."""
         return frozenset(generator.pool for generator in self._generators)

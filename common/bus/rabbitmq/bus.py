@@ -286,6 +286,9 @@ class RabbitBus:
     async def dead_letters(self, limit: int) -> list[DeadLetter]:
         return await self._dead_letter_queue.oldest(limit)
 
+    async def count_dead_letters(self) -> int:
+        return await self._dead_letter_queue.count()
+
     async def redrive(self, letter_id: str) -> bool:
         return await self._dead_letter_queue.redrive(letter_id)
 

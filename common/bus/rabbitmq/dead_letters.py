@@ -43,6 +43,11 @@ class DeadLetterQueue:
         async with self._fetch_all() as fetched:
             return [letter for letter, _ in fetched[:limit]]
 
+    async def count(self) -> int:
+        async with self._connection.session() as session, deadline(self._connection.timeout_s):
+            declared = await session.raw.queue_declare(self._connection.prefix + DEAD_QUEUE, passive=True)
+        return declared.message_count or 0
+
     async def redrive(self, letter_id: str) -> bool:
         async with self._fetch_all() as fetched:
             for letter, delivery in fetched:

@@ -37,7 +37,7 @@ export const identity = {
 /** Relative to the page: a proxy may serve Darkroom below a path of its own. */
 export const addressOf = (path) => new URL(path, document.baseURI);
 
-async function call(method, path, { body, headers, keepalive = false } = {}) {
+export async function call(method, path, { body, headers, keepalive = false } = {}) {
   const sent = { ...headers };
   if (body) sent["Content-Type"] = "application/json";
   if (identity.token) sent.Authorization = `Bearer ${identity.token}`;

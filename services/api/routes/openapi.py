@@ -46,6 +46,7 @@ _TAGS: Final = {
     "Files": "Pictures, thumbnails and renditions",
     "Models": "What can be requested, and how many requests are left",
     "OpenAI": "The surface for clients of OpenAI's Images API",
+    "Status": "What operators see and do",
     "Server": "Health, metrics and the machine-readable contracts",
 }
 _TAG_OF: Final = {
@@ -55,6 +56,7 @@ _TAG_OF: Final = {
     "files": "Files",
     "offers": "Models",
     "openai": "OpenAI",
+    "status": "Status",
 }
 # Bodies that run as they stand. Without them a page makes texts from the patterns of the fields: noise.
 _EXAMPLES: Final[dict[str, dict[str, Any]]] = {

@@ -8,7 +8,7 @@ import pytest
 from common.bus.port import WorkQueue
 from common.domain.images import Status
 from common.messages import TickData
-from services.cli.ticks import publish_tick
+from services.cli.operator import tick_and_report
 from services.janitor.sweep import sweep
 from services.janitor.timers import JanitorTimer
 from tests.unit.janitor.support import NOTHING, a_completed_image, cluster, last_report
@@ -161,7 +161,7 @@ async def test_the_command_shows_the_reason_and_fails(tmp_path, capsys, lost, st
         timer = JanitorTimer(WorkQueue.SWEEP, 60, sweep, context)
 
         async with context.bus.consume(WorkQueue.SWEEP, timer.handle, concurrency=1):
-            assert await publish_tick(context.bus, "timer.sweep", NOTHING) == status
+            assert await tick_and_report("timer.sweep", NOTHING)(context.bus) == status
 
         shown = json.loads(capsys.readouterr().out)
         assert (shown["recordsWithoutFile"], shown["refused"] is None) == (lost, status == 0)

@@ -115,3 +115,16 @@ async def test_a_message_of_another_queue_is_a_dead_letter(system: System, bus: 
     (letter,) = await bus.dead_letters(10)
     assert handler.received == []
     assert letter.reason == "a message of type image.cancel does not belong to image.work.default"
+
+
+async def test_dead_letters_are_counted(bus: Bus):
+    assert await bus.count_dead_letters() == 0
+    async with bus.consume(WorkQueue.GENERATE, Recorder(Reject("one"), Reject("two")), concurrency=1):
+        for _ in range(2):
+            await bus.send(generate_command())
+        await until(lambda: has_dead_letters(bus, 2))
+
+    async def both_are_back() -> bool:  # a listing holds them for a moment
+        return await bus.count_dead_letters() == 2
+
+    await until(both_are_back)
