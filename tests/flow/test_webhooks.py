@@ -11,23 +11,31 @@ from common.domain.requests import GenerationRequest
 from common.messages import GenerateImage
 from common.runtime.clock import SystemClock
 from common.runtime.reading_settings import read_settings
-from darkroom_client import AsyncDarkroom, Forbidden
+from darkroom_client import AsyncDarkroom, Forbidden, OrderOptions
 from tests.cluster import embedded, separate
 from tests.unit.webhooks.support import SECRET, hang, receiving, status
 from tests.waiting import until
 
 SETTINGS = {"WEBHOOK_SECRETS": SECRET, "WEBHOOK_ALLOWED_HOSTS": "127.0.0.1,localhost", "WEBHOOK_RETRIES": "100ms,1s,1s"}
-SMALL = {"width": 64, "height": 64, "steps": 2}
+
+
+def small(webhook) -> OrderOptions:
+    return {"width": 64, "height": 64, "steps": 2, "webhook": webhook}
 
 
 def events_of(receiver, image_id):
     """The types of what has arrived for an image, each id once, in the order of arrival."""
-    found = {}
+    found: dict[str, str] = {}
     for headers, body in receiver.got:
         event = Webhook(SECRET).verify(body, headers)
         if event["data"]["id"] == image_id:
             found.setdefault(headers["webhook-id"], event["type"])
     return list(found.values())
+
+
+async def life_of(receiver, image_id):
+    await until(lambda: len(events_of(receiver, image_id)) == 2)
+    return events_of(receiver, image_id)
 
 
 async def test_an_order_of_the_client_library_is_delivered(tmp_path):
@@ -37,12 +45,11 @@ async def test_an_order_of_the_client_library_is_delivered(tmp_path):
         embedded(tmp_path, **SETTINGS) as cluster,
         AsyncDarkroom(cluster.url, trust_env=False) as darkroom,
     ):
-        images = await darkroom.generate_batch("a lighthouse", 2, webhook=receiver.url(), **SMALL)
+        images = await darkroom.generate_batch("a lighthouse", 2, **small(receiver.url()))
         for image in images:
-            await until(lambda id_=image.id: len(events_of(receiver, id_)) == 2)
-            assert events_of(receiver, image.id) == ["image.started", "image.completed"]
+            assert await life_of(receiver, image.id) == ["image.started", "image.completed"]
         with pytest.raises(Forbidden):
-            await darkroom.submit("a lighthouse", webhook="http://example.org/", **SMALL)
+            await darkroom.submit("a lighthouse", **small("http://example.org/"))
 
 
 @pytest.mark.long
@@ -52,15 +59,14 @@ async def test_a_service_that_is_killed_delivers_what_was_due(tmp_path, vhost):
         service = cluster.add("webhooks", WEBHOOK_TIMEOUT="1s", STORE_TIMEOUT="500ms")
         await cluster.start("webhooks")
         async with AsyncDarkroom(cluster.url, trust_env=False) as darkroom:
-            first = (await darkroom.generate("a lighthouse", webhook=receiver.url(), **SMALL)).id
+            first = (await darkroom.generate("a lighthouse", **small(receiver.url()))).id
         await until(lambda: receiver.got)
         service.signal(signal.SIGKILL)
         await service.wait()
         second = await _order_by_bus(vhost, receiver.url())
         await cluster.start("webhooks")
         for image_id in (first, second):
-            await until(lambda id_=image_id: len(events_of(receiver, id_)) == 2)
-            assert events_of(receiver, image_id) == ["image.started", "image.completed"]
+            assert await life_of(receiver, image_id) == ["image.started", "image.completed"]
 
 
 async def _order_by_bus(vhost, url):

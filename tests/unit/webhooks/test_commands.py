@@ -28,15 +28,17 @@ def test_deliveries_are_listed_and_replayed(tmp_path, monkeypatch, capsys):
         async with SqliteStore.open(tmp_path / "darkroom.db", timeout_s=30) as store:
             ids = await recorded(store, clock, image.webhook, image=image, types=("image.started", "image.failed"))
             deliveries = Deliveries(store, clock)
+            delivery = await deliveries.get(ids[0])
+            assert delivery
             made = DeliveryTry(at=clock.now(), took_s=0.5, error="timeout")
-            await deliveries.reschedule(
-                await deliveries.get(ids[0]), None, state=DeliveryState.FAILED, tried=10, tries=(made,)
-            )
+            await deliveries.reschedule(delivery, None, state=DeliveryState.FAILED, tried=10, tries=(made,))
             return ids
 
     async def state_of(delivery_id):
         async with SqliteStore.open(tmp_path / "darkroom.db", timeout_s=30) as store:
             found = await Deliveries(store, clock).get(delivery_id)
+            assert found
+            assert found.due_at
             return found.state, found.tried, len(found.tries), found.due_at <= clock.now()
 
     first, second = asyncio.run(prepare())
