@@ -1,4 +1,4 @@
-# One image for all services: `darkroom api`, `darkroom generator`, `darkroom janitor`, `darkroom inference`.
+# One image for all services: `darkroom api`, `darkroom generator`, `darkroom janitor`, `darkroom webhooks`, `darkroom inference`.
 
 FROM python:3.13-slim AS build
 WORKDIR /build

@@ -21,6 +21,7 @@ from services.generator.backends.configured import backends_at, configured_backe
 from services.generator.backends.definition import BackendDefinition
 from services.generator.worker import run_generator
 from services.janitor.worker import run_janitor
+from services.webhooks.worker import run_webhooks
 
 
 async def up(settings: Settings, stopping: asyncio.Event, on_ready: Callable[[str], None]) -> None:
@@ -37,6 +38,7 @@ async def up(settings: Settings, stopping: asyncio.Event, on_ready: Callable[[st
     ):
         group.create_task(run_generator(settings, resources, backends=backends, stopping=stopping))
         group.create_task(run_janitor(settings, resources, stopping=stopping))
+        group.create_task(run_webhooks(settings, resources, stopping=stopping))
         await _reconcile_now(resources)
         on_ready(url_of(settings.api_host, port))
 

@@ -47,6 +47,13 @@ async def janitor(settings: Settings, stopping: asyncio.Event) -> None:
         await run_janitor(settings, resources, stopping=stopping)
 
 
+async def webhooks(settings: Settings, stopping: asyncio.Event) -> None:
+    from services.webhooks.worker import run_webhooks
+
+    async with _shared_resources(settings, stopping, name="webhooks") as resources, _health(settings, resources):
+        await run_webhooks(settings, resources, stopping=stopping)
+
+
 async def inference(settings: Settings, stopping: asyncio.Event) -> None:
     async with wiring.serve_inference(settings, host=settings.inference_host) as url:
         log.info("painting at %s", url)

@@ -14,12 +14,13 @@ from common.application import turns
 from common.application.events import EventFactory
 from common.application.fleet.reader import Fleet
 from common.application.fleet.view import FleetView
+from common.application.webhooks.deliveries import Deliveries
 from common.application.write_behind import WriteBehind
 from common.bus.port import Bus
 from common.domain import transitions
 from common.domain.errors import NotAccepted, NotFound, Unavailable
 from common.domain.images import Image, Status
-from common.messages import FINAL_EVENTS, GenerateImage
+from common.messages import FINAL_EVENTS, AnyImageEvent, GenerateImage, ImageChanged
 from common.runtime.clock import Clock, latest_now
 from common.store.port import Store, Transition, change
 
@@ -162,7 +163,7 @@ class Outbox:
         pending = image.pending_event
         if pending is None:
             return
-        await self.bus.publish(self.events.pending(image, pending))
+        await self._publish(image, self.events.pending(image, pending))
         if pending.type in FINAL_EVENTS:
             await self.dispatch_waiting(image.owner)
         await self._record(image, partial(transitions.mark_event_published, pending=pending))
@@ -180,7 +181,7 @@ class Outbox:
 
     async def publish_started(self, image: Image) -> None:
         """Raises Unavailable."""
-        await self.bus.publish(self.events.changed(image, "image.started"))
+        await self._publish(image, self.events.changed(image, "image.started"))
 
     async def publish_progress(
         self, image: Image, *, step: int, steps: int, seconds_left: float | None, preview: str | None = None
@@ -192,7 +193,16 @@ class Outbox:
 
     async def publish_deleted(self, image: Image) -> None:
         """Publish `image.deleted`; the caller records that it was published. Raises Unavailable."""
-        await self.bus.publish(self.events.deleted(image))
+        await self._publish(image, self.events.deleted(image))
+
+    async def _publish(self, image: Image, event: AnyImageEvent) -> None:
+        # before the event, which wakes the service that delivers; and an event is noted as published after both
+        deliveries = Deliveries(self.store, self.clock)
+        if isinstance(event, ImageChanged):
+            await deliveries.record(image, event)
+        elif event.type == "image.deleted":
+            await deliveries.forget(image)
+        await self.bus.publish(event)
 
     async def _record(self, image: Image, transition: Transition) -> None:
         if self.write_behind is not None:

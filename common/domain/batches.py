@@ -29,6 +29,7 @@ SHARED: Final = (
     "source",
     "traceparent",
     "wanted_format",
+    "webhook",
 )
 _RANDOM_BITS: Final = 80  # of a UUIDv7; the bits before them are its time
 

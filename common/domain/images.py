@@ -153,6 +153,7 @@ class Image(Frozen):
     batch_due: AwareDatetime | None = None  # on the first of a batch, until the others are on record
     pending_event: Annotated[PendingEvent | None, Field(alias="event_due")] = None
     traceparent: str | None = None
+    webhook: str | None = None  # the address to which the events of the image are sent
 
     def is_from(self, *, source: str, owner: str | None) -> bool:
         """Whether a message of this sender may act on the image: it names the source and the owner of the record."""

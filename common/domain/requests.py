@@ -12,6 +12,7 @@ from pydantic.alias_generators import to_camel
 
 from common.domain.errors import Invalid
 from common.domain.images import Batch, Image, Parameters, Status
+from common.domain.webhooks import WebhookUrl
 
 MAX_SEED: Final = 2**32 - 1  # what torch's and every back end's generators take
 _FORBIDDEN: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")  # all control characters but tab and newline
@@ -89,6 +90,13 @@ class GenerationRequest(BaseModel):
         BeforeValidator(integral),
     ] = 1
     hires_fix: bool = False
+    webhook: Annotated[
+        WebhookUrl | None,
+        # absent, not null: the hash of a request of an older release stays the same
+        Field(
+            exclude_if=lambda url: url is None, description="https URL that gets the events of each image as it ends"
+        ),
+    ] = None
 
     def parameters(self) -> Parameters:
         """The parameters with a definite seed, so that the picture can be reproduced."""
@@ -128,6 +136,7 @@ def new_image(
         created_at=now,
         source=source,
         traceparent=traceparent,
+        webhook=request.webhook,
         batch=Batch(id=image_id, index=0, count=request.num_images) if is_batch else None,
         batch_due=now if is_batch else None,
     )

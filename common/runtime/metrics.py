@@ -26,5 +26,8 @@ events_refused = Counter(
 )
 skipped = Counter("darkroom_skipped_records_total", "Records left out or not repaired, by the part that did so", ["by"])
 purged = Counter("darkroom_purged_total", "Images purged")
+webhook_tries = Counter("darkroom_webhook_tries_total", "Tries of webhooks by the class of the answer", ["outcome"])
+webhooks_ended = Counter("darkroom_webhooks_total", "Webhooks that have ended, by their state", ["state"])
+webhooks_in_flight = Gauge("darkroom_webhooks_in_flight", "Webhooks that are being sent")
 clock_ahead = Gauge("darkroom_clock_ahead_seconds", "How far the janitor's clock is ahead of the bus's")
 drift = Gauge("darkroom_drift", "Differences between files and records found by the last sweep", ["what"])

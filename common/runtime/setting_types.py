@@ -6,6 +6,7 @@ a delay in RabbitMQ with 2^32 ms (49 days), a document of MongoDB with 16 MB.
 
 from __future__ import annotations
 
+import base64
 import re
 from typing import Annotated, Any, Final
 from urllib.parse import urlsplit
@@ -106,6 +107,16 @@ def _origin(value: str) -> str:
     return value
 
 
+def _webhook_secret(value: str) -> str:
+    try:
+        is_secret = value.startswith("whsec_") and 24 <= len(base64.b64decode(value[6:], validate=True)) <= 64
+    except ValueError:
+        is_secret = False
+    if not is_secret:
+        raise ValueError("must be secrets of `darkroom webhooks secret`: whsec_ and 24 to 64 bytes as base64")
+    return value
+
+
 def _host(value: str) -> str:
     labels = value.removesuffix(".").split(".")
     if not all(re.fullmatch(r"[A-Za-z0-9_:%-]{1,63}", label) for label in labels) or len(value) > 253:
@@ -141,6 +152,12 @@ Timeout = Annotated[Seconds, Field(ge=0.001, le=DAY_S)]  # the system calls that
 Days = Annotated[float | None, BeforeValidator(_parse_retention)]
 Secret = Annotated[str, Field(min_length=32)]  # HMAC-SHA256 needs a key as long as its hash (RFC 7518, section 3.2)
 Secrets = Annotated[tuple[Secret, ...], BeforeValidator(comma_separated)]
+# Standard Webhooks, "Signature scheme"; each adds a signature to a header of every delivery
+WebhookSecrets = Annotated[
+    tuple[Annotated[str, AfterValidator(_webhook_secret)], ...],
+    Field(max_length=10),
+    BeforeValidator(comma_separated),
+]
 Origins = Annotated[tuple[Annotated[str, AfterValidator(_origin)], ...], BeforeValidator(comma_separated)]
 # each place in a line is a key of the store, looked up by a hundred
 InLine = Annotated[Annotated[int, Field(ge=0, le=10_000)] | None, BeforeValidator(_parse_line)]

@@ -35,6 +35,7 @@ from common.runtime.setting_types import (
     Timeout,
     Url,
     Urls,
+    WebhookSecrets,
     Workers,
 )
 
@@ -268,6 +269,22 @@ class Settings(BaseModel):
     )
     idle_timeout: Timeout = Field(
         75, description="A connection that sends no complete request head within this time is closed"
+    )
+    webhook_secrets: WebhookSecrets = Field(
+        (), description="Secrets that sign webhooks, newest first (docs/webhooks.md); unset: no webhooks", repr=False
+    )
+    webhook_allowed_hosts: HostNames = Field(
+        (), description="Hosts whose webhooks may be plain http, and may have private addresses; names as above"
+    )
+    webhook_retries: Intervals = Field(
+        (5, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000, 86_400), description="Delays between tries of a webhook"
+    )
+    webhook_timeout: Annotated[Timeout, Field(le=300)] = Field(15, description="Longest time of one try of a webhook")
+    webhook_concurrency: Annotated[Count, Field(ge=1, le=500)] = Field(
+        64, description="Number of tries of webhooks at once in one process"
+    )
+    webhook_host_concurrency: Annotated[Count, Field(ge=1, le=500)] = Field(
+        4, description="Number of these to one host"
     )
     darkroom_token: str | None = Field(None, description="Bearer token that `darkroom generate` sends", repr=False)
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(

@@ -77,18 +77,18 @@ def readable(stored: Iterable[Stored], read: Callable[[Stored], Read]) -> list[R
 
 
 async def read_page(
-    fetch: Callable[[int, int], Awaitable[tuple[list[Image], int]]], *, limit: int, offset: int = 0
-) -> list[Image]:
-    """The first `limit` images that can be read.
+    fetch: Callable[[int, int], Awaitable[tuple[list[Read], int]]], *, limit: int, offset: int = 0
+) -> list[Read]:
+    """The first `limit` images or entries that can be read.
 
-    `fetch(limit, offset)` returns the readable images of a page, and how many records the page has. Further pages are
+    `fetch(limit, offset)` returns the readable ones of a page, and how many records the page has. Further pages are
     read only in place of records that cannot be read: else these would fill the page of a janitor, or end a history.
     """
-    found: list[Image] = []
+    found: list[Read] = []
     while True:
         wanted = limit - len(found)
-        images, count = await fetch(wanted, offset)
-        found += images
+        page, count = await fetch(wanted, offset)
+        found += page
         offset += count
         if count < wanted or len(found) == limit:
             return found

@@ -26,6 +26,7 @@ from common.store.documents import (
     entry_id,
     image_document,
     read_entry,
+    read_page,
     readable,
 )
 from common.store.mongo_indexes import ENTRY_INDEXES, IMAGE_INDEXES
@@ -123,6 +124,16 @@ class MongoStore(MongoQueries):
     async def list_entries(self, kind: str) -> list[Entry]:
         documents = await self._answer(self._entries.find({"kind": kind}, sort=[("key", ASCENDING)]).to_list(None))
         return readable(documents, read_entry)
+
+    async def entries_after(self, kind: str, after: str, *, limit: int) -> list[Entry]:
+        query = {"kind": kind, "key": {"$gt": after}}
+
+        async def fetch(limit: int, offset: int) -> tuple[list[Entry], int]:
+            found = self._entries.find(query, sort=[("kind", ASCENDING), ("key", ASCENDING)], skip=offset, limit=limit)
+            documents = await self._answer(found.to_list(None))
+            return readable(documents, read_entry), len(documents)
+
+        return await read_page(fetch, limit=limit)
 
     async def put_entry(self, entry: Entry) -> bool:
         document = entry_document(entry)

@@ -267,6 +267,9 @@ class Store(Protocol):
     async def list_entries(self, kind: str) -> list[Entry]:
         """All entries of this kind, sorted by key."""
 
+    async def entries_after(self, kind: str, after: str, *, limit: int) -> list[Entry]:
+        """Entries of this kind whose key sorts after the text (by code points), sorted by key."""
+
     async def put_entry(self, entry: Entry) -> bool:
         """Insert an entry of revision 1, or replace the one whose revision is one less; False if another writer won."""
 

@@ -23,6 +23,7 @@ from common.store.documents import (
     data_text,
     image_text,
     parse_entry,
+    read_page,
     readable,
     time_text,
 )
@@ -102,6 +103,18 @@ class SqliteStore(SqliteQueries):
     async def list_entries(self, kind: str) -> list[Entry]:
         query = "SELECT kind, key, revision, data, expires_at FROM entries WHERE kind = ? ORDER BY key"
         return await self._entries(query, kind)
+
+    async def entries_after(self, kind: str, after: str, *, limit: int) -> list[Entry]:
+        query = """
+            SELECT kind, key, revision, data, expires_at FROM entries
+            WHERE kind = ? AND key > ? ORDER BY key LIMIT ? OFFSET ?
+        """
+
+        async def fetch(limit: int, offset: int) -> tuple[list[Entry], int]:
+            rows = await self._rows(query, kind, after, limit, offset)
+            return readable(rows, parse_entry), len(rows)
+
+        return await read_page(fetch, limit=limit)
 
     async def put_entry(self, entry: Entry) -> bool:
         expires_at = None if entry.expires_at is None else time_text(entry.expires_at)

@@ -11,20 +11,24 @@ from pathlib import Path
 from typing import Any, Final
 
 from darkroom_client import (
+    ConnectionBroken,
     Darkroom,
     DarkroomError,
     Deleted,
     Handle,
     Image,
     LimitReached,
+    Misconfigured,
     NoAnswer,
     OneImageEvent,
     Progress,
+    Redirected,
     Retries,
+    TlsFailed,
+    UnexpectedAnswer,
     Unreachable,
 )
 from services.cli import output_file
-from services.cli.answers import sentence
 from services.cli.console import USAGE_ERROR, CommandFailed, print_message
 
 BAR_WIDTH: Final = 30  # characters
@@ -151,3 +155,20 @@ class _Bar:
 def _end_line() -> None:
     if sys.stderr.isatty():
         sys.stderr.write("\n")
+
+
+def sentence(error: DarkroomError) -> str:
+    """The error with what to do about it."""
+    match error:
+        case Misconfigured() | Redirected():
+            return f"{error}: correct --url"
+        case UnexpectedAnswer(wanted="an image", status=status) if status < 400:
+            return f"{error}: is --url the address of a Darkroom server?"
+        case TlsFailed(is_certificate=True):
+            return f"{error}; SSL_CERT_FILE names a file of trusted certificates"
+        case Unreachable():
+            return f"{error}; `darkroom up` starts one"
+        case ConnectionBroken(is_other_protocol=True, url=url) if url.startswith("http:"):
+            return f"{error}; does the server speak https?"
+        case _:
+            return str(error)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from services.cli import backends, generate, keys, media, operator, services, settings
+from services.cli import backends, generate, keys, media, operator, services, settings, webhooks
 from services.cli.console import CommandFailed, Run, print_message
 
-GROUPS = (services, generate, operator, backends, media, keys, settings)  # in the order of --help
+GROUPS = (services, generate, operator, backends, media, keys, webhooks, settings)  # in the order of --help
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

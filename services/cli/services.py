@@ -1,4 +1,4 @@
-"""`darkroom up`, `api`, `generator`, `janitor`, `inference`: the commands that run services."""
+"""`darkroom up`, `api`, `generator`, `janitor`, `inference`, `webhooks`: the commands that run services."""
 
 from __future__ import annotations
 
@@ -46,6 +46,13 @@ def _up(_arguments: argparse.Namespace) -> int:
         await embedded.up(settings, stopping, on_ready)
 
     return _run("up", serve)
+
+
+def run_webhooks_service() -> int:
+    """Run the service of `darkroom webhooks`, which is a group of commands."""
+    from services import standalone
+
+    return _run("webhooks", standalone.webhooks)
 
 
 def _service(arguments: argparse.Namespace) -> int:

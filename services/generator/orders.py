@@ -16,6 +16,7 @@ from common.application.early_cancels import EarlyCancel, find_early_cancel
 from common.application.fleet.defaults import completed
 from common.application.fleet.validation import require_offered
 from common.application.intake import image_from_command
+from common.application.webhooks.destinations import Destinations
 from common.bus.port import Done, Outcome, Reject, Retry
 from common.domain import images, transitions
 from common.domain.errors import Duplicate, Forbidden, Invalid, InvalidTransition, LimitReached, NotFound, Unavailable
@@ -111,6 +112,7 @@ async def _record(command: GenerateImage, request: GenerationRequest, context: G
     view = await retry_while_unavailable(context.fleet.current)
     request = completed(request, view)
     require_offered(request, view)
+    Destinations.of(context.settings).require(request.webhook)
     now = latest_now(context.clock)
     image = image_from_command(command, request, now=now, max_age_s=context.settings.tombstone_age)
     try:

@@ -9,6 +9,7 @@ MIRRORED = {
     "api": "services/api",
     "generator": "services/generator",
     "janitor": "services/janitor",
+    "webhooks": "services/webhooks",
     "inference": "services/inference",
     "cli": "services/cli",
 }

@@ -43,7 +43,7 @@ async def test_a_service_started_alone_loads_what_it_needs(tmp_path, vhost):
     """Each service imports its own code only, so one that lacks an import fails when it starts alone."""
     cluster = Cluster(tmp_path, BUS_URL=vhost)
     cluster.settings["INFERENCE_SERVICE_URL"] = f"http://127.0.0.1:{cluster.inference_port}"
-    for name in ("inference", "api", "generator", "janitor"):
+    for name in ("inference", "api", "generator", "janitor", "webhooks"):
         cluster.add(name).forked = False
     async with running(cluster), front_end(cluster.url) as page:
         assert (await page.final((await page.order())["id"]))["status"] == "completed"

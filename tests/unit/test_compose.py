@@ -16,7 +16,7 @@ from common.runtime.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 SCHEMA = ROOT / "tests/schemas/compose-spec.json"  # from the Compose Specification, see the licence beside it
-OURS = {"api", "generator", "janitor", "inference"}
+OURS = {"api", "generator", "janitor", "webhooks", "inference"}
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +71,7 @@ def test_each_service_runs_its_own_command_of_one_image(services):
 
 
 def test_generator_can_be_scaled(services):
-    for name in ("generator", "janitor", "inference"):
+    for name in ("generator", "janitor", "webhooks", "inference"):
         assert not {"container_name", "ports", "hostname"}.intersection(services[name])
 
 
@@ -106,7 +106,7 @@ def test_the_user_of_the_services_is_no_administrator(compose):
 @pytest.mark.parametrize("password", ["p@ss/w:rd#1%", "%41", "$HOME ${x} $$", "ä 灯", "'", '"', "\\", "a b", "+&?=;[]"])
 def test_a_password_with_any_characters_reaches_all_services(services, password):
     variables = {"RABBITMQ_PASSWORD": password}
-    for name in ("api", "generator", "janitor"):
+    for name in ("api", "generator", "janitor", "webhooks"):
         environment = {key: substituted(value, variables) for key, value in services[name]["environment"].items()}
         settings = read_settings({key: environment[key] for key in ("BUS_URL", "BUS_PASSWORD")})
         url = URL(with_password(settings.bus_url, settings.bus_password))
@@ -135,6 +135,7 @@ def test_healthchecks_ask_the_port_of_the_service(services):
         "inference": "INFERENCE_PORT",
         "generator": "HEALTH_PORT",
         "janitor": "HEALTH_PORT",
+        "webhooks": "HEALTH_PORT",
     }.items():
         port = services[name]["environment"][setting]
         assert f"http://127.0.0.1:{port}/healthz" in services[name]["healthcheck"]["test"][-1]
@@ -156,6 +157,7 @@ def test_images_queues_and_records_outlive_their_containers(compose):
         "generator": "media",
         "generator-flux": "media",
         "janitor": "media",
+        "webhooks": "media",
     }
     assert compose["volumes"].keys() == {"rabbitmq", "mongodb", "media"}
 

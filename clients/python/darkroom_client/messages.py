@@ -28,6 +28,7 @@ class GenerationRequest(Sent):
     seed: Annotated[int, Field(ge=-1, le=4294967295)] = -1
     num_images: Annotated[int, Field(ge=1, le=10)] = 1
     hires_fix: bool = False
+    webhook: str | None = None
 
 
 class Nothing(Model):

@@ -44,6 +44,7 @@ class OrderOptions(TypedDict, total=False):
     cfg_scale: float
     seed: int
     hires_fix: bool
+    webhook: str  # https URL that gets the events of the images
 
 
 @dataclass(frozen=True, slots=True)

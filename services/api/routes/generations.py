@@ -16,6 +16,7 @@ from common.application.batches import Batches
 from common.application.fleet.defaults import completed
 from common.application.fleet.reader import Fleet
 from common.application.fleet.validation import require_offered
+from common.application.webhooks.destinations import Destinations
 from common.domain.errors import Duplicate, Gone, Invalid, LimitReached
 from common.domain.images import Image, Status, new_image_id
 from common.domain.owners import scoped_key
@@ -137,6 +138,7 @@ class GenerationRoutes:
         view = await self.fleet.current()
         request = completed(call.body, view)
         require_offered(request, view)
+        Destinations.of(self.settings).require(request.webhook)
         now = latest_now(self.clock)
         key = _idempotency_key(call)
         image = new_image(

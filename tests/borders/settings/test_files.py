@@ -16,7 +16,11 @@ from tests.servers.fork_server import forked_python
 SECRET = "a-secret-of-a-test-of-more-than-32-characters"
 READS_SECRET = "common.runtime.reading_settings.read_settings({'JWT_SECRET_FILE': sys.argv[1]})"
 READS_ENV_FILE = "common.runtime.reading_settings.read_settings({}, common.runtime.reading_settings.Path(sys.argv[1]))"
-VALUES = {"bus_url": "amqp://user:password@host/", "store_url": "mongodb://user:password@host/db"}
+VALUES = {
+    "bus_url": "amqp://user:password@host/",
+    "store_url": "mongodb://user:password@host/db",
+    "webhook_secrets": "whsec_" + "c2VjcmV0" * 6,
+}
 
 
 @pytest.mark.border(rule="C2")
@@ -28,7 +32,7 @@ def test_a_secret_is_read_from_the_file_that_is_named(name, tmp_path):
 
     found = getattr(read_settings({f"{name.upper()}_FILE": str(file)}), name)
 
-    assert found == ((value,) if name == "media_signing_keys" else value)
+    assert found == ((value,) if name in {"media_signing_keys", "webhook_secrets"} else value)
 
 
 @pytest.mark.border(rule="C2")

@@ -28,6 +28,22 @@ async def test_entries_are_those_of_the_kind(store):
     assert await store.get_entry("timer", "a") == an_entry(kind="timer", key="a")
 
 
+async def test_entries_after_a_key_are_a_page_of_the_kind(store):
+    keys = ["a/1", "a/2", "a0", "b.c/1", "é", "🦊"]  # in the order of their code points
+    for key in reversed(keys):
+        await store.put_entry(an_entry(kind="line", key=key))
+    await store.put_entry(an_entry(kind="timer", key="a/15"))
+
+    async def page(after, limit):
+        return [entry.key for entry in await store.entries_after("line", after, limit=limit)]
+
+    assert await page("", 3) == keys[:3]
+    assert await page("a/1", 2) == ["a/2", "a0"]
+    assert await page("a0", 9) == ["b.c/1", "é", "🦊"]
+    assert await page("🦊", 9) == []
+    assert await store.entries_after("line", "a", limit=1) == [an_entry(kind="line", key="a/1")]
+
+
 async def test_of_racing_writers_of_an_entry_exactly_one_wins(store, other):
     for revision in (1, 2, 3):
         rivals = [an_entry(revision=revision, data={"rival": count}) for count in range(50)]

@@ -1,0 +1,1 @@
+"""Webhooks: their destinations, bodies and deliveries on record."""

@@ -1,0 +1,1 @@
+"""The service that delivers webhooks."""

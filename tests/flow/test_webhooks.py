@@ -1,0 +1,83 @@
+"""Webhooks from an order to its receiver, in one process and as a service of its own."""
+
+import signal
+
+import pytest
+from standardwebhooks import Webhook
+
+from common.bus.connect import open_bus
+from common.domain.images import new_image_id
+from common.domain.requests import GenerationRequest
+from common.messages import GenerateImage
+from common.runtime.clock import SystemClock
+from common.runtime.reading_settings import read_settings
+from darkroom_client import AsyncDarkroom, Forbidden, OrderOptions
+from tests.cluster import embedded, separate
+from tests.unit.webhooks.support import SECRET, hang, receiving, status
+from tests.waiting import until
+
+SETTINGS = {"WEBHOOK_SECRETS": SECRET, "WEBHOOK_ALLOWED_HOSTS": "127.0.0.1,localhost", "WEBHOOK_RETRIES": "100ms,1s,1s"}
+
+
+def small(webhook) -> OrderOptions:
+    return {"width": 64, "height": 64, "steps": 2, "webhook": webhook}
+
+
+def events_of(receiver, image_id):
+    """The types of what has arrived for an image, each id once, in the order of arrival."""
+    found: dict[str, str] = {}
+    for headers, body in receiver.got:
+        event = Webhook(SECRET).verify(body, headers)
+        if event["data"]["id"] == image_id:
+            found.setdefault(headers["webhook-id"], event["type"])
+    return list(found.values())
+
+
+async def life_of(receiver, image_id):
+    await until(lambda: len(events_of(receiver, image_id)) == 2)
+    return events_of(receiver, image_id)
+
+
+async def test_an_order_of_the_client_library_is_delivered(tmp_path):
+    """In one process. Each image of a batch has its own; an address that is not allowed is refused."""
+    async with (
+        receiving(status(500), status(204)) as receiver,
+        embedded(tmp_path, **SETTINGS) as cluster,
+        AsyncDarkroom(cluster.url, trust_env=False) as darkroom,
+    ):
+        images = await darkroom.generate_batch("a lighthouse", 2, **small(receiver.url()))
+        for image in images:
+            assert await life_of(receiver, image.id) == ["image.started", "image.completed"]
+        with pytest.raises(Forbidden):
+            await darkroom.submit("a lighthouse", **small("http://example.org/"))
+
+
+@pytest.mark.long
+async def test_a_service_that_is_killed_delivers_what_was_due(tmp_path, vhost):
+    """On RabbitMQ: it is killed while a receiver holds its tries, and an order by bus comes while it is away."""
+    async with receiving(hang, hang, status(204)) as receiver, separate(tmp_path, vhost, **SETTINGS) as cluster:
+        service = cluster.add("webhooks", WEBHOOK_TIMEOUT="1s", STORE_TIMEOUT="500ms")
+        await cluster.start("webhooks")
+        async with AsyncDarkroom(cluster.url, trust_env=False) as darkroom:
+            first = (await darkroom.generate("a lighthouse", **small(receiver.url()))).id
+        await until(lambda: receiver.got)
+        service.signal(signal.SIGKILL)
+        await service.wait()
+        second = await _order_by_bus(vhost, receiver.url())
+        await cluster.start("webhooks")
+        for image_id in (first, second):
+            assert await life_of(receiver, image_id) == ["image.started", "image.completed"]
+
+
+async def _order_by_bus(vhost, url):
+    clock = SystemClock()
+    command = GenerateImage(
+        id=new_image_id(clock.now()),
+        source="newsletter",
+        owner="local",
+        time=clock.now(),
+        data=GenerationRequest(prompt="a lighthouse", webhook=url, width=64, height=64, steps=2),
+    )
+    async with open_bus(read_settings({"BUS_URL": vhost}), name="newsletter", clock=clock) as bus:
+        await bus.send(command)
+    return command.id
