@@ -22,9 +22,9 @@ from typing import Final
 from benchmarks.filled_store import BORN, OWNER, Variation, an_image, fill_store
 from benchmarks.measurements import Table, percentile, report_progress, save_results
 from common.domain.images import Image, Status, new_image_id
-from common.domain.search import HistoryFilter, terms_of
+from common.domain.search import HistoryFilter, HistoryPosition, terms_of
 from common.store.connect import open_store
-from common.store.port import HistoryPosition, Store
+from common.store.port import Store
 
 PAGE: Final = 20
 COUNTED: Final = 1001

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Annotated, Final
 
 from pydantic import Field
@@ -11,6 +13,16 @@ DEFAULT_POOL: Final = "default"  # of generators that name none, and of records 
 _PATTERN: Final = "[a-z0-9-]{1,40}"
 
 PoolName = Annotated[str, Field(pattern=rf"^{_PATTERN}$")]
+
+
+@dataclass(frozen=True, slots=True)
+class PoolCounts:
+    """The images of a pool: dispatched and not started, running, and dispatched but not sent."""
+
+    queued: int
+    running: int
+    unsent: int
+    oldest_sent_at: datetime | None = None  # of those that are sent and not started
 
 
 def stored_pool(pool: str) -> str | None:

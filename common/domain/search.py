@@ -52,6 +52,27 @@ def words_of(text: str) -> list[str]:
 
 
 @dataclass(frozen=True, slots=True)
+class HistoryPosition:
+    """The start of a page of the history: after the image with this time, index in its batch and id.
+
+    `index` is None for an image without a batch, which is older than the batches of the same moment.
+    """
+
+    created_at: datetime
+    id: str
+    index: int | None = None
+
+    @classmethod
+    def of(cls, image: Image) -> HistoryPosition:
+        return cls(image.created_at, image.id, image.batch.index if image.batch is not None else None)
+
+    @property
+    def order(self) -> tuple[datetime, int, str]:
+        """What positions are sorted by."""
+        return self.created_at, -1 if self.index is None else self.index, self.id
+
+
+@dataclass(frozen=True, slots=True)
 class Term:
     """A part of a search: a word, or the beginning of one."""
 

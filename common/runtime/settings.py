@@ -66,20 +66,14 @@ class Settings(BaseModel):
         description="Record store: `sqlite:///path` or `mongodb://host/database`",
         repr=False,
     )
-    media_root: str = Field(
-        "var/media", description="Folder of pictures and thumbnails; all services need access to it"
-    )
+    media_root: str = Field("var/media", description="Folder of pictures and thumbnails; all services need access")
     media_url: str = Field("/media/", description="URL prefix under which the pictures are served; ends with a slash")
     api_host: Host = Field("127.0.0.1", description="Address the api listens on")
     api_port: Port = Field(8000, description="Port of the api; 0 selects a free port")
     inference_host: Host = Field("127.0.0.1", description="Address the reference inference server listens on")
     inference_port: Port = Field(8001, description="Port of the reference inference server; 0 selects a free port")
-    health_host: Host = Field(
-        "127.0.0.1", description="Address on which generator and janitor serve health and metrics"
-    )
-    health_port: Port = Field(
-        0, description="Port on which generator and janitor serve health and metrics; 0 disables it"
-    )
+    health_host: Host = Field("127.0.0.1", description="Address where generator and janitor serve health and metrics")
+    health_port: Port = Field(0, description="Port where generator and janitor serve health and metrics; 0 disables it")
     inference_service_url: Urls = Field(
         (),
         description="URL of the inference service, or several with spaces between them (docs/inference.md); if unset, "
@@ -124,9 +118,7 @@ class Settings(BaseModel):
     thumbnail_format: Literal["png", "jpeg", "webp"] | None = Field(
         None, description="Format of thumbnails: `png`, `jpeg` or `webp`; if unset, the format of the picture"
     )
-    previews: bool = Field(
-        True, description="Show previews while an image is painted, if the inference service sends them"
-    )
+    previews: bool = Field(True, description="Show previews while an image is painted, if the service sends them")
     embed_parameters: bool = Field(
         True, description="Write prompt and settings into the files of pictures (docs/provenance.md)"
     )
@@ -175,14 +167,10 @@ class Settings(BaseModel):
     concurrent_requests: Annotated[Count, Field(ge=0, le=100)] = Field(
         2, description="Images of one owner that are sent or painted at once; 0 means no limit"
     )
-    waiting_requests: InLine = Field(
-        20, description="Further images of one owner that may wait; 0: no limit; or `none`"
-    )
+    waiting_requests: InLine = Field(20, description="Further images of an owner that may wait; 0: no limit; or `none`")
     publisher_waiting_requests: InLine = Field(0, description="The same for requests by bus")
     waiting_deadline: Age = Field(86400, description="Time after its request at which an image that still waits fails")
-    publisher_requests_per_hour: PerHour = Field(
-        0, description="Requests by bus for one owner in any hour; 0 means no limit"
-    )
+    publisher_requests_per_hour: PerHour = Field(0, description="Requests by bus for an owner in any hour; 0: no limit")
     poll_interval: Timeout = Field(2, description="Longest interval at which a waiting request reads its record")
     places_interval: Timeout = Field(
         1, description="Interval at which queue positions are read while a websocket waits for one"
@@ -242,9 +230,7 @@ class Settings(BaseModel):
     media_signing_keys: Secrets = Field(
         (), description="Secrets that sign the URLs of pictures, newest first; needed with authentication", repr=False
     )
-    media_url_age: Age = Field(
-        21_600, description="A signed URL stays the same this long, and is valid for as long again"
-    )
+    media_url_age: Age = Field(21_600, description="A signed URL stays the same this long, and is valid as long again")
     operators: Owners = Field(
         (), description="Owners who may use `/status` and the routes below it; without authentication, this machine may"
     )

@@ -22,11 +22,11 @@ from pydantic import ValidationError
 
 from common.domain.errors import Unreadable
 from common.domain.images import Image
-from common.domain.search import words_of
+from common.domain.search import HistoryPosition, words_of
 from common.runtime import metrics
 from common.runtime.clock import whole_ms
 from common.runtime.logs import OncePerKey
-from common.store.port import Entry, HistoryPosition
+from common.store.port import Entry
 
 log = logging.getLogger(__name__)
 

@@ -13,11 +13,10 @@ from pymongo.errors import DuplicateKeyError, PyMongoError
 
 from common.domain.errors import Unavailable
 from common.domain.images import FINAL, Image, Status
-from common.domain.pools import DEFAULT_POOL, stored_pool
-from common.domain.search import EVERYTHING, HistoryFilter
+from common.domain.pools import DEFAULT_POOL, PoolCounts, stored_pool
+from common.domain.search import EVERYTHING, HistoryFilter, HistoryPosition
 from common.store import mongo_search
 from common.store.documents import Document, in_turn, read_image, read_page, readable
-from common.store.port import HistoryPosition, PoolCounts
 
 T = TypeVar("T")
 Sort = list[tuple[str, int]]

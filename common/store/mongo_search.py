@@ -11,9 +11,8 @@ from typing import Any, Final
 from pymongo import UpdateOne
 
 from common.domain.images import Status
-from common.domain.search import HistoryFilter, Term, words_of
+from common.domain.search import HistoryFilter, HistoryPosition, Term, words_of
 from common.store.documents import Document
-from common.store.port import HistoryPosition
 
 NOT_INDEXED: Final[Document] = {"shown": True, "words": None}
 _LAST: Final = "\U0010ffff"  # no word holds it: it is no character

@@ -18,8 +18,8 @@ from typing import Any, Final, Protocol
 
 from common.domain.errors import NotFound, Unavailable
 from common.domain.images import Image, Status
-from common.domain.pools import DEFAULT_POOL
-from common.domain.search import EVERYTHING, HistoryFilter
+from common.domain.pools import DEFAULT_POOL, PoolCounts
+from common.domain.search import EVERYTHING, HistoryFilter, HistoryPosition
 
 Transition = Callable[[Image], Image]
 
@@ -41,42 +41,11 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class HistoryPosition:
-    """The start of a page of the history: after the image with this time, index in its batch and id.
-
-    `index` is None for an image without a batch, which is older than the batches of the same moment.
-    """
-
-    created_at: datetime
-    id: str
-    index: int | None = None
-
-    @classmethod
-    def of(cls, image: Image) -> HistoryPosition:
-        return cls(image.created_at, image.id, image.batch.index if image.batch is not None else None)
-
-    @property
-    def order(self) -> tuple[datetime, int, str]:
-        """What positions are sorted by."""
-        return self.created_at, -1 if self.index is None else self.index, self.id
-
-
-@dataclass(frozen=True, slots=True)
 class IndexedPage:
     """How many images were indexed, and the id of the last that was looked at; None at the end."""
 
     indexed: int
     last_id: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class PoolCounts:
-    """The images of a pool: dispatched and not started, running, and dispatched but not sent."""
-
-    queued: int
-    running: int
-    unsent: int
-    oldest_sent_at: datetime | None = None  # of those that are sent and not started
 
 
 class Store(Protocol):

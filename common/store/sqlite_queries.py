@@ -10,10 +10,9 @@ from typing import Any
 
 from common.domain.batches import MAX_BATCH
 from common.domain.images import Image, Status
-from common.domain.pools import DEFAULT_POOL
-from common.domain.search import EVERYTHING, HistoryFilter
+from common.domain.pools import DEFAULT_POOL, PoolCounts
+from common.domain.search import EVERYTHING, HistoryFilter, HistoryPosition
 from common.store.documents import cut_page, in_turn, parse_image, parse_time, read_page, readable, time_text
-from common.store.port import HistoryPosition, PoolCounts
 from common.store.sqlite_search import Search, position_condition, time_conditions
 from common.store.sqlite_threads import SqliteExecutor
 

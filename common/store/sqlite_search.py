@@ -19,9 +19,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from common.domain.images import FINAL, Status
-from common.domain.search import HistoryFilter, Term
+from common.domain.search import HistoryFilter, HistoryPosition, Term
 from common.store.documents import time_text
-from common.store.port import HistoryPosition
 
 # Rowids of one millisecond: more images than that in one are not searchable. Fewer bits make the index smaller.
 _BITS: Final = 12

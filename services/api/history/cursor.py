@@ -9,8 +9,8 @@ from typing import Final
 
 from common.domain.errors import Invalid
 from common.domain.images import Image
+from common.domain.search import HistoryPosition
 from common.domain.views import iso
-from common.store.port import HistoryPosition
 from services.api.history.query import HistoryQuery
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)

@@ -12,9 +12,10 @@ import pytest
 
 from common.domain.errors import Unreadable
 from common.domain.images import PendingEvent, Status
+from common.domain.search import HistoryPosition
 from common.store.connect import open_store
 from common.store.documents import entry_document, image_document, read_image, readable
-from common.store.port import Entry, HistoryPosition, Store
+from common.store.port import Entry, Store
 from services.generator.context import retry_while_unavailable
 from tests.making import NOON, an_image
 

@@ -5,7 +5,7 @@ import time
 import pytest
 
 from common.domain.images import Status
-from common.store.port import PoolCounts
+from common.domain.pools import PoolCounts
 from common.store.sqlite import SqliteStore
 from tests.contract.store.records import PENDING, SECOND, keep
 from tests.making import NOON, an_image

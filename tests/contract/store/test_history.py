@@ -6,8 +6,7 @@ import pytest
 
 from common.domain import transitions
 from common.domain.images import Batch, Status
-from common.domain.search import HistoryFilter
-from common.store.port import HistoryPosition
+from common.domain.search import HistoryFilter, HistoryPosition
 from tests.contract.store.records import LEASE, MS, PICTURE, SECOND, keep
 from tests.making import NOON, an_image
 

@@ -6,7 +6,7 @@ import pytest
 
 from common.domain import transitions
 from common.domain.images import Lease, PendingEvent, Status
-from common.store.port import HistoryPosition
+from common.domain.search import HistoryPosition
 from tests.contract.store.records import LEASE, MS, PENDING, SECOND, ids, keep
 from tests.making import NOON, an_image
 

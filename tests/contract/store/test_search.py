@@ -9,9 +9,8 @@ from hypothesis import strategies as st
 
 from common.domain import transitions
 from common.domain.images import FINAL, Batch, Status
-from common.domain.search import HistoryFilter, terms_of
+from common.domain.search import HistoryFilter, HistoryPosition, terms_of
 from common.store.documents import cut_page
-from common.store.port import HistoryPosition
 from tests.contract.store.records import LEASE, MS, PICTURE, keep, next_of
 from tests.making import NOON, an_image
 

@@ -10,9 +10,9 @@ from pymongo import monitoring
 
 from common.domain import transitions
 from common.domain.images import Lease, Status
-from common.domain.search import HistoryFilter
+from common.domain.search import HistoryFilter, HistoryPosition
 from common.store.mongo import MongoStore
-from common.store.port import Entry, HistoryPosition
+from common.store.port import Entry
 from tests.making import NOON, an_image
 from tests.unit.common.store.test_documents import an_image_with_everything, nulls
 

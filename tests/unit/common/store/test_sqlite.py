@@ -13,11 +13,11 @@ import pytest
 
 from common.domain.errors import Misconfigured, Unavailable
 from common.domain.images import Status
-from common.domain.search import HistoryFilter, terms_of
+from common.domain.search import HistoryFilter, HistoryPosition, terms_of
 from common.store import sqlite as adapter
 from common.store import sqlite_threads
 from common.store.documents import image_text
-from common.store.port import Entry, HistoryPosition
+from common.store.port import Entry
 from common.store.sqlite import SqliteStore
 from common.store.sqlite_schema import VERSION
 from services.janitor.search_index import index_old_images
