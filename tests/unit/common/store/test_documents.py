@@ -64,6 +64,7 @@ def an_image_with_everything():
         batch_due=NOON,
         pending_event=PendingEvent(type="image.failed", revision=2, since=NOON),
         traceparent="00-a-b-01",
+        webhook="https://hooks.example.org/",
     )
 
 
