@@ -5,6 +5,7 @@ order ─▶ events, or GET every 2 s where a proxy lets no websocket through �
 
 from __future__ import annotations
 
+import ssl
 import sys
 from contextlib import ExitStack
 from pathlib import Path
@@ -66,8 +67,16 @@ def _generate(url: str, request: dict[str, Any], output: Path | None, token: str
     # a person waits in front of it: a server that is down or a limit that is reached is said at once
     retries = Retries(delays_s=REPEATS_S, jitter=0, patience_s=PATIENCE_S, never=(LimitReached, Unreachable))
     failures: list[CommandFailed] = []
+    # proxies of the environment do not count, SSL_CERT_FILE does
+    certificates = ssl.create_default_context() if url.lower().startswith("https") else None
     with Darkroom(
-        url, token=token or "", retries=retries, trust_env=False, handshake_s=HANDSHAKE_S, poll_s=POLL_S
+        url,
+        token=token or "",
+        retries=retries,
+        ssl_context=certificates,
+        trust_env=False,
+        handshake_s=HANDSHAKE_S,
+        poll_s=POLL_S,
     ) as darkroom:
         handle = darkroom.submit(**request)
         gone = _follow(handle)
