@@ -111,7 +111,7 @@ class SweepReport(Outgoing):
 class TickData(BaseModel):
     """The options of an operator's tick; `older_than` in seconds. A timer sends the defaults."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, alias_generator=to_camel, populate_by_name=True)
 
     older_than: Annotated[float, Field(ge=0)] | None = None
     dry_run: bool = False
