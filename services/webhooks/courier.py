@@ -100,18 +100,24 @@ class Courier:
             await self._scan_line(host)
 
     async def _scan_line(self, host: str) -> None:
-        after = f"{host}/"
-        while self._has_room(host):
+        """Start what is due, at most as many tries as the host may have at once.
+
+        Tries that end meanwhile make room again, so without that bound a host that answers quickly would be served to
+        the end of its line before the next host.
+        """
+        after, started = f"{host}/", 0
+        while True:
             page = await self._deliveries.store.entries_after(DUE, after, limit=PAGE)
             for place in page:
                 if not place.key.startswith(f"{host}/") or due_time(place.key) > self._clock.now():
+                    return
+                if started == self._settings.webhook_host_concurrency or not self._has_room(host):
                     return
                 after = place.key
                 until = self._clock.now() + self._claim_for
                 if (delivery := await self._deliveries.claim(place.key, until=until)) is not None:
                     self._start(delivery)
-                    if not self._has_room(host):
-                        return
+                    started += 1
             if len(page) < PAGE:
                 return
 
