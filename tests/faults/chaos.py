@@ -25,7 +25,8 @@ import aiohttp
 from common.domain.images import Status
 from tests.cluster import answers
 from tests.faults.chaos_client import ChaosClient
-from tests.faults.checker import FOREIGN_MARK, Findings, check, files_in, until_quiet
+from tests.faults.chaos_report import Report
+from tests.faults.checker import FOREIGN_MARK, check, files_in, until_quiet
 from tests.faults.disturbances import Disturbances
 from tests.faults.fault_cluster import FaultCluster, fault_cluster
 from tests.faults.outside import Outside, publisher_url
@@ -42,88 +43,10 @@ SLOTS = 24  # of the owner: retries keep theirs while they wait. The other reque
 IDLE_S = 30.0  # longest time that an image may wait beside a free slot, while janitors are killed and frozen
 BACKLOG = 40  # concurrent open requests at most: enough to keep every generator busy
 POINT_ODDS = 0.0015  # that a process dies at one point of an image; an image has about 20 points
-SETTLE_S = (
-    60.0  # after the last fault all images must be final within this: leases, ticks and retries take seconds here
-)
+SETTLE_S = 60.0  # after the last fault all images must be final within this: leases and retries take seconds here
 ANSWER_S = 120.0  # beyond this, and three times the time of the round, requests that are not answered are given up
 DEADLINE_S = 600.0
-SHOWN = 20  # violations of each kind
 ODD_ANSWERS = 0.15  # the share of odd answers of the inference service, with trouble from outside
-
-
-@dataclass
-class Report:
-    """Faults, outcomes and findings of a round."""
-
-    seed: int
-    jobs: int
-    faults: Counter[str] = field(default_factory=Counter)
-    points: Counter[str] = field(default_factory=Counter)
-    outcomes: Counter[str] = field(default_factory=Counter)
-    foreign: Counter[str] = field(default_factory=Counter)
-    outside: Counter[str] = field(default_factory=Counter)
-    foreign_images: int = 0
-    foreign_letters: int = 0
-    findings: Findings = field(default_factory=Findings)
-    painted_by: Counter[str] = field(default_factory=Counter)
-    redeliveries: int = 0
-    retries: int = 0
-    repainted: int = 0
-    painted_elsewhere: int = 0
-    reconnects: int = 0
-    swept: int = 0
-    recovery_s: float = 0.0
-    slowest_s: float = 0.0
-    most_waiting: int = 0
-    longest_idle_s: float = 0.0
-    took_s: float = 0.0
-
-    @property
-    def rows(self) -> list[tuple[str, object]]:
-        """The table, in the order it is printed."""
-        found, faults = self.findings, self.faults
-        kills = faults["kill"] + sum(self.points.values())
-        return [
-            ("jobs", self.jobs),
-            ("images by outcome", _counted(self.outcomes)),
-            ("completed by pool", _counted(self.painted_by)),
-            ("kills (of these at named points)", f"{kills} ({sum(self.points.values())})"),
-            ("orderly stops under load", faults["term"]),
-            ("processes stopped past their lease", faults["freeze"]),
-            ("pools without a running generator", faults["lose a pool"]),
-            ("cuts, silences and refusals of connections", faults["cut"] + faults["silence"] + faults["refuse"]),
-            ("broker restarts, broker kills", f"{faults['restart']}, {faults['crash']}"),
-            ("foreign messages", _counted(self.foreign)),
-            ("images of these, dead letters of these", f"{self.foreign_images}, {self.foreign_letters}"),
-            ("other trouble from outside", _counted(self.outside)),
-            ("redeliveries", self.redeliveries),
-            ("retries", self.retries),
-            ("paintings started and dropped", self.repainted),
-            ("painted again, since their back end was lost", self.painted_elsewhere),
-            ("websocket reconnects", self.reconnects),
-            ("files of dead attempts, swept", self.swept),
-            ("duplicates", len(found.duplicates)),
-            ("lost", len(found.lost)),
-            ("orphans", len(found.orphans)),
-            ("other violations", len(found.others)),
-            ("slowest recovery, s", f"{self.recovery_s:.1f}"),
-            ("slowest image, s", f"{self.slowest_s:.1f}"),
-            ("images that waited at once, at most", self.most_waiting),
-            ("longest wait beside a free slot, s", f"{self.longest_idle_s:.1f}"),
-            ("the round took, s", f"{self.took_s:.0f}"),
-        ]
-
-    def __str__(self) -> str:
-        width = max(len(name) for name, _ in self.rows)
-        lines = [f"{'seed':<{width}}  {self.seed}", *(f"{name:<{width}}  {value}" for name, value in self.rows)]
-        found = self.findings
-        kinds = (found.lost, found.duplicates, found.orphans, found.others)
-        violations = [f"  {violation}" for kind in kinds for violation in kind[:SHOWN]]
-        return "\n".join([*lines, *(["violations:", *violations] if violations else [])])
-
-
-def _counted(counts: Counter[str]) -> str:
-    return ", ".join(f"{count} {what}" for what, count in counts.most_common()) or "none"
 
 
 async def supervise(
