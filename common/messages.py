@@ -113,7 +113,7 @@ class TickData(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, alias_generator=to_camel, populate_by_name=True)
 
-    older_than: Annotated[float, Field(ge=0)] | None = None
+    older_than: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     dry_run: bool = False
 
 
@@ -227,7 +227,7 @@ class Tick(WorkMessage):
     """Starts a periodic run; `token` is true for the timer's tick, which is armed again, false for an operator's."""
 
     type: Literal["timer.reconcile", "timer.purge", "timer.sweep"]
-    token: bool = False
+    token: Annotated[bool, Field(strict=True)] = False
     data: TickData = TickData()
 
 

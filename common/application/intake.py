@@ -109,7 +109,7 @@ class Intake:
             except Duplicate as taken:
                 if taken.key != "slot":
                     raise
-        if self.line.places is None or not (may_wait or not is_live):
+        if self.line.places is None or (is_live and not may_wait):
             raise self._no_free_slot()
         return await self._insert_waiting(image)
 

@@ -55,7 +55,7 @@ async def dispatch_next(
     while True:
         waiting = await next_in_turn(store, owner, now=now, limit=slots or PAGE, view=view)
         free = await _free_slots(store, owner, slots) if waiting else []
-        for image, slot in zip(waiting, free or (), strict=False):
+        for image, slot in zip(waiting, free, strict=False):
             pool = view.pool_of(image.model) if view is not None else DEFAULT_POOL
             dispatched = transitions.dispatch(image, slot=slot, now=now, pool=pool)
             if not await _is_written(store, dispatched):

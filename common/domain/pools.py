@@ -1,4 +1,4 @@
-"""Names of pools: groups of generators with the same models, each with a work queue of its own."""
+"""Pools: groups of generators with the same models, each with a work queue of its own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What it means that a prompt matches a search.
+"""The history of an owner: its order, its filters, what it means that a prompt matches a search.
 
 A prompt and a search are folded (`fold`) and cut into words. A search matches if each of its terms occurs in the prompt
 as the beginning of a word, or as a whole word if it is a single letter. So `sea li` finds "a lighthouse by the sea".

@@ -35,10 +35,10 @@ def read(content: bytes) -> Found:
 
 
 def add_xmp(content: bytes, packet: bytes, *, replaces: bool) -> bytes:
-    if replaces:
-        for kind, start, end in _chunks(content):
-            if kind == b"iTXt" and content[start + 8 : end].startswith(_XMP + b"\0"):
-                return content[:start] + _chunk(_XMP, packet) + content[end:]
+    """Ours takes the place of the first packet, or comes before it: readers take the first."""
+    for kind, start, end in _chunks(content):
+        if kind == b"iTXt" and content[start + 8 : end].startswith(_XMP + b"\0"):
+            return content[:start] + _chunk(_XMP, packet) + content[end if replaces else start :]
     return _before_pixels(content, _chunk(_XMP, packet))
 
 

@@ -144,7 +144,7 @@ class Settings(BaseModel):
         (5, 30, 120), description="Delays before the second, third … attempt after a transient error"
     )
     circuit_failures: Annotated[Count, Field(ge=1, le=1_000)] = Field(
-        5, description="Number of consecutive transient errors after which a generator stops taking work"
+        5, description="Number of consecutive transient errors after which an inference service gets no work"
     )
     circuit_pause: Timeout = Field(5, description="Pause until a stopped generator tries one image again")
     reconcile_interval: Interval = Field(15, description="Interval of the search for work that a fault left behind")

@@ -94,21 +94,21 @@ async def read_page(
             return found
 
 
-def in_turn(images: Iterable[Image]) -> list[Image]:
-    """The images in the order of their turns."""
-    return sorted(images, key=lambda image: HistoryPosition.of(image).order)
+def in_turn(images: Iterable[Image], *, oldest_first: bool = True) -> list[Image]:
+    """The images in the order of their turns, or in its reverse."""
+    return sorted(images, key=lambda image: HistoryPosition.of(image).order, reverse=not oldest_first)
 
 
 def cut_page(
     images: Iterable[Image], *, limit: int, offset: int, after: HistoryPosition | None, oldest_first: bool
 ) -> list[Image]:
     """A page of the history of a few images, such as those of a batch."""
-    positions = {HistoryPosition.of(image).order: image for image in images}
-    in_order = sorted(positions, reverse=not oldest_first)
+    found = in_turn(images, oldest_first=oldest_first)
     if after is not None:
         at = after.order
-        in_order = [order for order in in_order if (order > at if oldest_first else order < at)]
-    return [positions[order] for order in in_order[offset : offset + limit]]
+        placed = ((HistoryPosition.of(image).order, image) for image in found)
+        found = [image for order, image in placed if (order > at if oldest_first else order < at)]
+    return found[offset : offset + limit]
 
 
 def image_text(image: Image) -> str:

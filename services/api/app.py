@@ -38,7 +38,7 @@ _REST: Final[list[RouteGroup[Any]]] = [
     status.GROUP,
 ]
 ROUTES: Final = [operation for group in _REST for operation in group.operations]
-GROUPS: Final = [*_REST, contracts.group_for(ROUTES), pages.GROUP, status.PAGE_GROUP]
+GROUPS: Final = [*_REST, contracts.group_for(ROUTES), pages.GROUP]
 OPERATIONS: Final = [operation for group in GROUPS for operation in group.operations]
 NO_CALLER: Final = Caller("")  # owns nothing: an owner's name is never empty
 RouteHandler = Callable[[web.Request], Awaitable[web.StreamResponse]]

@@ -22,6 +22,7 @@ from common.application.operation.figures import (
 )
 from common.bus.port import WorkQueue
 from common.domain.errors import ServiceError, Unavailable, Unreadable
+from common.domain.pools import DEFAULT_POOL
 from common.runtime.setting_types import MAX_AGE_S
 from services.janitor.context import JanitorContext
 
@@ -121,7 +122,7 @@ class FigureGatherer:
         return live
 
     async def _queue(
-        self, queue: WorkQueue, *, pool: str = "default", oldest_sent_at: datetime | None = None
+        self, queue: WorkQueue, *, pool: str = DEFAULT_POOL, oldest_sent_at: datetime | None = None
     ) -> QueueFigures | None:
         """None if the bus does not answer: the figures of the records are worth having then more than ever."""
         try:

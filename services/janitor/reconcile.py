@@ -196,12 +196,7 @@ async def _for_each_pool(
     """
     done = 0
     for pool in await context.store.queued_pools():
-        try:
-            done += await step(pool, context)
-        except Unavailable as error:
-            if error.what == "store":
-                raise
-            log.warning("%s, pool %s: %s; the next tick continues", what, pool, error)
+        done += await _run_step(f"{what}, pool {pool}", partial(step, pool, context))
     return done
 
 

@@ -100,7 +100,7 @@ class Fleet:
     async def current_for(self, model: str) -> FleetView:
         """The view of now; if the model has no live generator by the last one, the store is read: one may have come.
 
-        An image recorded before this read is found by whom the generator wakes, if it comes after it.
+        A generator that comes after this read sends a tick; reconcile then finds an image that was recorded before.
         """
         view = await self.current()
         return view if view.is_live(model) else await self.current(fresh=True)

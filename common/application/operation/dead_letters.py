@@ -74,6 +74,7 @@ def _request_of(image: Image) -> GenerationRequest:
         model=image.model,
         width=image.width,
         height=image.height,
+        webhook=image.webhook,
         **image.parameters.model_dump(),
     )
 

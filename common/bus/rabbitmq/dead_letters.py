@@ -10,14 +10,13 @@ from typing import Final
 
 from pamqp.commands import Basic
 
-from common.bus.port import DeadLetter, WorkQueue, parse_queue_name
+from common.bus.port import DeadLetter, parse_queue_name
 from common.bus.rabbitmq.codec import Delivery, amqp_copy, parse_dead_letter
 from common.bus.rabbitmq.connection import BrokerConnection
 from common.bus.rabbitmq.deadlines import deadline
 from common.bus.rabbitmq.declaring import PoolQueues
 from common.bus.rabbitmq.publisher import Publisher
 from common.bus.rabbitmq.topology import DEAD_QUEUE, WORK, route_of
-from common.domain.errors import Invalid
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +51,7 @@ class DeadLetterQueue:
         async with self._fetch_all() as fetched:
             for letter, delivery in fetched:
                 if letter.id == letter_id:
-                    queue, pool = _target(letter)
+                    queue, pool = parse_queue_name(letter.queue)
                     # publish, then acknowledge: a crash between the two repeats the message
                     async with self._pools.declared(queue, pool):
                         await self._publisher.publish(WORK, route_of(queue, pool).key, amqp_copy(delivery))
@@ -81,12 +80,3 @@ class DeadLetterQueue:
                 size += len(raw.body)
                 fetched.append((parse_dead_letter(Delivery(raw), prefix), Delivery(raw)))
             yield sorted(fetched, key=lambda pair: pair[0].died_at or _LONG_AGO)
-
-
-def _target(letter: DeadLetter) -> tuple[WorkQueue, str]:
-    """The queue that the letter came from, and its pool. Raises Invalid."""
-    try:
-        return parse_queue_name(letter.queue)
-    except Invalid:
-        detail = f"the dead letter came from {letter.queue!r}, which is not a work queue"
-        raise Invalid(detail, code="wrong_queue") from None

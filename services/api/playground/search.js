@@ -131,7 +131,7 @@ export class Search {
       this.#ids = [...new Set([...this.#ids, ...page.images.map(({ id }) => id)])];
       this.#take(page);
     } catch {
-      this.hasFailed = true;
+      if (number === this.#reading) this.hasFailed = true;
     } finally {
       this.#isReadingMore = false;
       this.#changed();
@@ -220,6 +220,10 @@ function timesOf(when, from, to) {
   if (when === "yesterday") return [midnight(1), midnight(0)];
   if (when === "7d") return [midnight(6), null];
   if (when === "30d") return [midnight(29), null];
-  const local = (day) => (day ? new Date(`${day}T00:00`) : null);
-  return [local(from), to ? midnight(-1, local(to)) : null];
+  const local = (day) => {
+    const at = new Date(`${day}T00:00`);
+    return Number.isNaN(at.getTime()) ? null : at; // none, or one that a person typed into the address
+  };
+  const end = local(to);
+  return [local(from), end && midnight(-1, end)];
 }

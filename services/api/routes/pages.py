@@ -1,4 +1,4 @@
-"""The web pages of the api: the playground at `/`, the OpenAPI document as a page at `/docs`."""
+"""The web pages of the api: the playground at `/`, the status page at `/status`, the OpenAPI document at `/docs`."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from services.api.routes.static_files import TYPES, StaticFiles
 _INDEX: Final = "index.html"
 _PLAYGROUND: Final = Path(__file__).parents[1] / "playground"
 _DOCS: Final = Path(__file__).parents[1] / "docs_page"
+_STATUS: Final = Path(__file__).parents[1] / "status_page"
 _DOCS_FILES: Final = {  # all of them are vendored: the page loads nothing from other hosts
     _INDEX: _DOCS / "index.html",
     "start.js": _DOCS / "start.js",
@@ -26,21 +27,27 @@ _DOCS_POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
     "connect-src 'self'; base-uri 'self'; form-action 'none'; frame-ancestors 'none'"
 )
+_STATUS_POLICY: Final = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
+    "connect-src 'self'; base-uri 'self'; form-action 'self'; frame-ancestors 'none'"
+)
 
 
 @dataclass(frozen=True, slots=True)
 class PageRoutes:
     playground: StaticFiles
+    status: StaticFiles
     docs: StaticFiles
 
     @classmethod
     def of(cls, context: Context) -> PageRoutes:
-        files = sorted(path for path in _PLAYGROUND.rglob("*") if path.suffix in TYPES)
-        names = {path.relative_to(_PLAYGROUND).as_posix(): path for path in files}
-        settings = context.settings
-        policy = _playground_policy(settings.media_prefix)
-        playground = StaticFiles(names, policy=policy, base_path=settings.base_path)
-        return cls(playground, StaticFiles(_DOCS_FILES, policy=_DOCS_POLICY, base_path=settings.base_path))
+        base_path = context.settings.base_path
+        policy = _playground_policy(context.settings.media_prefix)
+        return cls(
+            StaticFiles(_files_below(_PLAYGROUND), policy=policy, base_path=base_path),
+            StaticFiles(_files_below(_STATUS), policy=_STATUS_POLICY, base_path=base_path),
+            StaticFiles(_DOCS_FILES, policy=_DOCS_POLICY, base_path=base_path),
+        )
 
     async def playground_index(self, call: PlainCall) -> web.Response:
         """Returns the playground."""
@@ -49,6 +56,14 @@ class PageRoutes:
     async def playground_file(self, call: PlainCall) -> web.Response:
         """Returns a file of the playground."""
         return await self.playground.response(call.request, call.request.match_info["file"])
+
+    async def status_index(self, call: PlainCall) -> web.Response:
+        """Returns the status page; it asks for its data with the rights of its user."""
+        return await self.status.response(call.request, _INDEX)
+
+    async def status_file(self, call: PlainCall) -> web.Response:
+        """Returns a file of the status page."""
+        return await self.status.response(call.request, call.request.match_info["name"])
 
     async def docs_index(self, call: PlainCall) -> web.Response:
         """Returns the OpenAPI document as a page to read and to try."""
@@ -82,6 +97,26 @@ OPERATIONS: Final = (
         is_public=True,
     ),
     Operation(
+        "status_page",
+        "GET",
+        "/status",
+        NO_INPUT,
+        PageRoutes.status_index,
+        "The status page",
+        answers={200: None},
+        is_public=True,
+    ),
+    Operation(
+        "status_file",
+        "GET",
+        "/status/{name}",
+        NO_INPUT,
+        PageRoutes.status_file,
+        "A file of the status page",
+        answers={200: None},
+        is_public=True,
+    ),
+    Operation(
         "swagger_page",
         "GET",
         "/docs",
@@ -103,6 +138,11 @@ OPERATIONS: Final = (
     ),
 )
 GROUP: Final = RouteGroup(PageRoutes.of, OPERATIONS)
+
+
+def _files_below(folder: Path) -> dict[str, Path]:
+    files = sorted(path for path in folder.rglob("*") if path.suffix in TYPES)
+    return {path.relative_to(folder).as_posix(): path for path in files}
 
 
 def _playground_policy(media_url: str) -> str:

@@ -1,9 +1,8 @@
-"""The routes for operators: `/status` and what is below `/api/status/`."""
+"""The routes for operators, below `/api/status/`."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 from aiohttp import web
@@ -14,7 +13,6 @@ from common.bus.port import DeadLetter
 from common.messages import PurgeReport, SweepReport, TickData
 from services.api.context import Context
 from services.api.routes.operation import NO_INPUT, Call, Operation, PlainCall, RouteGroup, answer, body_of
-from services.api.routes.static_files import TYPES, StaticFiles
 from services.api.status.access import require_operator
 from services.api.status.report import StatusReader
 from services.api.status.schema import (
@@ -26,31 +24,12 @@ from services.api.status.schema import (
     TickPublished,
 )
 
-_PAGE: Final = Path(__file__).parents[1] / "status_page"
-_POLICY: Final = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
-    "connect-src 'self'; base-uri 'self'; form-action 'self'; frame-ancestors 'none'"
-)
 WAIT_S: Final = 20.0  # for the report of a janitor: less than proxies wait for an answer (nginx: 60 s)
 
 
 @dataclass(frozen=True, slots=True)
 class StatusRoutes:
     context: Context
-    page: StaticFiles
-
-    @classmethod
-    def of(cls, context: Context) -> StatusRoutes:
-        names = {path.name: path for path in sorted(_PAGE.iterdir()) if path.suffix in TYPES}
-        return cls(context, StaticFiles(names, policy=_POLICY, base_path=context.settings.base_path))
-
-    async def index(self, call: PlainCall) -> web.Response:
-        """Returns the page; it asks for its data with the rights of its user."""
-        return await self.page.response(call.request, "index.html")
-
-    async def file(self, call: PlainCall) -> web.Response:
-        """Returns a file of the status page."""
-        return await self.page.response(call.request, call.request.match_info["name"])
 
     async def status(self, call: PlainCall) -> web.Response:
         """Returns generators, queues, storage and health of the deployment."""
@@ -67,8 +46,7 @@ class StatusRoutes:
         """Returns a dead letter with its body."""
         self._require_operator(call)
         found = await dead_letters.find_letter(self.context.bus, call.request.match_info["letter"])
-        fields = _letter(found).model_dump()
-        return answer(DeadLetterContent.model_validate({**fields, "body": found.body.decode(errors="replace")}))
+        return answer(DeadLetterContent(**dict(_letter(found)), body=found.body.decode(errors="replace")))
 
     async def redrive(self, call: PlainCall) -> web.Response:
         """Delivers the message again, or requests its image again if that has failed."""
@@ -175,30 +153,7 @@ OPERATIONS: Final = (
         problems=(400, 401, 403, 406, 408, 413, 415, 503),
     ),
 )
-PAGES: Final = (
-    Operation(
-        "status_page",
-        "GET",
-        "/status",
-        NO_INPUT,
-        StatusRoutes.index,
-        "The status page",
-        answers={200: None},
-        is_public=True,
-    ),
-    Operation(
-        "status_file",
-        "GET",
-        "/status/{name}",
-        NO_INPUT,
-        StatusRoutes.file,
-        "A file of the status page",
-        answers={200: None},
-        is_public=True,
-    ),
-)
-GROUP: Final = RouteGroup(StatusRoutes.of, OPERATIONS)
-PAGE_GROUP: Final = RouteGroup(StatusRoutes.of, PAGES)
+GROUP: Final = RouteGroup(StatusRoutes, OPERATIONS)
 
 
 def _letter(letter: DeadLetter) -> DeadLetterStatus:

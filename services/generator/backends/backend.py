@@ -95,7 +95,7 @@ class Backend:
         dialect = self.offered.dialect if self.offered is not None else None
         return BackEndState(
             name=self.name,
-            dialect=clean_text(dialect, _MAX_DIALECT) or None if dialect else None,
+            dialect=clean_text(dialect or "", _MAX_DIALECT) or None,
             circuit=CircuitState.OPEN if self.is_open else CircuitState.CLOSED,
             concurrency=self.concurrency,
         )

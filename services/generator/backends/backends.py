@@ -53,11 +53,6 @@ class Backends:
             backend.on_change = self.update
 
     @property
-    def waiting(self) -> int:
-        """How many images wait here for a slot."""
-        return len(self._waiting)
-
-    @property
     def are_all_open(self) -> bool:
         return all(backend.is_open for backend in self.all)
 

@@ -1,4 +1,4 @@
-"""A circuit breaker that stops taking work while the inference service is down.
+"""A circuit breaker of one back end, which gets no images while it is down.
 
     closed ──unreachable or denied, or N transient errors in a row──▶ open ──it answers again──▶ closed
 
@@ -29,7 +29,7 @@ class Pausable(Protocol):
 
 
 class Circuit:
-    """Counts consecutive failures; the task `run` pauses the consumer and asks the service again.
+    """Counts consecutive failures; the task `run` keeps images from the service, and asks it again.
 
     `name` is that of the service in logs and metrics.
 
@@ -88,7 +88,7 @@ class Circuit:
             self._consecutive_failures = 0
             self._opened.clear()
             state.set(0)
-            log.info("the inference service %s answers: taking work again", self._name)
+            log.info("the inference service %s answers: it gets images again", self._name)
             await consumer.resume()
 
     def _log_reason(self) -> None:
