@@ -9,7 +9,7 @@ import pytest
 from aiohttp import web
 
 from darkroom_client import AsyncDarkroom, Darkroom, DarkroomError, Image, Redirected, Retries, UnexpectedAnswer
-from darkroom_client.core import write_file
+from darkroom_client.files import write_file
 from tests.inference_double import picture
 
 ONCE = Retries(delays_s=())
