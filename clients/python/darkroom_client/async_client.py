@@ -13,6 +13,7 @@ from darkroom_client.async_transport import AsyncTransport
 from darkroom_client.core import Core
 from darkroom_client.events import Event, OneImageEvent
 from darkroom_client.files import target_of, write_file
+from darkroom_client.listening import HANDSHAKE_S, POLL_S
 from darkroom_client.models import HistoryItem, HistoryPage, Image, Limits, Offers
 from darkroom_client.operations import HistoryFilters
 from darkroom_client.orders import Order, OrderOptions, any_completed, picked
@@ -24,8 +25,12 @@ class AsyncDarkroom:
     """A client of one Darkroom server. It may be shared by tasks; close it, or use it in an `async with`.
 
     Without `url`, DARKROOM_URL and DARKROOM_TOKEN are used, else a server on this machine. `token` and `headers` are
-    sent to the origin of `url` alone. `trust_env` lets HTTP_PROXY and the like count. A websocket that does not open
-    within `handshake_s` is given up; where there is none, `Handle.events` reads the records every `poll_s`.
+    sent to the origin of `url` alone. `trust_env` lets the proxies of HTTP_PROXY and the like count. Without
+    `ssl_context`, SSL_CERT_FILE and SSL_CERT_DIR count in any case. A websocket that does not open within `handshake_s`
+    is given up; where there is none, `Handle.events` reads the records every `poll_s`.
+
+    Raises:
+        Misconfigured: an argument, a proxy or the certificates cannot be used.
     """
 
     def __init__(
@@ -37,8 +42,8 @@ class AsyncDarkroom:
         retries: Retries | None = None,
         ssl_context: ssl.SSLContext | None = None,
         trust_env: bool = True,
-        handshake_s: float = 10.0,
-        poll_s: float = 2.0,
+        handshake_s: float = HANDSHAKE_S,
+        poll_s: float = POLL_S,
     ) -> None:
         self._core = Core.of(url, token=token, headers=headers, retries=retries, handshake_s=handshake_s, poll_s=poll_s)
         self._transport = AsyncTransport(ssl_context, trust_env=trust_env)

@@ -10,16 +10,20 @@ from websockets.asyncio.client import ClientConnection, connect
 
 from darkroom_client import faults
 from darkroom_client.effects import Answer, Connect, Disconnect, Effect, Operation, Receive, Send, Sleep, Socket, T
-from darkroom_client.transport_options import bare_timeout, http_options, socket_options
+from darkroom_client.errors import Misconfigured
+from darkroom_client.transport_options import bare_timeout, certificates, http_options, socket_options
 
 
 class AsyncTransport:
-    """One HTTP client, and the websockets that are open."""
+    """One HTTP client, and the websockets that are open. Both trust the same certificates."""
 
     def __init__(self, ssl_context: ssl.SSLContext | None, *, trust_env: bool) -> None:
-        self._ssl = ssl_context
+        self._ssl = ssl_context or certificates()
         self._trust_env = trust_env
-        self._http = httpx2.AsyncClient(**http_options(ssl_context, trust_env=trust_env))
+        try:
+            self._http = httpx2.AsyncClient(**http_options(self._ssl, trust_env=trust_env))
+        except faults.PROXY_ERRORS as error:
+            raise faults.of_proxy(error) from None  # the text of the library shows the password of the proxy
         self._sockets: set[ClientConnection] = set()
 
     async def run(self, operation: Operation[T]) -> T:
@@ -76,7 +80,8 @@ class AsyncTransport:
                     if asyncio.get_running_loop().time() > ends_at and request.is_small:
                         raise faults.too_slow(request.url, 2 * request.timeout_s)
         except faults.HTTP_ERRORS as error:
-            raise faults.of_http(request.url, error, has_answered=has_answered) from error
+            found = faults.of_http(request.url, error, has_answered=has_answered)
+            raise found from (None if isinstance(found, Misconfigured) else error)
         return Answer(request.url, response.status_code, dict(response.headers), bytes(body))
 
     async def _connect(self, request: Connect) -> ClientConnection:
@@ -86,7 +91,8 @@ class AsyncTransport:
                 request.url, additional_headers=request.headers, open_timeout=request.timeout_s, **options
             )
         except faults.SOCKET_ERRORS as error:
-            raise faults.of_handshake(request.url, error) from error
+            found = faults.of_handshake(request.url, error)
+            raise found from (None if isinstance(found, Misconfigured) else error)
         self._sockets.add(connection)
         return connection
 

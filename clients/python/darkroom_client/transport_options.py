@@ -1,4 +1,4 @@
-"""The options of HTTP connections and websockets, which both clients share."""
+"""The options of HTTP connections and of websockets, which both transports share."""
 
 from __future__ import annotations
 
@@ -8,16 +8,30 @@ from typing import Any, Final
 
 import httpx2
 
+from darkroom_client import faults
+
 CONNECT_S: Final = 10.0
 MAX_FRAME: Final = 32_000_000  # bytes; a hello with 200 images of the longest prompts has 4,000,000
 PING_S: Final = 20.0  # a connection that a firewall has dropped is noticed within twice this
 KEPT_CONNECTIONS: Final = 20
 
 
-def http_options(context: ssl.SSLContext | None, *, trust_env: bool) -> dict[str, Any]:
+def certificates() -> ssl.SSLContext:
+    """The certificates that are trusted: those of SSL_CERT_FILE or SSL_CERT_DIR, else those of this machine.
+
+    Raises:
+        Misconfigured: they cannot be read.
+    """
+    try:
+        return httpx2.create_ssl_context()
+    except OSError as error:
+        raise faults.of_certificates(error) from error
+
+
+def http_options(context: ssl.SSLContext, *, trust_env: bool) -> dict[str, Any]:
     """The options of an HTTP client. It has no credential of its own: each request brings what it may send."""
     return {
-        "verify": context or True,
+        "verify": context,
         "trust_env": trust_env,
         "follow_redirects": False,
         "headers": {"User-Agent": user_agent()},
@@ -26,11 +40,10 @@ def http_options(context: ssl.SSLContext | None, *, trust_env: bool) -> dict[str
     }
 
 
-def socket_options(url: str, context: ssl.SSLContext | None, *, trust_env: bool) -> dict[str, Any]:
+def socket_options(url: str, context: ssl.SSLContext, *, trust_env: bool) -> dict[str, Any]:
     """The options of a websocket; it trusts the same certificates as HTTP."""
-    is_secure = url.startswith("wss:")
     return {
-        "ssl": (context or httpx2.create_ssl_context(trust_env=trust_env)) if is_secure else None,
+        "ssl": context if url.startswith("wss:") else None,
         "user_agent_header": user_agent(),
         "proxy": True if trust_env else None,
         "compression": None,
@@ -42,7 +55,7 @@ def socket_options(url: str, context: ssl.SSLContext | None, *, trust_env: bool)
 
 
 def bare_timeout(read_s: float) -> httpx2.Timeout:
-    return httpx2.Timeout(read_s, connect=CONNECT_S, pool=None)
+    return httpx2.Timeout(read_s, connect=min(CONNECT_S, read_s), pool=None)
 
 
 def user_agent() -> str:
