@@ -63,6 +63,20 @@ async def test_each_block_of_a_document_runs(environment, cluster, path, number,
     await asyncio.to_thread(exec, compile(source, f"{path.name} block {number}", "exec"), {"__name__": "__main__"})
 
 
+@pytest.mark.timeout(60)
+@pytest.mark.asyncio(loop_scope="module")
+async def test_the_program_that_listens_ends_when_it_is_run_again(environment, capsys):
+    """The second run goes on after the stored cursor, where no `Connected` comes."""
+    (block,) = (block for _, _, block in BLOCKS if "darkroom.listen(" in block)
+    program = compile(block.replace("=512", "=64"), "listen", "exec")
+
+    for _ in range(2):
+        await asyncio.to_thread(exec, program, {"__name__": "__main__"})
+        assert (environment / "cursor").read_text()
+
+    assert capsys.readouterr().out.count("read the history once") == 1
+
+
 @pytest.mark.asyncio(loop_scope="module")
 async def test_twenty_pictures_with_one_progress_bar(environment, capsys):
     program = example("twenty_pictures")
@@ -161,6 +175,23 @@ async def test_a_web_service_of_fastapi(environment, cluster):
     finally:
         process.terminate()
         await process.wait()
+
+
+@pytest.mark.clients
+async def test_errors_of_the_web_service():
+    """In the environment of `make test-clients`: a wrong request is the caller's, and nobody comes back too early."""
+    program = """
+import asyncio, fastapi_app
+from darkroom_client import InvalidRequest, LimitReached, UnexpectedAnswer
+
+limits = [LimitReached("", status=429, retry_after_s=after) for after in (1.5, 0.0, None)]
+for error in (InvalidRequest("", status=422, fields={"prompt": "long"}), *limits, UnexpectedAnswer("a page")):
+    answer = asyncio.run(fastapi_app.on_error(None, error))
+    print(answer.status_code, answer.headers.get("Retry-After"))
+"""
+    said = await output_of(require(ROOT / ".venv-clients/bin/python"), "-c", program, folder=EXAMPLES)
+
+    assert said.splitlines() == ["400 None", "429 2", "429 0", "429 60", "502 None"]
 
 
 async def answers(http: aiohttp.ClientSession, url: str) -> bool:
