@@ -22,8 +22,15 @@ _UNICODE: Final = b"UNICODE\0"
 TiffEntries = dict[int, bytes]
 
 
-def user_comment(tiff: bytes) -> str | None:
-    """The comment; None if there is none, or an empty one. Raises Unmarkable if the structure is malformed."""
+def user_comment(tiff: bytes | None) -> str | None:
+    """The comment; None if there is none, an empty one, or if the structure is malformed."""
+    try:
+        return _user_comment(tiff) if tiff is not None else None
+    except Unmarkable:
+        return None
+
+
+def _user_comment(tiff: bytes) -> str | None:
     order = _order(tiff)
     entry = _exif_directory(tiff, order, _first(tiff, order)[0])[0].get(_USER_COMMENT)
     if entry is None:

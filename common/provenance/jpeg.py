@@ -30,7 +30,7 @@ def read(content: bytes) -> Found:
             xmp = data[len(_XMP) :]
         elif marker == _APP1 and data.startswith(_EXIF) and tiff is None:
             tiff = data[len(_EXIF) :]
-    return Found(is_signed, xmp, _comment(tiff))
+    return Found(is_signed, xmp, exif.user_comment(tiff))
 
 
 def add_xmp(content: bytes, packet: bytes, *, replaces: bool) -> bytes:
@@ -55,13 +55,6 @@ def add_parameters(content: bytes, text: str) -> bytes:
         if marker == _APP0 and after == start:
             after = end
     return content[:after] + _segment(_EXIF + exif.with_user_comment(None, text)) + content[after:]
-
-
-def _comment(tiff: bytes | None) -> str | None:
-    try:
-        return exif.user_comment(tiff) if tiff is not None else None
-    except Unmarkable:
-        return None
 
 
 def _segment(data: bytes) -> bytes:

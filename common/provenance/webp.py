@@ -22,7 +22,8 @@ Chunks = list[tuple[bytes, bytes]]  # the kind and the data of each
 def read(content: bytes) -> Found:
     chunks, _ = _chunks(content)
     first = dict(reversed(chunks))
-    return Found(b"C2PA" in first, first.get(b"XMP "), _comment(first.get(b"EXIF")))
+    tiff = first[b"EXIF"].removeprefix(_EXIF_PREFIX) if b"EXIF" in first else None
+    return Found(b"C2PA" in first, first.get(b"XMP "), exif.user_comment(tiff))
 
 
 def add_xmp(content: bytes, packet: bytes, *, replaces: bool) -> bytes:
@@ -42,13 +43,6 @@ def add_parameters(content: bytes, text: str) -> bytes:
         prefix = _EXIF_PREFIX if data.startswith(_EXIF_PREFIX) else b""
         chunks[at] = (b"EXIF", prefix + exif.with_user_comment(data.removeprefix(prefix), text))
     return _file(_extended(chunks, _EXIF_FLAG), rest)
-
-
-def _comment(data: bytes | None) -> str | None:
-    try:
-        return exif.user_comment(data.removeprefix(_EXIF_PREFIX)) if data is not None else None
-    except Unmarkable:
-        return None
 
 
 def _chunks(content: bytes) -> tuple[Chunks, bytes]:

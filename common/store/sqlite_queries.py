@@ -91,7 +91,7 @@ class SqliteQueries:
         return count if limit is None else min(count, limit)
 
     async def queued_pools(self) -> list[str]:
-        return await self._readers.run(lambda connection: _each_once(connection, "SELECT min(pool) FROM queue", ()))
+        return await self._readers.run(lambda connection: _each_once(connection, "pool", "queue"))
 
     async def queued_ids(self, now: datetime, *, limit: int, pool: str = DEFAULT_POOL) -> list[str]:
         query = "SELECT id FROM queue WHERE pool = ? AND waits_since <= ? ORDER BY waits_since, id LIMIT ?"
@@ -141,8 +141,7 @@ class SqliteQueries:
         return in_turn(image for page in pages for image in page)[:limit]
 
     async def waiting_models(self, owner: str) -> list[str]:
-        query = "SELECT min(model) FROM waiting_by_model WHERE owner = ?"
-        return await self._readers.run(lambda connection: _each_once(connection, query, (owner,)))
+        return await self._readers.run(lambda connection: _each_once(connection, "model", "waiting_by_model", owner))
 
     async def waiting_line(self, owner: str, *, limit: int) -> dict[str, str]:
         query = "SELECT id, model FROM waiting WHERE owner = ? ORDER BY created_at, batch_index, id LIMIT ?"
@@ -153,8 +152,9 @@ class SqliteQueries:
         return int(await self._value(query, owner, limit))
 
     async def owners_waiting(self, *, after: str, limit: int) -> list[str]:
-        query = "SELECT min(owner) FROM waiting"
-        return await self._readers.run(lambda connection: _each_once(connection, query, (), after=after, limit=limit))
+        return await self._readers.run(
+            lambda connection: _each_once(connection, "owner", "waiting", after=after, limit=limit)
+        )
 
     async def waiting_overdue(self, created_before: datetime, *, limit: int) -> list[Image]:
         query = "SELECT document FROM waiting_longest WHERE created_at < ? ORDER BY created_at"
@@ -172,8 +172,7 @@ class SqliteQueries:
 
     async def batch_members(self, batch_id: str) -> list[Image]:
         query = "SELECT document FROM batches WHERE batch_id = ? ORDER BY batch_index"
-        found, _ = await self._readers.run(lambda connection: _images(connection, query, (batch_id,)))
-        return found
+        return await self._readers.run(lambda connection: _images(connection, query, (batch_id,)))
 
     async def unsent(
         self, *, created_before: datetime, now: datetime, limit: int, pool: str = DEFAULT_POOL
@@ -228,7 +227,7 @@ class SqliteQueries:
     async def get_several(self, ids: Collection[str]) -> dict[str, Image]:
         query = "SELECT document FROM images WHERE id IN (SELECT value FROM json_each(?))"
         values = (json.dumps(list(ids)),)
-        found, _ = await self._readers.run(lambda connection: _images(connection, query, values))
+        found = await self._readers.run(lambda connection: _images(connection, query, values))
         return {image.id: image for image in found}
 
     async def known_ids(self, ids: Collection[str]) -> set[str]:
@@ -274,24 +273,23 @@ class SqliteQueries:
         return await self._readers.run(lambda connection: connection.execute(query, values).fetchone()[0])
 
 
-def _images(connection: sqlite3.Connection, query: str, values: tuple[Any, ...]) -> tuple[list[Image], int]:
-    """The images that can be read, parsed in this thread, and the number of rows."""
+def _images(connection: sqlite3.Connection, query: str, values: tuple[Any, ...]) -> list[Image]:
+    """The images that can be read, parsed in this thread."""
     rows = connection.execute(query, values).fetchall()  # all: an open statement would hold its snapshot
-    return readable((text for text, *_ in rows), parse_image), len(rows)
+    return readable((text for text, *_ in rows), parse_image)
 
 
 def _each_once(
-    connection: sqlite3.Connection, smallest: str, values: tuple[Any, ...], *, after: str = "", limit: int | None = None
+    connection: sqlite3.Connection, column: str, view: str, *owner: str, after: str = "", limit: int | None = None
 ) -> list[str]:
-    """The different values of a column: one search of the index for each, as a hundred thousand rows may have the same.
+    """The different values of a column, of one owner if it is named.
 
-    `smallest` selects the `min` of the column.
+    One search of the index for each, as a hundred thousand rows may have the same.
     """
-    column = smallest.partition("min(")[2].partition(")")[0]
-    query = f"{smallest} {'AND' if values else 'WHERE'} {column} > ?"
+    query = f"SELECT min({column}) FROM {view} WHERE {'owner = ? AND' if owner else ''} {column} > ?"  # noqa: S608
     found: list[str] = []
     while limit is None or len(found) < limit:
-        (value,) = connection.execute(query, (*values, after)).fetchone()
+        (value,) = connection.execute(query, (*owner, after)).fetchone()
         if value is None:
             break
         found.append(value)

@@ -113,9 +113,7 @@ class Search:
 
     def documents(self, connection: sqlite3.Connection, limit: int, offset: int) -> list[str]:
         """The documents of a page."""
-        arms = [*self._final_images(connection, limit + offset), *self._active_images(_COLUMNS)]
-        if not arms:
-            return []
+        arms = [self._final_images(connection, limit + offset), *self._active_images(_COLUMNS)]
         way = "ASC" if self.oldest_first else "DESC"
         query = " UNION ALL ".join(text for text, _ in arms)
         query += f" ORDER BY created_at {way}, batch_index {way}, id {way} LIMIT ? OFFSET ?"
@@ -124,7 +122,8 @@ class Search:
 
     def count(self, connection: sqlite3.Connection, limit: int | None) -> int:
         """The number of all that is found, counted up to the limit."""
-        arms = [*self._matches(connection, "1"), *self._active_images("1")]
+        found = self._matches(connection, "1")
+        arms = [*([found] if found else ()), *self._active_images("1")]
         if not arms:
             return 0
         query = f"SELECT count(*) FROM ({' UNION ALL '.join(text for text, _ in arms)} LIMIT ?)"  # noqa: S608
@@ -133,11 +132,14 @@ class Search:
 
     def _matches(
         self, connection: sqlite3.Connection, columns: str, bounds: tuple[int, int] | None = None
-    ) -> Iterable[Arm]:
-        """What the index finds among the final images, within these rowids or those of the times in question."""
+    ) -> Arm | None:
+        """What the index finds among the final images, within these rowids or those of the times in question.
+
+        None if no status of a final image is wanted.
+        """
         wanted = [STATUS_TOKENS[status] for status in STATUS_TOKENS if status in self.statuses]
         if not wanted:
-            return
+            return None
         owner = token_of(self.owner, OWNER_TOKENS)
         parts = [_expression(term) for term in self.where.terms]
         if self.where.model is not None:
@@ -158,7 +160,7 @@ class Search:
             WHERE search MATCH ? AND search.rowid BETWEEN ? AND ?
             AND substr(about, 1, {len(owner)}) = ? AND instr(?, substr(facets, 1, 1)) > 0
         """  # noqa: S608 - constants of this module
-        yield text, (match, *(bounds or self._range()), owner, "".join(wanted))
+        return text, (match, *(bounds or self._range()), owner, "".join(wanted))
 
     def _has_much(self, connection: sqlite3.Connection) -> bool:
         """Whether a large part of the images is the owner's; only a guess that decides how they are found."""
@@ -175,7 +177,7 @@ class Search:
             last = min(last, first_rowid(self.after.created_at) + LAST_OF_MS)
         return first, last
 
-    def _final_images(self, connection: sqlite3.Connection, number: int) -> Iterable[Arm]:
+    def _final_images(self, connection: sqlite3.Connection, number: int) -> Arm:
         """The final images that hold the first `number`.
 
         The index knows the order up to the millisecond: so all of the last millisecond, and of that of the position.
@@ -184,21 +186,25 @@ class Search:
             at = first_rowid(self.after.created_at)
             crowd = "SELECT count(*) FROM searched WHERE docid BETWEEN ? AND ?"
             number += connection.execute(crowd, (at, at + LAST_OF_MS)).fetchone()[0]
-        rowids: list[int] = []
-        for text, values in self._matches(connection, "search.rowid"):
-            in_order = f"{text} ORDER BY search.rowid {'ASC' if self.oldest_first else 'DESC'} LIMIT ?"
-            rowids = [rowid for (rowid,) in connection.execute(in_order, (*values, number)).fetchall()]
+        way = "ASC" if self.oldest_first else "DESC"
+        rowids = self._rowids(connection, None, f"ORDER BY search.rowid {way} LIMIT {number}")
         if len(rowids) == number:
             last = rowids[-1]
             same_ms = (last + 1, last | LAST_OF_MS) if self.oldest_first else (last & ~LAST_OF_MS, last - 1)
-            for text, values in self._matches(connection, "search.rowid", same_ms):
-                rowids += [rowid for (rowid,) in connection.execute(text, values).fetchall()]
+            rowids += self._rowids(connection, same_ms)
         position, at_position = position_condition(self.after, oldest_first=self.oldest_first)
         text = f"""
             SELECT {_COLUMNS} FROM searched CROSS JOIN images ON images.id = image_id
             WHERE docid IN (SELECT value FROM json_each(?)) AND owner = ? AND deleted_at IS NULL {position}
         """  # noqa: S608 - constants of this module
-        yield text, (json.dumps(rowids), self.owner, *at_position)
+        return text, (json.dumps(rowids), self.owner, *at_position)
+
+    def _rowids(self, connection: sqlite3.Connection, bounds: tuple[int, int] | None, in_order: str = "") -> list[int]:
+        found = self._matches(connection, "search.rowid", bounds)
+        if found is None:
+            return []
+        text, values = found
+        return [rowid for (rowid,) in connection.execute(f"{text} {in_order}", values).fetchall()]
 
     def _active_images(self, columns: str) -> Iterable[Arm]:
         """The unfinished images, of each status."""

@@ -122,3 +122,13 @@ async def test_axe_finds_nothing_in_search_and_selection(api, new_visit, look, d
     await visit.page.get_by_role("button", name="Compare").click()
     await expect(visit.viewer).to_contain_text("Euler")
     await is_fine()
+
+
+async def test_a_date_that_does_not_exist_hides_nothing(api, new_visit):
+    await paint(api)
+    visit = await new_visit()
+
+    await visit.page.goto(f"{api.url}/?when=days&from=2025-99-99")
+
+    await expect(visit.tiles).to_have_count(4)
+    await expect(visit.tiles.first).to_be_visible()

@@ -65,7 +65,10 @@ class Figures(_Stored):
 
 
 async def read_figures(store: Store, *, remove_damaged: bool = False) -> tuple[Figures | None, int]:
-    """The latest figures and the revision of their entry; None and its revision if it cannot be read, 0 without one."""
+    """The latest figures and the revision of their entry.
+
+    None with 0 if there is none or it is damaged, None with its revision if a newer janitor wrote it.
+    """
     try:
         entry = await store.get_entry(KIND, KEY)
     except Unreadable as error:

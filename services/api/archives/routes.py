@@ -32,7 +32,7 @@ from services.api.archives.contents import ArchiveSource
 from services.api.context import Context
 from services.api.events.waits import Disconnected
 from services.api.routes.operation import Call, Operation, RouteGroup, answer, body_of, query_of
-from services.api.routes.schema import UUID_PATTERN, Query
+from services.api.routes.schema import ANY_CASE_UUID, Query
 
 KIND: Final = "archive"
 LIFETIME_S: Final = 300
@@ -40,7 +40,7 @@ MAX_PICTURES: Final = 500
 AT_ONCE: Final = 3  # downloads of one owner: each holds a picture in memory
 WRITE_TIMEOUT_S: Final = 60.0  # for one piece: a client that has stopped reading is disconnected
 
-_Id = Annotated[str, Field(pattern=f"^{UUID_PATTERN.replace('a-f', 'a-fA-F')}$"), AfterValidator(parse_image_id)]
+_Id = Annotated[str, Field(pattern=ANY_CASE_UUID), AfterValidator(parse_image_id)]
 
 
 class ArchiveRequest(BaseModel):

@@ -13,7 +13,7 @@ from common.domain.requests import PlainName
 from common.domain.search import MAX_QUERY, HistoryFilter, terms_of
 from common.domain.views import Outgoing, clamped
 from services.api.presenter import HistoryItem
-from services.api.routes.schema import UUID_PATTERN, Query
+from services.api.routes.schema import ANY_CASE_UUID, UUID_PATTERN, Query
 
 MAX_TOTAL: Final = 1000  # counted in a search; a frequent word may have a million
 # milliseconds, the index in a batch, an image's id, and since there are filters their hash; clients do not interpret it
@@ -70,7 +70,7 @@ class HistoryQuery(Query):
     batch: (
         Annotated[
             str,
-            Field(pattern=f"^{UUID_PATTERN.replace('a-f', 'a-fA-F')}$", description="the images of this batch only"),
+            Field(pattern=ANY_CASE_UUID, description="the images of this batch only"),
             AfterValidator(str.lower),
         ]
         | None
@@ -98,7 +98,7 @@ class HistoryQuery(Query):
 
 class HistoryPage(Outgoing):
     images: list[HistoryItem]
-    total: Annotated[int, Field(ge=0, description=f"of all pages; in a search at most {MAX_TOTAL}")]
+    total: Annotated[int, Field(ge=0, description=f"of all pages; with `q` at most {MAX_TOTAL}")]
     total_is_capped: Annotated[bool, Field(description="there are more than `total`")] = False
     page: int
     per_page: int

@@ -63,7 +63,7 @@ OPERATIONS: Final = (
         "/api/images/history/",
         query_of(HistoryQuery),
         HistoryRoutes.history,
-        "List or search images, newest first",
+        "List or search images",
         answers={200: HistoryPage},
         problems=(400, 401, 406, 409, 413, 503),
     ),

@@ -9,7 +9,7 @@ import { sources } from "./renditions.js";
 import { Component, html, useEffect, useRef, useState } from "./vendor/htm-preact.js";
 import * as words from "./words.js";
 
-const ROWS = [112, 140, 172]; // as --row in page.css
+const ROWS = [112, 140, 172]; // as --row in gallery.css
 const MOST_GROWN = 1.4; // tiles grow until their row is full
 const GLIDE_MS = 280;
 const AHEAD = "900px"; // about a screen: the next page is loaded before it is scrolled into view

@@ -19,6 +19,7 @@ import * as words from "./words.js";
 const ON_CANVAS = "darkroom.canvas"; // the ids, so that a reload shows the same canvas
 const KEPT_ON_CANVAS = 12;
 const MOST_IN_A_FILE = 500; // pictures of one zip file, as the api allows
+const MOST_AT_ONCE = 3 * MOST_IN_A_FILE; // the api sends an owner three zip files at the same time
 const NO_HELLO_MS = 1_500; // then read the history anyway: a proxy may block websockets
 
 export class Session {
@@ -177,6 +178,10 @@ export class Session {
 
   /** The browser stores the file as it arrives, so nothing of it is in the memory of the page. */
   async downloadAll(ids) {
+    if (ids.length > MOST_AT_ONCE) {
+      this.notices.show(`At most ${words.count(MOST_AT_ONCE, "picture")} can be downloaded at once`);
+      return;
+    }
     try {
       const links = [];
       for (let from = 0; from < ids.length; from += MOST_IN_A_FILE) {

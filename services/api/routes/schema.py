@@ -16,6 +16,7 @@ from common.domain.images import Status
 from common.domain.views import FailureView, ImageView, Outgoing, is_none
 
 UUID_PATTERN: Final = "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
+ANY_CASE_UUID: Final = f"^{UUID_PATTERN.replace('a-f', 'a-fA-F')}$"
 REFERENCE_PREFIX: Final = "#/components/schemas/"
 
 

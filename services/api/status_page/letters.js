@@ -10,7 +10,7 @@ export function DeadLetters({ reader }) {
       <h2>Dead letters <small>${count(status.deadLetters)}</small></h2>
       ${
         letters === null
-          ? html`<button class="button" disabled=${Boolean(reader.busy)} onClick=${() => reader.openLetters()}>
+          ? html`<button class="button" disabled=${reader.busy} onClick=${() => reader.openLetters()}>
               Show the list
             </button>`
           : html`<ul class="letters">
@@ -24,7 +24,7 @@ export function DeadLetters({ reader }) {
 
 function Letter({ letter, reader }) {
   const opened = reader.opened?.id === letter.id ? reader.opened : null;
-  const busy = Boolean(reader.busy);
+  const busy = reader.busy;
   return html`
     <li>
       <p class="reason">${letter.reason}</p>

@@ -6,4 +6,4 @@ import { StatusReader } from "./reader.js";
 
 const reader = new StatusReader();
 render(html`<${Page} reader=${reader} />`, document.body);
-reader.start();
+reader.read();

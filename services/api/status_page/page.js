@@ -43,7 +43,7 @@ export function Page({ reader }) {
 }
 
 function mood({ status, error }) {
-  if (error || status?.parts.some((part) => !part.ready)) return "bad";
+  if (error) return "bad";
   if (!status) return "idle";
   return troubles(status)[0]?.[0] ?? "good";
 }
@@ -223,7 +223,7 @@ function Upkeep({ reader }) {
   const button = (name, dryRun, text) => html`
     <button
       class="button"
-      disabled=${Boolean(reader.busy)}
+      disabled=${reader.busy}
       onClick=${() => (dryRun || confirm(`${text}: this cannot be undone. Go on?`)) && reader.run(name, dryRun)}
     >
       ${text}

@@ -14,7 +14,7 @@ export class StatusReader {
   wasRefused = false;
   letters = null; // null until the list is opened
   opened = null; // the dead letter that is shown
-  busy = ""; // the action that runs
+  busy = false; // an action runs
   notice = ""; // the result of the last action
   report = null; // of the last purge or sweep
   #listeners = new Set();
@@ -24,10 +24,6 @@ export class StatusReader {
   constructor() {
     identity.onRefused = () => this.#refused();
     document.addEventListener("visibilitychange", () => document.hidden || this.read());
-  }
-
-  start() {
-    this.read();
   }
 
   subscribe(listener) {
@@ -59,8 +55,9 @@ export class StatusReader {
 
   signOut() {
     identity.use(null);
-    this.status = null;
-    this.letters = null;
+    // the next operator may not see what this one saw
+    for (const name of ["status", "error", "letters", "opened", "report"]) this[name] = null;
+    this.notice = "";
     this.wasRefused = false;
     this.needsToken = true;
     this.#changed();
@@ -76,7 +73,7 @@ export class StatusReader {
   }
 
   openLetters() {
-    return this.#act("letters", () => this.readLetters());
+    return this.#act(() => this.readLetters());
   }
 
   show(id) {
@@ -85,13 +82,13 @@ export class StatusReader {
       this.#changed();
       return;
     }
-    this.#act(`show ${id}`, async () => {
+    this.#act(async () => {
       this.opened = await call("GET", `${LETTERS}${encodeURIComponent(id)}/`);
     });
   }
 
   redrive(id) {
-    this.#act(`redrive ${id}`, async () => {
+    this.#act(async () => {
       const { imageId } = await call("POST", `${LETTERS}${encodeURIComponent(id)}/redrive/`);
       this.notice = imageId ? `Requested again as image ${imageId}.` : "The message was delivered again.";
       await this.readLetters();
@@ -99,7 +96,7 @@ export class StatusReader {
   }
 
   drop(id) {
-    this.#act(`drop ${id}`, async () => {
+    this.#act(async () => {
       await call("DELETE", `${LETTERS}${encodeURIComponent(id)}/`);
       this.notice = "The dead letter was deleted.";
       await this.readLetters();
@@ -108,7 +105,7 @@ export class StatusReader {
 
   /** `name` is `purge` or `sweep`. */
   run(name, dryRun) {
-    this.#act(`${name} ${dryRun}`, async () => {
+    this.#act(async () => {
       this.report = null;
       const report = await call("POST", `api/status/${name}/`, { body: { dryRun } });
       if (report.published) this.notice = "No janitor has reported yet; the run goes on.";
@@ -116,9 +113,9 @@ export class StatusReader {
     });
   }
 
-  async #act(name, action) {
+  async #act(action) {
     if (this.busy) return;
-    this.busy = name;
+    this.busy = true;
     this.notice = "";
     this.#changed();
     try {
@@ -126,7 +123,7 @@ export class StatusReader {
     } catch (error) {
       this.notice = error.message;
     }
-    this.busy = "";
+    this.busy = false;
     this.#changed();
   }
 

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 import pytest
 from aiohttp import web
 
+from common.application.operation.dead_letters import _request_of
 from common.application.resources import Resources
 from common.bus.port import Reject, WorkQueue
 from common.domain.images import Failure, Status
@@ -138,7 +139,8 @@ async def test_the_status_shows_what_the_janitor_gathered(serve):
 async def test_dead_letters_are_handled_over_http(serve):
     """One is shown and dropped; one of a failed image is requested again; one of a queued image is delivered again."""
     async with serve() as api:
-        failed = an_image(status=Status.FAILED, error=Failure(code="undeliverable", detail="x"))
+        webhook = "https://hooks.example.org/"
+        failed = an_image(status=Status.FAILED, error=Failure(code="undeliverable", detail="x"), webhook=webhook)
         queued = an_image()
         dropped, again, delivered = [await a_dead_letter(api, image) for image in (an_image(), failed, queued)]
 
@@ -157,6 +159,7 @@ async def test_dead_letters_are_handled_over_http(serve):
         assert other["imageId"] is None
         assert await api.bus.waiting(WorkQueue.GENERATE) == 1
         assert await api.bus.waiting(WorkQueue.INTAKE) == 1
+        assert _request_of(failed).webhook == webhook
         assert (missing, problem["code"]) == (404, "dead_letter_not_found")
 
 

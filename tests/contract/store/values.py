@@ -20,7 +20,7 @@ leases = st.builds(Lease, token=texts, worker=texts, until=moments)
 records = st.builds(
     an_image,
     owner=texts,
-    prompt=texts | st.just("huge 🦊 " * 5000),
+    prompt=texts | st.just("huge 🦊 " * 3000),
     negative_prompt=texts,
     model=texts,
     width=st.integers(1, 2**31),

@@ -96,6 +96,17 @@ def test_a_tick_takes_no_field_that_it_does_not_know():
         decode(json.dumps(body).encode())
 
 
+@pytest.mark.parametrize(
+    "change", [{"token": 1}, {"token": "yes"}, {"data": {"dryRun": 0}}, {"data": {"olderThan": 1e999}}], ids=str
+)
+def test_the_options_of_a_tick_are_of_their_types(change):
+    """A run that was to be tried only must not remove anything, and an operator's tick is not the timer's."""
+    tick = Tick(id="1", source="cli", type="timer.purge", time=NOON)
+
+    with pytest.raises(Invalid):
+        decode(json.dumps(json.loads(encode(tick)) | change).encode())
+
+
 def a_progress(**fields):
     data = Progress(id="an id", step=1, steps=4, seconds_left=None, **fields)
     return ImageProgressed(
