@@ -16,6 +16,7 @@ from darkroom_client import (
     DarkroomError,
     Image,
     Misconfigured,
+    NoAnswer,
     Redirected,
     Retries,
     StillWaiting,
@@ -28,7 +29,14 @@ from darkroom_client.files import write_file
 from tests.inference_double import picture
 from tests.servers.proxies import Certificate
 
-ONCE = Retries(delays_s=())
+ONCE = Retries(delays_s=(), never=(NoAnswer,))  # a thread that listens for ever could not be ended
+OPTIONS: dict[str, Any] = {
+    "token": "secret",
+    "headers": {"X-Key": "k"},
+    "retries": ONCE,
+    "trust_env": False,
+    "handshake_s": 60.0,
+}
 
 
 class Seen:
@@ -72,14 +80,14 @@ async def other():
 
 
 async def use_async(url: str, what: str, *arguments, **options) -> Any:
-    async with AsyncDarkroom(url, token="secret", headers={"X-Key": "k"}, retries=ONCE, trust_env=False) as darkroom:
+    async with AsyncDarkroom(url, **OPTIONS) as darkroom:
         found = getattr(darkroom, what)(*arguments, **options)
         return await (anext(found) if what == "listen" else found)
 
 
 async def use_sync(url: str, what: str, *arguments, **options) -> Any:
     def use() -> Any:
-        with Darkroom(url, token="secret", headers={"X-Key": "k"}, retries=ONCE, trust_env=False) as darkroom:
+        with Darkroom(url, **OPTIONS) as darkroom:
             found = getattr(darkroom, what)(*arguments, **options)
             return next(found) if what == "listen" else found
 

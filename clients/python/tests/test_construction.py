@@ -107,7 +107,7 @@ def test_a_header_that_is_refused_below_is_not_shown(error):
 
 
 @pytest.mark.parametrize("error", [ImportError("python-socks"), InvalidProxy("gopher://ada:secret@host", "no")])
-def test_a_websocket_whose_proxy_cannot_be_used_shows_no_password(error):
+def test_an_unusable_proxy_of_a_websocket_shows_no_password(error):
     found = faults.of_handshake("wss://darkroom.example/ws", error)
 
     assert isinstance(found, Misconfigured)

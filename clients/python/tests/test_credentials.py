@@ -142,7 +142,7 @@ def test_a_token_that_cannot_be_sent_is_not_shown(token):
 
 
 @pytest.mark.parametrize("value", ["a\nb", "sécret", "\x7f", " padded", "padded ", "line\n"])
-def test_a_header_that_cannot_be_sent_is_named_without_its_value(value):
+def test_an_unsendable_header_is_named_without_its_value(value):
     with pytest.raises(Misconfigured, match="header 'X-Key'") as caught:
         Origin.of(OWN, None, {"X-Key": value})
 

@@ -169,7 +169,7 @@ def test_a_silent_server_holds_nobody_beyond_the_time_limit(core, world, timeout
 
 
 @pytest.mark.parametrize("has_order", [True, False])
-def test_a_server_that_falls_silent_ends_the_wait_with_the_image(core, world, image, has_order):
+def test_a_server_falling_silent_ends_the_wait_with_the_image(core, world, image, has_order):
     ordered = order()
     world.replies = [(202, image), *[silent(world)] * 9]
     images = world.run(core.orders.submit(ordered))

@@ -370,7 +370,7 @@ async def test_an_operator_is_told_what_is_wrong_with_tls(server, capsys, tmp_pa
     assert (await letters(url)).startswith(f"darkroom: there is no TLS at {url} (")
 
 
-async def test_certificates_that_cannot_be_read_are_no_fault_of_the_url(server, capsys, monkeypatch):
+async def test_unreadable_certificates_do_not_blame_the_url(server, capsys, monkeypatch):
     monkeypatch.setenv("SSL_CERT_FILE", "/nowhere/trusted.pem")
 
     assert await generate(server.url) == 1
