@@ -31,7 +31,8 @@ async def deadline(timeout_s: float, *, doing: str = "") -> AsyncIterator[None]:
     """Raise `BrokerUnavailable` if the block takes longer than `timeout_s` or fails with an error of the library.
 
     aiormq raises a CancelledError when a connection is lost. If nobody cancelled this task, it becomes
-    `BrokerUnavailable` too.
+    `BrokerUnavailable` too. And it swallows the CancelledError of this task while a channel closes: the block then ends
+    as if nothing was requested, so it is raised here.
     """
     before = cancel_requests()
     prefix = f"{doing}: " if doing else ""
@@ -43,6 +44,7 @@ async def deadline(timeout_s: float, *, doing: str = "") -> AsyncIterator[None]:
             # aiormq may have replaced the CancelledError by an error of the connection that closes meanwhile
             raise error if isinstance(error, asyncio.CancelledError) else asyncio.CancelledError from error
         raise BrokerUnavailable(prefix + _reason(error, timeout_s)) from error
+    raise_if_cancelled(before)
 
 
 def raise_if_cancelled(before: int) -> None:
