@@ -13,6 +13,7 @@ POLICY = {
     "style-src": "'self'",
     "img-src": "'self' data:",
     "connect-src": "'self'",
+    "manifest-src": "'self'",
     "base-uri": "'self'",
     "form-action": "'self'",
     "frame-ancestors": "'none'",
