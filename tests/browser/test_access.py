@@ -18,6 +18,8 @@ async def test_everything_is_done_with_the_keyboard_alone(api, new_visit):
     await add_images(api, 6)
     visit = await new_visit()
     await visit.press("Tab")
+    await expect(visit.page.get_by_role("button", name="Preferences")).to_be_focused()
+    await visit.press("Tab")
     await expect(visit.prompt).to_be_focused()
 
     await visit.page.keyboard.type("a typed picture")

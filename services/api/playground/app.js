@@ -8,6 +8,7 @@ import { Gallery } from "./gallery.js";
 import { icon } from "./icons.js";
 import { Noticeboard } from "./noticeboard.js";
 import { Panel } from "./panel.js";
+import { Preferences } from "./preferences.js";
 import { addressWith } from "./search.js";
 import { SignIn } from "./signin.js";
 import { html, useEffect, useReducer, useRef, useState } from "./vendor/htm-preact.js";
@@ -25,6 +26,7 @@ export function App({ session }) {
 
   return html`
     <${Panel} session=${session} values=${values} set=${set} problem=${problem} generate=${generate} />
+    <${Preferences} attention=${session.attention} />
     <main>
       <${Connection} state=${session.connection} />
       <${Canvas} session=${session} open=${viewer.open} reuse=${reuse} />
@@ -199,16 +201,18 @@ function useShortcuts(actions) {
   }, []);
 }
 
-/** The title shows the progress, for a tab in the background. */
+/** The title shows the progress, and what has ended meanwhile, for a tab in the background. */
 function useTitle(session) {
   const inWork = session.pictures.inWork();
   const painting = inWork.find(({ progress }) => progress);
   const percent = painting && Math.floor((100 * painting.progress.step) / painting.progress.steps);
   const waiting = inWork.length ? `${words.count(inWork.length, "picture")} in progress – ` : "";
-  const before = painting ? `${percent} % – ` : waiting;
+  const { done, failed } = session.attention;
+  const ended = [done && `${done} done`, failed && `${failed} failed`].filter(Boolean).join(", ");
+  const title = `${ended && `${ended} – `}${painting ? `${percent} % – ` : waiting}Darkroom`;
   useEffect(() => {
-    document.title = `${before}Darkroom`;
-  }, [before]);
+    document.title = title;
+  }, [title]);
 }
 
 function Connection({ state }) {

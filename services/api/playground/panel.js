@@ -3,6 +3,7 @@
 import { Choice, Seed, Sizes, Slider, Switch, Text } from "./fields.js";
 import * as form from "./form.js";
 import { icon } from "./icons.js";
+import { PreferencesButton } from "./preferences.js";
 import { html, useEffect, useReducer, useState } from "./vendor/htm-preact.js";
 import * as words from "./words.js";
 
@@ -25,6 +26,7 @@ export function Panel({ session, values, set, problem, generate }) {
           session.isSignedIn &&
           html`<button type="button" class="quiet" onClick=${() => session.signOut()}>Sign out</button>`
         }
+        <${PreferencesButton} />
       </header>
       <div class="fields">
         <${Text}

@@ -1,6 +1,7 @@
-"""Files of the playground that repeat each other: icons, their script and the manifest."""
+"""Files of the playground that repeat each other: icons and their script, colours of both themes."""
 
 import json
+import re
 
 import pytest
 from PIL import Image, ImageChops
@@ -27,3 +28,15 @@ def test_the_manifest_names_icons_that_exist():
     assert sizes == {f"icons/{name}": f"{icon.size}x{icon.size}" for name, icon in ICONS.items() if "apple" not in name}
     assert (MANIFEST["start_url"], MANIFEST["scope"]) == ("../", "../")
     assert {icon.name for icon in ICON_FOLDER.iterdir()} == set(ICONS)
+
+
+def test_the_bar_of_the_browser_has_the_colour_of_the_page():
+    floor = re.search(r"--floor: light-dark\((\S+), (\S+)\);", (PAGE / "base.css").read_text())
+    assert floor is not None
+    light, dark = floor.groups()
+
+    assert f'const BARS = {{ light: "{light}", dark: "{dark}" }};' in (PAGE / "theme.js").read_text()
+    assert (MANIFEST["background_color"], MANIFEST["theme_color"]) == (dark, dark)
+    for page in (PAGE / "index.html", PAGE.parent / "status_page" / "index.html"):
+        bars = re.findall(r'"theme-color" media="\(prefers-color-scheme: (\w+)\)" content="(\S+)"', page.read_text())
+        assert dict(bars) == {"light": light, "dark": dark}
