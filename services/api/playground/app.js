@@ -9,6 +9,7 @@ import { icon } from "./icons.js";
 import { Noticeboard } from "./noticeboard.js";
 import { Panel } from "./panel.js";
 import { Preferences } from "./preferences.js";
+import * as prompts from "./prompts.js";
 import { addressWith } from "./search.js";
 import { SignIn } from "./signin.js";
 import { html, useEffect, useReducer, useRef, useState } from "./vendor/htm-preact.js";
@@ -87,6 +88,7 @@ function useForm(session) {
       return;
     }
     setProblem(null);
+    prompts.add(wanted.prompt);
     const ordered = session.order(form.request(wanted, offers));
     setTimeout(showCanvas); // once its place is there
     const error = await ordered;

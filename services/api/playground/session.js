@@ -13,6 +13,7 @@ import { own, recall, remember } from "./memory.js";
 import { Notices } from "./notices.js";
 import { Orders } from "./orders.js";
 import { isFinal, Pictures } from "./pictures.js";
+import * as prompts from "./prompts.js";
 import { Search } from "./search.js";
 import { Selection } from "./selection.js";
 import * as words from "./words.js";
@@ -249,6 +250,7 @@ export class Session {
   signOut() {
     this.#leave();
     remember(sessionStorage, ON_CANVAS, null);
+    prompts.forgetAll(); // the next user of this browser may be another person
     api.identity.use(null);
     location.reload(); // keep nothing in memory
   }
