@@ -19,7 +19,7 @@ import * as words from "./words.js";
 export function App({ session }) {
   const [, redraw] = useReducer((count) => count + 1, 0);
   useEffect(() => session.subscribe(redraw), [session]);
-  const { values, set, problem, generate, reuse, take } = useForm(session);
+  const { values, set, problem, generate, another, reuse, take } = useForm(session);
   const viewer = useViewer(session);
   const comparison = useComparison(session);
   useShortcuts({ generate, undo: () => session.notices.undo() });
@@ -39,7 +39,18 @@ export function App({ session }) {
         tryOut=${(prompt) => set({ prompt }, "prompt")}
       />
     </main>
-    ${viewer.image && html`<${Viewer} session=${session} image=${viewer.image} viewer=${viewer} reuse=${reuse} />`}
+    ${
+      viewer.image &&
+      html`
+      <${Viewer}
+        session=${session}
+        image=${viewer.image}
+        viewer=${viewer}
+        reuse=${reuse}
+        another=${() => another(viewer.image)}
+      />
+    `
+    }
     ${
       comparison.images &&
       html`<${Comparison} session=${session} images=${comparison.images} close=${comparison.close} />`
@@ -97,6 +108,15 @@ function useForm(session) {
 
   session.reorder = (image) => generate({ ...values, ...form.settingsOf(image) });
 
+  /** One more picture with these settings, but another seed. What is written in the form stays. */
+  const another = async (image) => {
+    const wanted = { ...values, ...form.settingsOf(image), seed: form.RANDOM_SEED };
+    const ordered = session.order(form.request(wanted, offers));
+    session.notices.show("One more with another seed is requested");
+    const error = await ordered;
+    if (error && error.status !== 401) session.notices.show(words.problem(error));
+  };
+
   const reuse = (image, names = null) => {
     const settings = form.settingsOf(image);
     const wanted = names ? Object.fromEntries(names.map((name) => [name, settings[name]])) : settings;
@@ -113,7 +133,7 @@ function useForm(session) {
     const but = isUnknown ? "; its model is not offered here" : "";
     session.notices.show(`Settings of the picture copied to the form${but}`);
   };
-  return { values, set, problem, generate, reuse, take };
+  return { values, set, problem, generate, another, reuse, take };
 }
 
 /** On a phone the canvas is below the form: show it. Who is further down, in the gallery, stays there. */
