@@ -55,6 +55,18 @@ async def test_no_other_file_is_given(api, name):
     assert problem["code"] in {"file_not_found", "not_found"}
 
 
+async def test_the_first_load_is_small(visit):
+    """Over the wire, with headers; the pictures and the websocket apart."""
+    sizes = await visit.page.evaluate("""() =>
+        [...performance.getEntriesByType("navigation"), ...performance.getEntriesByType("resource")]
+            .filter(({ name }) => !name.includes("/media/"))
+            .map(({ transferSize }) => transferSize)
+    """)
+
+    assert min(sizes) > 0, "each file is loaded for the first time"
+    assert sum(sizes) <= 120_000
+
+
 def test_every_module_is_asked_for_at_once():
     """A module that is found only by the import of another costs a round trip more."""
     links = Links()
