@@ -1,4 +1,4 @@
-"""The preferences of a browser: the theme, and what tells of pictures while the page is hidden."""
+"""The preferences of a browser: theme, notifications of finished pictures."""
 
 from playwright.async_api import expect
 

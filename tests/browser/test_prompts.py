@@ -1,4 +1,4 @@
-"""The last prompts of a browser: recalled by keys and by the list, and removed."""
+"""The last prompts of a browser: recalled by keys or by the list, removed."""
 
 from playwright.async_api import expect
 
@@ -6,6 +6,7 @@ from tests.browser.test_access import findings
 
 
 async def test_recent_prompts_are_recalled_and_removed(visit):
+    """Two are ordered; a draft survives the keys; after a reload, the list is used with the keyboard and the mouse."""
     for prompt in ("a first picture", "a second picture"):
         await visit.order(prompt)
         await expect(visit.tile(prompt)).to_be_visible()

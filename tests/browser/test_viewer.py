@@ -106,6 +106,7 @@ async def test_a_picture_is_shown_at_its_full_size(api, visit):
 
 
 async def test_parts_of_a_picture_are_taken_over(api, new_visit, inference):
+    """The prompts, the seed, the link; then everything but the seed, without a change of the form."""
     await add_images(api, 1, seed=4242, negativePrompt="fog", width=512, height=512)
     visit = await new_visit(permissions=["clipboard-read", "clipboard-write"])
     seed = visit.page.get_by_label("Seed", exact=True)
@@ -127,7 +128,7 @@ async def test_parts_of_a_picture_are_taken_over(api, new_visit, inference):
     await expect(visit.prompt).to_have_value("another")
     await visit.tile("picture 0").click()
     await visit.viewer.get_by_role("button", name="More like this").click()
-    await expect(visit.notices).to_contain_text("One more with another seed is requested")
+    await expect(visit.notices).to_contain_text("Requesting one more picture with another seed")
     await expect(visit.viewer).to_contain_text("of 2")
     assert (inference.orders[-1]["prompt"], inference.orders[-1]["negative_prompt"]) == ("picture 0", "fog")
     assert inference.orders[-1]["seed"] != 4242

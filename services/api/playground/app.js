@@ -112,7 +112,7 @@ function useForm(session) {
   const another = async (image) => {
     const wanted = { ...values, ...form.settingsOf(image), seed: form.RANDOM_SEED };
     const ordered = session.order(form.request(wanted, offers));
-    session.notices.show("One more with another seed is requested");
+    session.notices.show("Requesting one more picture with another seed");
     const error = await ordered;
     if (error && error.status !== 401) session.notices.show(words.problem(error));
   };
