@@ -18,6 +18,8 @@ async def test_everything_is_done_with_the_keyboard_alone(api, new_visit):
     await add_images(api, 6)
     visit = await new_visit()
     await visit.press("Tab")
+    await expect(visit.page.get_by_role("button", name="Preferences")).to_be_focused()
+    await visit.press("Tab")
     await expect(visit.prompt).to_be_focused()
 
     await visit.page.keyboard.type("a typed picture")
@@ -96,8 +98,11 @@ async def test_nothing_is_wider_than_a_phone(api, new_visit):
     await expect(visit.page.get_by_label("Sampler")).to_be_hidden()
     await visit.page.get_by_role("button", name="Settings").click()
     await expect(visit.page.get_by_label("Sampler")).to_be_visible()
+    await visit.page.get_by_role("button", name="Preferences").click()
+    await expect(visit.page.get_by_role("radio", name="Dark")).to_be_in_viewport()
 
     assert await visit.page.evaluate("document.documentElement.scrollWidth") == 390
+    await visit.press("Escape")
     await visit.tile("picture 2").click()
     await expect(visit.viewer).to_contain_text("Euler")
     assert await visit.viewer.evaluate("dialog => dialog.scrollWidth") == 390

@@ -13,6 +13,7 @@ POLICY = {
     "style-src": "'self'",
     "img-src": "'self' data:",
     "connect-src": "'self'",
+    "manifest-src": "'self'",
     "base-uri": "'self'",
     "form-action": "'self'",
     "frame-ancestors": "'none'",
@@ -54,13 +55,26 @@ async def test_no_other_file_is_given(api, name):
     assert problem["code"] in {"file_not_found", "not_found"}
 
 
+async def test_the_first_load_is_small(visit):
+    """Over the wire, with headers; the pictures and the websocket apart."""
+    sizes = await visit.page.evaluate("""() =>
+        [...performance.getEntriesByType("navigation"), ...performance.getEntriesByType("resource")]
+            .filter(({ name }) => !name.includes("/media/"))
+            .map(({ transferSize }) => transferSize)
+    """)
+
+    assert min(sizes) > 0, "each file is loaded for the first time"
+    assert sum(sizes) <= 120_000
+
+
 def test_every_module_is_asked_for_at_once():
     """A module that is found only by the import of another costs a round trip more."""
     links = Links()
     links.feed((PAGE / "index.html").read_text())
 
     modules = {f"playground/{path.relative_to(PAGE).as_posix()}" for path in PAGE.rglob("*.js")}
-    assert links.targets == modules - {"playground/embedded.js"}  # asked for when a picture is dropped
+    later = {"playground/embedded.js", "playground/worker.js"}  # when a picture is dropped; with notifications
+    assert links.targets == modules - later
 
 
 def test_vendored_files_have_version_licence_and_hash():

@@ -34,6 +34,12 @@ async def test_forced_colours_leave_every_control_visible(api, new_visit):
         visit.page.locator(".sizes label").filter(has_text=ratio).locator("span") for ratio in ("1:1", "4:3")
     )
     assert await chosen.evaluate(style, "backgroundColor") != await other.evaluate(style, "backgroundColor")
+    await visit.page.get_by_role("button", name="Preferences").click()
+    await visit.page.get_by_role("radio", name="Light").check()
+    chosen, other = (visit.page.locator("#preferences label").filter(has_text=name) for name in ("Light", "System"))
+    background = "label => getComputedStyle(label.querySelector('span')).backgroundColor"
+    assert await chosen.evaluate(background) != await other.evaluate(background)
+    await visit.press("Escape")
     # a slider is drawn in parts that no style can be read of: its pixels have more than one colour
     slider = visit.page.get_by_role("slider", name="Steps")
     assert await slider.evaluate(style, "forcedColorAdjust") == "none"

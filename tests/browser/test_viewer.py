@@ -42,7 +42,13 @@ async def test_the_actions_of_a_picture_are_on_the_first_screen(api, new_visit, 
     await visit.tile("picture 0").click()
     await expect(visit.viewer).to_contain_text("Euler")
 
-    for role, name in (("button", "Use settings"), ("link", "Download"), ("button", "Pin"), ("button", "Delete")):
+    for role, name in (
+        ("button", "Use settings"),
+        ("button", "More like this"),
+        ("link", "Download"),
+        ("button", "Pin"),
+        ("button", "Delete"),
+    ):
         await expect(visit.viewer.get_by_role(role, name=name)).to_be_in_viewport(ratio=1)
     box = await visit.viewer.locator(".large").bounding_box()
     assert box is not None
@@ -99,7 +105,8 @@ async def test_a_picture_is_shown_at_its_full_size(api, visit):
     assert await large.bounding_box() == fits
 
 
-async def test_parts_of_a_picture_are_taken_over(api, new_visit):
+async def test_parts_of_a_picture_are_taken_over(api, new_visit, inference):
+    """The prompts, the seed, the link; then everything but the seed, without a change of the form."""
     await add_images(api, 1, seed=4242, negativePrompt="fog", width=512, height=512)
     visit = await new_visit(permissions=["clipboard-read", "clipboard-write"])
     seed = visit.page.get_by_label("Seed", exact=True)
@@ -118,6 +125,13 @@ async def test_parts_of_a_picture_are_taken_over(api, new_visit):
     await visit.viewer.get_by_role("button", name="Seed only").click()
 
     await expect(seed).to_have_value("4242")
+    await expect(visit.prompt).to_have_value("another")
+    await visit.tile("picture 0").click()
+    await visit.viewer.get_by_role("button", name="More like this").click()
+    await expect(visit.notices).to_contain_text("Requesting one more picture with another seed")
+    await expect(visit.viewer).to_contain_text("of 2")
+    assert (inference.orders[-1]["prompt"], inference.orders[-1]["negative_prompt"]) == ("picture 0", "fog")
+    assert inference.orders[-1]["seed"] != 4242
     await expect(visit.prompt).to_have_value("another")
 
 

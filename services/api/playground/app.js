@@ -8,6 +8,8 @@ import { Gallery } from "./gallery.js";
 import { icon } from "./icons.js";
 import { Noticeboard } from "./noticeboard.js";
 import { Panel } from "./panel.js";
+import { Preferences } from "./preferences.js";
+import * as prompts from "./prompts.js";
 import { addressWith } from "./search.js";
 import { SignIn } from "./signin.js";
 import { html, useEffect, useReducer, useRef, useState } from "./vendor/htm-preact.js";
@@ -17,7 +19,7 @@ import * as words from "./words.js";
 export function App({ session }) {
   const [, redraw] = useReducer((count) => count + 1, 0);
   useEffect(() => session.subscribe(redraw), [session]);
-  const { values, set, problem, generate, reuse, take } = useForm(session);
+  const { values, set, problem, generate, another, reuse, take } = useForm(session);
   const viewer = useViewer(session);
   const comparison = useComparison(session);
   useShortcuts({ generate, undo: () => session.notices.undo() });
@@ -25,6 +27,7 @@ export function App({ session }) {
 
   return html`
     <${Panel} session=${session} values=${values} set=${set} problem=${problem} generate=${generate} />
+    <${Preferences} attention=${session.attention} />
     <main>
       <${Connection} state=${session.connection} />
       <${Canvas} session=${session} open=${viewer.open} reuse=${reuse} />
@@ -36,7 +39,18 @@ export function App({ session }) {
         tryOut=${(prompt) => set({ prompt }, "prompt")}
       />
     </main>
-    ${viewer.image && html`<${Viewer} session=${session} image=${viewer.image} viewer=${viewer} reuse=${reuse} />`}
+    ${
+      viewer.image &&
+      html`
+      <${Viewer}
+        session=${session}
+        image=${viewer.image}
+        viewer=${viewer}
+        reuse=${reuse}
+        another=${() => another(viewer.image)}
+      />
+    `
+    }
     ${
       comparison.images &&
       html`<${Comparison} session=${session} images=${comparison.images} close=${comparison.close} />`
@@ -85,6 +99,7 @@ function useForm(session) {
       return;
     }
     setProblem(null);
+    prompts.add(wanted.prompt);
     const ordered = session.order(form.request(wanted, offers));
     setTimeout(showCanvas); // once its place is there
     const error = await ordered;
@@ -92,6 +107,15 @@ function useForm(session) {
   };
 
   session.reorder = (image) => generate({ ...values, ...form.settingsOf(image) });
+
+  /** One more picture with these settings, but another seed. What is written in the form stays. */
+  const another = async (image) => {
+    const wanted = { ...values, ...form.settingsOf(image), seed: form.RANDOM_SEED };
+    const ordered = session.order(form.request(wanted, offers));
+    session.notices.show("Requesting one more picture with another seed");
+    const error = await ordered;
+    if (error && error.status !== 401) session.notices.show(words.problem(error));
+  };
 
   const reuse = (image, names = null) => {
     const settings = form.settingsOf(image);
@@ -109,7 +133,7 @@ function useForm(session) {
     const but = isUnknown ? "; its model is not offered here" : "";
     session.notices.show(`Settings of the picture copied to the form${but}`);
   };
-  return { values, set, problem, generate, reuse, take };
+  return { values, set, problem, generate, another, reuse, take };
 }
 
 /** On a phone the canvas is below the form: show it. Who is further down, in the gallery, stays there. */
@@ -199,16 +223,18 @@ function useShortcuts(actions) {
   }, []);
 }
 
-/** The title shows the progress, for a tab in the background. */
+/** The title shows the progress, and what has ended meanwhile, for a tab in the background. */
 function useTitle(session) {
   const inWork = session.pictures.inWork();
   const painting = inWork.find(({ progress }) => progress);
   const percent = painting && Math.floor((100 * painting.progress.step) / painting.progress.steps);
   const waiting = inWork.length ? `${words.count(inWork.length, "picture")} in progress – ` : "";
-  const before = painting ? `${percent} % – ` : waiting;
+  const { done, failed } = session.attention;
+  const ended = [done && `${done} done`, failed && `${failed} failed`].filter(Boolean).join(", ");
+  const title = `${ended && `${ended} – `}${painting ? `${percent} % – ` : waiting}Darkroom`;
   useEffect(() => {
-    document.title = `${before}Darkroom`;
-  }, [before]);
+    document.title = title;
+  }, [title]);
 }
 
 function Connection({ state }) {

@@ -7,7 +7,7 @@ import { html, useState } from "./vendor/htm-preact.js";
 const NEAR = 0.9; // of the limit: from here on the length is shown
 
 /** A text that is pasted is never cut in silence: its length is shown, and the request is refused. */
-export function Text({ id, label, rows, value, set, hint, unable = false }) {
+export function Text({ id, label, rows, value, set, hint, onKeyDown, unable = false }) {
   const length = form.lengthOf(value);
   const isTooLong = length > form.MAX_PROMPT;
   const isNear = length > NEAR * form.MAX_PROMPT && !unable;
@@ -24,6 +24,7 @@ export function Text({ id, label, rows, value, set, hint, unable = false }) {
         disabled=${unable}
         value=${value}
         onInput=${(event) => set({ [id]: event.target.value })}
+        onKeyDown=${onKeyDown}
       />
       ${
         isNear &&

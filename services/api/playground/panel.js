@@ -3,6 +3,8 @@
 import { Choice, Seed, Sizes, Slider, Switch, Text } from "./fields.js";
 import * as form from "./form.js";
 import { icon } from "./icons.js";
+import { PreferencesButton } from "./preferences.js";
+import { Recent, useRecall } from "./prompts.js";
 import { html, useEffect, useReducer, useState } from "./vendor/htm-preact.js";
 import * as words from "./words.js";
 
@@ -13,6 +15,8 @@ export function Panel({ session, values, set, problem, generate }) {
   const { offers } = session.allowance;
   const model = form.offered(offers, values.model);
   const [isUnfolded, setUnfolded] = useState(false);
+  const { notices } = session;
+  const recall = useRecall({ value: values.prompt, set, say: (text) => notices.say(text) });
   const submit = (event) => {
     event.preventDefault();
     generate();
@@ -25,16 +29,21 @@ export function Panel({ session, values, set, problem, generate }) {
           session.isSignedIn &&
           html`<button type="button" class="quiet" onClick=${() => session.signOut()}>Sign out</button>`
         }
+        <${PreferencesButton} />
       </header>
       <div class="fields">
-        <${Text}
-          id="prompt"
-          label="Prompt"
-          rows="4"
-          value=${values.prompt}
-          set=${set}
-          hint="What should be in the picture?"
-        />
+        <div class="prompting">
+          <${Text}
+            id="prompt"
+            label="Prompt"
+            rows="4"
+            value=${values.prompt}
+            set=${set}
+            hint="What should be in the picture?"
+            onKeyDown=${recall}
+          />
+          <${Recent} set=${set} notices=${notices} />
+        </div>
         <button
           type="button"
           class="quiet unfold"

@@ -5,13 +5,15 @@
 
 import { Allowance } from "./allowance.js";
 import * as api from "./api.js";
+import { Attention } from "./attention.js";
 import { Deletions } from "./deletions.js";
 import { History } from "./history.js";
 import { Live } from "./live.js";
 import { own, recall, remember } from "./memory.js";
 import { Notices } from "./notices.js";
 import { Orders } from "./orders.js";
-import { Pictures } from "./pictures.js";
+import { isFinal, Pictures } from "./pictures.js";
+import * as prompts from "./prompts.js";
 import { Search } from "./search.js";
 import { Selection } from "./selection.js";
 import * as words from "./words.js";
@@ -30,6 +32,10 @@ export class Session {
   history = new History(this.pictures, () => this.changed());
   search = new Search(this.pictures, () => this.changed());
   selection = new Selection(() => this.#selected());
+  attention = new Attention(
+    () => this.changed(),
+    (id) => this.#show(id),
+  );
   connection = "connecting"; // or "live", or "offline"
   needsToken = false;
   wasRefused = false; // the token that was tried
@@ -107,7 +113,7 @@ export class Session {
   async order(request) {
     try {
       const image = await this.orders.send(request);
-      if (image) this.#learn(image);
+      if (image) this.#requested(image);
       return null;
     } catch (error) {
       // the answer to a repeated request: its image has ended meanwhile
@@ -244,6 +250,7 @@ export class Session {
   signOut() {
     this.#leave();
     remember(sessionStorage, ON_CANVAS, null);
+    prompts.forgetAll(); // the next user of this browser may be another person
     api.identity.use(null);
     location.reload(); // keep nothing in memory
   }
@@ -316,8 +323,21 @@ export class Session {
     if (image.status === "completed" && known?.status !== "completed") this.search.stir();
     if (image.status === "cancelled") this.#cancelled(known);
     else if (image.status !== known?.status) this.#announce(image, known);
+    if (isFinal(image)) this.attention.ended(image);
     this.#rememberCanvas();
     this.changed();
+  }
+
+  /** Its last event may have overtaken this answer. */
+  #requested(image) {
+    this.attention.expect(image.id);
+    this.#learn(image);
+    const known = this.pictures.get(image.id);
+    if (known && isFinal(known)) this.attention.ended(known);
+  }
+
+  #show(id) {
+    location.hash = id;
   }
 
   #announce(image, known) {

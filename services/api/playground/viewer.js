@@ -9,7 +9,7 @@ import { useZoom } from "./zoom.js";
 
 const ALMOST_ALL = 5; // this many pictures before the end, the next page is read
 
-export function Viewer({ session, image, viewer, reuse }) {
+export function Viewer({ session, image, viewer, reuse, another }) {
   const dialog = useRef(null);
   const { listing } = session;
   const { images } = listing;
@@ -102,6 +102,14 @@ export function Viewer({ session, image, viewer, reuse }) {
         <div class="doings">
           <button class="primary" onClick=${() => take()} disabled=${!image.parameters}>
             ${icon("reuse")} Use settings
+          </button>
+          <button
+            class="button another"
+            title="One more picture with these settings and another seed"
+            onClick=${another}
+            disabled=${!image.parameters}
+          >
+            ${icon("more")} More like this
           </button>
           <a class="button" href=${words.downloadUrl(image)} download=${""}>${icon("download")} Download</a>
           <button

@@ -158,6 +158,7 @@ def _playground_policy(media_url: str) -> str:
             "style-src 'self'",
             f"img-src 'self' data:{media_host}",
             "connect-src 'self'",
+            "manifest-src 'self'",
             "base-uri 'self'",
             "form-action 'self'",
             "frame-ancestors 'none'",

@@ -20,7 +20,15 @@ from aiohttp.hdrs import ACCEPT_ENCODING, IF_NONE_MATCH
 
 from common.domain.errors import NotFound
 
-TYPES: Final = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
+TYPES: Final = {
+    ".html": "text/html",
+    ".js": "text/javascript",
+    ".css": "text/css",
+    ".svg": "image/svg+xml",
+    ".webmanifest": "application/manifest+json",
+    ".png": "image/png",
+}
+_BINARY: Final = frozenset({"image/png"})  # without a charset, and compressed already
 _HEADERS: Final = {
     # the names carry no version: a browser asks again at each visit, and is answered with 304
     "Cache-Control": "no-cache",
@@ -65,6 +73,8 @@ class StaticFiles:
         if file.headers["ETag"] in request.headers.get(IF_NONE_MATCH, ""):
             return web.Response(status=304, headers=file.headers)
         headers, body = dict(file.headers), file.content
+        if file.content_type in _BINARY:
+            return web.Response(body=body, headers=headers, content_type=file.content_type)
         if _accepts_gzip(request.headers.getall(ACCEPT_ENCODING, [])):
             headers["Content-Encoding"] = "gzip"
             # compressed at the first request: the largest file takes 50 ms, which a start need not wait for

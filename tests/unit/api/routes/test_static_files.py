@@ -9,13 +9,15 @@ from common.domain.errors import NotFound
 from services.api.routes.static_files import StaticFiles
 
 POLICY = "default-src 'none'"
+PNG = b"\x89PNG\r\n\x1a\n"
 
 
 @pytest.fixture
 def files(tmp_path):
     (tmp_path / "index.html").write_text("<p>page</p>")
     (tmp_path / "page.js").write_text("let page;")
-    return StaticFiles({"index.html": tmp_path / "index.html", "page.js": tmp_path / "page.js"}, policy=POLICY)
+    (tmp_path / "icon.png").write_bytes(PNG)
+    return StaticFiles({name: tmp_path / name for name in ("index.html", "page.js", "icon.png")}, policy=POLICY)
 
 
 def a_request(**headers):
@@ -57,6 +59,13 @@ async def test_a_file_is_compressed_if_the_client_accepts_it(files, accepted, co
     assert ("Content-Encoding" in response.headers) is compressed
     assert (gzip.decompress(response.body) if compressed else response.body) == b"let page;"
     assert response.headers["Vary"] == "Accept-Encoding"
+
+
+async def test_a_picture_is_sent_as_it_is(files):
+    response = await files.response(a_request(Accept_Encoding="gzip"), "icon.png")
+
+    assert (response.body, response.headers["Content-Type"]) == (PNG, "image/png")
+    assert "Content-Encoding" not in response.headers
 
 
 @pytest.mark.parametrize("name", ["missing.js", "../page.js", "/etc/passwd", "", "page.js/"])
