@@ -1,4 +1,4 @@
-"""The fields of EXIF that matter here: the orientation, and the comment where A1111 writes settings.
+"""The fields of EXIF that matter here: the orientation; the comment where A1111 writes settings.
 
 A comment is added behind what is there: the first directory and EXIF's own are written again at the end with one entry
 more, and everything else keeps its place. So offsets stay valid, also those inside of a maker's notes.

@@ -1,4 +1,4 @@
-"""The signed token of a share link: which link of which image it is, and until when it is valid.
+"""The signed token of a share link: which link of which image it is, until when it is valid.
 
     /share/<image id, link id, expiry in base64>.<signature>
 

@@ -1,4 +1,4 @@
-"""The routes that a visitor of a share link uses: a page with the picture, and its file.
+"""The routes that a visitor of a share link uses: a page with the picture; its file.
 
 Every request reads the entry of the links and the record of the image, so a link ends at once when it is revoked or the
 image is deleted. A browser gets a refusal as a page, any other client as a problem.

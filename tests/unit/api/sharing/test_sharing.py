@@ -130,7 +130,7 @@ async def test_a_link_that_hides_the_prompt(api, image_format):
 
 
 @pytest.mark.parametrize("shows", [True, False])
-async def test_a_revoked_link_ends_at_once_for_a_browser_that_has_the_file(api, shows):
+async def test_a_revoked_link_ends_for_a_browser_with_the_file(api, shows):
     image = await api.add()
     made = await api.share(image, showPrompt=shows)
     source = source_of((await api.ask("GET", made["url"], headers=BROWSER))[2])

@@ -1,4 +1,4 @@
-"""Copies without metadata: the same pixels, the mark of the origin, and no word of anybody."""
+"""Copies without metadata: the same pixels with the mark of the origin; no word of anybody."""
 
 import io
 import zlib
