@@ -277,3 +277,17 @@ async def test_requests_at_once_share_one_copy(api):
 
     assert len({content for _, _, content in answers}) == 1
     assert {status for status, *_ in answers} == {200}
+
+
+async def test_a_link_is_not_logged(api, monkeypatch, caplog):
+    made = await api.share(await api.add())
+
+    async def broken(*_):
+        raise RuntimeError("out of order")
+
+    monkeypatch.setattr(api.store, "get", broken)
+    status, _, problem = await api.ask("GET", made["url"])
+
+    assert (status, problem["code"]) == (500, "internal")
+    assert "GET /share/{token} from" in caplog.text
+    assert made["url"].rpartition("/")[2] not in caplog.text
