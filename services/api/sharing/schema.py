@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Final
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
+from common.domain.requests import integral
 from common.domain.views import Outgoing, Time
 
 MIN_LIFETIME_S: Final = 60
@@ -18,7 +19,9 @@ class ShareRequest(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, alias_generator=to_camel, populate_by_name=True)
 
-    expires_in: Annotated[int, Field(ge=MIN_LIFETIME_S, le=MAX_LIFETIME_S, description="Seconds")]
+    expires_in: Annotated[
+        int, Field(ge=MIN_LIFETIME_S, le=MAX_LIFETIME_S, description="Seconds"), BeforeValidator(integral)
+    ]
     show_prompt: Annotated[
         bool,
         Field(

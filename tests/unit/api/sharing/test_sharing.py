@@ -232,11 +232,18 @@ async def test_what_cannot_be_shared_is_refused(api):
     assert await code(new_image_id(NOON)) == (404, "image_not_found", None)
     assert await code(queued.id) == (409, "not_completed", None)
     assert await code(lost.id) == (404, "file_lost", None)
-    for bad in ({"expiresIn": 59}, {"expiresIn": 30 * 86_400 + 1}, {"expiresIn": "60"}, {"more": 1}):
+    for bad in (
+        {"expiresIn": 59},
+        {"expiresIn": 30 * 86_400 + 1},
+        {"expiresIn": "60"},
+        {"expiresIn": 60.5},
+        {"more": 1},
+    ):
         assert (await code(image.id, **bad))[:2] == (400, "invalid_request")
     made = await asyncio.gather(*(code(image.id, show_prompt=True) for _ in range(MAX_LINKS)))
     assert {status for status, *_ in made} == {201}
     assert await code(image.id) == (429, "share_limit", "60")
+    assert await code((await api.add()).id, expiresIn=60.0) == (201, None, None)
 
 
 @pytest.mark.parametrize("settings", [{"API_PORT": "0"}])
