@@ -58,7 +58,7 @@ async def api(tmp_path, settings):
             image = image.model_copy(update={"image_file": image_key(image, image_format)})
             await store.insert(image)
             marker = Marker(embeds_parameters=True, max_bytes=10**7)
-            await media.put(image.image_file, content or marker.mark(encoded(image_format.name), image))
+            await media.put(image.image_file or "", content or marker.mark(encoded(image_format.name), image))
             return image
 
         async def ask(method, path, **more):
