@@ -1,4 +1,4 @@
-"""The user comment in EXIF, where A1111 writes settings into JPEG and WEBP files.
+"""The fields of EXIF that matter here: the orientation; the comment where A1111 writes settings.
 
 A comment is added behind what is there: the first directory and EXIF's own are written again at the end with one entry
 more, and everything else keeps its place. So offsets stay valid, also those inside of a maker's notes.
@@ -12,14 +12,41 @@ from typing import Final
 
 from common.provenance.found import Unmarkable
 
+_ORIENTATION: Final = 0x0112
 _EXIF_DIRECTORY: Final = 0x8769
 _USER_COMMENT: Final = 0x9286
-_UNDEFINED, _LONG = 7, 4
+_UNDEFINED, _LONG, _SHORT = 7, 4, 3
 _MAX_ENTRIES: Final = 1_000  # cameras write fewer than 100
 _EMPTY: Final = b"MM\x00*\x00\x00\x00\x08"
 _UNICODE: Final = b"UNICODE\0"
 
 TiffEntries = dict[int, bytes]
+
+
+def orientation_of(tiff: bytes) -> int:
+    """The orientation in the first directory, 1 to 8; 1 (as it is) if there is none, or if it is malformed."""
+    order = {b"II*\x00": "<", b"MM\x00*": ">"}.get(tiff[:4])
+    if order is None or len(tiff) < 8:
+        return 1
+    (directory,) = struct.unpack_from(f"{order}I", tiff, 4)
+    if directory + 2 > len(tiff):
+        return 1
+    (count,) = struct.unpack_from(f"{order}H", tiff, directory)
+    for number in range(min(count, _MAX_ENTRIES)):
+        entry = directory + 2 + 12 * number
+        if entry + 12 > len(tiff):
+            return 1
+        tag, kind, values, value = struct.unpack_from(f"{order}HHIH", tiff, entry)
+        if tag == _ORIENTATION:
+            return value if (kind, values) == (3, 1) and 1 <= value <= 8 else 1  # one SHORT
+    return 1
+
+
+def with_orientation_only(orientation: int) -> bytes:
+    """A structure that has nothing but this orientation; empty for 1, which needs none."""
+    if orientation == 1:
+        return b""
+    return _EMPTY + struct.pack(">HHHIHHI", 1, _ORIENTATION, _SHORT, 1, orientation, 0, 0)
 
 
 def user_comment(tiff: bytes | None) -> str | None:

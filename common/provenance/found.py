@@ -35,3 +35,7 @@ class MarkContainer(Protocol):
     def add_parameters(self, content: bytes, text: str) -> bytes:
         """Add the text. Raises Unmarkable."""
         ...
+
+    def without_metadata(self, content: bytes) -> bytes:
+        """The file with what is needed to show its pixels, and nothing else. Raises Unmarkable."""
+        ...

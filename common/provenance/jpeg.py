@@ -5,6 +5,7 @@ Source: ITU-T T.81, annex B; Exif 2.32, section 4.5.4; XMP specification part 3,
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Final
 
@@ -16,6 +17,12 @@ _APP0, _APP1, _APP11 = 0xE0, 0xE1, 0xEB
 _EXIF: Final = b"Exif\x00\x00"
 _XMP: Final = b"http://ns.adobe.com/xap/1.0/\x00"
 _MAX_SEGMENT: Final = 65_533  # bytes after the length, which counts itself
+
+_JFIF: Final = b"JFIF\x00"
+_PROFILE: Final = b"ICC_PROFILE\x00"
+_ADOBE: Final = b"Adobe"
+_SCAN, _END = 0xDA, b"\xff\xd9"
+_MARKER: Final = re.compile(rb"\xff[^\x00\xd0-\xd7]")  # in a scan: neither a byte of its data nor a restart
 
 max_xmp_bytes: int = _MAX_SEGMENT - len(_XMP)
 
@@ -57,6 +64,39 @@ def add_parameters(content: bytes, text: str) -> bytes:
     return content[:after] + _segment(_EXIF + exif.with_user_comment(None, text)) + content[after:]
 
 
+def without_metadata(content: bytes) -> bytes:
+    """Segments may also stand between the scans, and anything after the end of the picture."""
+    kept, position, orientation, has_scan = [content[:2]], 2, 1, False
+    while (found := _segment_at(content, position)) is not None:
+        marker, end = found
+        data = _data(content, position, end)
+        if marker == _APP1 and data.startswith(_EXIF) and orientation == 1:
+            orientation = exif.orientation_of(data[len(_EXIF) :])
+        kept.append(_shown(marker, data, content[position:end]))
+        if marker == _SCAN:
+            match = _MARKER.search(content, end)
+            scan_end = match.start() if match else len(content)
+            kept.append(content[end:scan_end])
+            end, has_scan = scan_end, True
+        position = end
+    if not has_scan or (position < len(content) and not _MARKER.match(content, position)):
+        raise Unmarkable("it has no scan, or its segments are malformed")
+    tiff = exif.with_orientation_only(orientation)
+    at = 2 if len(kept) > 1 and kept[1].startswith(b"\xff\xe0") else 1
+    return b"".join([*kept[:at], _segment(_EXIF + tiff) if tiff else b"", *kept[at:], _END])
+
+
+def _shown(marker: int, data: bytes, segment: bytes) -> bytes:
+    """The segment if a decoder needs it: tables, frames, scans, and how the colours are coded; else nothing."""
+    if marker == _APP0 and data.startswith(_JFIF) and len(data) >= 14:
+        return b"\xff\xe0\x00\x10" + data[:12] + b"\0\0"  # without its thumbnail
+    if marker == 0xE2 and data.startswith(_PROFILE):
+        return segment
+    if marker == 0xEE and data.startswith(_ADOBE) and len(data) >= 12:
+        return b"\xff\xee\x00\x0e" + data[:12]
+    return b"" if marker >= 0xE0 else segment
+
+
 def _segment(data: bytes) -> bytes:
     if len(data) > _MAX_SEGMENT:
         raise Unmarkable(f"a segment cannot hold {len(data)} bytes")
@@ -73,16 +113,19 @@ def _data(content: bytes, start: int, end: int) -> bytes:
 def _segments(content: bytes) -> Iterator[tuple[int, int, int]]:
     """The marker, start and end of each segment before the first scan, or before bytes that are no segment."""
     position = 2
-    while True:
-        marker_at = position
-        while content[marker_at : marker_at + 2] == b"\xff\xff":
-            marker_at += 1
-        if len(content) < marker_at + 4 or content[marker_at] != 0xFF:
-            return
-        marker = content[marker_at + 1]
-        length = int.from_bytes(content[marker_at + 2 : marker_at + 4], "big")
-        end = marker_at + 2 + length
-        if marker in {0xDA, 0xD9} or marker < 0xC0 or length < 2 or end > len(content):
-            return
+    while (found := _segment_at(content, position)) is not None and found[0] != _SCAN:
+        marker, end = found
         yield marker, position, end
         position = end
+
+
+def _segment_at(content: bytes, position: int) -> tuple[int, int] | None:
+    """The marker and the end of the segment here; None at the end of the picture, or at bytes that are no segment."""
+    while content[position : position + 2] == b"\xff\xff":  # fill bytes
+        position += 1
+    if len(content) < position + 4 or content[position] != 0xFF:
+        return None
+    marker = content[position + 1]
+    length = int.from_bytes(content[position + 2 : position + 4], "big")
+    end = position + 2 + length
+    return None if marker == _END[1] or marker < 0xC0 or length < 2 or end > len(content) else (marker, end)

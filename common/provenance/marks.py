@@ -66,6 +66,19 @@ def mark_copy(copy: bytes, original: bytes | None = None) -> bytes:
         return copy
 
 
+def bare_copy(content: bytes) -> bytes:
+    """The same pixels with the mark of their origin and nothing else: no settings, no texts of other programs.
+
+    The orientation and the colour profile stay, since the picture would look different without them.
+
+    Raises:
+        Unmarkable: the file has a C2PA manifest, which the copy would lack, or is not built as expected.
+    """
+    if is_signed(content):
+        raise Unmarkable("it has a C2PA manifest")
+    return mark_copy(_container(content)[1].without_metadata(content))
+
+
 def is_signed(content: bytes) -> bool:
     """Whether the file has a C2PA manifest."""
     return _read(_container(content)[1], content).is_signed

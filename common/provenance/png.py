@@ -10,12 +10,17 @@ import zlib
 from collections.abc import Iterator
 from typing import Final
 
+from common.provenance.exif import orientation_of, with_orientation_only
 from common.provenance.found import MAX_TEXT_BYTES, Found, Unmarkable
 
 SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
 _XMP: Final = b"XML:com.adobe.xmp"
 _PARAMETERS: Final = b"parameters"
 _TEXTS: Final = frozenset({b"tEXt", b"zTXt", b"iTXt"})
+_SHOWN: Final = frozenset(
+    {b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"bKGD", b"sBIT", b"pHYs"}
+    | {b"gAMA", b"cHRM", b"sRGB", b"iCCP", b"cICP", b"mDCV", b"cLLI"}
+)
 
 max_xmp_bytes: int = 1_048_576
 
@@ -46,6 +51,19 @@ def add_parameters(content: bytes, text: str) -> bytes:
     return _before_pixels(content, _chunk(_PARAMETERS, text.encode(errors="replace")))
 
 
+def without_metadata(content: bytes) -> bytes:
+    kept, kind = [SIGNATURE], b""
+    for kind, start, end in _chunks(content):
+        if kind == b"eXIf":
+            tiff = with_orientation_only(orientation_of(content[start + 8 : end - 4]))
+            kept += [_plain_chunk(kind, tiff)] if tiff else []
+        elif kind in _SHOWN:
+            kept.append(content[start:end])
+    if kind != b"IEND":
+        raise Unmarkable("it has no end")
+    return b"".join(kept)
+
+
 def _before_pixels(content: bytes, chunk: bytes) -> bytes:
     pixels = next((start for kind, start, _ in _chunks(content) if kind == b"IDAT"), None)
     if pixels is None:
@@ -55,8 +73,11 @@ def _before_pixels(content: bytes, chunk: bytes) -> bytes:
 
 def _chunk(keyword: bytes, text: bytes) -> bytes:
     """An iTXt chunk, not compressed, of no language."""
-    body = b"iTXt" + keyword + b"\0\0\0\0\0" + text
-    return struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
+    return _plain_chunk(b"iTXt", keyword + b"\0\0\0\0\0" + text)
+
+
+def _plain_chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
 def _chunks(content: bytes) -> Iterator[tuple[bytes, int, int]]:

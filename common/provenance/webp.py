@@ -11,7 +11,8 @@ from typing import Final
 from common.provenance import exif
 from common.provenance.found import Found, Unmarkable
 
-_ALPHA, _EXIF_FLAG, _XMP_FLAG = 0x10, 0x08, 0x04
+_PROFILE_FLAG, _ALPHA, _EXIF_FLAG, _XMP_FLAG = 0x20, 0x10, 0x08, 0x04
+_SHOWN: Final = frozenset({b"VP8X", b"VP8 ", b"VP8L", b"ALPH", b"ICCP"})
 _EXIF_PREFIX: Final = b"Exif\x00\x00"  # of JPEG; some programs write it here too
 
 max_xmp_bytes: int = 1_048_576
@@ -22,7 +23,7 @@ Chunks = list[tuple[bytes, bytes]]  # the kind and the data of each
 def read(content: bytes) -> Found:
     chunks, _ = _chunks(content)
     first = dict(reversed(chunks))
-    tiff = first[b"EXIF"].removeprefix(_EXIF_PREFIX) if b"EXIF" in first else None
+    tiff = _tiff(first[b"EXIF"]) if b"EXIF" in first else None
     return Found(b"C2PA" in first, first.get(b"XMP "), exif.user_comment(tiff))
 
 
@@ -43,6 +44,24 @@ def add_parameters(content: bytes, text: str) -> bytes:
         prefix = _EXIF_PREFIX if data.startswith(_EXIF_PREFIX) else b""
         chunks[at] = (b"EXIF", prefix + exif.with_user_comment(data.removeprefix(prefix), text))
     return _file(_extended(chunks, _EXIF_FLAG), rest)
+
+
+def without_metadata(content: bytes) -> bytes:
+    chunks, _ = _chunks(content)
+    if any(kind in {b"ANIM", b"ANMF"} for kind, _ in chunks) or not {b"VP8 ", b"VP8L"} & {kind for kind, _ in chunks}:
+        raise Unmarkable("it has no pixels, or is an animation")
+    orientation = next((exif.orientation_of(_tiff(data)) for kind, data in chunks if kind == b"EXIF"), 1)
+    kept = [(kind, data) for kind, data in chunks if kind in _SHOWN]
+    if kept[0][0] == b"VP8X":
+        flags = kept[0][1][:1] or b"\0"
+        kept[0] = (b"VP8X", bytes([flags[0] & (_PROFILE_FLAG | _ALPHA)]) + kept[0][1][1:])
+    if tiff := exif.with_orientation_only(orientation):
+        kept = _extended([*kept, (b"EXIF", tiff)], _EXIF_FLAG)
+    return _file(kept, b"")
+
+
+def _tiff(data: bytes) -> bytes:
+    return data.removeprefix(_EXIF_PREFIX)
 
 
 def _chunks(content: bytes) -> tuple[Chunks, bytes]:

@@ -231,6 +231,7 @@ class Settings(BaseModel):
         (), description="Secrets that sign the URLs of pictures, newest first; needed with authentication", repr=False
     )
     media_url_age: Age = Field(21_600, description="A signed URL stays the same this long, and is valid as long again")
+    share_links: bool = Field(False, description="Let owners share pictures by links; needs `MEDIA_SIGNING_KEYS`")
     operators: Owners = Field(
         (), description="Owners who may use `/status` and the routes below it; without authentication, this machine may"
     )

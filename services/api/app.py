@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from common.domain.errors import Invalid
+from common.domain.errors import Invalid, NotFound
 from services.api.archives import routes as archives
 from services.api.auth.identity import Caller
 from services.api.context import CONTEXT, Context
@@ -21,6 +21,8 @@ from services.api.openai import models as openai_models
 from services.api.openai.errors import envelopes
 from services.api.routes import contracts, generations, health, images, media, models, pages, tickets, websocket
 from services.api.routes.operation import B, Call, G, Operation, Q, RouteGroup
+from services.api.sharing import routes as sharing
+from services.api.sharing import visits
 from services.api.status import routes as status
 
 _REST: Final[list[RouteGroup[Any]]] = [
@@ -29,6 +31,8 @@ _REST: Final[list[RouteGroup[Any]]] = [
     images.GROUP,
     media.GROUP,
     archives.GROUP,
+    sharing.GROUP,
+    visits.GROUP,
     websocket.GROUP,
     tickets.GROUP,
     models.GROUP,
@@ -84,7 +88,11 @@ def _spellings(path: str) -> list[str]:
 
 
 def _handler(operation: Operation[G, Q, B], routes: G, context: Context) -> RouteHandler:
+    is_off = operation.needs is not None and not getattr(context.settings, operation.needs)
+
     async def handle(request: web.Request) -> web.StreamResponse:
+        if is_off:
+            raise NotFound(f"{str(operation.needs).upper()} is off", code=f"{operation.needs}_off")
         is_signed = operation.other_credential == "signature" and context.signing.allows(request)
         caller = NO_CALLER if operation.is_public or is_signed else await _caller(operation, request, context)
         if operation.gives_json:

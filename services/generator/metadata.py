@@ -15,9 +15,9 @@ import zlib
 from dataclasses import dataclass
 from typing import Final
 
+from common.provenance.exif import orientation_of
+
 MAX_PROFILE_BYTES: Final = 4 * 1024 * 1024  # unpacked; profiles of printers have 2 MB, of screens under 10 kB
-_MAX_EXIF_ENTRIES: Final = 1_000  # cameras write about 20 into the first directory
-_ORIENTATION: Final = 0x0112
 
 _PNG: Final = b"\x89PNG\r\n\x1a\n"
 _PNG_PIXELS: Final = frozenset({b"IHDR", b"PLTE", b"IDAT", b"IEND"})
@@ -73,7 +73,7 @@ def _separate_png(content: bytes) -> Separated:
         position = end
     return Separated(
         b"".join(pixels),
-        orientation=_exif_orientation(found.get(b"eXIf", b"")),
+        orientation=orientation_of(found.get(b"eXIf", b"")),
         profile=_png_profile(found.get(b"iCCP", b"")),
         transparency=found.get(b"tRNS"),
         bit_depth=content[24] if len(content) > 24 else 8,
@@ -108,7 +108,7 @@ def _separate_jpeg(content: bytes) -> Separated:
         if marker == 0xE0 and data.startswith(b"JFIF\x00"):
             pixels.append(_JFIF)
         elif marker == 0xE1 and data.startswith(b"Exif\x00\x00") and orientation == 1:
-            orientation = _exif_orientation(data[6:])
+            orientation = orientation_of(data[6:])
         elif marker == 0xE2 and data.startswith(b"ICC_PROFILE\x00"):
             profile.add(data[12:])
         elif marker == 0xEE and data.startswith(b"Adobe") and len(data) >= 12:
@@ -168,7 +168,7 @@ def _separate_webp(content: bytes) -> Separated:
             pixels.append(chunk)
             is_truncated = is_truncated or data_at + size > len(content)
         elif kind == b"EXIF" and orientation == 1:
-            orientation = _exif_orientation(chunk[8:].removeprefix(b"Exif\x00\x00"))
+            orientation = orientation_of(chunk[8:].removeprefix(b"Exif\x00\x00"))
         elif kind == b"ICCP" and profile is None and size <= MAX_PROFILE_BYTES:
             profile = chunk[8 : 8 + size]
         position = end
@@ -176,22 +176,3 @@ def _separate_webp(content: bytes) -> Separated:
     # a file whose pixels are cut off must stay one that the decoder refuses
     announced = int.from_bytes(content[4:8], "little") if is_truncated else len(body)
     return Separated(b"RIFF" + struct.pack("<I", announced) + body, orientation=orientation, profile=profile)
-
-
-def _exif_orientation(tiff: bytes) -> int:
-    """The orientation in the first directory of a TIFF structure, 1 (as it is) if there is none."""
-    order = {b"II*\x00": "<", b"MM\x00*": ">"}.get(tiff[:4])
-    if order is None or len(tiff) < 8:
-        return 1
-    (directory,) = struct.unpack_from(f"{order}I", tiff, 4)
-    if directory + 2 > len(tiff):
-        return 1
-    (count,) = struct.unpack_from(f"{order}H", tiff, directory)
-    for number in range(min(count, _MAX_EXIF_ENTRIES)):
-        entry = directory + 2 + 12 * number
-        if entry + 12 > len(tiff):
-            return 1
-        tag, kind, values, value = struct.unpack_from(f"{order}HHIH", tiff, entry)
-        if tag == _ORIENTATION:
-            return value if (kind, values) == (3, 1) and 1 <= value <= 8 else 1  # one SHORT
-    return 1

@@ -30,7 +30,8 @@ async def blank(_request: web.Request, order: dict) -> web.Response:
 
 async def fuzz(folder: Path, *, examples: int, seed: int, has_identity: bool) -> tuple[int, int, str]:
     """Exit status, number of cases and what schemathesis said. It is given the URL, and a token if one is needed."""
-    settings = callers.settings_of() if has_identity else {}
+    settings = callers.settings_of() if has_identity else {"MEDIA_SIGNING_KEYS": callers.SIGNING}
+    settings["SHARE_LINKS"] = "true"
     credential = ("--header", f"Authorization: Bearer {callers.token(exp=2**32)}") if has_identity else ()
     async with (
         inference_double() as inference,

@@ -25,7 +25,7 @@ WEBSOCKET = {
 }
 STATUS_PATHS = ("/api/status/", "/api/status/dead-letters/", "/api/status/dead-letters/none/")
 IMAGE, FILE, THUMBNAIL = "/api/images/{id}/", "/media/{image_file}", "/media/{thumbnail}"
-ARCHIVES = "/api/archives/"
+ARCHIVES, SHARES = "/api/archives/", "/api/images/{id}/shares/"
 # `ada` is the owner of the image, `bob` has a valid token of his own, a stranger has no valid token
 TABLE = [
     # method   path                       ada  bob  stranger
@@ -40,6 +40,12 @@ TABLE = [
     ("GET", THUMBNAIL, (200, 404, 401)),
     ("POST", ARCHIVES, (201, 404, 401)),
     ("GET", ARCHIVES, (200, 200, 200)),  # with the key that ada's request got
+    ("POST", SHARES, (201, 404, 401)),
+    ("GET", SHARES, (200, 404, 401)),
+    ("DELETE", f"{SHARES}none/", (404, 404, 401)),
+    ("GET", "/share/{share}", (200, 200, 200)),  # the link that ada made
+    ("HEAD", "/share/{share}", (200, 200, 200)),
+    ("GET", "/share/{share}/image.png", (200, 200, 200)),
     ("GET", "/api/models/", (200, 200, 401)),
     ("GET", "/api/limits/", (200, 200, 401)),
     ("POST", "/api/ws-tickets/", (201, 201, 401)),
@@ -71,6 +77,7 @@ BODIES = {
     ("POST", "/v1/images/generations"): ORDER,
     ("POST", "/openai/v1/images/generations"): {"prompt": "a lighthouse", "size": "64x64", "steps": 2},
     ("PATCH", IMAGE): {"pinned": True},
+    ("POST", SHARES): {"expiresIn": 3600},
     ("POST", "/api/status/purge/"): {"dryRun": True},
     ("POST", "/api/status/sweep/"): {"dryRun": True},
 }
@@ -112,8 +119,11 @@ async def made_by_ada(http: aiohttp.ClientSession, url: str) -> dict[str, str]:
         assert response.status == 201, image
     async with http.post(url + ARCHIVES, json={"ids": [image["id"]]}, headers=good) as response:
         archive = (await response.json())["url"].partition("=")[2]
+    shares = url + SHARES.format(id=image["id"])
+    async with http.post(shares, json=BODIES["POST", SHARES], headers=good) as response:
+        share = (await response.json())["url"].rpartition("/")[2]
     media = {name: URL(image[f"{name}Url"]).path.removeprefix("/media/") for name in ("image", "thumbnail")}
-    return {"id": image["id"], "image_file": media["image"], "archive": archive, **media}
+    return {"id": image["id"], "image_file": media["image"], "archive": archive, "share": share, **media}
 
 
 @pytest.fixture
@@ -129,7 +139,9 @@ async def test_every_caller_at_every_route(tmp_path, keys):
     async with (
         callers.provider() as provider,
         inference_double() as inference,
-        embedded(tmp_path, INFERENCE_SERVICE_URL=inference.url, **callers.settings_of(provider)) as cluster,
+        embedded(
+            tmp_path, INFERENCE_SERVICE_URL=inference.url, SHARE_LINKS="true", **callers.settings_of(provider)
+        ) as cluster,
         aiohttp.ClientSession() as http,
     ):
         names = await made_by_ada(http, cluster.url)

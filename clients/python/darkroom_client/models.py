@@ -113,6 +113,7 @@ class OfferedModel(Model):
 class Offers(Model):
     """What can be requested. `known` is false if no generator lists its models: then any model can be requested."""
 
+    features: list[str] = []
     known: bool = False
     engine: str | None = None
     notice: str | None = None

@@ -16,9 +16,9 @@ from common.domain.views import iso
 from common.media.port import Media
 from common.store.port import Store
 from services.api.archives.zip_format import ZipWriter
+from services.api.middleware.patient_writes import PIECE
 
 PAGE: Final = 50  # records that are read at once
-PIECE: Final = 262_144  # bytes given to the connection at once
 SETTINGS_NAME: Final = "settings.json"
 
 

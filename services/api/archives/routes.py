@@ -9,7 +9,6 @@ queries are never logged.
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import secrets
 from collections import Counter
@@ -30,7 +29,7 @@ from common.runtime.clock import Clock
 from common.store.port import Entry, Store
 from services.api.archives.contents import ArchiveSource
 from services.api.context import Context
-from services.api.events.waits import Disconnected
+from services.api.middleware.patient_writes import write_piece
 from services.api.routes.operation import Call, Operation, RouteGroup, answer, body_of, query_of
 from services.api.routes.schema import ANY_CASE_UUID, Query
 
@@ -38,7 +37,6 @@ KIND: Final = "archive"
 LIFETIME_S: Final = 300
 MAX_PICTURES: Final = 500
 AT_ONCE: Final = 3  # downloads of one owner: each holds a picture in memory
-WRITE_TIMEOUT_S: Final = 60.0  # for one piece: a client that has stopped reading is disconnected
 
 _Id = Annotated[str, Field(pattern=ANY_CASE_UUID), AfterValidator(parse_image_id)]
 
@@ -108,7 +106,7 @@ class ArchiveRoutes:
             await response.prepare(call.request)
             async with aclosing(self.source.pieces(owner, ids, now=now)) as pieces:
                 async for piece in pieces:
-                    await _write(call.request, response, piece)
+                    await write_piece(call.request, response, piece)
             await response.write_eof()
         return response
 
@@ -124,21 +122,6 @@ class ArchiveRoutes:
             self.downloads[owner] -= 1
             if not self.downloads[owner]:
                 del self.downloads[owner]
-
-
-async def _write(request: web.Request, response: web.StreamResponse, piece: bytes) -> None:
-    """Send a piece; a client that does not take it in time is disconnected, so that it sees a broken download.
-
-    Raises:
-        Disconnected: the client has left, or was disconnected.
-    """
-    try:
-        async with asyncio.timeout(WRITE_TIMEOUT_S):
-            await response.write(piece)
-    except (TimeoutError, ConnectionError) as error:
-        if request.transport is not None:
-            request.transport.abort()
-        raise Disconnected from error
 
 
 def _key(secret: str) -> str:

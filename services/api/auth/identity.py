@@ -23,6 +23,7 @@ from services.api.auth.tokens import Tokens
 
 LOCAL: Final = "local"
 _SCHEME: Final = "bearer "
+_SIGNING_KEYS: Final = "32 characters or more, the same for every api: `openssl rand -hex 32`"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +84,9 @@ def require_valid_identity(settings: Settings) -> None:
             if not getattr(settings, name):
                 raise _missing(name, "or tokens issued for other services would be accepted")
     if settings.has_identity and not settings.media_signing_keys:
-        raise _missing("media_signing_keys", "32 characters or more, the same for every api: `openssl rand -hex 32`")
+        raise _missing("media_signing_keys", _SIGNING_KEYS)
+    if settings.share_links and not settings.media_signing_keys:
+        raise _missing("media_signing_keys", _SIGNING_KEYS, by="SHARE_LINKS")
     if not settings.has_identity and settings.api_host not in LOOPBACK and not settings.allow_anonymous:
         raise Misconfigured(
             f"API_HOST: {settings.api_host} is open to others, but no identity is configured (docs/security.md); "
@@ -92,5 +95,5 @@ def require_valid_identity(settings: Settings) -> None:
         )
 
 
-def _missing(name: str, why: str) -> Misconfigured:
-    return Misconfigured(f"{name.upper()}: required with identity, {why}", code="bad_setting")
+def _missing(name: str, why: str, *, by: str = "identity") -> Misconfigured:
+    return Misconfigured(f"{name.upper()}: required with {by}, {why}", code="bad_setting")

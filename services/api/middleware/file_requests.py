@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import re
 from dataclasses import dataclass
@@ -80,6 +81,27 @@ class PictureFile(web.FileResponse):
                 headers.popall(name, None)
             request = request.clone(headers=headers)
         return await super().prepare(request)
+
+
+async def stored_file(request: web.Request, path: Path | None, headers: dict[str, str]) -> PictureFile | None:
+    """The response with this file; None if there is none.
+
+    Raises:
+        Invalid: `precondition_failed`, the client wants another version of the file.
+        RangeNotSatisfiable: the file has no byte of the range.
+    """
+    version = await asyncio.to_thread(_version, path)
+    if path is None or version is None:
+        return None
+    check_conditions(request, version)
+    return PictureFile(path, version, headers=headers)
+
+
+def _version(path: Path | None) -> Version | None:
+    try:
+        return Version.of(path) if path is not None and path.is_file() else None
+    except OSError:  # removed between the two
+        return None
 
 
 def _is_range_ignored(request: BaseRequest, version: Version) -> bool:

@@ -118,7 +118,7 @@ async def problems(
         return await handler(request)
     except ServiceError as error:
         if not isinstance(error, BadRequest | Unavailable):
-            log.exception("%s %s", request.method, request.path)
+            log.exception("%s %s", request.method, _logged_path(request))
         return error_response(error)
     except web.HTTPException as error:
         if error.status < 400:
@@ -130,10 +130,16 @@ async def problems(
         return response
     except Exception as error:  # the top of a unit of work
         if isinstance(error, Disconnected | ConnectionError) and has_disconnected(request):
-            log.debug("%s %s: the client has disconnected", request.method, request.path)
+            log.debug("%s %s: the client has disconnected", request.method, _logged_path(request))
             return problem_response(CLIENT_LEFT, "client_left", "the client has disconnected")
-        log.exception("%s %s from %s", request.method, request.path, client_of(request).address)
+        log.exception("%s %s from %s", request.method, _logged_path(request), client_of(request).address)
         return problem_response(500, "internal", "an internal error occurred; it is logged")
+
+
+def _logged_path(request: web.Request) -> str:
+    """The path; of a share link the template, since everyone who knows the path can open it."""
+    resource = request.match_info.route.resource
+    return resource.canonical if resource is not None and "token" in request.match_info else request.path
 
 
 def _detail(error: web.HTTPException, request: web.Request) -> str:

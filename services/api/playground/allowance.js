@@ -23,6 +23,11 @@ export class Allowance {
     this.#changed();
   }
 
+  /** What settings of the server switch on. */
+  hasFeature(name) {
+    return this.offers?.features?.includes(name) ?? false;
+  }
+
   /** The models have changed, or may have. */
   renewOffers() {
     this.#offersAt = Number.NEGATIVE_INFINITY;

@@ -81,6 +81,10 @@ export function history(perPage, cursor, filter = {}) {
 export const image = (id) => call("GET", `api/images/${id}/`);
 export const cancel = (id) => call("POST", `api/images/${id}/cancel/`);
 export const pin = (id, pinned) => call("PATCH", `api/images/${id}/`, { body: { pinned } });
+export const shares = (id) => call("GET", `api/images/${id}/shares/`);
+export const share = (id, expiresIn, showPrompt) =>
+  call("POST", `api/images/${id}/shares/`, { body: { expiresIn, showPrompt } });
+export const unshare = (id, link) => call("DELETE", `api/images/${id}/shares/${link}/`);
 /** The URL of a zip file with these pictures. */
 export const archive = (ids) => call("POST", "api/archives/", { body: { ids } });
 export const remove = (id, options) => call("DELETE", `api/images/${id}/`, options);

@@ -1,8 +1,10 @@
 // The viewer: one picture in full size, with its details and the actions on it.
 
+import { copyText } from "./clipboard.js";
 import * as form from "./form.js";
 import { icon } from "./icons.js";
 import { Noticeboard } from "./noticeboard.js";
+import { Sharing } from "./sharing.js";
 import { html, useEffect, useLayoutEffect, useRef, useState } from "./vendor/htm-preact.js";
 import * as words from "./words.js";
 import { useZoom } from "./zoom.js";
@@ -44,6 +46,7 @@ export function Viewer({ session, image, viewer, reuse, another }) {
       if (event.key === "z") session.notices.undo();
       return;
     }
+    if (event.target.matches("input, select")) return;
     if (event.key === "ArrowLeft") move(previous);
     else if (event.key === "ArrowRight") move(next);
     else if (event.key === "Delete") remove();
@@ -126,6 +129,7 @@ export function Viewer({ session, image, viewer, reuse, another }) {
             <button class="quiet" onClick=${copyLink}>Copy link</button>
           </p>
         </div>
+        <${Sharing} key=${image.id} session=${session} image=${image} />
         <p class="prompt" dir="auto">${image.prompt}</p>
         ${image.negativePrompt && html`<p class="negative"><span>Without</span> <bdi>${image.negativePrompt}</bdi></p>`}
         <${Facts} session=${session} image=${image} />
@@ -177,21 +181,6 @@ function Facts({ session, image }) {
       ${facts.map(([name, value]) => html`<div key=${name}><dt>${name}</dt><dd>${value}</dd></div>`)}
     </dl>
   `;
-}
-
-/** Copy the text; `place` is an element inside the dialog, outside of which nothing can be selected. */
-async function copyText(text, place) {
-  try {
-    await navigator.clipboard.writeText(text);
-  } catch {
-    // the clipboard API needs a secure origin and permission
-    const shown = document.createElement("span");
-    shown.textContent = text;
-    place.append(shown);
-    getSelection().selectAllChildren(shown);
-    document.execCommand("copy");
-    shown.remove();
-  }
 }
 
 function Seed({ session, seed }) {

@@ -46,6 +46,8 @@ const PROBLEMS = {
   concurrent_limit: "You have reached the number of pictures at the same time. Wait for one to finish, or cancel one.",
   unauthorized: "Please sign in first.",
   unavailable: "The server is busy. Please try again in a moment.",
+  share_limit: "This picture has as many links as it can have. Revoke one first.",
+  share_links_off: "This server does not offer share links any more.",
   already_final: "This picture is already finished.",
   image_not_found: "This picture no longer exists.",
 };

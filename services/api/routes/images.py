@@ -43,7 +43,7 @@ class ImageRoutes:
     async def get(self, call: PlainCall) -> web.Response:
         """Returns an image in any state."""
         image_id = images.parse_image_id(call.image_id)
-        image = _require_owned(await self.store.get(image_id), call.owner, image_id)
+        image = require_owned(await self.store.get(image_id), call.owner, image_id)
         return answer(await self.presenter.answer(image))
 
     async def delete(self, call: BatchCall) -> web.Response:
@@ -113,7 +113,7 @@ class ImageRoutes:
         image_id = images.parse_image_id(call.image_id)
 
         def owned_transition(image: Image) -> Image:
-            return transition(_require_owned(image, call.owner, image_id))
+            return transition(require_owned(image, call.owner, image_id))
 
         try:
             return await change(self.store, image_id, owned_transition)
@@ -170,7 +170,7 @@ OPERATIONS: Final = (
 GROUP: Final = RouteGroup(ImageRoutes.of, OPERATIONS)
 
 
-def _require_owned(image: Image | None, owner: str, image_id: str) -> Image:
+def require_owned(image: Image | None, owner: str, image_id: str) -> Image:
     """The image, if it belongs to this owner and is not deleted; all other cases give the same error."""
     if image is None or image.owner != owner or image.deleted_at is not None:
         raise _no_image(image_id)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 from aiohttp import web
@@ -20,7 +18,7 @@ from common.store.port import Store
 from services.api import conversion
 from services.api.context import Context
 from services.api.conversion import PictureConverter
-from services.api.middleware.file_requests import PictureFile, Version, check_conditions
+from services.api.middleware.file_requests import stored_file
 from services.api.renditions import Renditions
 from services.api.routes.operation import NO_INPUT, Operation, PlainCall, RouteGroup
 
@@ -60,24 +58,21 @@ class MediaRoutes:
         if key not in {image.image_file, image.thumbnail, *rendition_keys(image)}:
             raise NotFound("there is no such file", code="file_not_found")
         headers = {"Cache-Control": _CACHE, "X-Content-Type-Options": "nosniff"}
-        content_type = _TYPES[match["extension"]]
         if "download" in call.request.query:
             headers["Content-Disposition"] = content_disposition(_download_name(image, key, call.request.query))
         wanted, quality = _wanted(call.request.query), _quality(call.request.query)
         if wanted is not None and conversion.is_needed(_FORMATS[match["extension"]], wanted, quality):
             return await self._converted(call, image, wanted, quality, headers)
-        path = self.media.path(key)
-        version = await asyncio.to_thread(_version, path)
-        if path is not None and version is not None:
-            check_conditions(call.request, version)
-            headers["Content-Type"] = content_type
-            return PictureFile(path, version, headers=headers)
+        headers["Content-Type"] = _TYPES[match["extension"]]
+        file = await stored_file(call.request, self.media.path(key), headers)
+        if file is not None:
+            return file
         content = await self.media.get(key)
         if content is None and key not in {image.image_file, image.thumbnail}:
             content = await self.renditions.make(image, key)
         if content is None:
             raise _lost(image)
-        return web.Response(body=content, content_type=content_type, headers=headers)
+        return web.Response(body=content, headers=headers)
 
     async def _converted(
         self, call: PlainCall, image: Image, wanted: Format, quality: int | None, headers: dict[str, str]
@@ -134,13 +129,6 @@ def _quality(query: Mapping[str, str]) -> int | None:
 def _lost(image: Image) -> NotFound:
     log.error("the file of image %s is missing: the next sweep corrects its record", image.id)
     return NotFound("the file was lost", code="file_lost")
-
-
-def _version(path: Path | None) -> Version | None:
-    try:
-        return Version.of(path) if path is not None and path.is_file() else None
-    except OSError:  # removed between the two
-        return None
 
 
 def _may_see(call: PlainCall, image: Image) -> bool:

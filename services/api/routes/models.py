@@ -21,6 +21,7 @@ from services.api.limits.admission import Admission
 from services.api.routes.operation import NO_INPUT, Operation, PlainCall, RouteGroup, answer
 from services.api.routes.schema import Limit, Limits, ModelAnswer, ModelsAnswer
 
+FEATURES: Final = ("share_links",)  # settings that a page has to know of
 _DEFAULTS: Final = GenerationRequest(prompt="-")
 
 
@@ -36,7 +37,7 @@ class ModelRoutes:
 
     async def models(self, _call: PlainCall) -> web.Response:
         """Lists the models of the generators with their samplers, or the defaults if no generator lists any."""
-        return answer(_models_answer(await self.fleet.current()))
+        return answer(_models_answer(await self.fleet.current(), self.settings))
 
     async def limits(self, call: PlainCall) -> web.Response:
         """Returns the limits of the owner and what is left of them."""
@@ -79,9 +80,10 @@ def _limit(state: QuotaState) -> Limit:
     return Limit(limit=state.limit, remaining=state.remaining, resets_in=state.resets_in_s)
 
 
-def _models_answer(view: FleetView) -> ModelsAnswer:
+def _models_answer(view: FleetView, settings: Settings) -> ModelsAnswer:
     union = view.catalogue()
     return ModelsAnswer(
+        features=[name for name in FEATURES if getattr(settings, name)],
         known=bool(union.models),
         engine=union.engine,
         notice=union.notice,

@@ -43,7 +43,7 @@ _SECURITY_SCHEMES: Final = {
 _TAGS: Final = {
     "Generate": "Request a picture, and wait for it or not",
     "Images": "The history, and what an owner may do with an image",
-    "Files": "Pictures, thumbnails and renditions",
+    "Files": "Pictures, thumbnails and renditions; what a share link shows",
     "Models": "What can be requested, and how many requests are left",
     "OpenAI": "The surface for clients of OpenAI's Images API",
     "Status": "What operators see and do",
@@ -54,6 +54,7 @@ _TAG_OF: Final = {
     "images": "Images",
     "tickets": "Images",
     "files": "Files",
+    "shared": "Files",
     "offers": "Models",
     "openai": "OpenAI",
     "status": "Status",
@@ -63,6 +64,7 @@ _EXAMPLES: Final[dict[str, dict[str, Any]]] = {
     _REQUEST: {"prompt": "a lighthouse at dusk, stormy sea", "width": 512, "height": 512, "steps": 20, "seed": 42},
     "ImagePatch": {"pinned": True},
     "ArchiveRequest": {"ids": ["0194685b-6c00-7d3e-9f10-2f0a4f6b8c11"]},
+    "ShareRequest": {"expires_in": 604_800, "show_prompt": False},
     "ImageRequest": {"prompt": "a lighthouse at dusk, stormy sea", "size": "1024x1024", "response_format": "b64_json"},
 }
 _EVERYWHERE: Final = (403, 500)  # another host name or origin than is allowed, an internal error

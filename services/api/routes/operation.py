@@ -106,6 +106,7 @@ class Operation(Generic[G, Q, B]):
     error_model: type[BaseModel] | None = None  # what its errors are instead of problems
     explain: Callable[[Invalid, web.Request], Invalid] | None = None  # says more about a body that is refused
     is_public: bool = False  # served without identity
+    needs: Literal["share_links"] | None = None  # the setting that switches it on
     other_credential: Literal["signature", "ticket", "api-key"] | None = None  # accepted from clients that cannot send
     # the header Authorization
     media_types: tuple[str, ...] = ("application/json",)

@@ -74,6 +74,8 @@ class ModelsAnswer(Outgoing):
 
     model_config = ConfigDict(title="Offers")
 
+    features: Annotated[list[str], Field(description="What settings of the server switch on: `share_links`")]
+
     known: bool
     engine: str | None
     notice: str | None

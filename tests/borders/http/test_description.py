@@ -17,11 +17,12 @@ from tests.security import callers
 pytestmark = pytest.mark.border(rule="D8")
 UNKNOWN = "01900000-0000-7000-8000-000000000000"
 PATH = {"PUBLIC_URL": "https://host.example/draw/", "ALLOWED_HOSTS": "127.0.0.1"}
-KEYS = {"API_KEYS": "true", "MEDIA_SIGNING_KEYS": callers.SIGNING}
+SHARING = {"SHARE_LINKS": "true"}  # without it those routes answer 404 to everyone
+KEYS = {"API_KEYS": "true", "MEDIA_SIGNING_KEYS": callers.SIGNING} | SHARING
 SETTINGS = {
     "no identity": {},
     "everyone": {"API_HOST": "0.0.0.0", "ALLOW_ANONYMOUS": "true"},
-    "a shared secret": callers.settings_of(),
+    "a shared secret": callers.settings_of() | SHARING,
     "API keys": KEYS,
     "a secret and API keys": callers.settings_of() | KEYS,
     "below a path": PATH,

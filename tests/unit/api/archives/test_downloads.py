@@ -19,6 +19,7 @@ from common.runtime.clock import ManualClock
 from common.runtime.reading_settings import read_settings
 from common.store.sqlite import SqliteStore
 from services.api.archives import routes
+from services.api.middleware import patient_writes
 from services.api.service import api_running
 from tests.making import an_image
 
@@ -130,7 +131,7 @@ async def test_a_cut_connection_releases_its_download(api, monkeypatch):
 
 
 async def test_a_client_that_stops_reading_is_disconnected(api, monkeypatch):
-    monkeypatch.setattr(routes, "WRITE_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(patient_writes, "WRITE_TIMEOUT_S", 0.05)
     _, prepared = await api.prepare(await api.add(b"x" * 30_000_000))
 
     async with api.http.get(prepared["url"]) as response:

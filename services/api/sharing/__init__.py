@@ -1,0 +1,1 @@
+"""Links to one picture that work without an account."""
