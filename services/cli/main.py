@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from services.cli import backends, generate, keys, media, operator, services, settings, webhooks
+from services.cli import backends, keys, media, operator, services, settings, webhooks
 from services.cli.console import CommandFailed, Run, print_message
+from services.cli.images import generate
 
 GROUPS = (services, generate, operator, backends, media, keys, webhooks, settings)  # in the order of --help
 

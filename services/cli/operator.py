@@ -108,7 +108,7 @@ def _run(arguments: argparse.Namespace, on_bus: OnBus, over_http: OverHttp) -> i
     import asyncio
 
     from common.domain.errors import ServiceError
-    from services.cli.generate import checked_token, checked_url, local_url
+    from services.cli.images.generate import checked_token, checked_url, local_url
     from services.cli.operator_client import OperatorClient
 
     settings = load_settings()

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from services.cli import generation_client
 from services.cli.console import json_text
+from services.cli.images import generation_client
 from services.cli.main import main
 from tests.inference_double import picture
 from tests.servers.process import free_ports

@@ -48,7 +48,7 @@ def add_parsers(commands: Subparsers) -> None:
 
 
 def _generate(arguments: argparse.Namespace) -> int:
-    from services.cli import generation_client, output_file
+    from services.cli.images import generation_client, output_file
 
     settings = load_settings()
     request = {"prompt": arguments.prompt, **{name: getattr(arguments, name) for name in REQUEST_FIELDS}}

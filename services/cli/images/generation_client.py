@@ -29,8 +29,8 @@ from darkroom_client import (
     UnexpectedAnswer,
     Unreachable,
 )
-from services.cli import output_file
 from services.cli.console import USAGE_ERROR, CommandFailed, print_message
+from services.cli.images import output_file
 
 BAR_WIDTH: Final = 30  # characters
 POLL_S: Final = 2.0  # without an event for this long the record is read: an event may be missed, the record counts
