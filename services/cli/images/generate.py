@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
 
-from services.cli.console import USAGE_ERROR, CommandFailed, add_command, load_settings
+from services.cli import server
+from services.cli.console import add_command
+from services.cli.images import options
 
 if TYPE_CHECKING:
+    from darkroom_client import Darkroom, Handle
     from services.cli.console import Subparsers
+    from services.cli.images.pictures import Pictures
+    from services.cli.images.results import Results
 
-_SIDE = "64 to 2048, a multiple of 8; a model may allow less"
-REQUEST_FIELDS = (
+_SIDE: Final = "64 to 2048, a multiple of 8; a model may allow less"
+REQUEST_FIELDS: Final = (
     "negative_prompt",
     "model",
     "sampler",
@@ -23,17 +29,18 @@ REQUEST_FIELDS = (
     "num_images",
     "hires_fix",
 )
-OUTPUT_HELP = (
-    "file to write; .png, .jpg or .webp sets the format, - writes to stdout (default: <id>.<ext> here); "
-    "several get -0, -1, ... before the extension"
-)
 
 
 def add_parsers(commands: Subparsers) -> None:
     parser = add_command(commands, "generate", "generate images on a running server and write them to files", _generate)
     parser.add_argument("prompt", help="what the image shows")
-    parser.add_argument("--url", help="URL of the server (default: from API_HOST and API_PORT)")
-    parser.add_argument("-o", "--output", metavar="FILE", help=OUTPUT_HELP)
+    options.add_output(parser)
+    parser.add_argument(
+        *("-n", "--num-images"),
+        type=int,
+        metavar="N",
+        help="1 to 10 images with successive seeds (default: 1)",
+    )
     parser.add_argument("--negative-prompt", default="", metavar="TEXT", help="what the image must not show")
     parser.add_argument("--model", metavar="NAME", help="id of a model of the server (default: sdxl)")
     parser.add_argument("--sampler", metavar="NAME", help="a sampler of the model (default: Euler)")
@@ -43,45 +50,42 @@ def add_parsers(commands: Subparsers) -> None:
     parser.add_argument("--cfg-scale", type=float, metavar="N", help="0 to 30 (default: 7.5)")
     parser.add_argument("--seed", type=int, metavar="N", help="0 to 4294967295; repeats an image (default: random)")
     parser.add_argument("--hires-fix", action="store_true", help="generate at a small size, then enlarge")
-    parser.add_argument("--num-images", type=int, metavar="N", help="1 to 10 images with successive seeds (default: 1)")
-    parser.add_argument("--token", help="bearer token, if the server requires one (default: DARKROOM_TOKEN)")
+    options.add_json(parser, "print one line of JSON for each image: its record with `path`, or with `error`")
+    server.add_options(parser)
 
 
 def _generate(arguments: argparse.Namespace) -> int:
-    from services.cli.images import generation_client, output_file
+    from services.cli.images import connection
+    from services.cli.images.pictures import Pictures
 
-    settings = load_settings()
-    request = {"prompt": arguments.prompt, **{name: getattr(arguments, name) for name in REQUEST_FIELDS}}
-    return generation_client.run(
-        url=checked_url(arguments.url or local_url(settings.api_host, settings.api_port)),
-        request={name: value for name, value in request.items() if value is not None},
-        output=output_file.parse(arguments.output),
-        token=checked_token(arguments.token or settings.darkroom_token),
+    fields = {"prompt": arguments.prompt, **{name: getattr(arguments, name) for name in REQUEST_FIELDS}}
+    request = {name: value for name, value in fields.items() if value is not None}
+    pictures = Pictures.of(arguments.output, arguments.num_images or 1, as_json=arguments.as_json_lines)
+    return connection.run(
+        arguments,
+        lambda darkroom: _order(darkroom, request, pictures, as_json=arguments.as_json_lines),
+        on_interrupt="stopped waiting; a request that was sent is not cancelled",
     )
 
 
-def local_url(host: str, port: int) -> str:
-    """The URL of a server on this machine that listens on `host`, which may be all addresses."""
-    reached = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  # it is compared, not listened on
-    return f"http://[{reached}]:{port}" if ":" in reached else f"http://{reached}:{port}"
+def _order(darkroom: Darkroom, request: dict[str, Any], pictures: Pictures, *, as_json: bool) -> int:
+    from services.cli.images.results import Results
+
+    results = Results(as_json=as_json)
+    with pictures.reserved():
+        handle = darkroom.submit(**request)
+        _save_all(darkroom, handle, pictures, results)
+    return results.status()
 
 
-def checked_url(url: str) -> str:
-    from urllib.parse import urlsplit
+def _save_all(darkroom: Darkroom, handle: Handle, pictures: Pictures, results: Results) -> None:
+    """Wait until all images have ended, and write those that are completed."""
+    from services.cli.images.progress import wait
 
-    try:
-        parts = urlsplit(url)
-        is_complete = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        is_complete = False
-    if not is_complete or parts.query or parts.fragment:
-        raise CommandFailed(f"--url must be http://host:port or https://host/path/, not {url!r}", status=USAGE_ERROR)
-    if parts.username is not None:
-        raise CommandFailed("--url must not hold a user or a password; use --token", status=USAGE_ERROR)
-    return url
-
-
-def checked_token(token: str | None) -> str | None:
-    if token and not (token.isascii() and token.isprintable()):
-        raise CommandFailed("--token must consist of visible ASCII characters", status=USAGE_ERROR)
-    return token
+    gone = wait(handle)
+    pictures = replace(pictures, count=len(handle.images))
+    first, is_one = handle.images[0], len(handle.images) == 1
+    for index, image in enumerate(handle.images):
+        path = pictures.path(image, index, named_after=first.id)
+        name = None if is_one else f"image {index}"
+        results.save(darkroom, image, pictures, path, name=name, gone=gone.get(image.id))

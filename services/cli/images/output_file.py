@@ -7,13 +7,13 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
+from darkroom_client.pictures import FORMATS, PictureFormat
 from services.cli.console import USAGE_ERROR, CommandFailed
 
 STDOUT: Final = Path("-")
-FileFormat = Literal["png", "jpeg", "webp"]
-FORMATS: Final[dict[str, FileFormat]] = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp"}
+CANNOT_WRITE: Final = "cannot_write"  # the code of these errors
 
 
 def parse(text: str | None) -> Path | None:
@@ -34,7 +34,7 @@ def parse(text: str | None) -> Path | None:
     return path
 
 
-def format_of(path: Path | None) -> FileFormat | None:
+def format_of(path: Path | None) -> PictureFormat | None:
     """The format that the extension of the file names; None if it names none."""
     return FORMATS.get(path.suffix.lower()) if path is not None else None
 
@@ -58,9 +58,9 @@ def reserved(path: Path | None) -> Iterator[None]:
             is_new = not path.exists()
             path.open("ab").close()
         elif path.is_dir():
-            raise CommandFailed(f"cannot write {path}: it is a folder")
+            raise CommandFailed(f"cannot write {path}: it is a folder", code=CANNOT_WRITE)
     except OSError as error:
-        raise CommandFailed(f"cannot write {path or Path.cwd()}: {error.strerror}") from error
+        raise CommandFailed(f"cannot write {path or Path.cwd()}: {error.strerror}", code=CANNOT_WRITE) from error
     try:
         yield
     finally:
@@ -82,4 +82,4 @@ def write(path: Path, content: bytes) -> None:
             path.write_bytes(content)
     except OSError as error:
         what = "stdout" if path == STDOUT else path
-        raise CommandFailed(f"cannot write {what}: {error.strerror}") from error
+        raise CommandFailed(f"cannot write {what}: {error.strerror}", code=CANNOT_WRITE) from error
