@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from typing import Any
 
-from services.cli import backends, keys, media, operator, services, settings, webhooks
+from services.cli import backends, completion, keys, media, operator, services, settings, webhooks
 from services.cli.console import CommandFailed, Run, error_fields, print_json_line, print_message
 from services.cli.images import delete, generate, get, history
 
@@ -22,6 +22,7 @@ GROUPS = (
     keys,
     webhooks,
     settings,
+    completion,
 )  # in the order of --help
 
 
