@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 _SHELLS = ("bash", "zsh")
 _FILE = "FILE"  # the placeholder of arguments that name a file
+# For an argument without values zsh shows a message, and because of it does not complete `--opt` that stands there.
+_NOTHING = {"zsh": "()"}
 
 
 def add_parsers(commands: Subparsers) -> None:
@@ -29,6 +31,8 @@ def _completion(arguments: argparse.Namespace) -> int:
     for action in _actions(parser):
         if action.metavar == _FILE:
             action.complete = shtab.FILE  # type: ignore[attr-defined]  # shtab reads this attribute
+        elif not action.option_strings and not action.choices:
+            action.complete = _NOTHING  # type: ignore[attr-defined]
     print(shtab.complete(parser, arguments.shell))
     return 0
 

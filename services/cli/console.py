@@ -74,7 +74,7 @@ def parse_age(text: str | None, *, option: str) -> float | None:
 def error_fields(error: CommandFailed) -> dict[str, dict[str, str]]:
     """The error in a line of JSON."""
     code = error.code or ("usage" if error.status == USAGE_ERROR else "failed")
-    return {"error": {"code": code, "detail": str(error)}}
+    return {"error": {"code": code, "detail": str(error).removeprefix(f"{code}: ")}}
 
 
 def printable(text: str) -> str:

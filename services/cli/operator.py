@@ -34,7 +34,7 @@ def add_parsers(commands: Subparsers) -> None:
     )
     sweep.add_argument("--dry-run", action="store_true", help="report the differences, change nothing")
     letters = add_command(commands, "dead-letters", "list or handle messages that could not be handled", _dead_letters)
-    letters.add_argument("action", choices=["list", "show", "redrive", "drop"])
+    letters.add_argument("action", choices=["list", "show", "redrive", "drop"], help="redrive delivers it again")
     letters.add_argument("id", nargs="?", help="id of the dead letter, from `list`")
     for parser in (purge, sweep, letters):
         parser.add_argument("--url", help="use the api of this server, not the bus (default: with memory://, this one)")

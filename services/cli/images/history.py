@@ -79,7 +79,7 @@ def _list(darkroom: Darkroom, filters: dict[str, Any], limit: int, *, as_json: b
         results.listed(image)
         count += 1
     more = ", perhaps more; -n shows them" if count == limit else ""
-    print_message(f"{count} images{more}")
+    print_message(f"{count} {'image' if count == 1 else 'images'}{more}")
     return 0
 
 
