@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import ssl
 import sys
 from collections.abc import Callable
 from typing import Final
@@ -51,14 +50,11 @@ def run(
 def _opened(url: str, token: str | None) -> Darkroom:
     # a person waits in front of it: a server that is down or a limit that is reached is said at once
     retries = Retries(delays_s=REPEATS_S, jitter=0, patience_s=PATIENCE_S, never=(LimitReached, Unreachable))
-    # proxies of the environment do not count, SSL_CERT_FILE does
-    certificates = ssl.create_default_context() if url.lower().startswith("https") else None
     return Darkroom(
         url,
         token=token or "",
         retries=retries,
-        ssl_context=certificates,
-        trust_env=False,
+        trust_env=False,  # proxies of the environment do not count; SSL_CERT_FILE does
         handshake_s=HANDSHAKE_S,
         poll_s=POLL_S,
     )

@@ -20,7 +20,7 @@ def failure_of(error: DarkroomError, more: str = "") -> CommandFailed:
 
 def _sentence(error: DarkroomError) -> str:
     match error:
-        case Misconfigured() | Redirected():
+        case Misconfigured(code="invalid_url") | Redirected():
             return f"{error}: correct --url"
         case UnexpectedAnswer(wanted="an image", status=status) if status < 400:
             return f"{error}: is --url the address of a Darkroom server?"

@@ -180,7 +180,7 @@ async def test_get_waits_until_the_image_has_ended(server, darkroom_command):
     ],
 )
 async def test_wrong_arguments_are_refused_before_anything_is_sent(server, arguments, said, darkroom_command):
-    asked = []
+    asked: list[object] = []
     server.routes["image"] = asked.append
 
     status, _, err = await darkroom_command(server, *arguments)
@@ -200,7 +200,7 @@ def test_what_is_no_id_is_refused(wrong, capsys):
 
 
 async def test_an_unwritable_file_is_found_before_the_download(server, darkroom_command, tmp_path):
-    asked = []
+    asked: list[object] = []
     server.routes["image"] = asked.append
     (tmp_path / "file").touch()
 
