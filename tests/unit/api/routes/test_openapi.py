@@ -5,7 +5,7 @@ from jsonschema import Draft202012Validator
 from common.application.capabilities import Model
 from common.application.fleet.view import CatalogueUnion, OfferedModel
 from services.api.app import OPERATIONS, ROUTES
-from services.api.routes.openapi import describe_rest, with_offers
+from services.api.routes.openapi.document import describe_rest, with_offers
 
 PROBLEM, FAILED = ({"$ref": f"#/components/schemas/{name}"} for name in ("Problem", "FailedProblem"))
 
