@@ -13,7 +13,7 @@ from common.domain.errors import Unavailable
 from services.api.context import Context
 from services.api.routes.asyncapi import describe_bus
 from services.api.routes.openapi.document import describe_rest
-from services.api.routes.openapi.offers import with_offers
+from services.api.routes.openapi.models import with_offers
 from services.api.routes.operation import NO_INPUT, AnyOperation, Operation, PlainCall, RouteGroup
 
 

@@ -1,4 +1,4 @@
-"""The client of the commands about images: how patient it is, and how a command ends."""
+"""The client of the commands about images, as patient as a person in front of it."""
 
 from __future__ import annotations
 

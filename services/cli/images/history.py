@@ -98,7 +98,9 @@ def _moment(text: str | None, option: str) -> datetime | None:
         age_s = parse_age(text, option=option)
     except CommandFailed as error:
         raise CommandFailed(f"{option}: must be {_MOMENT}", status=USAGE_ERROR) from error
-    return datetime.now(UTC) - timedelta(seconds=age_s or 0)
+    from common.runtime.clock import SystemClock
+
+    return SystemClock().now() - timedelta(seconds=age_s or 0)
 
 
 def _day_or_time(text: str) -> datetime:

@@ -1,4 +1,4 @@
-"""`darkroom history`, `get` and `delete`, and the lines of JSON: at a real server, and at servers that answer oddly."""
+"""The commands about images at a real server, at servers that answer oddly."""
 
 import asyncio
 import json

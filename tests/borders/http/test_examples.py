@@ -1,4 +1,4 @@
-"""The examples of requests in the served OpenAPI document: each of them is sent to a server, and has success."""
+"""The examples of requests in the served OpenAPI document, sent to the server."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""The completion of `darkroom` in real shells: what is typed before each press of Tab, and what is there after it."""
+"""The completion of `darkroom` in real shells, by presses of Tab in a terminal."""
 
 import os
 import pty

@@ -6,7 +6,7 @@ from common.application.capabilities import Model
 from common.application.fleet.view import CatalogueUnion, OfferedModel
 from services.api.app import OPERATIONS, ROUTES
 from services.api.routes.openapi.document import describe_rest
-from services.api.routes.openapi.offers import with_offers
+from services.api.routes.openapi.models import with_offers
 
 PROBLEM, FAILED = ({"$ref": f"#/components/schemas/{name}"} for name in ("Problem", "FailedProblem"))
 
@@ -68,10 +68,10 @@ def test_the_examples_are_valid_requests():
         assert {"GenerationRequest", "Change", "OpenAIImageRequest"} <= {name for name, _ in found}
     example = schemas["GenerationRequest"]["examples"][0]
     assert [example[name] for name in ("sampler", "width", "steps")] == ["LCM", 256, 8]
-    (alone,) = [
+    (short,) = [
         example for name, example in body_examples(document) if name == "GenerationRequest" and "seed" not in example
     ]
-    assert (alone["width"], alone["steps"], alone["sampler"]) == (256, 8, "LCM"), "its defaults are not allowed"
+    assert (short["width"], short["steps"], short["sampler"]) == (256, 8, "LCM"), "its defaults are not allowed"
 
 
 def test_each_body_and_each_path_has_an_example():

@@ -1,4 +1,4 @@
-"""What can be requested now, in the OpenAPI document."""
+"""The models that can be requested now, in the OpenAPI document."""
 
 from __future__ import annotations
 
