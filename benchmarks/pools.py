@@ -32,7 +32,7 @@ SLOTS = 2  # of each back end
 QUIET_ORDERS, PER_S = 150, 5.0  # half of what two slots can do
 WAITING = 200
 WINDOW_S = 20.0
-FAST_ANNOUNCEMENTS = {"ANNOUNCE_INTERVAL": "1"}
+OWN_SETTINGS = {"ANNOUNCE_INTERVAL": "1", "WAITING_REQUESTS": "10000"}
 
 
 async def slowly(request: web.Request, order: dict[str, int]) -> web.StreamResponse:
@@ -62,7 +62,7 @@ async def until_live(page: FrontEnd, wanted: dict[str, bool]) -> None:
 
 
 def new_cluster(folder: Path, bus_url: str) -> Cluster:
-    cluster = Cluster(folder, **{**servers.SETTINGS, **FAST_ANNOUNCEMENTS, "BUS_URL": bus_url})
+    cluster = Cluster(folder, **{**servers.SETTINGS, **OWN_SETTINGS, "BUS_URL": bus_url})
     cluster.add("api")
     cluster.add("janitor")
     return cluster
@@ -100,7 +100,7 @@ async def measure_pools(folder: Path, bus_url: str) -> None:
         await until_live(page, {"sdxl": True, "flux": False})
         others = await stack.enter_async_context(load(cluster.url, body("flux")))
         filling = asyncio.create_task(others.flood(WAITING))
-        while len(others.answered) < WAITING:
+        while len(others.answered) < WAITING and not filling.done():
             await asyncio.sleep(0.05)
         times = await orders.drip(QUIET_ORDERS, per_s=PER_S)
         report(f"first pool, while {WAITING} orders of the other wait: {shown(times)}")
