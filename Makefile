@@ -28,6 +28,7 @@
 #                 chaos-dropped (12,000 requests that are dropped at once)
 #   make fmt      format the code, and fix what the linters can fix
 #   make client-models   write the models of the client library again, after those of the server have changed
+#   make cli-docs   write the commands of docs/cli.md again, after the parser has changed
 #   make lock     compile requirements/*.txt again (UPGRADE=1 takes the newest versions)
 
 UV := $(shell command -v uv 2>/dev/null || echo .tools/bin/uv)
@@ -142,6 +143,9 @@ fmt: .venv/.dev-stamp node_modules/.stamp
 
 client-models: .venv/.dev-stamp
 	@$(BIN)/python -m scripts.client_models
+
+cli-docs: .venv/.dev-stamp
+	@$(BIN)/python -m scripts.cli_reference
 
 lock: | $(UV)
 	@echo uv | $(COMPILE) --no-annotate - -o requirements/tools-uv.txt

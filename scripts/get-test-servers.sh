@@ -1,6 +1,6 @@
 #!/bin/sh
 # Gets what the tests run against and this machine lacks: RabbitMQ (unless Docker or TEST_BUS_URL gives one), a
-# Chromium, nginx and Caddy. As root on Debian and Ubuntu it installs them; elsewhere it says what to run. Starts nothing.
+# Chromium, nginx, Caddy and zsh. As root on Debian and Ubuntu it installs them; elsewhere it says what to run. Starts nothing.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -24,7 +24,7 @@ if ! is_root_on_debian; then
     echo "The tests need these as well: $missing. On Debian and Ubuntu run this once:" >&2
     echo "    sudo sh scripts/get-test-servers.sh" >&2
     echo "Elsewhere, start Docker or set TEST_BUS_URL for RabbitMQ; set TEST_CHROMIUM to a Chromium or Chrome;" >&2
-    echo "put nginx and caddy on the PATH." >&2
+    echo "put nginx, caddy and zsh on the PATH." >&2
     exit 1
 fi
 

@@ -273,7 +273,7 @@ class Settings(BaseModel):
     webhook_host_concurrency: Annotated[Count, Field(ge=1, le=500)] = Field(
         4, description="Number of these to one host"
     )
-    darkroom_token: str | None = Field(None, description="Bearer token that `darkroom generate` sends", repr=False)
+    darkroom_token: str | None = Field(None, description="Bearer token that the `darkroom` command sends", repr=False)
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", description="Lowest level that is logged: `DEBUG`, `INFO`, `WARNING` or `ERROR`"
     )

@@ -1,1 +1,1 @@
-"""The `darkroom` command: one module for each group of subcommands."""
+"""The `darkroom` command: one module or package for each group of subcommands."""

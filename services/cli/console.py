@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 MAX_TEXT = 2000  # characters of one message: the largest texts of a Darkroom server have half of it
 USAGE_ERROR = 2  # the exit status for wrong arguments and wrong settings
+INTERRUPTED = 130  # the exit status after Ctrl-C: 128 + SIGINT, as in shells
 
 
 class CommandFailed(Exception):
@@ -70,6 +71,12 @@ def parse_age(text: str | None, *, option: str) -> float | None:
     return age_s
 
 
+def error_fields(error: CommandFailed) -> dict[str, dict[str, str]]:
+    """The error in a line of JSON."""
+    code = error.code or ("usage" if error.status == USAGE_ERROR else "failed")
+    return {"error": {"code": code, "detail": str(error).removeprefix(f"{code}: ")}}
+
+
 def printable(text: str) -> str:
     """The text with control characters escaped: a text from outside must not move the cursor or hide what follows."""
     return "".join(
@@ -79,7 +86,16 @@ def printable(text: str) -> str:
 
 def json_text(value: object) -> str:
     """The value as JSON for people: readable letters of all languages, but no control characters."""
-    text = json.dumps(value, indent=2, ensure_ascii=False)
+    return _escaped(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def print_json_line(value: object) -> None:
+    """The value as one line of JSON on stdout, for programs, at once."""
+    sys.stdout.write(_escaped(json.dumps(value, ensure_ascii=False)) + "\n")
+    sys.stdout.flush()
+
+
+def _escaped(text: str) -> str:
     return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
 
 

@@ -34,7 +34,7 @@ def add_parsers(commands: Subparsers) -> None:
     )
     sweep.add_argument("--dry-run", action="store_true", help="report the differences, change nothing")
     letters = add_command(commands, "dead-letters", "list or handle messages that could not be handled", _dead_letters)
-    letters.add_argument("action", choices=["list", "show", "redrive", "drop"])
+    letters.add_argument("action", choices=["list", "show", "redrive", "drop"], help="redrive delivers it again")
     letters.add_argument("id", nargs="?", help="id of the dead letter, from `list`")
     for parser in (purge, sweep, letters):
         parser.add_argument("--url", help="use the api of this server, not the bus (default: with memory://, this one)")
@@ -108,8 +108,8 @@ def _run(arguments: argparse.Namespace, on_bus: OnBus, over_http: OverHttp) -> i
     import asyncio
 
     from common.domain.errors import ServiceError
-    from services.cli.generate import checked_token, checked_url, local_url
     from services.cli.operator_client import OperatorClient
+    from services.cli.server import checked_url, local_url, token_of
 
     settings = load_settings()
     url = arguments.url
@@ -117,8 +117,7 @@ def _run(arguments: argparse.Namespace, on_bus: OnBus, over_http: OverHttp) -> i
         url = local_url(settings.api_host, settings.api_port)
     try:
         if url is not None:
-            token = checked_token(arguments.token or settings.darkroom_token)
-            return asyncio.run(over_http(OperatorClient(checked_url(url), token)))
+            return asyncio.run(over_http(OperatorClient(checked_url(url), token_of(arguments, settings))))
         return asyncio.run(_with_bus(settings, on_bus))
     except ServiceError as error:
         raise CommandFailed(f"{error.code}: {error.detail}") from error

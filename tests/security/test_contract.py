@@ -8,7 +8,7 @@ import pytest
 
 from services.api.app import OPERATIONS, ROUTES
 from services.api.routes.asyncapi import describe_bus
-from services.api.routes.openapi import describe_rest
+from services.api.routes.openapi.document import describe_rest
 from tests.security.fuzz import fuzz
 
 SCHEMAS = Path(__file__).parents[1] / "schemas"

@@ -1,6 +1,7 @@
 """`python -m tests.servers`: pulls Docker images or prints the Debian packages that are missing."""
 
 import os
+import shutil
 
 from tests.servers import chromium, docker, mongodb, proxies, rabbitmq
 
@@ -18,6 +19,8 @@ def missing_packages() -> list[str]:
     if chromium.find() is None:
         missing.append("chromium")
     missing += [package for name, package in proxies.PACKAGES.items() if proxies.find(name) is None]
+    if shutil.which("zsh") is None:
+        missing.append("zsh")
     return missing
 
 

@@ -12,7 +12,8 @@ from common.application.fleet.reader import Fleet
 from common.domain.errors import Unavailable
 from services.api.context import Context
 from services.api.routes.asyncapi import describe_bus
-from services.api.routes.openapi import describe_rest, with_offers
+from services.api.routes.openapi.document import describe_rest
+from services.api.routes.openapi.models import with_offers
 from services.api.routes.operation import NO_INPUT, AnyOperation, Operation, PlainCall, RouteGroup
 
 

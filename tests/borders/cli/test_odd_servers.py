@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from services.cli import generation_client
 from services.cli.console import json_text
+from services.cli.images import connection
 from services.cli.main import main
 from tests.inference_double import picture
 from tests.servers.process import free_ports
@@ -78,10 +78,10 @@ class OddServer:
 @pytest.fixture(autouse=True)
 def quick(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(generation_client, "POLL_S", 0.02)
-    monkeypatch.setattr(generation_client, "PATIENCE_S", 0.2)
-    monkeypatch.setattr(generation_client, "REPEATS_S", (0.01, 0.01))
-    monkeypatch.setattr(generation_client, "HANDSHAKE_S", 0.5)
+    monkeypatch.setattr(connection, "POLL_S", 0.02)
+    monkeypatch.setattr(connection, "PATIENCE_S", 0.2)
+    monkeypatch.setattr(connection, "REPEATS_S", (0.01, 0.01))
+    monkeypatch.setattr(connection, "HANDSHAKE_S", 0.5)
 
 
 @pytest.fixture

@@ -22,7 +22,8 @@ from common.runtime.clock import SystemClock
 from common.runtime.reading_settings import read_settings
 from common.store.sqlite import SqliteStore
 from services.api.app import ROUTES
-from services.api.routes.openapi import describe_rest, with_offers
+from services.api.routes.openapi.document import describe_rest
+from services.api.routes.openapi.models import with_offers
 from services.api.service import api_running
 from tests.announcing import FakeGenerator
 

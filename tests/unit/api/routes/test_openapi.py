@@ -5,7 +5,8 @@ from jsonschema import Draft202012Validator
 from common.application.capabilities import Model
 from common.application.fleet.view import CatalogueUnion, OfferedModel
 from services.api.app import OPERATIONS, ROUTES
-from services.api.routes.openapi import describe_rest, with_offers
+from services.api.routes.openapi.document import describe_rest
+from services.api.routes.openapi.models import with_offers
 
 PROBLEM, FAILED = ({"$ref": f"#/components/schemas/{name}"} for name in ("Problem", "FailedProblem"))
 
@@ -52,15 +53,49 @@ def test_swagger_ui_has_no_reason_to_warn():
 
 
 def test_the_examples_are_valid_requests():
-    plain = OfferedModel(Model(id="plain", samplers=("LCM",), max_width=256, max_steps=8), pool="default", is_live=True)
-    union = CatalogueUnion((plain,), unlisted=None, engine=None, notice=None)
+    """Also for a model with other samplers and lower limits than those of the examples."""
+    few = OfferedModel(
+        Model(id="few", samplers=("LCM",), max_width=256, max_steps=8, grid=64, negative_prompt=False),
+        pool="default",
+        is_live=True,
+    )
+    union = CatalogueUnion((few,), unlisted=None, engine=None, notice=None)
     for document in (describe_rest(ROUTES), with_offers(describe_rest(ROUTES), union)):
         schemas = document["components"]["schemas"]
-        for name in ("GenerationRequest", "Change", "OpenAIImageRequest"):
-            (example,) = schemas[name]["examples"]
+        found = [(name, example) for name, schema in schemas.items() for example in schema.get("examples", ())]
+        for name, example in found + list(body_examples(document)):
             Draft202012Validator({"$ref": f"#/components/schemas/{name}", **document}).validate(example)
+        assert {"GenerationRequest", "Change", "OpenAIImageRequest"} <= {name for name, _ in found}
     example = schemas["GenerationRequest"]["examples"][0]
     assert [example[name] for name in ("sampler", "width", "steps")] == ["LCM", 256, 8]
+    (short,) = [
+        example for name, example in body_examples(document) if name == "GenerationRequest" and "seed" not in example
+    ]
+    assert (short["width"], short["steps"], short["sampler"]) == (256, 8, "LCM"), "its defaults are not allowed"
+
+
+def test_each_body_and_each_path_has_an_example():
+    document = describe_rest(ROUTES)
+    operations = [(path, operation) for path, each in document["paths"].items() for operation in each.values()]
+
+    without = [
+        path
+        for path, each in operations
+        for part in each["parameters"]
+        if part["in"] == "path" and "example" not in part
+    ]
+    assert without == []
+    bodies = {each["operationId"] for _, each in operations if "requestBody" in each}
+    assert len(list(body_examples(document))) > len(bodies)
+
+
+def body_examples(document):
+    """The name of the schema and the value of each example of a body."""
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            content = operation.get("requestBody", {}).get("content", {}).get("application/json", {})
+            for example in content.get("examples", {}).values():
+                yield content["schema"]["$ref"].rpartition("/")[2], example["value"]
 
 
 def test_batches_are_described():

@@ -13,6 +13,7 @@ from darkroom_client.pictures import FORMATS, PictureFormat
 from services.cli.console import USAGE_ERROR, CommandFailed
 
 STDOUT: Final = Path("-")
+CANNOT_WRITE: Final = "cannot_write"  # the code of these errors
 
 
 def parse(text: str | None) -> Path | None:
@@ -57,9 +58,9 @@ def reserved(path: Path | None) -> Iterator[None]:
             is_new = not path.exists()
             path.open("ab").close()
         elif path.is_dir():
-            raise CommandFailed(f"cannot write {path}: it is a folder")
+            raise CommandFailed(f"cannot write {path}: it is a folder", code=CANNOT_WRITE)
     except OSError as error:
-        raise CommandFailed(f"cannot write {path or Path.cwd()}: {error.strerror}") from error
+        raise CommandFailed(f"cannot write {path or Path.cwd()}: {error.strerror}", code=CANNOT_WRITE) from error
     try:
         yield
     finally:
@@ -81,4 +82,4 @@ def write(path: Path, content: bytes) -> None:
             path.write_bytes(content)
     except OSError as error:
         what = "stdout" if path == STDOUT else path
-        raise CommandFailed(f"cannot write {what}: {error.strerror}") from error
+        raise CommandFailed(f"cannot write {what}: {error.strerror}", code=CANNOT_WRITE) from error

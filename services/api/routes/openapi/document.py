@@ -11,9 +11,8 @@ from typing import Any, Final
 from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
-from common.application.capabilities import Model
-from common.application.fleet.view import CatalogueUnion
 from services.api.middleware import problems
+from services.api.routes.openapi import examples
 from services.api.routes.operation import AnyOperation
 from services.api.routes.schema import REFERENCE_PREFIX, Problem, with_published_names
 
@@ -28,7 +27,6 @@ _RESPONSE_HEADERS: Final[dict[str, dict[str, Any]]] = {
     "Retry-After": {"description": "Seconds", "schema": {"type": "integer", "minimum": 1}},
     "WWW-Authenticate": {"description": "`Bearer`", "schema": {"type": "string"}},
 }
-_REQUEST: Final = "GenerationRequest"
 _SECURITY_SCHEMES: Final = {
     "bearer": {"type": "http", "scheme": "bearer", "description": "A JWT, or a key of `darkroom keys`"},
     "signature": {
@@ -59,14 +57,6 @@ _TAG_OF: Final = {
     "openai": "OpenAI",
     "status": "Status",
 }
-# Bodies that run as they stand. Without them a page makes texts from the patterns of the fields: noise.
-_EXAMPLES: Final[dict[str, dict[str, Any]]] = {
-    _REQUEST: {"prompt": "a lighthouse at dusk, stormy sea", "width": 512, "height": 512, "steps": 20, "seed": 42},
-    "ImagePatch": {"pinned": True},
-    "ArchiveRequest": {"ids": ["0194685b-6c00-7d3e-9f10-2f0a4f6b8c11"]},
-    "ShareRequest": {"expires_in": 604_800, "show_prompt": False},
-    "ImageRequest": {"prompt": "a lighthouse at dusk, stormy sea", "size": "1024x1024", "response_format": "b64_json"},
-}
 _EVERYWHERE: Final = (403, 500)  # another host name or origin than is allowed, an internal error
 _PROBLEM_HEADERS: Final = {
     401: ("WWW-Authenticate",),
@@ -86,8 +76,8 @@ def describe_rest(
             described = _operation(operation, keys, has_identity=has_identity)
             paths.setdefault(_template(operation.path), {})[operation.method.lower()] = described
     _link(paths, operations)
-    for name in _EXAMPLES.keys() & schemas.keys():
-        schemas[name]["examples"] = [_EXAMPLES[name]]
+    for name in examples.OF_SCHEMAS.keys() & schemas.keys():
+        schemas[name]["examples"] = [examples.OF_SCHEMAS[name]]
     document: dict[str, Any] = {
         "openapi": "3.1.1",
         "info": {"title": "Darkroom", "version": version("darkroom"), "license": {"name": "MIT", "identifier": "MIT"}},
@@ -101,85 +91,6 @@ def describe_rest(
     if has_identity:
         document["components"]["securitySchemes"] = _SECURITY_SCHEMES
     return with_published_names(document)
-
-
-def with_offers(document: dict[str, Any], union: CatalogueUnion) -> dict[str, Any]:
-    """The document with the models that can be requested now, their samplers and their limits, if they are known."""
-    models = {offered.model.id: offered.model for offered in union.models}
-    unlisted = union.unlisted.model if union.unlisted is not None else None
-    if not models and unlisted is None:
-        return document
-    components = document["components"]
-    request = dict(components["schemas"][_REQUEST])
-    if unlisted is None:
-        request = _with_values(request, "model", list(models), default=union.default_model())
-    samplers = [model.samplers for model in (*models.values(), *filter(None, [unlisted]))]
-    if all(samplers):  # else some model may have any sampler
-        request = _with_values(request, "sampler", list(dict.fromkeys(name for names in samplers for name in names)))
-    conditions = [_condition(request, _is_model(name, request), model) for name, model in models.items()]
-    if unlisted is not None:
-        is_listed = {"properties": {"model": {"enum": list(models)}}, "required": ["model"]}
-        conditions.append(_condition(request, {"not": is_listed}, unlisted))
-    if found := list(filter(None, conditions)):
-        request["allOf"] = found
-    request["examples"] = [_offered(example, models, unlisted, request) for example in request.get("examples", [])]
-    schemas = {**components["schemas"], _REQUEST: request}
-    return {**document, "components": {**components, "schemas": schemas}}
-
-
-def _with_values(
-    request: dict[str, Any], name: str, values: list[str], *, default: str | None = None
-) -> dict[str, Any]:
-    """A field with these values only; without a default that holds for all, the model decides about it."""
-    described = {**request["properties"][name], "enum": values}
-    if default is not None:
-        described["default"] = default
-    elif described.get("default") not in values:
-        described.pop("default", None)
-    return {**request, "properties": {**request["properties"], name: described}}
-
-
-def _is_model(name: str, request: dict[str, Any]) -> dict[str, Any]:
-    """The condition that a request is for this model."""
-    is_default = request["properties"]["model"].get("default") == name
-    return {"properties": {"model": {"const": name}}, "required": [] if is_default else ["model"]}
-
-
-def _condition(request: dict[str, Any], is_for_it: dict[str, Any], model: Model) -> dict[str, Any] | None:
-    """What a request for this model must fulfil, if that is more than what any request must."""
-    known = request["properties"]
-    wanted = {
-        "sampler": {"enum": list(model.samplers)} if model.samplers else {},
-        "width": _side(model.max_width, model.grid),
-        "height": _side(model.max_height, model.grid),
-        "steps": {"maximum": model.max_steps} if model.max_steps is not None else {},
-        "hires_fix": {"const": False} if model.hires_fix is False else {},
-        "negative_prompt": {"const": ""} if model.negative_prompt is False else {},
-    }
-    more = {name: rules for name, rules in wanted.items() if not rules.items() <= known[name].items()}
-    if not more:
-        return None
-    return {"if": is_for_it, "then": {"properties": more}}
-
-
-def _side(maximum: int | None, grid: int | None) -> dict[str, Any]:
-    return ({"maximum": maximum} if maximum is not None else {}) | ({"multipleOf": grid} if grid is not None else {})
-
-
-def _offered(
-    example: dict[str, Any], models: dict[str, Model], unlisted: Model | None, request: dict[str, Any]
-) -> dict[str, Any]:
-    """The example as a request that the models allow now."""
-    default = request["properties"]["model"].get("default")
-    name = default or next(iter(models))
-    model = models.get(name, unlisted)
-    if model is None:
-        return example
-    named = {} if default else {"model": name}
-    if model.samplers and request["properties"]["sampler"].get("default") not in model.samplers:
-        named["sampler"] = model.samplers[0]
-    most = {"width": model.max_width, "height": model.max_height, "steps": model.max_steps}
-    return {**example, **named, **{key: limit for key, limit in most.items() if limit and limit < example[key]}}
 
 
 def _schemas(operations: Sequence[AnyOperation]) -> tuple[dict[Any, Any], dict[str, Any]]:
@@ -233,7 +144,8 @@ def _operation(operation: AnyOperation, keys: dict[Any, Any], *, has_identity: b
     }
     if (model := operation.input.body_model) is not None:
         schema = keys[model, "validation"]
-        described["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
+        content = {"schema": schema, "examples": examples.of_body(operation.id)}
+        described["requestBody"] = {"required": True, "content": {"application/json": content}}
     if has_identity and not operation.is_public:
         described["security"] = [{"bearer": []}]
         if operation.other_credential in _SECURITY_SCHEMES:
@@ -243,7 +155,10 @@ def _operation(operation: AnyOperation, keys: dict[Any, Any], *, has_identity: b
 
 def _path_parameters(operation: AnyOperation) -> list[dict[str, Any]]:
     names = re.findall(r"{(\w+)", operation.path)
-    return [{"name": name, "in": "path", "required": True, "schema": _ID if name == "id" else _KEY} for name in names]
+    return [
+        {"name": name, "in": "path", "required": True, "schema": _ID if name == "id" else _KEY} | examples.of_path(name)
+        for name in names
+    ]
 
 
 def _query_parameters(operation: AnyOperation) -> list[dict[str, Any]]:

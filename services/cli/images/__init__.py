@@ -1,0 +1,1 @@
+"""The commands about images of a running server."""
