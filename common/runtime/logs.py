@@ -59,7 +59,7 @@ def set_up_logs(*, service: str, level: str, as_json: bool) -> None:
     root.handlers[:] = [handler]
     root.setLevel(level)
     # at INFO these log each request or frame, which repeats our own lines
-    for chatty in ("aiohttp.access", "aiormq", "aio_pika", "pymongo"):
+    for chatty in ("aiohttp.access", "aiormq", "aio_pika", "pymongo", "urllib3"):
         logging.getLogger(chatty).setLevel(logging.ERROR)
     if as_json:
         sys.excepthook = _log_uncaught

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from contextvars import ContextVar
 from typing import Final
 from uuid import uuid4
 
@@ -16,12 +15,7 @@ from common.runtime.tracing.http import header_traceparent
 from common.runtime.tracing.spans import trace_id_of
 
 REQUEST_ID: Final = "X-Request-Id"
-_request_id: ContextVar[str] = ContextVar("request_id", default="")
-
-
-def request_id() -> str:
-    """The id of the current request."""
-    return _request_id.get()
+_ID: Final = "request_id"
 
 
 @web.middleware
@@ -29,23 +23,20 @@ async def identify(
     request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
 ) -> web.StreamResponse:
     """An id that the client sends does not count: two clients may send the same."""
-    fields = {"request_id": f"req_{uuid4().hex}"}
+    request[_ID] = request_id = f"req_{uuid4().hex}"
+    fields = {"request_id": request_id}
     if trace_id := trace_id_of(header_traceparent(request)):
         fields["trace_id"] = trace_id
     if image_id := _image_in_path(request):
         fields["image_id"] = image_id
-    token = _request_id.set(fields["request_id"])
-    try:
-        with log_fields(**fields):
-            return await handler(request)
-    finally:
-        _request_id.reset(token)
+    with log_fields(**fields):
+        return await handler(request)
 
 
-async def show_request_id(_request: web.Request, response: web.StreamResponse) -> None:
+async def show_request_id(request: web.Request, response: web.StreamResponse) -> None:
     """Signal `on_response_prepare`: every answer has the header."""
-    if found := request_id():
-        response.headers[REQUEST_ID] = found
+    if _ID in request:
+        response.headers[REQUEST_ID] = request[_ID]
 
 
 def _image_in_path(request: web.Request) -> str:
