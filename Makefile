@@ -149,6 +149,7 @@ lock: | $(UV)
 	@echo 'secantusdb>=0.7.0b3' | $(COMPILE) - -o requirements/secantusdb.txt
 	@echo 'cog>=0.23.1' | $(COMPILE) - -o requirements/cog.txt
 	@$(COMPILE) pyproject.toml -o requirements/runtime.txt
+	@$(COMPILE) pyproject.toml --extra otel --constraints requirements/runtime.txt -o requirements/otel.txt
 	@$(COMPILE) pyproject.toml --group dev --constraints requirements/runtime.txt -o requirements/dev.txt
 	@printf 'fastapi\nuvicorn\n' | $(COMPILE) - clients/python/pyproject.toml --extra bus \
 		--constraints requirements/runtime.txt -o requirements/clients.txt

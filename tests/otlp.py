@@ -40,9 +40,7 @@ class SpanOf:
 
     @property
     def attributes(self) -> dict[str, object]:
-        return {
-            each.key: getattr(each.value, str(each.value.WhichOneof("value"))) for each in self.span.attributes
-        }
+        return {each.key: getattr(each.value, str(each.value.WhichOneof("value"))) for each in self.span.attributes}
 
 
 @dataclass

@@ -5,13 +5,11 @@ from pathlib import Path
 
 import jsonschema
 import pytest
-import pytest_asyncio
 
-from tests.cluster import front_end, separate
+from tests.cluster import Cluster, front_end, running
 from tests.flow.test_webhooks import SETTINGS
 from tests.otlp import receiving_traces, tree
 from tests.unit.webhooks.support import receiving, status
-from tests.waiting import until
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 BROWSER = "b7ad6b7169203331"
@@ -94,9 +92,11 @@ async def test_one_picture_is_one_trace_over_all_processes(tmp_path, vhost):
             "LOG_FORMAT": "json",
             "LOG_LEVEL": "DEBUG",
         }
-        async with separate(tmp_path, vhost, **settings) as cluster:
-            cluster.add("webhooks")
-            await cluster.start("webhooks")
+        cluster = Cluster(tmp_path, BUS_URL=vhost, **settings)
+        cluster.settings["INFERENCE_SERVICE_URL"] = f"http://127.0.0.1:{cluster.inference_port}"
+        for name in ("inference", "api", "generator", "janitor", "webhooks"):
+            cluster.add(name)
+        async with running(cluster):
             async with front_end(cluster.url) as page, page.socket() as events:
                 _, image = await page.post(
                     "/v1/images/generations",
