@@ -1,8 +1,9 @@
-"""Traces: which span is the parent of which, and what is never an error."""
+"""Traces: which span is the parent of which."""
 
 import asyncio
 import sys
-from types import SimpleNamespace
+from functools import partial
+from unittest.mock import Mock
 
 import pytest
 from aiohttp import ClientSession, web
@@ -36,6 +37,7 @@ from common.runtime.tracing.spans import (
     trace_id_of,
     traceparent_about,
 )
+from common.store.port import change
 from common.store.sqlite import SqliteStore
 from tests.making import NOON, a_batch, an_image, an_outbox
 from tests.waiting import until
@@ -231,8 +233,7 @@ async def test_a_batch_and_a_cancel_are_in_the_trace_of_the_request(spans, bus, 
                 await store.insert(image)
                 await outbox.dispatch(image)
         with span_of_message("DELETE", SpanKind.SERVER, {}, traceparent=OTHER):
-            cancelled = transitions.cancel(await store.get(first.id), now=NOON)
-            await store.replace(cancelled)
+            cancelled = await change(store, first.id, partial(transitions.cancel, now=NOON))
             await outbox.publish_pending(cancelled)
 
     post = spans.one("POST")
@@ -288,8 +289,9 @@ async def test_a_request_continues_the_trace_of_its_client(spans):
 
 def test_the_header_of_a_message_stands_in_for_its_envelope():
     def with_header(message, value):
-        properties = SimpleNamespace(headers={"traceparent": value})
-        return with_traceparent(message, Delivery(SimpleNamespace(header=SimpleNamespace(properties=properties))))
+        raw = Mock()
+        raw.header.properties.headers = {"traceparent": value}
+        return with_traceparent(message, Delivery(raw))
 
     command = CancelImage(id="a", source="s", subject="i")
     assert with_header(command, ONE).traceparent == ONE
