@@ -48,9 +48,11 @@ async def main(size: int, rounds: int) -> None:
             await stub.show("JPEG")
             for number in range(rounds):
                 for name in (OFF, ON):
-                    settings = {"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint} if name is ON else {}
                     cluster = servers.cluster(
-                        folder / f"{name}-{number}", bus_url=broker.fresh_vhost(), stub_url=stub.url, **settings
+                        folder / f"{name}-{number}",
+                        bus_url=broker.fresh_vhost(),
+                        stub_url=stub.url,
+                        OTEL_EXPORTER_OTLP_ENDPOINT=endpoint if name is ON else "",
                     )
                     async with running(cluster), load(cluster.url) as ordering:
                         await ordering.flood(WARM_UP)
