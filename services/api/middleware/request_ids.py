@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
 from typing import Final
 from uuid import uuid4
 
@@ -15,7 +16,7 @@ from common.runtime.tracing.http import header_traceparent
 from common.runtime.tracing.spans import trace_id_of
 
 REQUEST_ID: Final = "X-Request-Id"
-_ID: Final = "request_id"
+_request_id: ContextVar[str] = ContextVar("request_id", default="")
 
 
 @web.middleware
@@ -23,20 +24,27 @@ async def identify(
     request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
 ) -> web.StreamResponse:
     """An id that the client sends does not count: two clients may send the same."""
-    request[_ID] = request_id = f"req_{uuid4().hex}"
+    request_id = f"req_{uuid4().hex}"
     fields = {"request_id": request_id}
     if trace_id := trace_id_of(header_traceparent(request)):
         fields["trace_id"] = trace_id
     if image_id := _image_in_path(request):
         fields["image_id"] = image_id
-    with log_fields(**fields):
-        return await handler(request)
+    token = _request_id.set(request_id)
+    try:
+        with log_fields(**fields):
+            response = await handler(request)
+    finally:
+        _request_id.reset(token)
+    if not response.prepared:
+        response.headers[REQUEST_ID] = request_id
+    return response
 
 
-async def show_request_id(request: web.Request, response: web.StreamResponse) -> None:
-    """Signal `on_response_prepare`: every answer has the header."""
-    if _ID in request:
-        response.headers[REQUEST_ID] = request[_ID]
+async def show_request_id(_request: web.Request, response: web.StreamResponse) -> None:
+    """Signal `on_response_prepare`, for an answer that a handler begins itself."""
+    if found := _request_id.get():
+        response.headers[REQUEST_ID] = found
 
 
 def _image_in_path(request: web.Request) -> str:
