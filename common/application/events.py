@@ -73,6 +73,7 @@ class EventFactory:
             owner=image.owner,
             revision=revision,
             attempt=image.attempts,
+            traceparent=image.traceparent,
             data=Deleted(id=image.id, batch=BatchView.of(image)),
         )
 

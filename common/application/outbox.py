@@ -22,6 +22,7 @@ from common.domain.errors import NotAccepted, NotFound, Unavailable
 from common.domain.images import Image, Status
 from common.messages import FINAL_EVENTS, AnyImageEvent, GenerateImage, ImageChanged
 from common.runtime.clock import Clock, latest_now
+from common.runtime.logs import log_context
 from common.store.port import Store, Transition, change
 
 log = logging.getLogger(__name__)
@@ -109,7 +110,8 @@ class Outbox:
             await self.try_dispatch(image)
         except Exception:
             # its slot is taken on record: what is wrong with it must not keep the others of its owner waiting
-            log.exception("the command of image %s was not sent, the janitor will try again", image.id)
+            with log_context(image.id, image.traceparent):
+                log.exception("the command was not sent, the janitor will try again")
 
     async def dispatch(self, image: Image, *, delay_s: float = 0) -> None:
         """Publish `image.queued`, send the command to the pool of the model, then record that it was sent there.
@@ -146,10 +148,11 @@ class Outbox:
 
     async def try_dispatch(self, image: Image, *, delay_s: float = 0) -> None:
         """`dispatch` without an error: if it fails, the janitor sends the command later."""
-        try:
-            await self.dispatch(image, delay_s=delay_s)
-        except (Unavailable, NotFound) as error:
-            log.warning("the command was not sent, the janitor will send it: %s", error)
+        with log_context(image.id, image.traceparent):
+            try:
+                await self.dispatch(image, delay_s=delay_s)
+            except (Unavailable, NotFound) as error:
+                log.warning("the command was not sent, the janitor will send it: %s", error)
 
     async def publish_pending(self, image: Image) -> None:
         """Publish the pending event of the image, if it has one, and record that it was published.
@@ -170,10 +173,11 @@ class Outbox:
 
     async def try_publish_pending(self, image: Image) -> None:
         """`publish_pending` without an error: if it fails, the janitor publishes the event later."""
-        try:
-            await self.publish_pending(image)
-        except (Unavailable, NotFound) as error:
-            log.warning("the event was not published, the janitor will publish it: %s", error)
+        with log_context(image.id, image.traceparent):
+            try:
+                await self.publish_pending(image)
+            except (Unavailable, NotFound) as error:
+                log.warning("the event was not published, the janitor will publish it: %s", error)
 
     async def publish_queued(self, image: Image) -> None:
         """Raises Unavailable."""

@@ -16,6 +16,7 @@ from typing import Final
 
 from common.domain.errors import InvalidTransition, NotFound, Unavailable, Unreadable
 from common.domain.images import Image
+from common.runtime.logs import image_fields
 from common.store.port import Store, Transition, change
 
 log = logging.getLogger(__name__)
@@ -95,4 +96,5 @@ def _skipped(image_id: str) -> Iterator[None]:
         if not isinstance(error, Unreadable):
             raise
     except Exception:
-        log.exception("the confirmation of image %s is not recorded, the janitor publishes again", image_id)
+        detail = "the confirmation of image %s is not recorded, the janitor publishes again"
+        log.exception(detail, image_id, extra=image_fields(image_id))

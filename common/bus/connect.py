@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from common.bus.credentials import with_password
 from common.bus.port import Bus
+from common.bus.traced import MemoryNames, MessageNames, TracedBus
 from common.domain.errors import Misconfigured
 from common.runtime.clock import Clock
 from common.runtime.settings import Settings
+from common.runtime.tracing.spans import is_on
 
 
 def open_bus(
@@ -28,11 +31,13 @@ def open_bus(
     if scheme == "memory":
         from common.bus.memory import MemoryBus
 
-        return MemoryBus(name=name, clock=clock, log_size=settings.event_backlog, retry_delays=settings.retry_delays)
+        memory = MemoryBus(name=name, clock=clock, log_size=settings.event_backlog, retry_delays=settings.retry_delays)
+        return _traced(memory, MemoryNames())
     if scheme in {"amqp", "amqps"}:
         from common.bus.rabbitmq.bus import RabbitBus  # slow: 0.4 s, not needed in embedded mode
+        from common.bus.rabbitmq.topology import RabbitNames
 
-        return RabbitBus.open(
+        opened = RabbitBus.open(
             with_password(settings.bus_url, settings.bus_password),
             name=name,
             clock=clock,
@@ -45,5 +50,17 @@ def open_bus(
             prefix=settings.bus_prefix,
             deployment=deployment,
         )
+        return _traced(opened, RabbitNames(settings.bus_prefix))
     detail = f"BUS_URL: the scheme {scheme!r} is not supported; use memory://, amqp:// or amqps://"
     raise Misconfigured(detail, code="bad_setting")
+
+
+def _traced(opening: AbstractAsyncContextManager[Bus], names: MessageNames) -> AbstractAsyncContextManager[Bus]:
+    """The same bus, which makes spans if traces are on."""
+
+    @asynccontextmanager
+    async def traced() -> AsyncIterator[Bus]:
+        async with opening as bus:
+            yield TracedBus(bus, names)
+
+    return traced() if is_on() else opening

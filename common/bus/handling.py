@@ -17,6 +17,7 @@ from common.bus.port import DeadLetter, Handler, Outcome, Reject, Retry, WorkQue
 from common.domain.errors import Invalid
 from common.domain.requests import GenerationRequest
 from common.messages import CancelImage, Command, Event, GenerateImage, Message, Tick, decode, encode
+from common.runtime.logs import image_fields
 
 log = logging.getLogger(__name__)
 
@@ -143,7 +144,9 @@ async def run_handler(
     except Exception as error:  # noqa: BLE001 - the top of a unit of work
         failed = error
     failures += 1
-    log.error("the handler of %s failed (%s in a row)", deduplication_key(message), failures, exc_info=failed)
+    key = deduplication_key(message)
+    fields = image_fields(key, message.traceparent) if isinstance(message, GenerateImage | CancelImage) else {}
+    log.error("the handler of %s failed (%s in a row)", key, failures, exc_info=failed, extra=fields)
     if failures >= MAX_FAILURES:
         return Reject(f"the handler failed {failures} times in a row, last with {type(failed).__name__}"), failures
     return Retry(retry_delays[min(failures, len(retry_delays)) - 1]), failures

@@ -13,7 +13,7 @@ UNKNOWN_CODE: Final = "internal"
 # separators, embeddings and isolates of the bidirectional algorithm, lone surrogates, noncharacters.
 _FORBIDDEN: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
 _CODE: Final = re.compile(r"[a-z][a-z0-9_]*")
-_TRACEPARENT: Final = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+_TRACEPARENT: Final = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 
 
 def clean_text(text: str, max_chars: int = MAX_DETAIL) -> str:

@@ -1,4 +1,7 @@
-"""The log of a service: one line for each record, in text or JSON."""
+"""The log of a service: one line for each record, in text or JSON.
+
+docs/log-line.schema.json is the schema of a line in JSON, docs/telemetry.md describes it.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,14 @@ import re
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from types import TracebackType
 from typing import Final
 
 import structlog
 from structlog.contextvars import bind_contextvars, reset_contextvars
+
+from common.domain.texts import clean_traceparent
+from common.runtime.tracing.spans import current_traceparent, trace_id_of
 
 # control characters, line separators of Unicode, characters that change the direction of text, lone surrogates
 _UNPRINTABLE: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -18,11 +25,19 @@ _UNPRINTABLE: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u
 
 def set_up_logs(*, service: str, level: str, as_json: bool) -> None:
     """Write the log of Darkroom and all libraries to stderr in one form."""
+
+    def add_service(_logger: object, _name: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+        event["service"] = service  # not of the context, which the threads of libraries do not have
+        return event
+
     shared: list[structlog.typing.Processor] = [
-        structlog.contextvars.merge_contextvars,
+        structlog.processors.TimeStamper(fmt="iso", utc=True, key="time" if as_json else "timestamp"),
         structlog.stdlib.add_log_level,
+        add_service,
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.ExtraAdder(("image_id", "trace_id")),
+        _add_span,
         structlog.stdlib.add_logger_name,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.stdlib.PositionalArgumentsFormatter(),
         structlog.processors.format_exc_info,
         _one_line,
@@ -44,9 +59,22 @@ def set_up_logs(*, service: str, level: str, as_json: bool) -> None:
     root.handlers[:] = [handler]
     root.setLevel(level)
     # at INFO these log each request or frame, which repeats our own lines
-    for chatty in ("aiohttp.access", "aiormq", "aio_pika", "pymongo"):
+    for chatty in ("aiohttp.access", "aiormq", "aio_pika", "pymongo", "urllib3"):
         logging.getLogger(chatty).setLevel(logging.ERROR)
-    structlog.contextvars.bind_contextvars(service=service)
+    if as_json:
+        sys.excepthook = _log_uncaught
+
+
+def _log_uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """The end of a process is a line of the same form, too."""
+    logging.getLogger("darkroom").critical("the process ends", exc_info=(kind, error, trace))
+
+
+def _add_span(_logger: object, _name: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """The current span, rather than the trace that the work is known to belong to without one."""
+    if traceparent := current_traceparent():
+        _, event["trace_id"], event["span_id"], _ = traceparent.split("-")
+    return event
 
 
 def _one_line(_logger: object, _name: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
@@ -83,9 +111,15 @@ class OncePerKey:
         return True
 
 
-def log_context(image_id: str) -> AbstractContextManager[None]:
-    """Every line logged inside carries this image id."""
-    return log_fields(image=image_id)
+def log_context(image_id: str, traceparent: str | None = None) -> AbstractContextManager[None]:
+    """Every line logged inside carries this image id, and the id of the trace if there is one."""
+    return log_fields(**image_fields(image_id, traceparent))
+
+
+def image_fields(image_id: str, traceparent: str | None = None) -> dict[str, str]:
+    """The same fields for one line alone, as `extra`."""
+    trace_id = trace_id_of(clean_traceparent(traceparent))
+    return {"image_id": image_id, "trace_id": trace_id} if trace_id else {"image_id": image_id}
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from common.runtime.setting_types import (
     Days,
     Host,
     HostNames,
+    HttpUrl,
     InLine,
     Interval,
     Intervals,
@@ -33,7 +34,6 @@ from common.runtime.setting_types import (
     Secret,
     Secrets,
     Timeout,
-    Url,
     Urls,
     WebhookSecrets,
     Workers,
@@ -119,9 +119,7 @@ class Settings(BaseModel):
         None, description="Format of thumbnails: `png`, `jpeg` or `webp`; if unset, the format of the picture"
     )
     previews: bool = Field(True, description="Show previews while an image is painted, if the service sends them")
-    embed_parameters: bool = Field(
-        True, description="Write prompt and settings into the files of pictures (docs/provenance.md)"
-    )
+    embed_parameters: bool = Field(True, description="Write prompt and settings into pictures (docs/provenance.md)")
     c2pa_cert: str | None = Field(
         None,
         description="PEM file with the certificates that sign a C2PA manifest into pictures; needs the extra `c2pa`",
@@ -172,9 +170,7 @@ class Settings(BaseModel):
     waiting_deadline: Age = Field(86400, description="Time after its request at which an image that still waits fails")
     publisher_requests_per_hour: PerHour = Field(0, description="Requests by bus for an owner in any hour; 0: no limit")
     poll_interval: Timeout = Field(2, description="Longest interval at which a waiting request reads its record")
-    places_interval: Timeout = Field(
-        1, description="Interval at which queue positions are read while a websocket waits for one"
-    )
+    places_interval: Timeout = Field(1, description="Interval of reading queue positions while a websocket waits")
     body_timeout: Timeout = Field(10, description="Longest time for receiving the body of a request")
     max_body_size: Annotated[Count, Field(ge=1024, le=104_857_600)] = Field(
         131_072, description="Largest body of a request, in bytes; two full prompts, escaped, take 98,000"
@@ -211,7 +207,7 @@ class Settings(BaseModel):
     jwt_secret: Secret | None = Field(
         None, description="Accept bearer tokens signed with this secret (HS256); at least 32 characters", repr=False
     )
-    jwt_jwks_url: Annotated[Url, Field(pattern=r"^https?://")] | None = Field(
+    jwt_jwks_url: HttpUrl | None = Field(
         None, description="Accept bearer tokens signed with a key of this JWK set (RS256, ES256)"
     )
     jwt_issuer: str | None = Field(
@@ -278,6 +274,10 @@ class Settings(BaseModel):
         "INFO", description="Lowest level that is logged: `DEBUG`, `INFO`, `WARNING` or `ERROR`"
     )
     log_format: Literal["text", "json"] = Field("text", description="Form of the log lines: `text` or `json`")
+    otel_exporter_otlp_endpoint: HttpUrl | None = Field(
+        None, description="Send traces to this OpenTelemetry collector; needs the extra `otel` (docs/telemetry.md)"
+    )
+    trace_prompts: bool = Field(False, description="Record the prompts of images in traces")
 
     @property
     def has_identity(self) -> bool:

@@ -8,12 +8,14 @@ from typing import Any, Final
 from aiohttp import web
 
 from common.domain.errors import Invalid, NotFound
+from common.runtime.tracing.http import traced_requests
 from services.api.archives import routes as archives
 from services.api.auth.identity import Caller
 from services.api.context import CONTEXT, Context
 from services.api.history import routes as history
 from services.api.middleware.browser_security import browser_security, protect
 from services.api.middleware.problems import problems
+from services.api.middleware.request_ids import identify, show_request_id
 from services.api.middleware.request_metrics import request_metrics
 from services.api.middleware.request_reading import require_json_accepted
 from services.api.openai import generations as openai_generations
@@ -51,15 +53,39 @@ RouteHandler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 def build_app(context: Context) -> web.Application:
     """Both `/path` and `/path/` are served, without a redirect."""
     app = web.Application(
-        middlewares=[request_metrics, problems, envelopes, browser_security],
+        middlewares=[
+            identify,
+            traced_requests(base_path=context.settings.base_path, untraced=_UNTRACED),
+            request_metrics,
+            problems,
+            envelopes,
+            browser_security,
+        ],
         client_max_size=context.settings.max_body_size,
     )
     app[CONTEXT] = context
     app.on_response_prepare.append(protect)
+    app.on_response_prepare.append(show_request_id)
     app.on_shutdown.append(_close_clients)
     for group in GROUPS:
         _add_group(app, group, context)
     return app
+
+
+def _spellings(path: str) -> list[str]:
+    if path.startswith("/media/"):
+        return [path]
+    bare = path.rstrip("/")
+    return [bare, f"{bare}/"] if bare else ["/", ""]
+
+
+# what probes ask and what pages load is no work that a trace explains
+_UNTRACED: Final = frozenset(
+    spelling
+    for group in (health.GROUP, pages.GROUP)
+    for operation in group.operations
+    for spelling in _spellings(operation.path)
+)
 
 
 async def _close_clients(app: web.Application) -> None:
@@ -78,13 +104,6 @@ def _add_group(app: web.Application, group: RouteGroup[G], context: Context) -> 
             app.router.add_route(operation.method, path, handler)
             if operation.method == "GET" and operation.other_credential != "ticket":
                 app.router.add_route("HEAD", path, handler)
-
-
-def _spellings(path: str) -> list[str]:
-    if path.startswith("/media/"):
-        return [path]
-    bare = path.rstrip("/")
-    return [bare, f"{bare}/"] if bare else ["/", ""]
 
 
 def _handler(operation: Operation[G, Q, B], routes: G, context: Context) -> RouteHandler:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from common.domain.errors import Unavailable
 from common.domain.images import RENDITION_WIDTHS, Image, rendition_keys
 from common.media.port import Media
+from common.runtime.logs import image_fields
 from common.store.port import Store
 from services.api.conversion import PictureConverter
 
@@ -43,7 +44,8 @@ class Renditions:
         try:
             await self.media.put(key, content)
         except Unavailable as error:  # it can be shown all the same
-            log.warning("a rendition of image %s is not stored: %s", image.id, error)
+            fields = image_fields(image.id, image.traceparent)
+            log.warning("a rendition of image %s is not stored: %s", image.id, error, extra=fields)
             return True
         # the picture may have been deleted while it was shrunk: a delete that came before the write missed the file
         current = await self.store.get(image.id)

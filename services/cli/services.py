@@ -71,6 +71,7 @@ def _run(name: str, serve: Callable[[Settings, asyncio.Event], Any]) -> int:
     from common.runtime import lifetime
     from common.runtime.logs import set_up_logs
     from common.runtime.reading_settings import wants_json_log
+    from common.runtime.tracing.connect import tracing
 
     try:
         settings = load_settings()
@@ -82,4 +83,9 @@ def _run(name: str, serve: Callable[[Settings, asyncio.Event], Any]) -> int:
         return error.status
     as_json = settings.log_format == "json"
     set_up_logs(service=name, level=settings.log_level, as_json=as_json)
-    return lifetime.run(lambda stopping: serve(settings, stopping), as_json=as_json)
+
+    async def traced(stopping: asyncio.Event) -> None:
+        async with tracing(settings, service="darkroom" if name == "up" else f"darkroom-{name}"):
+            await serve(settings, stopping)
+
+    return lifetime.run(traced, as_json=as_json)

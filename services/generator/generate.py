@@ -31,6 +31,7 @@ from common.domain.images import Failure, Image, Picture
 from common.messages import GenerateImage
 from common.runtime import metrics
 from common.runtime.logs import log_context
+from common.runtime.tracing.spans import span
 from common.runtime.uncancelled import run_to_end
 from services.generator.backends.backends import NoPlace
 from services.generator.backends.choice import Needs
@@ -48,6 +49,7 @@ from services.generator.outcomes import (
 )
 from services.generator.pictures import finish
 from services.generator.progress import ProgressPublisher
+from services.generator.telemetry import span_of_inference
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +58,7 @@ _REFUSALS: Final = (NotFound, Invalid, InvalidTransition)
 
 async def generate(command: GenerateImage, context: GenerationContext) -> Outcome:
     """Generate the image of a command. The command may be delivered again, to this worker or to another one."""
-    with log_context(command.id):
+    with log_context(command.id, command.traceparent):
         try:
             image = await claimable(command, context)
         except _REFUSALS as refusal:
@@ -260,9 +262,11 @@ async def _paint(image: Image, context: GenerationContext, progress: ProgressPub
     settings = context.settings
     started_s = context.clock.monotonic()
     on_preview = progress.on_preview if settings.previews else None
-    inference = context.backend_of(image).inference
-    generated = await inference.generate(context.job_of(image), progress.on_progress, on_preview)
-    content, checked = await asyncio.to_thread(finish, generated.content, image, settings, context.marker)
+    backend = context.backend_of(image)
+    with span_of_inference(image, backend, records_prompt=settings.trace_prompts):
+        generated = await backend.inference.generate(context.job_of(image), progress.on_progress, on_preview)
+    with span("finish picture"):
+        content, checked = await asyncio.to_thread(finish, generated.content, image, settings, context.marker)
     picture = Picture(
         image_file=images.image_key(image, checked.format),
         thumbnail=images.thumbnail_key(image, checked.thumbnail_format),
@@ -272,7 +276,8 @@ async def _paint(image: Image, context: GenerationContext, progress: ProgressPub
         height=checked.height,
         generation_time=round(context.clock.monotonic() - started_s, 3),
     )
-    await _store_files({picture.image_file: content, picture.thumbnail: checked.thumbnail}, context)
+    with span("store files"):
+        await _store_files({picture.image_file: content, picture.thumbnail: checked.thumbnail}, context)
     return picture
 
 

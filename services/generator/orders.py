@@ -25,6 +25,7 @@ from common.domain.requests import GenerationRequest
 from common.messages import GenerateImage
 from common.runtime.clock import latest_now
 from common.runtime.logs import log_context
+from common.runtime.tracing.spans import span
 from services.generator.context import GenerationContext, retry_while_unavailable
 
 log = logging.getLogger(__name__)
@@ -35,7 +36,7 @@ _OF_THE_LINE = "limit_reached"
 
 async def take_in(command: GenerateImage, context: GenerationContext) -> Outcome:
     """Record the request of a command, and send what may be painted; it may be delivered again."""
-    with log_context(command.id):
+    with log_context(command.id, command.traceparent):
         try:
             image = await _recorded(command, context)
         except NotFound:
@@ -116,7 +117,8 @@ async def _record(command: GenerateImage, request: GenerationRequest, context: G
     now = latest_now(context.clock)
     image = image_from_command(command, request, now=now, max_age_s=context.settings.tombstone_age)
     try:
-        recorded, _ = await retry_while_unavailable(lambda: context.intake.record(image, quota_key=image.owner))
+        with span("store record"):
+            recorded, _ = await retry_while_unavailable(lambda: context.intake.record(image, quota_key=image.owner))
     except Duplicate:
         log.info("the command was delivered twice; its image is on record")
         return await retry_while_unavailable(lambda: context.store.get(image.id)) or image

@@ -25,6 +25,7 @@ from common.domain.errors import (
 )
 from common.domain.images import Failure, Image, Picture
 from common.runtime import metrics
+from common.runtime.tracing.spans import span
 from common.runtime.uncancelled import run_to_end
 from common.store.port import change
 from services.generator.context import GenerationContext
@@ -44,7 +45,7 @@ async def complete(image: Image, picture: Picture, context: GenerationContext) -
         picture=picture,
         now=context.clock.now(),
     )
-    with lease_required():
+    with lease_required(), span("store record"):
         completed = await context.transition(image.id, transition, snapshot=image)
     metrics.painting.labels(context.settings.generator_pool).observe(picture.generation_time)
     log.info("completed in %.2f s, %d bytes", picture.generation_time, picture.file_size)
@@ -96,7 +97,7 @@ async def retry(
         now=now,
         refused=isinstance(error, InferenceError) and error.needs_new_id,
     )
-    with lease_required():
+    with lease_required(), span("store record"):
         after = await context.transition(image.id, transition)
     log.info("%s, next attempt in %g s: %s", after.status, delay_s, error.detail)
     return after, delay_s
@@ -111,7 +112,7 @@ async def _fail(image: Image, error: InferenceError, context: GenerationContext)
         now=context.clock.now(),
     )
     log.warning("failed: %s", error.detail)
-    with lease_required():
+    with lease_required(), span("store record"):
         return await context.transition(image.id, transition)
 
 

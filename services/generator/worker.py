@@ -29,6 +29,7 @@ from common.messages import Command, Event, GenerateImage, Tick
 from common.provenance.connect import marker_of
 from common.provenance.marks import Marker
 from common.runtime.settings import Settings
+from common.runtime.tracing.http import client_tracing
 from services.generator.announcer import SOURCE, Announcer
 from services.generator.backends.backend import Backend, connected
 from services.generator.backends.backends import Backends
@@ -57,7 +58,7 @@ async def run_generator(
     marker = await asyncio.to_thread(marker_of, settings, resources.clock.now())
     # no cookies: those of one back end would be sent to another port of its host
     connector, cookies = aiohttp.TCPConnector(limit=0), aiohttp.DummyCookieJar()
-    async with aiohttp.ClientSession(connector=connector, cookie_jar=cookies) as http:
+    async with aiohttp.ClientSession(connector=connector, cookie_jar=cookies, trace_configs=client_tracing()) as http:
         connect = partial(connected, http=http, settings=settings, clock=resources.clock)
         all_of_them = Backends([Backend(each, connect(each), settings) for each in backends])
         write_behind = WriteBehind(resources.store)

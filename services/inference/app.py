@@ -14,14 +14,19 @@ import base64
 import hmac
 import json
 from collections.abc import Collection
+from contextlib import AbstractContextManager, nullcontext
 from http import HTTPStatus
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
+from common.domain.errors import Invalid
+from common.domain.images import parse_image_id
 from common.runtime.accept import Accept
 from common.runtime.addresses import is_allowed_host
 from common.runtime.clock import Clock
+from common.runtime.logs import log_context
+from common.runtime.tracing.http import header_traceparent, traced_requests
 from services.inference.engine import Engine, InferenceRequest, OrderRefused, PictureFormat, Preview
 from services.inference.jobs import (
     MAX_WAITING,
@@ -72,7 +77,8 @@ def build_app(
     )
     server = _Server(engine, jobs, keep_alive_s)
     guards = [_only_hosts(allowed_hosts), _guard(api_key)]
-    app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[as_json, *guards])
+    traced = traced_requests(untraced=("/healthz", "/healthz/", "/inference/capabilities", "/inference/capabilities/"))
+    app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[traced, as_json, *guards])
     for slash in ("", "/"):
         app.router.add_post(f"/inference/images/generations{slash}", server.generate)
         app.router.add_get(f"/inference/capabilities{slash}", server.capabilities)
@@ -105,8 +111,9 @@ class _Server:
     async def generate(self, request: web.Request) -> web.StreamResponse:
         order, key, streams = await self._read_order(request)
         try:
-            async with self._jobs.join(order, key) as job:
-                return await (self._stream(request, job) if streams else self._answer(job))
+            with _log_context(key, header_traceparent(request)):
+                async with self._jobs.join(order, key) as job:
+                    return await (self._stream(request, job) if streams else self._answer(job))
         except (Busy, Closing, KeyReused, EngineFailed, OrderRefused) as error:
             raise _problem(error) from error
 
@@ -167,6 +174,14 @@ class _Server:
             for step in range(seen + 1, reached + 1):
                 await response.write(_event("progress", {"step": step, "steps": job.steps}))
             seen, shown = reached, preview
+
+
+def _log_context(key: str | None, traceparent: str | None) -> AbstractContextManager[None]:
+    """A generator of Darkroom begins its keys with the id of the image."""
+    try:
+        return log_context(parse_image_id((key or "")[:36]), traceparent)
+    except Invalid:
+        return nullcontext()
 
 
 def _preview(step: int, preview: Preview) -> bytes:

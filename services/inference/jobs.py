@@ -11,6 +11,7 @@ finished jobs with a key (64 jobs or 64 MiB, whichever is less).
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
 import math
 import threading
@@ -183,12 +184,14 @@ class PaintQueue:
             raise Busy(min(120, math.ceil(self._typical_s)))
         loop = asyncio.get_running_loop()
         job = PaintJob(order, key)
-        work = self._pool.submit(self._paint, job, loop)
+        # with the context of the order that has begun it: log lines name its image and its trace
+        context = contextvars.copy_context()
+        work = self._pool.submit(context.run, self._paint, job, loop)
         self._running[job] = work
         if key is not None:
             self._by_key[key] = job
         # The pool calls this in the worker thread, after the last step has been passed to the loop.
-        work.add_done_callback(lambda done: loop.call_soon_threadsafe(self._finish, job, done))
+        work.add_done_callback(lambda done: loop.call_soon_threadsafe(self._finish, job, done, context=context))
         return job
 
     def _paint(self, job: PaintJob, loop: asyncio.AbstractEventLoop) -> PaintedPicture:

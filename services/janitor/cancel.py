@@ -23,7 +23,7 @@ async def cancel(command: Command | Tick | DeadLetter, *, context: JanitorContex
     """Cancel the image that the command names, if its sender may; a cancel before its request is remembered."""
     if not isinstance(command, CancelImage):
         return Done()
-    with log_context(command.subject):
+    with log_context(command.subject, command.traceparent):
         try:
             cancelled = await _cancel(images.parse_image_id(command.subject), command, context)
         except (Invalid, Forbidden, Unreadable) as error:  # the record does not become readable by waiting

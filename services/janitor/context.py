@@ -21,7 +21,7 @@ from common.domain.turns import Line
 from common.media.port import Media
 from common.runtime import metrics
 from common.runtime.clock import Clock
-from common.runtime.logs import OncePerKey
+from common.runtime.logs import OncePerKey, image_fields
 from common.runtime.settings import Settings
 from common.store.port import Store
 from services.janitor.leases import LeaseWatch
@@ -76,7 +76,13 @@ class JanitorContext:
         metrics.skipped.labels(SOURCE).inc()
         if self.warned.is_new(f"{image.id} {type(error).__name__}"):
             unforeseen = None if isinstance(error, ServiceError) else error
-            log.warning("image %s is skipped: %s", image.id, str(error) or type(error).__name__, exc_info=unforeseen)
+            log.warning(
+                "image %s is skipped: %s",
+                image.id,
+                str(error) or type(error).__name__,
+                exc_info=unforeseen,
+                extra=image_fields(image.id, image.traceparent),
+            )
 
     def _time_by_tick(self) -> list[datetime]:
         """The time by the other clock: that of the tick, plus the time since it was received."""

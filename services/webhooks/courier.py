@@ -28,7 +28,9 @@ from common.application.webhooks.deliveries import (
 from common.domain.errors import Unavailable
 from common.runtime import metrics
 from common.runtime.clock import Clock
+from common.runtime.logs import log_context
 from common.runtime.settings import Settings
+from common.runtime.tracing.spans import SpanKind, span_of_message
 from services.webhooks.retries import next_delay_s
 from services.webhooks.sender import WebhookAnswer, WebhookSender
 
@@ -143,13 +145,17 @@ class Courier:
         task.add_done_callback(ended)
 
     async def _deliver(self, delivery: WebhookDelivery) -> None:
+        with log_context(delivery.image_id, delivery.traceparent):
+            await self._try_to_deliver(delivery)
+
+    async def _try_to_deliver(self, delivery: WebhookDelivery) -> None:
         try:
             if await self._deliveries.is_disabled(delivery):
                 await self._deliveries.reschedule(delivery, None, state=DeliveryState.DISABLED)
                 return
             began_s = self._clock.monotonic()
             at = self._clock.now()
-            answer = await self._sender.send(delivery)
+            answer = await self._traced(delivery)
             took_s = round(self._clock.monotonic() - began_s, 3)
             await self._note(
                 delivery, answer, DeliveryTry(at=at, took_s=took_s, status=answer.status, error=answer.error)
@@ -158,6 +164,23 @@ class Courier:
             log.warning("webhook %s is tried again when its claim ends: %s", delivery.id, error)
         except Exception:
             log.exception("webhook %s is tried again when its claim ends", delivery.id)
+
+    async def _traced(self, delivery: WebhookDelivery) -> WebhookAnswer:
+        # the address is not recorded, as its path may be a secret
+        attributes = {
+            "http.request.method": "POST",
+            "server.address": delivery.host,
+            "darkroom.webhook.id": delivery.id,
+        }
+        with span_of_message(
+            "POST webhook", SpanKind.CLIENT, attributes, traceparent=delivery.traceparent, image_id=delivery.image_id
+        ) as sent:
+            answer = await self._sender.send(delivery)
+            if answer.status is not None:
+                sent.set("http.response.status_code", answer.status)
+            if not answer.is_success:
+                sent.fail(str(answer.status or answer.error))
+            return answer
 
     async def _note(self, delivery: WebhookDelivery, answer: WebhookAnswer, made: DeliveryTry) -> None:
         tried = delivery.tried + 1

@@ -23,6 +23,7 @@ from common.runtime.addresses import is_ip
 from common.runtime.bounded_read import TooLarge, read_body
 from common.runtime.clock import Clock
 from common.runtime.settings import Settings
+from common.runtime.tracing.http import client_tracing
 from services.webhooks.resolving import AddressRefused, CheckedResolver, LookUp
 from services.webhooks.signing import signed_headers
 
@@ -77,6 +78,7 @@ class WebhookSender:
                 timeout=aiohttp.ClientTimeout(total=None),  # that of the whole try is below
                 trust_env=False,  # a proxy would resolve the name itself
                 auto_decompress=False,
+                trace_configs=client_tracing(),
             ) as session:
                 yield cls(settings, destinations, clock, resolver, session)
         finally:

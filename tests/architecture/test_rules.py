@@ -2,6 +2,7 @@
 
 import ast
 from collections.abc import Iterator
+from pathlib import Path
 
 from tests.architecture.sources import modules, nodes, parsed
 
@@ -55,6 +56,16 @@ def test_sqlite_is_imported_by_its_adapter_only():
 
     assert users
     assert [path for path in users if not path.startswith("common/store/sqlite")] == []
+
+
+def test_opentelemetry_is_loaded_only_if_traces_are_on():
+    """It is an extra: only its adapter imports it, and the adapter is imported inside a function."""
+    adapter = "common.runtime.tracing.otel"
+
+    assert importers_of("opentelemetry") == {"common/runtime/tracing/otel.py"}
+    assert {module for module, name in imports() if name == adapter} == {"common/runtime/tracing/connect.py"}
+    at_the_top = parsed(Path("common/runtime/tracing/connect.py")).body
+    assert adapter not in {node.module for node in at_the_top if isinstance(node, ast.ImportFrom)}
 
 
 def test_pillow_is_imported_where_images_are_made_only():

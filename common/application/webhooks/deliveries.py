@@ -26,6 +26,7 @@ from common.domain.images import Image
 from common.domain.webhooks import webhook_host
 from common.messages import FINAL_EVENTS, ImageChanged
 from common.runtime.clock import Clock
+from common.runtime.tracing.spans import traceparent_about
 from common.store.documents import parse_time, time_text
 from common.store.port import Entry, Store
 
@@ -74,6 +75,7 @@ class WebhookDelivery(BaseModel):
     tried: int = 0
     tries: tuple[DeliveryTry, ...] = ()
     revision: int = 1
+    traceparent: str | None = None
 
     @property
     def key(self) -> str:
@@ -125,6 +127,7 @@ class Deliveries:
             body=delivery_body(event),
             created_at=event.time,
             due=_place(webhook_host(image.webhook), event.time, key),
+            traceparent=traceparent_about(image.id, event.traceparent),
         )
         if not await self.store.put_entry(_entry(delivery)):
             known = await self.get(event.id)

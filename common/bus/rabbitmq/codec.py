@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from aio_pika import DeliveryMode
 from aio_pika import Message as AmqpMessage
@@ -22,12 +22,14 @@ from common.bus.rabbitmq.deadlines import BrokerUnavailable, deadline
 from common.bus.rabbitmq.topology import DEAD, work_queue_name
 from common.bus.rabbitmq.transport import UNREADABLE
 from common.domain.errors import Invalid
+from common.domain.texts import clean_traceparent
 from common.domain.views import clamped, iso
 from common.messages import CONTENT_TYPE, Message
 
 log = logging.getLogger(__name__)
 
 ACK_LIMIT_S: Final = 5.0
+T = TypeVar("T", bound=Message)
 OUR_HEADERS: Final = frozenset({"failures", "reason", "queue", "died-at"})
 
 
@@ -112,6 +114,15 @@ def check_properties(delivery: Delivery) -> None:
         name, _, value = parameter.partition("=")
         if name.strip() == "charset" and value.strip(' "') not in {"utf-8", "utf8", "us-ascii"}:
             raise Invalid(f"the content type {content_type!r} is not supported", code="odd_property")
+
+
+def with_traceparent(message: T, delivery: Delivery) -> T:
+    """The message with the `traceparent` of its header, if the envelope has none.
+
+    A publisher that another library traces has it in the header only.
+    """
+    found = clean_traceparent(delivery.headers.get("traceparent")) if message.traceparent is None else None
+    return message if found is None else message.model_copy(update={"traceparent": found})
 
 
 def amqp_message(message: Message, body: bytes) -> AmqpMessage:

@@ -21,7 +21,7 @@ from aiormq.abc import DeliveredMessage
 
 from common.bus.handling import deduplication_key, parse_work_message, run_handler
 from common.bus.port import DeadLetter, Done, Handler, Outcome, Reject, Retry, WorkQueue
-from common.bus.rabbitmq.codec import Delivery, check_properties, expired_at, parse_dead_letter
+from common.bus.rabbitmq.codec import Delivery, check_properties, expired_at, parse_dead_letter, with_traceparent
 from common.bus.rabbitmq.connection import BrokerConnection, ResetBackoff, Session
 from common.bus.rabbitmq.deadlines import BrokerUnavailable, deadline, describe_error, error_reason
 from common.bus.rabbitmq.handler_tasks import HandlerTask, RunningHandlers
@@ -225,7 +225,7 @@ class RabbitConsumer:
             return parse_dead_letter(delivery, prefix)
         try:
             check_properties(delivery)
-            message = parse_work_message(self._queue, delivery.body)
+            message = with_traceparent(parse_work_message(self._queue, delivery.body), delivery)
         except Invalid as error:
             return error
         fired_at = expired_at(delivery) if isinstance(message, Tick) and message.token else None

@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from common.bus.port import WorkQueue
+from common.bus.traced import MessageDestination
 from common.domain.pools import DEFAULT_POOL
 
 COMMANDS: Final = "image.commands"  # the only exchange of publishers
@@ -81,6 +82,21 @@ _QUEUE_NAMES: Final = {route.queue: queue.value for queue, route in ROUTES.items
 def route_of(queue: WorkQueue, pool: str) -> Route:
     """The route of a work queue; `GENERATE` has one for each pool."""
     return _pool_route(pool) if queue is WorkQueue.GENERATE else ROUTES[queue]
+
+
+@dataclass(frozen=True, slots=True)
+class RabbitNames:
+    """What spans show; a command with a delay has the destination that it has after it."""
+
+    prefix: str
+    system: str = "rabbitmq"
+
+    def work(self, queue: WorkQueue, pool: str) -> MessageDestination:
+        route = route_of(queue, pool)
+        return MessageDestination(self.prefix + route.exchange, route.key, self.prefix + route.queue)
+
+    def event(self, event_type: str) -> MessageDestination:
+        return MessageDestination(self.prefix + EVENTS, event_type)
 
 
 def work_queue_name(name: str) -> str:

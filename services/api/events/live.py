@@ -13,7 +13,7 @@ import asyncio
 import json
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -22,6 +22,7 @@ from itertools import islice
 from typing import Final
 
 from common.bus.port import After, Bus, Logged, Since, Start
+from common.bus.traced import span_of_delivery
 from common.domain.errors import CursorGone, ServiceError, Unavailable
 from common.domain.images import new_image_id
 from common.domain.views import iso
@@ -185,10 +186,18 @@ class LiveEvents:
 
     def _deliver(self, client_event: ClientEvent) -> None:
         metrics.events_shown.labels(client_event.event.type).inc()
-        for on_event in [*self._listeners.get(client_event.event.owner, ()), *self._listeners.get(None, ())]:
-            on_event(client_event)
+        of_owner = self._listeners.get(client_event.event.owner, ())
+        if of_owner and not client_event.is_progress:
+            with span_of_delivery(self._bus, client_event.event):
+                self._pass_on(client_event, of_owner)
+        else:
+            self._pass_on(client_event, of_owner)
         if client_event.event.type in FINAL_EVENTS:
             self._on_final(client_event.event.subject)
+
+    def _pass_on(self, client_event: ClientEvent, of_owner: Iterable[Callable[[ClientEvent], None]]) -> None:
+        for on_event in [*of_owner, *self._listeners.get(None, ())]:
+            on_event(client_event)
 
     def since(self, cursor: str) -> list[ClientEvent] | None:
         """The events in the buffer after the cursor; None if the cursor is not in the buffer."""

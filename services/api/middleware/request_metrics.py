@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from aiohttp import hdrs, web
 
 from common.runtime import metrics
+from common.runtime.tracing.http import route_of
 from services.api.context import CONTEXT
 
 
@@ -18,11 +19,9 @@ async def request_metrics(
     clock, settings = request.app[CONTEXT].clock, request.app[CONTEXT].settings
     started_s = clock.monotonic()
     response = await handler(request)
-    resource = request.match_info.route.resource
-    # the template, never the path: an attacker could create any number of paths
-    route = (resource.canonical.removeprefix(settings.base_path) or "/") if resource is not None else "none"
+    route = route_of(request, settings.base_path) or "none"
     duration_s = clock.monotonic() - started_s
-    # for the same reason no invented method
+    # no invented method: an attacker could create any number
     method = request.method if request.method in hdrs.METH_ALL else "other"
     metrics.requests.labels(method, route, response.status).observe(duration_s)
     return response

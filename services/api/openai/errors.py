@@ -7,19 +7,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable
-from contextvars import ContextVar
 from typing import Any, Final
-from uuid import uuid4
 
 from aiohttp import web
 
 from common.domain.errors import ServiceError, Unavailable
-from common.runtime.logs import log_fields
 from services.api.context import CONTEXT
 from services.api.middleware import problems
 
 PREFIX: Final = "/openai"
-REQUEST_ID: Final = "x-request-id"
 SHOULD_RETRY: Final = "x-should-retry"
 MAX_RETRY_AFTER_S: Final = 120  # the SDK waits no longer
 _CODES: Final = {
@@ -31,7 +27,6 @@ _CODES: Final = {
     "waiting_limit": "rate_limit_exceeded",
 }
 _PARAMS: Final = {"model_not_found": "model", "too_many_images": "n"}
-_request_id: ContextVar[str] = ContextVar("openai_request_id", default="")
 
 
 class Unfinished(Unavailable):
@@ -62,29 +57,17 @@ def envelope_for(error: ServiceError) -> dict[str, Any]:
     return envelope_of(json.loads(problems.error_response(error).text or "{}"))
 
 
-def identified() -> dict[str, str]:
-    """The header that names this request, for a response that a handler sends itself."""
-    return {REQUEST_ID: _request_id.get()}
-
-
 @web.middleware
 async def envelopes(
     request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
 ) -> web.StreamResponse:
-    """Below `/openai` every response has a request id, and every error is an envelope."""
+    """Below `/openai` every error is an envelope."""
     path = request.path.removeprefix(request.app[CONTEXT].settings.base_path)
     if path != PREFIX and not path.startswith(f"{PREFIX}/"):
         return await handler(request)
-    request_id = f"req_{uuid4().hex}"
-    token = _request_id.set(request_id)
-    try:
-        with log_fields(request_id=request_id):
-            response = await problems.problems(request, handler)
-    finally:
-        _request_id.reset(token)
+    response = await problems.problems(request, handler)
     if response.prepared:
         return response
-    response.headers[REQUEST_ID] = request_id
     if isinstance(response, web.Response) and response.content_type == problems.CONTENT_TYPE:
         _convert(response, request)
     return response

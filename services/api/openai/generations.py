@@ -16,9 +16,11 @@ from common.application.fleet.validation import listed, require_offered
 from common.domain.errors import Invalid, NotFound
 from common.domain.images import Image
 from common.domain.requests import GenerationRequest
+from common.runtime.logs import image_fields
+from common.runtime.tracing.http import request_traceparent
 from services.api.context import Context
 from services.api.openai import orders, pictures
-from services.api.openai.errors import SHOULD_RETRY, envelope, identified
+from services.api.openai.errors import SHOULD_RETRY, envelope
 from services.api.openai.models import ModelNames
 from services.api.openai.orders import OrderFailure
 from services.api.openai.pictures import PictureForm
@@ -95,7 +97,7 @@ class OpenAIGenerationRoutes:
             call.body.count,
             order_id=order.id,
             wanted_format=form.asked,
-            traceparent=call.request.headers.get("traceparent"),
+            traceparent=request_traceparent(call.request),
         )
 
     async def _send(
@@ -106,7 +108,7 @@ class OpenAIGenerationRoutes:
         first = await anext(elements, None)
         if first is None:
             return None
-        response = web.StreamResponse(headers={"Content-Type": "application/json", **identified()})
+        response = web.StreamResponse(headers={"Content-Type": "application/json"})
         await response.prepare(call.request)
         start = f'{{"created":{int(self.context.clock.now().timestamp())},"data":['
         size = f"{images[0].width}x{images[0].height}"
@@ -129,7 +131,11 @@ class OpenAIGenerationRoutes:
             try:
                 element = await pictures.element(self.context, call.request, image, form)
             except NotFound as lost:
-                log.error("image %s: %s The next sweep corrects its record.", image.id, lost.detail)  # noqa: TRY400
+                log.error(  # noqa: TRY400
+                    "%s The next sweep corrects its record.",
+                    lost.detail,
+                    extra=image_fields(image.id, image.traceparent),
+                )
             else:
                 yield element
 
@@ -193,7 +199,7 @@ def _known_sampler(wanted: str, model: Model) -> str:
 def _failed(failure: OrderFailure) -> web.Response:
     members = envelope(failure.status, failure.code, failure.message)
     # Darkroom has tried again by itself: a repeat would be another order
-    return web.json_response(members, status=failure.status, headers={SHOULD_RETRY: "false", **identified()})
+    return web.json_response(members, status=failure.status, headers={SHOULD_RETRY: "false"})
 
 
 OPERATIONS: Final = (

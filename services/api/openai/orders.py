@@ -16,8 +16,9 @@ from aiohttp import web
 from common.domain.errors import Duplicate, NotFound
 from common.domain.images import HTTP_SOURCE, Format, Image, Status
 from common.domain.requests import GenerationRequest, new_image
-from common.domain.texts import clean_traceparent
 from common.runtime.clock import latest_now
+from common.runtime.logs import log_context
+from common.runtime.tracing.spans import span
 from services.api.context import Context
 from services.api.middleware.request_reading import has_disconnected
 from services.api.openai.errors import Unfinished
@@ -58,10 +59,11 @@ async def order(
         now = latest_now(context.clock)
         whole = request.model_copy(update={"num_images": n})
         image = new_image(whole, image_id=order_id, owner=owner, source=HTTP_SOURCE, now=now)
-        more = {"wanted_format": wanted_format, "traceparent": clean_traceparent(traceparent)}
+        more = {"wanted_format": wanted_format, "traceparent": traceparent}
         first = await _record(context, image.model_copy(update=more))
-    # the first is recorded: the janitor does the rest if this fails
-    return await context.batches.members(await context.batches.begin(first))
+    with log_context(first.id):
+        # the first is recorded: the janitor does the rest if this fails
+        return await context.batches.members(await context.batches.begin(first))
 
 
 async def ended(context: Context, request: web.Request, images: Sequence[Image]) -> list[Image] | OrderFailure:
@@ -99,7 +101,8 @@ def _failure(images: Sequence[Image]) -> OrderFailure:
 
 async def _record(context: Context, image: Image) -> Image:
     try:
-        return (await context.admission.record(image))[0]
+        with span("store record"):
+            return (await context.admission.record(image))[0]
     except Duplicate:
         # the first request and its repeat arrived together
         existing = await context.store.get(image.id)

@@ -27,7 +27,7 @@ from services.api.context import Context
 from services.api.events.live import ClientEvent
 from services.api.events.waits import Disconnected
 from services.api.openai import orders, pictures
-from services.api.openai.errors import envelope, envelope_for, identified
+from services.api.openai.errors import envelope, envelope_for
 from services.api.openai.orders import OrderFailure
 from services.api.openai.pictures import PictureForm
 from services.api.openai.repeats import OpenOrder
@@ -89,7 +89,7 @@ class OrderStream:
 
     @classmethod
     async def open(cls, context: Context, request: web.Request, form: PictureForm, size: str) -> OrderStream:
-        response = web.StreamResponse(headers={**_HEADERS, **identified()})
+        response = web.StreamResponse(headers=_HEADERS)
         await response.prepare(request)
         await response.write(b": waiting\n\n")
         return cls(context, request, form, size, response)

@@ -22,7 +22,10 @@ from common.domain.images import Image, Status, new_image_id
 from common.domain.owners import scoped_key
 from common.domain.requests import GenerationRequest, new_image
 from common.runtime.clock import Clock, latest_now
+from common.runtime.logs import log_context
 from common.runtime.settings import Settings
+from common.runtime.tracing.http import request_traceparent
+from common.runtime.tracing.spans import span
 from common.store.port import Store
 from services.api.context import Context
 from services.api.events.waits import Waits
@@ -38,7 +41,6 @@ from services.api.routes.schema import FailedProblem, Problem
 
 SOURCE: Final = "api"
 _KEY: Final = re.compile(r"[\x21-\x7e]{1,200}")
-_TRACEPARENT: Final = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 # fields that only requests of OpenAI's API have
 OPENAI_FIELDS: Final = frozenset(
     (
@@ -147,17 +149,19 @@ class GenerationRoutes:
             owner=call.owner,
             source=SOURCE,
             now=now,
-            traceparent=_traceparent(call.request),
+            traceparent=request_traceparent(call.request),
         ).model_copy(update={"idempotency": key, "request_hash": _hash(call.body) if key else None})
         try:
-            image, hour = await self.admission.record(image, may_wait=may_wait)
+            with span("store record"):
+                image, hour = await self.admission.record(image, may_wait=may_wait)
         except (Duplicate, LimitReached):
             # another request with the same key may have been recorded meanwhile: then both wait for its image
             if existing := await self._find_existing(call):
                 return existing, {}
             raise
         # the image is recorded: the janitor sends what the broker does not accept now
-        image = await self.batches.begin(image)
+        with log_context(image.id):
+            image = await self.batches.begin(image)
         return image, ratelimit.remaining_header(hour, settings=self.settings, now=now)
 
     async def _respond(self, call: GenerateCall, first: Image, preference: Preference) -> web.Response:
@@ -260,8 +264,3 @@ def _idempotency_key(call: GenerateCall) -> str | None:
 def _hash(request: GenerationRequest) -> str:
     """The hash of the request as the client sent it: before a seed is drawn."""
     return hashlib.sha256(request.model_dump_json().encode()).hexdigest()
-
-
-def _traceparent(request: web.Request) -> str | None:
-    value = request.headers.get("traceparent", "")
-    return value if _TRACEPARENT.fullmatch(value) else None

@@ -14,6 +14,7 @@ from common.domain.errors import NotFound
 from common.domain.file_names import content_disposition, picture_name
 from common.domain.images import RENDITION_WIDTHS, Format, Image, rendition_keys
 from common.media.port import Media
+from common.runtime.logs import image_fields
 from common.store.port import Store
 from services.api import conversion
 from services.api.context import Context
@@ -127,7 +128,8 @@ def _quality(query: Mapping[str, str]) -> int | None:
 
 
 def _lost(image: Image) -> NotFound:
-    log.error("the file of image %s is missing: the next sweep corrects its record", image.id)
+    fields = image_fields(image.id, image.traceparent)
+    log.error("the file of image %s is missing: the next sweep corrects its record", image.id, extra=fields)
     return NotFound("the file was lost", code="file_lost")
 
 

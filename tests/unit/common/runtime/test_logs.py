@@ -1,10 +1,15 @@
 """Log lines: one line for each record."""
 
+import json
 import logging
+import sys
+import threading
+from pathlib import Path
 
+import jsonschema
 import pytest
 
-from common.runtime.logs import set_up_logs
+from common.runtime.logs import image_fields, log_context, set_up_logs
 
 HOSTILE = "x\n2025-01-15 [error] forged\r\x1b[31m\x00\u2028\u202e\ud800"
 
@@ -13,7 +18,9 @@ HOSTILE = "x\n2025-01-15 [error] forged\r\x1b[31m\x00\u2028\u202e\ud800"
 def output(capsys):
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
+    hook = sys.excepthook
     yield lambda: capsys.readouterr().err
+    sys.excepthook = hook
     root.handlers[:] = handlers
     root.setLevel(level)
 
@@ -44,3 +51,28 @@ def test_the_lines_of_a_trace_are_marked(output):
     assert "it broke" in first
     assert trace
     assert all(line.startswith("  | ") for line in trace)
+
+
+def test_every_line_in_json_is_as_the_schema_says(output):
+    """Also those of a thread, which has no context, and the traceback of an error that nobody has caught."""
+    set_up_logs(service="generator", level="INFO", as_json=True)
+    log, trace_id = logging.getLogger("test"), "0af7651916cd43dd8448eb211c80319c"
+
+    with log_context("an image", f"00-{trace_id}-b7ad6b7169203331-01"):
+        log.info("within")
+    log.info("one", extra=image_fields("an image", "odd"))
+    thread = threading.Thread(target=log.warning, args=("of a thread",))
+    thread.start()
+    thread.join()
+    try:
+        int("unforeseen")
+    except ValueError as error:
+        sys.excepthook(type(error), error, error.__traceback__)
+
+    schema = json.loads(Path("docs/log-line.schema.json").read_text())
+    lines = [json.loads(line) for line in output().splitlines()]
+    for line in lines:
+        jsonschema.validate(line, schema)
+    assert [line.get("image_id") for line in lines] == ["an image", "an image", None, None]
+    assert [line.get("trace_id") for line in lines] == [trace_id, None, None, None]
+    assert "ValueError: invalid literal" in lines[-1]["exception"]
