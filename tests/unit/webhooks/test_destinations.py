@@ -87,7 +87,7 @@ def test_an_order_has_its_own_webhook_or_that_of_its_key():
     assert LOCAL.addressed(named, webhook_of_key=of_key) == LOCAL.addressed(named, webhook_of_key=None) == named
     off = Destinations.of(read_settings({}))
     assert off.addressed(plain, webhook_of_key=None) == plain
-    with pytest.raises(Forbidden, match="the webhook of this API key: .*WEBHOOK_SECRETS") as refused:
+    with pytest.raises(Forbidden, match=r"the webhook of this API key: .*WEBHOOK_SECRETS") as refused:
         off.addressed(plain, webhook_of_key=of_key)
     assert refused.value.code == "webhook_refused"
 
