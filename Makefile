@@ -21,6 +21,7 @@
 #   make bench    all measurements, with tables and plots in docs/performance.md (under half an hour); single parts:
 #                 make bench-pipeline, bench-api, bench-live, bench-purge, bench-start, bench-growth, with SIZE= ROUNDS=
 #                 make bench-search: a fixed set of searches among SIZE images (STORE_URL=mongodb://... measures that store)
+#                 make bench-webhooks: time to deliver webhooks beside a receiver that hangs
 #                 make bench-fairness: waits beside an owner with 2,000 orders; BEFORE=<revision> measures that code too
 #   make chaos    requests while processes are killed, stopped and disconnected (JOBS=2000 SEED=1 MINUTES=3); also
 #                 chaos-stream (10,000 reconnects), chaos-purge (100,000 old images), chaos-outage (no broker for 30 s),
@@ -50,7 +51,7 @@ BROKER_TESTS := tests/contract/bus tests/flow tests/faults/bus -k "not memory an
 .PHONY: run run-diffusers test test-clients test-long client-models test-engines test-diffusers check check-page coverage test-brokers servers fmt lock clean fuzz fuzz-borders chaos chaos-stream chaos-purge chaos-outage \
         chaos-dropped \
         bench bench-servers bench-pipeline bench-api bench-live bench-purge bench-start bench-growth bench-fairness \
-        bench-search
+        bench-search bench-webhooks
 .DELETE_ON_ERROR:
 
 run: .venv/.runtime-stamp
@@ -167,6 +168,9 @@ bench-fairness: servers
 bench-search: .venv/.dev-stamp
 	@$(BIN)/python -m benchmarks.search $(if $(SIZE),--size $(SIZE)) $(if $(ROUNDS),--rounds $(ROUNDS)) \
 		$(if $(STORE_URL),--store $(STORE_URL))
+
+bench-webhooks: .venv/.dev-stamp
+	@$(BIN)/python -m benchmarks.webhooks $(if $(SIZE),--size $(SIZE)) $(if $(ROUNDS),--rounds $(ROUNDS))
 
 bench-pipeline bench-api bench-live bench-purge bench-start bench-growth: bench-servers
 	@$(BIN)/python -m benchmarks.$(@:bench-%=%) $(if $(SIZE),--size $(SIZE)) $(if $(ROUNDS),--rounds $(ROUNDS))

@@ -116,12 +116,12 @@ def webhook_settings(**more):
 
 
 @asynccontextmanager
-async def delivering(store, clock, *, look_up=to_loopback, tls=True, **more):
+async def delivering(store, clock, *, look_up=to_loopback, tls=True, poll_s=0.02, **more):
     """A courier at work; at the end it is stopped, and its tries are waited for."""
     settings = webhook_settings(**more)
     stopping = asyncio.Event()
     async with WebhookSender.opened(settings, clock, look_up=look_up, tls=tls) as sender:
-        courier = Courier(settings, deliveries=Deliveries(store, clock), sender=sender, clock=clock, poll_s=0.02)
+        courier = Courier(settings, deliveries=Deliveries(store, clock), sender=sender, clock=clock, poll_s=poll_s)
         task = asyncio.create_task(courier.run(stopping))
         try:
             yield courier
