@@ -22,6 +22,7 @@
 #                 make bench-pipeline, bench-api, bench-live, bench-purge, bench-start, bench-growth, with SIZE= ROUNDS=
 #                 make bench-search: a fixed set of searches among SIZE images (STORE_URL=mongodb://... measures that store)
 #                 make bench-tracing: the pipeline with and without traces
+#                 make bench-webhooks: time to deliver webhooks beside a receiver that hangs
 #                 make bench-fairness: waits beside an owner with 2,000 orders; BEFORE=<revision> measures that code too
 #                 make bench-pools: what a lost pool costs the other one, and a lost back end its generator
 #   make chaos    requests while processes are killed, stopped and disconnected (JOBS=2000 SEED=1 MINUTES=3); also
@@ -53,7 +54,7 @@ BROKER_TESTS := tests/contract/bus tests/flow tests/faults/bus -k "not memory an
 .PHONY: run run-diffusers test test-clients test-long client-models test-engines test-diffusers check check-page coverage test-brokers servers fmt lock clean fuzz fuzz-borders chaos chaos-stream chaos-purge chaos-outage \
         chaos-dropped \
         bench bench-servers bench-pipeline bench-api bench-live bench-purge bench-start bench-growth bench-fairness \
-        bench-search bench-pools bench-tracing
+        bench-search bench-pools bench-tracing bench-webhooks
 .DELETE_ON_ERROR:
 
 run: .venv/.runtime-stamp
@@ -180,6 +181,9 @@ bench-search: .venv/.dev-stamp
 
 bench-tracing: servers
 	@$(BIN)/python -m benchmarks.tracing $(if $(SIZE),--size $(SIZE)) $(if $(ROUNDS),--rounds $(ROUNDS))
+
+bench-webhooks: .venv/.dev-stamp
+	@$(BIN)/python -m benchmarks.webhooks $(if $(SIZE),--size $(SIZE)) $(if $(ROUNDS),--rounds $(ROUNDS))
 
 bench-pipeline bench-api bench-live bench-purge bench-start bench-growth: bench-servers
 	@$(BIN)/python -m benchmarks.$(@:bench-%=%) $(if $(SIZE),--size $(SIZE)) $(if $(ROUNDS),--rounds $(ROUNDS))

@@ -12,13 +12,14 @@ import hmac
 import logging
 import re
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
 from common.domain.errors import Invalid
 from common.domain.owners import parse_owner
 from common.domain.views import iso
+from common.domain.webhooks import parse_webhook
 from common.runtime.clock import Clock
 from common.store.port import Entry, Store
 
@@ -31,13 +32,14 @@ _FORM: Final = re.compile(rf"{PREFIX}([0-9a-f]{{12}})_([0-9a-f]{{48}})")
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
-    """The stored data of a key, without its secret."""
+    """The stored data of a key, without its secret. `webhook` is for its orders that name none."""
 
     id: str
     owner: str
     name: str
     created_at: datetime
     expires_at: datetime | None = None
+    webhook: str | None = field(default=None, repr=False)
 
     def has_expired(self, now: datetime) -> bool:
         return self.expires_at is not None and self.expires_at <= now
@@ -54,20 +56,25 @@ class ApiKeyStore:
     store: Store
     clock: Clock
 
-    async def create(self, owner: str, *, name: str = "", expires_at: datetime | None = None) -> str:
+    async def create(
+        self, owner: str, *, name: str = "", expires_at: datetime | None = None, webhook: str | None = None
+    ) -> str:
         """Create a key and return its text, which cannot be read again.
 
         Raises:
-            Invalid: the owner's name is not valid.
+            Invalid: the owner's name or the address of the webhook is not valid.
         """
         parse_owner(owner)
         key_id, secret = secrets.token_hex(6), secrets.token_hex(24)
         data = {"owner": owner, "name": name, "hash": _hash(secret), "created_at": iso(self.clock.now())}
         if expires_at is not None:
             data["expires_at"] = iso(expires_at)
+        if webhook is not None:
+            data["webhook"] = parse_webhook(webhook)
         # not Entry.expires_at, which removes the entry: an expired key is still listed
         if not await self.store.put_entry(Entry(KIND, key_id, 1, data)):
-            return await self.create(owner, name=name, expires_at=expires_at)  # the id is taken: one in 2^48
+            # the id is taken: one in 2^48
+            return await self.create(owner, name=name, expires_at=expires_at, webhook=webhook)
         return f"{PREFIX}{key_id}_{secret}"
 
     async def find(self, text: str) -> ApiKey | None:
@@ -110,13 +117,14 @@ def _readable_key(entry: Entry) -> ApiKey | None:
 
 def _key(entry: Entry) -> ApiKey:
     data = entry.data
-    expires_at = data.get("expires_at")
+    expires_at, webhook = data.get("expires_at"), data.get("webhook")
     return ApiKey(
         id=entry.key,
         owner=parse_owner(data["owner"]),
         name=str(data["name"]),
         created_at=_time(data["created_at"]),
         expires_at=_time(expires_at) if expires_at else None,
+        webhook=None if webhook is None else parse_webhook(webhook),
     )
 
 

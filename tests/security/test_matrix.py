@@ -35,6 +35,8 @@ TABLE = [
     ("HEAD", IMAGE, (200, 404, 401)),
     ("PATCH", IMAGE, (200, 404, 401)),
     ("POST", "/api/images/{id}/cancel/", (409, 404, 401)),
+    ("GET", "/api/images/{id}/deliveries/", (200, 404, 401)),
+    ("GET", "/api/images/{id}/deliveries/?batch=true", (200, 404, 401)),
     ("GET", FILE, (200, 404, 401)),
     ("HEAD", FILE, (200, 404, 401)),
     ("GET", THUMBNAIL, (200, 404, 401)),

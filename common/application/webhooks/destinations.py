@@ -14,6 +14,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from common.domain.errors import Forbidden
+from common.domain.requests import GenerationRequest
 from common.domain.webhooks import webhook_host
 from common.runtime.addresses import is_allowed_host, is_ip
 from common.runtime.settings import Settings
@@ -49,6 +50,21 @@ class Destinations:
             raise Forbidden("the webhook must be an https URL", code="webhook_refused")
         if is_ip(host) and not is_public(host):
             raise Forbidden("the webhook names an address that is not public", code="webhook_refused")
+
+    def addressed(self, request: GenerationRequest, *, webhook_of_key: str | None) -> GenerationRequest:
+        """The request with its own webhook, else with that of the API key.
+
+        Raises:
+            Forbidden: the webhook may not be used; an order whose events would be lost is not accepted.
+        """
+        if request.webhook is not None or webhook_of_key is None:
+            self.require(request.webhook)
+            return request
+        try:
+            self.require(webhook_of_key)
+        except Forbidden as error:
+            raise Forbidden(f"the webhook of this API key: {error.detail}", code=error.code) from error
+        return request.model_copy(update={"webhook": webhook_of_key})
 
     def is_trusted(self, host: str) -> bool:
         return is_allowed_host(host, self.allowed_hosts)

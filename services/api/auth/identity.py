@@ -6,7 +6,7 @@ Authorization: Bearer eyJ…        ─▶ a JWT: its signature and its claims
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
@@ -28,11 +28,12 @@ _SIGNING_KEYS: Final = "32 characters or more, the same for every api: `openssl 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """An owner, until when the credential is valid, and the id of its API key if it is one."""
+    """An owner, until when the credential is valid, and of an API key its id and its webhook."""
 
     owner: str
     until: datetime | None = None
     key_id: str | None = None
+    webhook: str | None = field(default=None, repr=False)
 
 
 class Identity:
@@ -62,7 +63,7 @@ class Identity:
             key = await self._keys.find(credential)
             if key is None:
                 raise Unauthorized
-            return Caller(key.owner, key.expires_at, key.id)
+            return Caller(key.owner, key.expires_at, key.id, key.webhook)
         claims = await self._tokens.verify(credential)
         return Caller(claims.owner, claims.until)
 

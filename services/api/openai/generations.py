@@ -13,6 +13,7 @@ from aiohttp import web
 from common.application.capabilities import Model
 from common.application.fleet.defaults import default_values
 from common.application.fleet.validation import listed, require_offered
+from common.application.webhooks.destinations import Destinations
 from common.domain.errors import Invalid, NotFound
 from common.domain.images import Image
 from common.domain.requests import GenerationRequest
@@ -56,6 +57,8 @@ class OpenAIGenerationRoutes:
         body = call.body
         request = generation_request(body, await self.names.find(body.model))
         require_offered(request, await self.context.fleet.current())
+        destinations = Destinations.of(self.context.settings)
+        request = destinations.addressed(request, webhook_of_key=call.caller.webhook)
         form = PictureForm(body.format, body.output_compression, body.response_format == "url")
         with self.context.waits.counted(call.owner):
             number = repeat_number(call.request)

@@ -140,7 +140,7 @@ class GenerationRoutes:
         view = await self.fleet.current()
         request = completed(call.body, view)
         require_offered(request, view)
-        Destinations.of(self.settings).require(request.webhook)
+        request = Destinations.of(self.settings).addressed(request, webhook_of_key=call.caller.webhook)
         now = latest_now(self.clock)
         key = _idempotency_key(call)
         image = new_image(

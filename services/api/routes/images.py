@@ -1,4 +1,4 @@
-"""The routes of one recorded image: read, delete, cancel, pin."""
+"""The routes of one recorded image: read, delete, cancel, pin, the log of its webhook."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from aiohttp import web
 
 from common.application.batches import Batches
 from common.application.outbox import Outbox
+from common.application.webhooks.deliveries import Deliveries
 from common.domain import images, transitions
 from common.domain.errors import InvalidTransition, NotFound, ServiceError
 from common.domain.images import Image, Status
@@ -20,7 +21,14 @@ from common.store.port import Store, Transition, change
 from services.api.context import Context
 from services.api.presenter import ImageAnswer, Presenter
 from services.api.routes.operation import NO_INPUT, Call, Operation, PlainCall, RouteGroup, answer, body_of, query_of
-from services.api.routes.schema import BatchQuery, Cancelled, CancelledAnswer, ImagePatch
+from services.api.routes.schema import (
+    BatchQuery,
+    Cancelled,
+    CancelledAnswer,
+    DeliveriesAnswer,
+    DeliveryAnswer,
+    ImagePatch,
+)
 
 log = logging.getLogger(__name__)
 
@@ -89,6 +97,31 @@ class ImageRoutes:
         image = await self._change(call, partial(transitions.pin, pinned=call.body.pinned))
         return answer(await self.presenter.answer(image))
 
+    async def deliveries(self, call: BatchCall) -> web.Response:
+        """Lists what was and is to be delivered to the webhook of an image, with each try, for seven days."""
+        image_id = images.parse_image_id(call.image_id)
+        if call.query.batch:
+            _, shown = await self._batch(call.owner, image_id)
+        else:
+            shown = [_require_owned(await self.store.get(image_id), call.owner, image_id)]
+        log = Deliveries(self.store, self.clock)
+        found = [delivery for image in shown if image.webhook for delivery in await log.of_image(image.id)]
+        return answer(DeliveriesAnswer(deliveries=[DeliveryAnswer.of(delivery) for delivery in found]))
+
+    async def _batch(self, owner: str, image_id: str) -> tuple[Image, list[Image]]:
+        """An image, which may be deleted itself, and the images of its batch that are not.
+
+        Raises:
+            NotFound: the owner has no such image, or all of its batch are deleted.
+        """
+        image = await self.store.get(image_id)
+        if image is None or image.owner != owner:
+            raise _no_image(image_id)
+        shown = [member for member in await self.batches.members(image) if member.deleted_at is None]
+        if not shown:
+            raise _no_image(image_id)
+        return image, shown
+
     async def _change_all(self, call: BatchCall, transition: Transition) -> list[Image]:
         """Apply a transition to the batch of the image in the path, which may be deleted itself; returns the changed.
 
@@ -97,12 +130,7 @@ class ImageRoutes:
             InvalidTransition: nothing was left to change.
         """
         image_id = images.parse_image_id(call.image_id)
-        image = await self.store.get(image_id)
-        if image is None or image.owner != call.owner:
-            raise _no_image(image_id)
-        shown = [member for member in await self.batches.members(image) if member.deleted_at is None]
-        if not shown:
-            raise _no_image(image_id)
+        image, shown = await self._batch(call.owner, image_id)
         changed = await self.batches.change(image, transition)
         if not changed:
             raise _already_final(image_id, shown[0].status)
@@ -165,6 +193,17 @@ OPERATIONS: Final = (
         "Pin or unpin an image",
         answers={200: ImageAnswer},
         problems=(406, 408, 415, *_CHANGE),
+    ),
+    Operation(
+        "images_deliveries",
+        "GET",
+        f"/api/images/{_ID}/deliveries/",
+        query_of(BatchQuery),
+        ImageRoutes.deliveries,
+        "Get the delivery log of an image, or of its batch",
+        answers={200: DeliveriesAnswer},
+        problems=(406, *_READ),
+        notes="docs/webhooks.md explains the states. Nothing is listed for an image without a webhook.",
     ),
 )
 GROUP: Final = RouteGroup(ImageRoutes.of, OPERATIONS)

@@ -12,8 +12,9 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
+from common.application.webhooks.deliveries import DeliveryState, WebhookDelivery
 from common.domain.images import Status
-from common.domain.views import FailureView, ImageView, Outgoing, is_none
+from common.domain.views import FailureView, ImageView, Outgoing, Time, is_none
 
 UUID_PATTERN: Final = "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 ANY_CASE_UUID: Final = f"^{UUID_PATTERN.replace('a-f', 'a-fA-F')}$"
@@ -52,6 +53,56 @@ class CancelledAnswer(Cancelled):
     """What was cancelled. With `?batch=true`, the first of the images, and all of them in `images`."""
 
     images: Annotated[list[Cancelled] | None, Field(exclude_if=is_none)] = None
+
+
+class DeliveryTryAnswer(Outgoing):
+    """A try: the `status` of the receiver's answer, or in `error` why there was none; `duration` in seconds."""
+
+    model_config = ConfigDict(title="DeliveryTry")
+
+    at: Time
+    duration: float
+    status: int | None
+    error: str | None
+
+
+class DeliveryAnswer(Outgoing):
+    """An event on its way to a webhook; `id` is the `webhook-id` of every try, `nextTryAt` is null after the last."""
+
+    model_config = ConfigDict(title="Delivery")
+
+    id: str
+    image_id: str
+    type: str
+    host: Annotated[str, Field(description="of the webhook, whose path and query may hold secrets")]
+    state: DeliveryState
+    created_at: Time
+    next_try_at: Time | None
+    tries: list[DeliveryTryAnswer]
+
+    @classmethod
+    def of(cls, delivery: WebhookDelivery) -> DeliveryAnswer:
+        return cls(
+            id=delivery.id,
+            image_id=delivery.image_id,
+            type=delivery.type,
+            host=delivery.host,
+            state=delivery.state,
+            created_at=delivery.created_at,
+            next_try_at=delivery.due_at,
+            tries=[
+                DeliveryTryAnswer(at=each.at, duration=each.took_s, status=each.status, error=each.error)
+                for each in delivery.tries
+            ],
+        )
+
+
+class DeliveriesAnswer(Outgoing):
+    """The deliveries of an image, in the order of its events, with the latest 30 tries of each."""
+
+    model_config = ConfigDict(title="Deliveries")
+
+    deliveries: list[DeliveryAnswer]
 
 
 class ModelAnswer(Outgoing):

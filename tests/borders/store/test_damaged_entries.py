@@ -52,6 +52,8 @@ async def test_a_damaged_quota_does_not_lock_its_owner_out(tmp_path, data, caplo
         {"created_at": "yesterday"},
         {"created_at": "2025-01-15T12:00:00"},
         {"expires_at": 5},
+        {"webhook": "example.org"},
+        {"webhook": 7},
         {"hash": None},
         {"hash": 7},
     ],

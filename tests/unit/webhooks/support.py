@@ -11,6 +11,7 @@ from common.runtime.reading_settings import read_settings
 from services.webhooks.courier import Courier
 from services.webhooks.sender import WebhookSender
 from tests.making import an_event_factory, an_image
+from tests.waiting import until
 
 SECRET = "whsec_" + "c2VjcmV0" * 6
 OLD_SECRET = "whsec_" + "b2xkIG9u" * 6
@@ -22,8 +23,8 @@ class Receiver:
     def __init__(self, *handlers):
         self.handlers = list(handlers)
         self.got = []  # pairs of headers and body
-        self.hanging = asyncio.Event()
         self.port = 0
+        self.scheme = "http"
 
     async def handle(self, request):
         self.got.append((dict(request.headers), await request.read()))
@@ -31,7 +32,7 @@ class Receiver:
         return await handler(request)
 
     def url(self, host="localhost", path="/hook"):
-        return f"http://{host}:{self.port}{path}"
+        return f"{self.scheme}://{host}:{self.port}{path}"
 
     @property
     def ids(self):
@@ -54,6 +55,32 @@ async def break_off(request):
     return web.Response()
 
 
+async def break_off_within_the_headers(request):
+    request.transport.write(b"HTTP/1.1 200 OK\r\nContent-Le")
+    request.transport.close()
+    return web.Response()
+
+
+async def break_off_within_the_body(request):
+    request.transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nthe beginning")
+    request.transport.close()
+    return web.Response()
+
+
+async def drip(request):
+    """Send a header without end, so that the connection is never idle."""
+    request.transport.write(b"HTTP/1.1 200 OK\r\nX-Slow: ")
+    while True:
+        request.transport.write(b"x")
+        await asyncio.sleep(0.02)
+
+
+async def speak_another_protocol(request):
+    request.transport.write(b"SSH-2.0-OpenSSH_9.9\r\n")
+    request.transport.close()
+    return web.Response()
+
+
 async def never_ending(request):
     response = web.StreamResponse()
     await response.prepare(request)
@@ -62,13 +89,14 @@ async def never_ending(request):
 
 
 @asynccontextmanager
-async def receiving(*handlers, host="127.0.0.1", port=0):
+async def receiving(*handlers, host="127.0.0.1", port=0, tls=None):
     receiver = Receiver(*handlers or [status(204)])
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", receiver.handle)
     runner = web.AppRunner(app, shutdown_timeout=0, handler_cancellation=True)
     await runner.setup()
-    await web.TCPSite(runner, host, port).start()
+    await web.TCPSite(runner, host, port, ssl_context=tls).start()
+    receiver.scheme = "http" if tls is None else "https"
     receiver.port = runner.addresses[0][1]
     try:
         yield receiver
@@ -88,12 +116,12 @@ def webhook_settings(**more):
 
 
 @asynccontextmanager
-async def delivering(store, clock, *, look_up=to_loopback, **more):
+async def delivering(store, clock, *, look_up=to_loopback, tls=True, poll_s=0.02, **more):
     """A courier at work; at the end it is stopped, and its tries are waited for."""
     settings = webhook_settings(**more)
     stopping = asyncio.Event()
-    async with WebhookSender.opened(settings, clock, look_up=look_up) as sender:
-        courier = Courier(settings, deliveries=Deliveries(store, clock), sender=sender, clock=clock, poll_s=0.02)
+    async with WebhookSender.opened(settings, clock, look_up=look_up, tls=tls) as sender:
+        courier = Courier(settings, deliveries=Deliveries(store, clock), sender=sender, clock=clock, poll_s=poll_s)
         task = asyncio.create_task(courier.run(stopping))
         try:
             yield courier
@@ -116,3 +144,13 @@ async def recorded(store, clock, url, *, image=None, types=("image.completed",))
         await Deliveries(store, clock).record(image, event)
         ids.append(event.id)
     return ids
+
+
+async def tried(deliveries, delivery_id, times=1):
+    """The delivery once it has been tried so often and the outcome is on record."""
+    await until(lambda: _has(deliveries, delivery_id, times), pause_s=0.01)
+    return await deliveries.get(delivery_id)
+
+
+async def _has(deliveries, delivery_id, times):
+    return len((await deliveries.get(delivery_id)).tries) >= times

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from common.store.sqlite import SqliteStore
 from services.cli.main import main
 from services.webhooks.signing import new_secret, signed_headers
 from tests.making import an_image
-from tests.unit.webhooks.support import SECRET, recorded
+from tests.unit.webhooks.support import OLD_SECRET, SECRET, delivering, receiving, recorded, tried
 
 DOCUMENT = Path(__file__).parents[3] / "docs/webhooks.md"
 
@@ -65,22 +66,30 @@ def test_a_new_secret_is_one_that_the_settings_accept(capsys):
     assert secret != new_secret()
 
 
-def test_the_documents_verification_accepts_what_is_signed():
+async def test_the_documents_verification_accepts_what_is_delivered(store):
+    """The function in Python; tests/client/test_verification.py runs that in JavaScript."""
     (block,) = re.findall(r"```python\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)
     names: dict = {}
     exec(compile(block, DOCUMENT.name, "exec"), names)
     verified = names["verified"]
-    body = '{"type":"image.completed","data":{"prompt":"灯"}}'
     clock = SystemClock()
-    headers = signed_headers("id.4", body, keys=[new_secret(), SECRET], now=clock.now())
+    async with receiving() as receiver:
+        image = an_image(created_at=clock.now(), prompt="a lighthouse, 灯台", webhook=receiver.url())
+        (delivery_id,) = await recorded(store, clock, image.webhook, image=image)
+        async with delivering(store, clock):
+            await tried(Deliveries(store, clock), delivery_id)
+    ((headers, body),) = receiver.got
 
-    assert verified(body.encode(), headers, SECRET)["data"] == {"prompt": "灯"}
+    for secret in (SECRET, OLD_SECRET):
+        assert verified(body, headers, secret)["data"]["prompt"] == image.prompt
+    old = signed_headers(delivery_id, body.decode(), keys=[SECRET], now=clock.now() - timedelta(minutes=6))
     for changed in (
-        {"body": b"{}"},
+        {"body": body + b" "},
         {"secret": new_secret()},
         {"headers": {**headers, "webhook-id": "id.5"}},
-        {"headers": {**headers, "webhook-timestamp": "1"}},
+        {"headers": {**headers, "webhook-timestamp": str(int(headers["webhook-timestamp"]) + 1)}},
         {"headers": {**headers, "webhook-signature": "v1,"}},
+        {"headers": old},
     ):
         with pytest.raises(ValueError, match=r"wrong|old"):
-            verified(**{"body": body.encode(), "headers": headers, "secret": SECRET, **changed})
+            verified(**{"body": body, "headers": headers, "secret": SECRET, **changed})

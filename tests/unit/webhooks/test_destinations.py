@@ -78,6 +78,20 @@ def test_without_secrets_no_order_may_have_a_webhook():
     Destinations.of(read_settings({"WEBHOOK_SECRETS": SECRET})).require("https://example.org/")
 
 
+def test_an_order_has_its_own_webhook_or_that_of_its_key():
+    of_order, of_key = "https://example.org/order", "https://example.org/key"
+    plain, named = GenerationRequest(prompt="x"), GenerationRequest(prompt="x", webhook=of_order)
+
+    assert LOCAL.addressed(plain, webhook_of_key=None) == plain
+    assert LOCAL.addressed(plain, webhook_of_key=of_key).webhook == of_key
+    assert LOCAL.addressed(named, webhook_of_key=of_key) == LOCAL.addressed(named, webhook_of_key=None) == named
+    off = Destinations.of(read_settings({}))
+    assert off.addressed(plain, webhook_of_key=None) == plain
+    with pytest.raises(Forbidden, match=r"the webhook of this API key: .*WEBHOOK_SECRETS") as refused:
+        off.addressed(plain, webhook_of_key=of_key)
+    assert refused.value.code == "webhook_refused"
+
+
 @pytest.mark.parametrize(
     ("address", "expected"),
     [

@@ -6,11 +6,15 @@ from datetime import timedelta
 import pytest
 
 from common.application.api_keys import KIND, ApiKeyStore
-from common.domain.errors import Invalid
+from common.domain.errors import Forbidden, Invalid
 from common.domain.owners import parse_owner, scoped_key
 from common.runtime.clock import ManualClock
+from common.runtime.reading_settings import read_settings
 from common.store.sqlite import SqliteStore
 from services.cli import keys as command
+from tests.unit.webhooks.support import SECRET
+
+HOOK = "https://example.org/secret?token=7"
 
 
 @pytest.fixture
@@ -66,7 +70,7 @@ async def test_an_expired_key_is_refused_and_still_listed(keys, clock):
 
 
 async def test_the_command_prints_the_key_alone(keys, clock, capsys):
-    assert await command.create(keys, "ada", name="laptop", expires_in_s=3600, has_identity=False) == 0
+    assert await command.create(keys, read_settings({}), "ada", name="laptop", expires_in_s=3600) == 0
     printed = capsys.readouterr()
     assert await command.list_keys(keys) == 0
     listed = capsys.readouterr()
@@ -79,6 +83,33 @@ async def test_the_command_prints_the_key_alone(keys, clock, capsys):
     assert "API_KEYS=true" in printed.err
     assert listed.out == f"{key.id}  2025-01-15  expires 2025-01-15  ada  laptop\n"
     assert printed.out.strip() not in listed.out
+
+
+async def test_a_key_has_a_webhook_that_only_its_holder_sees_whole(keys, capsys):
+    settings = read_settings({"WEBHOOK_SECRETS": SECRET})
+    assert await command.create(keys, settings, "ada", webhook=HOOK) == 0
+    key = await keys.find(capsys.readouterr().out.strip())
+    assert await command.list_keys(keys) == 0
+
+    assert key.webhook == HOOK
+    assert "secret" not in repr(key)
+    assert capsys.readouterr().out.endswith("  ada    webhook example.org\n")
+
+
+@pytest.mark.parametrize(
+    ("webhook", "secrets", "error"),
+    [
+        (HOOK, {}, Forbidden),
+        ("http://example.org/", {"WEBHOOK_SECRETS": SECRET}, Forbidden),
+        ("https://10.0.0.7/", {"WEBHOOK_SECRETS": SECRET}, Forbidden),
+        ("example.org", {"WEBHOOK_SECRETS": SECRET}, Invalid),
+    ],
+)
+async def test_no_key_has_a_webhook_that_its_orders_may_not_use(keys, webhook, secrets, error):
+    with pytest.raises(error):
+        await command.create(keys, read_settings(secrets), "ada", webhook=webhook)
+
+    assert await keys.list_all() == []
 
 
 @pytest.mark.parametrize("name", ["", "  ", "a\x00", "a\nb", "\ud800", "x" * 256, None, 7, ["ada"], "a\u2028b"])
