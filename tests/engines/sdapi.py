@@ -38,7 +38,7 @@ class SdApi(EngineFake):
         self.models = ["sd15-zero"] if program is FakeProgram.SDSERVER else ["tiny-sd", "dreamy-xl"]
         self.credentials: str | None = None  # user:password
         self.interrupts: list[dict | None] = []  # the order that each interrupt stopped; None: nothing ran
-        self.loaded: str | None = self.models[0]
+        self.loaded = self.models[0]  # empty: none (SD.Next)
         self.broken: list[str] = []  # models that it lists and cannot load
         self.forgotten: list[str] = []  # samplers that it lists, and no longer has
         self.watched = asyncio.Event()  # set when the progress is asked for
@@ -121,7 +121,8 @@ class SdApi(EngineFake):
         }
 
     async def _options(self, _request: web.Request) -> web.Response:
-        options: dict = {"sd_model_checkpoint": self._model(self.loaded)["title"] if self.loaded else "model.safetensors"}
+        chosen = self._model(self.loaded)["title"] if self.loaded else "model.safetensors"
+        options: dict = {"sd_model_checkpoint": chosen}
         if self.program is not FakeProgram.SDNEXT:
             options["samples_format"] = "png"
         if self.program is FakeProgram.FORGE:
@@ -138,7 +139,7 @@ class SdApi(EngineFake):
     async def _set_checkpoint(self, request: web.Request) -> web.Response:
         before, wanted = self.loaded, request.query["sd_model_checkpoint"]
         self._choose(wanted)
-        return web.json_response({"ok": self.loaded is not None and self.loaded != before})
+        return web.json_response({"ok": self.loaded not in {"", before}})
 
     async def _version(self, _request: web.Request) -> web.Response:
         names = ("updated", "commit", "branch", "url", "kanvas", "ui")
@@ -276,7 +277,7 @@ class SdApi(EngineFake):
         painting.id = secrets.token_hex(8)[:15]
 
     def _is_loaded(self) -> bool:
-        return self.loaded is not None and bool(self.models)
+        return bool(self.loaded and self.models)
 
     def _load(self, order: dict) -> None:
         if self.program is not FakeProgram.SDNEXT or self._is_loaded():
@@ -289,7 +290,7 @@ class SdApi(EngineFake):
     def _choose(self, wanted: str | None) -> None:
         for name in self.models if self.program is not FakeProgram.SDSERVER else []:
             if wanted in {name, self._model(name)["title"], self._model(name)["model_name"]}:
-                self.loaded = None if name in self.broken else name
+                self.loaded = "" if name in self.broken else name
 
     def _refusal(self, order: dict, fault: EngineFault | None) -> web.Response | None:
         if fault is EngineFault.BUSY:

@@ -98,7 +98,7 @@ async def test_sdnext_with_credentials(exchange):
 async def test_sdnext_without_a_loaded_model():
     """An order that names its model gets no picture until a model was loaded."""
     engine = SdApi(FakeProgram.SDNEXT)
-    engine.loaded = None
+    engine.loaded = ""
     async with running(engine), aiohttp.ClientSession() as http:
         for exchange in exchanges("sdnext-2026-07/unloaded.json"):
             answered = await send(http, engine.url, exchange)

@@ -344,7 +344,7 @@ async def test_sdnext_without_a_model_is_for_the_operator():
 async def test_sdnext_with_no_loaded_model_loads_the_ordered_one():
     """A new SD.Next has none until one is chosen, and ignores the model of an order until then."""
     engine = SdApi(FakeProgram.SDNEXT)
-    engine.loaded = None
+    engine.loaded = ""
     async with connected(engine, "sdapi") as backend:
         generated = await painted(backend, model="Diffusers/dreamy-xl")
 
@@ -352,13 +352,13 @@ async def test_sdnext_with_no_loaded_model_loads_the_ordered_one():
     assert len(engine.orders) == 1
 
 
-@pytest.mark.parametrize("loaded", [None, "dreamy-xl"])
+@pytest.mark.parametrize("loaded", ["", "dreamy-xl"])
 async def test_a_model_that_sdnext_cannot_load_is_named(loaded):
     """SD.Next answers 200 without a picture, and has no model in its memory afterwards."""
     engine = SdApi(FakeProgram.SDNEXT)
     engine.loaded, engine.broken = loaded, ["tiny-sd"]
     async with connected(engine, "sdapi") as backend:
-        with pytest.raises(Transient, match="(can|did )not load the model 'Diffusers/tiny-sd'"):
+        with pytest.raises(Transient, match=r"(can|did )not load the model 'Diffusers/tiny-sd'"):
             await painted(backend, model="Diffusers/tiny-sd")
         generated = await painted(backend, model="Diffusers/dreamy-xl")
 
@@ -369,7 +369,7 @@ async def test_an_order_waits_while_sdnext_loads_its_first_model(monkeypatch):
     """SD.Next would answer without a picture; no failure is counted for the image."""
     monkeypatch.setattr(backend_module, "_PATIENCE_S", 0.0)
     engine = SdApi(FakeProgram.SDNEXT)
-    engine.loaded = None
+    engine.loaded = ""
     engine.begin_loading()
     async with connected(engine, "sdapi") as backend:
         with pytest.raises(Unreachable, match="loading"):
