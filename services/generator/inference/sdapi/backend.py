@@ -21,7 +21,7 @@ from services.generator.inference.capabilities_cache import RETRY_INTERVAL_S, Ca
 from services.generator.inference.job import Job
 from services.generator.inference.own_timeout import OwnTimeout
 from services.generator.inference.port import BackendOptions, GeneratedImage, OnPreview, OnProgress
-from services.generator.inference.sdapi.loaded_model import has_loaded_model, load_model
+from services.generator.inference.sdapi.loaded_model import load_model, loaded_title
 from services.generator.inference.sdapi.order import order_body, result
 from services.generator.inference.sdapi.program import Program, Server, ask_checkpoints, probe
 from services.generator.inference.sdapi.progress import INTERVAL_S, is_working_on, server_state, watch
@@ -143,7 +143,7 @@ class SdApiBackend:
             sent.answer.cancel()
 
     async def _wait_until_ready(self, job: Job, server: Server) -> bool:
-        """Whether the server became idle, with a model in its memory.
+        """Whether the server became idle, with the model of the job in its memory.
 
         Raises:
             Unreachable: SD.Next still loads its first model.
@@ -151,11 +151,14 @@ class SdApiBackend:
         """
         was_idle = await self._wait_until_idle()
         checkpoint = server.checkpoints.get(job.model) if server.program is Program.SDNEXT else None
-        if checkpoint is None or await has_loaded_model(self._client):
+        if checkpoint is None:
             return was_idle
-        if not was_idle:
+        loaded = await loaded_title(self._client)
+        if loaded is None and not was_idle:
             raise Unreachable("SD.Next is loading a model and has none in its memory yet")
-        log.info("SD.Next has no model in its memory: it loads %r", checkpoint.title)
+        if loaded in {"", checkpoint.title} or not was_idle:
+            return was_idle
+        log.info("SD.Next has the model %r in its memory: it loads %r", loaded, checkpoint.title)
         await load_model(self._client, checkpoint.title, limit_s=self._options.timeout_s)
         return await self._wait_until_idle()
 
