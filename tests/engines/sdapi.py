@@ -38,7 +38,8 @@ class SdApi(EngineFake):
         self.models = ["sd15-zero"] if program is FakeProgram.SDSERVER else ["tiny-sd", "dreamy-xl"]
         self.credentials: str | None = None  # user:password
         self.interrupts: list[dict | None] = []  # the order that each interrupt stopped; None: nothing ran
-        self.loaded = self.models[0]
+        self.loaded = self.models[0]  # empty: none (SD.Next)
+        self.broken: list[str] = []  # models that it lists and cannot load
         self.forgotten: list[str] = []  # samplers that it lists, and no longer has
         self.watched = asyncio.Event()  # set when the progress is asked for
         self.info: object = None  # replaces the info of an answer
@@ -66,6 +67,8 @@ class SdApi(EngineFake):
         app.router.add_post("/internal/progress", self._internal_progress)
         if program is FakeProgram.SDNEXT:
             app.router.add_get("/sdapi/v1/version", self._version)
+            app.router.add_get("/sdapi/v1/checkpoint", self._checkpoint)
+            app.router.add_post("/sdapi/v1/checkpoint", self._set_checkpoint)
         else:
             app.router.add_get("/internal/pending-tasks", self._pending_tasks)
             app.router.add_get("/sdapi/v1/cmd-flags", self._cmd_flags)
@@ -118,12 +121,25 @@ class SdApi(EngineFake):
         }
 
     async def _options(self, _request: web.Request) -> web.Response:
-        options: dict = {"sd_model_checkpoint": self._model(self.loaded)["title"]}
+        chosen = self._model(self.loaded)["title"] if self.loaded else "model.safetensors"
+        options: dict = {"sd_model_checkpoint": chosen}
         if self.program is not FakeProgram.SDNEXT:
             options["samples_format"] = "png"
         if self.program is FakeProgram.FORGE:
             options["forge_preset"] = "sd"
         return web.json_response(options)
+
+    async def _checkpoint(self, _request: web.Request) -> web.Response:
+        if not self._is_loaded():
+            return web.json_response({"type": None, "class": None})
+        title = self._model(self.loaded)["title"]
+        found = {"type": "sd", "class": "StableDiffusionPipeline", "checkpoint": f"models/{title}", "title": title}
+        return web.json_response({**found, "name": title, "filename": f"models/{title}", "hash": None})
+
+    async def _set_checkpoint(self, request: web.Request) -> web.Response:
+        before, wanted = self.loaded, request.query["sd_model_checkpoint"]
+        self._choose(wanted)
+        return web.json_response({"ok": self.loaded not in {"", before}})
 
     async def _version(self, _request: web.Request) -> web.Response:
         names = ("updated", "commit", "branch", "url", "kanvas", "ui")
@@ -260,11 +276,21 @@ class SdApi(EngineFake):
             painting.is_stopped = False
         painting.id = secrets.token_hex(8)[:15]
 
+    def _is_loaded(self) -> bool:
+        return bool(self.loaded and self.models)
+
     def _load(self, order: dict) -> None:
-        wanted = order.get("override_settings", {}).get("sd_model_checkpoint")
+        if self.program is not FakeProgram.SDNEXT or self._is_loaded():
+            self._choose(order.get("override_settings", {}).get("sd_model_checkpoint"))
+
+    def begin_loading(self) -> None:
+        """SD.Next loads the chosen model after its start, when its routes answer already."""
+        self._current, self._phase = Painting({}, steps=1, fault=None, id="start"), "Load model"
+
+    def _choose(self, wanted: str | None) -> None:
         for name in self.models if self.program is not FakeProgram.SDSERVER else []:
             if wanted in {name, self._model(name)["title"], self._model(name)["model_name"]}:
-                self.loaded = name
+                self.loaded = "" if name in self.broken else name
 
     def _refusal(self, order: dict, fault: EngineFault | None) -> web.Response | None:
         if fault is EngineFault.BUSY:
@@ -310,10 +336,10 @@ class SdApi(EngineFake):
         parameters = {**order, "override_settings": order.get("override_settings", {})}
         if self.program is FakeProgram.SDSERVER:
             return {"images": images, "parameters": order, "info": ""}
-        return {"images": images, "parameters": parameters, "info": self._info(order) if self.models else ""}
+        return {"images": images, "parameters": parameters, "info": self._info(order) if self._is_loaded() else ""}
 
     def _can_paint(self, size: tuple[int, int]) -> bool:
-        return self.program is not FakeProgram.SDNEXT or (bool(self.models) and not any(side % 8 for side in size))
+        return self.program is not FakeProgram.SDNEXT or (self._is_loaded() and not any(side % 8 for side in size))
 
     def _picture(self, order: dict, size: tuple[int, int], painting: Painting) -> str:
         if self.program is FakeProgram.SDSERVER:

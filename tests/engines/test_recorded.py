@@ -95,6 +95,18 @@ async def test_sdnext_with_credentials(exchange):
     await check(engine, exchange)
 
 
+async def test_sdnext_without_a_loaded_model():
+    """An order that names its model gets no picture until a model was loaded."""
+    engine = SdApi(FakeProgram.SDNEXT)
+    engine.loaded = ""
+    async with running(engine), aiohttp.ClientSession() as http:
+        for exchange in exchanges("sdnext-2026-07/unloaded.json"):
+            answered = await send(http, engine.url, exchange)
+            compare(exchange, answered)
+            assert answered[1].get("ok") == exchange["answer"].get("ok")
+            assert bool(answered[1].get("info")) == bool(exchange["answer"].get("info"))
+
+
 async def test_sdnext_watched_and_interrupted():
     """One long order is watched, a second waits beside it, an interrupt stops the first only."""
     found = exchanges("sdnext-2026-07/http.json")

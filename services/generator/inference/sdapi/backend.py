@@ -21,8 +21,9 @@ from services.generator.inference.capabilities_cache import RETRY_INTERVAL_S, Ca
 from services.generator.inference.job import Job
 from services.generator.inference.own_timeout import OwnTimeout
 from services.generator.inference.port import BackendOptions, GeneratedImage, OnPreview, OnProgress
+from services.generator.inference.sdapi.loaded_model import load_model, loaded_title
 from services.generator.inference.sdapi.order import order_body, result
-from services.generator.inference.sdapi.program import Server, ask_checkpoints, probe
+from services.generator.inference.sdapi.program import Program, Server, ask_checkpoints, probe
 from services.generator.inference.sdapi.progress import INTERVAL_S, is_working_on, server_state, watch
 from services.generator.inference.service_client import (
     ServiceClient,
@@ -117,7 +118,7 @@ class SdApiBackend:
 
     async def _generate(self, job: Job, on_progress: OnProgress, on_preview: OnPreview | None) -> GeneratedImage:
         server = await self._server_for(job)
-        was_idle = await self._wait_until_idle() if server.has_progress else False
+        was_idle = await self._wait_until_ready(job, server) if server.has_progress else False
         sent = SentOrder(job, asyncio.create_task(self._send(job, server)), was_idle)
         sent.answer.add_done_callback(_retrieve)
         self._sent[job.remote_id] = sent
@@ -140,6 +141,26 @@ class SdApiBackend:
         if self._sent.get(sent.job.remote_id) is sent:
             del self._sent[sent.job.remote_id]
             sent.answer.cancel()
+
+    async def _wait_until_ready(self, job: Job, server: Server) -> bool:
+        """Whether the server became idle, with the model of the job in its memory.
+
+        Raises:
+            Unreachable: SD.Next still loads its first model.
+            Transient: SD.Next cannot load the model.
+        """
+        was_idle = await self._wait_until_idle()
+        checkpoint = server.checkpoints.get(job.model) if server.program is Program.SDNEXT else None
+        if checkpoint is None:
+            return was_idle
+        loaded = await loaded_title(self._client)
+        if loaded is None and not was_idle:
+            raise Unreachable("SD.Next is loading a model and has none in its memory yet")
+        if loaded in {"", checkpoint.title} or not was_idle:
+            return was_idle
+        log.info("SD.Next has the model %r in its memory: it loads %r", loaded, checkpoint.title)
+        await load_model(self._client, checkpoint.title, limit_s=self._options.timeout_s)
+        return await self._wait_until_idle()
 
     async def _wait_until_idle(self) -> bool:
         """Whether the server became idle. An order that waits here can be cancelled, one that waits there cannot."""

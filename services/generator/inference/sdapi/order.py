@@ -77,7 +77,7 @@ async def result(answer: Any, job: Job, server: Server, *, max_bytes: int) -> Ge
     """The picture in an answer with status 200.
 
     Raises:
-        Transient: the answer is an error all the same.
+        Transient: the answer is an error all the same, or the server could not load the model.
         Denied: the server has no model.
         BadImage: there is no picture, or another model made it.
     """
@@ -90,6 +90,8 @@ async def result(answer: Any, job: Job, server: Server, *, max_bytes: int) -> Ge
     if not isinstance(images, list) or not images:
         if server.program is Program.SDNEXT and not server.checkpoints:
             raise Denied("SD.Next has no model: it answers without a picture")
+        if server.program is Program.SDNEXT and not answer.get("info"):
+            raise Transient(f"SD.Next did not load the model {job.model!r}: its log has the reason")
         raise BadImage("the answer of the inference service holds no picture")
     first = info.get("index_of_first_image")
     index = first if isinstance(first, int) and 0 <= first < len(images) else 0  # a grid may come before it

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from common.domain.errors import BadImage, Denied, Rejected, Transient
+from common.domain.errors import BadImage, Denied, Rejected, Transient, Unreachable
 from common.runtime.clock import SystemClock
 from services.generator.inference.sdapi import backend as backend_module
 from services.generator.inference.sdapi import progress
@@ -339,6 +339,44 @@ async def test_sdnext_without_a_model_is_for_the_operator():
     async with connected(engine, "sdapi") as backend:
         with pytest.raises(Denied):
             await painted(backend)
+
+
+async def test_sdnext_with_no_loaded_model_loads_the_ordered_one():
+    """A new SD.Next has none until one is chosen, and ignores the model of an order until then."""
+    engine = SdApi(FakeProgram.SDNEXT)
+    engine.loaded = ""
+    async with connected(engine, "sdapi") as backend:
+        generated = await painted(backend, model="Diffusers/dreamy-xl")
+
+    assert generated.model == "dreamy-xl"
+    assert len(engine.orders) == 1
+
+
+@pytest.mark.parametrize("loaded", ["", "dreamy-xl"])
+async def test_a_model_that_sdnext_cannot_load_is_named(loaded):
+    """It has no model in its memory afterwards. No order is sent: SD.Next would try to load the model for minutes."""
+    engine = SdApi(FakeProgram.SDNEXT)
+    engine.loaded, engine.broken = loaded, ["tiny-sd"]
+    async with connected(engine, "sdapi") as backend:
+        with pytest.raises(Transient, match=r"cannot load the model 'Diffusers/tiny-sd'"):
+            await painted(backend, model="Diffusers/tiny-sd")
+        assert engine.orders == []
+        generated = await painted(backend, model="Diffusers/dreamy-xl")
+
+    assert generated.model == "dreamy-xl"
+
+
+async def test_an_order_waits_while_sdnext_loads_its_first_model(monkeypatch):
+    """SD.Next would answer without a picture; no failure is counted for the image."""
+    monkeypatch.setattr(backend_module, "_PATIENCE_S", 0.0)
+    engine = SdApi(FakeProgram.SDNEXT)
+    engine.loaded = ""
+    engine.begin_loading()
+    async with connected(engine, "sdapi") as backend:
+        with pytest.raises(Unreachable, match="loading"):
+            await painted(backend, model="Diffusers/tiny-sd")
+
+    assert engine.orders == []
 
 
 async def test_another_program_after_a_restart_is_noticed():
