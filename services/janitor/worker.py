@@ -12,6 +12,7 @@ from common.bus.port import Handler, WorkQueue
 from common.messages import TickData
 from common.runtime.settings import Settings
 from services.janitor.cancel import cancel
+from services.janitor.checkpoint import keep_checkpoint
 from services.janitor.clock_comparison import ClockComparison
 from services.janitor.context import SOURCE, JanitorContext
 from services.janitor.dead_letters import fail_dead_letter
@@ -41,6 +42,7 @@ async def run_janitor(settings: Settings, resources: Resources, *, stopping: asy
 
     async def repair(tick: TickData, *, context: JanitorContext) -> None:
         gatherer.request()
+        await keep_checkpoint(context)
         await reconcile(tick, context=context)
 
     timers = [

@@ -5,6 +5,8 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -29,8 +31,6 @@ class Confined:
         self.media = folder / "media"
         self.media.mkdir()
         os.chown(self.media, uid, uid)
-        for each in (folder, *folder.parents):  # pytest's folders are for their owner alone
-            each.chmod(each.stat().st_mode | 0o111)
         self._prefix = ["unshare", "--mount", "sh", str(SCRIPT), str(uid), str(self.media), sys.base_prefix]
 
     def command(self, *command: str) -> list[str]:
@@ -60,11 +60,14 @@ class ConfinedService(Service):
 
 
 @pytest.fixture
-def confined(tmp_path) -> Confined:
+def confined() -> Iterator[Confined]:
     if os.geteuid() != 0 or not shutil.which("setpriv"):
         missing("a read-only file system and another user take root on Linux: sudo make test-deploy")
     uid = overlay("production").services()["darkroom-api"]["securityContext"]["runAsUser"]
-    return Confined(tmp_path, uid)
+    folder = Path(tempfile.mkdtemp(prefix="darkroom-rights-"))  # pytest keeps its own folders for their owner alone
+    folder.chmod(0o755)
+    yield Confined(folder, uid)
+    shutil.rmtree(folder)
 
 
 def test_nothing_but_the_media_can_be_written(confined, tmp_path):
