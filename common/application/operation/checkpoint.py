@@ -3,8 +3,8 @@
     same number, or the next ──▶ they are of the same time: raise both
     other numbers            ──▶ one was restored from a backup: raise nothing, and let no sweep remove anything
 
-So a difference stays until an operator has looked at it (`darkroom media --adopt`). The media are written first: a crash
-between the two leaves a difference of one.
+So a difference stays until an operator has looked at it (`darkroom media --adopt`). The media are written first, and a
+crash between the two leaves a difference of one.
 """
 
 from __future__ import annotations
