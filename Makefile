@@ -113,8 +113,14 @@ test-engines: servers
 test-diffusers: .venv-diffusers/.dev-stamp
 	@TEST_DIFFUSERS=1 OMP_NUM_THREADS=1 .venv-diffusers/bin/pytest tests/diffusers $(PYTEST_ARGS)
 
-test-deploy: servers .venv-deploy/.stamp tests/deploy/tools/node_modules/.stamp
+test-deploy: servers .venv-deploy/.stamp .tools/deploy/.stamp
 	@TEST_DEPLOY=1 PATH="$(dir $(NPM)):$$PATH" $(BIN)/pytest tests/deploy tests/unit/test_deploy.py tests/unit/test_compose.py $(PYTEST_ARGS)
+
+# The last revision before pools. For another one: make test-upgrade OLD=<revision>
+OLD ?= b54d26156245eb3f2e19c99e333631114434b9ae
+test-upgrade: servers
+	@[ "$$(cat .tools/upgrade/revision 2>/dev/null)" = "$(OLD)" ] || sh scripts/get-old-release.sh "$(OLD)" "$(UV)"
+	@TEST_UPGRADE=1 $(BIN)/pytest tests/deploy/test_upgrade.py $(PYTEST_ARGS)
 
 fuzz: .venv/.dev-stamp
 	@$(BIN)/python -m tests.security.fuzz $(FUZZ_ARGS)
@@ -183,7 +189,7 @@ bench-servers: servers .venv-bench/.stamp
 	@sh scripts/get-bench-servers.sh
 
 clean:
-	rm -rf .venv .venv-bench .venv-clients .venv-secantusdb .venv-cog .venv-deploy .venv-diffusers .tools node_modules examples/node/node_modules tests/deploy/tools/node_modules .mypy_cache .ruff_cache .pytest_cache \
+	rm -rf .venv .venv-bench .venv-clients .venv-secantusdb .venv-cog .venv-deploy .venv-diffusers .tools node_modules examples/node/node_modules .mypy_cache .ruff_cache .pytest_cache \
 		.import_linter_cache .hypothesis
 
 # The programs that Darkroom is compared with have their own environment: it is not needed to run or test Darkroom.
@@ -225,9 +231,10 @@ clean:
 	@VIRTUAL_ENV=.venv-deploy $(UV) pip sync -q --require-hashes $<
 	@touch $@
 
-tests/deploy/tools/node_modules/.stamp: tests/deploy/tools/package.json tests/deploy/tools/package-lock.json tests/deploy/tools/.npmrc | $(NPM)
-	@echo "setting up tests/deploy/tools ..."
-	@cd tests/deploy/tools && PATH="$(dir $(NPM)):$$PATH" $(NPM) ci --ignore-scripts --no-progress >/dev/null
+.tools/deploy/.stamp: tests/deploy/tools/package.json tests/deploy/tools/package-lock.json tests/deploy/tools/.npmrc tests/deploy/tools/keda.mjs | $(NPM)
+	@echo "setting up .tools/deploy ..."
+	@mkdir -p .tools/deploy && cp $^ .tools/deploy
+	@cd .tools/deploy && PATH="$(dir $(NPM)):$$PATH" $(NPM) ci --ignore-scripts --no-progress >/dev/null
 	@touch $@
 
 examples/node/node_modules/.stamp: examples/node/package.json examples/node/package-lock.json examples/node/.npmrc | $(NPM)

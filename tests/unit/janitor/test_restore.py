@@ -1,6 +1,8 @@
 """Restored backups: a sweep removes nothing while store and media are not of the same time."""
 
 import shutil
+import sqlite3
+from contextlib import closing
 from dataclasses import replace
 
 import pytest
@@ -35,10 +37,14 @@ async def deployment_with_backup(tmp_path):
             for _ in range(count):
                 await a_completed_image(context)
             await ticks(context)
-        if not (tmp_path / "backup").exists():
-            (tmp_path / "backup").mkdir()
-            shutil.copytree(tmp_path / "media", tmp_path / "backup/media")
-            shutil.copy2(tmp_path / "darkroom.db", tmp_path / "backup")
+            if not (tmp_path / "backup").exists():  # as docs/operating.md says, while the store is open
+                (tmp_path / "backup").mkdir()
+                with (
+                    closing(sqlite3.connect(tmp_path / "darkroom.db")) as store,
+                    closing(sqlite3.connect(tmp_path / "backup/darkroom.db")) as backup,
+                ):
+                    store.backup(backup)
+                shutil.copytree(tmp_path / "media", tmp_path / "backup/media")
 
 
 def restore(tmp_path, what):
