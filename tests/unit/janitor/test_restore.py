@@ -57,6 +57,7 @@ def restore(tmp_path, what):
     shutil.copy2(tmp_path / "backup/darkroom.db", tmp_path)
 
 
+@pytest.mark.border(rule="C1")
 @pytest.mark.parametrize(
     ("restored", "reported"),
     [("store", {"files_without_record": 6}), ("media", {"records_without_file": 3})],
