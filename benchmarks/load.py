@@ -20,8 +20,11 @@ FINAL = ("image.completed", "image.failed", "image.cancelled")
 class OrderLoad:
     """Times by image: start of its POST, its 202 answer, its completed event."""
 
-    def __init__(self, http: aiohttp.ClientSession, url: str, socket: aiohttp.ClientWebSocketResponse) -> None:
+    def __init__(
+        self, http: aiohttp.ClientSession, url: str, socket: aiohttp.ClientWebSocketResponse, body: bytes = ORDER
+    ) -> None:
         self._http = http
+        self._body = body
         self._url = url
         self._socket = socket
         self.began: dict[str, float] = {}
@@ -43,7 +46,7 @@ class OrderLoad:
 
     async def order(self) -> None:
         began = time.perf_counter()
-        async with self._http.post(f"{self._url}/v1/images/generations", data=ORDER, headers=HEADERS) as response:
+        async with self._http.post(f"{self._url}/v1/images/generations", data=self._body, headers=HEADERS) as response:
             body = await response.read()
             if response.status != 202:
                 raise RuntimeError(f"{response.status}: {body[:300]!r}")
@@ -90,13 +93,13 @@ class OrderLoad:
 
 
 @asynccontextmanager
-async def load(url: str) -> AsyncIterator[OrderLoad]:
+async def load(url: str, body: bytes = ORDER) -> AsyncIterator[OrderLoad]:
     async with (
         aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http,
         http.ws_connect(f"{url}/ws", max_msg_size=0) as socket,
     ):
         await socket.receive()  # hello
-        found = OrderLoad(http, url, socket)
+        found = OrderLoad(http, url, socket, body)
         listening = asyncio.create_task(found.listen())
         try:
             yield found

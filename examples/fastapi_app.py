@@ -4,6 +4,7 @@ DARKROOM_URL=http://127.0.0.1:8000 uvicorn --app-dir examples fastapi_app:app --
 curl -X POST 'http://127.0.0.1:8080/postcards?place=Lisbon' -H 'Idempotency-Key: 1'
 """
 
+import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Annotated
@@ -11,7 +12,7 @@ from typing import Annotated
 from fastapi import FastAPI, Header, HTTPException, Request, Response
 from fastapi.responses import JSONResponse
 
-from darkroom_client import AsyncDarkroom, DarkroomError, LimitReached, NotFound
+from darkroom_client import AsyncDarkroom, DarkroomError, InvalidRequest, LimitReached, NotFound
 
 
 @asynccontextmanager
@@ -29,8 +30,10 @@ app = FastAPI(lifespan=lifespan)
 async def on_error(_request: Request, error: DarkroomError) -> JSONResponse:
     """What the caller can do about an error: come back later, or change the request."""
     if isinstance(error, LimitReached):
-        headers = {"Retry-After": str(int(error.retry_after_s or 60))}
-        return JSONResponse({"code": error.code}, status_code=429, headers=headers)
+        seconds = 60 if error.retry_after_s is None else math.ceil(error.retry_after_s)  # up: never too early
+        return JSONResponse({"code": error.code}, status_code=429, headers={"Retry-After": str(seconds)})
+    if isinstance(error, InvalidRequest):
+        return JSONResponse({"code": error.code, "fields": error.fields}, status_code=400)
     return JSONResponse({"code": error.code}, status_code=404 if isinstance(error, NotFound) else 502)
 
 

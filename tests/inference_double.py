@@ -103,7 +103,7 @@ class Inference:
 
 
 @asynccontextmanager
-async def inference_double() -> AsyncIterator[Inference]:
+async def inference_double(port: int = 0) -> AsyncIterator[Inference]:
     double = Inference()
     app = web.Application()
     app.router.add_post("/inference/images/generations", double.generate)
@@ -111,7 +111,7 @@ async def inference_double() -> AsyncIterator[Inference]:
     runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
     await runner.setup()
     try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        await web.TCPSite(runner, "127.0.0.1", port).start()
         double.url = "http://{}:{}".format(*runner.addresses[0][:2])
         yield double
     finally:

@@ -82,6 +82,6 @@ def checked_url(url: str) -> str:
 
 
 def checked_token(token: str | None) -> str | None:
-    if token and not (token.isascii() and token.isprintable()):
-        raise CommandFailed("--token must consist of visible ASCII characters", status=USAGE_ERROR)
+    if token and not (token.isascii() and token.isprintable() and " " not in token):
+        raise CommandFailed("--token must consist of visible ASCII characters, without spaces", status=USAGE_ERROR)
     return token

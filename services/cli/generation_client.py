@@ -5,7 +5,6 @@ order ─▶ events, or GET every 2 s where a proxy lets no websocket through �
 
 from __future__ import annotations
 
-import ssl
 import sys
 from contextlib import ExitStack
 from pathlib import Path
@@ -29,6 +28,7 @@ from darkroom_client import (
     UnexpectedAnswer,
     Unreachable,
 )
+from darkroom_client.pictures import PictureFormat
 from services.cli import output_file
 from services.cli.console import USAGE_ERROR, CommandFailed, print_message
 
@@ -67,14 +67,11 @@ def _generate(url: str, request: dict[str, Any], output: Path | None, token: str
     # a person waits in front of it: a server that is down or a limit that is reached is said at once
     retries = Retries(delays_s=REPEATS_S, jitter=0, patience_s=PATIENCE_S, never=(LimitReached, Unreachable))
     failures: list[CommandFailed] = []
-    # proxies of the environment do not count, SSL_CERT_FILE does
-    certificates = ssl.create_default_context() if url.lower().startswith("https") else None
     with Darkroom(
         url,
         token=token or "",
         retries=retries,
-        ssl_context=certificates,
-        trust_env=False,
+        trust_env=False,  # proxies of the environment do not count; SSL_CERT_FILE does
         handshake_s=HANDSHAKE_S,
         poll_s=POLL_S,
     ) as darkroom:
@@ -110,9 +107,7 @@ def _follow(handle: Handle) -> dict[str, str]:
     return gone
 
 
-def _save(
-    darkroom: Darkroom, image: Image, path: Path, gone: str | None, *, wanted: output_file.FileFormat | None
-) -> None:
+def _save(darkroom: Darkroom, image: Image, path: Path, gone: str | None, *, wanted: PictureFormat | None) -> None:
     if gone is not None:
         raise CommandFailed(gone)
     if not image.is_completed or image.image_url is None:
@@ -169,7 +164,7 @@ def _end_line() -> None:
 def sentence(error: DarkroomError) -> str:
     """The error with what to do about it."""
     match error:
-        case Misconfigured() | Redirected():
+        case Misconfigured(code="invalid_url") | Redirected():
             return f"{error}: correct --url"
         case UnexpectedAnswer(wanted="an image", status=status) if status < 400:
             return f"{error}: is --url the address of a Darkroom server?"

@@ -84,6 +84,11 @@ class OperatorClient:
             ):
                 content = await read_body(response, max_bytes=MAX_ANSWER)
                 return self._answer(response.status, content)
+        except aiohttp.ClientConnectorCertificateError as error:
+            text = f"the certificate of {self.url} is not accepted ({_reason(error)})"
+            raise CommandFailed(f"{text}; SSL_CERT_FILE names a file of trusted certificates") from error
+        except aiohttp.ClientSSLError as error:
+            raise CommandFailed(f"there is no TLS at {self.url} ({_reason(error)})") from error
         except TimeoutError as error:
             raise CommandFailed(f"{self.url}: no answer within {ANSWER_S:g} s") from error
         except (aiohttp.ClientError, TooLarge, ValueError) as error:
@@ -108,6 +113,12 @@ class OperatorClient:
             return model.model_validate(answer)
         except ValidationError as error:
             raise CommandFailed(f"{self.url}: the answer cannot be read; is it a Darkroom server?") from error
+
+
+def _reason(error: aiohttp.ClientSSLError | aiohttp.ClientConnectorCertificateError) -> str:
+    """What OpenSSL says, without the rest of its exception."""
+    cause = error.certificate_error if isinstance(error, aiohttp.ClientConnectorCertificateError) else error.os_error
+    return getattr(cause, "verify_message", None) or getattr(cause, "reason", None) or str(cause)
 
 
 def _letter(letter_id: str) -> str:

@@ -7,13 +7,12 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
+from darkroom_client.pictures import FORMATS, PictureFormat
 from services.cli.console import USAGE_ERROR, CommandFailed
 
 STDOUT: Final = Path("-")
-FileFormat = Literal["png", "jpeg", "webp"]
-FORMATS: Final[dict[str, FileFormat]] = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp"}
 
 
 def parse(text: str | None) -> Path | None:
@@ -34,7 +33,7 @@ def parse(text: str | None) -> Path | None:
     return path
 
 
-def format_of(path: Path | None) -> FileFormat | None:
+def format_of(path: Path | None) -> PictureFormat | None:
     """The format that the extension of the file names; None if it names none."""
     return FORMATS.get(path.suffix.lower()) if path is not None else None
 

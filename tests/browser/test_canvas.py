@@ -2,6 +2,7 @@
 
 import re
 
+import pytest
 from playwright.async_api import expect
 
 from tests.browser.inference_stub import InferenceStub
@@ -20,6 +21,7 @@ GLIDES_ENDED = """() => Promise.allSettled(
 )"""
 
 
+@pytest.mark.long
 async def test_without_progress_the_elapsed_time_is_shown(visit, inference):
     inference.will(stub := InferenceStub())
 
@@ -47,6 +49,7 @@ async def test_a_wrong_clock_does_not_change_the_elapsed_time(visit, inference):
     stub.finish()
 
 
+@pytest.mark.long
 async def test_the_canvas_shows_the_queue_in_its_order(visit, inference):
     stubs = [InferenceStub(), InferenceStub()]  # as many as are painted at once
     inference.will(*stubs)
@@ -125,6 +128,7 @@ async def test_a_long_reason_is_read_without_a_mouse(new_visit, inference):
     await expect(card).to_contain_text("and that is the end")
 
 
+@pytest.mark.long
 async def test_failed_cards_do_not_crowd_the_canvas(visit, inference):
     inference.will(*[status(400, "no")] * 6)
     for number in range(6):

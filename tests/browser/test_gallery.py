@@ -9,6 +9,7 @@ from tests.browser.visit import is_painted
 from tests.cluster import ORDER
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("many", [110, pytest.param(300, marks=pytest.mark.long)])  # the page reads 40 at a time
 async def test_many_images_scroll_as_thumbnails(api, new_visit, many):
     await add_images(api, many)
@@ -47,6 +48,7 @@ async def test_changes_made_elsewhere_appear_at_once(api, visit):
     await expect(visit.notices).to_contain_text("This picture was deleted")
 
 
+@pytest.mark.long
 async def test_a_deletion_reaches_other_tabs_after_the_undo_time(api, new_visit):
     await add_images(api, 2)
     one, other = await new_visit(), await new_visit()
@@ -158,6 +160,7 @@ async def until_there_are(api, number: int) -> None:
             await asyncio.sleep(0.02)
 
 
+@pytest.mark.long
 async def test_a_batch_ordered_elsewhere_is_shown_in_its_order(visit, api):
     """Another client requests four images at once; the order stays when the page reads the history again."""
     status, answer = await api.post("/v1/images/generations", {**ORDER, "prompt": "four at once", "numImages": 4})

@@ -33,6 +33,7 @@ async def test_the_page_survives_a_server_restart_without_reload(visit, inferenc
     await expect(visit.tiles).to_have_count(2)
 
 
+@pytest.mark.long
 @OWN_SERVER
 async def test_changes_during_a_server_restart_are_shown(visit, cluster, api, settings):
     await visit.order("a picture that will go")

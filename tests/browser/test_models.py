@@ -12,6 +12,7 @@ from tests.browser.inference_stub import InferenceStub
 CLOCK = SystemClock()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("settings", [{}])  # a server of its own: the models stay known
 async def test_the_list_of_models_follows_the_generators(cluster, visit, inference):
     """A second generator comes, stops and comes back, while the workers of the first are busy."""

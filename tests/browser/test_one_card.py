@@ -67,6 +67,7 @@ async def test_an_event_before_the_answer_makes_no_second_card(visit, inference)
     assert await most_cards(visit) == 1
 
 
+@pytest.mark.long
 async def test_an_image_that_ends_before_the_answer_is_one_card(visit, inference):
     """The whole painting overtakes the answer."""
     inference.will(stub := InferenceStub())
@@ -86,6 +87,7 @@ async def test_an_image_that_ends_before_the_answer_is_one_card(visit, inference
     assert await most_cards(visit) == 1
 
 
+@pytest.mark.long
 async def test_a_slow_request_is_replaced_by_its_image(visit, inference):
     inference.will(stub := InferenceStub())
     held = HeldAnswers(are_requests_held=True)
@@ -125,6 +127,7 @@ async def test_two_requests_with_the_same_settings_have_two_cards(visit, inferen
     assert await most_cards(visit) == 2
 
 
+@pytest.mark.long
 async def test_images_of_other_clients_are_shown_meanwhile(visit, inference, api):
     inference.will(*(InferenceStub() for _ in range(2)))
     held = HeldAnswers(are_requests_held=True)
@@ -142,6 +145,7 @@ async def test_images_of_other_clients_are_shown_meanwhile(visit, inference, api
     await expect(visit.cards).to_have_count(3)
 
 
+@pytest.mark.long
 async def test_a_refused_request_leaves_the_image_of_another_client(visit, inference, api):
     """Both ask for the same. The page takes the other image for its own until its request is refused."""
     inference.will(InferenceStub())
@@ -188,6 +192,7 @@ async def test_a_lost_answer_makes_no_second_card(visit, inference, api):
     assert (await api.get("/api/images/history/?status=all"))[1]["total"] == 1
 
 
+@pytest.mark.long
 async def test_an_image_that_failed_early_is_reported_once(visit, inference):
     """The repeated request is answered with a problem that holds the failed image."""
     inference.will(status(400, "the prompt is not allowed"))
@@ -208,6 +213,7 @@ async def test_an_image_that_failed_early_is_reported_once(visit, inference):
     await expect(visit.page.get_by_text("The request failed")).to_have_count(0)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("deed", ["Cancel", "Remove from canvas"])
 async def test_a_card_removed_before_the_answer_does_not_come_back(visit, inference, deed):
     stub = InferenceStub()
@@ -245,6 +251,7 @@ async def test_a_reload_before_the_answer_shows_one_card(visit, inference):
     await expect(visit.tiles).to_have_count(1)
 
 
+@pytest.mark.long
 async def test_a_second_tab_shows_one_card_too(new_visit, inference):
     one, other = await new_visit(), await new_visit()
     inference.will(stub := InferenceStub())

@@ -72,6 +72,7 @@ async def test_progress_is_shown_step_by_step(visit, inference):
     await expect(visit.page).to_have_title("Darkroom")
 
 
+@pytest.mark.long
 async def test_requests_have_a_card_and_a_queue_position_each(visit, inference):
     stubs = [InferenceStub(), InferenceStub()]  # as many as are painted at once
     inference.will(*stubs)
@@ -169,6 +170,7 @@ async def test_a_reload_during_work_loses_nothing(visit, inference):
     await expect(visit.tile("a patient picture")).to_be_visible()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "settings", [{"CONCURRENT_REQUESTS": "1", "WAITING_REQUESTS": "none", "REQUESTS_PER_HOUR": "3"}]
 )
@@ -229,6 +231,7 @@ async def test_options_a_model_lacks_are_disabled(visit, inference):
     assert (order["negative_prompt"], order["hires_fix"]) == ("", False)
 
 
+@pytest.mark.long
 async def test_use_settings_restores_the_seed_too(visit, inference):
     await visit.page.get_by_role("radio", name="3:4").check()
     await visit.page.get_by_label("Seed", exact=True).fill("123")

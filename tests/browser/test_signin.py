@@ -23,6 +23,7 @@ IDENTITY = pytest.mark.parametrize(
 )
 
 
+@pytest.mark.long
 @IDENTITY
 async def test_a_signed_in_user_sees_only_their_own_images(new_visit, new_profile, settings):
     """A bad token is refused; Ada signs in, requests images in two tabs; Bob signs in and sees none of them."""

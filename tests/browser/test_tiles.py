@@ -9,6 +9,7 @@ from tests.browser.visit import is_painted
 LARGE = {"width": 1024, "height": 1024}
 
 
+@pytest.mark.long
 async def test_twelve_deletions_are_one_notice_with_one_undo(api, visit):
     await add_images(api, 14)
     await expect(visit.tiles).to_have_count(14)

@@ -4,6 +4,8 @@ import asyncio
 import importlib.util
 import os
 import re
+import subprocess
+import sys
 import textwrap
 from io import BytesIO
 from pathlib import Path
@@ -61,6 +63,23 @@ async def test_each_block_of_a_document_runs(environment, cluster, path, number,
     )  # fmt: skip
 
     await asyncio.to_thread(exec, compile(source, f"{path.name} block {number}", "exec"), {"__name__": "__main__"})
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_the_program_that_listens_ends_when_it_is_run_again(environment):
+    """The second run goes on after the stored cursor, where no `Connected` comes."""
+    (block,) = (block for _, _, block in BLOCKS if "darkroom.listen(" in block)
+    command = [sys.executable, "-c", block.replace("=512", "=64")]
+
+    said = ""
+    for _ in range(2):  # as a process: it can be killed if it does not end
+        run = await asyncio.to_thread(
+            subprocess.run, command, stdout=subprocess.PIPE, text=True, timeout=30, check=True
+        )
+        said += run.stdout
+        assert (environment / "cursor").read_text()
+
+    assert said.count("read the history once") == 1
 
 
 @pytest.mark.asyncio(loop_scope="module")
@@ -161,6 +180,23 @@ async def test_a_web_service_of_fastapi(environment, cluster):
     finally:
         process.terminate()
         await process.wait()
+
+
+@pytest.mark.clients
+async def test_errors_of_the_web_service():
+    """In the environment of `make test-clients`: a wrong request is the caller's, and nobody comes back too early."""
+    program = """
+import asyncio, fastapi_app
+from darkroom_client import InvalidRequest, LimitReached, UnexpectedAnswer
+
+limits = [LimitReached("", status=429, retry_after_s=after) for after in (1.5, 0.0, None)]
+for error in (InvalidRequest("", status=422, fields={"prompt": "long"}), *limits, UnexpectedAnswer("a page")):
+    answer = asyncio.run(fastapi_app.on_error(None, error))
+    print(answer.status_code, answer.headers.get("Retry-After"))
+"""
+    said = await output_of(require(ROOT / ".venv-clients/bin/python"), "-c", program, folder=EXAMPLES)
+
+    assert said.splitlines() == ["400 None", "429 2", "429 0", "429 60", "502 None"]
 
 
 async def answers(http: aiohttp.ClientSession, url: str) -> bool:

@@ -1,19 +1,42 @@
 """Real connections of both clients: redirects, credentials, limits, broken answers."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
+import ssl
+import traceback
+from collections.abc import Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 from aiohttp import web
 
-from darkroom_client import AsyncDarkroom, Darkroom, DarkroomError, Image, Redirected, Retries, UnexpectedAnswer
-from darkroom_client.core import write_file
+from darkroom_client import (
+    AsyncDarkroom,
+    Darkroom,
+    DarkroomError,
+    Image,
+    Misconfigured,
+    NoAnswer,
+    Redirected,
+    Retries,
+    StillWaiting,
+    TlsFailed,
+    UnexpectedAnswer,
+)
+from darkroom_client import orders as client_orders
+from darkroom_client.effects import Send
+from darkroom_client.files import write_file
 from tests.inference_double import picture
+from tests.servers.proxies import Certificate
 
-ONCE = Retries(delays_s=())
-Use = Callable[[str, str], Coroutine[Any, Any, Any]]
+ONCE = Retries(delays_s=(), never=(NoAnswer,))  # a thread that listens for ever could not be ended
+OPTIONS: dict[str, Any] = {
+    "token": "secret",
+    "headers": {"X-Key": "k"},
+    "retries": ONCE,
+    "trust_env": False,
+    "handshake_s": 60.0,
+}
 
 
 class Seen:
@@ -30,13 +53,13 @@ class Seen:
 
     @classmethod
     @asynccontextmanager
-    async def running(cls):
+    async def running(cls, tls: ssl.SSLContext | None = None):
         seen, app = cls(), web.Application()
         app.router.add_route("*", "/{path:.*}", seen.answer)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=0)
         await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        seen.url = "http://{}:{}".format(*runner.addresses[0][:2])
+        await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls).start()
+        seen.url = "{}://{}:{}".format("https" if tls else "http", *runner.addresses[0][:2])
         try:
             yield seen
         finally:
@@ -56,16 +79,16 @@ async def other():
         yield seen
 
 
-async def use_async(url: str, what: str, *arguments) -> Any:
-    async with AsyncDarkroom(url, token="secret", headers={"X-Key": "k"}, retries=ONCE, trust_env=False) as darkroom:
-        found = getattr(darkroom, what)(*arguments)
+async def use_async(url: str, what: str, *arguments, **options) -> Any:
+    async with AsyncDarkroom(url, **OPTIONS) as darkroom:
+        found = getattr(darkroom, what)(*arguments, **options)
         return await (anext(found) if what == "listen" else found)
 
 
-async def use_sync(url: str, what: str, *arguments) -> Any:
+async def use_sync(url: str, what: str, *arguments, **options) -> Any:
     def use() -> Any:
-        with Darkroom(url, token="secret", headers={"X-Key": "k"}, retries=ONCE, trust_env=False) as darkroom:
-            found = getattr(darkroom, what)(*arguments)
+        with Darkroom(url, **OPTIONS) as darkroom:
+            found = getattr(darkroom, what)(*arguments, **options)
             return next(found) if what == "listen" else found
 
     return await asyncio.to_thread(use)
@@ -137,6 +160,68 @@ async def test_a_handshake_that_is_a_page_is_an_error(own, use):
 
     with pytest.raises(DarkroomError):
         await use(own.url, "listen")
+
+
+@BOTH
+async def test_trusted_certificates_count_for_http_and_websockets(use, tmp_path, monkeypatch):
+    """SSL_CERT_FILE counts without the proxies of the environment, and for both kinds of connections."""
+    certificate = Certificate.made(tmp_path)
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(certificate.path, certificate.key)
+    async with Seen.running(tls) as secure:
+        secure.route = lambda request: web.json_response({"code": "no", "detail": "not now"}, status=403)
+        for what in ("models", "listen"):
+            with pytest.raises(TlsFailed):
+                await use(secure.url, what)
+        assert secure.credentials == []
+
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate.path))
+        for what in ("models", "listen"):
+            with pytest.raises(DarkroomError, match="not now"):
+                await use(secure.url, what)
+
+    assert [path for path, _ in secure.credentials] == ["/api/models/", "/ws"]
+
+
+@BOTH
+async def test_a_server_that_accepts_and_never_answers_holds_nobody(use, monkeypatch):
+    """`generate` with a limit of 0.2 s ends with it, not after the 30 s of a read."""
+    monkeypatch.setattr(client_orders, "SPARE_S", 0.1)
+    released = asyncio.Event()
+
+    async def silent(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await released.wait()
+        writer.close()
+
+    async with await asyncio.start_server(silent, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        with pytest.raises(StillWaiting) as caught:
+            async with asyncio.timeout(5):
+                await use(f"http://127.0.0.1:{port}", "generate", "a lighthouse", timeout_s=0.2)
+        released.set()
+
+    assert caught.value.image is None
+
+
+@pytest.mark.parametrize("client", [AsyncDarkroom, Darkroom])
+async def test_a_header_that_the_library_refuses_is_not_shown(own, client):
+    """Neither in the error nor in its causes."""
+    request = Send("GET", f"{own.url}/", {"Authorization": "Bearer secret\n"}, 1000, 1.0)
+
+    def operation():
+        yield request
+
+    async def call(method: Callable[..., Any], *arguments: Any) -> Any:
+        return await (method(*arguments) if client is AsyncDarkroom else asyncio.to_thread(method, *arguments))
+
+    darkroom = client(own.url, trust_env=False)
+    with pytest.raises(Misconfigured) as caught:
+        await call(darkroom._transport.run, operation())
+    await call(darkroom.close)
+
+    assert caught.value.code == "invalid_header"
+    assert "secret" not in "".join(traceback.format_exception(caught.value, limit=0))
+    assert own.credentials == []
 
 
 async def test_a_file_is_written_whole_or_not_at_all(tmp_path):

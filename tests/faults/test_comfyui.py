@@ -14,6 +14,7 @@ from tests.faults.follower import following
 from tests.waiting import until
 
 MODEL = "sd_xl_base_1.0.safetensors"
+KILLS = 50
 FAST = {"LEASE": "1", "RECONCILE_INTERVAL": "0.3", "RECONCILE_GRACE": "1", "INFERENCE_TIMEOUT": "30"}
 
 
@@ -51,13 +52,14 @@ async def until_looked(fake: Comfyui, before: int) -> None:
     await until(lambda: fake.requests.count("GET /history") > before)
 
 
+@pytest.mark.long
 @pytest.mark.slow
-@pytest.mark.parametrize("kills", [3, pytest.param(50, marks=[pytest.mark.long, pytest.mark.timeout(900)])])
-async def test_each_image_of_killed_generators_is_painted_once(cluster, http, kills):
+@pytest.mark.timeout(900)
+async def test_each_image_of_killed_generators_is_painted_once(cluster, http):
     """In turn, the run ends while no generator lives, and while the next one already follows it."""
     async with services(cluster, http, "generator") as (fake, page), following(http, [page.url]) as follower:
         accepted = []
-        for number in range(kills):
+        for number in range(KILLS):
             image_id = await begun(fake, page, seed=number)
             await cluster.services["generator"].kill()
             if number % 2:
@@ -75,7 +77,7 @@ async def test_each_image_of_killed_generators_is_painted_once(cluster, http, ki
         found = await check(cluster.direct_settings, accepted=accepted, shown=follower.shown)
 
     assert found.violations == []
-    assert (len(accepted), len(fake.painted), len(set(fake.painted))) == (kills, kills, kills)
+    assert (len(accepted), len(fake.painted), len(set(fake.painted))) == (KILLS, KILLS, KILLS)
     assert (fake.interrupted, fake.deleted) == ([], [])
 
 
@@ -98,6 +100,7 @@ async def test_a_killed_generator_finds_its_work_at_two_servers(cluster, http):
     assert (first.graphs.keys() & second.graphs.keys(), first.interrupted, second.interrupted) == (set(), [], [])
 
 
+@pytest.mark.long
 async def test_a_worker_that_wakes_up_past_its_lease_stops_nobody(cluster, http):
     """The second worker follows the run when the first one wakes up, and learns that its lease is lost."""
     async with services(cluster, http, "first", "second") as (fake, page):

@@ -21,6 +21,7 @@ def chromium_path() -> str:
     return path
 
 
+@pytest.mark.long
 @pytest.mark.browser
 async def test_the_docs_page_makes_no_outside_request(tmp_path, chromium_path):
     """The page shows the document without a warning; a sample can be read, and an operation be tried."""

@@ -17,6 +17,10 @@ FLAGS = [
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
+    "--in-process-gpu",
+    "--renderer-process-limit=1",
+    "--disable-site-isolation-trials",
+    "--enable-features=NetworkServiceInProcess2",
 ]
 PATIENCE_MS = 30_000  # of one expectation, on a machine with much else to do
 # The shell has the same engine without the windows around it: the tests of the page take 90 s of a core, not 230 s.

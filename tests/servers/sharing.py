@@ -16,6 +16,7 @@ from tests.servers import rabbitmq
 from tests.servers.rabbitmq import RabbitMQ
 from tests.servers.rabbitmq_engines import User
 
+VHOSTS = 256  # for all tests: at the start each takes 30 ms, later 80 ms, and tests wait for them up to a minute
 LOW = 24  # with fewer virtual hosts left, more are made in advance: that takes 2 s, and half a minute on a busy machine
 VARIABLE = "TEST_SHARED_BROKER"  # the address at which the main process listens
 
@@ -57,7 +58,7 @@ class BrokerKeeper:
     def _call(self, name: str, arguments: Sequence[object]) -> tuple[object, str]:
         try:
             with self._starting:
-                self._broker = self._broker or rabbitmq.open_broker()
+                self._broker = self._broker or rabbitmq.open_broker(vhosts=VHOSTS)
                 self._add_in_advance(self._broker)
             return getattr(self._broker, name)(*arguments), ""
         except Exception as error:  # noqa: BLE001  # each is one of the worker

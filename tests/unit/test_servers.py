@@ -79,7 +79,7 @@ def test_more_vhosts_are_made_when_all_are_used():
 def test_workers_of_a_run_get_different_vhosts_of_one_broker(monkeypatch):
     engine: Any = EngineStub()
     monkeypatch.delenv(VARIABLE, raising=False)
-    monkeypatch.setattr(rabbitmq_server, "open_broker", lambda: RabbitMQ(engine, vhosts=2))
+    monkeypatch.setattr(rabbitmq_server, "open_broker", lambda vhosts: RabbitMQ(engine, vhosts=2))
     keeper = BrokerKeeper()
     workers = [SharedRabbitMQ(os.environ[VARIABLE]) for _ in range(3)]
 

@@ -9,13 +9,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self, Unpack
 
-import httpx2
-from websockets.asyncio.client import ClientConnection, connect
-
-from darkroom_client import faults
-from darkroom_client.core import Core, bare_timeout, write_file
-from darkroom_client.effects import Answer, Connect, Disconnect, Effect, Operation, Receive, Send, Sleep, Socket, T
+from darkroom_client.async_transport import AsyncTransport
+from darkroom_client.core import Core
 from darkroom_client.events import Event, OneImageEvent
+from darkroom_client.files import target_of, write_file
+from darkroom_client.listening import HANDSHAKE_S, POLL_S
 from darkroom_client.models import HistoryItem, HistoryPage, Image, Limits, Offers
 from darkroom_client.operations import HistoryFilters
 from darkroom_client.orders import Order, OrderOptions, any_completed, picked
@@ -27,8 +25,12 @@ class AsyncDarkroom:
     """A client of one Darkroom server. It may be shared by tasks; close it, or use it in an `async with`.
 
     Without `url`, DARKROOM_URL and DARKROOM_TOKEN are used, else a server on this machine. `token` and `headers` are
-    sent to the origin of `url` alone. `trust_env` lets HTTP_PROXY and the like count. A websocket that does not open
-    within `handshake_s` is given up; where there is none, `Handle.events` reads the records every `poll_s`.
+    sent to the origin of `url` alone. `trust_env` lets the proxies of HTTP_PROXY and the like count. Without
+    `ssl_context`, SSL_CERT_FILE and SSL_CERT_DIR count in any case. A websocket that does not open within `handshake_s`
+    is given up; where there is none, `Handle.events` reads the records every `poll_s`.
+
+    Raises:
+        Misconfigured: an argument, a proxy or the certificates cannot be used.
     """
 
     def __init__(
@@ -40,14 +42,11 @@ class AsyncDarkroom:
         retries: Retries | None = None,
         ssl_context: ssl.SSLContext | None = None,
         trust_env: bool = True,
-        handshake_s: float = 10.0,
-        poll_s: float = 2.0,
+        handshake_s: float = HANDSHAKE_S,
+        poll_s: float = POLL_S,
     ) -> None:
         self._core = Core.of(url, token=token, headers=headers, retries=retries, handshake_s=handshake_s, poll_s=poll_s)
-        self._ssl = ssl_context
-        self._trust_env = trust_env
-        self._http = httpx2.AsyncClient(**self._core.http_options(ssl_context, trust_env=trust_env))
-        self._sockets: set[ClientConnection] = set()
+        self._transport = AsyncTransport(ssl_context, trust_env=trust_env)
 
     @property
     def url(self) -> str:
@@ -68,7 +67,7 @@ class AsyncDarkroom:
             StillWaiting: `timeout_s` passed first; the image goes on.
         """
         order = Order.of(prompt, options, num_images=1, key=idempotency_key)
-        return picked(await self._run(self._core.orders.complete(order, timeout_s)))
+        return picked(await self._transport.run(self._core.orders.complete(order, timeout_s)))
 
     async def generate_batch(
         self,
@@ -86,14 +85,14 @@ class AsyncDarkroom:
             StillWaiting: `timeout_s` passed first; the images go on.
         """
         order = Order.of(prompt, options, num_images=num_images, key=idempotency_key)
-        return any_completed(await self._run(self._core.orders.complete(order, timeout_s)))
+        return any_completed(await self._transport.run(self._core.orders.complete(order, timeout_s)))
 
     async def submit(
         self, prompt: str, *, num_images: int = 1, idempotency_key: str | None = None, **options: Unpack[OrderOptions]
     ) -> AsyncHandle:
         """Request images without waiting for them."""
         order = Order.of(prompt, options, num_images=num_images, key=idempotency_key)
-        return AsyncHandle(self, await self._run(self._core.orders.submit(order)), order)
+        return AsyncHandle(self, await self._transport.run(self._core.orders.submit(order)), order)
 
     async def handle(self, image_id: str) -> AsyncHandle:
         """The handle of an image that was requested before, perhaps by another process."""
@@ -101,25 +100,25 @@ class AsyncDarkroom:
 
     async def get(self, image_id: str) -> Image:
         """The record of an image, in any state."""
-        return await self._run(self._core.images.get(image_id))
+        return await self._transport.run(self._core.images.get(image_id))
 
     async def cancel(self, image_id: str, *, batch: bool = False) -> bool:
         """Cancel an image, or its batch. Whether it is cancelled now; false if it had ended before."""
-        return await self._run(self._core.images.cancel(image_id, batch=batch))
+        return await self._transport.run(self._core.images.cancel(image_id, batch=batch))
 
     async def delete(self, image_id: str, *, batch: bool = False) -> None:
         """Delete an image with its files, or its batch; an unfinished one is cancelled."""
-        await self._run(self._core.images.delete(image_id, batch=batch))
+        await self._transport.run(self._core.images.delete(image_id, batch=batch))
 
     async def pin(self, image_id: str, *, pinned: bool = True) -> Image:
         """Exempt an image from the purge, or not any more."""
-        return await self._run(self._core.images.pin(image_id, pinned=pinned))
+        return await self._transport.run(self._core.images.pin(image_id, pinned=pinned))
 
     async def history(self, *, per_page: int = 50, **filters: Unpack[HistoryFilters]) -> AsyncIterator[HistoryItem]:
         """All images that match, newest first; pages are fetched as they are needed."""
         cursor: str | None = None
         while True:
-            page = await self._run(self._core.images.page(filters, per_page, cursor))
+            page = await self._transport.run(self._core.images.page(filters, per_page, cursor))
             for image in page.images:
                 yield image
             cursor = page.next_cursor
@@ -130,15 +129,15 @@ class AsyncDarkroom:
         self, *, per_page: int = 20, cursor: str | None = None, **filters: Unpack[HistoryFilters]
     ) -> HistoryPage:
         """One page of the history, with the number of all images that match."""
-        return await self._run(self._core.images.page(filters, per_page, cursor))
+        return await self._transport.run(self._core.images.page(filters, per_page, cursor))
 
     async def models(self) -> Offers:
         """What can be requested."""
-        return await self._run(self._core.images.models())
+        return await self._transport.run(self._core.images.models())
 
     async def limits(self) -> Limits:
         """The limits of the owner, and what is left of them."""
-        return await self._run(self._core.images.limits())
+        return await self._transport.run(self._core.images.limits())
 
     async def download(
         self,
@@ -148,12 +147,12 @@ class AsyncDarkroom:
         quality: int | None = None,
     ) -> bytes:
         """The bytes of a picture; the server converts it if `format` is another one."""
-        return await self._run(self._core.pictures.download(image, format, quality))
+        return await self._transport.run(self._core.pictures.download(image, format, quality))
 
     async def save(self, image: Wanted, path: str | Path, *, quality: int | None = None) -> Path:
         """Write a picture to a file, whose extension chooses the format. A folder gets `<id>.<extension>`."""
-        target, wanted = self._core.target(image, path)
-        content = await self._run(self._core.pictures.download(image, wanted, quality))
+        target, wanted = target_of(image, path)
+        content = await self._transport.run(self._core.pictures.download(image, wanted, quality))
         return await asyncio.to_thread(write_file, target, content)
 
     async def listen(self, after: str | None = None, *, hints: bool = False) -> AsyncGenerator[Event, None]:
@@ -165,14 +164,12 @@ class AsyncDarkroom:
         listening = self._core.listening(after, hints=hints)
         try:
             while True:
-                yield await self._run(listening.next())
+                yield await self._transport.run(listening.next())
         finally:
-            await self._run(listening.close())
+            await self._transport.run(listening.close())
 
     async def close(self) -> None:
-        for connection in list(self._sockets):
-            await self._disconnect(connection)
-        await self._http.aclose()
+        await self._transport.close()
 
     async def __aenter__(self) -> Self:
         return self
@@ -181,90 +178,6 @@ class AsyncDarkroom:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.close()
-
-    async def _run(self, operation: Operation[T]) -> T:
-        """Do what the operation asks for, until it has a result."""
-        try:
-            effect = next(operation)
-            while True:
-                try:
-                    reply = await self._perform(effect)
-                except Exception as error:  # noqa: BLE001  the operation decides
-                    effect = operation.throw(error)
-                else:
-                    effect = operation.send(reply)
-        except StopIteration as stop:
-            result: T = stop.value
-            return result
-        finally:
-            operation.close()
-
-    async def _perform(self, effect: Effect) -> object:
-        match effect:
-            case Send():
-                return await self._send(effect)
-            case Sleep(seconds):
-                await asyncio.sleep(seconds)
-            case Connect():
-                return Socket(await self._connect(effect))
-            case Receive(socket, timeout_s):
-                return await _receive(socket.connection, timeout_s)
-            case Disconnect(socket):
-                await self._disconnect(socket.connection)
-        return None
-
-    async def _send(self, request: Send) -> Answer:
-        has_answered, body, ends_at = False, bytearray(), asyncio.get_running_loop().time() + 2 * request.timeout_s
-        try:
-            async with self._http.stream(
-                request.method,
-                request.url,
-                headers=request.headers,
-                content=request.content,
-                timeout=bare_timeout(request.timeout_s),
-            ) as response:
-                has_answered = True
-                async for piece in response.aiter_bytes():
-                    body += piece
-                    if len(body) > request.max_bytes:
-                        raise faults.too_large(request.url, request.max_bytes)
-                    if asyncio.get_running_loop().time() > ends_at and request.is_small:
-                        raise faults.too_slow(request.url, 2 * request.timeout_s)
-        except faults.HTTP_ERRORS as error:
-            raise faults.of_http(request.url, error, has_answered=has_answered) from error
-        return Answer(request.url, response.status_code, dict(response.headers), bytes(body))
-
-    async def _connect(self, request: Connect) -> ClientConnection:
-        options = self._core.socket_options(request.url, self._ssl, trust_env=self._trust_env)
-        try:
-            connection = await _Websocket(
-                request.url, additional_headers=request.headers, open_timeout=request.timeout_s, **options
-            )
-        except faults.SOCKET_ERRORS as error:
-            raise faults.of_handshake(request.url, error) from error
-        self._sockets.add(connection)
-        return connection
-
-    async def _disconnect(self, connection: ClientConnection) -> None:
-        self._sockets.discard(connection)
-        await connection.close()
-
-
-class _Websocket(connect):
-    def process_redirect(self, exc: Exception) -> Exception | str:
-        """Redirects are not followed: the credentials are for the server that was named."""
-        return exc
-
-
-async def _receive(connection: ClientConnection, timeout_s: float | None) -> str | None:
-    try:
-        async with asyncio.timeout(timeout_s):
-            frame = await connection.recv()
-    except TimeoutError:
-        return None
-    except faults.SOCKET_ERRORS as error:
-        raise faults.of_socket(error) from error
-    return frame if isinstance(frame, str) else ""
 
 
 class AsyncHandle:
@@ -294,11 +207,11 @@ class AsyncHandle:
         """The events of its images, from their present state until all have ended."""
         following = self._client._core.following(self.images)
         try:
-            while (event := await self._client._run(following.next())) is not None:
+            while (event := await self._client._transport.run(following.next())) is not None:
                 self.images = list(following.images.values())
                 yield event
         finally:
-            await self._client._run(following.close())
+            await self._client._transport.run(following.close())
 
     async def get(self, timeout_s: float | None = None) -> Image:
         """Wait for the picture. Raises as `AsyncDarkroom.generate`."""
@@ -317,5 +230,7 @@ class AsyncHandle:
         return await self._client.cancel(self.id, batch=self.images[0].batch is not None)
 
     async def _wait(self, timeout_s: float | None) -> list[Image]:
-        self.images = await self._client._run(self._client._core.orders.wait(self.images, self._order, timeout_s))
+        self.images = await self._client._transport.run(
+            self._client._core.orders.wait(self.images, self._order, timeout_s)
+        )
         return self.images

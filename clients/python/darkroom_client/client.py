@@ -3,32 +3,33 @@
 from __future__ import annotations
 
 import ssl
-import time
 from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self, Unpack
 
-import httpx2
-from websockets.sync.client import ClientConnection, reconnect
-
-from darkroom_client import faults
-from darkroom_client.core import Core, bare_timeout, write_file
-from darkroom_client.effects import Answer, Connect, Disconnect, Effect, Operation, Receive, Send, Sleep, Socket, T
+from darkroom_client.core import Core
 from darkroom_client.events import Event, OneImageEvent
+from darkroom_client.files import target_of, write_file
+from darkroom_client.listening import HANDSHAKE_S, POLL_S
 from darkroom_client.models import HistoryItem, HistoryPage, Image, Limits, Offers
 from darkroom_client.operations import HistoryFilters
 from darkroom_client.orders import Order, OrderOptions, any_completed, picked
 from darkroom_client.pictures import PictureFormat, Wanted
 from darkroom_client.retries import Retries
+from darkroom_client.transport import Transport
 
 
 class Darkroom:
     """A client of one Darkroom server. It may be shared by threads; close it, or use it in a `with`.
 
     Without `url`, DARKROOM_URL and DARKROOM_TOKEN are used, else a server on this machine. `token` and `headers` are
-    sent to the origin of `url` alone. `trust_env` lets HTTP_PROXY and the like count. A websocket that does not open
-    within `handshake_s` is given up; where there is none, `Handle.events` reads the records every `poll_s`.
+    sent to the origin of `url` alone. `trust_env` lets the proxies of HTTP_PROXY and the like count. Without
+    `ssl_context`, SSL_CERT_FILE and SSL_CERT_DIR count in any case. A websocket that does not open within `handshake_s`
+    is given up; where there is none, `Handle.events` reads the records every `poll_s`.
+
+    Raises:
+        Misconfigured: an argument, a proxy or the certificates cannot be used.
     """
 
     def __init__(
@@ -40,14 +41,11 @@ class Darkroom:
         retries: Retries | None = None,
         ssl_context: ssl.SSLContext | None = None,
         trust_env: bool = True,
-        handshake_s: float = 10.0,
-        poll_s: float = 2.0,
+        handshake_s: float = HANDSHAKE_S,
+        poll_s: float = POLL_S,
     ) -> None:
         self._core = Core.of(url, token=token, headers=headers, retries=retries, handshake_s=handshake_s, poll_s=poll_s)
-        self._ssl = ssl_context
-        self._trust_env = trust_env
-        self._http = httpx2.Client(**self._core.http_options(ssl_context, trust_env=trust_env))
-        self._sockets: set[ClientConnection] = set()
+        self._transport = Transport(ssl_context, trust_env=trust_env)
 
     @property
     def url(self) -> str:
@@ -68,7 +66,7 @@ class Darkroom:
             StillWaiting: `timeout_s` passed first; the image goes on.
         """
         order = Order.of(prompt, options, num_images=1, key=idempotency_key)
-        return picked(self._run(self._core.orders.complete(order, timeout_s)))
+        return picked(self._transport.run(self._core.orders.complete(order, timeout_s)))
 
     def generate_batch(
         self,
@@ -86,14 +84,14 @@ class Darkroom:
             StillWaiting: `timeout_s` passed first; the images go on.
         """
         order = Order.of(prompt, options, num_images=num_images, key=idempotency_key)
-        return any_completed(self._run(self._core.orders.complete(order, timeout_s)))
+        return any_completed(self._transport.run(self._core.orders.complete(order, timeout_s)))
 
     def submit(
         self, prompt: str, *, num_images: int = 1, idempotency_key: str | None = None, **options: Unpack[OrderOptions]
     ) -> Handle:
         """Request images without waiting for them."""
         order = Order.of(prompt, options, num_images=num_images, key=idempotency_key)
-        return Handle(self, self._run(self._core.orders.submit(order)), order)
+        return Handle(self, self._transport.run(self._core.orders.submit(order)), order)
 
     def handle(self, image_id: str) -> Handle:
         """The handle of an image that was requested before, perhaps by another process."""
@@ -101,25 +99,25 @@ class Darkroom:
 
     def get(self, image_id: str) -> Image:
         """The record of an image, in any state."""
-        return self._run(self._core.images.get(image_id))
+        return self._transport.run(self._core.images.get(image_id))
 
     def cancel(self, image_id: str, *, batch: bool = False) -> bool:
         """Cancel an image, or its batch. Whether it is cancelled now; false if it had ended before."""
-        return self._run(self._core.images.cancel(image_id, batch=batch))
+        return self._transport.run(self._core.images.cancel(image_id, batch=batch))
 
     def delete(self, image_id: str, *, batch: bool = False) -> None:
         """Delete an image with its files, or its batch; an unfinished one is cancelled."""
-        self._run(self._core.images.delete(image_id, batch=batch))
+        self._transport.run(self._core.images.delete(image_id, batch=batch))
 
     def pin(self, image_id: str, *, pinned: bool = True) -> Image:
         """Exempt an image from the purge, or not any more."""
-        return self._run(self._core.images.pin(image_id, pinned=pinned))
+        return self._transport.run(self._core.images.pin(image_id, pinned=pinned))
 
     def history(self, *, per_page: int = 50, **filters: Unpack[HistoryFilters]) -> Iterator[HistoryItem]:
         """All images that match, newest first; pages are fetched as they are needed."""
         cursor: str | None = None
         while True:
-            page = self._run(self._core.images.page(filters, per_page, cursor))
+            page = self._transport.run(self._core.images.page(filters, per_page, cursor))
             yield from page.images
             cursor = page.next_cursor
             if cursor is None:
@@ -129,15 +127,15 @@ class Darkroom:
         self, *, per_page: int = 20, cursor: str | None = None, **filters: Unpack[HistoryFilters]
     ) -> HistoryPage:
         """One page of the history, with the number of all images that match."""
-        return self._run(self._core.images.page(filters, per_page, cursor))
+        return self._transport.run(self._core.images.page(filters, per_page, cursor))
 
     def models(self) -> Offers:
         """What can be requested."""
-        return self._run(self._core.images.models())
+        return self._transport.run(self._core.images.models())
 
     def limits(self) -> Limits:
         """The limits of the owner, and what is left of them."""
-        return self._run(self._core.images.limits())
+        return self._transport.run(self._core.images.limits())
 
     def download(
         self,
@@ -147,12 +145,12 @@ class Darkroom:
         quality: int | None = None,
     ) -> bytes:
         """The bytes of a picture; the server converts it if `format` is another one."""
-        return self._run(self._core.pictures.download(image, format, quality))
+        return self._transport.run(self._core.pictures.download(image, format, quality))
 
     def save(self, image: Wanted, path: str | Path, *, quality: int | None = None) -> Path:
         """Write a picture to a file, whose extension chooses the format. A folder gets `<id>.<extension>`."""
-        target, wanted = self._core.target(image, path)
-        content = self._run(self._core.pictures.download(image, wanted, quality))
+        target, wanted = target_of(image, path)
+        content = self._transport.run(self._core.pictures.download(image, wanted, quality))
         return write_file(target, content)
 
     def listen(self, after: str | None = None, *, hints: bool = False) -> Generator[Event, None, None]:
@@ -164,14 +162,12 @@ class Darkroom:
         listening = self._core.listening(after, hints=hints)
         try:
             while True:
-                yield self._run(listening.next())
+                yield self._transport.run(listening.next())
         finally:
-            self._run(listening.close())
+            self._transport.run(listening.close())
 
     def close(self) -> None:
-        for connection in list(self._sockets):
-            self._disconnect(connection)
-        self._http.close()
+        self._transport.close()
 
     def __enter__(self) -> Self:
         return self
@@ -180,89 +176,6 @@ class Darkroom:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-    def _run(self, operation: Operation[T]) -> T:
-        """Do what the operation asks for, until it has a result."""
-        try:
-            effect = next(operation)
-            while True:
-                try:
-                    reply = self._perform(effect)
-                except Exception as error:  # noqa: BLE001  the operation decides
-                    effect = operation.throw(error)
-                else:
-                    effect = operation.send(reply)
-        except StopIteration as stop:
-            result: T = stop.value
-            return result
-        finally:
-            operation.close()
-
-    def _perform(self, effect: Effect) -> object:
-        match effect:
-            case Send():
-                return self._send(effect)
-            case Sleep(seconds):
-                time.sleep(seconds)
-            case Connect():
-                return Socket(self._connect(effect))
-            case Receive(socket, timeout_s):
-                return _receive(socket.connection, timeout_s)
-            case Disconnect(socket):
-                self._disconnect(socket.connection)
-        return None
-
-    def _send(self, request: Send) -> Answer:
-        has_answered, body, ends_at = False, bytearray(), time.monotonic() + 2 * request.timeout_s
-        try:
-            with self._http.stream(
-                request.method,
-                request.url,
-                headers=request.headers,
-                content=request.content,
-                timeout=bare_timeout(request.timeout_s),
-            ) as response:
-                has_answered = True
-                for piece in response.iter_bytes():
-                    body += piece
-                    if len(body) > request.max_bytes:
-                        raise faults.too_large(request.url, request.max_bytes)
-                    if time.monotonic() > ends_at and request.is_small:
-                        raise faults.too_slow(request.url, 2 * request.timeout_s)
-        except faults.HTTP_ERRORS as error:
-            raise faults.of_http(request.url, error, has_answered=has_answered) from error
-        return Answer(request.url, response.status_code, dict(response.headers), bytes(body))
-
-    def _connect(self, request: Connect) -> ClientConnection:
-        options = self._core.socket_options(request.url, self._ssl, trust_env=self._trust_env)
-        try:
-            connection = _Websocket(
-                request.url, additional_headers=request.headers, open_timeout=request.timeout_s, **options
-            ).__enter__()  # closed by `_disconnect`
-        except faults.SOCKET_ERRORS as error:
-            raise faults.of_handshake(request.url, error) from error
-        self._sockets.add(connection)
-        return connection
-
-    def _disconnect(self, connection: ClientConnection) -> None:
-        self._sockets.discard(connection)
-        connection.close()
-
-
-class _Websocket(reconnect):
-    def process_redirect(self, exc: Exception) -> Exception | str:
-        """Redirects are not followed: the credentials are for the server that was named."""
-        return exc
-
-
-def _receive(connection: ClientConnection, timeout_s: float | None) -> str | None:
-    try:
-        frame = connection.recv(timeout=timeout_s)
-    except TimeoutError:
-        return None
-    except faults.SOCKET_ERRORS as error:
-        raise faults.of_socket(error) from error
-    return frame if isinstance(frame, str) else ""
 
 
 class Handle:
@@ -292,11 +205,11 @@ class Handle:
         """The events of its images, from their present state until all have ended."""
         following = self._client._core.following(self.images)
         try:
-            while (event := self._client._run(following.next())) is not None:
+            while (event := self._client._transport.run(following.next())) is not None:
                 self.images = list(following.images.values())
                 yield event
         finally:
-            self._client._run(following.close())
+            self._client._transport.run(following.close())
 
     def get(self, timeout_s: float | None = None) -> Image:
         """Wait for the picture. Raises as `Darkroom.generate`."""
@@ -315,5 +228,6 @@ class Handle:
         return self._client.cancel(self.id, batch=self.images[0].batch is not None)
 
     def _wait(self, timeout_s: float | None) -> list[Image]:
-        self.images = self._client._run(self._client._core.orders.wait(self.images, self._order, timeout_s))
+        waiting = self._client._core.orders.wait(self.images, self._order, timeout_s)
+        self.images = self._client._transport.run(waiting)
         return self.images

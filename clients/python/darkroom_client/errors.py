@@ -19,7 +19,7 @@
     ├── ImageFailed            the image ended without a picture; `image` is its record
     │   └── ImageCancelled     it was cancelled
     ├── StillWaiting           the caller's time limit passed first; the image goes on
-    ├── Misconfigured          an argument of the client cannot work: a URL, a token
+    ├── Misconfigured          an argument, or the environment, cannot work: a URL, a token, a proxy, certificates
     └── BusError               the broker did not take a message, or cannot be used (`darkroom_client.bus`)
         └── NotConfirmed       nobody knows whether the broker has the message: publish it again
 
@@ -180,7 +180,11 @@ class ImageCancelled(ImageFailed):
 
 
 class StillWaiting(DarkroomError):
-    """`image` is its state when the limit passed; None if the server did not answer at all."""
+    """`image` is its state when the limit passed.
+
+    It is None if the server did not answer the order within the limit: nobody knows whether it has the order. The same
+    order with the same `idempotency_key` is one image.
+    """
 
     default_code = "still_waiting"
 

@@ -106,7 +106,7 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Connected(Snapshot):
-    """The first event of `listen`: what happens from now on follows."""
+    """The first event of a `listen` without `after`: what happens from now on follows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

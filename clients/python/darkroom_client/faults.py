@@ -11,6 +11,7 @@ from websockets.exceptions import (
     ConnectionClosed,
     InvalidHandshake,
     InvalidMessage,
+    InvalidProxy,
     InvalidStatus,
     WebSocketException,
 )
@@ -27,11 +28,15 @@ from darkroom_client.errors import (
 )
 
 HTTP_ERRORS = (httpx2.HTTPError, httpx2.InvalidURL, httpx2.StreamError, OSError, ValueError)
-SOCKET_ERRORS = (WebSocketException, OSError, TimeoutError, EOFError, ValueError)
+SOCKET_ERRORS = (WebSocketException, OSError, EOFError, ImportError, ValueError)
+PROXY_ERRORS = (httpx2.InvalidURL, ImportError, ValueError)
 
 
 def of_http(url: str, error: Exception, *, has_answered: bool) -> DarkroomError:
     """`has_answered`: the headers of the answer had arrived."""
+    if isinstance(error, httpx2.LocalProtocolError | UnicodeEncodeError):
+        # the text of the library shows the value, which may be a token
+        return Misconfigured(f"the request to {shown(url)} has a header that cannot be sent", code="invalid_header")
     if isinstance(error, httpx2.InvalidURL | httpx2.UnsupportedProtocol | ValueError):
         return Misconfigured(f"{shown(url)} is not a valid URL", code="invalid_url")
     if (tls := _tls(url, error)) is not None:
@@ -46,17 +51,12 @@ def of_http(url: str, error: Exception, *, has_answered: bool) -> DarkroomError:
 def of_handshake(url: str, error: Exception) -> DarkroomError:
     """The error of a websocket that could not be opened."""
     if isinstance(error, InvalidStatus):
-        answer = _answer(url, error)
-        try:
-            check(answer)
-        except DarkroomError as found:
-            return found
-        return unexpected(answer, "a websocket")
+        return _refusal(_answer(url, error))
+    if isinstance(error, InvalidProxy | ImportError):
+        return of_proxy(error)
     if (tls := _tls(url, error)) is not None:
         return tls
-    if isinstance(error, ConnectionRefusedError) or (
-        isinstance(error, OSError) and not isinstance(error, TimeoutError)
-    ):
+    if isinstance(error, OSError) and not isinstance(error, TimeoutError):
         return Unreachable(f"no server answers at {_server(url)}", url=url)
     reason = str(error) or type(error).__name__
     if isinstance(error, InvalidHandshake) and not isinstance(error, InvalidMessage):
@@ -71,12 +71,38 @@ def of_socket(error: Exception) -> SocketClosed:
     return SocketClosed(1006, str(error))
 
 
+def of_proxy(error: Exception) -> Misconfigured:
+    """A proxy of the environment that cannot be used. Its URL may hold a password, so it is not shown."""
+    if isinstance(error, ImportError):
+        text = "the environment names a SOCKS proxy, and the library for it is not installed (socksio, python-socks)"
+    else:
+        text = "the environment names a proxy that is not a valid URL (HTTP_PROXY, HTTPS_PROXY, ALL_PROXY)"
+    return Misconfigured(f"{text}; trust_env=False does without", code="invalid_proxy")
+
+
+def of_certificates(error: OSError) -> Misconfigured:
+    """Trusted certificates that cannot be read; an `ssl.SSLError` is an `OSError`."""
+    reason = error.strerror or str(error)
+    return Misconfigured(
+        f"the trusted certificates cannot be read (SSL_CERT_FILE, SSL_CERT_DIR): {reason}", code="invalid_certificates"
+    )
+
+
 def too_large(url: str, max_bytes: int) -> UnexpectedAnswer:
     return UnexpectedAnswer(f"{shown(url)} answered with more than {max_bytes} bytes", url=url)
 
 
 def too_slow(url: str, limit_s: float) -> ConnectionBroken:
     return ConnectionBroken(f"the connection to {shown(url)} broke: no whole answer within {limit_s:g} s", url=url)
+
+
+def _refusal(answer: Answer) -> DarkroomError:
+    """The error of an answer to a handshake that opens no websocket."""
+    try:
+        check(answer)
+    except DarkroomError as found:
+        return found
+    return unexpected(answer, "a websocket")
 
 
 def _answer(url: str, error: InvalidStatus) -> Answer:

@@ -12,17 +12,9 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from darkroom_client.effects import (
-    Connect,
-    Operation,
-    Socket,
-    SocketClosed,
-    connect,
-    disconnect,
-    receive,
-    sleep,
-)
-from darkroom_client.errors import ApiError, DarkroomError, Gone, NoAnswer, NotFound, ServerError, Unauthorized
+from darkroom_client.effects import Operation, SocketClosed, sleep
+from darkroom_client.errors import DarkroomError, Gone, LimitReached, NoAnswer, NotFound, ServerError, Unauthorized
+from darkroom_client.event_socket import EventSocket
 from darkroom_client.events import (
     Connected,
     Deleted,
@@ -38,7 +30,7 @@ from darkroom_client.events import (
 from darkroom_client.models import Image
 from darkroom_client.orders import OrderOperations
 from darkroom_client.origin import Origin
-from darkroom_client.retries import Retries
+from darkroom_client.retries import Retries, asked_s
 
 HANDSHAKE_S: Final = 10.0  # a replica that still reads the event log answers within this
 FIRST_FRAME_S: Final = 30.0
@@ -55,13 +47,11 @@ class Listening:
     """The events of the owner from now on, or after a cursor."""
 
     def __init__(self, origin: Origin, retries: Retries, *, after: str | None, hints: bool, handshake_s: float) -> None:
-        self.cursor = after
-        self._origin = origin
+        self.cursor = after or None
         self._retries = retries
         self._hints = hints
-        self._handshake_s = handshake_s
-        self._socket: Socket | None = None
-        self._is_first = after is None
+        self._socket = EventSocket(origin, handshake_s)
+        self._is_first = not after
         self._failures = 0
         self._seen: OrderedDict[str, None] = OrderedDict()
 
@@ -73,10 +63,10 @@ class Listening:
         """
         while True:
             try:
-                if self._socket is None:
-                    event = yield from self._connect()
+                if self._socket.is_open:
+                    event = parse_frame((yield from self._socket.receive(None)) or "")
                 else:
-                    event = parse_frame((yield from receive(self._socket, None)) or "")
+                    event = yield from self._connect()
             except SocketClosed as closed:
                 yield from self._lost(closed)
                 continue
@@ -84,33 +74,28 @@ class Listening:
                 return event
 
     def close(self) -> Operation[None]:
-        if self._socket is not None:
-            socket, self._socket = self._socket, None
-            yield from disconnect(socket)
+        yield from self._socket.close()
 
     def _connect(self) -> Operation[Event | None]:
         """Open a websocket and read its first frame; None if that failed and may be tried again."""
-        url = self._origin.websocket(self.cursor)
         try:
-            request = Connect(url, self._origin.headers_for(url), self._handshake_s)
-            self._socket = yield from connect(request)
+            yield from self._socket.open(self.cursor)
         except DarkroomError as error:
             if not self._is_passing(error):
                 raise
             yield from self._pause(error)
             return None
-        text = yield from receive(self._socket, FIRST_FRAME_S)
-        event = parse_frame(text or "")
+        event = parse_frame((yield from self._socket.receive(FIRST_FRAME_S)) or "")
         if not isinstance(event, Snapshot):
             raise SocketClosed(1006, "the first frame is no hello")
         self._failures = 0
         return event
 
     def _is_passing(self, error: DarkroomError) -> bool:
-        """Whether a replica may let us in soon. A limit of websockets passes as well."""
-        if isinstance(error, ApiError):
-            return isinstance(error, ServerError) or error.status in {408, 429}
-        return isinstance(error, NoAnswer) and error.is_passing
+        """Whether a replica may let us in soon. A limit of websockets passes as well: it names no time."""
+        if isinstance(error, LimitReached) and error.retry_after_s is None:
+            return not isinstance(error, self._retries.never)
+        return self._retries.is_passing(error)
 
     def _lost(self, closed: SocketClosed) -> Operation[None]:
         yield from self.close()
@@ -121,27 +106,23 @@ class Listening:
     def _pause(self, error: DarkroomError | None) -> Operation[None]:
         delay_s = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** min(self._failures, 10))
         self._failures += 1
-        asked_s = (error.retry_after_s or 0.0) if isinstance(error, ApiError) else 0.0
-        # a replica that stops closes many websockets at once
-        yield from sleep(max(delay_s, asked_s) * random.uniform(0.5, 1.5))  # no secret
+        # a replica that stops closes many websockets at once; none comes back earlier than it was asked to
+        pause_s = max(delay_s * random.uniform(0.5, 1.5), asked_s(error) * random.uniform(1.0, 1.5))  # no secret
+        yield from sleep(pause_s)
 
     def _is_shown(self, event: Event) -> bool:
         if isinstance(event, Hint):
             return self._hints
-        is_first, self._is_first = self._is_first, False
-        if isinstance(event, Connected) and not is_first:
-            self.cursor = event.cursor or self.cursor
-            return False
-        if isinstance(event, ImageEvent) and event.is_final and not self._is_new(event):
-            return False
         self.cursor = event.cursor or self.cursor
-        return True
+        is_first, self._is_first = self._is_first, False
+        if isinstance(event, Connected):
+            return is_first
+        return not (isinstance(event, ImageEvent) and event.is_final) or self._is_new(event)
 
     def _is_new(self, event: OneImageEvent) -> bool:
         """Whether this final event was not shown before: it may be repeated after a crash of the server."""
         key = f"{type(event).__name__} {event.image_id}"
         if key in self._seen:
-            self.cursor = event.cursor or self.cursor
             return False
         self._seen[key] = None
         if len(self._seen) > SEEN:
@@ -163,13 +144,12 @@ class Following:
     ) -> None:
         self.images = {image.id: image for image in images}
         self._orders = orders
-        self._handshake_s = handshake_s
         self._poll_s = poll_s
         self._now = now
         self._open = set(self.images)
         self._pending: deque[OneImageEvent] = deque()
         self._states: dict[str, tuple[str, int]] = {}
-        self._socket: Socket | None = None
+        self._socket = EventSocket(orders.origin, handshake_s)
         self._cursor: str | None = None
         self._connects_at = 0.0
         self._heard_at = now()
@@ -188,23 +168,19 @@ class Following:
             if not self._open:
                 yield from self.close()
                 return None
-            if self._socket is None and self._now() >= self._connects_at:
+            if not self._socket.is_open and self._now() >= self._connects_at:
                 yield from self._connect()
             else:
                 yield from self._receive()
         return self._pending.popleft()
 
     def close(self) -> Operation[None]:
-        if self._socket is not None:
-            socket, self._socket = self._socket, None
-            yield from disconnect(socket)
+        yield from self._socket.close()
 
     def _connect(self) -> Operation[None]:
         self._connects_at = self._now() + RECONNECT_S
-        origin = self._orders.origin
-        url = origin.websocket(self._cursor)
         try:
-            self._socket = yield from connect(Connect(url, origin.headers_for(url), self._handshake_s))
+            yield from self._socket.open(self._cursor)
         except DarkroomError:
             # a proxy lets none through, or the server refuses it: the records are read
             yield from self._read()
@@ -212,12 +188,12 @@ class Following:
     def _receive(self) -> Operation[None]:
         left_s = max(0.0, self._reads_at - self._now())
         try:
-            if self._socket is None:
+            if self._socket.is_open:
+                # other images may have many events: they do not put the next read off
+                text = yield from self._socket.receive(left_s)
+            else:
                 yield from sleep(min(self._poll_s, left_s))
                 text = None
-            else:
-                # other images may have many events: they do not put the next read off
-                text = yield from receive(self._socket, left_s)
         except SocketClosed:
             yield from self.close()
             return
@@ -248,7 +224,7 @@ class Following:
 
     def _read(self) -> Operation[None]:
         # while a websocket is open, an image that waits for long is read less and less often
-        self._quiet = min(self._quiet + 1, QUIET) if self._socket is not None else 0
+        self._quiet = min(self._quiet + 1, QUIET) if self._socket.is_open else 0
         self._reads_at = self._now() + self._poll_s * 2**self._quiet
         for image_id in sorted(self._open):
             try:
@@ -256,15 +232,9 @@ class Following:
             except (NotFound, Gone) as error:
                 self._take(Deleted(image_id=image_id, reason=str(error)))
             except (NoAnswer, ServerError) as error:
-                if isinstance(error, NoAnswer) and self._is_final_refusal(error):
-                    raise
-                if self._now() - self._heard_at > self._orders.retries.patience_s:
+                if not self._orders.retries.is_outwaited(error, silent_s=self._now() - self._heard_at):
                     raise
                 return
             else:
                 self._take(event_of_record(image))
             self._heard_at = self._now()
-
-    @staticmethod
-    def _is_final_refusal(error: NoAnswer) -> bool:
-        return error.code in {"redirected", "tls_failed"}

@@ -12,11 +12,11 @@ from urllib.parse import urlencode
 from pydantic import BaseModel
 
 from darkroom_client.answers import check, read_images, read_model
-from darkroom_client.effects import Answer, Operation, Send, send
+from darkroom_client.effects import Answer, Operation, send
 from darkroom_client.errors import Conflict, DarkroomError, NotFound
 from darkroom_client.models import HistoryPage, Image, Limits, Offers
-from darkroom_client.orders import MAX_JSON, TIMEOUT_S
 from darkroom_client.origin import Origin
+from darkroom_client.requests import MAX_JSON, json_request
 from darkroom_client.retries import Retries, repeated
 
 MAX_PAGE: Final = 16_000_000  # bytes; a hundred images with the longest prompts take 2,000,000
@@ -56,20 +56,20 @@ class ImageOperations:
     def cancel(self, image_id: str, *, batch: bool) -> Operation[bool]:
         """Whether it is cancelled now; false if it had ended before."""
         try:
-            answer = yield from self._ask("POST", self.origin.image(image_id, f"cancel/{_batch(batch)}"))
+            yield from self._ask("POST", self.origin.image(image_id, f"cancel/{_batch(batch)}"))
         except Conflict as error:
             if error.image_status is None:
                 raise
             return error.image_status == "cancelled"
-        check(answer)
         return True
 
     def delete(self, image_id: str, *, batch: bool) -> Operation[None]:
+        url = self.origin.image(image_id, _batch(batch))
         tries: list[DarkroomError] = []
 
         def attempt() -> Operation[None]:
             try:
-                answer = yield from send(self._request("DELETE", self.origin.image(image_id, _batch(batch))))
+                answer = yield from send(json_request(self.origin, "DELETE", url))
                 check(answer)
             except NotFound:
                 if not tries:
@@ -104,21 +104,14 @@ class ImageOperations:
     ) -> Operation[Answer]:
         """The answer of the server, asked again while its error may pass."""
 
+        content = json.dumps(body).encode() if body is not None else None
+
         def attempt() -> Operation[Answer]:
-            answer = yield from send(self._request(method, url, body, max_bytes=max_bytes))
+            answer = yield from send(json_request(self.origin, method, url, content, max_bytes=max_bytes))
             check(answer)
             return answer
 
         return repeated(self.retries, attempt)
-
-    def _request(
-        self, method: str, url: str, body: Mapping[str, Any] | None = None, *, max_bytes: int = MAX_JSON
-    ) -> Send:
-        headers = {"Accept": "application/json", **self.origin.headers_for(url)}
-        content = None
-        if body is not None:
-            content, headers["Content-Type"] = json.dumps(body).encode(), "application/json"
-        return Send(method, url, headers, max_bytes, TIMEOUT_S, content)
 
 
 def _batch(batch: bool) -> str:

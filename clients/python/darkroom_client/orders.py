@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final, TypedDict
 
 from darkroom_client.answers import read_images
-from darkroom_client.effects import Operation, Send, send, sleep
+from darkroom_client.effects import Operation, send, sleep
 from darkroom_client.errors import (
     DarkroomError,
     ImageCancelled,
@@ -23,13 +23,13 @@ from darkroom_client.errors import (
 )
 from darkroom_client.models import Image, Status
 from darkroom_client.origin import Origin
+from darkroom_client.requests import TIMEOUT_S, json_request
 from darkroom_client.retries import Retries, repeated
 
-MAX_JSON: Final = 1_000_000  # bytes; an image with the longest prompts takes 50,000, ten of them half of this
 WAIT_S: Final = 20.0  # of one request: proxies end idle ones after 30 s and more
-TIMEOUT_S: Final = 30.0  # of a read, beyond the wait that was asked for
+SPARE_S: Final = 2.0  # beyond the caller's time: a server that waits until its end answers soon after it
 POLL_S: Final = (0.2, 0.3, 0.5, 0.8, 1.2, 2.0)  # between two reads of a record; the last again and again
-ReadImages = Callable[[float], Operation[list[Image]]]
+ReadImages = Callable[[float], Operation[list[Image]]]  # of the seconds that are left
 
 
 class OrderOptions(TypedDict, total=False):
@@ -70,43 +70,56 @@ class OrderOperations:
 
     def submit(self, order: Order) -> Operation[list[Image]]:
         """The accepted images."""
-        return repeated(self.retries, lambda: self._post(order, 0))
+        return repeated(self.retries, lambda: self._post(order, wait_s=0))
 
     def complete(self, order: Order, timeout_s: float | None) -> Operation[list[Image]]:
         """The images when all have ended: the order is sent again and again, and each time waits for them."""
-        ends_at = None if timeout_s is None else self.now() + timeout_s
-        wait_s = WAIT_S if timeout_s is None else min(WAIT_S, timeout_s)
-        limit = math.inf if ends_at is None else ends_at
-        images = yield from repeated(self.retries, lambda: self._post(order, wait_s), left_s=lambda: limit - self.now())
+        ends_at = self._end(timeout_s)
+
+        def left_s() -> float:
+            return ends_at - self.now()
+
+        try:
+            images = yield from repeated(self.retries, lambda: self._post(order, left_s()), left_s=left_s)
+        except NoAnswer as error:
+            if left_s() > 0 or not error.is_passing:
+                raise
+            raise StillWaiting(f"no answer to the order within {timeout_s:g} s") from error
         return (yield from self._until_final(images, lambda left_s: self._post(order, left_s), ends_at))
 
     def wait(self, images: Sequence[Image], order: Order | None, timeout_s: float | None) -> Operation[list[Image]]:
         """The images when all have ended; without their order, their records are read."""
-        ends_at = None if timeout_s is None else self.now() + timeout_s
         read = self._polled(images) if order is None else (lambda left_s: self._post(order, left_s))
-        return (yield from self._until_final(list(images), read, ends_at))
+        return (yield from self._until_final(list(images), read, self._end(timeout_s)))
 
-    def read(self, image_id: str) -> Operation[Image]:
+    def read(self, image_id: str, left_s: float = math.inf) -> Operation[Image]:
         """The record of an image."""
-        answer = yield from send(self._request("GET", self.origin.image(image_id)))
+        timeout_s = min(TIMEOUT_S, left_s + SPARE_S)
+        answer = yield from send(json_request(self.origin, "GET", self.origin.image(image_id), timeout_s=timeout_s))
         return read_images(answer)[0]
 
-    def _post(self, order: Order, wait_s: float) -> Operation[list[Image]]:
+    def _end(self, timeout_s: float | None) -> float:
+        return math.inf if timeout_s is None else self.now() + timeout_s
+
+    def _post(self, order: Order, left_s: float = math.inf, *, wait_s: float = WAIT_S) -> Operation[list[Image]]:
+        wait_s = max(0.0, min(wait_s, left_s))
         prefer = f"wait={int(wait_s)}, respond-async" if wait_s >= 1 else "respond-async"
         url = self.origin.path("/v1/images/generations")
-        headers = {"Content-Type": "application/json", "Prefer": prefer, "Idempotency-Key": order.key}
-        answer = yield from send(self._request("POST", url, headers, order.body, timeout_s=TIMEOUT_S + wait_s))
+        headers = {"Prefer": prefer, "Idempotency-Key": order.key}
+        timeout_s = min(TIMEOUT_S + wait_s, max(0.0, left_s) + SPARE_S)
+        request = json_request(self.origin, "POST", url, order.body, headers=headers, timeout_s=timeout_s)
+        answer = yield from send(request)
         return read_images(answer)
 
-    def _until_final(self, images: list[Image], read: ReadImages, ends_at: float | None) -> Operation[list[Image]]:
+    def _until_final(self, images: list[Image], read: ReadImages, ends_at: float) -> Operation[list[Image]]:
         heard_at, failures, quick = self.now(), 0, 0
         while not all(image.is_final for image in images):
-            left_s = WAIT_S if ends_at is None else ends_at - self.now()
+            left_s = ends_at - self.now()
             if left_s <= 0:
                 raise StillWaiting(f"image {images[0].id} is {images[0].status}", image=images[0])
             asked_at = self.now()
             try:
-                images = yield from read(min(left_s, WAIT_S))
+                images = yield from read(left_s)
                 heard_at, failures = self.now(), 0
             except (NoAnswer, ServerError, LimitReached) as error:
                 pause_s = self._pause_s(error, failures, silent_s=self.now() - heard_at)
@@ -116,13 +129,12 @@ class OrderOperations:
                 quick = quick + 1 if self.now() - asked_at < 1 else 0
                 pause_s = POLL_S[min(quick, len(POLL_S)) - 1] if quick else 0.0
             if not all(image.is_final for image in images):
-                yield from sleep(pause_s if ends_at is None else max(0.0, min(pause_s, ends_at - self.now())))
+                yield from sleep(max(0.0, min(pause_s, ends_at - self.now())))
         return images
 
     def _pause_s(self, error: DarkroomError, failures: int, *, silent_s: float) -> float:
         """The pause after an error while accepted images are waited for. Raises the error if it will not pass."""
-        is_passing = isinstance(error, NoAnswer | LimitReached) or self.retries.is_passing(error)
-        if not is_passing or silent_s > self.retries.patience_s:
+        if not self.retries.is_outwaited(error, silent_s=silent_s):
             raise error
         delays_s = self.retries.delays_s or (1.0,)
         return self.retries.spread_s(delays_s[min(failures, len(delays_s) - 1)], error)
@@ -130,25 +142,13 @@ class OrderOperations:
     def _polled(self, images: Sequence[Image]) -> ReadImages:
         known = {image.id: image for image in images}
 
-        def read(_left_s: float) -> Operation[list[Image]]:
+        def read(left_s: float) -> Operation[list[Image]]:
             for image in list(known.values()):
                 if not image.is_final:
-                    known[image.id] = yield from self.read(image.id)
+                    known[image.id] = yield from self.read(image.id, left_s)
             return list(known.values())
 
         return read
-
-    def _request(
-        self,
-        method: str,
-        url: str,
-        headers: Mapping[str, str] | None = None,
-        content: bytes | None = None,
-        *,
-        timeout_s: float = TIMEOUT_S,
-    ) -> Send:
-        sent = {"Accept": "application/json", **self.origin.headers_for(url), **(headers or {})}
-        return Send(method, url, sent, MAX_JSON, timeout_s, content)
 
 
 def picked(images: Sequence[Image]) -> Image:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -12,6 +13,10 @@ from darkroom_client.errors import Misconfigured
 
 LOCAL: Final = "http://127.0.0.1:8000"
 _PORTS: Final = {"http": 80, "https": 443}
+# RFC 9110, section 5.5, without the bytes above ASCII that it calls obsolete; h11 refuses spaces at the ends
+_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_VALUE: Final = re.compile(r"([!-~]([ \t!-~]*[!-~])?)?")
+_TOKEN: Final = re.compile(r"[!-~]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,15 +33,18 @@ class Origin:
         The token of the environment is for the server of the environment: it is not sent to a URL that code names.
 
         Raises:
-            Misconfigured: the URL or the token cannot be used.
+            Misconfigured: the URL, the token or a header cannot be used.
         """
         if url is None:
             url = os.environ.get("DARKROOM_URL") or LOCAL
             token = token if token is not None else os.environ.get("DARKROOM_TOKEN")
         sent = dict(headers or {})
+        for name, value in sent.items():
+            if not (_NAME.fullmatch(name) and _VALUE.fullmatch(value)):  # the value may be a secret
+                raise Misconfigured(f"header {name!r}: its name and its value must consist of visible ASCII characters")
         if token:
-            if not (token.isascii() and token.isprintable()):
-                raise Misconfigured("the token must consist of visible ASCII characters")
+            if not _TOKEN.fullmatch(token):
+                raise Misconfigured("the token must consist of visible ASCII characters, without spaces")
             sent["Authorization"] = f"Bearer {token}"
         return cls(_checked(url), sent)
 
@@ -86,11 +94,13 @@ def _checked(url: str) -> str:
         parts = urlsplit(url)
         port = parts.port
     except ValueError as error:
-        raise Misconfigured(f"{url!r} is not a valid URL: {error}") from error
+        raise Misconfigured(f"{url!r} is not a valid URL: {error}", code="invalid_url") from error
     if parts.username is not None:
-        raise Misconfigured("the URL of the server must not hold a user or a password; use a token")
+        text = "the URL of the server must not hold a user or a password; use a token"
+        raise Misconfigured(text, code="invalid_url")
     if not _is_complete(parts) or port == 0:
-        raise Misconfigured(f"the URL of the server must be http://host:port or https://host/path/, not {url!r}")
+        text = f"the URL of the server must be http://host:port or https://host/path/, not {url!r}"
+        raise Misconfigured(text, code="invalid_url")
     return url.rstrip("/")
 
 

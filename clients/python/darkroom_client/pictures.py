@@ -8,11 +8,20 @@ from urllib.parse import urljoin, urlsplit
 
 from darkroom_client.answers import problem, shown, unexpected
 from darkroom_client.effects import Answer, Operation, Send, send
-from darkroom_client.errors import ApiError, DarkroomError, NotFound, Redirected, Unauthorized, UnexpectedAnswer
+from darkroom_client.errors import (
+    ApiError,
+    DarkroomError,
+    Misconfigured,
+    NotFound,
+    Redirected,
+    Unauthorized,
+    UnexpectedAnswer,
+)
 from darkroom_client.models import HistoryItem, Image
 from darkroom_client.operations import ImageOperations
-from darkroom_client.orders import TIMEOUT_S, failure
+from darkroom_client.orders import failure
 from darkroom_client.origin import Origin, is_web_address
+from darkroom_client.requests import TIMEOUT_S
 from darkroom_client.retries import Retries, repeated
 
 MAX_PICTURE: Final = 1_000_000_000  # bytes; the server has a smaller limit of its own
@@ -29,7 +38,13 @@ class PictureOperations:
     images: ImageOperations
 
     def download(self, wanted: Wanted, picture_format: PictureFormat | None, quality: int | None) -> Operation[bytes]:
-        """The bytes of the picture, converted by the server if a format is named."""
+        """The bytes of the picture, converted by the server if a format is named.
+
+        Raises:
+            Misconfigured: a quality without a format; the file that is stored has the quality that it has.
+        """
+        if quality is not None and picture_format is None:
+            raise Misconfigured("quality needs a format: jpeg or webp")
         image: Image | HistoryItem
         image = (yield from self.images.get(wanted)) if isinstance(wanted, str) else wanted
         if image.image_url is None:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from darkroom_client.effects import Operation, T, sleep
-from darkroom_client.errors import ApiError, DarkroomError, LimitReached, NoAnswer
+from darkroom_client.errors import ApiError, DarkroomError, LimitReached, NoAnswer, Redirected, TlsFailed
 
 _PASSING_STATUS = frozenset({408, 500, 502, 503, 504})
 
@@ -36,19 +36,32 @@ class Retries:
 
     def spread_s(self, delay_s: float, error: DarkroomError) -> float:
         """The delay with jitter, and no shorter than the server asks for."""
-        asked_s = (error.retry_after_s or 0.0) if isinstance(error, ApiError) else 0.0
-        return max(delay_s, asked_s) + random.uniform(0, self.jitter) * delay_s  # no secret
+        return max(delay_s, asked_s(error)) + random.uniform(0, self.jitter) * delay_s  # no secret
 
     def is_passing(self, error: DarkroomError) -> bool:
         """Whether the same request may be answered soon."""
         if isinstance(error, self.never):
             return False
         if isinstance(error, ApiError):
-            asked_s = error.retry_after_s
+            is_soon = asked_s(error) <= self.longest_wait_s
             if isinstance(error, LimitReached):
-                return asked_s is not None and asked_s <= self.longest_wait_s
-            return error.status in _PASSING_STATUS and (asked_s or 0) <= self.longest_wait_s
+                return is_soon and error.retry_after_s is not None
+            return is_soon and error.status in _PASSING_STATUS
         return isinstance(error, NoAnswer) and error.is_passing
+
+    def is_outwaited(self, error: DarkroomError, *, silent_s: float) -> bool:
+        """Whether an accepted image is still waited for after this error, `silent_s` after the last answer.
+
+        A restart or a proxy may cause any other error, also one of `never`.
+        """
+        if silent_s > self.patience_s or isinstance(error, Redirected | TlsFailed):
+            return False
+        return isinstance(error, NoAnswer | LimitReached) or self.is_passing(error)
+
+
+def asked_s(error: DarkroomError | None) -> float:
+    """The pause that the server asks for with `Retry-After`."""
+    return (error.retry_after_s or 0.0) if isinstance(error, ApiError) else 0.0
 
 
 def repeated(

@@ -133,9 +133,29 @@ def test_a_url_that_cannot_work_is_named(url):
         Origin.of(url, None, None)
 
 
-@pytest.mark.parametrize("token", ["a\nb", "ü", "\x7f"])
+@pytest.mark.parametrize("token", ["a\nb", "ü", "\x7f", "two words", " padded", "padded ", "tab\t", "line\n", " "])
 def test_a_token_that_cannot_be_sent_is_not_shown(token):
-    with pytest.raises(Misconfigured) as caught:
+    with pytest.raises(Misconfigured, match="the token must consist of visible ASCII") as caught:
         Origin.of(OWN, token, None)
 
-    assert token not in str(caught.value)
+    assert token == " " or token not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", ["a\nb", "sécret", "\x7f", " padded", "padded ", "line\n"])
+def test_an_unsendable_header_is_named_without_its_value(value):
+    with pytest.raises(Misconfigured, match="header 'X-Key'") as caught:
+        Origin.of(OWN, None, {"X-Key": value})
+
+    assert value not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["", "X Key", "X:Key", "X-Kéy", "X-Key\n"])
+def test_a_name_of_a_header_that_cannot_be_sent_is_refused(name):
+    with pytest.raises(Misconfigured):
+        Origin.of(OWN, None, {name: "a"})
+
+
+def test_headers_may_have_spaces_inside_or_be_empty():
+    headers = {"X-Key": "two words", "X-Empty": ""}
+
+    assert Origin.of(OWN, None, headers).headers == headers

@@ -5,7 +5,16 @@ import json
 import pytest
 
 from darkroom_client.effects import SocketClosed
-from darkroom_client.errors import ConnectionBroken, ServerError, TlsFailed, Unauthorized, UnexpectedAnswer, Unreachable
+from darkroom_client.errors import (
+    ConnectionBroken,
+    LimitReached,
+    Redirected,
+    ServerError,
+    TlsFailed,
+    Unauthorized,
+    UnexpectedAnswer,
+    Unreachable,
+)
 from darkroom_client.events import (
     Cancelled,
     Completed,
@@ -21,8 +30,9 @@ from darkroom_client.events import (
     Started,
     parse_frame,
 )
-from darkroom_client.listening import Following
+from darkroom_client.listening import Following, Listening
 from darkroom_client.models import Image
+from darkroom_client.retries import Retries
 
 
 def hello(cursor: str) -> dict:
@@ -116,6 +126,48 @@ def test_what_does_not_pass_is_raised(core, world, error):
         world.run(core.listening(None, hints=False).next())
 
 
+def test_it_never_comes_back_earlier_than_it_is_asked_to(core, world):
+    world.replies = [ServerError("busy", status=503, retry_after_s=20)] * 40 + ["socket", hello("1")]
+
+    take(world, core.listening(None, hints=False), 1)
+
+    assert len(world.pauses) == 40
+    assert 20 <= min(world.pauses) < max(world.pauses) <= 30
+
+
+def test_a_limit_of_websockets_passes(core, world):
+    world.replies = [LimitReached("too many", status=429), "socket", hello("1")]
+
+    take(world, core.listening(None, hints=False), 1)
+
+    assert len(world.pauses) == 1
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ServerError("down for an hour", status=503, retry_after_s=61),
+        LimitReached("for an hour", status=429, retry_after_s=61),
+        LimitReached("never", status=429),
+        Unreachable("never"),
+    ],
+)
+def test_the_retries_of_the_client_count_for_events_too(core, world, error):
+    never = (LimitReached, Unreachable) if "never" in str(error) else ()
+    retries = Retries(longest_wait_s=60, never=never)
+    world.replies = [error]
+
+    with pytest.raises(type(error)):
+        world.run(Listening(core.origin, retries, after=None, hints=False, handshake_s=1).next())
+
+
+def test_an_empty_cursor_is_none(core, world):
+    world.replies = ["socket", hello("1")]
+
+    assert [type(event) for event in take(world, core.listening("", hints=False), 1)] == [Connected]
+    assert world.sockets == ["wss://darkroom.example/ws"]
+
+
 def test_a_credential_that_ends_is_an_error(core, world):
     world.replies = ["socket", hello("1"), SocketClosed(4401, "the token has expired")]
     listening = core.listening(None, hints=False)
@@ -183,6 +235,14 @@ def test_a_deleted_image_ends_its_events(core, world, image, problem):
     world.replies = ["socket", hello("0"), problem(404, "image_not_found")]
 
     assert follow(world, core, image)[1:] == [Deleted(image_id=image["id"], reason="image_not_found: because")]
+
+
+@pytest.mark.parametrize("error", [TlsFailed("no"), Redirected("elsewhere", status=302)])
+def test_an_address_that_is_wrong_ends_the_events_at_once(core, world, image, error):
+    world.replies = [Unreachable("no websocket"), error]
+
+    with pytest.raises(type(error)):
+        follow(world, core, image)
 
 
 def test_a_server_that_is_gone_ends_them_too(core, world, image):

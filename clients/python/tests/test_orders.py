@@ -12,8 +12,10 @@ from darkroom_client.errors import (
     ImageFailed,
     InvalidRequest,
     LimitReached,
+    Redirected,
     ServerError,
     StillWaiting,
+    TlsFailed,
     UnexpectedAnswer,
     Unreachable,
 )
@@ -143,6 +145,59 @@ def test_a_time_limit_ends_the_repeats_too(core, world):
         world.run(core.orders.complete(order(), 2.5))
 
     assert world.pauses == [1]
+
+
+def silent(world):
+    """A server that accepts requests and never answers."""
+
+    def answer(request):
+        world.now_s += request.timeout_s
+        return ConnectionBroken("no answer")
+
+    return answer
+
+
+@pytest.mark.parametrize("timeout_s", [0.5, 1, 10, 45])
+def test_a_silent_server_holds_nobody_beyond_the_time_limit(core, world, timeout_s):
+    world.replies = [silent(world)] * 9
+
+    with pytest.raises(StillWaiting, match="no answer to the order") as caught:
+        world.run(core.orders.complete(order(), timeout_s))
+
+    assert caught.value.image is None
+    assert timeout_s <= world.now_s - 1000 <= timeout_s + 2
+
+
+@pytest.mark.parametrize("has_order", [True, False])
+def test_a_server_falling_silent_ends_the_wait_with_the_image(core, world, image, has_order):
+    ordered = order()
+    world.replies = [(202, image), *[silent(world)] * 9]
+    images = world.run(core.orders.submit(ordered))
+
+    with pytest.raises(StillWaiting) as caught:
+        world.run(core.orders.wait(images, ordered if has_order else None, 1.0))
+
+    assert caught.value.image.id == image["id"]
+    assert world.now_s <= 1003
+
+
+def test_without_a_time_limit_a_silent_server_is_an_error(core, world):
+    world.replies = [silent(world)] * 9
+
+    with pytest.raises(ConnectionBroken):
+        world.run(core.orders.complete(order(), None))
+
+    assert [request.timeout_s for request in world.sent] == [50] * 4
+
+
+@pytest.mark.parametrize("error", [TlsFailed("no"), Redirected("elsewhere", status=302)])
+def test_an_address_that_is_wrong_ends_the_wait_at_once(core, world, image, error):
+    world.replies = [(202, image), error]
+
+    with pytest.raises(type(error)):
+        world.run(core.orders.complete(order(), None))
+
+    assert len(world.sent) == 2
 
 
 def test_a_restart_while_the_image_is_painted_is_waited_for(core, world, image, done):

@@ -310,7 +310,7 @@ def test_a_password_in_the_url_is_not_repeated(capsys):
     assert "secret" not in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("token", ["two\nlines", "naïve", "\x00"])
+@pytest.mark.parametrize("token", ["two\nlines", "naïve", "\x00", "two words", " padded", "padded "])
 def test_a_token_that_no_header_can_hold_is_refused(token, capsys):
     assert main(["generate", "a lighthouse", "--url", "http://localhost:1", "--token", token]) == 2
     assert token not in capsys.readouterr().err
@@ -352,6 +352,32 @@ async def test_no_server_and_no_tls_are_told_apart(server, capsys, tmp_path):
         assert await generate(secure.url) == 1
         assert "is not accepted" in capsys.readouterr().err
         assert secure.orders == []
+
+
+async def test_an_operator_is_told_what_is_wrong_with_tls(server, capsys, tmp_path):
+    """A certificate that signs itself, and a port that speaks plain HTTP: no server has to be started."""
+
+    async def letters(url: str) -> str:
+        assert await asyncio.to_thread(main, ["dead-letters", "list", "--url", url]) == 1
+        return capsys.readouterr().err
+
+    async with OddServer().running(tls=self_signed(tmp_path)) as secure:
+        assert await letters(secure.url) == (
+            f"darkroom: the certificate of {secure.url} is not accepted (self-signed certificate); "
+            "SSL_CERT_FILE names a file of trusted certificates\n"
+        )
+    url = server.url.replace("http:", "https:")
+    assert (await letters(url)).startswith(f"darkroom: there is no TLS at {url} (")
+
+
+async def test_unreadable_certificates_do_not_blame_the_url(server, capsys, monkeypatch):
+    monkeypatch.setenv("SSL_CERT_FILE", "/nowhere/trusted.pem")
+
+    assert await generate(server.url) == 1
+
+    said = capsys.readouterr().err
+    assert "SSL_CERT_FILE" in said
+    assert "--url" not in said
 
 
 async def test_a_server_of_another_protocol_ends_with_a_sentence(capsys):

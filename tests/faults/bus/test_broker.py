@@ -16,11 +16,12 @@ from tests.faults.bus.support import RECOVERY_S, LogReader, is_refused, open_rab
 from tests.servers.rabbitmq import RabbitMQ
 
 
+@pytest.mark.long
 @pytest.mark.fault(row=1)
 @pytest.mark.fault(row=2)
 @pytest.mark.fault(row=53)
 @pytest.mark.slow
-@pytest.mark.parametrize("how", [pytest.param("stop", marks=pytest.mark.long), "kill"])
+@pytest.mark.parametrize("how", ["stop", "kill"])
 async def test_a_broker_restart_loses_and_repeats_nothing(own_rabbitmq: RabbitMQ, how: str):
     """The broker restarts while commands and a timer token wait and the log has a reader: all continue afterwards."""
     events = [image_event(number) for number in range(10)]
@@ -88,6 +89,7 @@ async def test_consuming_continues_after_all_connections_close(rabbitmq: RabbitM
         assert await bus.waiting(WorkQueue.GENERATE) == 0
 
 
+@pytest.mark.long
 @pytest.mark.fault(row=8)
 async def test_an_alarm_stops_publishing_but_not_acks(own_rabbitmq: RabbitMQ):
     handler = Recorder()

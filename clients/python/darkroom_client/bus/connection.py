@@ -22,7 +22,7 @@ log = logging.getLogger("darkroom_client.bus")
 
 CONNECT_S: Final = 10.0
 # What aio-pika and aiormq raise when the broker is away: errors of AMQP, of sockets, of a channel that has ended.
-BROKER_ERRORS: Final = (AMQPError, OSError, RuntimeError, TimeoutError, asyncio.InvalidStateError, ConnectionError)
+BROKER_ERRORS: Final = (AMQPError, OSError, RuntimeError, asyncio.InvalidStateError)
 
 
 class BusChannel:

@@ -30,14 +30,16 @@ Received = OneImageEvent | JanitorPurged | JanitorSwept
 class BusListener:
     """Events from the queue `queue`, which is declared, and bound to the types `events` (`image.*` for all of images).
 
-    An event is acknowledged when the loop asks for the next one. So an event whose handling fails is delivered again:
+    An event is acknowledged when the loop asks for the next one. So an event whose handling fails is delivered again,
+    to this or another listener, when the connection has ended:
 
         async with BusListener(url, queue="shop.images", events=["image.completed"]) as listener:
             async for event in listener.events():
                 match event:
                     case Completed(image=image, owner=owner): ...
 
-    Two processes with the same queue share its events. Repeated and outdated events are left out.
+    Two processes with the same queue share its events. Events that this one has handled are left out when they are
+    repeated or outdated.
     """
 
     def __init__(
@@ -78,9 +80,10 @@ class BusListener:
             if message is None:
                 await self._reconnect()
                 continue
-            event = self._read(message)
-            if event is not None:
-                yield event
+            event = _read(message)
+            if event is not None and self._seen.is_new(event):
+                yield _shown(event)
+                self._seen.remember(event)  # not before it is handled: else a redelivery would be left out
             with suppress(*BROKER_ERRORS):  # the channel is gone: it is delivered again, and left out then
                 await message.ack()
 
@@ -116,20 +119,25 @@ class BusListener:
             await self._channel.close()
             raise BusError(f"queue {self._queue} cannot be used: {str(error) or type(error).__name__}") from error
 
-    def _read(self, message: AbstractIncomingMessage) -> Received | None:
-        """The event of a message; None if it is repeated, outdated or unknown."""
-        try:
-            event = _ADAPTER.validate_json(message.body)
-        except (ValidationError, RecursionError):
-            log.debug("a message of type %s is of a kind that this version does not know", message.type)
-            return None
-        if not self._seen.is_new(event):
-            return None
-        return event if isinstance(event, JanitorPurged | JanitorSwept) else event_of_message(event)
+
+def _read(message: AbstractIncomingMessage) -> BusEvent | None:
+    """The event of a message; None if this version does not know it."""
+    try:
+        return _ADAPTER.validate_json(message.body)
+    except (ValidationError, RecursionError):
+        log.debug("a message of type %s is of a kind that this version does not know", message.type)
+        return None
+
+
+def _shown(event: BusEvent) -> Received:
+    return event if isinstance(event, JanitorPurged | JanitorSwept) else event_of_message(event)
 
 
 class SeenRevisions:
-    """The newest revision of each image, and the newest ids: an event may come twice, or after a newer one."""
+    """The newest revision of each image, and the newest ids: an event may come twice, or after a newer one.
+
+    Both are of events that were handled.
+    """
 
     def __init__(self) -> None:
         self._revisions: OrderedDict[str, int] = OrderedDict()
@@ -138,15 +146,16 @@ class SeenRevisions:
     def is_new(self, event: BusEvent) -> bool:
         if event.id in self._ids:
             return False
+        if not isinstance(event, ImageChanged | ImageProgressed | ImageDeleted):
+            return True
+        return event.revision >= self._revisions.get(event.subject, 0)
+
+    def remember(self, event: BusEvent) -> None:
         self._ids[event.id] = None
         if len(self._ids) > SEEN:
             self._ids.popitem(last=False)
-        if not isinstance(event, ImageChanged | ImageProgressed | ImageDeleted):
-            return True
-        if event.revision < self._revisions.get(event.subject, 0):
-            return False
-        self._revisions[event.subject] = event.revision
-        self._revisions.move_to_end(event.subject)
-        if len(self._revisions) > SEEN:
-            self._revisions.popitem(last=False)
-        return True
+        if isinstance(event, ImageChanged | ImageProgressed | ImageDeleted):
+            self._revisions[event.subject] = event.revision
+            self._revisions.move_to_end(event.subject)
+            if len(self._revisions) > SEEN:
+                self._revisions.popitem(last=False)

@@ -1,4 +1,4 @@
-"""A deadline around requests to the broker, and what aiormq does with a CancelledError."""
+"""Deadlines around requests to the broker."""
 
 import asyncio
 from contextlib import suppress

@@ -58,7 +58,7 @@ def test_a_huge_server_fits_into_one_entry():
     """Names of full length in four bytes each, and as many samplers as are kept, different for each model."""
     models = tuple(
         Model(id=f"{number:04}{'灯' * 96}", samplers=tuple(f"{number} {n} {'🦊' * 90}" for n in range(500)))
-        for number in range(3000)
+        for number in range(1000)
     )
     data = stored(Capabilities(models=models, notice="n" * 10_000))
 
