@@ -19,6 +19,7 @@ from common.runtime.clock import whole_ms
 
 MARKER: Final = ".darkroom-store"  # in the root; not a key, so nothing lists or removes it
 CHECKPOINT: Final = ".darkroom-checkpoint"  # beside it
+NOTES: Final = frozenset({MARKER, CHECKPOINT})
 MAX_MARKER_BYTES: Final = 200
 _PROBE: Final = f"{'0' * 8}-0000-0000-0000-{'0' * 12}.png"  # a leftover of it has the form that `walk` lists
 
