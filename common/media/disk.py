@@ -18,6 +18,8 @@ from common.media.port import StoredFile
 from common.runtime.clock import whole_ms
 
 MARKER: Final = ".darkroom-store"  # in the root; not a key, so nothing lists or removes it
+CHECKPOINT: Final = ".darkroom-checkpoint"  # beside it
+NOTES: Final = frozenset({MARKER, CHECKPOINT})
 MAX_MARKER_BYTES: Final = 200
 _PROBE: Final = f"{'0' * 8}-0000-0000-0000-{'0' * 12}.png"  # a leftover of it has the form that `walk` lists
 
@@ -81,18 +83,18 @@ def probe(folder: Path, root: Path) -> None:
             each.unlink(missing_ok=True)
 
 
-def read_marker(root: Path) -> str | None:
-    """The id in the marker file of the root; None if there is none."""
+def read_note(root: Path, name: str) -> str | None:
+    """The text of the marker or the checkpoint in the root; None if there is none."""
     try:
-        with (root / MARKER).open("rb") as file:
+        with (root / name).open("rb") as file:
             return file.read(MAX_MARKER_BYTES).decode("ascii", "replace").strip() or None
     except FileNotFoundError:
         root.stat()
         return None
 
 
-def write_marker(root: Path, store_id: str) -> None:
-    write_file(root / MARKER, f"{store_id}\n".encode("ascii"))
+def write_note(root: Path, name: str, text: str) -> None:
+    write_file(root / name, f"{text}\n".encode("ascii"))
     sync_folder(root)
 
 

@@ -106,12 +106,19 @@ class FileMedia:
             yield page
 
     async def marker(self) -> str | None:
-        return await self._run(lambda: disk.read_marker(self._root))
+        return await self._run(lambda: disk.read_note(self._root, disk.MARKER))
 
     async def mark(self, store_id: str) -> None:
         if await self.marker() != store_id:
-            await self._run(lambda: disk.write_marker(self._root, store_id))
+            await self._run(lambda: disk.write_note(self._root, disk.MARKER, store_id))
         self._store_id = store_id
+
+    async def checkpoint(self) -> int | None:
+        text = await self._run(lambda: disk.read_note(self._root, disk.CHECKPOINT)) or ""
+        return int(text) if re.fullmatch("[0-9]{1,18}", text) else None
+
+    async def set_checkpoint(self, number: int) -> None:
+        await self._run(lambda: disk.write_note(self._root, disk.CHECKPOINT, str(number)))
 
     async def check(self) -> None:
         async with self._checking:  # one at a time: a check waits for the disk, and anyone may ask for one
@@ -126,7 +133,7 @@ class FileMedia:
             raise Unavailable("media", _reason(error)) from error
 
     def _check(self) -> None:
-        if self._store_id is not None and disk.read_marker(self._root) != self._store_id:
+        if self._store_id is not None and disk.read_note(self._root, disk.MARKER) != self._store_id:
             raise OSError(None, f"{self._root} does not hold the marker of this store: is the folder mounted?")
         _probe(self._root, self._clock.now())
 

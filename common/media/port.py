@@ -72,5 +72,11 @@ class Media(Protocol):
     async def mark(self, store_id: str) -> None:
         """Let the media belong to this store; from then on `check` fails while their marker is missing or another."""
 
+    async def checkpoint(self) -> int | None:
+        """The number that `set_checkpoint` has written last; None if there is none, or if it is damaged."""
+
+    async def set_checkpoint(self, number: int) -> None:
+        """Write the number durably beside the files, so that a backup of them contains it."""
+
     async def check(self) -> None:
         """Write and remove a small file where new pictures go. Raises Unavailable."""

@@ -24,15 +24,19 @@ def _media(arguments: argparse.Namespace) -> int:
 
     settings = load_settings()
     try:
-        asyncio.run(_claim(settings, adopt=arguments.adopt))
+        difference = asyncio.run(_claim(settings, adopt=arguments.adopt))
     except ServiceError as error:
         raise CommandFailed(f"{error.code}: {error.detail}") from error
     print(f"{settings.media_root} belongs to this store")
+    if difference:
+        print(f"{difference}; `darkroom sweep --dry-run` counts what differs, and --adopt lets a sweep remove it")
     return 0
 
 
-async def _claim(settings: Settings, *, adopt: bool) -> None:
+async def _claim(settings: Settings, *, adopt: bool) -> str | None:
+    """Why store and media are not of the same time, or None."""
     from common.application.media_owner import claim_media
+    from common.application.operation.checkpoint import read_checkpoints
     from common.media.connect import open_media
     from common.store.connect import open_store
 
@@ -41,3 +45,4 @@ async def _claim(settings: Settings, *, adopt: bool) -> None:
         open_media(settings.media_root) as media,
     ):
         await claim_media(store, media, adopt=adopt)
+        return (await read_checkpoints(store, media)).difference

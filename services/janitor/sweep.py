@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 
+from common.application.operation.checkpoint import read_checkpoints
 from common.domain import images, transitions
 from common.domain.errors import Unavailable
 from common.domain.images import Image
@@ -103,6 +104,8 @@ async def _reason_to_refuse(drift: _Drift, context: JanitorContext) -> str | Non
         await context.media.check()
     except Unavailable as error:
         return error.detail
+    if difference := (await read_checkpoints(context.store, context.media)).difference:
+        return f"{difference}. Nothing is removed until `darkroom media --adopt`; docs/operating.md, Restore"
     if _is_too_much(drift.foreign, drift.old_files, limit):
         return (
             f"{drift.foreign} of {drift.old_files} files belong to no image of this store: is STORE_URL the right "

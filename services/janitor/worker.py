@@ -12,6 +12,7 @@ from common.bus.port import Handler, WorkQueue
 from common.messages import TickData
 from common.runtime.settings import Settings
 from services.janitor.cancel import cancel
+from services.janitor.checkpoint import keep_checkpoint
 from services.janitor.clock_comparison import ClockComparison
 from services.janitor.context import SOURCE, JanitorContext
 from services.janitor.dead_letters import fail_dead_letter
@@ -38,11 +39,7 @@ async def run_janitor(settings: Settings, resources: Resources, *, stopping: asy
         clock=resources.clock,
     )
     gatherer = FigureGatherer(context)
-
-    async def repair(tick: TickData, *, context: JanitorContext) -> None:
-        gatherer.request()
-        await reconcile(tick, context=context)
-
+    repair = partial(_repair, gatherer=gatherer)
     timers = [
         JanitorTimer(WorkQueue.RECONCILE, settings.reconcile_interval, repair, context, ClockComparison()),
         JanitorTimer(WorkQueue.PURGE, settings.purge_interval, purge, context),
@@ -67,3 +64,9 @@ async def run_janitor(settings: Settings, resources: Resources, *, stopping: asy
             for task in endless:
                 task.cancel()
         await asyncio.gather(*(consumer.drain(settings.grace_period) for consumer in consumers))
+
+
+async def _repair(tick: TickData, *, context: JanitorContext, gatherer: FigureGatherer) -> None:
+    gatherer.request()
+    await keep_checkpoint(context)
+    await reconcile(tick, context=context)

@@ -144,3 +144,12 @@ async def test_a_key_of_another_form_is_refused(media, key):
 
     assert media.path(key) is None
     assert await media.exists([key]) == set()
+
+
+async def test_a_checkpoint_is_read_as_it_was_written(media):
+    assert await media.checkpoint() is None
+
+    for number in (1, 12_345_678_901):
+        await media.set_checkpoint(number)
+        assert await media.checkpoint() == number
+    assert await everything(media) == {}

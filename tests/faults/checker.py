@@ -24,7 +24,7 @@ from common.bus.port import DeadLetter, Since
 from common.bus.rabbitmq.topology import DEAD_QUEUE, Topology, pool_queue
 from common.domain.images import Image, Status, new_image_id
 from common.domain.transitions import WORKER_LOST
-from common.media.disk import MARKER
+from common.media.disk import NOTES
 from common.messages import ApiJoined
 from common.runtime.clock import SystemClock
 from common.runtime.settings import Settings
@@ -133,7 +133,7 @@ async def records_in(settings: Settings, accepted: Collection[str]) -> dict[str,
 
 
 def files_in(media: Path) -> set[str]:
-    return {str(path.relative_to(media)) for path in media.rglob("*") if path.is_file() and path.name != MARKER}
+    return {str(path.relative_to(media)) for path in media.rglob("*") if path.is_file() and path.name not in NOTES}
 
 
 def _check_records(found: Findings, accepted: Collection[str], deleted: Collection[str], deadline: timedelta) -> None:

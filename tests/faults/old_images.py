@@ -10,7 +10,7 @@ from pathlib import Path
 
 from common.domain import images
 from common.domain.images import Format, Image, Status
-from common.media.disk import MARKER
+from common.media.disk import NOTES
 from common.messages import Tick, TickData
 from common.runtime.clock import SystemClock
 from common.store.connect import open_store
@@ -100,7 +100,7 @@ async def purge_with_kills(cluster: FaultCluster, *, old: int, kills: int, batch
     files = {
         str(path.relative_to(cluster.media))
         for path in cluster.media.rglob("*")
-        if path.is_file() and path.name != MARKER
+        if path.is_file() and path.name not in NOTES
     }
     expected = {str(key) for image in kept for key in (image.image_file, image.thumbnail)}
     assert {image.id for image in shown} == {image.id for image in kept}

@@ -5,7 +5,7 @@ import json
 import pytest
 from yarl import URL
 
-from common.media.disk import MARKER
+from common.media.disk import NOTES
 from tests.cluster import ORDER, embedded, front_end
 from tests.waiting import until
 
@@ -95,6 +95,6 @@ async def test_bad_input_gets_a_problem_and_stores_nothing(tmp_path):
         assert wrong == []
 
         assert (await page.get("/api/images/history/?status=all"))[1]["total"] == 0
-        assert [path for path in cluster.media.rglob("*") if path.is_file() and path.name != MARKER] == []
+        assert [path for path in cluster.media.rglob("*") if path.is_file() and path.name not in NOTES] == []
         assert (await page.post("/v1/images/generations", ORDER))[0] == 201
         assert "Traceback" not in cluster.services["up"].log

@@ -7,7 +7,7 @@ from io import BytesIO
 import pytest
 from PIL import Image
 
-from common.media.disk import MARKER
+from common.media.disk import NOTES
 from darkroom_client import Completed, Connected, OrderOptions, Progress, Queued, Started
 from darkroom_client.events import ImageEvent
 from tests.cluster import ORDER
@@ -32,7 +32,7 @@ def files(cluster):
     return sorted(
         str(path.relative_to(cluster.media))
         for path in cluster.media.rglob("*")
-        if path.is_file() and path.name != MARKER
+        if path.is_file() and path.name not in NOTES
     )
 
 

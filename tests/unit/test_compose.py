@@ -1,4 +1,4 @@
-"""docker-compose.yml: valid by the specification, with services that scale, stop and report health."""
+"""The compose files: valid by the specification, with services that scale, stop and report health."""
 
 import json
 import re
@@ -16,6 +16,7 @@ from common.runtime.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 SCHEMA = ROOT / "tests/schemas/compose-spec.json"  # from the Compose Specification, see the licence beside it
+OBSERVABILITY = "docker-compose.observability.yml"
 OURS = {"api", "generator", "janitor", "webhooks", "inference"}
 
 
@@ -33,10 +34,16 @@ def seconds(duration):
     return int(duration.removesuffix("s"))
 
 
-def test_compose_file_follows_the_specification(compose):
+@pytest.fixture(scope="module")
+def observability():
+    return yaml.safe_load((ROOT / OBSERVABILITY).read_text())
+
+
+@pytest.mark.parametrize("name", ["docker-compose.yml", OBSERVABILITY])
+def test_compose_file_follows_the_specification(name):
     schema = json.loads(SCHEMA.read_text())
 
-    jsonschema.Draft202012Validator(schema).validate(compose)
+    jsonschema.Draft202012Validator(schema).validate(yaml.safe_load((ROOT / name).read_text()))
 
 
 def compose_client():
@@ -50,19 +57,24 @@ def compose_client():
     return None
 
 
-def test_compose_client_reads_the_file():
+@pytest.mark.parametrize(
+    ("names", "more"),
+    [(["docker-compose.yml"], set()), (["docker-compose.yml", OBSERVABILITY], {"prometheus", "grafana", "jaeger"})],
+    ids=["services", "observability"],
+)
+def test_compose_client_reads_the_file(names, more):
     command = compose_client()
     if command is None:
         pytest.skip("no Compose client here; the schema was checked")
 
     read = subprocess.run(
-        [*command, "--file", str(ROOT / "docker-compose.yml"), "config", "--format", "json"],
+        [*command, *(f"--file={ROOT / name}" for name in names), "config", "--format", "json"],
         check=True,
         capture_output=True,
         timeout=30,
     )
 
-    assert json.loads(read.stdout)["services"].keys() == OURS | {"rabbitmq", "mongodb"}
+    assert json.loads(read.stdout)["services"].keys() == OURS | more | {"rabbitmq", "mongodb"}
 
 
 def test_each_service_runs_its_own_command_of_one_image(services):
@@ -179,3 +191,54 @@ def test_a_second_pool_has_the_generator_of_the_first(services):
     same = first.keys() - {"environment", "depends_on"}
     assert {key: second[key] for key in same} == {key: first[key] for key in same}
     assert second["depends_on"].items() <= first["depends_on"].items()
+
+
+def test_observability_is_published_to_this_machine_only(observability):
+    ports = {name: service["ports"] for name, service in observability["services"].items() if "ports" in service}
+
+    assert ports.keys() == {"prometheus", "grafana", "jaeger"}
+    for (port,) in ports.values():
+        assert re.fullmatch(r"\$\{[A-Z]+_PUBLISH:-127\.0\.0\.1:(\d+)\}:\1", port)
+
+
+def test_prometheus_scrapes_each_service_at_its_port(observability, services):
+    """All containers of a service with a health port by their addresses; the api by a name that it answers to."""
+    config = yaml.safe_load(observability["configs"]["prometheus"]["content"])
+    by_address, api = config["scrape_configs"]
+    (found,) = by_address["dns_sd_configs"]
+
+    assert set(found["names"]) == {name for name in services if "HEALTH_PORT" in services[name].get("environment", {})}
+    assert {services[name]["environment"]["HEALTH_PORT"] for name in found["names"]} == {found["port"]}
+    [[target]] = [each["targets"] for each in api["static_configs"]]
+    assert target == f"api:{services['api']['environment']['API_PORT']}"
+    assert "api" in substituted(services["api"]["environment"]["ALLOWED_HOSTS"], {}).split(",")
+
+
+def test_rules_and_dashboard_are_those_of_deploy(observability):
+    prometheus, grafana = observability["services"]["prometheus"], observability["services"]["grafana"]
+    config = yaml.safe_load(observability["configs"]["prometheus"]["content"])
+    provider = yaml.safe_load(observability["configs"]["dashboards"]["content"])["providers"][0]
+    sources = yaml.safe_load(observability["configs"]["datasources"]["content"])["datasources"]
+
+    rules, rules_at, _ = prometheus["volumes"][0].split(":")
+    assert config["rule_files"] == [rules_at]
+    assert (ROOT / rules).name == "alerts.yml"
+    assert (ROOT / rules).is_file()
+    boards, boards_at, _ = grafana["volumes"][0].split(":")
+    assert provider["options"]["path"] == boards_at
+    assert [file.name for file in (ROOT / boards).iterdir()] == ["darkroom.json"]
+    hosts = {URL(source["url"]).host for source in sources}
+    assert hosts <= observability["services"].keys()
+    mounted = {
+        each["source"] for name in ("prometheus", "grafana") for each in observability["services"][name]["configs"]
+    }
+    assert mounted == observability["configs"].keys()
+
+
+def test_services_send_traces_only_if_asked_to(observability, services):
+    traced = {name for name, each in observability["services"].items() if "environment" in each} - {"grafana"}
+
+    assert traced == {name for name in services if "BUS_URL" in services[name].get("environment", {})}
+    for name in traced:
+        (value,) = observability["services"][name]["environment"].values()
+        assert substituted(value, {}) == ""

@@ -146,6 +146,20 @@ def test_the_command_names_the_fault_and_takes_over(tmp_path, monkeypatch, capsy
     assert main(["media"]) == 0
 
 
+def test_the_command_says_that_one_side_was_restored(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MEDIA_ROOT", str(tmp_path / "media"))
+    monkeypatch.setenv("STORE_URL", "sqlite:///a.db")
+    assert main(["media"]) == 0
+    assert "restored" not in capsys.readouterr().out
+    (tmp_path / "media/.darkroom-checkpoint").write_text("7\n")
+
+    assert main(["media"]) == 0
+    assert "(checkpoint none and 7): one of them was restored from a backup" in capsys.readouterr().out
+    assert main(["media", "--adopt"]) == 0
+    assert "restored" not in capsys.readouterr().out
+
+
 @pytest.mark.border(rule="C1")
 @pytest.mark.parametrize("log_format", ["text", "json"])
 async def test_a_service_does_not_start_on_media_of_another_store(tmp_path, log_format):

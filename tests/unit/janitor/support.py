@@ -42,12 +42,12 @@ async def last_report(context):
 
 
 async def _events(context):
-    mark = ApiJoined(id="mark", source="test", time=context.clock.now())
+    mark = ApiJoined(id=images.new_image_id(context.clock.now()), source="test", time=context.clock.now())
     await context.bus.publish(mark)
     found = []
     async with aclosing(context.bus.read(Since(context.clock.now() - timedelta(days=100)))) as entries:
         async for entry in entries:
-            if entry.event.id == "mark":
+            if entry.event.id == mark.id:
                 break
             found.append(entry.event)
     return [event for event in found if event.type != "api.joined"]
