@@ -103,7 +103,7 @@ class ImageRoutes:
         if call.query.batch:
             _, shown = await self._batch(call.owner, image_id)
         else:
-            shown = [_require_owned(await self.store.get(image_id), call.owner, image_id)]
+            shown = [require_owned(await self.store.get(image_id), call.owner, image_id)]
         log = Deliveries(self.store, self.clock)
         found = [delivery for image in shown if image.webhook for delivery in await log.of_image(image.id)]
         return answer(DeliveriesAnswer(deliveries=[DeliveryAnswer.of(delivery) for delivery in found]))

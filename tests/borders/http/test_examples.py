@@ -23,6 +23,7 @@ from tests.inference_double import inference_double
 from tests.making import an_image
 
 pytestmark = pytest.mark.border(rule="D8")
+SHARING = {"SHARE_LINKS": "true", "MEDIA_SIGNING_KEYS": "a-signing-secret-of-the-tests-0123456789"}
 NOT_OFFERED = {"openai_edits", "openai_variations"}  # their answer is a 404 that says so
 
 
@@ -104,14 +105,22 @@ class Sender:
             return {examples.IMAGE_ID: waiting.id}
         if examples.IMAGE_ID in f"{request.path}{request.body}":
             image = await self._image()
-            key = image["imageUrl"].removeprefix("/media/")
-            return {examples.OF_PATHS["key"]: key, examples.IMAGE_ID: image["id"]}
+            key = image["imageUrl"].partition("?")[0].removeprefix("/media/")
+            names = {examples.OF_PATHS["key"]: key, examples.IMAGE_ID: image["id"]}
+            return names | (await self._share(image) if examples.SHARE_ID in request.path else {})
+        if examples.TOKEN in request.path:
+            return await self._share(await self._image())
         return {}
 
     async def _image(self) -> dict:
         status, _, image = await self.api.ask("POST", ORDERS, json=ORDER)
         assert status == 201, image
         return image
+
+    async def _share(self, image: dict) -> dict[str, str]:
+        status, _, share = await self.api.ask("POST", f"/api/images/{image['id']}/shares/", json={"expiresIn": 3600})
+        assert status == 201, share
+        return {examples.SHARE_ID: share["id"], examples.TOKEN: share["url"].rpartition("/share/")[2]}
 
     async def _archive_key(self) -> str:
         image = await self._image()
@@ -122,7 +131,7 @@ class Sender:
 
 async def test_each_example_has_the_success_that_is_documented(serve):
     """All services run in this process; what an example names by id exists, under an id of its own."""
-    async with inference_double() as inference, serve() as api:
+    async with inference_double() as inference, serve(**SHARING) as api:
         letters = [await a_dead_letter(api, an_image(created_at=CLOCK.now())) for _ in range(3)]
         async with generator(api, inference.url), janitor(api):
             _, _, document = await api.ask("GET", "/openapi.json")

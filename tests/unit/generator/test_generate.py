@@ -58,8 +58,9 @@ class GeneratorBench:
         return await self.store.get(image_id)
 
     def files(self):
-        root = self.media_root
-        return sorted(str(path.relative_to(root)) for path in root.rglob("*.*") if path.is_file())
+        """The keys of the files, without what Darkroom notes about the folder."""
+        found = [path for path in self.media_root.rglob("*.*") if path.is_file()]
+        return sorted(str(path.relative_to(self.media_root)) for path in found if not path.name.startswith("."))
 
 
 @asynccontextmanager

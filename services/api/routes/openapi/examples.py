@@ -13,6 +13,8 @@ Example = dict[str, Any]
 
 _PROMPT: Final = "a lighthouse at dusk, stormy sea"
 _SMALL: Final = {"width": 512, "height": 512, "steps": 20}
+SHARE_ID: Final = "k3VbQ0x9Zt8"
+TOKEN: Final = "ImEtc2hhcmUi.aQ0Zx7Lk2mN4"  # noqa: S105 - an example
 IMAGE_ID: Final = "0194685b-6c00-7d3e-9f10-2f0a4f6b8c11"
 _GENERATIONS: Final = "/v1/images/generations"
 _OPENAI: Final = "/openai/v1/images/generations"
@@ -23,11 +25,17 @@ OF_PATHS: Final = {
     "key": f"generated_images/2025/01/{IMAGE_ID}.png",
     "letter": "42",
     "model": "sdxl",
+    "shareId": SHARE_ID,
+    "token": TOKEN,
+    "extension": "png",
 }
 _MEANINGS: Final = {
     "id": "The id of an image of yours",
     "key": "The part of an `imageUrl` or `thumbnailUrl` after `/media/`",
     "letter": "The id of a dead letter, from the list of them",
+    "shareId": "The id of a share link, from the list of them",
+    "token": "The token in the URL of a share link",
+    "extension": "The ending of the file: `png`, `jpg` or `webp`",
 }
 _OF_BODIES: Final[dict[str, dict[str, Example]]] = {
     "generations_generate": {
@@ -49,6 +57,7 @@ _OF_BODIES: Final[dict[str, dict[str, Example]]] = {
         },
     },
     "images_pin": {"pin": {"pinned": True}, "unpin": {"pinned": False}},
+    "images_share": {"a link for a week, without the prompt": {"expiresIn": 604_800, "showPrompt": False}},
     "images_archive": {"a zip file of one picture": {"ids": [IMAGE_ID]}},
     "openai_generate": {
         "a picture": {"prompt": _PROMPT, "size": "1024x1024", "response_format": "b64_json"},
@@ -65,6 +74,7 @@ OF_SCHEMAS: Final[dict[str, Example]] = {
     "GenerationRequest": _OF_BODIES["generations_generate"]["a picture"],
     "ImagePatch": _OF_BODIES["images_pin"]["pin"],
     "ArchiveRequest": _OF_BODIES["images_archive"]["a zip file of one picture"],
+    "ShareRequest": _OF_BODIES["images_share"]["a link for a week, without the prompt"],
     "ImageRequest": _OF_BODIES["openai_generate"]["a picture"],
 }
 
