@@ -21,7 +21,10 @@ FEW = 8  # virtual hosts, for the tests that stop their broker
 def pytest_configure(config: pytest.Config) -> None:
     is_worker = hasattr(config, "workerinput")
     if config.getoption("numprocesses", None) and not is_worker and not os.environ.get("TEST_BUS_URL"):
-        config.add_cleanup(BrokerKeeper().close)
+        keeper = BrokerKeeper()
+        config.add_cleanup(keeper.close)
+        if rabbitmq_server.source() and "not rabbitmq" not in config.option.markexpr:
+            keeper.start_early()
 
 
 def pytest_report_header() -> str:

@@ -63,7 +63,7 @@ async def test_changes_are_announced_to_screen_readers(visit, inference):
     ("device", "look"),
     [
         pytest.param({}, "dark", id="desk-dark"),
-        pytest.param(PHONE, "light", id="phone-light"),
+        pytest.param(PHONE, "light", id="phone-light", marks=pytest.mark.long),
         pytest.param({}, "light", id="desk-light", marks=pytest.mark.long),
         pytest.param(PHONE, "dark", id="phone-dark", marks=pytest.mark.long),
     ],

@@ -234,6 +234,7 @@ async def test_a_card_removed_before_the_answer_does_not_come_back(visit, infere
     await expect(visit.card("a picture that is not wanted")).to_have_count(0)
 
 
+@pytest.mark.long
 async def test_a_reload_before_the_answer_shows_one_card(visit, inference):
     inference.will(stub := InferenceStub())
     held = HeldAnswers()

@@ -1,5 +1,6 @@
 """The preferences of a browser: theme, notifications of finished pictures."""
 
+import pytest
 from playwright.async_api import expect
 
 from tests.browser.inference_stub import InferenceStub
@@ -58,6 +59,7 @@ async def test_a_chosen_theme_is_kept_and_never_flashes(new_visit):
     assert await visit.page.evaluate("localStorage.getItem('darkroom.theme')") is None
 
 
+@pytest.mark.long
 async def test_a_hidden_page_tells_what_has_ended(api, new_visit, inference):
     """By the title always, by a notification only if the user wants it, and only for requests of this tab."""
     visit = await new_visit(is_open=False)

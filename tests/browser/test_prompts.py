@@ -1,10 +1,12 @@
 """The last prompts of a browser: recalled by keys or by the list, removed."""
 
+import pytest
 from playwright.async_api import expect
 
 from tests.browser.test_access import findings
 
 
+@pytest.mark.long
 async def test_recent_prompts_are_recalled_and_removed(visit):
     """Two are ordered; a draft survives the keys; after a reload, the list is used with the keyboard and the mouse."""
     for prompt in ("a first picture", "a second picture"):

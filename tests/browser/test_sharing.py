@@ -8,6 +8,7 @@ from tests.browser.test_access import AXE, RULES, findings
 KEY = "a-signing-secret-of-the-tests-0123456789"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("settings", [{"SHARE_LINKS": "true", "MEDIA_SIGNING_KEYS": KEY}])
 async def test_a_picture_is_shared_and_the_link_revoked(api, new_visit, new_profile):
     """Two links, with the prompt and without; a visitor without script opens both; one is revoked.

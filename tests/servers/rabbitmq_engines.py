@@ -147,9 +147,9 @@ class InstalledRabbitMQ:
             "RABBITMQ_MNESIA_BASE": str(self._folder / "data"),
             "RABBITMQ_LOG_BASE": str(self._folder / "logs"),
             "RABBITMQ_LOGS": "-",
-            # no busy waiting, one scheduler, rare ticks of idle queues: the broker shares the cores with the tests
+            # no busy waiting, rare ticks of idle queues: the broker shares the cores with the tests
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": (
-                "-start_epmd false +sbwt none +sbwtdcpu none +sbwtdio none +S 1:1 -rabbit quorum_tick_interval 60000"
+                "-start_epmd false +sbwt none +sbwtdcpu none +sbwtdio none -rabbit quorum_tick_interval 60000"
             ),
             **(environment or {}),
         }

@@ -33,6 +33,10 @@ class BrokerKeeper:
         os.environ[VARIABLE] = str(self._listener.address)
         threading.Thread(target=self._accept, daemon=True).start()
 
+    def start_early(self) -> None:
+        """Start the broker while the workers collect their tests."""
+        threading.Thread(target=self._call, args=["log_tail", [0]], daemon=True).start()
+
     def close(self) -> None:
         os.environ.pop(VARIABLE, None)
         self._listener.close()

@@ -235,10 +235,10 @@ def test_rules_and_dashboard_are_those_of_deploy(observability):
     assert mounted == observability["configs"].keys()
 
 
-def test_services_send_traces_only_if_asked_to(observability, services):
+def test_services_send_their_traces_to_jaeger(observability, services):
     traced = {name for name, each in observability["services"].items() if "environment" in each} - {"grafana"}
 
     assert traced == {name for name in services if "BUS_URL" in services[name].get("environment", {})}
     for name in traced:
         (value,) = observability["services"][name]["environment"].values()
-        assert substituted(value, {}) == ""
+        assert substituted(value, {}) == "http://jaeger:4318"

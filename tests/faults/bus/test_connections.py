@@ -123,7 +123,7 @@ async def test_each_publish_has_an_outcome_under_repeated_cuts(vhost: str):
 
 @pytest.mark.fault(row=7)
 async def test_a_blackholed_publish_is_unconfirmed_in_time(vhost: str):
-    async with proxy_before(vhost) as (proxy, url), open_rabbit_bus(url, timeout_s=0.5) as bus:
+    async with proxy_before(vhost) as (proxy, url), open_rabbit_bus(url, timeout_s=3) as bus:
         proxy.silence()
         began = time.monotonic()
         with pytest.raises(Unconfirmed):
@@ -132,7 +132,7 @@ async def test_a_blackholed_publish_is_unconfirmed_in_time(vhost: str):
         unready_reason = bus.unready_reason
         proxy.resume()
 
-    assert took_s < 3
+    assert took_s < 15
     assert unready_reason == "the broker has not confirmed the latest message"
 
 
@@ -153,6 +153,7 @@ def _pending(bus: RabbitBus) -> int:
 
 async def test_a_connection_that_never_came_up_is_closed(monkeypatch):
     """Otherwise its finalizer closes it, in a task without an owner or after the end of the event loop."""
+    gc.collect()  # connections of other tests
     finalized = []
     monkeypatch.setattr(Connection, "__del__", lambda self: finalized.append(self.is_closed))
 

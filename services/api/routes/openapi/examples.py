@@ -57,7 +57,7 @@ _OF_BODIES: Final[dict[str, dict[str, Example]]] = {
         },
     },
     "images_pin": {"pin": {"pinned": True}, "unpin": {"pinned": False}},
-    "images_share": {"a link for a week, without the prompt": {"expiresIn": 604_800, "showPrompt": False}},
+    "images_share": {"a link for a week, without the prompt": {"expires_in": 604_800, "show_prompt": False}},
     "images_archive": {"a zip file of one picture": {"ids": [IMAGE_ID]}},
     "openai_generate": {
         "a picture": {"prompt": _PROMPT, "size": "1024x1024", "response_format": "b64_json"},
