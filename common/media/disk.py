@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import secrets
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -19,8 +20,8 @@ from common.runtime.clock import whole_ms
 
 MARKER: Final = ".darkroom-store"  # in the root; not a key, so nothing lists or removes it
 CHECKPOINT: Final = ".darkroom-checkpoint"  # beside it
-NOTES: Final = frozenset({MARKER, CHECKPOINT})
 MAX_MARKER_BYTES: Final = 200
+ABANDONED_S: Final = 60.0  # a temporary file of a note is then of a process that was killed
 _PROBE: Final = f"{'0' * 8}-0000-0000-0000-{'0' * 12}.png"  # a leftover of it has the form that `walk` lists
 
 
@@ -95,6 +96,10 @@ def read_note(root: Path, name: str) -> str | None:
 
 def write_note(root: Path, name: str, text: str) -> None:
     write_file(root / name, f"{text}\n".encode("ascii"))
+    for part in root.glob(f".{name}.*.part"):
+        with suppress(FileNotFoundError):
+            if time.time() - part.stat().st_mtime > ABANDONED_S:
+                part.unlink()
     sync_folder(root)
 
 

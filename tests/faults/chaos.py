@@ -26,12 +26,13 @@ from common.domain.images import Status
 from tests.cluster import answers
 from tests.faults.chaos_client import ChaosClient
 from tests.faults.chaos_report import Report
-from tests.faults.checker import FOREIGN_MARK, check, files_in, until_quiet
+from tests.faults.checker import FOREIGN_MARK, check, until_quiet
 from tests.faults.disturbances import Disturbances
 from tests.faults.fault_cluster import FaultCluster, fault_cluster
 from tests.faults.outside import Outside, publisher_url
 from tests.faults.outside_checks import Death, check_foreign, files_left
 from tests.faults.turn_watch import TurnWatch
+from tests.media_folder import files_in
 from tests.servers.rabbitmq import RabbitMQ
 from tests.waiting import until
 

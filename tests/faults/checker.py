@@ -24,12 +24,12 @@ from common.bus.port import DeadLetter, Since
 from common.bus.rabbitmq.topology import DEAD_QUEUE, Topology, pool_queue
 from common.domain.images import Image, Status, new_image_id
 from common.domain.transitions import WORKER_LOST
-from common.media.disk import NOTES
 from common.messages import ApiJoined
 from common.runtime.clock import SystemClock
 from common.runtime.settings import Settings
 from common.store.connect import open_store
 from common.store.port import Store
+from tests.media_folder import files_in
 from tests.waiting import until
 
 POOLS = ("flux",)  # besides `default`, in these tests
@@ -130,10 +130,6 @@ async def records_in(settings: Settings, accepted: Collection[str]) -> dict[str,
             records |= await store.get_several(known[start : start + PAGE])
         shown = await store.history(OWNER, set(Status), limit=1_000_000)
         return records | {image.id: image for image in shown}
-
-
-def files_in(media: Path) -> set[str]:
-    return {str(path.relative_to(media)) for path in media.rglob("*") if path.is_file() and path.name not in NOTES}
 
 
 def _check_records(found: Findings, accepted: Collection[str], deleted: Collection[str], deadline: timedelta) -> None:

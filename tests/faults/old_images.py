@@ -10,13 +10,13 @@ from pathlib import Path
 
 from common.domain import images
 from common.domain.images import Format, Image, Status
-from common.media.disk import NOTES
 from common.messages import Tick, TickData
 from common.runtime.clock import SystemClock
 from common.store.connect import open_store
 from tests.faults.checker import until_quiet
 from tests.faults.fault_cluster import FaultCluster
 from tests.making import an_image
+from tests.media_folder import files_in
 from tests.waiting import until
 
 DAY = timedelta(days=1)
@@ -97,11 +97,7 @@ async def purge_with_kills(cluster: FaultCluster, *, old: int, kills: int, batch
         ever = SystemClock().now() + 365 * DAY
         tombstones = await store.tombstones(tombstoned_before=ever, limit=old + 1)
     await cluster.sweep()
-    files = {
-        str(path.relative_to(cluster.media))
-        for path in cluster.media.rglob("*")
-        if path.is_file() and path.name not in NOTES
-    }
+    files = files_in(cluster.media)
     expected = {str(key) for image in kept for key in (image.image_file, image.thumbnail)}
     assert {image.id for image in shown} == {image.id for image in kept}
     return PurgeResult(

@@ -6,9 +6,10 @@ from common.domain.images import new_image_id
 from common.messages import CancelImage
 from common.runtime.clock import SystemClock
 from tests.cluster import FrontEnd
-from tests.faults.checker import check, files_in, until_quiet
+from tests.faults.checker import check, until_quiet
 from tests.faults.faulty_inference import LONG_S
 from tests.faults.follower import following
+from tests.media_folder import files_in
 from tests.waiting import until
 
 

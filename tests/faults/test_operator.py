@@ -14,9 +14,10 @@ from common.runtime.clock import SystemClock
 from common.store.connect import open_store
 from services.cli.main import main
 from tests.cluster import FrontEnd
-from tests.faults.checker import check, files_in, queue_lengths, until_quiet, until_settled
+from tests.faults.checker import check, queue_lengths, until_quiet, until_settled
 from tests.faults.fault_cluster import FaultCluster
 from tests.making import an_image
+from tests.media_folder import files_in
 from tests.waiting import until
 
 

@@ -5,13 +5,12 @@ import json
 import pytest
 from yarl import URL
 
-from common.media.disk import NOTES
 from tests.cluster import ORDER, embedded, front_end
+from tests.media_folder import files_in
 from tests.waiting import until
 
 IMAGE = "01890000-0000-7000-8000-000000000000"
 JSON = {"Content-Type": "application/json"}
-
 
 BAD = [
     ("POST", "/v1/images/generations", b"", JSON, 400, "invalid_json"),
@@ -95,6 +94,6 @@ async def test_bad_input_gets_a_problem_and_stores_nothing(tmp_path):
         assert wrong == []
 
         assert (await page.get("/api/images/history/?status=all"))[1]["total"] == 0
-        assert [path for path in cluster.media.rglob("*") if path.is_file() and path.name not in NOTES] == []
+        assert files_in(cluster.media) == set()
         assert (await page.post("/v1/images/generations", ORDER))[0] == 201
         assert "Traceback" not in cluster.services["up"].log

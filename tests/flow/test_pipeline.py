@@ -7,10 +7,10 @@ from io import BytesIO
 import pytest
 from PIL import Image
 
-from common.media.disk import NOTES
 from darkroom_client import Completed, Connected, OrderOptions, Progress, Queued, Started
 from darkroom_client.events import ImageEvent
 from tests.cluster import ORDER
+from tests.media_folder import files_in
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -29,11 +29,7 @@ PLAYGROUND_FIELDS = {
 
 
 def files(cluster):
-    return sorted(
-        str(path.relative_to(cluster.media))
-        for path in cluster.media.rglob("*")
-        if path.is_file() and path.name not in NOTES
-    )
+    return sorted(files_in(cluster.media))
 
 
 async def test_the_life_of_an_image(cluster, page):

@@ -1,5 +1,6 @@
 import asyncio
 import contextlib
+import os
 import resource
 import shutil
 import signal
@@ -234,3 +235,15 @@ async def test_a_folder_that_cannot_be_written_is_refused(tmp_path):
         with pytest.raises(Misconfigured, match="MEDIA_ROOT"):
             async with open_media(str(root)):
                 pass
+
+
+async def test_what_a_killed_write_of_a_note_left_is_removed(media, root):
+    """The next write of it removes what is a minute old; another process may be writing what is newer."""
+    old, new = (root / f"..darkroom-checkpoint.{digit * 16}.part" for digit in "ab")
+    for part in (old, new):
+        part.write_text("7\n")
+    os.utime(old, (1, 1))
+
+    await media.set_checkpoint(8)
+
+    assert names_below(root) == [new.name, ".darkroom-checkpoint"]
