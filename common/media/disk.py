@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import secrets
 import stat
-import time
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -96,9 +95,10 @@ def read_note(root: Path, name: str) -> str | None:
 
 def write_note(root: Path, name: str, text: str) -> None:
     write_file(root / name, f"{text}\n".encode("ascii"))
+    written_at = (root / name).stat().st_mtime  # by the clock of the file system
     for part in root.glob(f".{name}.*.part"):
-        with suppress(FileNotFoundError):
-            if time.time() - part.stat().st_mtime > ABANDONED_S:
+        with suppress(OSError):
+            if written_at - part.stat().st_mtime > ABANDONED_S:
                 part.unlink()
     sync_folder(root)
 

@@ -94,6 +94,8 @@ def _shown(marker: int, data: bytes, segment: bytes) -> bytes:
         return segment
     if marker == 0xEE and data.startswith(_ADOBE) and len(data) >= 12:
         return b"\xff\xee\x00\x0e" + data[:12]
+    if 0xD0 <= marker <= 0xD9:  # restarts and the start of a picture have no data
+        raise Unmarkable("it has a marker where no decoder expects it")
     return b"" if marker >= 0xE0 else segment
 
 

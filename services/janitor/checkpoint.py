@@ -16,7 +16,8 @@ async def keep_checkpoint(context: JanitorContext) -> None:
     try:
         difference = await raise_checkpoint(context.store, context.media)
     except Unavailable as error:  # the records are reconciled all the same
-        log.debug("the checkpoint stays as it is: %s", error)
+        if context.warned.is_new(f"checkpoint {error}"):
+            log.warning("the checkpoint of store and media stays as it is: %s", error)
         return
     if difference and context.warned.is_new(difference):
         log.warning("%s. A sweep only reports what differs; `darkroom media --adopt` ends that", difference)

@@ -166,7 +166,7 @@ class Courier:
             log.exception("webhook %s is tried again when its claim ends", delivery.id)
 
     async def _traced(self, delivery: WebhookDelivery) -> WebhookAnswer:
-        # the address is not recorded, as its path may be a secret
+        # the path is not recorded, as it may be a secret
         attributes = {
             "http.request.method": "POST",
             "server.address": delivery.host,

@@ -37,6 +37,7 @@ async def test_recent_prompts_are_recalled_and_removed(visit):
     await expect(entries).to_have_count(0)
 
     await recent.click()
+    await expect(entries.first).to_be_focused()
     await visit.press("Delete")
     await expect(entries).to_have_text(["a first picture"])
     await expect(entries).to_be_focused()

@@ -238,7 +238,7 @@ def test_rules_and_dashboard_are_those_of_deploy(observability):
 def test_services_send_their_traces_to_jaeger(observability, services):
     traced = {name for name, each in observability["services"].items() if "environment" in each} - {"grafana"}
 
-    assert traced == {name for name in services if "BUS_URL" in services[name].get("environment", {})}
+    assert traced == {"inference", *(name for name in services if "BUS_URL" in services[name].get("environment", {}))}
     for name in traced:
         (value,) = observability["services"][name]["environment"].values()
         assert substituted(value, {}) == "http://jaeger:4318"

@@ -3,8 +3,8 @@
     same number, or the next ──▶ they are of the same time: raise both
     other numbers            ──▶ one was restored from a backup: raise nothing, and let no sweep remove anything
 
-So a difference stays until an operator has looked at it (`darkroom media --adopt`). The media are written first, and a
-crash between the two leaves a difference of one.
+So a difference stays until an operator has looked at it (`darkroom media --adopt`). The media are written first, with
+the number that the store gets next: writes of the store that fail leave a difference of one, however many.
 """
 
 from __future__ import annotations
@@ -31,9 +31,7 @@ class Checkpoints:
     @property
     def difference(self) -> str | None:
         """Why they cannot be of the same time; None if they can."""
-        if self.store is None and self.media is None:  # a new deployment, or the first start of this release
-            return None
-        if self.store is not None and self.media is not None and abs(self.store - self.media) <= 1:
+        if abs((self.store or 0) - (self.media or 0)) <= 1:  # without a number it is 0: nothing was raised yet
             return None
         return (
             f"store and media are not of the same time (checkpoint {self.store or 'none'} and {self.media or 'none'}): "
@@ -65,7 +63,7 @@ async def raise_checkpoint(store: Store, media: Media, *, adopt: bool = False) -
     found = await read_checkpoints(store, media)
     if found.difference and not adopt:
         return found.difference
-    number = max(found.store or 0, found.media or 0) + 1
+    number = (max(found.store or 0, found.media or 0) if adopt else found.store or 0) + 1
     await media.set_checkpoint(number)
     if not await store.put_entry(Entry(KIND, KEY, found.revision + 1, {"number": number})):
         # another janitor was faster, maybe by far: its number counts

@@ -142,15 +142,25 @@ class Deliveries:
         return None if entry is None else _read(entry)
 
     async def of_image(self, image_id: str) -> list[WebhookDelivery]:
-        """The log of an image, in the order of its events."""
+        """The log of an image, in the order of its events. Raises Unreadable."""
+        return [_read(entry) async for entry in self._entries_of(image_id)]
+
+    async def readable_of_image(self, image_id: str) -> list[WebhookDelivery]:
+        """The same without what cannot be read, as a newer release may have written it."""
         found: list[WebhookDelivery] = []
+        async for entry in self._entries_of(image_id):
+            with suppress(Unreadable):
+                found.append(_read(entry))
+        return found
+
+    async def _entries_of(self, image_id: str) -> AsyncIterator[Entry]:
         after = f"{image_id}."
         while page := await self.store.entries_after(KIND, after, limit=PAGE):
-            found += [_read(entry) for entry in page if entry.key.startswith(f"{image_id}.")]
+            for entry in page:
+                if not entry.key.startswith(f"{image_id}."):
+                    return
+                yield entry
             after = page[-1].key
-            if not after.startswith(f"{image_id}."):
-                break
-        return found
 
     async def all(self) -> AsyncIterator[WebhookDelivery]:
         """Every readable delivery, those of an image in the order of its events."""

@@ -54,7 +54,8 @@ export function Recent({ set, notices }) {
   };
   const change = (changed, text) => {
     keep(changed);
-    notices.show(text, { action: "Undo", act: () => keep(prompts) });
+    const restore = () => keep([...list().filter((prompt) => !prompts.includes(prompt)), ...prompts]);
+    notices.show(text, { action: "Undo", act: restore });
     if (!changed.length) close();
   };
   return html`

@@ -240,6 +240,7 @@ export class Session {
   }
 
   signIn(token) {
+    if (token !== api.identity.token) prompts.forgetAll(); // another tab's or an earlier user's
     api.identity.use(token);
     this.needsToken = false;
     this.#live.forget();

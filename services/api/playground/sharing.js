@@ -76,7 +76,7 @@ function Links({ session, image }) {
           />
           <span>
             Show the prompt
-            <small>${mustShow ? "It cannot be hidden: the file is signed" : "and keep the settings in the file"}</small>
+            <small>${mustShow ? "It cannot be hidden: the file has no copy without it" : "and keep the settings in the file"}</small>
           </span>
         </label>
         <button class="button" disabled=${!listed || listed.shares.length >= listed.limit}>Create link</button>

@@ -105,8 +105,9 @@ class ImageRoutes:
         else:
             shown = [require_owned(await self.store.get(image_id), call.owner, image_id)]
         log = Deliveries(self.store, self.clock)
-        found = [delivery for image in shown if image.webhook for delivery in await log.of_image(image.id)]
-        return answer(DeliveriesAnswer(deliveries=[DeliveryAnswer.of(delivery) for delivery in found]))
+        found = [delivery for image in shown if image.webhook for delivery in await log.readable_of_image(image.id)]
+        mine = [DeliveryAnswer.of(delivery) for delivery in found if delivery.owner == call.owner]
+        return answer(DeliveriesAnswer(deliveries=mine))
 
     async def _batch(self, owner: str, image_id: str) -> tuple[Image, list[Image]]:
         """An image, which may be deleted itself, and the images of its batch that are not.

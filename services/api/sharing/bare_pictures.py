@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from typing import Final
 from weakref import WeakValueDictionary
 
+from common.domain.errors import Unavailable
 from common.media.port import Media
 from common.provenance.marks import bare_copy
 
-AT_ONCE: Final = 2  # each holds the file and its copy in memory
+AT_ONCE: Final = 2  # are made: each holds the file and its copy in memory
+MOST: Final = 16  # are sent: a client may take minutes for one
 
 
 @dataclass(frozen=True, slots=True, weakref_slot=True, eq=False)
@@ -33,13 +35,19 @@ class BarePictures:
 
         Raises:
             Unmarkable: the file is signed, or not built as expected, so it has no copy.
+            Unavailable: copies of many other pictures are being sent, or the media do not answer.
         """
         async with self._slots:
             bare = self._in_use.get(key)
             if bare is None:
+                if len(self._in_use) >= MOST:
+                    raise Unavailable("share links", f"copies of {MOST} pictures are being sent already")
                 content = await self._media.get(key)
                 if content is None:
                     return None
                 bare = BarePicture(await asyncio.to_thread(bare_copy, content))
                 self._in_use[key] = bare
             return bare
+
+    async def exists(self, key: str) -> bool:
+        return bool(await self._media.exists([key]))

@@ -19,6 +19,7 @@ from common.store.port import Entry, Store, back_off
 from services.api.sharing.tokens import new_link_id
 
 KIND: Final = "shares"
+KEPT_ON: Final = timedelta(minutes=5)  # longer than a racing writer takes: a new entry would have its revision again
 MAX_LINKS: Final = 20  # of one image at the same time
 
 
@@ -78,7 +79,7 @@ class ShareLinks:
             links = change(self._active(entry, image))
             data = {**_identity(image), "links": [_packed(link) for link in links]}
             # without links it is removed at the next tick, and not here: another writer may have added one meanwhile
-            expires_at = max((link.expires_at for link in links), default=self._clock.now())
+            expires_at = max((link.expires_at for link in links), default=self._clock.now()) + KEPT_ON
             revision = 1 if entry is None else entry.revision + 1
             if await self._store.put_entry(Entry(KIND, image.id, revision, data, expires_at)):
                 return

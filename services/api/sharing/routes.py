@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import Final
 
 from aiohttp import web
 
-from common.domain.errors import Invalid, InvalidTransition, NotFound
+from common.domain.errors import Invalid, InvalidTransition, NotFound, Unavailable
 from common.domain.images import Image, Status, parse_image_id
 from common.provenance.found import Unmarkable
 from common.store.port import Store
@@ -18,6 +19,8 @@ from services.api.sharing.bare_pictures import BarePictures
 from services.api.sharing.links import MAX_LINKS, ShareLink, ShareLinks
 from services.api.sharing.schema import ShareAnswer, ShareRequest, SharesAnswer
 from services.api.sharing.tokens import ShareClaim, ShareTokens
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,17 +43,21 @@ class ShareRoutes:
         image = await self._picture(call)
         if not call.body.show_prompt:
             await self._require_bare(image)
+        elif not await self.bare.exists(image.image_file or ""):
+            raise NotFound("the file was lost", code="file_lost")
         link = await self.links.add(image, lifetime_s=call.body.expires_in, shows_prompt=call.body.show_prompt)
         return answer(self._answer(image, link), status=201)
 
     async def list(self, call: PlainCall) -> web.Response:
         """Lists the links of a picture that work now."""
         image = await self._picture(call)
+        can_hide = True
         try:
             await self._require_bare(image)
-            can_hide = True
-        except (Invalid, NotFound):
+        except Invalid:
             can_hide = False
+        except (NotFound, Unavailable) as error:  # a link can be revoked all the same
+            log.debug("nothing is known of the copy of image %s: %s", image.id, error)
         shares = [self._answer(image, link) for link in await self.links.of(image)]
         return answer(SharesAnswer(shares=shares, limit=MAX_LINKS, can_hide_prompt=can_hide))
 

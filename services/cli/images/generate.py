@@ -38,6 +38,7 @@ def add_parsers(commands: Subparsers) -> None:
     parser.add_argument(
         *("-n", "--num-images"),
         type=int,
+        choices=range(1, 11),
         metavar="N",
         help="1 to 10 images with successive seeds (default: 1)",
     )

@@ -78,7 +78,7 @@ def _list(darkroom: Darkroom, filters: dict[str, Any], limit: int, *, as_json: b
     for image in islice(darkroom.history(per_page=per_page, **filters), limit or None):
         results.listed(image)
         count += 1
-    more = ", perhaps more; -n shows them" if count == limit else ""
+    more = ", perhaps more; -n shows them" if limit and count == limit else ""
     print_message(f"{count} {'image' if count == 1 else 'images'}{more}")
     return 0
 

@@ -10,6 +10,7 @@ import pytest
 from common.application.deployment import KIND
 from common.application.media_owner import claim_media
 from common.application.operation.checkpoint import KEY, raise_checkpoint, read_checkpoints
+from common.domain.errors import Unavailable
 from common.domain.images import Status
 from common.messages import TickData
 from common.store.port import Entry
@@ -127,7 +128,30 @@ async def test_a_crash_between_both_sides_is_no_restore(tmp_path):
 
         assert await raise_checkpoint(context.store, context.media) is None
         after = await read_checkpoints(context.store, context.media)
-        assert (after.store, after.media) == (5, 5)
+        assert (after.store, after.media) == (4, 4)
+
+
+@pytest.mark.parametrize("raised", [0, 3])
+async def test_failed_writes_of_the_store_are_no_restore(tmp_path, raised):
+    """However many fail after the media were written, also the first ones of a deployment."""
+
+    class FailingStore:
+        def __init__(self, store):
+            self.get_entry = store.get_entry
+
+        async def put_entry(self, _entry):
+            raise Unavailable("store", "locked")
+
+    async with cluster(tmp_path) as context:
+        for _ in range(raised):
+            await raise_checkpoint(context.store, context.media)
+        for _ in range(3):
+            with pytest.raises(Unavailable):
+                await raise_checkpoint(FailingStore(context.store), context.media)
+
+        assert await raise_checkpoint(context.store, context.media) is None
+        after = await read_checkpoints(context.store, context.media)
+        assert (after.store, after.media) == (raised + 1, raised + 1)
 
 
 async def test_a_janitor_that_was_stopped_long_repairs_its_number(tmp_path):

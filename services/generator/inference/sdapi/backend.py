@@ -154,11 +154,11 @@ class SdApiBackend:
         if checkpoint is None:
             return was_idle
         loaded = await loaded_title(self._client)
-        if loaded is None and not was_idle:
-            raise Unreachable("SD.Next is loading a model and has none in its memory yet")
-        if loaded in {"", checkpoint.title} or not was_idle:
+        if loaded is not None:  # txt2img replaces it in its turn; to load another here could disturb a painting
             return was_idle
-        log.info("SD.Next has the model %r in its memory: it loads %r", loaded, checkpoint.title)
+        if not was_idle:
+            raise Unreachable("SD.Next is loading a model and has none in its memory yet")
+        log.info("SD.Next has no model in its memory: it loads %r", checkpoint.title)
         await load_model(self._client, checkpoint.title, limit_s=self._options.timeout_s)
         return await self._wait_until_idle()
 
