@@ -65,7 +65,7 @@ async def test_simultaneous_posts_keep_the_limits_under_kills(tmp_path, vhost, j
             for service in cluster.services.values():
                 if not service.is_running:
                     await service.start()
-            await until_quiet(cluster.direct_settings, limit_s=60)
+            await until_quiet(cluster.direct_settings, limit_s=150)
         watching.cancel()
         await asyncio.wait([watching])
         await cluster.sweep()
