@@ -4,6 +4,7 @@ import shutil
 import sqlite3
 from contextlib import closing
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -145,9 +146,10 @@ async def test_failed_writes_of_the_store_are_no_restore(tmp_path, raised):
     async with cluster(tmp_path) as context:
         for _ in range(raised):
             await raise_checkpoint(context.store, context.media)
+        failing: Any = FailingStore(context.store)
         for _ in range(3):
             with pytest.raises(Unavailable):
-                await raise_checkpoint(FailingStore(context.store), context.media)
+                await raise_checkpoint(failing, context.media)
 
         assert await raise_checkpoint(context.store, context.media) is None
         after = await read_checkpoints(context.store, context.media)
