@@ -6,7 +6,7 @@ import pytest
 
 from common.domain.errors import LimitReached, NotFound
 from common.runtime.clock import ManualClock
-from services.api.sharing.links import KIND, MAX_LINKS, ShareLinks
+from services.api.sharing.links import KEPT_ON, KIND, MAX_LINKS, ShareLinks
 from tests.making import NOON, an_image
 
 DAY_S = 86_400
@@ -27,7 +27,7 @@ async def test_links_are_kept_until_they_expire_or_are_revoked(store):
     await links.revoke(image, second.id)
 
     assert await links.of(image) == []
-    assert await store.remove_expired_entries(clock.now()) == 1
+    assert await store.remove_expired_entries(clock.now() + KEPT_ON) == 1
     assert await store.list_entries(KIND) == []
 
 
