@@ -21,7 +21,7 @@ from services.generator.inference.capabilities_cache import RETRY_INTERVAL_S, Ca
 from services.generator.inference.job import Job
 from services.generator.inference.own_timeout import OwnTimeout
 from services.generator.inference.port import BackendOptions, GeneratedImage, OnPreview, OnProgress
-from services.generator.inference.sdapi.loaded_model import load_model, loaded_title
+from services.generator.inference.sdapi.loaded_model import has_model, load_model
 from services.generator.inference.sdapi.order import order_body, result
 from services.generator.inference.sdapi.program import Program, Server, ask_checkpoints, probe
 from services.generator.inference.sdapi.progress import INTERVAL_S, is_working_on, server_state, watch
@@ -153,8 +153,7 @@ class SdApiBackend:
         checkpoint = server.checkpoints.get(job.model) if server.program is Program.SDNEXT else None
         if checkpoint is None:
             return was_idle
-        loaded = await loaded_title(self._client)
-        if loaded is not None:  # txt2img replaces it in its turn; to load another here could disturb a painting
+        if await has_model(self._client):
             return was_idle
         if not was_idle:
             raise Unreachable("SD.Next is loading a model and has none in its memory yet")

@@ -14,14 +14,10 @@ from services.generator.inference.service_client import ServiceClient
 _PATH = "/sdapi/v1/checkpoint"
 
 
-async def loaded_title(client: ServiceClient) -> str | None:
-    """The title of the loaded model; None if there is none; empty if the server does not say."""
+async def has_model(client: ServiceClient) -> bool:
+    """Whether a model is loaded; also true if the server does not say."""
     found = await client.ask(_PATH)
-    if not isinstance(found, dict):
-        return ""
-    if found.get("class") is None:
-        return None
-    return found["title"] if isinstance(found.get("title"), str) else ""
+    return not isinstance(found, dict) or found.get("class") is not None
 
 
 async def load_model(client: ServiceClient, title: str, *, limit_s: float) -> None:
@@ -31,5 +27,5 @@ async def load_model(client: ServiceClient, title: str, *, limit_s: float) -> No
         Transient: it cannot be loaded; others may be.
     """
     await client.ask(f"{_PATH}?sd_model_checkpoint={quote(title, safe='')}", method="POST", limit_s=limit_s)
-    if await loaded_title(client) is None:  # "ok" in its answer is false for a loaded model too
+    if not await has_model(client):  # "ok" in its answer is false for a loaded model too
         raise Transient(f"SD.Next cannot load the model {title!r}: its log has the reason")
