@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -23,6 +23,29 @@ log = logging.getLogger("darkroom_client.bus")
 CONNECT_S: Final = 10.0
 # What aio-pika and aiormq raise when the broker is away: errors of AMQP, of sockets, of a channel that has ended.
 BROKER_ERRORS: Final = (AMQPError, OSError, RuntimeError, asyncio.InvalidStateError)
+
+
+@asynccontextmanager
+async def broker_errors(doing: str) -> AsyncIterator[None]:
+    """Raise BusError for what the libraries raise when the broker is away.
+
+    aiormq raises a CancelledError when a connection is lost, and swallows that of this task while a channel closes. So
+    what counts is whether somebody has cancelled this task.
+    """
+    before = _cancel_requests()
+    try:
+        yield
+    except (asyncio.CancelledError, *BROKER_ERRORS) as error:
+        if _cancel_requests() > before:
+            raise error if isinstance(error, asyncio.CancelledError) else asyncio.CancelledError from error
+        raise BusError(f"{doing}: {str(error) or type(error).__name__}") from error
+    if _cancel_requests() > before:
+        raise asyncio.CancelledError
+
+
+def _cancel_requests() -> int:
+    task = asyncio.current_task()
+    return task.cancelling() if task is not None else 0
 
 
 class BusChannel:
@@ -50,14 +73,14 @@ class BusChannel:
             if self._channel is None or self._channel.is_closed:
                 await self._reset()
                 try:
-                    async with asyncio.timeout(CONNECT_S):
+                    async with broker_errors("the broker cannot be reached"), asyncio.timeout(CONNECT_S):
                         self._channel = await self._connect()
-                except (ProbableAuthenticationError, InvalidFrameError) as error:
+                except BusError as error:
                     await self._reset()
-                    raise Misconfigured("the broker refuses the user, the password or the virtual host") from error
-                except BROKER_ERRORS as error:
-                    await self._reset()
-                    raise BusError(f"the broker cannot be reached: {str(error) or type(error).__name__}") from error
+                    if isinstance(error.__cause__, ProbableAuthenticationError | InvalidFrameError):
+                        message = "the broker refuses the user, the password or the virtual host"
+                        raise Misconfigured(message) from error
+                    raise
             return self._channel
 
     async def _connect(self) -> AbstractChannel:
@@ -82,6 +105,6 @@ class BusChannel:
     async def _reset(self) -> None:
         connection, self._connection, self._channel = self._connection, None, None
         if connection is not None:
-            with suppress(*BROKER_ERRORS):
-                async with asyncio.timeout(CONNECT_S):
+            with suppress(BusError):
+                async with broker_errors("the connection was not closed"), asyncio.timeout(CONNECT_S):
                     await connection.close()

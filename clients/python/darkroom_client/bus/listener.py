@@ -13,7 +13,7 @@ from typing import Any, Final, Self
 from aio_pika.abc import AbstractIncomingMessage
 from pydantic import TypeAdapter, ValidationError
 
-from darkroom_client.bus.connection import BROKER_ERRORS, BusChannel, log
+from darkroom_client.bus.connection import BusChannel, broker_errors, log
 from darkroom_client.errors import BusError
 from darkroom_client.events import OneImageEvent, event_of_message
 from darkroom_client.messages import BusEvent, ImageChanged, ImageDeleted, ImageProgressed, JanitorPurged, JanitorSwept
@@ -84,8 +84,9 @@ class BusListener:
             if event is not None and self._seen.is_new(event):
                 yield _shown(event)
                 self._seen.remember(event)  # not before it is handled: else a redelivery would be left out
-            with suppress(*BROKER_ERRORS):  # the channel is gone: it is delivered again, and left out then
-                await message.ack()
+            with suppress(BusError):  # the channel is gone: it is delivered again, and left out then
+                async with broker_errors("the event is not acknowledged"):
+                    await message.ack()
 
     async def _reconnect(self) -> None:
         failures = 0
@@ -110,14 +111,15 @@ class BusListener:
             received.put_nowait(message)
 
         try:
-            await channel.set_qos(prefetch_count=PREFETCH)
-            queue = await channel.declare_queue(self._queue, durable=True, arguments=self._arguments)
-            for kind in self._types:
-                await queue.bind(self._exchange, kind)
-            await queue.consume(put)
-        except BROKER_ERRORS as error:
+            async with broker_errors(f"queue {self._queue} cannot be used"):
+                await channel.set_qos(prefetch_count=PREFETCH)
+                queue = await channel.declare_queue(self._queue, durable=True, arguments=self._arguments)
+                for kind in self._types:
+                    await queue.bind(self._exchange, kind)
+                await queue.consume(put)
+        except BusError:
             await self._channel.close()
-            raise BusError(f"queue {self._queue} cannot be used: {str(error) or type(error).__name__}") from error
+            raise
 
 
 def _read(message: AbstractIncomingMessage) -> BusEvent | None:

@@ -17,7 +17,7 @@ from aio_pika.abc import AbstractExchange
 from aio_pika.exceptions import DeliveryError
 from pydantic import ValidationError
 
-from darkroom_client.bus.connection import BROKER_ERRORS, BusChannel, log
+from darkroom_client.bus.connection import BusChannel, broker_errors, log
 from darkroom_client.bus.outbox import Outbox, StoredMessage
 from darkroom_client.errors import BusError, InvalidRequest, NotConfirmed
 from darkroom_client.messages import Cancel, CancelImage, Command, GenerateImage, GenerationRequest
@@ -159,25 +159,22 @@ class BusPublisher:
             BusError: it is not confirmed.
         """
         exchange = await self._open_exchange()
+        content = aio_pika.Message(
+            message.body,
+            message_id=message.id,
+            type=f"image.{message.key}",
+            app_id=self._source,
+            content_type=CONTENT_TYPE,
+            delivery_mode=DeliveryMode.PERSISTENT,
+            timestamp=datetime.now(UTC),
+        )
         try:
-            await exchange.publish(
-                aio_pika.Message(
-                    message.body,
-                    message_id=message.id,
-                    type=f"image.{message.key}",
-                    app_id=self._source,
-                    content_type=CONTENT_TYPE,
-                    delivery_mode=DeliveryMode.PERSISTENT,
-                    timestamp=datetime.now(UTC),
-                ),
-                message.key,
-                mandatory=True,
-                timeout=CONFIRM_S,
-            )
-        except DeliveryError as error:
-            raise BusError("the broker does not take the message: its queue is full or missing") from error
-        except BROKER_ERRORS as error:
-            raise BusError(f"the connection broke before the confirm: {str(error) or type(error).__name__}") from error
+            async with broker_errors("the connection broke before the confirm"):
+                await exchange.publish(content, message.key, mandatory=True, timeout=CONFIRM_S)
+        except BusError as error:
+            if isinstance(error.__cause__, DeliveryError):
+                raise BusError("the broker does not take the message: its queue is full or missing") from error
+            raise
 
     async def _open_exchange(self) -> AbstractExchange:
         channel = await self._channel.open()
