@@ -8,35 +8,15 @@ from asyncio.subprocess import PIPE
 from io import BytesIO
 
 import pytest
-import pytest_asyncio
 from PIL import Image
 
 from services.cli.main import main
-from tests.borders.cli.test_odd_servers import DONE, FAILED, IMAGE, JSON, OddServer, cut, problem, quick, text
-from tests.cluster import embedded
-from tests.inference_double import inference_double
+from tests.borders.cli.odd_server import DONE, FAILED, IMAGE, JSON, cut, problem, text
 from tests.servers.fork_server import forked_python
 
-__all__ = ["quick"]  # the fixture
-pytestmark = pytest.mark.border(rule="D6")
+pytestmark = [pytest.mark.border(rule="D6"), pytest.mark.usefixtures("quick")]
 SMALL = ("--width", "64", "--height", "64", "--steps", "2")
 NONE = "0194685b-6c00-7d3e-9f10-2f0a4f6b8c11"  # there is no such image
-
-
-@pytest.fixture
-async def server():
-    async with OddServer().running() as server:
-        yield server
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def darkroom(tmp_path_factory):
-    """A real server."""
-    async with (
-        inference_double() as inference,
-        embedded(tmp_path_factory.mktemp("server"), INFERENCE_SERVICE_URL=inference.url) as cluster,
-    ):
-        yield cluster
 
 
 @pytest.fixture

@@ -3,13 +3,11 @@
 from io import BytesIO
 
 import pytest
-import pytest_asyncio
 from PIL import Image
 
 from services.cli.main import main
-from tests.borders.cli.test_odd_servers import DONE, JSON, OddServer, dropped, generate, text
-from tests.cluster import embedded
-from tests.inference_double import inference_double, picture
+from tests.borders.cli.odd_server import DONE, JSON, dropped, generate, text
+from tests.inference_double import picture
 
 pytestmark = pytest.mark.border(rule="D6")
 
@@ -20,35 +18,19 @@ def folder(monkeypatch, tmp_path):
     return tmp_path
 
 
-@pytest.fixture
-async def server():
-    async with OddServer().running() as server:
-        yield server
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def darkroom(tmp_path_factory):
-    """A real server and its inference service."""
-    async with (
-        inference_double() as inference,
-        embedded(tmp_path_factory.mktemp("server"), INFERENCE_SERVICE_URL=inference.url) as cluster,
-    ):
-        yield cluster, inference
-
-
 @pytest.mark.asyncio(loop_scope="module")
 async def test_the_extension_sets_the_format(darkroom, folder):
     wanted = {"a.png": "PNG", "a.jpg": "JPEG", "b.jpeg": "JPEG", "c.WEBP": "WEBP", "no-extension": "PNG"}
 
     for name in wanted:
-        assert await generate(darkroom[0].url, "-o", name, "--width", "64", "--height", "64") == 0
+        assert await generate(darkroom.url, "-o", name, "--width", "64", "--height", "64") == 0
 
     assert {name: Image.open(BytesIO((folder / name).read_bytes())).format for name in wanted} == wanted
 
 
 @pytest.mark.asyncio(loop_scope="module")
 async def test_a_dash_writes_the_picture_to_stdout(darkroom, folder, capfdbinary):
-    status = await generate(darkroom[0].url, "-o", "-", "--width", "64", "--height", "64")
+    status = await generate(darkroom.url, "-o", "-", "--width", "64", "--height", "64")
 
     out, _ = capfdbinary.readouterr()
     assert status == 0
@@ -57,11 +39,11 @@ async def test_a_dash_writes_the_picture_to_stdout(darkroom, folder, capfdbinary
 
 
 @pytest.mark.asyncio(loop_scope="module")
-async def test_hires_fix_is_sent(darkroom):
+async def test_hires_fix_is_sent(darkroom, inference):
     for flag in ([], ["--hires-fix"]):
-        assert await generate(darkroom[0].url, "-o", "a.png", "--width", "512", "--height", "512", *flag) == 0
+        assert await generate(darkroom.url, "-o", "a.png", "--width", "512", "--height", "512", *flag) == 0
 
-    assert [order["hires_fix"] for order in darkroom[1].orders[-2:]] == [False, True]
+    assert [order["hires_fix"] for order in inference.orders[-2:]] == [False, True]
 
 
 async def test_a_picture_in_another_format_is_no_jpeg(server, folder, capsys):
