@@ -232,7 +232,7 @@ def test_the_image_has_the_version_of_the_project():
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     images = {container(spec)["image"] for spec in pods_of(overlay("production")).values()}
 
-    assert images == {f"registry.example.org/darkroom:{version}"}
+    assert images == {f"images.example.org/darkroom:{version}"}
 
 
 def test_servers_of_one_node_are_those_of_docker_compose():
