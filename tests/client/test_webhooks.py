@@ -6,12 +6,11 @@ import signal
 
 import aiohttp
 import pytest
-from standardwebhooks import Webhook
 
 from darkroom_client import AsyncDarkroom, DarkroomError, Retries
 from tests.cluster import FrontEnd, embedded
 from tests.unit.webhooks.hanging import Neighbour, at_real_time_priority, latencies_ms
-from tests.unit.webhooks.support import SECRET, receiving, status
+from tests.unit.webhooks.support import SECRET, arrivals_of, receiving, status
 from tests.waiting import until
 
 pytestmark = pytest.mark.clients
@@ -49,7 +48,7 @@ async def test_100_kills_lose_no_delivery(tmp_path):
     for image_id, log in zip(ids, logs, strict=True):
         assert [(each["type"], each["state"]) for each in log][-1] == ("image.completed", "delivered")
         assert {each["state"] for each in log} == {"delivered"}
-        assert arrivals_of(receiver, image_id) == [(each["id"], each["type"]) for each in log]
+        assert list(arrivals_of(receiver, image_id).items()) == [(each["id"], each["type"]) for each in log]
 
 
 async def order_all(darkroom, url):
@@ -80,16 +79,6 @@ async def log_at_its_end(page, image_id):
 
     await until(is_delivered, limit_s=300)
     return found
-
-
-def arrivals_of(receiver, image_id):
-    """The deliveries that have arrived, each once, in the order of the first arrivals."""
-    found: dict[str, str] = {}
-    for headers, body in receiver.got:
-        event = Webhook(SECRET).verify(body, headers)
-        if event["data"]["id"] == image_id:
-            found.setdefault(headers["webhook-id"], event["type"])
-    return list(found.items())
 
 
 @pytest.mark.timeout(1800)

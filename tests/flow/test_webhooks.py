@@ -17,7 +17,7 @@ from common.store.sqlite import SqliteStore
 from darkroom_client import AsyncDarkroom, Forbidden, OrderOptions
 from tests.cluster import ORDER, FrontEnd, embedded, separate
 from tests.security.callers import SIGNING
-from tests.unit.webhooks.support import SECRET, hang, receiving, status
+from tests.unit.webhooks.support import SECRET, arrivals_of, hang, receiving, status
 from tests.waiting import until
 
 SETTINGS = {"WEBHOOK_SECRETS": SECRET, "WEBHOOK_ALLOWED_HOSTS": "127.0.0.1,localhost", "WEBHOOK_RETRIES": "100ms,1s,1s"}
@@ -28,13 +28,7 @@ def small(webhook) -> OrderOptions:
 
 
 def events_of(receiver, image_id):
-    """The types of what has arrived for an image, each id once, in the order of arrival."""
-    found: dict[str, str] = {}
-    for headers, body in receiver.got:
-        event = Webhook(SECRET).verify(body, headers)
-        if event["data"]["id"] == image_id:
-            found.setdefault(headers["webhook-id"], event["type"])
-    return list(found.values())
+    return list(arrivals_of(receiver, image_id).values())
 
 
 async def life_of(receiver, image_id):

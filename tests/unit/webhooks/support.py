@@ -5,6 +5,7 @@ import socket
 from contextlib import asynccontextmanager
 
 from aiohttp import web
+from standardwebhooks import Webhook
 
 from common.application.webhooks.deliveries import Deliveries
 from common.runtime.reading_settings import read_settings
@@ -37,6 +38,16 @@ class Receiver:
     @property
     def ids(self):
         return [headers["webhook-id"] for headers, _ in self.got]
+
+
+def arrivals_of(receiver, image_id):
+    """The types of what has arrived for an image by their ids, each once, in the order of the first arrivals."""
+    found: dict[str, str] = {}
+    for headers, body in receiver.got:
+        event = Webhook(SECRET).verify(body, headers)
+        if event["data"]["id"] == image_id:
+            found.setdefault(headers["webhook-id"], event["type"])
+    return found
 
 
 def status(code, **headers):

@@ -3,11 +3,13 @@
 import asyncio
 import json
 import socket
+from dataclasses import replace
 
 import pytest
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from common.application.webhooks.deliveries import DUE, Deliveries, DeliveryState
+from common.application.webhooks.deliveries import DUE, KIND, Deliveries, DeliveryState, delivery_key
+from common.domain.errors import Unreadable
 from common.runtime.clock import SystemClock
 from tests.making import an_image
 from tests.servers.process import free_ports
@@ -53,6 +55,18 @@ async def test_both_keys_verify_and_only_the_id_stays_over_tries(store):
         with pytest.raises(WebhookVerificationError):
             Webhook(SECRET).verify(body + b" ", headers)
     assert await store.list_entries(DUE) == []
+
+
+async def test_a_log_leaves_out_what_a_newer_release_has_written(store):
+    clock = SystemClock()
+    deliveries, image = Deliveries(store, clock), an_image(created_at=clock.now(), webhook="https://hook.test/")
+    first, second = await recorded(store, clock, image.webhook, image=image, types=LIFE)
+    entry = await store.get_entry(KIND, delivery_key(first))
+    await store.put_entry(replace(entry, revision=entry.revision + 1, data={**entry.data, "state": "in orbit"}))
+
+    assert [delivery.id for delivery in await deliveries.readable_of_image(image.id)] == [second]
+    with pytest.raises(Unreadable):
+        await deliveries.of_image(image.id)
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,10 @@ from PIL import Image
 from common.application.resources import Resources
 from common.bus.memory import MemoryBus
 from common.domain import transitions
-from common.domain.errors import Misconfigured
+from common.domain.errors import Misconfigured, Unavailable
 from common.domain.images import Format, Status, image_key, new_image_id
 from common.media.connect import open_media
+from common.media.files import FileMedia
 from common.provenance.marks import Marker
 from common.runtime.clock import ManualClock
 from common.runtime.reading_settings import read_settings
@@ -22,6 +23,7 @@ from common.store.port import change
 from common.store.sqlite import SqliteStore
 from services.api.auth.identity import require_valid_identity
 from services.api.service import api_running
+from services.api.sharing.bare_pictures import MOST, BarePictures
 from services.api.sharing.links import MAX_LINKS
 from tests.making import NOON, an_image
 from tests.odd_pictures import encoded, png_chunk, png_with
@@ -284,6 +286,36 @@ async def test_requests_at_once_share_one_copy(api):
 
     assert len({content for _, _, content in answers}) == 1
     assert {status for status, *_ in answers} == {200}
+
+
+async def test_many_copies_that_are_sent_refuse_another(tmp_path):
+    """A client may take minutes for one. A copy of the same picture is shared, and one that was sent makes room."""
+    async with FileMedia.open(tmp_path) as media:
+        keys = [f"generated_images/2026/01/{new_image_id(NOON)}.png" for _ in range(MOST + 1)]
+        for key in keys:
+            await media.put(key, encoded("PNG"))
+        pictures = BarePictures(media)
+        sent = [await pictures.get(key) for key in keys[:MOST]]
+
+        assert await pictures.get(keys[0]) is sent[0]
+        with pytest.raises(Unavailable):
+            await pictures.get(keys[MOST])
+        del sent[0]
+        assert await pictures.get(keys[MOST])
+
+
+async def test_links_are_listed_while_the_media_are_away(api, monkeypatch):
+    """So that they can be revoked."""
+    image = await api.add()
+    made = await api.share(image)
+
+    async def away(*_):
+        raise Unavailable("media", "away")
+
+    monkeypatch.setattr(api.media, "get", away)
+    status, _, listed = await api.ask("GET", f"/api/images/{image.id}/shares/")
+
+    assert (status, [share["id"] for share in listed["shares"]]) == (200, [made["id"]])
 
 
 async def test_a_link_is_not_logged(api, monkeypatch, caplog):

@@ -56,6 +56,8 @@ def test_nothing_but_a_whole_token_is_read():
         f"{text}AAAA.{signature}",
         f"{text}.{'A' * 5000}",
         f"{text}.{signature}é",
+        f"{text}.{signature}<",
+        f"{text}.{signature}!!!!",
         tokens(OTHER).make(CLAIM),
         "\ud800" * 40 + f".{signature}",
     ]:

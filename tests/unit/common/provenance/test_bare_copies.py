@@ -120,6 +120,12 @@ def test_a_file_that_is_not_understood_is_refused(name):
         bare_copy(BAD[name]())
 
 
+def test_a_text_in_a_marker_without_data_is_refused():
+    """Decoders step over a restart marker before the scan, with whatever follows it."""
+    with pytest.raises(Unmarkable):
+        bare_copy(jpeg_with((0xD0, b"a lighthouse in a storm")))
+
+
 def test_a_jpeg_without_its_end_gets_one():
     content = encoded("JPEG")
 
