@@ -93,7 +93,7 @@ def _engine(settings: Settings) -> Engine:
         raise Misconfigured("MODELS: not set; give the folder of the models", code="bad_setting")
     log.info("importing torch and diffusers ...")
     try:
-        from services.inference.diffusers_engine.engine import open_engine
+        from services.diffusers_engine.engine import open_engine
     except ImportError as error:
         raise Misconfigured(
             f"INFERENCE_ENGINE: diffusers needs the packages of the extra, pip install 'darkroom[diffusers]': {error}",

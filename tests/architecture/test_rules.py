@@ -73,7 +73,7 @@ def test_pillow_is_imported_where_images_are_made_only():
         "services/api/conversion",
         "services/generator/pictures",
         "services/generator/thumbnails",
-        "services/inference/diffusers_engine/",
+        "services/diffusers_engine/",
         "services/inference/paint",
     )
 

@@ -11,6 +11,7 @@ MIRRORED = {
     "janitor": "services/janitor",
     "webhooks": "services/webhooks",
     "inference": "services/inference",
+    "diffusers_engine": "services/diffusers_engine",
     "cli": "services/cli",
 }
 

@@ -14,12 +14,12 @@ import torch
 from PIL import Image
 
 from common.runtime.clock import SystemClock
-from services.inference.diffusers_engine import pipelines
-from services.inference.diffusers_engine.engine import open_engine
-from services.inference.diffusers_engine.model_files import Family
-from services.inference.diffusers_engine.previews import LatentColours
-from services.inference.diffusers_engine.prompts import as_embeddings
-from services.inference.diffusers_engine.samplers import samplers_of
+from services.diffusers_engine import pipelines
+from services.diffusers_engine.engine import open_engine
+from services.diffusers_engine.model_files import Family
+from services.diffusers_engine.previews import LatentColours
+from services.diffusers_engine.prompts import as_embeddings
+from services.diffusers_engine.samplers import samplers_of
 from services.inference.engine import InferenceRequest, OrderRefused, Stopped
 
 FAMILIES = ("sd", "sdxl", "flux")
@@ -119,7 +119,7 @@ def test_prompts_are_encoded_as_diffusers_does(engine, model, negative, monkeypa
     with engine._loaded.use(model) as loaded:
         pipeline = loaded.text_to_image
     monkeypatch.setattr(
-        "services.inference.diffusers_engine.engine.prompt_arguments",
+        "services.diffusers_engine.engine.prompt_arguments",
         lambda *_: as_embeddings(pipeline, "a lighthouse at dusk", negative, count=1),
     )
 

@@ -41,7 +41,7 @@ OTHERS = (
     "tests.making",
     "tests.odd_answers",
 )
-NEEDS_TORCH = "services.inference.diffusers_engine."  # only in .venv-diffusers; torch starts threads
+NEEDS_TORCH = "services.diffusers_engine."  # only in .venv-diffusers; torch starts threads
 Stream = int | IO[Any] | None
 # Variables with these beginnings are read by the interpreter at its start, or by a library when it is imported.
 READ_AT_START = ("AIOHTTP_", "COVERAGE_", "OPENSSL_", "PYTHON", "SSL_CERT_")

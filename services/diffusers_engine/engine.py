@@ -19,13 +19,13 @@ import torch
 from PIL import Image
 
 from common.runtime.clock import Clock
-from services.inference.diffusers_engine import pipelines
-from services.inference.diffusers_engine.loaded_models import LoadedModels
-from services.inference.diffusers_engine.model_files import Family, ModelFiles, find_models
-from services.inference.diffusers_engine.pipelines import LoadedPipeline, LoadFailed
-from services.inference.diffusers_engine.previews import unpacked
-from services.inference.diffusers_engine.prompts import prompt_arguments
-from services.inference.diffusers_engine.samplers import samplers_of
+from services.diffusers_engine import pipelines
+from services.diffusers_engine.loaded_models import LoadedModels
+from services.diffusers_engine.model_files import Family, ModelFiles, find_models
+from services.diffusers_engine.pipelines import LoadedPipeline, LoadFailed
+from services.diffusers_engine.previews import unpacked
+from services.diffusers_engine.prompts import prompt_arguments
+from services.diffusers_engine.samplers import samplers_of
 from services.inference.engine import (
     MIN_SIDE,
     EngineCapabilities,

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from common.domain.errors import Misconfigured
-from services.inference.diffusers_engine.model_files import Family, ModelFiles, find_models, shapes
+from services.diffusers_engine.model_files import Family, ModelFiles, find_models, shapes
 
 SD = "cond_stage_model.transformer.text_model.final_layer_norm.weight"
 SDXL = "conditioner.embedders.1.model.ln_final.weight"

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from services.inference.diffusers_engine.model_files import Family
+from services.diffusers_engine.model_files import Family
 
 DISTILLED_STEPS: Final = 50
 

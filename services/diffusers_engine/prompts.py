@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from services.inference.diffusers_engine.model_files import Family
+from services.diffusers_engine.model_files import Family
 
 
 def prompt_arguments(pipeline: Any, family: Family, prompt: str, negative: str) -> dict[str, Any]:

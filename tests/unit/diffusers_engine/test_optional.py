@@ -8,8 +8,8 @@ import pytest
 from common.domain.errors import Misconfigured
 from common.runtime.reading_settings import read_settings
 from services import wiring
-from services.inference.diffusers_engine.model_files import Family
-from services.inference.diffusers_engine.samplers import samplers_of
+from services.diffusers_engine.model_files import Family
+from services.diffusers_engine.samplers import samplers_of
 
 EVERYTHING_ELSE = """
 import importlib, pkgutil, sys
@@ -31,7 +31,7 @@ def test_only_its_engine_imports_torch():
 async def test_the_engine_needs_the_extra(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "torch", None)  # as if it were not installed
     for module in ("engine", "pipelines", "previews", "prompts"):
-        monkeypatch.delitem(sys.modules, f"services.inference.diffusers_engine.{module}", raising=False)
+        monkeypatch.delitem(sys.modules, f"services.diffusers_engine.{module}", raising=False)
     settings = read_settings({"INFERENCE_ENGINE": "diffusers", "MODELS": str(tmp_path)})
 
     with pytest.raises(Misconfigured, match=r"INFERENCE_ENGINE: diffusers needs .*darkroom\[diffusers\]"):

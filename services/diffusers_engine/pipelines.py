@@ -15,9 +15,9 @@ import torch
 import transformers
 
 from common.runtime.clock import Clock
-from services.inference.diffusers_engine.model_files import Family, ModelFiles
-from services.inference.diffusers_engine.previews import LatentColours
-from services.inference.diffusers_engine.samplers import Sampler
+from services.diffusers_engine.model_files import Family, ModelFiles
+from services.diffusers_engine.previews import LatentColours
+from services.diffusers_engine.samplers import Sampler
 
 log = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from services.inference.diffusers_engine.loaded_models import LoadedModels
+from services.diffusers_engine.loaded_models import LoadedModels
 
 
 class Loader:
