@@ -106,14 +106,12 @@ def _engine(settings: Settings) -> Engine:
 async def serve_inference(settings: Settings, *, host: str) -> AsyncIterator[str]:
     """Serve the reference inference server; yields its base URL."""
     from services.inference.app import build_app  # only the processes that paint load Pillow
+    from services.inference.jobs import PaintQueue
 
-    app = build_app(
-        await asyncio.to_thread(_engine, settings),  # torch and diffusers take seconds to import
-        api_key=settings.inference_service_api_key,
-        concurrency=settings.inference_concurrency,
-        allowed_hosts=server_names(settings, host=host),
-        clock=SystemClock(),
-    )
+    engine = await asyncio.to_thread(_engine, settings)  # torch and diffusers take seconds to import
+    jobs = PaintQueue(engine, concurrency=settings.inference_concurrency, clock=SystemClock())
+    names = server_names(settings, host=host)
+    app = build_app(jobs, api_key=settings.inference_service_api_key, allowed_hosts=names)
     # a disconnected client cancels its handler, which stops the painting
     async with serving(
         app, host=host, port=settings.inference_port, stop_timeout_s=settings.grace_period, cancel_handlers=True

@@ -24,20 +24,10 @@ from common.domain.errors import Invalid
 from common.domain.images import parse_image_id
 from common.runtime.accept import Accept
 from common.runtime.addresses import is_allowed_host
-from common.runtime.clock import Clock
 from common.runtime.logs import log_context
 from common.runtime.tracing.http import header_traceparent, traced_requests
-from services.inference.engine import Engine, InferenceRequest, OrderRefused, PictureFormat, Preview
-from services.inference.jobs import (
-    MAX_WAITING,
-    PREVIEW_INTERVAL_S,
-    Busy,
-    Closing,
-    EngineFailed,
-    KeyReused,
-    PaintJob,
-    PaintQueue,
-)
+from services.inference.engine import InferenceRequest, OrderRefused, PictureFormat, Preview
+from services.inference.jobs import Busy, Closing, EngineFailed, KeyReused, PaintJob, PaintQueue
 from services.inference.problems import HttpProblem, as_json, parse_order, read_object
 
 # Two prompts of 4,000 emoji, each written as two escapes (\uXXXX) as Python's json does, take 96 kB.
@@ -48,18 +38,21 @@ KEEP_ALIVE_S = 15.0  # between comments on an idle stream: proxies close idle co
 
 _TYPES: dict[str, PictureFormat] = {"image/png": "png", "image/jpeg": "jpeg", "image/webp": "webp"}
 _EVENTS = "text/event-stream"
+_PROBLEMS: dict[type[Exception], tuple[HTTPStatus, str]] = {
+    Busy: (HTTPStatus.TOO_MANY_REQUESTS, "busy"),
+    KeyReused: (HTTPStatus.UNPROCESSABLE_ENTITY, "idempotency_key_reused"),
+    OrderRefused: (HTTPStatus.UNPROCESSABLE_ENTITY, "refused"),
+    Closing: (HTTPStatus.SERVICE_UNAVAILABLE, "shutting_down"),
+    EngineFailed: (HTTPStatus.INTERNAL_SERVER_ERROR, "engine_failed"),
+}
 
 
 def build_app(
-    engine: Engine,
+    jobs: PaintQueue,
     *,
     api_key: str | None,
-    concurrency: int,
-    max_waiting: int = MAX_WAITING,
     keep_alive_s: float = KEEP_ALIVE_S,
-    preview_interval_s: float = PREVIEW_INTERVAL_S,
     allowed_hosts: Collection[str] = (),
-    clock: Clock,
 ) -> web.Application:
     """Build the application. Run it with `handler_cancellation=True` (`web.AppRunner`, `web.run_app`).
 
@@ -68,33 +61,23 @@ def build_app(
 
     Args:
         api_key: the key that clients must send; None turns authentication off.
-        concurrency: how many pictures are painted at once, each in its own thread.
-        max_waiting: how many more orders may wait; the next one gets 429.
         allowed_hosts: the host names of this server (`is_allowed_host`); empty allows any.
     """
-    jobs = PaintQueue(
-        engine, concurrency=concurrency, max_waiting=max_waiting, preview_interval_s=preview_interval_s, clock=clock
-    )
-    server = _Server(engine, jobs, keep_alive_s)
-    guards = [_only_hosts(allowed_hosts), _guard(api_key)]
+    server = _Server(jobs, keep_alive_s)
     traced = traced_requests(untraced=("/healthz", "/healthz/", "/inference/capabilities", "/inference/capabilities/"))
-    app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[traced, as_json, *guards])
+    app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[traced, as_json, _guard(api_key, allowed_hosts)])
     for slash in ("", "/"):
         app.router.add_post(f"/inference/images/generations{slash}", server.generate)
         app.router.add_get(f"/inference/capabilities{slash}", server.capabilities)
         app.router.add_get(f"/healthz{slash}", server.healthz)
-
-    async def drain(_: web.Application) -> None:
-        jobs.drain()
-
-    app.on_shutdown.append(drain)
+    app.on_shutdown.append(lambda _: jobs.drain())
     app.on_cleanup.append(lambda _: jobs.close())
     return app
 
 
 class _Server:
-    def __init__(self, engine: Engine, jobs: PaintQueue, keep_alive_s: float) -> None:
-        self._engine = engine
+    def __init__(self, jobs: PaintQueue, keep_alive_s: float) -> None:
+        self._engine = jobs.engine
         self._jobs = jobs
         self._keep_alive_s = keep_alive_s
 
@@ -112,9 +95,9 @@ class _Server:
         order, key, streams = await self._read_order(request)
         try:
             with _log_context(key, header_traceparent(request)):
-                async with self._jobs.join(order, key) as job:
+                async with self._jobs.join(order, key, views=streams) as job:
                     return await (self._stream(request, job) if streams else self._answer(job))
-        except (Busy, Closing, KeyReused, EngineFailed, OrderRefused) as error:
+        except tuple(_PROBLEMS) as error:
             raise _problem(error) from error
 
     async def _read_order(self, request: web.Request) -> tuple[InferenceRequest, str | None, bool]:
@@ -152,8 +135,7 @@ class _Server:
         response = web.StreamResponse(headers=headers)
         try:
             await response.prepare(request)
-            with job.viewing():
-                await self._send_progress(response, job)
+            await self._send_progress(response, job)
             await response.write(await _last_event(job))
             await response.write_eof()
         except ConnectionResetError:  # the client closed the connection
@@ -192,7 +174,7 @@ def _preview(step: int, preview: Preview) -> bytes:
 async def _last_event(job: PaintJob) -> bytes:
     try:
         picture = await job.picture()
-    except (Closing, EngineFailed, OrderRefused) as error:
+    except tuple(_PROBLEMS) as error:
         problem = _problem(error)
         return _event("error", {"code": problem.code, "detail": problem.detail})
     encoded = base64.b64encode(picture.content).decode()
@@ -204,37 +186,22 @@ def _event(name: str, data: dict[str, object]) -> bytes:
 
 
 def _problem(error: Exception) -> HttpProblem:
-    if isinstance(error, Busy):
-        headers = {"Retry-After": str(error.retry_after_s)}
-        return HttpProblem(HTTPStatus.TOO_MANY_REQUESTS, "busy", str(error), headers=headers)
-    if isinstance(error, KeyReused):
-        return HttpProblem(HTTPStatus.UNPROCESSABLE_ENTITY, "idempotency_key_reused", str(error))
-    if isinstance(error, OrderRefused):
-        return HttpProblem(HTTPStatus.UNPROCESSABLE_ENTITY, "refused", str(error))
-    if isinstance(error, Closing):
-        return HttpProblem(HTTPStatus.SERVICE_UNAVAILABLE, "shutting_down", "the server is shutting down")
-    return HttpProblem(HTTPStatus.INTERNAL_SERVER_ERROR, "engine_failed", str(error))
+    headers = {"Retry-After": str(error.retry_after_s)} if isinstance(error, Busy) else None
+    return HttpProblem(*_PROBLEMS[type(error)], str(error), headers=headers)
 
 
-def _only_hosts(allowed: Collection[str]) -> Middleware:
-    """Refuse other host names, by which a page of any site can reach a server on loopback (DNS rebinding)."""
+def _guard(api_key: str | None, allowed_hosts: Collection[str]) -> Middleware:
+    """Require the API key on all paths below /inference/; health needs no key.
 
-    @web.middleware
-    async def only_hosts(request: web.Request, handler: Handler) -> web.StreamResponse:
-        if allowed and not is_allowed_host(request.host, allowed):
-            detail = f"the host {request.host[:100]!r} is not a name of this server; ALLOWED_HOSTS lists them"
-            raise HttpProblem(HTTPStatus.FORBIDDEN, "host_not_allowed", detail)
-        return await handler(request)
-
-    return only_hosts
-
-
-def _guard(api_key: str | None) -> Middleware:
-    """Require the API key on all paths below /inference/; health needs no key."""
+    Other host names are refused: by these a page of any site can reach a server on loopback (DNS rebinding).
+    """
     expected = f"Bearer {api_key}".encode() if api_key else None
 
     @web.middleware
     async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if allowed_hosts and not is_allowed_host(request.host, allowed_hosts):
+            detail = f"the host {request.host[:100]!r} is not a name of this server; ALLOWED_HOSTS lists them"
+            raise HttpProblem(HTTPStatus.FORBIDDEN, "host_not_allowed", detail)
         if expected and request.path.startswith("/inference/"):
             given = request.headers.get("Authorization", "")
             if not hmac.compare_digest(given.encode(errors="surrogateescape"), expected):

@@ -16,9 +16,9 @@ import logging
 import math
 import threading
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager
 
 from common.runtime.clock import Clock
 from services.inference.engine import Engine, InferenceRequest, OrderRefused, PaintedPicture, Preview, Stopped
@@ -85,14 +85,6 @@ class PaintJob:
             return self.outcome
         raise self.outcome or EngineFailed("no outcome")
 
-    @contextmanager
-    def viewing(self) -> Iterator[None]:
-        self.viewers += 1
-        try:
-            yield
-        finally:
-            self.viewers -= 1
-
     def set_step(self, step: int, steps: int, preview: Preview | None) -> None:
         self.step, self.steps = max(self.step, step), steps
         if preview is not None:
@@ -110,7 +102,12 @@ class PaintJob:
 
 
 class PaintQueue:
-    """Runs paint jobs. Belongs to one event loop; `close` must be awaited there."""
+    """Runs paint jobs, each in its own thread. Belongs to one event loop; `close` must be awaited there.
+
+    Args:
+        concurrency: how many pictures are painted at once.
+        max_waiting: how many more orders may wait; the next one raises `Busy`.
+    """
 
     def __init__(
         self,
@@ -121,7 +118,7 @@ class PaintQueue:
         preview_interval_s: float = PREVIEW_INTERVAL_S,
         clock: Clock,
     ) -> None:
-        self._engine = engine
+        self.engine = engine
         self._concurrency = concurrency
         self._max_running = concurrency + max_waiting
         self._preview_interval_s = preview_interval_s
@@ -142,22 +139,31 @@ class PaintQueue:
         return min(len(self._running), self._concurrency)
 
     @asynccontextmanager
-    async def join(self, order: InferenceRequest, key: str | None = None) -> AsyncIterator[PaintJob]:
+    async def join(
+        self, order: InferenceRequest, key: str | None = None, *, views: bool = False
+    ) -> AsyncIterator[PaintJob]:
         """Start a job for the order, or join the job with the same key. A job without callers is stopped.
+
+        Args:
+            views: the caller shows previews.
 
         Raises:
             Busy, Closing, KeyReused: no job was started.
         """
         job = self._existing(order, key) or self._start(order, key)
         job.callers += 1
+        job.viewers += views
         try:
             yield job
         finally:
             job.callers -= 1
+            job.viewers -= views
             if not job.callers and not job.is_over:
-                self._stop(job)
+                job.stop.set()
+                self._running[job].cancel()
+                self._forget(job)  # the next order with this key starts a new job
 
-    def drain(self) -> None:
+    async def drain(self) -> None:
         """Accept no more orders and cancel waiting jobs; running jobs go on."""
         self.is_closing = True
         for job, work in list(self._running.items()):
@@ -166,7 +172,7 @@ class PaintQueue:
 
     async def close(self) -> None:
         """Stop all jobs at their next step, and wait for the threads."""
-        self.drain()
+        await self.drain()
         for job in list(self._running):
             job.stop.set()
         await asyncio.to_thread(self._pool.shutdown)
@@ -208,19 +214,11 @@ class PaintQueue:
                 preview, shown = show(), self._clock.monotonic()
             loop.call_soon_threadsafe(job.set_step, step, steps, preview)
 
-        picture = self._engine.paint(job.order, on_step)
+        picture = self.engine.paint(job.order, on_step)
         took_s = self._clock.monotonic() - started
-        loop.call_soon_threadsafe(self._update_typical, took_s)
+        self._typical_s += (took_s - self._typical_s) * 0.3  # if two threads end at once, one is not counted
         log.info("painted %d×%d in %d steps, %.2f s", picture.width, picture.height, job.steps, took_s)
         return picture
-
-    def _update_typical(self, took_s: float) -> None:
-        self._typical_s += (took_s - self._typical_s) * 0.3
-
-    def _stop(self, job: PaintJob) -> None:
-        job.stop.set()
-        self._running[job].cancel()
-        self._forget(job)  # the next order with this key starts a new job
 
     def _finish(self, job: PaintJob, done: Future[PaintedPicture]) -> None:
         self._running.pop(job, None)
@@ -240,7 +238,7 @@ class PaintQueue:
             job.finish(error)
         else:
             log.error("the engine failed at step %d of %d", job.step, job.steps, exc_info=error)
-            job.finish(EngineFailed(f"{self._engine.name} failed: {type(error).__name__}"))
+            job.finish(EngineFailed(f"{self.engine.name} failed: {type(error).__name__}"))
 
     def _forget(self, job: PaintJob) -> None:
         if job.key is not None and self._by_key.get(job.key) is job:
@@ -250,11 +248,12 @@ class PaintQueue:
         if job.key is None or len(picture.content) > MAX_CACHED_BYTES:
             return
         self._cached[job.key] = job
-        while len(self._cached) > MAX_CACHED or self._cached_bytes() > MAX_CACHED_BYTES:
+        while len(self._cached) > MAX_CACHED or sum(map(_size, self._cached.values())) > MAX_CACHED_BYTES:
             self._cached.popitem(last=False)
 
-    def _cached_bytes(self) -> int:
-        return sum(len(job.outcome.content) for job in self._cached.values() if isinstance(job.outcome, PaintedPicture))
+
+def _size(job: PaintJob) -> int:
+    return len(job.outcome.content) if isinstance(job.outcome, PaintedPicture) else 0
 
 
 def _difference(one: InferenceRequest, other: InferenceRequest) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
@@ -20,21 +21,15 @@ log = logging.getLogger(__name__)
 _CODES = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}
 
 
+@dataclass(eq=False)
 class HttpProblem(Exception):
     """An error that becomes a response."""
 
-    def __init__(
-        self,
-        status: HTTPStatus,
-        code: str,
-        detail: str,
-        *,
-        fields: list[dict[str, str]] | None = None,
-        headers: Mapping[str, str] | None = None,
-    ) -> None:
-        super().__init__(detail)
-        self.status, self.code, self.detail = status, code, detail
-        self.fields, self.headers = fields, headers
+    status: HTTPStatus
+    code: str
+    detail: str
+    fields: list[dict[str, str]] | None = None
+    headers: Mapping[str, str] | None = None
 
     def response(self) -> web.Response:
         body: dict[str, object] = {"code": self.code, "detail": self.detail}

@@ -10,6 +10,7 @@ MAX_FUNCTION_LINES = 40
 MAX_COMPLEXITY = 10
 MAX_MODULE_LINES = 300
 MAX_MODULES = 14  # of one package
+MAX_REFERENCE_LINES = 1_000  # of the reference inference server, which others read to write their own
 
 BRANCHES = ast.If | ast.For | ast.AsyncFor | ast.While | ast.ExceptHandler | ast.match_case
 
@@ -67,6 +68,12 @@ def test_no_module_is_too_long():
     lengths = {str(module): len((ROOT / module).read_text().splitlines()) for module in modules()}
 
     assert {module: length for module, length in lengths.items() if length > MAX_MODULE_LINES} == {}
+
+
+def test_the_reference_inference_server_is_small():
+    lengths = [len(path.read_text().splitlines()) for path in (ROOT / "services/inference").rglob("*.py")]
+
+    assert 500 < sum(lengths) <= MAX_REFERENCE_LINES
 
 
 def test_no_package_has_too_many_modules():

@@ -10,8 +10,9 @@ import aiohttp
 from aiohttp import web
 
 from common.runtime.clock import SystemClock
-from services.inference.app import build_app
+from services.inference.app import KEEP_ALIVE_S, build_app
 from services.inference.engine import EngineCapabilities, InferenceRequest, ModelCard, OnStep, PaintedPicture
+from services.inference.jobs import PaintQueue
 
 PATH = "/inference/images/generations"
 
@@ -56,9 +57,10 @@ class FakeEngine:
 
 
 @asynccontextmanager
-async def served(engine, **options) -> AsyncIterator[aiohttp.ClientSession]:
-    """The app over real HTTP, run as the wiring runs it."""
-    app = build_app(engine, **{"api_key": None, "concurrency": 1, "clock": SystemClock(), **options})
+async def served(engine, *, api_key=None, keep_alive_s=KEEP_ALIVE_S, **options) -> AsyncIterator[aiohttp.ClientSession]:
+    """The app over real HTTP, run as the wiring runs it; `options` are those of the queue."""
+    jobs = PaintQueue(engine, concurrency=1, clock=SystemClock(), **options)
+    app = build_app(jobs, api_key=api_key, keep_alive_s=keep_alive_s)
     runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=5)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()

@@ -8,7 +8,7 @@ from aiohttp import web
 
 from common.runtime.clock import SystemClock
 from services.inference.app import build_app
-from services.inference.jobs import MAX_CACHED
+from services.inference.jobs import MAX_CACHED, PaintQueue
 from tests.unit.inference.support import PATH, FakeEngine, events, happened, health, served
 
 
@@ -99,7 +99,7 @@ async def test_a_full_queue_is_told_when_to_ask_again():
 
 async def test_shutdown_finishes_running_jobs_and_refuses_others():
     engine = FakeEngine(gated=True)
-    app = build_app(engine, api_key=None, concurrency=1, clock=SystemClock())
+    app = build_app(PaintQueue(engine, concurrency=1, clock=SystemClock()), api_key=None)
     runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=20)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
