@@ -53,9 +53,11 @@ IN_PARALLEL := --numprocesses 5 --dist loadfile --no-loadscope-reorder
 NPM := $(or $(shell command -v npm 2>/dev/null),$(CURDIR)/.tools/node/bin/npm)
 BIOME := PATH="$(dir $(NPM)):$$PATH" node_modules/.bin/biome
 BROKERS := $(CURDIR)/.tools/brokers
+# Python stores its bytecode, also where the environment forbids it: each process would compile all that it imports.
+export PYTHONDONTWRITEBYTECODE :=
 BROKER_TESTS := tests/contract/bus tests/flow tests/faults/bus -k "not memory and not embedded"
 
-.PHONY: run run-diffusers test test-clients test-long client-models test-engines test-diffusers test-deploy test-upgrade check check-page coverage test-brokers servers fmt lock clean fuzz fuzz-borders chaos chaos-stream chaos-purge chaos-outage \
+.PHONY: run run-diffusers test test-clients test-long client-models test-engines test-diffusers test-deploy test-upgrade check check-types check-page bytecode coverage test-brokers servers fmt lock clean fuzz fuzz-borders chaos chaos-stream chaos-purge chaos-outage \
         chaos-dropped \
         bench bench-servers bench-pipeline bench-api bench-live bench-purge bench-start bench-growth bench-fairness \
         bench-search bench-pools bench-tracing bench-webhooks
@@ -70,8 +72,14 @@ run-diffusers: .venv-diffusers/.stamp
 	@INFERENCE_ENGINE=diffusers MODELS="$(MODELS)" INFERENCE_TIMEOUT=$${INFERENCE_TIMEOUT:-30m} \
 		GENERATION_DEADLINE=$${GENERATION_DEADLINE:-2h} exec .venv-diffusers/bin/darkroom up
 
-test: check servers
+# The checks use one core, and so they run while the rest is fetched and compiled.
+test:
+	@$(MAKE) --no-print-directory --jobs 3 check servers bytecode
 	@$(BIN)/pytest $(IN_PARALLEL) -m "not long and not clients" $(PYTEST_ARGS)
+
+# In a new clone Python compiles what the tests import, and pytest the tests: once here, not in each of its workers.
+bytecode: .venv/.dev-stamp
+	@$(BIN)/pytest --collect-only -qq >/dev/null || true  # the run itself shows the errors
 
 # Chaos, stock fuzzing, proxies, slow clients: CI runs them as well.
 test-long: servers
@@ -81,12 +89,14 @@ test-long: servers
 test-clients: servers .venv-clients/.stamp examples/node/node_modules/.stamp
 	@PATH="$(dir $(NPM)):$$PATH" $(BIN)/pytest clients/python/tests tests/client $(PYTEST_ARGS)
 
-check: .venv/.dev-stamp check-page
+check: .venv/.dev-stamp check-page check-types
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
-	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 	@$(BIN)/codespell
+
+check-types: .venv/.dev-stamp
+	@$(BIN)/mypy
 
 check-page: node_modules/.stamp
 	@$(BIOME) check --error-on-warnings .
@@ -221,7 +231,7 @@ clean:
 .venv-secantusdb/.stamp: requirements/secantusdb.txt | $(UV)
 	@echo "setting up .venv-secantusdb ..."
 	@$(UV) venv -q --allow-existing --no-project --python '>=3.11,<3.14' .venv-secantusdb
-	@VIRTUAL_ENV=.venv-secantusdb $(UV) pip sync -q --compile-bytecode --require-hashes --only-binary :all: $< || \
+	@VIRTUAL_ENV=.venv-secantusdb $(UV) pip sync -q --require-hashes --only-binary :all: $< || \
 		{ echo "SecantusDB cannot be set up here: set TEST_STORE_URL to a MongoDB." >&2; exit 1; }
 	@touch $@
 
@@ -298,9 +308,8 @@ $(CURDIR)/.tools/node/bin/npm: requirements/node.txt | $(UV)
 	@touch $@
 
 # dev.txt contains all of runtime.txt, at the same versions, so this sets up the runtime as well.
-# Bytecode is compiled now: if PYTHONDONTWRITEBYTECODE is set, each process of a test would compile again, for 0.8 s.
 .venv/.dev-stamp: requirements/dev.txt requirements/build.txt pyproject.toml clients/python/pyproject.toml | $(UV) .venv/bin/python
 	@echo "setting up .venv for development ..."
-	@$(UV_PIP) sync -q --compile-bytecode --require-hashes requirements/dev.txt
+	@$(UV_PIP) sync -q --require-hashes requirements/dev.txt
 	@VIRTUAL_ENV=.venv $(UV) $(INSTALL_DARKROOM)
 	@touch $@ .venv/.runtime-stamp

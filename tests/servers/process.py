@@ -73,7 +73,7 @@ class Process:
 
 
 PORTS = range(20_000, 32_000)  # Linux uses 32768 to 60999 for clients
-SHARES = 4  # at least as many as a run has workers
+SHARES = 8  # at least as many as a run has workers
 _given: set[int] = set()  # never returned twice: the server of a port may not listen yet
 
 
