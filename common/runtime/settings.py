@@ -16,6 +16,7 @@ from common.runtime.setting_groups.generator import GeneratorSettings
 from common.runtime.setting_groups.inference import InferenceSettings
 from common.runtime.setting_groups.janitor import JanitorSettings
 from common.runtime.setting_groups.limits import LimitSettings
+from common.runtime.setting_groups.objects import ObjectStoreSettings
 from common.runtime.setting_groups.pictures import PictureSettings
 from common.runtime.setting_groups.process import ProcessSettings
 from common.runtime.setting_groups.serving import ServingSettings
@@ -34,6 +35,7 @@ class Settings(
     GeneratorSettings,
     PictureSettings,
     InferenceSettings,
+    ObjectStoreSettings,
     ConnectionSettings,
 ):
     """All settings; each field is the environment variable of the same name in upper case.

@@ -29,7 +29,10 @@ class ConnectionSettings(SettingGroup):
         description="Record store: `sqlite:///path` or `mongodb://host/database`",
         repr=False,
     )
-    media_root: str = Field("var/media", description="Folder of pictures and thumbnails; all services need access")
+    media_root: str = Field(
+        "var/media",
+        description="Pictures and thumbnails: a folder that all services can access, or `s3://bucket/prefix`",
+    )
     media_url: str = Field("/media/", description="URL prefix under which the pictures are served; ends with a slash")
     api_host: Host = Field("127.0.0.1", description="Address the api listens on")
     api_port: Port = Field(8000, description="Port of the api; 0 selects a free port")
