@@ -10,7 +10,7 @@ from tests.servers.object_proxy import SLOW_DOWN, proxy_before_store
 from tests.waiting import until
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(180)]
-FAST = {"MEDIA_TIMEOUT": "1"}
+FAST = {"MEDIA_TIMEOUT": "5"}
 
 
 @pytest.mark.parametrize(
