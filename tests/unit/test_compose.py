@@ -17,6 +17,7 @@ from common.runtime.settings import Settings
 ROOT = Path(__file__).parents[2]
 SCHEMA = ROOT / "tests/schemas/compose-spec.json"  # from the Compose Specification, see the licence beside it
 OBSERVABILITY = "docker-compose.observability.yml"
+OBJECTS = "docker-compose.objects.yml"
 OURS = {"api", "generator", "janitor", "webhooks", "inference"}
 
 
@@ -39,7 +40,7 @@ def observability():
     return yaml.safe_load((ROOT / OBSERVABILITY).read_text())
 
 
-@pytest.mark.parametrize("name", ["docker-compose.yml", OBSERVABILITY])
+@pytest.mark.parametrize("name", ["docker-compose.yml", OBSERVABILITY, OBJECTS])
 def test_compose_file_follows_the_specification(name):
     schema = json.loads(SCHEMA.read_text())
 
@@ -59,8 +60,12 @@ def compose_client():
 
 @pytest.mark.parametrize(
     ("names", "more"),
-    [(["docker-compose.yml"], set()), (["docker-compose.yml", OBSERVABILITY], {"prometheus", "grafana", "jaeger"})],
-    ids=["services", "observability"],
+    [
+        (["docker-compose.yml"], set()),
+        (["docker-compose.yml", OBSERVABILITY], {"prometheus", "grafana", "jaeger"}),
+        (["docker-compose.yml", OBJECTS], {"minio"}),
+    ],
+    ids=["services", "observability", "objects"],
 )
 def test_compose_client_reads_the_file(names, more):
     command = compose_client()
@@ -242,3 +247,18 @@ def test_services_send_their_traces_to_jaeger(observability, services):
     for name in traced:
         (value,) = observability["services"][name]["environment"].values()
         assert substituted(value, {}) == "http://jaeger:4318"
+
+
+def test_all_services_keep_their_media_in_the_same_bucket(services):
+    objects = yaml.safe_load((ROOT / OBJECTS).read_text())["services"]
+    keeping = {name for name, service in services.items() if "MEDIA_ROOT" in service.get("environment", {})}
+    read = {
+        name: read_settings(
+            {key: str(value) for key, value in objects[name]["environment"].items() if key != "MEDIA_PUBLIC_ENDPOINT"}
+        )
+        for name in keeping
+    }
+
+    assert {(each.media_root, each.aws_endpoint_url, each.aws_access_key_id) for each in read.values()} == {
+        ("s3://darkroom/media", "http://minio:9000", objects["minio"]["environment"]["MINIO_ROOT_USER"])
+    }
