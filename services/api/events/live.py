@@ -30,6 +30,7 @@ from common.messages import FINAL_EVENTS, AnyImageEvent, ApiJoined, ImageEvent, 
 from common.runtime import metrics
 from common.runtime.clock import Clock
 from services.api.events.deduplication import SeenEvents
+from services.api.events.frames import text_frame
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +61,11 @@ class ClientEvent:
             ensure_ascii=False,
             separators=(",", ":"),
         )
+
+    @cached_property
+    def wire_frame(self) -> bytes:
+        """The frame as it leaves through a socket."""
+        return text_frame(self.frame)
 
     @property
     def without_preview(self) -> ClientEvent:
