@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from itertools import islice
 from typing import Final
 
 from aiohttp import WSCloseCode, web
@@ -25,7 +25,6 @@ CLOSE_S: Final = 2.0  # a client that reads nothing for this long while it is cl
 LONGEST_CLOSE_S: Final = 30.0  # the close frame waits behind one frame: 64 kB take 4 s at 20 kB/s
 CHECK_S: Final = 0.1
 UNSENT_BYTES: Final = 16_384  # that the kernel holds beyond what the client's side can take; most that a flush writes
-_PROGRESS: Final = "progress "
 
 
 class Client:
@@ -49,7 +48,7 @@ class Client:
         self.too_slow = asyncio.Event()
         self._transport = transport
         self._buffer = buffer
-        self._queue: OrderedDict[str, ClientEvent | str] = OrderedDict()
+        self._queue: dict[str, ClientEvent | str] = {}
         self._queued = asyncio.Event()
         self._turns = turns or Turns()
         self._is_keeping_up = False  # the kernel has taken all that was sent
@@ -69,12 +68,9 @@ class Client:
 
     def on_event(self, event: ClientEvent) -> None:
         """Queue an event; never waits."""
-        if event.is_progress:
-            self._put(f"{_PROGRESS}{event.event.subject}", event)
-            return
-        if self._sending:
+        if self._sending and not event.is_progress:
             self._drop_progress()
-        self._put(event.cursor, event)
+        self._put(event.key, event)
 
     def on_queue_positions(self, frame: str) -> None:
         """Queue a frame of queue positions; never waits."""
@@ -100,8 +96,9 @@ class Client:
             self._turns.add(self._flush)
 
     def _drop_progress(self) -> None:
-        for key in [key for key in self._queue if key.startswith(_PROGRESS)]:
-            del self._queue[key]
+        queue = self._queue
+        for key in [key for key, item in queue.items() if not isinstance(item, str) and item.is_progress]:
+            del queue[key]
 
     def _flush(self) -> None:
         """Send what is queued without a task, until the kernel no longer takes all of it."""
@@ -121,15 +118,17 @@ class Client:
         """Frames from the queue for one write; none if the first is large, which the writer sends by itself."""
         frames: list[bytes] = []
         left, queue = UNSENT_BYTES, self._queue
-        while queue:
-            key, item = queue.popitem(last=False)
+        for item in queue.values():
             frame = text_frame(item) if isinstance(item, str) else item.wire_frame
             left -= len(frame)
             if left < 0:
-                queue[key] = item
-                queue.move_to_end(key, last=False)
                 break
             frames.append(frame)
+        if len(frames) == len(queue):
+            queue.clear()
+        else:
+            for key in list(islice(queue, len(frames))):
+                del queue[key]
         return frames
 
     async def write(self) -> None:
@@ -137,7 +136,7 @@ class Client:
         while True:
             self._queued.clear()
             while self._queue:
-                _, item = self._queue.popitem(last=False)
+                item = self._queue.pop(next(iter(self._queue)))
                 await self.send(item if isinstance(item, str) else item.frame)
             self._is_keeping_up = self._transport is not None
             await self._queued.wait()

@@ -76,9 +76,14 @@ class ClientEvent:
         data = event.data.model_copy(update={"preview": None})
         return replace(self, event=event.model_copy(update={"data": data}))
 
-    @property
+    @cached_property
     def is_progress(self) -> bool:
         return isinstance(self.event, ImageProgressed)
+
+    @cached_property
+    def key(self) -> str:
+        """That of its place in a queue; newer progress of an image replaces older."""
+        return f"progress {self.event.subject}" if self.is_progress else self.cursor
 
 
 def plain(event: AnyImageEvent) -> object:
