@@ -68,6 +68,11 @@ class Client:
 
     def on_event(self, event: ClientEvent) -> None:
         """Queue an event; never waits."""
+        if not self._queue and self._is_keeping_up and not self._has_turn:  # nearly always
+            self._queue[event.key] = event
+            self._has_turn = True
+            self._turns.add(self._flush)
+            return
         if self._sending and not event.is_progress:
             self._drop_progress()
         self._put(event.key, event)
