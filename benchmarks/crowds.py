@@ -19,7 +19,7 @@ from typing import Any
 import aiohttp
 
 from benchmarks import servers
-from benchmarks.listening import ListenerProcess, a_preview, an_event, listener_process, publish_events
+from benchmarks.listener_processes import ListenerProcess, a_preview, an_event, listener_process, publish_events
 from benchmarks.measurements import CpuUsage, Table, memory_mib, percentile, raise_open_files, report_progress
 from common.bus.connect import open_bus
 from common.bus.port import Bus

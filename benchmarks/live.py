@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from benchmarks import crowds, servers
-from benchmarks.listening import listener_process, publish_events
+from benchmarks.listener_processes import listener_process, publish_events
 from benchmarks.measurements import (
     CpuUsage,
     Table,

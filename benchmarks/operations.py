@@ -53,7 +53,7 @@ FEW = 100  # waiting images of the almost empty store
 IN_EMPTY = PURGE_BATCH * BATCHES_PER_RUN + 1_000  # completed images of the almost empty store
 PICTURES = 50  # in an archive
 CHECK_S = 0.005  # how often the event loop shows its lag
-Request = Callable[[aiohttp.ClientSession, str], Awaitable[Any]]
+MeasuredRequest = Callable[[aiohttp.ClientSession, str], Awaitable[Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,11 +96,11 @@ async def measure(folder: Path, broker: RabbitMQ, stub_url: str, into: Table, *,
 
 
 def _add(into: Table, what: str, empty: Measured | None, full: Measured) -> None:
-    row = {
-        f"CPU ms, {EMPTY}": empty and empty.cpu_ms,
+    row: dict[str, float | None] = {
+        f"CPU ms, {EMPTY}": empty.cpu_ms if empty else None,
         f"CPU ms, {FULL}": full.cpu_ms,
-        "CPU over": empty and full.cpu_ms / empty.cpu_ms,
-        f"p50 ms, {EMPTY}": empty and empty.p50_ms,
+        "CPU over": full.cpu_ms / empty.cpu_ms if empty else None,
+        f"p50 ms, {EMPTY}": empty.p50_ms if empty else None,
         f"p50 ms, {FULL}": full.p50_ms,
         "longest lag of the loop, ms": full.lag_ms,
         "longest write, ms": full.transaction_ms,
@@ -135,7 +135,7 @@ async def _archive(http: aiohttp.ClientSession, url: str) -> None:
     await _get(prepared["url"], http, url)
 
 
-REQUESTS: dict[str, tuple[Request, int]] = {
+REQUESTS: dict[str, tuple[MeasuredRequest, int]] = {
     "POST, 202": (_post, 100),
     "history with total, first page": (partial(_get, "/api/images/history/"), 100),
     "search for two words, first page": (partial(_get, "/api/images/history/?q=lighthouse+storm"), 100),
@@ -176,7 +176,7 @@ async def _running(cluster: Cluster) -> AsyncIterator[Cluster]:
         yield cluster
 
 
-async def _timed(cluster: Cluster, http: aiohttp.ClientSession, request: Request, count: int) -> Measured:
+async def _timed(cluster: Cluster, http: aiohttp.ClientSession, request: MeasuredRequest, count: int) -> Measured:
     api = cluster.services["api"].pid
     times: list[float] = []
     before = cpu_ns(api)

@@ -28,7 +28,7 @@ class FakeTransport:
         return False
 
 
-class FakeSocket:
+class SlowSocket:
     """Sends at the speed of the client: not before `takes` is set."""
 
     def __init__(self) -> None:
@@ -50,7 +50,7 @@ def an_event(cursor: str, *, text: str = "", is_progress: bool = False) -> Any:
 @pytest.fixture
 async def sides():
     """A client that keeps up, with its transport and its socket."""
-    transport, socket = FakeTransport(), FakeSocket()
+    transport, socket = FakeTransport(), SlowSocket()
     client = Client(socket, transport, buffer=8)  # type: ignore[arg-type]
     writing = asyncio.create_task(client.write())
     await asyncio.sleep(0)

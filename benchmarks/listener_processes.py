@@ -1,4 +1,4 @@
-"""Events for the benchmarks of the live stream, and the processes that listen to them."""
+"""The processes that listen to the live stream in benchmarks. They get their events from here, too."""
 
 from __future__ import annotations
 
