@@ -1,17 +1,17 @@
-"""Cost of one image as the store grows from 0 to 10^6 images, or the queue to 10,000.
+"""Cost of one image as the store grows from 0 to 10^6 images, or the queue to 10,000, or the lines to 100,000.
 
 The CPU of api, generators, janitor and broker is the main figure, because a busy machine does not change it; images a
 second stand beside it. The images are JPEG, which is the cheapest to check, so the remaining cost shows best.
+The filled stores are built once and kept in `.tools/bench`. What single operations cost is in `operations`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import shutil
-from pathlib import Path
 
-from benchmarks import servers
-from benchmarks.filled_store import fill_store
+from benchmarks import operations, servers
+from benchmarks.filled_files import BUSY_SLOTS, copy_filled
 from benchmarks.load import load
 from benchmarks.measurements import CpuUsage, Table, arguments, report_progress, save_results
 from tests.cluster import Cluster, running
@@ -19,7 +19,11 @@ from tests.cluster import Cluster, running
 ON_RECORD = (0, 10_000, 100_000, 1_000_000)
 QUEUED = 10_000
 WARM_UP = 20
+LINED_UP = 100_000
 NOTHING = "0 on record"
+# all owners of waiting images hold their slots, and an order of another owner has its turn too
+WITH_LINES = {"RETENTION_DAYS": "36500", "CONCURRENT_REQUESTS": str(BUSY_SLOTS), "WAITING_REQUESTS": "0"}
+NO_LINES = f"0 on record, {BUSY_SLOTS} slots"
 
 
 async def measure(cluster: Cluster, table: Table, row: str, *, size: int, queued: int = 0) -> None:
@@ -55,42 +59,46 @@ async def measure(cluster: Cluster, table: Table, row: str, *, size: int, queued
         )
 
 
-async def main(size: int, rounds: int, most: int = ON_RECORD[-1]) -> None:
+async def main(size: int, rounds: int, most: int = ON_RECORD[-1], lined_up: int = LINED_UP) -> None:
     columns = ("services' CPU ms/image", "generators' CPU ms/image", "broker's CPU ms/image", "images/s", "over 0")
     table = Table(f"Growth: {size} images each, JPEG", columns, head="beside")
+    of_operations = operations.table(most, lined_up)
     with servers.folder() as folder, servers.broker() as broker:
         async with servers.stub(folder) as stub:
             await stub.show("JPEG")
-            counts = [count for count in ON_RECORD if count <= most]
-            filled: dict[int, Path] = {}
-            for count in counts[1:]:
-                filled[count] = folder / f"filled-{count}.db"
-                fill_store(filled[count], count)
-                report_progress(f"filled {count:,}")
+            await operations.measure(folder, broker, stub.url, of_operations, full=most, waiting=lined_up)
             for number in range(rounds):
-                for count in counts:
-                    path = folder / f"growth-{count}-{number}"
-                    cluster = servers.cluster(
-                        path, bus_url=broker.fresh_vhost(), stub_url=stub.url, RETENTION_DAYS="36500"
-                    )
-                    if count:
-                        # the next round uses the same file: a few hundred more images make no difference
-                        filled[count].rename(path / "darkroom.db")
-                    await measure(cluster, table, f"{count:,} on record", size=size)
-                    if count:
-                        shutil.move(path / "darkroom.db", filled[count])
-                        for rest in ("-wal", "-shm"):
-                            (path / f"darkroom.db{rest}").unlink(missing_ok=True)
+                for count in ON_RECORD:
+                    if count <= most:
+                        path = folder / f"growth-{count}-{number}"
+                        cluster = servers.cluster(
+                            path, bus_url=broker.fresh_vhost(), stub_url=stub.url, RETENTION_DAYS="36500"
+                        )
+                        if count:
+                            copy_filled(count, path / "darkroom.db")
+                        await measure(cluster, table, f"{count:,} on record", size=size)
+                        shutil.rmtree(path)
                 path = folder / f"growth-queued-{number}"
                 cluster = servers.cluster(path, bus_url=broker.fresh_vhost(), stub_url=stub.url)
                 await measure(cluster, table, f"{QUEUED:,} queued", size=size, queued=QUEUED)
+                for row, count in (
+                    (NO_LINES, 0),
+                    (f"{most:,} on record, {lined_up:,} waiting, {BUSY_SLOTS} slots", most),
+                ):
+                    path = folder / f"growth-lines-{count}-{number}"
+                    cluster = servers.cluster(path, bus_url=broker.fresh_vhost(), stub_url=stub.url)
+                    cluster.settings.update(WITH_LINES)
+                    if count:
+                        copy_filled(count, path / "darkroom.db", waiting=lined_up, is_busy=True)
+                    await measure(cluster, table, row, size=size)
+                    shutil.rmtree(path)
                 report_progress(f"round {number + 1}: growth")
     for row in list(table.rows):
         # no requests arrive while the queue is processed, so the generators' CPU is compared there
         column = "generators' CPU ms/image" if "queued" in row else "services' CPU ms/image"
-        for ratio in table.ratios(row, NOTHING, column):
+        for ratio in table.ratios(row, NO_LINES if "slots" in row else NOTHING, column):
             table.add(row, **{"over 0": ratio})
-    save_results("growth", [table], size=size, rounds=rounds, queued=QUEUED)
+    save_results("growth", [table, of_operations], size=size, rounds=rounds, queued=QUEUED, waiting=lined_up)
 
 
 if __name__ == "__main__":

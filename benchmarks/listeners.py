@@ -3,10 +3,15 @@
 Commands are lines on standard input; each is answered with a line of JSON:
 
     open COUNT [CURSOR]   open COUNT sockets and wait for each hello; answers the cursor of the last
+    owners FIRST COUNT    open a socket for each owner from `owner-FIRST` on, with a token
+    same OWNER COUNT      open COUNT sockets of one owner, with a token
+    deaf OWNER COUNT      the same, but they read nothing after their hello
     wait FRAMES           wait until each socket got FRAMES since the last `wait`; answers the time and latencies in ms
+    wait-all FRAMES       wait until the sockets together got FRAMES; answers the same
     close                 close all
 
-It reads only the headers of frames. For a few sockets it also reads the event's id, which ends in its creation time.
+It reads only the headers of frames. For a few sockets of those that are opened together, it also reads the event's id,
+which ends in its creation time.
 """
 
 from __future__ import annotations
@@ -18,8 +23,11 @@ import os
 import re
 import sys
 import time
+from collections.abc import Sequence
 
-SAMPLED = 50  # sockets whose latencies are taken
+from tests.security import callers
+
+SAMPLED = 50  # sockets of one command whose latencies are taken
 AT_ONCE = 100  # concurrent handshakes
 _MADE_AT = re.compile(rb'"id":"[0-9a-f-]{36}\.(\d+)"')
 _CURSOR = re.compile(rb'"cursor": ?"([^"]*)"')
@@ -93,31 +101,48 @@ class Listeners:
         self._host = host
         self._port = port
         self._sockets: list[ListenerSocket] = []
+        self._deaf: list[ListenerSocket] = []
 
-    async def open(self, count: int, after: str = "") -> dict[str, object]:
+    async def open(self, owners: Sequence[str | None], *, after: str = "", is_deaf: bool = False) -> dict[str, object]:
         gate = asyncio.Semaphore(AT_ONCE)
         loop = asyncio.get_running_loop()
+        target = f"/ws{'?after=' + after if after else ''}"
+        requests = {owner: self._request(target, owner) for owner in set(owners)}
+        each = max(1, len(owners) // SAMPLED)
+        opened: list[ListenerSocket] = []
+
+        async def one(number: int, owner: str | None) -> None:
+            async with gate:
+                sampled = not number % each
+                _, socket = await loop.create_connection(
+                    lambda: ListenerSocket(requests[owner], sampled=sampled), self._host, self._port
+                )
+                await socket.hello
+                opened.append(socket)
+                if is_deaf:
+                    socket.transport.pause_reading()
+
+        async with asyncio.TaskGroup() as group:
+            for number, owner in enumerate(owners):
+                group.create_task(one(number, owner))
+        (self._deaf if is_deaf else self._sockets).extend(opened)
+        found = _CURSOR.search(opened[-1].hello.result())
+        return {"cursor": found[1].decode() if found else ""}
+
+    def _request(self, target: str, owner: str | None) -> bytes:
         key = base64.b64encode(os.urandom(16)).decode()
-        request = (
-            f"GET /ws{'?after=' + after if after else ''} HTTP/1.1\r\nHost: {self._host}:{self._port}\r\n"
+        credential = f"Authorization: Bearer {callers.token(owner)}\r\n" if owner else ""
+        return (
+            f"GET {target} HTTP/1.1\r\nHost: {self._host}:{self._port}\r\n{credential}"
             "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
             f"Sec-WebSocket-Key: {key}\r\n\r\n"
         ).encode()
 
-        async def one() -> None:
-            async with gate:
-                sampled = len(self._sockets) < SAMPLED
-                _, socket = await loop.create_connection(
-                    lambda: ListenerSocket(request, sampled=sampled), self._host, self._port
-                )
-                self._sockets.append(socket)
-                await socket.hello
-
-        async with asyncio.TaskGroup() as group:
-            for _ in range(count):
-                group.create_task(one())
-        found = _CURSOR.search(self._sockets[-1].hello.result())
-        return {"cursor": found[1].decode() if found else ""}
+    async def wait_all(self, frames: int) -> dict[str, object]:
+        """Wait until all sockets together have so many frames."""
+        while (received := sum(socket.frames for socket in self._sockets)) < frames:
+            await asyncio.sleep(0.05)
+        return self._taken(time.monotonic_ns(), received)
 
     async def wait(self, frames: int) -> dict[str, object]:
         for socket in self._sockets:
@@ -127,7 +152,9 @@ class Listeners:
         for socket in self._sockets:
             await socket.enough.wait()
         at_ns = time.monotonic_ns()
-        received = sum(socket.frames for socket in self._sockets)
+        return self._taken(at_ns, sum(socket.frames for socket in self._sockets))
+
+    def _taken(self, at_ns: int, received: int) -> dict[str, object]:
         latencies = [each for socket in self._sockets for each in socket.latencies_ms]
         for socket in self._sockets:
             socket.frames = 0
@@ -137,9 +164,10 @@ class Listeners:
         return {"at_ns": at_ns, "received": received, "latencies_ms": latencies}
 
     async def close(self) -> dict[str, object]:
-        for socket in self._sockets:
+        for socket in [*self._sockets, *self._deaf]:
             socket.transport.abort()
         self._sockets.clear()
+        self._deaf.clear()
         await asyncio.sleep(0)
         return {}
 
@@ -152,7 +180,13 @@ async def main() -> None:
     while line := (await lines.readline()).decode().split():
         match line:
             case ["open", count, *after]:
-                answer = await listeners.open(int(count), *after)
+                answer = await listeners.open([None] * int(count), after="".join(after))
+            case ["owners", first, count]:
+                answer = await listeners.open([f"owner-{int(first) + number}" for number in range(int(count))])
+            case ["same" | "deaf" as kind, owner, count]:
+                answer = await listeners.open([owner] * int(count), is_deaf=kind == "deaf")
+            case ["wait-all", frames]:
+                answer = await listeners.wait_all(int(frames))
             case ["wait", frames]:
                 answer = await listeners.wait(int(frames))
             case _:

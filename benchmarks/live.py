@@ -6,23 +6,23 @@ One api process on RabbitMQ. This process publishes the events; listeners in pro
 from __future__ import annotations
 
 import asyncio
-import json
-import sys
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
-from benchmarks import servers
-from benchmarks.filled_store import OWNER, an_image
-from benchmarks.measurements import CpuUsage, Table, arguments, memory_mib, percentile, report_progress, save_results
+from benchmarks import crowds, servers
+from benchmarks.listener_processes import listener_process, publish_events
+from benchmarks.measurements import (
+    CpuUsage,
+    Table,
+    arguments,
+    memory_mib,
+    percentile,
+    raise_open_files,
+    report_progress,
+    save_results,
+)
 from common.bus.connect import open_bus
 from common.bus.port import Bus
-from common.domain.images import Status
-from common.domain.views import ImagePresenter
-from common.messages import ImageChanged
 from common.runtime.clock import SystemClock
 from common.runtime.settings import Settings
 from tests.cluster import Cluster, running
@@ -31,74 +31,6 @@ PER_S = 30  # events a second: 1,000 sockets then have 30,000 deliveries
 IDLE = 10_000
 IDLE_EACH = 5_000  # sockets of one listening process
 MISSED = 50
-
-
-class ListenerProcess:
-    """A process of `benchmarks.listeners`, controlled by lines."""
-
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
-        self._process = process
-
-    async def send(self, line: str) -> None:
-        assert self._process.stdin
-        self._process.stdin.write(f"{line}\n".encode())
-        await self._process.stdin.drain()
-
-    async def answer(self) -> dict[str, Any]:
-        assert self._process.stdout
-        line = await self._process.stdout.readline()
-        if not line:
-            raise RuntimeError("the listeners have ended")
-        found: dict[str, Any] = json.loads(line)
-        return found
-
-    async def do(self, line: str) -> dict[str, Any]:
-        await self.send(line)
-        return await self.answer()
-
-
-@asynccontextmanager
-async def listener_process(port: int) -> AsyncIterator[ListenerProcess]:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "benchmarks.listeners",
-        "127.0.0.1",
-        str(port),
-        cwd=servers.ROOT,
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        limit=2**24,
-    )
-    try:
-        yield ListenerProcess(process)
-    finally:
-        process.kill()
-        await process.wait()
-
-
-def an_event() -> ImageChanged:
-    """The event of a completed image as a generator publishes it; its id ends in its creation time."""
-    now = datetime.now(UTC)
-    image = an_image(Status.COMPLETED, now)
-    return ImageChanged(
-        id=f"{image.id}.{time.monotonic_ns()}",
-        source="generator",
-        type="image.completed",
-        subject=image.id,
-        time=now,
-        owner=OWNER,
-        revision=image.revision,
-        attempt=1,
-        data=ImagePresenter("/media/", timedelta(days=30)).view(image),
-    )
-
-
-async def publish_events(bus: Bus, count: int, *, per_s: float) -> None:
-    start = time.perf_counter()
-    for number in range(count):
-        await asyncio.sleep(max(0.0, start + number / per_s - time.perf_counter()))
-        await bus.publish(an_event())
 
 
 async def fan_out(cluster: Cluster, bus: Bus, table: Table, *, size: int) -> None:
@@ -190,6 +122,8 @@ async def main(size: int, rounds: int) -> None:
     )
     idling = Table("Idle sockets", ("KiB each", "MiB in all", "api CPU %"))
     coming_back = Table("Resume after an api restart", ("all greeted, s", "all caught up, s", "api CPU s"))
+    crowded = crowds.table()
+    raise_open_files()
     with servers.folder() as folder, servers.broker() as broker:
         async with servers.stub(folder) as stub:
             for number in range(rounds):
@@ -208,8 +142,9 @@ async def main(size: int, rounds: int) -> None:
                     await fan_out(cluster, bus, fan, size=size)
                     await resume(cluster, bus, coming_back)
                     await idle(cluster, idling)
+                await crowds.measure(folder / f"crowds-{number}", broker.fresh_vhost(), stub.url, crowded)
                 report_progress(f"round {number + 1}: live")
-    save_results("live", [fan, idling, coming_back], size=size, rounds=rounds)
+    save_results("live", [fan, idling, coming_back, crowded], size=size, rounds=rounds)
 
 
 if __name__ == "__main__":

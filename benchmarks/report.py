@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks import charts
+from benchmarks import charts, crowds
 from benchmarks.measurements import RESULTS, Table, shown
 from benchmarks.pipeline import DARKROOM, PEERS, PILLOW
 
@@ -38,6 +38,8 @@ def read() -> tuple[Tables, dict[str, dict[str, Any]]]:
 
 # -- goals
 
+LIVE_GOAL = 75_000  # deliveries
+GROWING = ("reconcile, no turn to give", "figures of the status page")  # with what waits: docs/performance.md says why
 SATURATED_MS = 200  # an image takes 25 ms (JPEG) to 110 ms (noisy PNG)
 
 
@@ -89,7 +91,12 @@ def _of_api(tables: list[Table]) -> Iterator[Goal]:
 
 def _of_live(tables: list[Table]) -> Iterator[Goal]:
     measured = tables[0].rows["1,000 sockets"]["a second and a core"]
-    yield "deliveries a second and a core, 1,000 sockets", "≥ 60,000", 60_000, False, measured
+    yield "deliveries a second and a core, 1,000 sockets", "≥ 75,000", LIVE_GOAL, False, measured
+    for table in tables[3:]:
+        for name in (crowds.CROWD, crowds.WITH_DEAF):
+            if name in table.rows:
+                what = f"deliveries a second and a core, {name}"
+                yield what, "≥ 75,000", LIVE_GOAL, False, table.rows[name][crowds.A_CORE]
 
 
 def _of_purge(tables: list[Table]) -> Iterator[Goal]:
@@ -101,8 +108,19 @@ def _of_purge(tables: list[Table]) -> Iterator[Goal]:
 
 
 def _of_growth(tables: list[Table]) -> Iterator[Goal]:
-    for name, values in list(tables[0].rows.items())[-2:]:
-        yield f"cost an image, {name}, over 0", "≤ 1.1", 1.1, True, values["over 0"]
+    for name, values in list(tables[0].rows.items())[3:]:
+        if not name.startswith("0 "):
+            yield f"cost an image, {name}, over 0", "≤ 1.1", 1.1, True, values["over 0"]
+    for table in tables[1:]:
+        for name, values in table.rows.items():
+            if "CPU over" in values and name not in GROWING:
+                yield (
+                    f"{name}: cost in the filled store over an almost empty one",
+                    "≤ 1.1",
+                    1.1,
+                    True,
+                    values["CPU over"],
+                )
 
 
 _GOALS: dict[str, Callable[[list[Table]], Iterator[Goal]]] = {
@@ -142,7 +160,7 @@ def plots(found: Tables) -> dict[str, str]:
         rows = found["live"][0].rows
         series = {"deliveries": [values["a second and a core"] for values in rows.values()]}
         made["live"] = charts.bars(
-            "Deliveries a second and a core of the api", list(rows), series, unit="a second", goal=60_000
+            "Deliveries a second and a core of the api", list(rows), series, unit="a second", goal=LIVE_GOAL
         )
     if "purge" in found:
         rows = found["purge"][0].rows
@@ -150,7 +168,7 @@ def plots(found: Tables) -> dict[str, str]:
         title = "Images cleared away a second"
         made["purge"] = charts.bars(title, [found["purge"][0].title], series, unit="images/s")
     if "growth" in found:
-        rows = {name: values for name, values in found["growth"][0].rows.items() if "record" in name}
+        rows = {name: values for name, values in found["growth"][0].rows.items() if name.endswith("record")}
         counts = [float(name.split()[0].replace(",", "")) for name in rows]
         series = {
             column: [values[column] for values in rows.values()]

@@ -109,7 +109,8 @@ class Store(Protocol):
     async def index_for_search(self, *, after_id: str, limit: int) -> IndexedPage:
         """Index those of the next `limit` images by id that an older release has stored without an index.
 
-        Writes of this release do it themselves. Any number of processes may do this at the same time.
+        Writes of this release do it themselves. Any number of processes may do this at the same time. A store that
+        knows that no image is missing is at the end at once.
         """
 
     async def queued_pools(self) -> list[str]:

@@ -44,6 +44,7 @@ _NOT_INDEXED: Final = """
     SELECT id, document ->> '$.prompt', owner, document ->> '$.model', created_at, status, pinned FROM images
     WHERE id > ? AND id <= ? AND deleted_at IS NULL AND NOT EXISTS (SELECT 1 FROM searched WHERE image_id = images.id)
 """
+ALL_INDEXED: Final = "SELECT (SELECT count(*) FROM searched) = (SELECT coalesce(sum(n), 0) FROM totals)"
 
 IndexRow = dict[str, str | int | None]
 

@@ -18,6 +18,7 @@ from common.bus.port import WorkQueue
 from common.domain import quotas, transitions
 from common.domain.errors import Unavailable
 from common.domain.images import Image
+from common.domain.turns import free_keys, slot_keys
 from common.messages import TickData
 from common.runtime import metrics
 from common.runtime.setting_types import MAX_AGE_S
@@ -27,6 +28,7 @@ from services.janitor.context import JanitorContext, for_each_image, remove_file
 log = logging.getLogger(__name__)
 
 PAGE = 500
+MAX_KEYS = 1000  # of slots in one query
 MAX_PAGES = 40  # of one step in one run; the next tick continues
 # The broker delivers in order, so a command is lost if one that was sent this much later has been started.
 OVERTAKEN_BY = timedelta(seconds=60)
@@ -161,12 +163,26 @@ async def _dispatch_waiting(context: JanitorContext) -> int:
 
     while True:  # to the last page: owners who have no free slot are found again by the next run, before the others
         owners = await context.store.owners_waiting(after=after, limit=PAGE)
-        firsts = [await context.store.next_waiting(owner, now=context.latest(), limit=1) for owner in owners]
+        free = await _with_a_free_slot(owners, context)
+        firsts = [await context.store.next_waiting(owner, now=context.latest(), limit=1) for owner in free]
         await for_each_image([image for found in firsts for image in found], dispatch, context=context)
         if len(owners) < PAGE:
             break
         after = owners[-1]
     return done
+
+
+async def _with_a_free_slot(owners: list[str], context: JanitorContext) -> list[str]:
+    """Those of the owners who can have a turn. A few queries for all: mostly nobody can, and each turn takes three."""
+    slots = context.outbox.slots
+    if not slots:
+        return owners
+    free: list[str] = []
+    each = max(1, MAX_KEYS // slots)
+    for some in (owners[start : start + each] for start in range(0, len(owners), each)):
+        held = await context.store.held_slots([key for owner in some for key in slot_keys(owner, slots)])
+        free.extend(owner for owner in some if free_keys(slot_keys(owner, slots), held))
+    return free
 
 
 async def _set_waiting(context: JanitorContext) -> int:

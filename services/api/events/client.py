@@ -1,43 +1,58 @@
-"""The websockets of the clients: one writer with a bounded queue each, so that a slow client harms only itself."""
+"""The websockets of the clients: a bounded queue each, so that a slow client harms only itself.
+
+event ──▶ queue ──▶ flush: straight to the kernel, for as long as the kernel takes all of it
+              └───▶ write: a task that waits for a client that reads slowly
+"""
 
 from __future__ import annotations
 
 import asyncio
 import socket
-from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from itertools import islice
 from typing import Final
 
 from aiohttp import WSCloseCode, web
 
 from common.domain.errors import LimitReached
 from common.runtime import metrics
+from services.api.events.flushing import Turns
+from services.api.events.frames import text_frame
 from services.api.events.live import ClientEvent
 
 CLOSE_S: Final = 2.0  # a client that reads nothing for this long while it is closed is disconnected
 LONGEST_CLOSE_S: Final = 30.0  # the close frame waits behind one frame: 64 kB take 4 s at 20 kB/s
 CHECK_S: Final = 0.1
-UNSENT_BYTES: Final = 16_384  # that the kernel holds beyond what the client's side can take
-_PROGRESS: Final = "progress "
+UNSENT_BYTES: Final = 16_384  # that the kernel holds beyond what the client's side can take; most that a flush writes
 
 
 class Client:
-    """One websocket. The reader of the event log puts frames into its queue, its own writer sends them.
+    """One websocket. The reader of the event log puts frames into its queue; a flush, or its own writer, sends them.
 
     Only the newest progress of an image and the newest queue positions are kept. While a frame waits for a client
     that reads slowly, another event drops the progress that is queued before it: the end of an image never waits for
     previews. A client whose queue overflows nevertheless is `too_slow`, and has to be closed.
     """
 
-    def __init__(self, websocket: web.WebSocketResponse, transport: asyncio.Transport | None, *, buffer: int) -> None:
+    def __init__(
+        self,
+        websocket: web.WebSocketResponse,
+        transport: asyncio.Transport | None,
+        *,
+        buffer: int,
+        turns: Turns | None = None,
+    ) -> None:
         self.socket = websocket
         self.received = 0  # messages, with the answers to pings
         self.too_slow = asyncio.Event()
         self._transport = transport
         self._buffer = buffer
-        self._queue: OrderedDict[str, ClientEvent | str] = OrderedDict()
+        self._queue: dict[str, ClientEvent | str] = {}
         self._queued = asyncio.Event()
+        self._turns = turns or Turns()
+        self._is_keeping_up = False  # the kernel has taken all that was sent
+        self._has_turn = False
         self._sent = 0
         self._sending = 0
 
@@ -53,12 +68,14 @@ class Client:
 
     def on_event(self, event: ClientEvent) -> None:
         """Queue an event; never waits."""
-        if event.is_progress:
-            self._put(f"{_PROGRESS}{event.event.subject}", event)
+        if not self._queue and self._is_keeping_up and not self._has_turn:  # nearly always
+            self._queue[event.key] = event
+            self._has_turn = True
+            self._turns.add(self._flush)
             return
-        if self._sending:
+        if self._sending and not event.is_progress:
             self._drop_progress()
-        self._put(event.cursor, event)
+        self._put(event.key, event)
 
     def on_queue_positions(self, frame: str) -> None:
         """Queue a frame of queue positions; never waits."""
@@ -69,26 +86,65 @@ class Client:
         self._put(kind, frame)
 
     def _put(self, key: str, item: ClientEvent | str) -> None:
-        self._queue.pop(key, None)
-        self._queue[key] = item
-        if len(self._queue) > self._buffer:
+        queue = self._queue
+        if key in queue:
+            del queue[key]
+        queue[key] = item
+        if len(queue) > self._buffer:
             self._drop_progress()
-        if len(self._queue) > self._buffer:
-            self.too_slow.set()
-        self._queued.set()
+            if len(queue) > self._buffer:
+                self.too_slow.set()
+        if not self._is_keeping_up:
+            self._queued.set()
+        elif not self._has_turn:
+            self._has_turn = True
+            self._turns.add(self._flush)
 
     def _drop_progress(self) -> None:
-        for key in [key for key in self._queue if key.startswith(_PROGRESS)]:
-            del self._queue[key]
+        queue = self._queue
+        for key in [key for key, item in queue.items() if not isinstance(item, str) and item.is_progress]:
+            del queue[key]
+
+    def _flush(self) -> None:
+        """Send what is queued without a task, until the kernel no longer takes all of it."""
+        self._has_turn = False
+        transport = self._transport
+        if transport is None or self.socket.closed or transport.is_closing():
+            return
+        while self._queue:
+            if transport.get_write_buffer_size() or not (frames := self._next_frames()):
+                self._is_keeping_up = False
+                self._queued.set()
+                return
+            transport.write(frames[0] if len(frames) == 1 else b"".join(frames))
+            self._sent += len(frames)
+
+    def _next_frames(self) -> list[bytes]:
+        """Frames from the queue for one write; none if the first is large, which the writer sends by itself."""
+        frames: list[bytes] = []
+        left, queue = UNSENT_BYTES, self._queue
+        for item in queue.values():
+            frame = text_frame(item) if isinstance(item, str) else item.wire_frame
+            left -= len(frame)
+            if left < 0:
+                break
+            frames.append(frame)
+        if len(frames) == len(queue):
+            queue.clear()
+        else:
+            for key in list(islice(queue, len(frames))):
+                del queue[key]
+        return frames
 
     async def write(self) -> None:
         """Send what is queued, at the speed of the client; never returns."""
         while True:
-            await self._queued.wait()
             self._queued.clear()
             while self._queue:
-                _, item = self._queue.popitem(last=False)
+                item = self._queue.pop(next(iter(self._queue)))
                 await self.send(item if isinstance(item, str) else item.frame)
+            self._is_keeping_up = self._transport is not None
+            await self._queued.wait()
 
     async def send(self, frame: str) -> None:
         """Send one frame; returns when the kernel has taken it."""
@@ -173,6 +229,7 @@ class Clients:
     """The open websockets of this process, by owner."""
 
     def __init__(self, *, max_per_owner: int) -> None:
+        self.turns = Turns()
         self._max_per_owner = max_per_owner
         self._clients: dict[str, set[Client]] = {}
 

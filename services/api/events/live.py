@@ -30,6 +30,7 @@ from common.messages import FINAL_EVENTS, AnyImageEvent, ApiJoined, ImageEvent, 
 from common.runtime import metrics
 from common.runtime.clock import Clock
 from services.api.events.deduplication import SeenEvents
+from services.api.events.frames import text_frame
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +62,11 @@ class ClientEvent:
             separators=(",", ":"),
         )
 
+    @cached_property
+    def wire_frame(self) -> bytes:
+        """The frame as it leaves through a socket."""
+        return text_frame(self.frame)
+
     @property
     def without_preview(self) -> ClientEvent:
         """For the buffer, which thousands of previews would fill; a client that resumes gets the next one."""
@@ -70,9 +76,14 @@ class ClientEvent:
         data = event.data.model_copy(update={"preview": None})
         return replace(self, event=event.model_copy(update={"data": data}))
 
-    @property
+    @cached_property
     def is_progress(self) -> bool:
         return isinstance(self.event, ImageProgressed)
+
+    @cached_property
+    def key(self) -> str:
+        """That of its place in a queue; newer progress of an image replaces older."""
+        return f"progress {self.event.subject}" if self.is_progress else self.cursor
 
 
 def plain(event: AnyImageEvent) -> object:

@@ -61,6 +61,8 @@ class ModelChanges:
         self._live = live
         self._owners: dict[str, _OwnerImages] = {}
         self._union: CatalogueUnion | None = None
+        self._view: FleetView | None = None
+        self._due: set[str] = set()  # owners whose images have changed
         self._changed = asyncio.Event()
 
     @contextmanager
@@ -81,7 +83,7 @@ class ModelChanges:
             for image in images:
                 if image.status is Status.QUEUED:
                     known.add(image.id, image.model)
-            self._changed.set()
+            self._note(owner)
 
     async def run(self) -> None:
         """Look as often as the fleet is read, and when an image is queued; never returns."""
@@ -103,16 +105,29 @@ class ModelChanges:
             return
         if isinstance(event, ImageChanged) and event.type == "image.queued" and isinstance(event.data, ImageView):
             images.add(event.subject, event.data.model_used)
-            self._changed.set()
+            self._note(event.owner)
         elif images.queued.pop(event.subject, None):
-            self._changed.set()
+            self._note(event.owner)
+
+    def _note(self, owner: str) -> None:
+        self._due.add(owner)
+        self._changed.set()
 
     def _update(self, view: FleetView) -> None:
-        union = view.catalogue()
+        """Tell the owners whose images have changed; all of them after a change of the fleet."""
+        due, self._due = self._due, set()
+        if view is not self._view:
+            due = set(self._owners)
+            self._tell_of_models(view.catalogue())
+        self._view = view
+        for owner in due:
+            if images := self._owners.get(owner):
+                images.update(view)
+
+    def _tell_of_models(self, union: CatalogueUnion) -> None:
         has_changed = self._union is not None and union != self._union
         self._union = union
-        for images in list(self._owners.values()):
-            if has_changed:
+        if has_changed:
+            for images in self._owners.values():
                 for send in images.sent:
                     send("models", MODELS_FRAME)
-            images.update(view)

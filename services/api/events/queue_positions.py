@@ -104,6 +104,10 @@ class OwnerPositions:
         self._wake = wake
         self._found: dict[str, int] = {}
 
+    @property
+    def has_queued(self) -> bool:
+        return bool(self.queued or self.waiting)
+
     def add_queued(self, images: Iterable[Image]) -> None:
         """Add those of the images that are queued."""
         for image in images:
@@ -206,6 +210,7 @@ class QueuePositions:
         self._clock = clock
         self._interval_s = interval_s
         self._owners: dict[str, OwnerPositions] = {}
+        self._queued: set[str] = set()  # owners that have queued images, or had some at the last update
         self._changed = asyncio.Event()
 
     @contextmanager
@@ -224,6 +229,7 @@ class QueuePositions:
         """Take up the queued images of a websocket's first frame."""
         if positions := self._owners.get(owner):
             positions.add_queued(images)
+            self._queued.add(owner)
 
     async def run(self) -> None:
         """Query at each interval while an image waits; never returns."""
@@ -235,7 +241,7 @@ class QueuePositions:
                     await self._update()
                 except Unavailable as error:
                     log.debug("queue positions unknown: %s", error)
-                if self._has_queued:
+                if any(positions.has_queued for positions in self._owners_with_queued().values()):
                     self._changed.set()
                 await asyncio.sleep(self._interval_s)
 
@@ -243,10 +249,11 @@ class QueuePositions:
         self._times.on_event(event.event)
         if positions := self._owners.get(event.event.owner):
             positions.on_event(event.event)
+            if positions.has_queued:
+                self._queued.add(event.event.owner)
 
-    @property
-    def _has_queued(self) -> bool:
-        return any(positions.queued or positions.waiting for positions in self._owners.values())
+    def _owners_with_queued(self) -> dict[str, OwnerPositions]:
+        return {owner: known for owner in self._queued if (known := self._owners.get(owner))}
 
     def _seconds_until(self, image_id: str, position: int) -> float | None:
         return self._times.seconds_until(position, view=self._view, pool=self._pools.get(image_id))
@@ -255,11 +262,13 @@ class QueuePositions:
         self._view = await self._fleet.current() if self._fleet is not None else None
         ranked, self._pools = dict[str, int](), {}
         now = self._clock.now()
-        for pool in await self._store.queued_pools() if self._has_queued else ():
+        owners = self._owners_with_queued()
+        has_queued = any(positions.has_queued for positions in owners.values())
+        for pool in await self._store.queued_pools() if has_queued else ():
             ids = await self._store.queued_ids(now, limit=MAX_RANKED, pool=pool)
             ranked |= {image_id: position for position, image_id in enumerate(ids, 1)}
             self._pools |= dict.fromkeys(ids, pool)
-        waiting = [owner for owner, positions in self._owners.items() if positions.waiting]
+        waiting = [owner for owner, positions in owners.items() if positions.waiting]
         in_line = {owner: await self._store.waiting_line(owner, limit=MAX_RANKED) for owner in waiting}
         of_waiting = {
             image_id: _pool_of(model, self._view) for line in in_line.values() for image_id, model in line.items()
@@ -268,7 +277,9 @@ class QueuePositions:
         dispatched = {
             pool: await self._store.count_dispatched(limit=MAX_RANKED, pool=pool) for pool in set(of_waiting.values())
         }
-        for owner, positions in list(self._owners.items()):
+        # of an owner whose images came meanwhile, the next update tells
+        for owner, positions in owners.items():
             line = in_line.get(owner, {})
             estimated = estimates(line, dispatched=dispatched, slots=self._slots, view=self._view)
             positions.update(ranked, now, estimated, in_line=line)
+        self._queued = {owner for owner, positions in self._owners_with_queued().items() if positions.has_queued}

@@ -172,11 +172,11 @@ async def test_many_changes_at_once_are_found(store):
 
 
 async def test_indexing_again_changes_nothing(store, filled):
-    """All pages of ids are looked at; a query of many words is answered all the same."""
+    """A store may know that nothing is missing; a query of many words is answered all the same."""
     pages = [await store.index_for_search(after_id="", limit=25)]
     while (after := pages[-1].last_id) is not None:
         pages.append(await store.index_for_search(after_id=after, limit=25))
 
     words = HistoryFilter(terms=terms_of("灯台守の猫" * 40 + " number"))
-    assert [page.indexed for page in pages] == [0, 0, 0]
+    assert not any(page.indexed for page in pages)
     assert await store.history("local", list(Status), limit=10, where=words) == []

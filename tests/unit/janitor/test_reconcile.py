@@ -225,6 +225,7 @@ async def test_reconcile_gives_turns_to_any_number_of_owners(tmp_path, monkeypat
     """Nine owners wait without a free slot before the one who has one."""
     monkeypatch.setattr("services.janitor.reconcile.PAGE", 2)
     monkeypatch.setattr("services.janitor.reconcile.MAX_PAGES", 2)
+    monkeypatch.setattr("services.janitor.reconcile.MAX_KEYS", 1)
     async with cluster(tmp_path) as context:
         context = replace(context, outbox=replace(context.outbox, slots=1))
         for number in range(9):

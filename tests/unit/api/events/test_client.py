@@ -26,7 +26,7 @@ def a_client(socket: Any, *, buffer: int = 8) -> Client:
 
 def an_event(cursor: str) -> Any:
     event = SimpleNamespace(subject="image")
-    return SimpleNamespace(cursor=cursor, event=event, is_progress=False, frame=f"frame {cursor}")
+    return SimpleNamespace(cursor=cursor, event=event, is_progress=False, key=cursor, frame=f"frame {cursor}")
 
 
 async def test_a_slow_client_receives_the_newest_positions_only():
