@@ -27,7 +27,7 @@ export function Viewer({ session, image, viewer, reuse, another }) {
     return () => {
       // close first: while a dialog is open, nothing outside it can take the focus
       shown.close();
-      focusTile(latest.current);
+      session.reveal(latest.current);
     };
   }, []);
   useEffect(() => {
@@ -137,13 +137,6 @@ export function Viewer({ session, image, viewer, reuse, another }) {
       <${Noticeboard} notices=${session.notices} />
     </dialog>
   `;
-}
-
-/** Focus the tile of the picture that was shown last. */
-function focusTile(id) {
-  const tile = document.querySelector(`.grid button[data-id="${id}"]`);
-  tile?.focus({ preventScroll: true });
-  tile?.scrollIntoView({ block: "nearest" });
 }
 
 /** Shows the thumbnail until the picture is loaded. */
