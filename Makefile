@@ -191,7 +191,7 @@ bench-pools: servers
 
 bench-search: .venv/.dev-stamp
 	@$(BIN)/python -m benchmarks.search $(if $(SIZE),--size $(SIZE)) $(if $(ROUNDS),--rounds $(ROUNDS)) \
-		$(if $(STORE_URL),--store $(STORE_URL))
+		$(if $(STORE_URL),--store $(STORE_URL)) $(if $(FILE),--file $(FILE))
 
 bench-tracing: servers
 	@$(BIN)/python -m benchmarks.tracing $(if $(SIZE),--size $(SIZE)) $(if $(ROUNDS),--rounds $(ROUNDS))

@@ -266,12 +266,15 @@ class Flow extends Component {
   getSnapshotBeforeUpdate({ layout }) {
     const { images, size } = this.props.layout;
     const isSame = layout.size !== size || images === layout.images || layout.images.every(isAt(images));
-    return isSame ? null : placesOnScreen(this.props.list.current);
+    const list = this.props.list.current;
+    return { focused: focusedIn(list), before: isSame ? null : placesOnScreen(list) };
   }
 
-  componentDidUpdate(_props, _state, before) {
-    if (!before?.size) return;
+  componentDidUpdate(_props, _state, { focused, before }) {
     const { list } = this.props;
+    // Preact moves a tile that many others are inserted before, and so takes the focus from it
+    if (focused?.isConnected && document.activeElement === document.body) focused.focus({ preventScroll: true });
+    if (!before?.size) return;
     const [anchor] = [...before.keys()].filter((item) => item.isConnected);
     const drift = anchor ? anchor.getBoundingClientRect().top - before.get(anchor).top : 0;
     if (drift && list.current.getBoundingClientRect().top < 0) scrollBy({ top: drift, behavior: "instant" });
@@ -300,6 +303,8 @@ class Flow extends Component {
 
 /** Whether the picture has the same place in another list: nothing moves if that is so for all. */
 const isAt = (images) => (image, at) => images[at] === image || images[at]?.id === image.id;
+
+const focusedIn = (list) => (list?.contains(document.activeElement) ? document.activeElement : null);
 
 function placesOnScreen(list) {
   const places = [...list.querySelectorAll("li")].map((item) => [item, item.getBoundingClientRect()]);
