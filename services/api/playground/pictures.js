@@ -243,7 +243,7 @@ export class Pictures {
       return;
     }
     if (this.canvas.includes(image.id)) return;
-    if (!isFinal(image)) this.#trim(this.inWork().length ? FINISHED_KEPT : 0);
+    if (!isFinal(image)) this.#trim(this.inWork().length ? FINISHED_KEPT : 0, image.prompt);
     this.canvas = inserted(this.canvas, image, this.byId);
   }
 
@@ -257,10 +257,14 @@ export class Pictures {
     return true;
   }
 
-  /** Remove the older pictures, which are in the gallery. A failed image stays until it is removed. */
-  #trim(kept) {
+  /**
+   * Remove the older pictures, which are in the gallery; earlier ones of `prompt` stay, to be compared. A failed image
+   * stays until it is removed.
+   */
+  #trim(kept, prompt) {
     const finished = this.canvas.filter((id) => this.byId.get(id).status === "completed");
-    for (const id of finished.slice(kept)) {
+    const isKept = (id, at) => at < kept || (at < FINISHED_SHOWN && this.byId.get(id).prompt === prompt);
+    for (const id of finished.filter((id, at) => !isKept(id, at))) {
       this.canvas = without(this.canvas, id);
       this.forgetPreview(id);
     }

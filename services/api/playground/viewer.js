@@ -82,10 +82,10 @@ export function Viewer({ session, image, viewer, reuse, another }) {
     >
       <div ...${stage}>
         <${Large} key=${image.id} image=${image} style=${style} />
-        <button class="step left" aria-label="Newer picture" disabled=${!previous} onClick=${() => move(previous)}>
+        <button class="step left" aria-label="Newer picture" aria-disabled=${String(!previous)} onClick=${() => move(previous)}>
           ${icon("left")}
         </button>
-        <button class="step right" aria-label="Older picture" disabled=${!next} onClick=${() => move(next)}>
+        <button class="step right" aria-label="Older picture" aria-disabled=${String(!next)} onClick=${() => move(next)}>
           ${icon("right")}
         </button>
       </div>
