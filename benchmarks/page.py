@@ -1,9 +1,9 @@
 """The page with up to 100,000 pictures in a real Chromium: what a frame costs while one scrolls.
 
-`darkroom up` serves a filled store; all thumbnails are one tiny file each of four shapes, so the measure is the page and
-not the decoding of pictures. The page scrolls at a reading and at a searching speed, at the newest pictures, in the
-middle and at the oldest, after all were loaded page by page. From Chromium's trace: script, style and layout of the main
-thread in each frame, by the clock and as CPU time, which a busy machine changes less.
+`darkroom up` serves a filled store; all thumbnails are links to a tiny file of each of four shapes, so the measure is
+the page and not the decoding of pictures. The page scrolls at a reading and at a searching speed, at the newest
+pictures, in the middle and at the oldest, after all were loaded page by page. From Chromium's trace: script, style and
+layout of the main thread in each frame, by the clock and as CPU time, which a busy machine changes less.
 """
 
 from __future__ import annotations
@@ -123,6 +123,7 @@ async def measure(browser: Browser, url: str, size: int) -> None:
     frames = Table("Script, style and layout of a frame, ms", ("frames", *COLUMNS), head="while scrolling")
     every: list[tuple[float, float]] = []
     nodes = [await node_count(page)]
+    shift = await page.evaluate("window.shift")
     for depth in ("newest", "middle", "oldest"):
         if depth == "middle":
             assert await page.evaluate(LOAD_ALL), "not all pictures were loaded"
@@ -130,16 +131,19 @@ async def measure(browser: Browser, url: str, size: int) -> None:
             numbers.add("JS heap with all loaded, MB", value=await heap_mb(client))
         where = {"newest": 0.0, "middle": 0.5, "oldest": 1.0}[depth]
         await page.evaluate("share => scrollTo(0, share * document.documentElement.scrollHeight)", where)
+        await page.wait_for_load_state("networkidle")
+        await page.evaluate("window.shift = 0")
         for name, speed in SPEEDS.items():
             found = await scroll(browser, page, client, speed, up=depth == "oldest")
             frames.add(f"{depth}, {name}", **summary(found))
             every += found
             report_progress(f"{depth}, {name}: {summary(found)}")
             nodes.append(await node_count(page))
+        shift = max(shift, await page.evaluate("window.shift"))
     frames.add("all", **summary(every))
     numbers.add("JS heap at the end, MB", value=await heap_mb(client))
     numbers.add("elements of the document, at most", value=max(nodes))
-    numbers.add("layout shift", value=await page.evaluate("window.shift"), goal=GOAL_SHIFT)
+    numbers.add("layout shift of the first load or of two gestures", value=shift, goal=GOAL_SHIFT)
     numbers.add("script and layout of a frame, p95, ms", value=percentile([c for c, _ in every], 0.95), goal=GOAL_MS)
     numbers.add("  as CPU time", value=percentile([c for _, c in every], 0.95), goal=GOAL_MS)
     save_results("page", [numbers, frames], size=size)
@@ -184,7 +188,10 @@ async def scroll(
     await client.send(
         "Input.synthesizeScrollGesture",
         {
-            **{"x": 900, "y": 500, "speed": speed, "gestureSourceType": "mouse"},
+            "x": 900,
+            "y": 500,
+            "speed": speed,
+            "gestureSourceType": "mouse",
             "yDistance": speed * GESTURE_S * (1 if up else -1),
         },
     )

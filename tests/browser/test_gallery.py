@@ -18,7 +18,7 @@ FIRST_ON_SCREEN = """() => {
 @pytest.mark.long
 @pytest.mark.parametrize("many", [110, 300])  # the page reads 40, then 100 at a time
 async def test_many_images_scroll_as_thumbnails(api, new_visit, many):
-    """Down to the oldest picture, one more arrives at the top, up to it and down; only the tiles near the screen exist."""
+    """Down to the oldest, one more arrives at the top, up to it and down; only the tiles near the screen exist."""
     await add_images(api, many)
     visit = await new_visit()
     await expect(visit.page.locator("#gallery h2")).to_contain_text(f"{many} pictures")

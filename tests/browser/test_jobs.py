@@ -138,7 +138,9 @@ async def test_six_iterations_are_compared_in_pairs(visit):
 
     await expect(visit.viewer).to_have_count(0)
     assert await visit.page.evaluate("scrollY") == place
-    assert {frozenset(pair) for pair in seen} == {frozenset((one, other)) for one in ids for other in ids if one != other}
+    assert {frozenset(pair) for pair in seen} == {
+        frozenset((one, other)) for one in ids for other in ids if one != other
+    }
 
 
 async def compared(visit) -> tuple[str, ...]:

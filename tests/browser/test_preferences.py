@@ -118,7 +118,7 @@ async def test_a_hidden_page_tells_what_has_ended(api, new_visit, inference):
 
 @pytest.mark.long
 async def test_a_click_on_a_notification_opens_the_picture(api, new_visit):
-    """The worker of the page gets the click as the browser sends it; what is faked is the browser's own notification."""
+    """The worker of the page gets the event of a click; the browser's own notification is faked."""
     visit = await new_visit(permissions=["notifications"])
     await api.order(prompt="a picture to be opened", steps=1)
     await expect(visit.tile("a picture to be opened")).to_be_visible()

@@ -13,7 +13,7 @@ import * as words from "./words.js";
 const ROWS = [112, 140, 172]; // as --row in gallery.css
 const MOST_GROWN = 1.4; // tiles grow until their row is full
 const GLIDE_MS = 280;
-const AHEAD = "1500px"; // the next page is loaded before it is scrolled into view
+const AHEAD = "900px"; // about a screen: the next page is loaded before it is scrolled into view
 const AROUND = 700; // pixels above and below the screen where tiles are in the document
 const STEP = 350; // pixels to scroll until other tiles are
 const LONG_PRESS_MS = 450;

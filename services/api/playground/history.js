@@ -33,7 +33,7 @@ export class History {
     this.#isReadingMore = true;
     const cursor = this.#cursor;
     try {
-      const page = await api.history(LARGEST_PAGE, cursor);
+      const page = await api.history(this.#pictures.gallery.length > 2 * PAGE ? LARGEST_PAGE : PAGE, cursor);
       if (cursor !== this.#cursor) return; // was read again meanwhile
       this.#pictures.append(page);
       this.#cursor = page.nextCursor;

@@ -231,7 +231,9 @@ export class Pictures {
   }
 
   #merge(item) {
-    this.byId.set(item.id, { ...this.byId.get(item.id), ...item });
+    const known = this.byId.get(item.id);
+    // as it was parsed if it is new: a copy of so many fields takes more memory, and there may be a hundred thousand
+    this.byId.set(item.id, known ? { ...known, ...item } : item);
   }
 
   #place(image, known) {

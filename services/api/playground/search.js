@@ -131,7 +131,7 @@ export class Search {
     this.#isReadingMore = true;
     const number = this.#reading;
     try {
-      const page = await api.history(LARGEST_PAGE, this.#cursor, queryOf(this.filter));
+      const page = await api.history(this.loaded > 2 * PAGE ? LARGEST_PAGE : PAGE, this.#cursor, queryOf(this.filter));
       if (number !== this.#reading) return;
       this.#pictures.keep(page.images);
       this.#ids = [...new Set([...this.#ids, ...page.images.map(({ id }) => id)])];
