@@ -156,11 +156,16 @@ function Actions({ session, image, reuse, compare }) {
       ${putAway}
     `;
   }
-  if (!image.parameters) return putAway; // of a page of the history, which holds less
   return html`
-    <button class="quiet bare" aria-label="Use settings" title="Use these settings" onClick=${() => reuse(image)}>
-      ${icon("reuse")}<span class="label">Use settings</span>
-    </button>
+    ${
+      // a page of the history does not hold the settings
+      image.parameters &&
+      html`
+      <button class="quiet bare" aria-label="Use settings" title="Use these settings" onClick=${() => reuse(image)}>
+        ${icon("reuse")}<span class="label">Use settings</span>
+      </button>
+    `
+    }
     ${
       compare &&
       html`
