@@ -55,7 +55,7 @@ export function Gallery({ session, open, compare, tryOut }) {
               <button class="quiet" onClick=${() => listing.retry()}>Try again</button>
             </p>
           `
-          : listing.hasMore && html`<${More} listing=${listing} loaded=${listing.loaded} />`
+          : listing.hasMore && html`<${More} key=${listing.loaded} listing=${listing} />`
       }
     </section>
   `;
@@ -393,7 +393,8 @@ function sizesOf({ width, height }) {
   return `(max-width: 760px) ${phone}, (max-width: 1100px) ${tablet}, ${desk}`;
 }
 
-function More({ listing, loaded }) {
+/** A new one for each page: one that was moved down would be a layout shift, and it observes the screen afresh. */
+function More({ listing }) {
   const mark = useRef(null);
   useEffect(() => {
     const watcher = new IntersectionObserver(([entry]) => entry.isIntersecting && listing.more(), {
@@ -401,8 +402,7 @@ function More({ listing, loaded }) {
     });
     watcher.observe(mark.current);
     return () => watcher.disconnect();
-    // observe again after each page: a mark that stayed on the screen triggers no second call
-  }, [loaded]);
+  }, []);
   return html`<p class="more" ref=${mark}>Loading older pictures …</p>`;
 }
 
