@@ -48,6 +48,11 @@ OBSERVE: Final = """
         for (const entry of list.getEntries()) if (!entry.hadRecentInput) window.shift += entry.value;
     }).observe({ type: "layout-shift", buffered: true });
 """
+TRANSFERRED: Final = """
+    [...performance.getEntriesByType("navigation"), ...performance.getEntriesByType("resource")]
+        .filter(({ name }) => !name.includes("/media/"))
+        .reduce((sum, { transferSize }) => sum + transferSize, 0)
+"""
 LOAD_ALL: Final = """async () => {
     const frame = () => new Promise(requestAnimationFrame);
     for (let idle = 0; idle < 600 && document.querySelector("#gallery .more"); idle += 1) {
@@ -118,7 +123,7 @@ async def measure(browser: Browser, url: str, size: int) -> None:
     await page.add_init_script(OBSERVE)
     client = await page.context.new_cdp_session(page)
     numbers = Table(f"The page with {size:,} pictures", ("value", "goal"), head="")
-    numbers.add("first load without pictures, bytes", value=await first_load(page, client, url), goal=GOAL_BYTES)
+    numbers.add("first load without pictures, bytes", value=await first_load(page, url), goal=GOAL_BYTES)
     numbers.add("JS heap after it, MB", value=await heap_mb(client))
     frames = Table("Script, style and layout of a frame, ms", ("frames", *COLUMNS), head="while scrolling")
     every: list[tuple[float, float]] = []
@@ -157,18 +162,12 @@ def summary(frames: list[tuple[float, float]]) -> dict[str, float]:
     return {"frames": len(frames), **dict(zip(COLUMNS, values, strict=True))}
 
 
-async def first_load(page: Page, client: CDPSession, url: str) -> int:
-    """The bytes over the wire until the gallery is there; the store's answers count, pictures do not."""
-    sizes: dict[str, float] = {}
-    pictures: set[str] = set()
-    client.on("Network.responseReceived", lambda e: pictures.add(e["requestId"]) if e["type"] == "Image" else None)
-    client.on("Network.loadingFinished", lambda e: sizes.update({e["requestId"]: e["encodedDataLength"]}))
-    await client.send("Network.enable")
+async def first_load(page: Page, url: str) -> int:
+    """The bytes over the wire until the gallery is there, with headers; pictures and the websocket apart."""
     await page.goto(url)
     await page.locator("#gallery[aria-busy=false] li").first.wait_for()
     await page.wait_for_load_state("networkidle")
-    await client.send("Network.disable")
-    return int(sum(size for request, size in sizes.items() if request not in pictures))
+    return int(await page.evaluate(TRANSFERRED))
 
 
 async def heap_mb(client: CDPSession) -> float:
