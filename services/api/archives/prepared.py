@@ -1,7 +1,7 @@
-"""The zip files that are prepared: an entry of the store for each, and one for each owner that counts them.
+"""The zip files that are prepared, on record.
 
-An entry holds up to 500 ids for five minutes, so an owner may have so many of them at the same time. The count is
-changed by compare-and-swap; a prepared zip file counts until its URL expires, whether it is downloaded or not.
+Each is an entry of the store with up to 500 ids, for five minutes. So the number of an owner is bounded: another entry
+counts them, changed by compare-and-swap. A prepared zip file counts until its URL expires, downloaded or not.
 """
 
 from __future__ import annotations
