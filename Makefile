@@ -26,7 +26,9 @@
 #   make fuzz-borders   bytes from the bus, answers, pictures, settings and frames of any kind (EXAMPLES=100000 SEED=1)
 #   make bench    all measurements, with tables and plots in docs/performance.md (under half an hour); single parts:
 #                 make bench-pipeline, bench-api, bench-live, bench-purge, bench-start, bench-growth, with SIZE= ROUNDS=
-#                 make bench-search: a fixed set of searches among SIZE images (STORE_URL=mongodb://... measures that store)
+#                 make bench-search: a fixed set of searches among SIZE images (STORE_URL=mongodb://... measures that store,
+#                 FILE=name.db keeps the filled store)
+#                 make bench-page: the page with SIZE=100000 pictures in Chromium (FOLDER=name keeps the filled store)
 #                 make bench-tracing: the pipeline with and without traces
 #                 make bench-webhooks: time to deliver webhooks beside a receiver that hangs
 #                 make bench-fairness: waits beside an owner with 2,000 orders; BEFORE=<revision> measures that code too
@@ -65,7 +67,7 @@ BROKER_TESTS := tests/contract/bus tests/flow tests/faults/bus -k "not memory an
 .PHONY: run run-diffusers test test-clients test-long test-objects client-models test-engines test-diffusers test-deploy test-upgrade check check-types check-page bytecode coverage test-brokers servers fmt lock clean fuzz fuzz-borders chaos chaos-stream chaos-purge chaos-outage \
         chaos-dropped \
         bench bench-servers bench-pipeline bench-api bench-live bench-purge bench-start bench-growth bench-fairness \
-        bench-search bench-pools bench-tracing bench-webhooks
+        bench-search bench-page bench-pools bench-tracing bench-webhooks
 .DELETE_ON_ERROR:
 
 run: .venv/.runtime-stamp
@@ -209,7 +211,10 @@ bench-pools: servers
 
 bench-search: .venv/.dev-stamp
 	@$(BIN)/python -m benchmarks.search $(if $(SIZE),--size $(SIZE)) $(if $(ROUNDS),--rounds $(ROUNDS)) \
-		$(if $(STORE_URL),--store $(STORE_URL))
+		$(if $(STORE_URL),--store $(STORE_URL)) $(if $(FILE),--file $(FILE))
+
+bench-page: servers
+	@$(BIN)/python -m benchmarks.page $(if $(SIZE),--size $(SIZE)) $(if $(FOLDER),--folder $(FOLDER))
 
 bench-tracing: servers
 	@$(BIN)/python -m benchmarks.tracing $(if $(SIZE),--size $(SIZE)) $(if $(ROUNDS),--rounds $(ROUNDS))

@@ -20,7 +20,7 @@ BORN = datetime(2024, 1, 1, tzinfo=UTC)
 _STEP = timedelta(seconds=20)  # 10^6 of them end some 230 days later, still in the past
 
 
-Variation = tuple[tuple[str, str | bool], ...]  # fields of an image that differ from those of the others
+Variation = tuple[tuple[str, str | bool | int], ...]  # fields of an image that differ from those of the others
 
 
 def an_image(status: Status, created_at: datetime) -> Image:
@@ -72,8 +72,11 @@ def fill_store(
         texts = _texts(status, born, varied or repeat(()))
         while rows := list(islice(texts, min(BATCH, count - len(ids)))):
             connection.execute("BEGIN")
+            (before,) = connection.execute(
+                "SELECT coalesce(max(id), '') FROM images WHERE id < ?", (rows[0][0],)
+            ).fetchone()
             connection.executemany("INSERT INTO images (id, document) VALUES (?, ?)", rows)
-            index_page(connection, after_id=ids[-1] if ids else "", limit=len(rows))
+            index_page(connection, after_id=before, limit=len(rows))
             connection.execute("COMMIT")
             ids.extend(row[0] for row in rows)
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -93,7 +96,7 @@ def _texts(status: Status, born: datetime, varied: Iterator[Variation]) -> Itera
         yield image_id, changed.replace(f"/{month}/", f"/{created_at:%Y/%m}/")
 
 
-def _json(name: str, value: str | bool) -> str:
+def _json(name: str, value: str | bool | int) -> str:
     return f'"{name}":{json.dumps(value, ensure_ascii=False)}'
 
 

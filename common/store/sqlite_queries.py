@@ -13,7 +13,7 @@ from common.domain.images import Image, Status
 from common.domain.pools import DEFAULT_POOL, PoolCounts
 from common.domain.search import EVERYTHING, HistoryFilter, HistoryPosition
 from common.store.documents import cut_page, in_turn, parse_image, parse_time, read_page, readable, time_text
-from common.store.sqlite_search import Search, position_condition, time_conditions
+from common.store.sqlite_search import Search, time_conditions
 from common.store.sqlite_threads import SqliteExecutor
 
 
@@ -51,15 +51,14 @@ class SqliteQueries:
         if where.needs_index:
             search = Search(owner, statuses, where, after, oldest_first)
             return await self._read_page(search.documents, limit=limit, offset=offset)
-        condition, values = position_condition(after, oldest_first=oldest_first)
-        for text, value in time_conditions(where):
-            condition += f" AND {text}"
-            values += (value,)
+        times = time_conditions(where, after, oldest_first=oldest_first)
+        condition = "".join(f" AND {text}" for text, _ in times)
         # one sorted index scan for each status, merged up to the limit and no further
         arm = f"SELECT document, created_at, batch_index, id FROM shown WHERE owner = ? AND status = ? {condition}"  # noqa: S608
         way = "ASC" if oldest_first else "DESC"
         query = " UNION ALL ".join([arm] * len(statuses)) + f" ORDER BY created_at {way}, batch_index {way}, id {way}"
-        every = [value for status in statuses for value in (owner, status.value, *values)]
+        bounds = [value for _, values in times for value in values]
+        every = [value for status in statuses for value in (owner, status.value, *bounds)]
         return await self._page(query, *every, limit=limit, offset=offset)
 
     async def count_history(
@@ -84,7 +83,7 @@ class SqliteQueries:
                     LIMIT ?
                 )
             """  # noqa: S608 - constants of this package
-            bounds = [value for _, value in times]
+            bounds = [value for _, values in times for value in values]
             return int(await self._value(query, owner, states, *bounds, -1 if limit is None else limit))
         query = "SELECT coalesce(sum(n), 0) FROM totals WHERE owner = ? AND status IN (SELECT value FROM json_each(?))"
         count = int(await self._value(query, owner, states))

@@ -192,12 +192,12 @@ class Search:
             last = rowids[-1]
             same_ms = (last + 1, last | LAST_OF_MS) if self.oldest_first else (last & ~LAST_OF_MS, last - 1)
             rowids += self._rowids(connection, same_ms)
-        position, at_position = position_condition(self.after, oldest_first=self.oldest_first)
+        times, values = self._times()
         text = f"""
             SELECT {_COLUMNS} FROM searched CROSS JOIN images ON images.id = image_id
-            WHERE docid IN (SELECT value FROM json_each(?)) AND owner = ? AND deleted_at IS NULL {position}
+            WHERE docid IN (SELECT value FROM json_each(?)) AND owner = ? AND deleted_at IS NULL {times}
         """  # noqa: S608 - constants of this module
-        return text, (json.dumps(rowids), self.owner, *at_position)
+        return text, (json.dumps(rowids), self.owner, *values)
 
     def _rowids(self, connection: sqlite3.Connection, bounds: tuple[int, int] | None, in_order: str = "") -> list[int]:
         found = self._matches(connection, "search.rowid", bounds)
@@ -206,12 +206,16 @@ class Search:
         text, values = found
         return [rowid for (rowid,) in connection.execute(f"{text} {in_order}", values).fetchall()]
 
+    def _times(self) -> Arm:
+        """The conditions for the times, as more of a WHERE, with their values."""
+        times = time_conditions(self.where, self.after, oldest_first=self.oldest_first)
+        return "".join(f" AND {text}" for text, _ in times), tuple(value for _, values in times for value in values)
+
     def _active_images(self, columns: str) -> Iterable[Arm]:
         """The unfinished images, of each status."""
-        condition, values = position_condition(self.after, oldest_first=self.oldest_first)
+        condition, values = self._times()
         for text, value in (
             *(("instr(words, ?) > 0", f" {term.text}{'' if term.is_prefix else ' '}") for term in self.where.terms),
-            *time_conditions(self.where),
             ("document ->> '$.model' = ?", self.where.model),
             ("pinned = ?", self.where.pinned),
         ):
@@ -227,19 +231,32 @@ class Search:
                 yield text, (self.owner, status.value, *values)
 
 
-def time_conditions(where: HistoryFilter) -> list[tuple[str, str]]:
-    """The conditions for the time of creation, each with its value."""
-    bounds = (("created_at >= ?", where.since), ("created_at < ?", where.until))
-    return [(text, time_text(bound)) for text, bound in bounds if bound is not None]
+def time_conditions(
+    where: HistoryFilter, after: HistoryPosition | None = None, *, oldest_first: bool = False
+) -> list[tuple[str, tuple[Any, ...]]]:
+    """The conditions for the time of creation, each with its values: at most one bound for each end of the index scan.
+
+    Of two, SQLite would take either, and read all rows up to the other one.
+    """
+    since, until = where.since, where.until
+    if after is not None and oldest_first and (since is None or after.created_at >= since):
+        since = None
+    elif after is not None and not oldest_first and (until is None or after.created_at < until):
+        until = None
+    else:
+        after = None  # the times begin after it
+    bounds = (("created_at >= ?", since), ("created_at < ?", until))
+    conditions: list[tuple[str, tuple[Any, ...]]] = [
+        (text, (time_text(bound),)) for text, bound in bounds if bound is not None
+    ]
+    return [*conditions, *([_after_position(after, oldest_first=oldest_first)] if after is not None else ())]
 
 
-def position_condition(after: HistoryPosition | None, *, oldest_first: bool) -> tuple[str, tuple[Any, ...]]:
+def _after_position(after: HistoryPosition, *, oldest_first: bool) -> tuple[str, tuple[Any, ...]]:
     """The condition for the images after a position, and its values."""
-    if after is None:
-        return "", ()
     moment, sign = time_text(after.created_at), ">" if oldest_first else "<"
     # the first condition bounds the index scan, the second skips images of the same moment
-    condition = f" AND created_at {sign}= ? AND (created_at, coalesce(batch_index, -1), id) {sign} (?, ?, ?)"
+    condition = f"created_at {sign}= ? AND (created_at, coalesce(batch_index, -1), id) {sign} (?, ?, ?)"
     return condition, (moment, moment, *after.order[1:])
 
 

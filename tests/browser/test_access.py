@@ -11,6 +11,8 @@ from tests.inference_double import status
 
 AXE = (Path(__file__).parent / "vendor" / "axe.min.js").read_text()
 RULES = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}
+TABLET = {"viewport": {"width": 768, "height": 1024}, "has_touch": True}
+WIDE = {"viewport": {"width": 1920, "height": 1080}}
 PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}
 
 
@@ -66,6 +68,10 @@ async def test_changes_are_announced_to_screen_readers(visit, inference):
         pytest.param(PHONE, "light", id="phone-light", marks=pytest.mark.long),
         pytest.param({}, "light", id="desk-light", marks=pytest.mark.long),
         pytest.param(PHONE, "dark", id="phone-dark", marks=pytest.mark.long),
+        pytest.param(TABLET, "light", id="tablet-light", marks=pytest.mark.long),
+        pytest.param(TABLET, "dark", id="tablet-dark", marks=pytest.mark.long),
+        pytest.param(WIDE, "light", id="wide-light", marks=pytest.mark.long),
+        pytest.param(WIDE, "dark", id="wide-dark", marks=pytest.mark.long),
     ],
 )
 async def test_axe_has_no_serious_findings(api, new_visit, inference, look, device):

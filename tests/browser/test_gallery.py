@@ -8,29 +8,49 @@ from playwright.async_api import expect
 from tests.browser.visit import is_painted
 from tests.cluster import ORDER
 
+FIRST_ON_SCREEN = """() => {
+    const tiles = [...document.querySelectorAll("#gallery li button[data-id]")];
+    const places = tiles.map((tile) => [tile.dataset.id, tile.getBoundingClientRect().top]);
+    return places.find(([, top]) => top >= 0);
+}"""
+
 
 @pytest.mark.long
-@pytest.mark.parametrize("many", [110, pytest.param(300, marks=pytest.mark.long)])  # the page reads 40 at a time
+@pytest.mark.parametrize("many", [110, 300])  # the page reads 40, then 100 at a time
 async def test_many_images_scroll_as_thumbnails(api, new_visit, many):
+    """Down to the oldest, one more arrives at the top, up to it and down; only the tiles near the screen exist."""
     await add_images(api, many)
     visit = await new_visit()
     await expect(visit.page.locator("#gallery h2")).to_contain_text(f"{many} pictures")
-    assert await visit.tiles.count() < many / 2
+    ids: list[str] = []
+    most = 0
 
-    while await visit.tiles.count() < many:
-        loaded = await visit.tiles.count()
-        await visit.page.mouse.wheel(0, 20_000)
-        await expect(visit.tiles.nth(loaded)).to_be_attached()
+    while len(ids) < many:
+        await expect(visit.tiles.nth(0)).to_be_attached()
+        shown = await visit.tiles.evaluate_all("tiles => tiles.map((tile) => tile.dataset.id)")
+        ids += [each for each in shown if each not in ids]
+        most = max(most, len(shown))
+        await visit.page.mouse.wheel(0, 500)
+        await visit.page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
 
-    ids = await visit.tiles.evaluate_all("tiles => tiles.map((tile) => tile.dataset.id)")
-    assert len(set(ids)) == many
+    assert len(ids) == many
     assert ids == sorted(ids, reverse=True), "an id begins with its time: newest first"
+    assert most < 150
+    await visit.page.mouse.wheel(0, 5_000)
+    await expect(visit.tiles.and_(visit.page.get_by_label("picture 0", exact=True))).to_be_in_viewport()
     assert await is_painted(visit.tiles.last.locator("img"))
     assert not [url for url in visit.requests if "/media/generated_images/" in url]
-    # one more, while all the others are there
+    # one more above: what is on the screen stays there
+    on_screen, at = await visit.page.evaluate(FIRST_ON_SCREEN)
     await api.order(prompt="the newest")
-    await expect(visit.tiles.first).to_have_accessible_name("the newest")
-    assert await visit.tiles.count() == many + 1
+    await expect(visit.page.locator("#gallery h2")).to_contain_text(f"{many + 1} pictures")
+    seen = visit.tiles.and_(visit.page.locator(f"[data-id='{on_screen}']"))
+    assert abs(await seen.evaluate("tile => tile.getBoundingClientRect().top") - at) < 1
+    await visit.tiles.last.focus()
+    await visit.press("Home")
+    await expect(visit.tile("the newest")).to_be_focused()
+    await visit.press("End")
+    await expect(visit.tiles.and_(visit.page.get_by_label("picture 0", exact=True))).to_be_focused()
 
 
 async def test_changes_made_elsewhere_appear_at_once(api, visit):

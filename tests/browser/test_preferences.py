@@ -32,6 +32,23 @@ HIDING = """
     };
     ServiceWorkerRegistration.prototype.showNotification = async (title, { body }) => shown.push([title, body]);
 """
+CLICK = """async (data) => {
+    const focused = [];
+    WindowClient.prototype.focus = async function () { focused.push(this.url); };
+    const click = new ExtendableEvent("notificationclick");
+    let isClosed = false;
+    let work;
+    click.notification = { data, close: () => { isClosed = true; } };
+    click.waitUntil = (promise) => { work = promise; };
+    self.dispatchEvent(click);
+    await work;
+    return { isClosed, focused };
+}"""
+REGISTER = """async () => {
+    const registration = await navigator.serviceWorker.register("playground/worker.js");
+    const worker = registration.installing ?? registration.waiting ?? registration.active;
+    if (worker.state !== "activated") await new Promise((done) => worker.addEventListener("statechange", done));
+}"""
 LIGHT, DARK = "rgb(245, 243, 240)", "rgb(15, 13, 12)"
 
 
@@ -97,3 +114,20 @@ async def test_a_hidden_page_tells_what_has_ended(api, new_visit, inference):
             ["Picture failed", "The image service refused this request. a picture that is refused"],
         ],
     ]
+
+
+@pytest.mark.long
+async def test_a_click_on_a_notification_opens_the_picture(api, new_visit):
+    """The worker of the page gets the event of a click; the browser's own notification is faked."""
+    visit = await new_visit(permissions=["notifications"])
+    await api.order(prompt="a picture to be opened", steps=1)
+    await expect(visit.tile("a picture to be opened")).to_be_visible()
+    (image,) = (await api.get("/api/images/history/"))[1]["images"]
+    async with visit.page.context.expect_event("serviceworker"):
+        await visit.page.evaluate(REGISTER)
+    worker = visit.page.context.service_workers[0]
+
+    outcome = await worker.evaluate(CLICK, {"id": image["id"], "page": visit.url})
+
+    assert outcome == {"isClosed": True, "focused": [visit.url]}
+    await expect(visit.viewer).to_contain_text("a picture to be opened")

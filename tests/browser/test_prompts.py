@@ -46,6 +46,25 @@ async def test_recent_prompts_are_recalled_and_removed(visit):
     await expect(visit.prompt).to_be_focused()
     await visit.notices.get_by_role("button", name="Undo").last.click()
     await recent.click()
+    await expect(entries).to_have_text(["a first picture"])
     await visit.page.get_by_role("button", name="Remove: a first picture").click()
     await expect(recent).to_have_count(0)
     assert await visit.page.evaluate("localStorage.getItem('darkroom.prompts')") is None
+
+
+@pytest.mark.long
+async def test_removing_all_prompts_can_be_undone(visit):
+    """One is ordered meanwhile: the undo keeps it, before those that come back."""
+    for prompt in ("a first picture", "a second picture"):
+        await visit.order(prompt)
+        await expect(visit.tile(prompt)).to_be_visible()
+    recent = visit.page.get_by_role("button", name="Recent")
+
+    await recent.click()
+    await visit.page.get_by_role("button", name="Remove all").click()
+    await expect(recent).to_have_count(0)
+    await visit.order("a third picture")
+    await visit.notices.get_by_role("button", name="Undo").click()
+
+    await recent.click()
+    await expect(visit.page.locator(".recall")).to_have_text(["a third picture", "a second picture", "a first picture"])

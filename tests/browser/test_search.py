@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from playwright.async_api import expect
 
-from tests.browser.test_access import PHONE, findings
+from tests.browser.test_access import PHONE, TABLET, WIDE, findings
 from tests.browser.test_gallery import until_there_are
 
 PROMPTS = ("a lighthouse at dusk", "a light in the forest", "a red fox", "Café at night")
@@ -96,7 +96,7 @@ async def test_pictures_are_found_by_model_and_day(api, visit):
 
 @pytest.mark.long
 @pytest.mark.parametrize("look", ["dark", "light"])
-@pytest.mark.parametrize("device", [{}, PHONE], ids=["desk", "phone"])
+@pytest.mark.parametrize("device", [{}, PHONE, TABLET, WIDE], ids=["desk", "phone", "tablet", "wide"])
 async def test_axe_finds_nothing_in_search_and_selection(api, new_visit, look, device):
     """The search, no match, the selection, the comparison; nothing is wider than the screen."""
     await paint(api)

@@ -9,13 +9,10 @@ queries are never logged.
 
 from __future__ import annotations
 
-import hashlib
-import secrets
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field
-from datetime import timedelta
 from typing import Annotated, Final
 
 from aiohttp import web
@@ -26,15 +23,13 @@ from common.domain.file_names import content_disposition
 from common.domain.images import parse_image_id
 from common.domain.views import Outgoing
 from common.runtime.clock import Clock
-from common.store.port import Entry, Store
 from services.api.archives.contents import ArchiveSource
+from services.api.archives.prepared import LIFETIME_S, PreparedArchives
 from services.api.context import Context
 from services.api.middleware.patient_writes import write_piece
 from services.api.routes.operation import Call, Operation, RouteGroup, answer, body_of, query_of
 from services.api.routes.schema import ANY_CASE_UUID, Query
 
-KIND: Final = "archive"
-LIFETIME_S: Final = 300
 MAX_PICTURES: Final = 500
 AT_ONCE: Final = 3  # downloads of one owner: each holds a picture in memory
 
@@ -63,7 +58,7 @@ class ArchiveAnswer(Outgoing):
 
 @dataclass(frozen=True, slots=True)
 class ArchiveRoutes:
-    store: Store
+    prepared: PreparedArchives
     clock: Clock
     source: ArchiveSource
     base_path: str
@@ -72,7 +67,8 @@ class ArchiveRoutes:
     @classmethod
     def of(cls, context: Context) -> ArchiveRoutes:
         source = ArchiveSource(context.store, context.media)
-        return cls(context.store, context.clock, source, context.settings.base_path)
+        prepared = PreparedArchives(context.store, context.clock)
+        return cls(prepared, context.clock, source, context.settings.base_path)
 
     async def prepare(self, call: Call[None, ArchiveRequest]) -> web.Response:
         """Prepares a zip file of completed pictures. Others are left out: they may have been deleted meanwhile."""
@@ -80,20 +76,17 @@ class ArchiveRoutes:
         found = [image.id for image in await self.source.completed(call.owner, ids)]
         if not found:
             raise NotFound("there is none of these pictures", code="image_not_found")
-        secret = secrets.token_urlsafe(32)
-        expires_at = self.clock.now() + timedelta(seconds=LIFETIME_S)
-        await self.store.put_entry(Entry(KIND, _key(secret), 1, {"owner": call.owner, "ids": found}, expires_at))
+        secret = await self.prepared.add(call.owner, found)
         url = f"{self.base_path}/api/archives/?key={secret}"
         body = ArchiveAnswer(url=url, pictures=len(found), expires_in=LIFETIME_S)
         return answer(body, status=201, headers={"Cache-Control": "no-store"})
 
     async def download(self, call: Call[ArchiveQuery, None]) -> web.StreamResponse:
         """Returns the zip file: the pictures as they are, and `settings.json`."""
-        entry = await self.store.get_entry(KIND, _key(call.query.key))
-        now = self.clock.now()
-        if entry is None or entry.expires_at is None or entry.expires_at <= now:
+        found = await self.prepared.get(call.query.key)
+        if found is None:
             raise NotFound("there is no such zip file: it has expired, or never existed", code="archive_not_found")
-        owner, ids = str(entry.data["owner"]), [str(image_id) for image_id in entry.data["ids"]]
+        (owner, ids), now = found, self.clock.now()
         headers = {
             "Content-Type": "application/zip",
             "Content-Disposition": content_disposition(f"darkroom-{now:%Y-%m-%d}-{len(ids)}-pictures.zip"),
@@ -124,11 +117,6 @@ class ArchiveRoutes:
                 del self.downloads[owner]
 
 
-def _key(secret: str) -> str:
-    """A hash, so that a reader of the store does not learn the secret."""
-    return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
-
-
 OPERATIONS: Final = (
     Operation(
         "images_archive",
@@ -138,7 +126,7 @@ OPERATIONS: Final = (
         ArchiveRoutes.prepare,
         "Prepare a zip file of pictures",
         answers={201: ArchiveAnswer},
-        problems=(400, 401, 403, 404, 406, 408, 413, 415, 503),
+        problems=(400, 401, 403, 404, 406, 408, 413, 415, 429, 503),
     ),
     Operation(
         "files_archive",

@@ -30,7 +30,7 @@ export function App({ session }) {
     <${Preferences} attention=${session.attention} />
     <main>
       <${Connection} state=${session.connection} />
-      <${Canvas} session=${session} open=${viewer.open} reuse=${reuse} />
+      <${Canvas} session=${session} open=${viewer.open} reuse=${reuse} compare=${comparison.open} />
       <${Above} session=${session} />
       <${Gallery}
         session=${session}
@@ -53,7 +53,14 @@ export function App({ session }) {
     }
     ${
       comparison.images &&
-      html`<${Comparison} session=${session} images=${comparison.images} close=${comparison.close} />`
+      html`
+      <${Comparison}
+        session=${session}
+        images=${comparison.images}
+        move=${comparison.move}
+        close=${comparison.close}
+      />
+    `
     }
     <${Dropping} notices=${session.notices} use=${take} />
     ${session.needsToken && html`<${SignIn} session=${session} />`}

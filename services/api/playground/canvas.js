@@ -12,13 +12,19 @@ const FAILED_SHOWN = 3;
 const BRIEF = 80; // characters of a reason that is shown whole
 
 /** In the order of the requests: the image in work is before those that wait for it, and a card never changes places. */
-export function Canvas({ session, open, reuse }) {
+export function Canvas({ session, open, reuse, compare }) {
   const { pictures, orders, history } = session;
   const cards = pictures.onCanvas().reverse();
   const waiting = cards.filter((image) => !isFinal(image)).slice(IN_WORK_SHOWN);
   const failed = cards.filter(({ status }) => status === "failed");
   const hidden = new Set([...waiting, ...failed.slice(0, -FAILED_SHOWN)]);
   const shown = cards.filter((image) => !hidden.has(image));
+  const done = shown.filter(({ status }) => status === "completed").map(({ id }) => id);
+  /** With the picture before it, or the first one with that after it. */
+  const compareWith = (id) => {
+    const at = done.indexOf(id);
+    return done.length > 1 && at >= 0 ? () => compare(at ? [done[at - 1], id] : [id, done[1]]) : null;
+  };
   const sending = orders.waiting;
   const [newest] = pictures.inGallery();
   // without any work it shows the newest picture: so the next request finds its place, and moves nothing
@@ -52,6 +58,7 @@ export function Canvas({ session, open, reuse }) {
               image=${image}
               open=${open}
               reuse=${reuse}
+              compare=${compareWith(image.id)}
             />
           `,
         )}
@@ -76,7 +83,7 @@ function useScrolling(strip, id) {
   }, [id]);
 }
 
-function Card({ session, image, open, reuse }) {
+function Card({ session, image, open, reuse, compare }) {
   // a picture that completes while the page is open fades in; one that was complete before does not
   const wasSeen = useRef(!isFinal(image));
   const parts = {
@@ -105,7 +112,7 @@ function Card({ session, image, open, reuse }) {
       <div class="caption">
         <p class="prompt" dir="auto" title=${image.prompt}>${image.prompt}</p>
         <p class="making">${making(image, session.allowance.offers)}</p>
-        <div class="actions"><${Actions} session=${session} image=${image} reuse=${reuse} /></div>
+        <div class="actions"><${Actions} ...${{ session, image, reuse, compare }} /></div>
       </div>
     </article>
   `;
@@ -128,7 +135,7 @@ function making({ width, height, modelUsed, parameters }, offers) {
 
 const STATES = { queued: "Waiting", running: "Painting", completed: "Done", failed: "Failed" };
 
-function Actions({ session, image, reuse }) {
+function Actions({ session, image, reuse, compare }) {
   if (!isFinal(image)) {
     return html`<button class="quiet" onClick=${() => session.cancel(image.id)}>Cancel</button>`;
   }
@@ -149,11 +156,29 @@ function Actions({ session, image, reuse }) {
       ${putAway}
     `;
   }
-  if (!image.parameters) return putAway; // of a page of the history, which holds less
   return html`
-    <button class="quiet bare" aria-label="Use settings" title="Use these settings" onClick=${() => reuse(image)}>
-      ${icon("reuse")}<span class="label">Use settings</span>
-    </button>
+    ${
+      // a page of the history does not hold the settings
+      image.parameters &&
+      html`
+      <button class="quiet bare" aria-label="Use settings" title="Use these settings" onClick=${() => reuse(image)}>
+        ${icon("reuse")}<span class="label">Use settings</span>
+      </button>
+    `
+    }
+    ${
+      compare &&
+      html`
+      <button
+        class="quiet bare"
+        aria-label="Compare"
+        title="Compare with the picture beside it"
+        onClick=${compare}
+      >
+        ${icon("compare")}<span class="label">Compare</span>
+      </button>
+    `
+    }
     <${Download} image=${image} /> ${putAway}
   `;
 }

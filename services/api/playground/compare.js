@@ -36,12 +36,38 @@ export function useComparison(session) {
       history.pushState({ isOurs: true }, "", addressWith(null, `#compare=${one},${other}`));
       setIds([one, other]);
     },
+    move([one, other]) {
+      history.replaceState(history.state, "", addressWith(null, `#compare=${one},${other}`));
+      setIds([one, other]);
+    },
     close,
   };
 }
 
-export function Comparison({ session, images, close }) {
+/** The pictures of the canvas that the right one can be, if both are on it: the oldest first. */
+function seriesOf(session, [left, right]) {
+  const done = session.pictures.onCanvas().filter(({ status }) => status === "completed");
+  const others = done
+    .map(({ id }) => id)
+    .reverse()
+    .filter((id) => id !== left.id);
+  return done.some(({ id }) => id === left.id) && others.includes(right.id) ? others : [];
+}
+
+export function Comparison({ session, images, move, close }) {
   const dialog = useRef(null);
+  const [left, right] = images;
+  const series = seriesOf(session, images);
+  const at = series.indexOf(right.id);
+  const step = (to) => to && move([left.id, to]);
+  const pressed = (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest(".table")) return;
+    if (event.key === "ArrowLeft") step(series[at - 1]);
+    else if (event.key === "ArrowRight") step(series[at + 1]);
+    else if (event.key === "k" && series.length) move([right.id, left.id]);
+    else return;
+    event.preventDefault();
+  };
   useLayoutEffect(() => {
     const shown = dialog.current;
     shown.showModal();
@@ -52,9 +78,46 @@ export function Comparison({ session, images, close }) {
     close();
   };
   return html`
-    <dialog class="modal comparison" ref=${dialog} aria-labelledby="comparison-title" onCancel=${closed}>
+    <dialog
+      class="modal comparison"
+      ref=${dialog}
+      aria-labelledby="comparison-title"
+      onCancel=${closed}
+      onKeyDown=${pressed}
+    >
       <header>
         <h2 id="comparison-title">Two pictures</h2>
+        ${
+          series.length > 1 &&
+          html`
+          <p class="series">
+            <button
+              class="quiet bare"
+              aria-label="Earlier picture of the canvas"
+              aria-disabled=${String(at === 0)}
+              onClick=${() => step(series[at - 1])}
+            >
+              ${icon("left")}
+            </button>
+            <span class="value" role="status">${at + 1} of ${series.length}</span>
+            <button
+              class="quiet bare"
+              aria-label="Later picture of the canvas"
+              aria-disabled=${String(at === series.length - 1)}
+              onClick=${() => step(series[at + 1])}
+            >
+              ${icon("right")}
+            </button>
+            <button
+              class="quiet"
+              title="The right picture becomes the left one (K)"
+              onClick=${() => move([right.id, left.id])}
+            >
+              Keep the right one
+            </button>
+          </p>
+        `
+        }
         <button class="quiet bare close" aria-label="Close" onClick=${close}>${icon("close")}</button>
       </header>
       <div class="both">

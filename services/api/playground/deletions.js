@@ -20,7 +20,7 @@ export class Deletions {
   }
 
   begin(id) {
-    this.#pictures.hidden.add(id);
+    this.#pictures.hide(id);
     this.#pending.add(id);
     const ids = [...(this.#group?.ids ?? []), id];
     const text = ids.length === 1 ? "Picture deleted" : `${words.count(ids.length, "picture")} deleted`;
@@ -53,7 +53,7 @@ export class Deletions {
     const restored = group.ids.filter((id) => this.#pictures.get(id));
     for (const id of group.ids) {
       this.#pending.delete(id);
-      this.#pictures.hidden.delete(id);
+      this.#pictures.unhide(id);
     }
     const many = restored.length > 1 ? `${words.count(restored.length, "picture")} were restored` : null;
     const one = restored.length ? "The picture was restored" : "The picture was also deleted elsewhere";
@@ -76,7 +76,7 @@ export class Deletions {
       this.#removed(id);
     } catch (error) {
       if (error.status === 404) return this.#removed(id);
-      this.#pictures.hidden.delete(id);
+      this.#pictures.unhide(id);
       this.#notices.show(`The picture could not be deleted. ${words.problem(error)}`);
     }
   }

@@ -5,14 +5,17 @@
 
 import { Finder } from "./finder.js";
 import { icon } from "./icons.js";
+import { between, HEADING, layoutOf, NO_LAYOUT, neighbour, tilesOf } from "./layout.js";
 import { sources } from "./renditions.js";
-import { Component, html, useEffect, useRef, useState } from "./vendor/htm-preact.js";
+import { Component, html, useEffect, useLayoutEffect, useRef, useState } from "./vendor/htm-preact.js";
 import * as words from "./words.js";
 
 const ROWS = [112, 140, 172]; // as --row in gallery.css
 const MOST_GROWN = 1.4; // tiles grow until their row is full
 const GLIDE_MS = 280;
 const AHEAD = "900px"; // about a screen: the next page is loaded before it is scrolled into view
+const AROUND = 700; // pixels above and below the screen where tiles are in the document
+const STEP = 350; // pixels to scroll until other tiles are
 const LONG_PRESS_MS = 450;
 const STILL_PX = 10; // a finger that moves further scrolls
 const IDEAS = [
@@ -52,7 +55,7 @@ export function Gallery({ session, open, compare, tryOut }) {
               <button class="quiet" onClick=${() => listing.retry()}>Try again</button>
             </p>
           `
-          : listing.hasMore && html`<${More} listing=${listing} loaded=${listing.loaded} />`
+          : listing.hasMore && html`<${More} key=${listing.loaded} listing=${listing} />`
       }
     </section>
   `;
@@ -61,103 +64,185 @@ export function Gallery({ session, open, compare, tryOut }) {
 function Grid({ images, session, open }) {
   const { selection } = session;
   const list = useRef(null);
+  const view = useView(list);
+  const layout = useLayout(images, view.size);
   const [chosen, setChosen] = useState(null);
-  const current = images.some(({ id }) => id === chosen) ? chosen : images[0].id;
-  const order = images.map(({ id }) => id);
+  const current = layout.places.get(chosen) ?? 0;
+  const focus = useFocus(list, setChosen);
+  const idAt = (at) => images[at]?.id;
+  const orderOf = () => images.map(({ id }) => id);
+  useReveal(session, (id) => layout.places.has(id) && focus(id));
+
   const moves = useRef(null);
   moves.current = {
     choose: setChosen,
     renew: (image) => session.renew(image.id, image.thumbnailUrl),
     select: (id) => selection.toggle(id),
     clicked(event, id) {
-      if (event.shiftKey && selection.size) selection.extendTo(id, order);
+      if (event.shiftKey && selection.size) selection.extendTo(id, orderOf());
       else if (selection.size || event.shiftKey || event.ctrlKey || event.metaKey) selection.toggle(id);
       else open(id);
     },
   };
 
-  const focus = (tile) => {
-    if (!tile) return;
-    setChosen(tile.dataset.id);
-    tile.focus();
-  };
-  const remove = (tiles, tile) => {
-    const isGone = (other) => selection.size > 0 && selection.has(other.dataset.id);
-    const rest = tiles.filter((other) => other === tile || !isGone(other));
-    const at = rest.indexOf(tile);
-    const next = rest[at + 1] ?? rest[at - 1];
+  const remove = (at) => {
+    const isGone = (id) => selection.size > 0 && selection.has(id);
+    let next = at + 1;
+    while (isGone(idAt(next))) next += 1;
+    if (!images[next]) for (next = at - 1; isGone(idAt(next)); ) next -= 1;
+    const beside = idAt(next);
     if (selection.size) session.deleteAll([...selection.ids]);
-    else session.delete(tile.dataset.id);
-    focus(next);
+    else session.delete(idAt(at));
+    if (beside) focus(beside);
+  };
+  const moveTo = (next, from) => {
+    if (next === null) return;
+    if (from !== null) {
+      if (!selection.size) selection.toggle(idAt(from));
+      selection.extendTo(idAt(next), orderOf());
+    }
+    focus(idAt(next));
   };
   const pressed = (event) => {
     const tile = event.target.closest("button[data-id]");
-    const tiles = [...list.current.querySelectorAll("button[data-id]")];
     const isAll = event.key === "a" && (event.ctrlKey || event.metaKey);
     if (!tile || (!isAll && (event.ctrlKey || event.metaKey || event.altKey))) return;
+    const at = layout.places.get(tile.dataset.id);
     const actions = {
-      a: isAll && (() => selection.toggleAll(order)),
-      " ": () => moves.current.select(tile.dataset.id),
+      a: isAll && (() => selection.toggleAll(orderOf())),
+      " ": () => moves.current.select(idAt(at)),
       Escape: selection.size > 0 && (() => selection.clear()),
-      Delete: () => remove(tiles, tile),
+      Delete: () => remove(at),
     };
-    const next = actions[event.key] ? undefined : neighbour(tiles, tile, event.key);
+    const next = actions[event.key] ? undefined : neighbour(layout, at, event.key);
     if (actions[event.key]) actions[event.key]();
     else if (next === undefined) return;
-    else moveTo(next, event.shiftKey && tile);
+    else moveTo(next, event.shiftKey ? at : null);
     event.preventDefault();
-  };
-  const moveTo = (next, from) => {
-    if (from && next) {
-      if (!selection.size) selection.toggle(from.dataset.id);
-      selection.extendTo(next.dataset.id, order);
-    }
-    focus(next);
   };
 
   return html`
     <p id="gallery-keys" class="unseen">
       Use the arrow keys to move between pictures, Enter to open one, Space to select it, Delete to delete it.
     </p>
-    <${Flow} images=${images} list=${list} pressed=${pressed} isSelecting=${selection.size > 0}>
-      ${daysOf(images).map(
-        ({ name, images }) => html`
-          <section class="day" key=${name}>
-            <${Heading} name=${name} images=${images} selection=${selection} />
-            <ul class="grid" aria-describedby="gallery-keys">
-              ${images.map(
-                (image) => html`
-                  <${Tile}
-                    key=${image.id}
-                    image=${image}
-                    isCurrent=${image.id === current}
-                    isSelected=${selection.has(image.id)}
-                    moves=${moves}
-                  />
-                `,
-              )}
-            </ul>
-          </section>
+    <${Flow} layout=${layout} list=${list} pressed=${pressed} isSelecting=${selection.size > 0}>
+      ${[...between(layout, view.from, view.to, current)].map(
+        ({ day, rows }) => html`
+          <${Day} key=${day.start} day=${day} rows=${rows} layout=${layout} current=${current} ...${{ selection, moves }} />
         `,
       )}
     <//>
   `;
 }
 
-/** The pictures by the days of this browser, in their order. */
-function daysOf(images) {
-  const days = [];
-  for (const image of images) {
-    const name = words.dayName(image.createdAt);
-    if (days.at(-1)?.name !== name) days.push({ name, images: [] });
-    days.at(-1).images.push(image);
-  }
-  return days;
+function Day({ day, rows, layout, current, selection, moves }) {
+  const { images } = layout;
+  return html`
+    <section class="day" style=${{ top: px(day.top), height: px(day.height) }}>
+      <${Heading} day=${day} images=${images} selection=${selection} />
+      <ul class="grid" aria-describedby="gallery-keys" style=${{ height: px(day.height - HEADING) }}>
+        ${rows.flatMap((row) =>
+          [...tilesOf(layout, row)].map(
+            ({ at, left, width }) => html`
+              <li
+                key=${images[at].id}
+                class=${selection.has(images[at].id) ? "selected" : ""}
+                style=${{ left: px(left), top: px(row.top), width: px(width), height: px(row.height) }}
+                aria-posinset=${at - day.from + 1}
+                aria-setsize=${day.to - day.from}
+              >
+                <${Tile}
+                  image=${images[at]}
+                  isCurrent=${at === current}
+                  isSelected=${selection.has(images[at].id)}
+                  moves=${moves}
+                />
+              </li>
+            `,
+          ),
+        )}
+      </ul>
+    </section>
+  `;
 }
 
-function Heading({ name, images, selection }) {
-  const ids = images.map(({ id }) => id);
-  const areSelected = ids.every((id) => selection.has(id));
+const px = (length) => `${Math.round(length * 100) / 100}px`;
+
+/** What of the list is near the screen: {from, to} in its own heights, and its `size`, which changes its layout. */
+function useView(list) {
+  const [view, setView] = useState({ from: 0, to: 0, size: null });
+  const look = useRef(null);
+  look.current = (isResized) => {
+    const size = isResized ? sizeOf(list.current, view.size) : view.size;
+    const top = -list.current.getBoundingClientRect().top;
+    const from = Math.floor((top - AROUND) / STEP) * STEP;
+    const to = Math.ceil((top + innerHeight + AROUND) / STEP) * STEP;
+    if (from !== view.from || to !== view.to || size !== view.size) setView({ from, to, size });
+  };
+  useLayoutEffect(() => {
+    const scrolled = () => look.current(false);
+    const watcher = new ResizeObserver(() => look.current(true));
+    look.current(true);
+    watcher.observe(list.current);
+    addEventListener("scroll", scrolled, { passive: true });
+    return () => {
+      watcher.disconnect();
+      removeEventListener("scroll", scrolled);
+    };
+  }, []);
+  useLayoutEffect(() => look.current(false)); // what is above it may have another height now
+  return view;
+}
+
+function sizeOf(list, before) {
+  const { clientWidth: width } = list;
+  const style = getComputedStyle(list);
+  const [row, gap] = [style.getPropertyValue("--row"), style.getPropertyValue("--gap")].map(Number.parseFloat);
+  return before?.width === width && before.row === row && before.gap === gap ? before : { width, row, gap };
+}
+
+function useLayout(images, size) {
+  const layout = useRef(NO_LAYOUT);
+  layout.current = size ? layoutOf(images, size, layout.current) : { ...NO_LAYOUT, images };
+  return layout.current;
+}
+
+/** Focuses the tile of a picture, which may have to be rendered first. */
+function useFocus(list, setChosen) {
+  const wanted = useRef(null);
+  const tileOf = (id) => list.current?.querySelector(`button[data-id="${id}"]`);
+  useLayoutEffect(() => {
+    const tile = wanted.current && tileOf(wanted.current);
+    if (!tile) return;
+    wanted.current = null;
+    tile.focus();
+  });
+  return (id) => {
+    setChosen(id);
+    const tile = tileOf(id);
+    wanted.current = tile ? null : id;
+    tile?.focus();
+  };
+}
+
+/** The viewer shows where its last picture is. */
+function useReveal(session, reveal) {
+  const latest = useRef(reveal);
+  latest.current = reveal;
+  useEffect(() => {
+    session.reveal = (id) => latest.current(id);
+    return () => {
+      session.reveal = () => {};
+    };
+  }, [session]);
+}
+
+function Heading({ day, images, selection }) {
+  let at = day.from;
+  while (at < day.to && selection.has(images[at].id)) at += 1;
+  const areSelected = at === day.to;
+  const name = words.dayName(images[day.from].createdAt);
+  const select = () => selection.toggleAll(images.slice(day.from, day.to).map(({ id }) => id));
   return html`
     <h3>
       ${name}
@@ -165,7 +250,7 @@ function Heading({ name, images, selection }) {
         class="quiet pick"
         aria-pressed=${String(areSelected)}
         aria-label=${`Select all of ${name}`}
-        onClick=${() => selection.toggleAll(ids)}
+        onClick=${select}
       >
         ${icon("check")} ${areSelected ? "Selected" : "Select all"}
       </button>
@@ -173,75 +258,69 @@ function Heading({ name, images, selection }) {
   `;
 }
 
-/** The list of the tiles. When one comes or goes, those on the screen glide to their new places instead of jumping. */
+/**
+ * The list of the tiles. When a picture comes or goes, the tiles on the screen glide to their new places instead of
+ * jumping. Further down, the page scrolls along, so that the first tile on the screen stays where it is.
+ */
 class Flow extends Component {
-  getSnapshotBeforeUpdate({ images }) {
-    const isSame = images.length === this.props.images.length && images[0]?.id === this.props.images[0]?.id;
-    if (isSame || matchMedia("(prefers-reduced-motion: reduce)").matches) return null;
-    return placesOnScreen(this.props.list.current);
+  getSnapshotBeforeUpdate({ layout }) {
+    const { images, size } = this.props.layout;
+    const isSame = layout.size !== size || images === layout.images || layout.images.every(isAt(images));
+    const list = this.props.list.current;
+    return { focused: focusedIn(list), before: isSame ? null : placesOnScreen(list) };
   }
 
-  componentDidUpdate(_props, _state, before) {
+  componentDidUpdate(_props, _state, { focused, before }) {
+    const { list } = this.props;
+    // Preact moves a tile that many others are inserted before, and so takes the focus from it
+    if (focused?.isConnected && document.activeElement === document.body) focused.focus({ preventScroll: true });
     if (!before?.size) return;
-    const [anchor] = before.keys();
-    // further down the browser scrolls along, so that the first tile on the screen stays where it is
-    const isDeep = this.props.list.current.getBoundingClientRect().top < 0;
-    const drift = isDeep ? anchor.getBoundingClientRect().top - before.get(anchor).top : 0;
+    const [anchor] = [...before.keys()].filter((item) => item.isConnected);
+    const drift = anchor ? anchor.getBoundingClientRect().top - before.get(anchor).top : 0;
+    if (drift && list.current.getBoundingClientRect().top < 0) scrollBy({ top: drift, behavior: "instant" });
+    if (matchMedia("(prefers-reduced-motion: reduce)").matches) return;
     for (const [item, from] of before) {
       const to = item.getBoundingClientRect();
-      const [dx, dy] = [from.left - to.left, from.top - to.top + drift];
+      const [dx, dy] = [from.left - to.left, from.top - to.top];
       if (!item.isConnected || (Math.abs(dx) < 1 && Math.abs(dy) < 1)) continue;
       item.animate({ transform: [`translate(${dx}px, ${dy}px)`, "none"] }, { duration: GLIDE_MS, easing: "ease-out" });
     }
   }
 
-  render({ list, pressed, isSelecting, children }) {
+  render({ layout, list, pressed, isSelecting, children }) {
     return html`
-      <div class=${isSelecting ? "days selecting" : "days"} ref=${list} onKeyDown=${pressed}>${children}</div>
+      <div
+        class=${isSelecting ? "days selecting" : "days"}
+        ref=${list}
+        style=${{ height: px(layout.height) }}
+        onKeyDown=${pressed}
+      >
+        ${children}
+      </div>
     `;
   }
 }
+
+/** Whether the picture has the same place in another list: nothing moves if that is so for all. */
+const isAt = (images) => (image, at) => images[at] === image || images[at]?.id === image.id;
+
+const focusedIn = (list) => (list?.contains(document.activeElement) ? document.activeElement : null);
 
 function placesOnScreen(list) {
   const places = [...list.querySelectorAll("li")].map((item) => [item, item.getBoundingClientRect()]);
   return new Map(places.filter(([, box]) => box.bottom > 0 && box.top < innerHeight));
 }
 
-/** The tile that an arrow leads to; null at the edge, undefined for other keys. */
-function neighbour(tiles, tile, key) {
-  const at = tiles.indexOf(tile);
-  if (key === "ArrowRight") return tiles[at + 1] ?? null;
-  if (key === "ArrowLeft") return tiles[at - 1] ?? null;
-  if (key === "Home") return tiles[0];
-  if (key === "End") return tiles.at(-1);
-  if (key !== "ArrowDown" && key !== "ArrowUp") return undefined;
-  const from = boxOf(tile);
-  const middle = from.left + from.width / 2;
-  const places = tiles.map((other) => ({ other, box: boxOf(other) }));
-  const isBeyond = key === "ArrowDown" ? (box) => box.top > from.bottom - 1 : (box) => box.bottom < from.top + 1;
-  const beyond = places.filter(({ box }) => isBeyond(box));
-  if (!beyond.length) return null;
-  const row = key === "ArrowDown" ? beyond[0].box.top : beyond.at(-1).box.top;
-  const distance = ({ box }) => Math.abs(box.left + box.width / 2 - middle);
-  return beyond
-    .filter(({ box }) => Math.abs(box.top - row) < 2)
-    .reduce((best, place) => (distance(place) < distance(best) ? place : best)).other;
-}
-
-/** Where a tile belongs in the list; while it glides there, it is drawn elsewhere. */
-function boxOf(tile) {
-  const { offsetTop: top, offsetLeft: left, offsetWidth: width, offsetHeight: height } = tile.closest("li");
-  return { top, left, width, bottom: top + height };
-}
-
-/** Renders only when its own image changes: there may be hundreds of tiles. */
+/**
+ * What is in the <li> of a picture; renders only when the picture changes. The <li> is not in here: Preact would move
+ * all of them, and so take the focus, whenever some before them are removed (10.5.14, as `shouldComponentUpdate` is false).
+ */
 class Tile extends Component {
   #press = 0; // the timer of a long press
   #wasLong = false;
 
-  shouldComponentUpdate({ image, isCurrent, isSelected }) {
-    const { props } = this;
-    return image !== props.image || isCurrent !== props.isCurrent || isSelected !== props.isSelected;
+  shouldComponentUpdate(next) {
+    return Object.keys(next).some((name) => next[name] !== this.props[name]);
   }
 
   componentWillUnmount() {
@@ -253,7 +332,6 @@ class Tile extends Component {
     const files = sources(image); // the thumbnail is shown until a larger one is there
     const marks = `${image.pinned ? ", pinned" : ""}${isSelected ? ", selected" : ""}`;
     return html`
-      <li style=${{ "--ratio": image.width / image.height }} class=${isSelected ? "selected" : ""}>
         <button
           class="tile"
           data-id=${image.id}
@@ -283,7 +361,6 @@ class Tile extends Component {
         <button class="check" tabindex="-1" aria-hidden="true" onClick=${() => moves.current.select(image.id)}>
           ${icon("check")}
         </button>
-      </li>
     `;
   }
 
@@ -316,7 +393,8 @@ function sizesOf({ width, height }) {
   return `(max-width: 760px) ${phone}, (max-width: 1100px) ${tablet}, ${desk}`;
 }
 
-function More({ listing, loaded }) {
+/** A new one for each page: one that was moved down would be a layout shift, and it observes the screen afresh. */
+function More({ listing }) {
   const mark = useRef(null);
   useEffect(() => {
     const watcher = new IntersectionObserver(([entry]) => entry.isIntersecting && listing.more(), {
@@ -324,8 +402,7 @@ function More({ listing, loaded }) {
     });
     watcher.observe(mark.current);
     return () => watcher.disconnect();
-    // observe again after each page: a mark that stayed on the screen triggers no second call
-  }, [loaded]);
+  }, []);
   return html`<p class="more" ref=${mark}>Loading older pictures …</p>`;
 }
 

@@ -2,7 +2,7 @@
 
 import * as api from "./api.js";
 
-const PAGE = 40; // images at a time
+const PAGE = 40; // images at first
 const LARGEST_PAGE = 100; // limit of the api
 const COUNT_MS = 600; // one count for all images of a purge
 
@@ -33,7 +33,7 @@ export class History {
     this.#isReadingMore = true;
     const cursor = this.#cursor;
     try {
-      const page = await api.history(PAGE, cursor);
+      const page = await api.history(this.#pictures.gallery.length > 2 * PAGE ? LARGEST_PAGE : PAGE, cursor);
       if (cursor !== this.#cursor) return; // was read again meanwhile
       this.#pictures.append(page);
       this.#cursor = page.nextCursor;

@@ -23,13 +23,16 @@ function isNewer(one, other) {
 export class Pictures {
   byId = new Map();
   canvas = []; // ids, newest first: in progress, just completed, failed
-  gallery = []; // ids of completed images, newest first
+  gallery = []; // ids of completed images, newest first; may be very long
   total = 0; // number of completed images, loaded or not
   hasMore = false; // of the history, below what is loaded
   places = {}; // queue positions by id, as last received
   reasons = {}; // why queued images cannot be started, by id, as last received
   seconds = {}; // about how long until each of them starts
   hidden = new Set(); // deleted here, while that can be undone
+  version = 0; // grows with every change of what the gallery shows, but not with the progress of an image
+  #hung = new Set(); // the ids of the gallery
+  #shown = null; // the images of the gallery, until they change
   #gone = new Set();
   #revisions = new Map();
   #changed = null; // ids that changed while the history is read
@@ -43,7 +46,24 @@ export class Pictures {
   }
 
   inGallery() {
-    return this.gallery.filter((id) => !this.hidden.has(id)).map((id) => this.byId.get(id));
+    this.#shown ??= this.gallery.filter((id) => !this.hidden.has(id)).map((id) => this.byId.get(id));
+    return this.#shown;
+  }
+
+  /** Whether it is loaded as a picture of the gallery. */
+  isHung(id) {
+    return this.#hung.has(id);
+  }
+
+  /** Leave it out until that is undone, or it is removed. */
+  hide(id) {
+    this.hidden.add(id);
+    this.#touch();
+  }
+
+  unhide(id) {
+    this.hidden.delete(id);
+    this.#touch();
   }
 
   inWork() {
@@ -88,7 +108,9 @@ export class Pictures {
   /** The picture is shown instead. */
   forgetPreview(id) {
     const known = this.byId.get(id);
-    if (known?.preview) this.byId.set(id, { ...known, preview: null });
+    if (!known?.preview) return;
+    this.byId.set(id, { ...known, preview: null });
+    this.#touch();
   }
 
   isGone(id) {
@@ -119,6 +141,7 @@ export class Pictures {
       preview: known?.attempts === image.attempts && SHOWN_SO_FAR.has(image.status) ? known.preview : null,
     });
     this.#place(image, known);
+    if (isFinal(image)) this.#touch();
     return known ?? null;
   }
 
@@ -134,7 +157,7 @@ export class Pictures {
   /** Remove for good: later updates of it are dropped. */
   remove(id) {
     this.#gone.add(id);
-    if (this.gallery.includes(id)) this.total -= 1;
+    if (this.isHung(id)) this.total -= 1;
     this.#forget(id);
   }
 
@@ -155,15 +178,23 @@ export class Pictures {
   /** Know these images of a search, which may be older than what is loaded of the history. */
   keep(images) {
     for (const item of images) if (!this.#gone.has(item.id)) this.#merge(item);
+    this.#touch();
   }
 
   /** Append the next page of the history. */
   append(page) {
     this.total = page.total;
     this.hasMore = page.nextCursor !== null;
-    const fresh = page.images.filter(({ id }) => !this.#gone.has(id) && !this.gallery.includes(id));
-    for (const item of fresh) this.#merge(item);
-    this.gallery.push(...fresh.map(({ id }) => id));
+    const fresh = page.images.filter(({ id }) => !this.#gone.has(id) && !this.isHung(id));
+    const shown = this.inGallery();
+    for (const item of fresh) {
+      this.#merge(item);
+      this.gallery.push(item.id);
+      this.#hung.add(item.id);
+    }
+    this.#touch();
+    // not all of them are looked up again: there may be a hundred thousand
+    this.#shown = [...shown, ...fresh.filter(({ id }) => !this.hidden.has(id)).map(({ id }) => this.byId.get(id))];
   }
 
   /** The history is about to be read again: updates that arrive meanwhile are newer than it. */
@@ -177,15 +208,22 @@ export class Pictures {
     const before = this.gallery;
     for (const item of images) if (!this.#gone.has(item.id)) this.#merge(item);
     this.gallery = images.map(({ id }) => id).filter((id) => !this.#gone.has(id));
+    this.#hung = new Set(this.gallery);
+    this.#touch();
     this.total = total;
     this.hasMore = hasMore;
-    for (const id of held) if (!this.gallery.includes(id)) this.#hang(this.byId.get(id));
+    for (const id of held) if (!this.isHung(id)) this.#hang(this.byId.get(id));
     const last = this.byId.get(this.gallery.at(-1));
-    const isLost = (image) => !this.gallery.includes(image.id) && !(hasMore && isNewer(last, image));
+    const isLost = (image) => !this.isHung(image.id) && !(hasMore && isNewer(last, image));
     const lost = this.onCanvas().filter((image) => image.status === "completed" && isLost(image));
     for (const { id } of lost) this.canvas = without(this.canvas, id); // it was deleted meanwhile
-    for (const id of before) if (!this.gallery.includes(id) && !this.canvas.includes(id)) this.byId.delete(id);
+    for (const id of before) if (!this.isHung(id) && !this.canvas.includes(id)) this.byId.delete(id);
     this.#changed = null;
+  }
+
+  #touch() {
+    this.version += 1;
+    this.#shown = null;
   }
 
   #reasonOf(image) {
@@ -193,19 +231,21 @@ export class Pictures {
   }
 
   #merge(item) {
-    this.byId.set(item.id, { ...this.byId.get(item.id), ...item });
+    const known = this.byId.get(item.id);
+    // as it was parsed if it is new: a copy of so many fields takes more memory, and there may be a hundred thousand
+    this.byId.set(item.id, known ? { ...known, ...item } : item);
   }
 
   #place(image, known) {
     if (image.status === "cancelled") return this.#forget(image.id);
     if (image.status === "completed") {
-      const isHung = this.gallery.includes(image.id) || this.#hang(image);
+      const isHung = this.isHung(image.id) || this.#hang(image);
       if (!isHung && known && !isFinal(known)) this.total += 1;
       this.#trim(FINISHED_SHOWN);
       return;
     }
     if (this.canvas.includes(image.id)) return;
-    if (!isFinal(image)) this.#trim(this.inWork().length ? FINISHED_KEPT : 0);
+    if (!isFinal(image)) this.#trim(this.inWork().length ? FINISHED_KEPT : 0, image.prompt);
     this.canvas = inserted(this.canvas, image, this.byId);
   }
 
@@ -214,14 +254,19 @@ export class Pictures {
     const last = this.byId.get(this.gallery.at(-1));
     if (this.hasMore && last && isNewer(last, image)) return false;
     this.gallery = inserted(this.gallery, image, this.byId);
+    this.#hung.add(image.id);
     this.total += 1;
     return true;
   }
 
-  /** Remove the older pictures, which are in the gallery. A failed image stays until it is removed. */
-  #trim(kept) {
+  /**
+   * Remove the older pictures, which are in the gallery; earlier ones of `prompt` stay, to be compared. A failed image
+   * stays until it is removed.
+   */
+  #trim(kept, prompt) {
     const finished = this.canvas.filter((id) => this.byId.get(id).status === "completed");
-    for (const id of finished.slice(kept)) {
+    const isKept = (id, at) => at < kept || (at < FINISHED_SHOWN && this.byId.get(id).prompt === prompt);
+    for (const id of finished.filter((id, at) => !isKept(id, at))) {
       this.canvas = without(this.canvas, id);
       this.forgetPreview(id);
     }
@@ -229,8 +274,8 @@ export class Pictures {
 
   #forget(id) {
     this.canvas = without(this.canvas, id);
-    this.gallery = without(this.gallery, id);
-    this.hidden.delete(id);
+    if (this.#hung.delete(id)) this.gallery = without(this.gallery, id);
+    this.unhide(id);
     this.#changed?.add(id);
     this.byId.delete(id);
   }

@@ -4,7 +4,7 @@
 
 import * as api from "./api.js";
 
-const PAGE = 40; // pictures at a time
+const PAGE = 40; // pictures at first
 const LARGEST_PAGE = 100; // limit of the api
 const TYPING_MS = 140; // after a key: about the time between two
 const STIR_MS = 400; // one question for all events of a moment
@@ -34,6 +34,7 @@ export class Search {
   #isReadingMore = false;
   #timer = 0;
   #isFirst = true;
+  #shown = { ids: null, version: 0, images: [] };
 
   constructor(pictures, changed) {
     this.#pictures = pictures;
@@ -57,12 +58,17 @@ export class Search {
   }
 
   get images() {
-    const { hidden } = this.#pictures;
-    return this.#ids.filter((id) => !hidden.has(id) && this.#pictures.get(id)).map((id) => this.#pictures.get(id));
+    const { hidden, version } = this.#pictures;
+    if (this.#shown.ids !== this.#ids || this.#shown.version !== version) {
+      const images = this.#ids.filter((id) => !hidden.has(id)).map((id) => this.#pictures.get(id));
+      this.#shown = { ids: this.#ids, version, images: images.filter(Boolean) };
+    }
+    return this.#shown.images;
   }
 
   get total() {
-    return this.#total - this.#ids.filter((id) => this.#pictures.hidden.has(id)).length;
+    const { hidden } = this.#pictures;
+    return hidden.size ? this.#total - this.#ids.filter((id) => hidden.has(id)).length : this.#total;
   }
 
   get loaded() {
@@ -125,7 +131,7 @@ export class Search {
     this.#isReadingMore = true;
     const number = this.#reading;
     try {
-      const page = await api.history(PAGE, this.#cursor, queryOf(this.filter));
+      const page = await api.history(this.loaded > 2 * PAGE ? LARGEST_PAGE : PAGE, this.#cursor, queryOf(this.filter));
       if (number !== this.#reading) return;
       this.#pictures.keep(page.images);
       this.#ids = [...new Set([...this.#ids, ...page.images.map(({ id }) => id)])];

@@ -39,7 +39,8 @@ export class Selection {
   /** Select these, or none of them if all are selected. */
   toggleAll(ids) {
     if (!ids.every((id) => this.ids.has(id))) return this.add(ids);
-    this.ids = new Set([...this.ids].filter((id) => !ids.includes(id)));
+    const others = new Set(ids);
+    this.ids = new Set([...this.ids].filter((id) => !others.has(id)));
     this.#changed();
   }
 

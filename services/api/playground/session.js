@@ -42,6 +42,7 @@ export class Session {
   openId = null; // of the picture in the viewer
   isCanvasCleared = false; // by the user: until the next request, the canvas does not show the newest picture
   reorder = () => {}; // set by the owner of the form
+  reveal = () => {}; // set by the gallery: focuses the tile of a picture
   #deletions = new Deletions({
     pictures: this.pictures,
     notices: this.notices,
@@ -362,7 +363,7 @@ export class Session {
     this.#deletions.forget(id);
     const known = this.pictures.get(id);
     const isCounted = !known || known.status === "completed";
-    if (isCounted && this.history.isLoaded && !this.pictures.gallery.includes(id)) this.history.countSoon();
+    if (isCounted && this.history.isLoaded && !this.pictures.isHung(id)) this.history.countSoon();
     this.pictures.remove(id);
     this.search.remove(id);
     this.selection.remove(id);

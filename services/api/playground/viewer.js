@@ -27,7 +27,7 @@ export function Viewer({ session, image, viewer, reuse, another }) {
     return () => {
       // close first: while a dialog is open, nothing outside it can take the focus
       shown.close();
-      focusTile(latest.current);
+      session.reveal(latest.current);
     };
   }, []);
   useEffect(() => {
@@ -82,10 +82,10 @@ export function Viewer({ session, image, viewer, reuse, another }) {
     >
       <div ...${stage}>
         <${Large} key=${image.id} image=${image} style=${style} />
-        <button class="step left" aria-label="Newer picture" disabled=${!previous} onClick=${() => move(previous)}>
+        <button class="step left" aria-label="Newer picture" aria-disabled=${String(!previous)} onClick=${() => move(previous)}>
           ${icon("left")}
         </button>
-        <button class="step right" aria-label="Older picture" disabled=${!next} onClick=${() => move(next)}>
+        <button class="step right" aria-label="Older picture" aria-disabled=${String(!next)} onClick=${() => move(next)}>
           ${icon("right")}
         </button>
       </div>
@@ -137,13 +137,6 @@ export function Viewer({ session, image, viewer, reuse, another }) {
       <${Noticeboard} notices=${session.notices} />
     </dialog>
   `;
-}
-
-/** Focus the tile of the picture that was shown last. */
-function focusTile(id) {
-  const tile = document.querySelector(`.grid button[data-id="${id}"]`);
-  tile?.focus({ preventScroll: true });
-  tile?.scrollIntoView({ block: "nearest" });
 }
 
 /** Shows the thumbnail until the picture is loaded. */

@@ -116,6 +116,13 @@ export function dayName(iso) {
   return date.toLocaleDateString("en-GB", { day: "numeric", month: "long", year });
 }
 
+/** When the day of this time begins and ends here, as the api writes times. */
+export function dayOf(iso) {
+  const date = startOfDay(new Date(iso));
+  const next = new Date(date.getFullYear(), date.getMonth(), date.getDate() + 1);
+  return [date.toISOString(), next.toISOString()];
+}
+
 const startOfDay = (date) => new Date(date.getFullYear(), date.getMonth(), date.getDate());
 
 export function bytes(size) {

@@ -53,10 +53,8 @@ class ShareRoutes:
         image = await self._picture(call)
         can_hide = True
         try:
-            await self._require_bare(image)
-        except Invalid:
-            can_hide = False
-        except (NotFound, Unavailable) as error:  # a link can be revoked all the same
+            can_hide = await self.bare.has_copy(image.image_file or "")
+        except Unavailable as error:  # a link can be revoked all the same
             log.debug("nothing is known of the copy of image %s: %s", image.id, error)
         shares = [self._answer(image, link) for link in await self.links.of(image)]
         return answer(SharesAnswer(shares=shares, limit=MAX_LINKS, can_hide_prompt=can_hide))

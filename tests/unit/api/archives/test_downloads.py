@@ -17,6 +17,7 @@ from common.domain.images import Format, Status, image_key
 from common.runtime.clock import ManualClock
 from common.runtime.reading_settings import read_settings
 from common.store.sqlite import SqliteStore
+from services.api.archives import prepared as preparing
 from services.api.archives import routes
 from services.api.middleware import patient_writes
 from services.api.service import api_running
@@ -96,7 +97,7 @@ async def test_what_was_deleted_since_is_left_out(api):
 
 async def test_a_download_expires(api):
     _, prepared = await api.prepare(await api.add())
-    api.clock.advance(timedelta(seconds=routes.LIFETIME_S).total_seconds())
+    api.clock.advance(timedelta(seconds=preparing.LIFETIME_S).total_seconds())
 
     status, _, content = await api.download(prepared["url"])
 
@@ -150,3 +151,20 @@ async def test_a_picture_is_downloaded_under_its_name(api):
     assert "Content-Disposition" not in plain
     assert named["Content-Disposition"] == "attachment; filename=\"cafe-7.png\"; filename*=UTF-8''caf%C3%A9-7.png"
     assert content == b"one"
+
+
+async def test_an_owner_prepares_a_bounded_number(api, monkeypatch):
+    """Two at once that compete for the last place, and one more after the first has expired."""
+    monkeypatch.setattr(preparing, "MAX_PREPARED", 2)
+    image_id = await api.add()
+    assert (await api.prepare(image_id))[0] == 201
+    api.clock.advance(60)
+
+    answers = await asyncio.gather(api.prepare(image_id), api.prepare(image_id))
+    refused = next(problem for status, problem in answers if status == 429)
+    api.clock.advance(241)
+    status, _ = await api.prepare(image_id)
+
+    assert sorted(status for status, _ in answers) == [201, 429]
+    assert refused["code"] == "archive_limit"
+    assert status == 201
