@@ -13,14 +13,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
 
-from aio_pika.abc import AbstractExchange
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS, ChannelInvalidStateError, DeliveryError, PublishError
-from aio_pika.message import Message as AmqpMessage
 from aiormq.exceptions import ChannelAccessRefused
 
 from common.bus.handling import cancel_requests
 from common.bus.rabbitmq.connection import BrokerConnection, ResetBackoff, Session
 from common.bus.rabbitmq.deadlines import BrokerUnavailable, deadline, describe_error, error_reason, wait_for_event
+from common.bus.rabbitmq.frames.outgoing import ConfirmingChannel, OutgoingMessage
 from common.bus.rabbitmq.topology import EVENTS, EVENTS_LOG
 from common.domain.errors import Misconfigured, NotAccepted, Unavailable, Unconfirmed
 from common.runtime import metrics
@@ -42,7 +41,7 @@ class Publisher:
         self._connection = connection
         self._session: Session | None = None
         self.ready = asyncio.Event()
-        self._exchanges: dict[str, AbstractExchange] = {}
+        self._channel: ConfirmingChannel | None = None
         self._in_flight: dict[str, asyncio.Future[None]] = {}
         self._blocked = False
         self._silent_at: float | None = None
@@ -68,7 +67,7 @@ class Publisher:
         """Keep a channel open until cancelled."""
         await self._connection.run_sessions(self._use_session, self._on_failure, confirms=True)
 
-    async def publish(self, exchange: str, key: str, message: AmqpMessage) -> None:
+    async def publish(self, exchange: str, key: str, message: OutgoingMessage) -> None:
         """Publish a message; returns once the broker has confirmed it.
 
         Raises:
@@ -82,15 +81,16 @@ class Publisher:
         sent = False
         before = cancel_requests()
         try:
-            async with asyncio.timeout(self._connection.timeout_s), self._one_at_a_time(message.message_id or ""):
+            async with asyncio.timeout(self._connection.timeout_s), self._one_at_a_time(message.id):
                 while not sent:
-                    session, target = await self._session_and_exchange(exchange)
-                    sent = True
+                    session, channel = await self._session_and_channel()
                     try:
-                        await target.publish(message, key, mandatory=True)
+                        (confirm,) = await channel.write(exchange, key, [message])
                     except ChannelInvalidStateError:  # raised before anything is written
-                        sent = False
                         session.lose(None)
+                    else:
+                        sent = True
+                        await confirm
         except TimeoutError:
             raise self._timeout_error(sent=sent, what=f"{exchange} {key}") from None
         except asyncio.CancelledError:
@@ -114,15 +114,15 @@ class Publisher:
                 return self._access_error(exchange, error)
         return Unconfirmed("bus", describe_error(error))
 
-    async def _publish_alone(self, exchange: str, key: str, message: AmqpMessage) -> None:
+    async def _publish_alone(self, exchange: str, key: str, message: OutgoingMessage) -> None:
         """Publish on a channel of its own: where this user may not publish, the broker closes the channel.
 
         On the common channel this would cost every message in flight.
         """
         async with self._connection.session(confirms=True) as session, deadline(self._connection.timeout_s):
-            target = await session.channel.get_exchange(exchange, ensure=False)
             try:
-                await target.publish(message, key, mandatory=True)
+                (confirm,) = await ConfirmingChannel(session.raw).write(exchange, key, [message])
+                await confirm
             except ChannelAccessRefused as error:
                 raise BrokerRefused(self._refused[exchange]) from error
             except DeliveryError as error:
@@ -160,18 +160,14 @@ class Publisher:
         self._silent_at = asyncio.get_running_loop().time()
         return Unconfirmed("bus", f"the broker did not confirm within {self._connection.timeout_s:g} s ({what})")
 
-    async def _session_and_exchange(self, name: str) -> tuple[Session, AbstractExchange]:
-        while self._session is None or self._session.lost.is_set():
+    async def _session_and_channel(self) -> tuple[Session, ConfirmingChannel]:
+        while self._session is None or self._channel is None or self._session.lost.is_set():
             self._forget_session(self._session)
             await self.ready.wait()
-        session = self._session
-        if name not in self._exchanges:
-            self._exchanges[name] = await session.channel.get_exchange(name, ensure=False)
-        return session, self._exchanges[name]
+        return self._session, self._channel
 
     async def _use_session(self, session: Session, reset_backoff: ResetBackoff) -> None:
-        self._exchanges.clear()
-        self._session, self._silent_at = session, None
+        self._session, self._channel, self._silent_at = session, ConfirmingChannel(session.raw), None
         self.ready.set()
         reset_backoff()
         try:
@@ -230,7 +226,7 @@ class EventPublisher:
             return ""
         return f"a queue of another service behind {EVENTS} refuses events: it may be full"
 
-    async def publish(self, key: str, message: AmqpMessage) -> None:
+    async def publish(self, key: str, message: OutgoingMessage) -> None:
         """Raises as `Publisher.publish`."""
         try:
             await self._publisher.publish(EVENTS, key, message)
