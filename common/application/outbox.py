@@ -167,7 +167,7 @@ class Outbox:
         if pending is None:
             return
         await self._publish(image, self.events.pending(image, pending))
-        if pending.type in FINAL_EVENTS:
+        if self.slots and pending.type in FINAL_EVENTS:  # without slots nothing waits for one
             await self.dispatch_waiting(image.owner)
         await self._record(image, partial(transitions.mark_event_published, pending=pending))
 
