@@ -6,6 +6,7 @@ with the same functions. So everything here may happen twice, and no caller repa
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from dataclasses import dataclass
 from functools import partial
@@ -116,17 +117,14 @@ class Outbox:
     async def dispatch(self, image: Image, *, delay_s: float = 0) -> None:
         """Publish `image.queued`, send the command to the pool of the model, then record that it was sent there.
 
-        The command does not depend on the event: an event that the bus refuses stops no request. What is lost then is
-        news of a state that the next event of the image contains too (docs/decisions/0007-exchanges-and-rights.md).
+        The event is written first, and both are confirmed before anything is recorded
+        (docs/decisions/0025-both-confirms-at-once.md). The command does not depend on the event: an event that the bus
+        refuses stops no request. What is lost then is news of a state that the next event of the image contains too
+        (docs/decisions/0007-exchanges-and-rights.md).
 
         Raises:
             Unavailable: the command stays unsent on the record; the janitor sends it later.
         """
-        # before the command, or `image.started` of a fast worker could come first in the log
-        try:
-            await self.publish_queued(image)
-        except NotAccepted as error:
-            log.warning("image.queued was not published, the command is sent without it: %s", error)
         command = GenerateImage(
             id=image.id,
             source=image.source,  # with the owner: a dead letter of the command may fail this image, and no other one
@@ -136,7 +134,13 @@ class Outbox:
             traceparent=image.traceparent,
         )
         pool = await self._pool_of(image)
-        await self.bus.send(command, delay_s=delay_s, pool=pool)
+        # the tasks of `gather` start in this order, so the event is in the channel before the command
+        results = await asyncio.gather(
+            self._announce(image), self.bus.send(command, delay_s=delay_s, pool=pool), return_exceptions=True
+        )
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
         sent = partial(
             transitions.mark_sent,
             attempts=image.attempts,
@@ -145,6 +149,12 @@ class Outbox:
             pool=pool,
         )
         await self._record(image, sent)
+
+    async def _announce(self, image: Image) -> None:
+        try:
+            await self.publish_queued(image)
+        except NotAccepted as error:
+            log.warning("image.queued was not published, the command is sent without it: %s", error)
 
     async def try_dispatch(self, image: Image, *, delay_s: float = 0) -> None:
         """`dispatch` without an error: if it fails, the janitor sends the command later."""
