@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -208,6 +209,14 @@ class Outbox:
     async def publish_deleted(self, image: Image) -> None:
         """Publish `image.deleted`; the caller records that it was published. Raises Unavailable."""
         await self._publish(image, self.events.deleted(image))
+
+    async def publish_deleted_several(self, images: Sequence[Image]) -> set[str]:
+        """`publish_deleted` for images without a webhook, with one wait; the ids of those that are published."""
+        outcomes = await self.bus.publish_several([self.events.deleted(image) for image in images])
+        errors = [error for error in outcomes if error is not None]
+        if errors:
+            log.warning("%d events stay pending: %s", len(errors), errors[0])
+        return {image.id for image, error in zip(images, outcomes, strict=True) if error is None}
 
     async def _publish(self, image: Image, event: AnyImageEvent) -> None:
         # before the event, which wakes the service that delivers; and an event is noted as published after both

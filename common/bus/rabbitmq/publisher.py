@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
 
@@ -64,7 +64,6 @@ class Publisher:
         return self._silent_at is not None and asyncio.get_running_loop().time() - self._silent_at < SILENCE_S
 
     async def run(self) -> None:
-        """Keep a channel open until cancelled."""
         await self._connection.run_sessions(self._use_session, self._on_failure, confirms=True)
 
     async def publish(self, exchange: str, key: str, message: OutgoingMessage) -> None:
@@ -74,34 +73,62 @@ class Publisher:
             Unavailable: not connected in time, refused by a full queue, no queue is bound, or this user may not.
             Unconfirmed: the connection was lost, or the broker did not confirm in time.
         """
+        (error,) = await self.publish_several(exchange, key, [message])
+        if error is not None:
+            raise error
+
+    async def publish_several(
+        self, exchange: str, key: str, messages: Sequence[OutgoingMessage]
+    ) -> list[Unavailable | None]:
+        """Write the messages together, then wait for their confirms; what `publish` raises for each, or None."""
         exchange = self._connection.prefix + exchange
         if exchange in self._refused:
-            await self._publish_alone(exchange, key, message)
-            return
+            return [await self._outcome_alone(exchange, key, message) for message in messages]
+        outcomes: list[Unavailable | None] = []  # those found so far count at a timeout too
         sent = False
         before = cancel_requests()
         try:
-            async with asyncio.timeout(self._connection.timeout_s), self._one_at_a_time(message.id):
+            async with asyncio.timeout(self._connection.timeout_s), self._one_at_a_time(messages):
                 while not sent:
                     session, channel = await self._session_and_channel()
                     try:
-                        (confirm,) = await channel.write(exchange, key, [message])
+                        confirms = await channel.write(exchange, key, messages)
                     except ChannelInvalidStateError:  # raised before anything is written
                         session.lose(None)
                     else:
                         sent = True
-                        await confirm
+                        for confirm in confirms:
+                            outcomes.append(await self._outcome(exchange, key, confirm, before))  # noqa: PERF401
         except TimeoutError:
-            raise self._timeout_error(sent=sent, what=f"{exchange} {key}") from None
+            error = self._timeout_error(sent=sent, what=f"{exchange} {key}")
+            outcomes += [error] * (len(messages) - len(outcomes))
+        else:
+            self._silent_at = None
+        return outcomes
+
+    async def _outcome(
+        self, exchange: str, key: str, confirm: asyncio.Future[object], before: int
+    ) -> Unavailable | None:
+        try:
+            await confirm
         except asyncio.CancelledError:
             if cancel_requests() > before:
                 raise
-            raise Unconfirmed("bus", "the connection was lost") from None
+            return Unconfirmed("bus", "the connection was lost")
         except CONNECTION_EXCEPTIONS as error:
             if cancel_requests() > before:
                 raise asyncio.CancelledError from error  # see `deadline`
-            raise await self._error(exchange, key, error) from error
-        self._silent_at = None
+            found = await self._error(exchange, key, error)
+            found.__cause__ = error
+            return found
+        return None
+
+    async def _outcome_alone(self, exchange: str, key: str, message: OutgoingMessage) -> Unavailable | None:
+        try:
+            await self._publish_alone(exchange, key, message)
+        except Unavailable as error:
+            return error
+        return None
 
     async def _error(self, exchange: str, key: str, error: BaseException) -> Unavailable:
         match error:
@@ -143,15 +170,18 @@ class Publisher:
         return BrokerRefused(self._refused[exchange])
 
     @asynccontextmanager
-    async def _one_at_a_time(self, message_id: str) -> AsyncIterator[None]:
-        """aiormq finds a returned message by its id, so two messages in flight with one id could be mixed up."""
-        while (other := self._in_flight.get(message_id)) is not None:
-            await asyncio.wait([other])
-        self._in_flight[message_id] = done = asyncio.get_running_loop().create_future()
+    async def _one_at_a_time(self, messages: Sequence[OutgoingMessage]) -> AsyncIterator[None]:
+        """A returned message is found by its id, so two messages in flight with one id could be mixed up."""
+        ids = [message.id for message in messages]
+        while others := [self._in_flight[each] for each in ids if each in self._in_flight]:
+            await asyncio.wait(others)
+        done = asyncio.get_running_loop().create_future()
+        self._in_flight |= dict.fromkeys(ids, done)
         try:
             yield
         finally:
-            del self._in_flight[message_id]
+            for each in ids:
+                self._in_flight.pop(each, None)
             done.set_result(None)
 
     def _timeout_error(self, *, sent: bool, what: str) -> Unavailable:
@@ -231,14 +261,35 @@ class EventPublisher:
         try:
             await self._publisher.publish(EVENTS, key, message)
         except (QueueFull, Unconfirmed) as error:
-            if isinstance(error, Unconfirmed) and not self._publisher.is_silent:
-                raise  # the connection was lost, so the log cannot be reached either
+            if not self._may_be_in_log(error):
+                raise
             try:
                 async with asyncio.timeout(LOG_ALONE_S):
                     await self._publisher.publish(EVENTS_LOG, key, message)
             except TimeoutError:
                 raise error from None
             self._note_refusal(error)
+
+    async def publish_several(self, key: str, messages: Sequence[OutgoingMessage]) -> list[Unavailable | None]:
+        """What `publish` raises for each message, or None; all are written together."""
+        outcomes = await self._publisher.publish_several(EVENTS, key, messages)
+        refused = {at: error for at, error in enumerate(outcomes) if error is not None and self._may_be_in_log(error)}
+        if not refused:
+            return outcomes
+        try:
+            async with asyncio.timeout(LOG_ALONE_S):
+                by_log = await self._publisher.publish_several(EVENTS_LOG, key, [messages[at] for at in refused])
+        except TimeoutError:
+            return outcomes
+        for (at, error), outcome in zip(refused.items(), by_log, strict=True):
+            outcomes[at] = outcome
+            if outcome is None:
+                self._note_refusal(error)
+        return outcomes
+
+    def _may_be_in_log(self, error: Unavailable) -> bool:
+        """Whether the log may take the event; if the connection was lost, it cannot be reached either."""
+        return isinstance(error, QueueFull) or (isinstance(error, Unconfirmed) and self._publisher.is_silent)
 
     def _note_refusal(self, error: Unavailable) -> None:
         metrics.events_refused.inc()
