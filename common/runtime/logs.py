@@ -45,13 +45,7 @@ def set_up_logs(*, service: str, level: str, as_json: bool) -> None:
         _one_line,
         structlog.processors.CallsiteParameterAdder([structlog.processors.CallsiteParameter.PROCESS]),
     ]
-    renderer: structlog.typing.Processor
-    if as_json:
-        renderer = structlog.processors.JSONRenderer(sort_keys=False)
-    elif sys.stderr.isatty():
-        renderer = structlog.dev.ConsoleRenderer(pad_event_to=0, pad_level=False)
-    else:
-        renderer = _text_line
+    renderer = _renderer(as_json=as_json)
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
@@ -67,6 +61,14 @@ def set_up_logs(*, service: str, level: str, as_json: bool) -> None:
         logging.getLogger(chatty).setLevel(logging.ERROR)
     if as_json:
         sys.excepthook = _log_uncaught
+
+
+def _renderer(*, as_json: bool) -> structlog.typing.Processor:
+    if as_json:
+        return structlog.processors.JSONRenderer(sort_keys=False)
+    if sys.stderr.isatty():
+        return structlog.dev.ConsoleRenderer(pad_event_to=0, pad_level=False)
+    return _text_line
 
 
 def _text_line(_logger: object, _name: str, event: structlog.typing.EventDict) -> str:
