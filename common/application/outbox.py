@@ -6,7 +6,9 @@ with the same functions. So everything here may happen twice, and no caller repa
 
 from __future__ import annotations
 
+import asyncio
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -116,17 +118,14 @@ class Outbox:
     async def dispatch(self, image: Image, *, delay_s: float = 0) -> None:
         """Publish `image.queued`, send the command to the pool of the model, then record that it was sent there.
 
-        The command does not depend on the event: an event that the bus refuses stops no request. What is lost then is
-        news of a state that the next event of the image contains too (docs/decisions/0007-exchanges-and-rights.md).
+        The event is written first, and both are confirmed before anything is recorded
+        (docs/decisions/0025-both-confirms-at-once.md). The command does not depend on the event: an event that the bus
+        refuses stops no request. What is lost then is news of a state that the next event of the image contains too
+        (docs/decisions/0007-exchanges-and-rights.md).
 
         Raises:
             Unavailable: the command stays unsent on the record; the janitor sends it later.
         """
-        # before the command, or `image.started` of a fast worker could come first in the log
-        try:
-            await self.publish_queued(image)
-        except NotAccepted as error:
-            log.warning("image.queued was not published, the command is sent without it: %s", error)
         command = GenerateImage(
             id=image.id,
             source=image.source,  # with the owner: a dead letter of the command may fail this image, and no other one
@@ -136,7 +135,13 @@ class Outbox:
             traceparent=image.traceparent,
         )
         pool = await self._pool_of(image)
-        await self.bus.send(command, delay_s=delay_s, pool=pool)
+        # the tasks of `gather` start in this order, so the event is in the channel before the command
+        results = await asyncio.gather(
+            self._announce(image), self.bus.send(command, delay_s=delay_s, pool=pool), return_exceptions=True
+        )
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
         sent = partial(
             transitions.mark_sent,
             attempts=image.attempts,
@@ -145,6 +150,12 @@ class Outbox:
             pool=pool,
         )
         await self._record(image, sent)
+
+    async def _announce(self, image: Image) -> None:
+        try:
+            await self.publish_queued(image)
+        except NotAccepted as error:
+            log.warning("image.queued was not published, the command is sent without it: %s", error)
 
     async def try_dispatch(self, image: Image, *, delay_s: float = 0) -> None:
         """`dispatch` without an error: if it fails, the janitor sends the command later."""
@@ -167,7 +178,7 @@ class Outbox:
         if pending is None:
             return
         await self._publish(image, self.events.pending(image, pending))
-        if pending.type in FINAL_EVENTS:
+        if self.slots and pending.type in FINAL_EVENTS:  # without slots nothing waits for one
             await self.dispatch_waiting(image.owner)
         await self._record(image, partial(transitions.mark_event_published, pending=pending))
 
@@ -198,6 +209,14 @@ class Outbox:
     async def publish_deleted(self, image: Image) -> None:
         """Publish `image.deleted`; the caller records that it was published. Raises Unavailable."""
         await self._publish(image, self.events.deleted(image))
+
+    async def publish_deleted_several(self, images: Sequence[Image]) -> set[str]:
+        """`publish_deleted` for images without a webhook, with one wait; the ids of those that are published."""
+        outcomes = await self.bus.publish_several([self.events.deleted(image) for image in images])
+        errors = [error for error in outcomes if error is not None]
+        if errors:
+            log.warning("%d events stay pending: %s", len(errors), errors[0])
+        return {image.id for image, error in zip(images, outcomes, strict=True) if error is None}
 
     async def _publish(self, image: Image, event: AnyImageEvent) -> None:
         # before the event, which wakes the service that delivers; and an event is noted as published after both

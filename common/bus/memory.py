@@ -156,6 +156,16 @@ class MemoryBus:
             if event.type in subscription.types:
                 asyncio.get_running_loop().call_soon(self._notify, subscription, decoded)
 
+    async def publish_several(self, events: Sequence[Event]) -> list[Unavailable | None]:
+        outcomes: list[Unavailable | None] = []
+        for event in events:
+            try:
+                await self.publish(event)
+                outcomes.append(None)
+            except Unavailable as error:
+                outcomes.append(error)
+        return outcomes
+
     def _notify(self, subscription: _Subscription, event: Event) -> None:
         if subscription not in self._subscriptions:
             return  # it ended after the event was published

@@ -10,14 +10,14 @@ arm(timer) ──▶ one token for each timer waits for its interval ──▶ O
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Final, Protocol
 
-from common.domain.errors import Invalid
+from common.domain.errors import Invalid, Unavailable
 from common.domain.pools import DEFAULT_POOL, is_pool_name
 from common.messages import Command, Event, Tick
 
@@ -168,6 +168,12 @@ class Bus(Protocol):
         """Publish an event to all readers and subscribers; returns once the log has stored it. Raises as `send`.
 
         A queue of another service that refuses the event does not matter, apart from `warning`.
+        """
+
+    async def publish_several(self, events: Sequence[Event]) -> list[Unavailable | None]:
+        """`publish` for each of events of one type, with one wait for all: what it raises for each, or None.
+
+        Only small batches: this process encodes them all before it does anything else.
         """
 
     async def tick(self, tick: Tick) -> None:

@@ -8,8 +8,9 @@ Attributes: OpenTelemetry's semantic conventions for messaging. Progress has no 
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Final, Protocol, TypeVar
@@ -27,6 +28,7 @@ from common.bus.port import (
     Start,
     WorkQueue,
 )
+from common.domain.errors import Unavailable
 from common.domain.pools import DEFAULT_POOL
 from common.domain.texts import is_code
 from common.messages import CancelImage, Command, Event, GenerateImage, ImageChanged, ImageDeleted, Message, Tick
@@ -91,6 +93,17 @@ class TracedBus:
         name = f"send {destination.exchange}"
         with span_about(event.subject, event.traceparent, name, SpanKind.PRODUCER, attributes) as sent:
             await self._bus.publish(_continued(event, sent))
+
+    async def publish_several(self, events: Sequence[Event]) -> list[Unavailable | None]:
+        """One by one, at the same time: each has a span of its own."""
+        return await asyncio.gather(*map(self._outcome, events))
+
+    async def _outcome(self, event: Event) -> Unavailable | None:
+        try:
+            await self.publish(event)
+        except Unavailable as error:
+            return error
+        return None
 
     async def tick(self, tick: Tick) -> None:
         destination = self._names.work(WorkQueue(tick.type), DEFAULT_POOL)

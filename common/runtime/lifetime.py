@@ -13,6 +13,12 @@ from contextlib import suppress
 from common.domain.errors import ServiceError
 from common.runtime.watchdog import watch_event_loop
 
+_new_event_loop: Callable[[], asyncio.AbstractEventLoop]
+try:
+    from uvloop import new_event_loop as _new_event_loop
+except ImportError:  # there is none for Windows and PyPy (docs/decisions/0024-uvloop.md)
+    _new_event_loop = asyncio.new_event_loop
+
 log = logging.getLogger(__name__)
 
 
@@ -28,7 +34,8 @@ def run(serve: Callable[[asyncio.Event], Awaitable[None]], *, as_json: bool = Fa
     is written in too.
     """
     try:
-        asyncio.run(_until_stopped(serve))
+        with asyncio.Runner(loop_factory=_new_event_loop) as runner:
+            runner.run(_until_stopped(serve))
     except (ServiceError, BaseExceptionGroup) as error:
         ours = _ours(error)
         if not ours:

@@ -162,7 +162,7 @@ def test_each_message_can_be_published_again(body, table, more):
     """A retry and a dead letter are copies: one that cannot be written keeps its original unacknowledged."""
     copy = amqp_copy(delivered(body, table, more), dead_letter_headers("why", "queue", NOON))
 
-    pamqp_encode.field_table(copy.headers)
+    pamqp_encode.field_table(copy.properties.headers or {})
     copy.properties.marshal()
 
 

@@ -43,7 +43,7 @@ from common.bus.rabbitmq.topology import (
 from common.bus.rabbitmq.transport import node_urls
 from common.bus.rabbitmq.upgrade import Upgrade
 from common.bus.tasks import StartTask, task_scope
-from common.domain.errors import Misconfigured
+from common.domain.errors import Misconfigured, Unavailable
 from common.domain.pools import DEFAULT_POOL
 from common.messages import Command, Event, Tick
 from common.runtime.clock import Clock, SystemClock
@@ -162,8 +162,6 @@ class RabbitBus:
     def warning(self) -> str:
         return self._events.warning
 
-    # -- publishing
-
     async def send(self, command: Command, *, delay_s: float = 0, pool: str = DEFAULT_POOL) -> None:
         """The delay is that of the shortest retry queue of at least `delay_s`, else of the longest."""
         queue = queue_of(command)
@@ -175,6 +173,10 @@ class RabbitBus:
 
     async def publish(self, event: Event) -> None:
         await self._events.publish(event.type, amqp_message(event, encode_body(event)))
+
+    async def publish_several(self, events: Sequence[Event]) -> list[Unavailable | None]:
+        messages = [amqp_message(event, encode_body(event)) for event in events]
+        return await self._events.publish_several(events[0].type, messages) if events else []
 
     async def tick(self, tick: Tick) -> None:
         route = ROUTES[WorkQueue(tick.type)]

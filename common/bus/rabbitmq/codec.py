@@ -10,15 +10,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, TypeVar
 
-from aio_pika import DeliveryMode
-from aio_pika import Message as AmqpMessage
+from aio_pika.exceptions import CONNECTION_EXCEPTIONS
 from aiormq.abc import AbstractChannel as RawChannel
 from aiormq.abc import DeliveredMessage
 from pamqp.commands import Basic
 
 from common.bus.handling import MAX_DEAD_BODY, MAX_FAILURES, one_line
 from common.bus.port import DeadLetter
-from common.bus.rabbitmq.deadlines import BrokerUnavailable, deadline
+from common.bus.rabbitmq.deadlines import BrokerUnavailable, deadline, describe_error
+from common.bus.rabbitmq.frames.outgoing import OutgoingMessage
 from common.bus.rabbitmq.topology import DEAD, work_queue_name
 from common.bus.rabbitmq.transport import UNREADABLE
 from common.domain.errors import Invalid
@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 
 ACK_LIMIT_S: Final = 5.0
 T = TypeVar("T", bound=Message)
+PERSISTENT: Final = 2  # the delivery mode
 OUR_HEADERS: Final = frozenset({"failures", "reason", "queue", "died-at"})
 
 
@@ -88,10 +89,16 @@ class Delivery:
 
     async def _settle(self, what: str, sending: Awaitable[None]) -> None:
         try:
-            async with deadline(ACK_LIMIT_S):
-                await sending
+            if self.channel.connection.write_queue.full():
+                async with deadline(ACK_LIMIT_S):
+                    await sending
+            else:
+                await sending  # does not wait: there is room
         except BrokerUnavailable as error:
             log.debug("the %s of delivery %s failed, it will be redelivered: %s", what, self._tag, error.reason)
+        except CONNECTION_EXCEPTIONS as error:
+            detail = "the %s of delivery %s failed, it will be redelivered: %s"
+            log.debug(detail, what, self._tag, describe_error(error))
 
     @property
     def _tag(self) -> int:
@@ -125,22 +132,22 @@ def with_traceparent(message: T, delivery: Delivery) -> T:
     return message if found is None else message.model_copy(update={"traceparent": found})
 
 
-def amqp_message(message: Message, body: bytes) -> AmqpMessage:
+def amqp_message(message: Message, body: bytes) -> OutgoingMessage:
     """Build the AMQP message for `message`; `body` is its encoded form."""
-    return AmqpMessage(
-        body,
+    properties = Basic.Properties(
         content_type=CONTENT_TYPE,
-        delivery_mode=DeliveryMode.PERSISTENT,
-        message_id=_truncated(message.id),
-        type=_truncated(message.type),
+        headers={"traceparent": _truncated(message.traceparent)} if message.traceparent else None,
+        delivery_mode=PERSISTENT,
         correlation_id=_truncated(message.subject),
-        app_id=_truncated(message.source),
+        message_id=_truncated(message.id),
         timestamp=clamped(message.time) if message.time else None,
-        headers={"traceparent": _truncated(message.traceparent)} if message.traceparent else {},
+        message_type=_truncated(message.type),
+        app_id=_truncated(message.source),
     )
+    return OutgoingMessage(body, properties)
 
 
-def amqp_copy(delivery: Delivery, headers: Mapping[str, Any] | None = None) -> AmqpMessage:
+def amqp_copy(delivery: Delivery, headers: Mapping[str, Any] | None = None) -> OutgoingMessage:
     """Copy a delivered message in order to publish it again, with `headers` added.
 
     The broker's own `x-` headers are not copied, because the broker would take them for its own. Neither are lists:
@@ -153,18 +160,18 @@ def amqp_copy(delivery: Delivery, headers: Mapping[str, Any] | None = None) -> A
         # pamqp can read some values that it cannot write, such as a double beyond the range of a float
         if not name.startswith("x-") and name not in OUR_HEADERS and isinstance(value, str | int)
     }
-    return AmqpMessage(
-        delivery.body[:MAX_DEAD_BODY],
+    properties = Basic.Properties(
         content_type=original.content_type or CONTENT_TYPE,
         content_encoding=original.content_encoding,
-        delivery_mode=DeliveryMode.PERSISTENT,
-        message_id=original.message_id or str(uuid.uuid4()),  # aiormq matches returned messages by id
-        type=original.message_type,
-        correlation_id=original.correlation_id,
-        app_id=original.app_id,
-        timestamp=clamped(original.timestamp) if original.timestamp else None,
         headers={**kept, **(headers or {})},
+        delivery_mode=PERSISTENT,
+        correlation_id=original.correlation_id,
+        message_id=original.message_id or str(uuid.uuid4()),  # a returned message is found by its id
+        timestamp=clamped(original.timestamp) if original.timestamp else None,
+        message_type=original.message_type,
+        app_id=original.app_id,
     )
+    return OutgoingMessage(delivery.body[:MAX_DEAD_BODY], properties)
 
 
 def dead_letter_headers(reason: str, queue: str, died_at: datetime | None) -> dict[str, Any]:

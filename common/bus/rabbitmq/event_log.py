@@ -143,6 +143,8 @@ class _StreamConsumer:
 
     async def next(self) -> _StreamEntry:
         while True:
+            if not self._deliveries.empty():
+                return await self._next()
             try:
                 async with asyncio.timeout(ALIVE_CHECK_S):
                     return await self._next()

@@ -9,18 +9,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
 
-from aio_pika.abc import AbstractExchange
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS, ChannelInvalidStateError, DeliveryError, PublishError
-from aio_pika.message import Message as AmqpMessage
 from aiormq.exceptions import ChannelAccessRefused
 
 from common.bus.handling import cancel_requests
 from common.bus.rabbitmq.connection import BrokerConnection, ResetBackoff, Session
 from common.bus.rabbitmq.deadlines import BrokerUnavailable, deadline, describe_error, error_reason, wait_for_event
+from common.bus.rabbitmq.frames.outgoing import ConfirmingChannel, OutgoingMessage
 from common.bus.rabbitmq.topology import EVENTS, EVENTS_LOG
 from common.domain.errors import Misconfigured, NotAccepted, Unavailable, Unconfirmed
 from common.runtime import metrics
@@ -42,7 +41,7 @@ class Publisher:
         self._connection = connection
         self._session: Session | None = None
         self.ready = asyncio.Event()
-        self._exchanges: dict[str, AbstractExchange] = {}
+        self._channel: ConfirmingChannel | None = None
         self._in_flight: dict[str, asyncio.Future[None]] = {}
         self._blocked = False
         self._silent_at: float | None = None
@@ -65,43 +64,71 @@ class Publisher:
         return self._silent_at is not None and asyncio.get_running_loop().time() - self._silent_at < SILENCE_S
 
     async def run(self) -> None:
-        """Keep a channel open until cancelled."""
         await self._connection.run_sessions(self._use_session, self._on_failure, confirms=True)
 
-    async def publish(self, exchange: str, key: str, message: AmqpMessage) -> None:
+    async def publish(self, exchange: str, key: str, message: OutgoingMessage) -> None:
         """Publish a message; returns once the broker has confirmed it.
 
         Raises:
             Unavailable: not connected in time, refused by a full queue, no queue is bound, or this user may not.
             Unconfirmed: the connection was lost, or the broker did not confirm in time.
         """
+        (error,) = await self.publish_several(exchange, key, [message])
+        if error is not None:
+            raise error
+
+    async def publish_several(
+        self, exchange: str, key: str, messages: Sequence[OutgoingMessage]
+    ) -> list[Unavailable | None]:
+        """Write the messages together, then wait for their confirms; what `publish` raises for each, or None."""
         exchange = self._connection.prefix + exchange
         if exchange in self._refused:
-            await self._publish_alone(exchange, key, message)
-            return
+            return [await self._outcome_alone(exchange, key, message) for message in messages]
+        outcomes: list[Unavailable | None] = []  # those found so far count at a timeout too
         sent = False
         before = cancel_requests()
         try:
-            async with asyncio.timeout(self._connection.timeout_s), self._one_at_a_time(message.message_id or ""):
+            async with asyncio.timeout(self._connection.timeout_s), self._one_at_a_time(messages):
                 while not sent:
-                    session, target = await self._session_and_exchange(exchange)
-                    sent = True
+                    session, channel = await self._session_and_channel()
                     try:
-                        await target.publish(message, key, mandatory=True)
+                        confirms = await channel.write(exchange, key, messages)
                     except ChannelInvalidStateError:  # raised before anything is written
-                        sent = False
                         session.lose(None)
+                    else:
+                        sent = True
+                        for confirm in confirms:
+                            outcomes.append(await self._outcome(exchange, key, confirm, before))  # noqa: PERF401
         except TimeoutError:
-            raise self._timeout_error(sent=sent, what=f"{exchange} {key}") from None
+            error = self._timeout_error(sent=sent, what=f"{exchange} {key}")
+            outcomes += [error] * (len(messages) - len(outcomes))
+        else:
+            self._silent_at = None
+        return outcomes
+
+    async def _outcome(
+        self, exchange: str, key: str, confirm: asyncio.Future[object], before: int
+    ) -> Unavailable | None:
+        try:
+            await confirm
         except asyncio.CancelledError:
             if cancel_requests() > before:
                 raise
-            raise Unconfirmed("bus", "the connection was lost") from None
+            return Unconfirmed("bus", "the connection was lost")
         except CONNECTION_EXCEPTIONS as error:
             if cancel_requests() > before:
                 raise asyncio.CancelledError from error  # see `deadline`
-            raise await self._error(exchange, key, error) from error
-        self._silent_at = None
+            found = await self._error(exchange, key, error)
+            found.__cause__ = error
+            return found
+        return None
+
+    async def _outcome_alone(self, exchange: str, key: str, message: OutgoingMessage) -> Unavailable | None:
+        try:
+            await self._publish_alone(exchange, key, message)
+        except Unavailable as error:
+            return error
+        return None
 
     async def _error(self, exchange: str, key: str, error: BaseException) -> Unavailable:
         match error:
@@ -114,15 +141,15 @@ class Publisher:
                 return self._access_error(exchange, error)
         return Unconfirmed("bus", describe_error(error))
 
-    async def _publish_alone(self, exchange: str, key: str, message: AmqpMessage) -> None:
+    async def _publish_alone(self, exchange: str, key: str, message: OutgoingMessage) -> None:
         """Publish on a channel of its own: where this user may not publish, the broker closes the channel.
 
         On the common channel this would cost every message in flight.
         """
         async with self._connection.session(confirms=True) as session, deadline(self._connection.timeout_s):
-            target = await session.channel.get_exchange(exchange, ensure=False)
             try:
-                await target.publish(message, key, mandatory=True)
+                (confirm,) = await ConfirmingChannel(session.raw).write(exchange, key, [message])
+                await confirm
             except ChannelAccessRefused as error:
                 raise BrokerRefused(self._refused[exchange]) from error
             except DeliveryError as error:
@@ -143,15 +170,18 @@ class Publisher:
         return BrokerRefused(self._refused[exchange])
 
     @asynccontextmanager
-    async def _one_at_a_time(self, message_id: str) -> AsyncIterator[None]:
-        """aiormq finds a returned message by its id, so two messages in flight with one id could be mixed up."""
-        while (other := self._in_flight.get(message_id)) is not None:
-            await asyncio.wait([other])
-        self._in_flight[message_id] = done = asyncio.get_running_loop().create_future()
+    async def _one_at_a_time(self, messages: Sequence[OutgoingMessage]) -> AsyncIterator[None]:
+        """A returned message is found by its id, so two messages in flight with one id could be mixed up."""
+        ids = [message.id for message in messages]
+        while others := [self._in_flight[each] for each in ids if each in self._in_flight]:
+            await asyncio.wait(others)
+        done = asyncio.get_running_loop().create_future()
+        self._in_flight |= dict.fromkeys(ids, done)
         try:
             yield
         finally:
-            del self._in_flight[message_id]
+            for each in ids:
+                self._in_flight.pop(each, None)
             done.set_result(None)
 
     def _timeout_error(self, *, sent: bool, what: str) -> Unavailable:
@@ -160,18 +190,14 @@ class Publisher:
         self._silent_at = asyncio.get_running_loop().time()
         return Unconfirmed("bus", f"the broker did not confirm within {self._connection.timeout_s:g} s ({what})")
 
-    async def _session_and_exchange(self, name: str) -> tuple[Session, AbstractExchange]:
-        while self._session is None or self._session.lost.is_set():
+    async def _session_and_channel(self) -> tuple[Session, ConfirmingChannel]:
+        while self._session is None or self._channel is None or self._session.lost.is_set():
             self._forget_session(self._session)
             await self.ready.wait()
-        session = self._session
-        if name not in self._exchanges:
-            self._exchanges[name] = await session.channel.get_exchange(name, ensure=False)
-        return session, self._exchanges[name]
+        return self._session, self._channel
 
     async def _use_session(self, session: Session, reset_backoff: ResetBackoff) -> None:
-        self._exchanges.clear()
-        self._session, self._silent_at = session, None
+        self._session, self._channel, self._silent_at = session, ConfirmingChannel(session.raw), None
         self.ready.set()
         reset_backoff()
         try:
@@ -230,19 +256,40 @@ class EventPublisher:
             return ""
         return f"a queue of another service behind {EVENTS} refuses events: it may be full"
 
-    async def publish(self, key: str, message: AmqpMessage) -> None:
+    async def publish(self, key: str, message: OutgoingMessage) -> None:
         """Raises as `Publisher.publish`."""
         try:
             await self._publisher.publish(EVENTS, key, message)
         except (QueueFull, Unconfirmed) as error:
-            if isinstance(error, Unconfirmed) and not self._publisher.is_silent:
-                raise  # the connection was lost, so the log cannot be reached either
+            if not self._may_be_in_log(error):
+                raise
             try:
                 async with asyncio.timeout(LOG_ALONE_S):
                     await self._publisher.publish(EVENTS_LOG, key, message)
             except TimeoutError:
                 raise error from None
             self._note_refusal(error)
+
+    async def publish_several(self, key: str, messages: Sequence[OutgoingMessage]) -> list[Unavailable | None]:
+        """What `publish` raises for each message, or None; all are written together."""
+        outcomes = await self._publisher.publish_several(EVENTS, key, messages)
+        refused = {at: error for at, error in enumerate(outcomes) if error is not None and self._may_be_in_log(error)}
+        if not refused:
+            return outcomes
+        try:
+            async with asyncio.timeout(LOG_ALONE_S):
+                by_log = await self._publisher.publish_several(EVENTS_LOG, key, [messages[at] for at in refused])
+        except TimeoutError:
+            return outcomes
+        for (at, error), outcome in zip(refused.items(), by_log, strict=True):
+            outcomes[at] = outcome
+            if outcome is None:
+                self._note_refusal(error)
+        return outcomes
+
+    def _may_be_in_log(self, error: Unavailable) -> bool:
+        """Whether the log may take the event; if the connection was lost, it cannot be reached either."""
+        return isinstance(error, QueueFull) or (isinstance(error, Unconfirmed) and self._publisher.is_silent)
 
     def _note_refusal(self, error: Unavailable) -> None:
         metrics.events_refused.inc()

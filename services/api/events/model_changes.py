@@ -45,8 +45,11 @@ class _OwnerImages:
             self.queued[image_id] = model
 
     def update(self, view: FleetView) -> None:
-        reasons = {image_id: waiting_for(model, view) for image_id, model in self.queued.items()}
-        found = {image_id: reason for image_id, reason in reasons.items() if reason is not None}
+        # by model: a thousand images have few of them, and this runs for each that is queued or ends
+        reasons = {model: waiting_for(model, view) for model in set(self.queued.values())}
+        found: dict[str, str] = {}
+        if any(reasons.values()):
+            found = {image_id: reason for image_id, model in self.queued.items() if (reason := reasons[model])}
         for send, sent in self.sent.items():
             if sent != found:
                 self.sent[send] = found

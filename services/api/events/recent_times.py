@@ -17,6 +17,7 @@ from common.runtime.clock import Clock
 WINDOW_S: Final = 600.0  # older times say little about the present load
 MAX_TIMES: Final = 200
 MAX_STARTED: Final = 10_000  # the end of a started image may be missed: the log was cut
+MEANS_AGE_S: Final = 1.0  # each queued image asks for the mean of its pool, at each answer and each second
 
 
 class RecentTimes:
@@ -27,6 +28,9 @@ class RecentTimes:
         self._times: deque[tuple[float, float, str]] = deque(maxlen=MAX_TIMES)  # (when, seconds of painting, model)
         self._peaks: deque[tuple[float, int]] = deque(maxlen=MAX_TIMES)  # (when, images in work)
         self._started: dict[str, float] = {}
+        self._means: dict[str | None, float | None] = {}  # by pool; None is all of them
+        self._means_of: FleetView | None = None
+        self._means_until_s = float("-inf")
 
     def on_event(self, event: AnyImageEvent) -> None:
         now_s = self._clock.monotonic()
@@ -41,6 +45,8 @@ class RecentTimes:
             seconds = event.data.generation_time
             if seconds is not None and seconds >= 0:
                 self._times.append((now_s, seconds, event.data.model_used))
+                if None in self._means.values():  # the first time of a pool is shown at once
+                    self._means.clear()
 
     def seconds_until(self, position: int, *, view: FleetView | None = None, pool: str | None = None) -> float | None:
         """About how many seconds pass until the image at this position in the queue of the pool starts.
@@ -50,15 +56,23 @@ class RecentTimes:
         """
         now_s = self._clock.monotonic()
         known = view if view is not None and view.is_known and pool is not None else None
-        times = [
-            seconds
-            for at_s, seconds, model in self._times
-            if now_s - at_s <= WINDOW_S and (known is None or known.pool_of(model) == pool)
-        ]
+        mean_s = self._mean_s(now_s, known, pool if known is not None else None)
         concurrency = self._most_at_once(now_s) if known is None else known.concurrency(pool or DEFAULT_POOL)
-        if not times or not concurrency:
+        if mean_s is None or not concurrency:
             return None
-        return round(position * (sum(times) / len(times)) / concurrency, 1)
+        return round(position * mean_s / concurrency, 1)
+
+    def _mean_s(self, now_s: float, view: FleetView | None, pool: str | None) -> float | None:
+        if view is not self._means_of or now_s >= self._means_until_s:
+            self._means.clear()
+            self._means_of, self._means_until_s = view, now_s + MEANS_AGE_S
+        if pool not in self._means:
+            recent = [(seconds, model) for at_s, seconds, model in self._times if now_s - at_s <= WINDOW_S]
+            if view is not None:
+                of_pool = {model for model in {model for _, model in recent} if view.pool_of(model) == pool}
+                recent = [each for each in recent if each[1] in of_pool]
+            self._means[pool] = sum(seconds for seconds, _ in recent) / len(recent) if recent else None
+        return self._means[pool]
 
     def _most_at_once(self, now_s: float) -> int:
         return max(1, *(count for at_s, count in self._peaks if now_s - at_s <= WINDOW_S), 0)

@@ -22,6 +22,16 @@ async def test_every_reader_gets_every_event_in_order(system: System):
         assert [logged.event.id for logged in found] == [each.id for each in events]
 
 
+async def test_events_that_are_published_together_keep_their_order(bus: Bus):
+    events = [image_event(number) for number in range(30)]
+    assert await bus.publish_several(events[:29]) == [None] * 29
+    assert await bus.publish_several([]) == []
+    await bus.publish(events[29])
+
+    found = await read_events(bus, Since(EPOCH), 30)
+    assert [logged.event.id for logged in found] == [each.id for each in events]
+
+
 async def test_a_cursor_resumes_after_its_event_on_any_process(system: System):
     first, second = await system.process(), await system.process()
     events = [image_event(number) for number in range(6)]

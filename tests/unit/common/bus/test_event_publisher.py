@@ -28,6 +28,16 @@ class StubPublisher:
         elif self._log is not None:
             raise self._log
 
+    async def publish_several(self, exchange, key, messages):
+        found: list = []
+        for message in messages:
+            try:
+                await self.publish(exchange, key, message)
+                found.append(None)
+            except Unavailable as error:
+                found.append(error)
+        return found
+
 
 def an_event_publisher(stub: Any) -> Any:
     return EventPublisher(stub)
@@ -67,3 +77,22 @@ async def test_an_event_that_the_log_lacks_is_an_error(error, log, is_silent, ex
 
     assert stub.exchanges == exchanges
     assert publisher.warning == ""
+
+
+@pytest.mark.border(rule="A3")
+@pytest.mark.parametrize(
+    ("error", "log", "is_silent", "outcomes"),
+    [
+        (FULL, None, False, [None, None]),
+        (SILENT, None, True, [None, None]),
+        (SILENT, asyncio.Event(), True, [SILENT, SILENT]),
+        (Unavailable("bus", "not connected"), None, False, None),
+    ],
+)
+async def test_each_of_several_events_counts_once_the_log_has_it(monkeypatch, error, log, is_silent, outcomes):
+    monkeypatch.setattr("common.bus.rabbitmq.publisher.LOG_ALONE_S", 0.01)
+    publisher = an_event_publisher(StubPublisher(error, log, is_silent=is_silent))
+    found = await publisher.publish_several("image.deleted", [None, None])
+
+    assert found == (outcomes or [error, error])
+    assert bool(publisher.warning) is (found == [None, None])

@@ -2,12 +2,14 @@
 
 import json
 import logging
+import re
 import sys
 import threading
 from pathlib import Path
 
 import jsonschema
 import pytest
+import structlog
 
 from common.runtime.logs import image_fields, log_context, set_up_logs
 
@@ -76,3 +78,19 @@ def test_every_line_in_json_is_as_the_schema_says(output):
     assert [line.get("image_id") for line in lines] == ["an image", "an image", None, None]
     assert [line.get("trace_id") for line in lines] == [trace_id, None, None, None]
     assert "ValueError: invalid literal" in lines[-1]["exception"]
+
+
+def test_lines_of_text_are_those_of_structlog(output):
+    set_up_logs(service="api", level="INFO", as_json=False)
+    formatter = logging.getLogger().handlers[0].formatter
+    assert isinstance(formatter, structlog.stdlib.ProcessorFormatter)
+    error = ValueError("broken").with_traceback(None)
+    plain = structlog.dev.ConsoleRenderer(colors=False, pad_event_to=0, pad_level=False)
+    lines = []
+    for renderer in (formatter.processors[-1], plain):
+        formatter.processors = [structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer]
+        with log_context('it\'s "odd"', f"00-{'1' * 32}-{'2' * 16}-01"):
+            logging.getLogger("services.api").error("failed = %d", 3, exc_info=error)
+        lines.append(re.sub(r"^\S+Z ", "", output(), flags=re.MULTILINE))
+
+    assert lines[0] == lines[1] != ""
