@@ -12,13 +12,15 @@ from common.media.files import FileMedia
 from common.media.port import Media
 
 
-def open_media(root: str) -> AbstractAsyncContextManager[Media]:
+def open_media(root: str, *, read_only: bool = False) -> AbstractAsyncContextManager[Media]:
     """The media in this folder (relative, absolute, or `file:///…`), which is created when the context is entered.
+
+    With `read_only` it has to exist, and nothing is written there.
 
     Raises:
         Misconfigured: the folder cannot be used.
     """
-    return FileMedia.open(_folder(root))
+    return FileMedia.open(_folder(root), read_only=read_only)
 
 
 def _folder(root: str) -> Path:
