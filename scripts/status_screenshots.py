@@ -61,7 +61,7 @@ def down(name: str, reason: str) -> Callable[[Status], None]:
 def store_down(status: Status) -> None:
     """What the api answers then: nothing that is in the store."""
     down("store", "store is unavailable: mongodb:27017: timed out")(status)
-    empty = {"generators": [], "pools": [], "queues": [], "failures": {}}
+    empty: Status = {"generators": [], "pools": [], "queues": [], "failures": {}}
     status |= {**empty, **dict.fromkeys(("age", "linedUp", "pendingEvents", "deadLetters", "storage", "nextPurge"))}
 
 
@@ -92,7 +92,7 @@ def figures_old(status: Status) -> None:
 
 
 def nothing_gathered(status: Status) -> None:
-    empty = {"pools": [], "queues": []}
+    empty: Status = {"pools": [], "queues": []}
     status |= {**empty, **dict.fromkeys(("age", "linedUp", "pendingEvents", "deadLetters", "storage", "nextPurge"))}
 
 

@@ -23,7 +23,7 @@ from tests.servers.rabbitmq import RabbitMQ
 from tests.servers.rabbitmq_engines import User
 from tests.waiting import until
 
-pytestmark = [pytest.mark.rabbitmq, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.rabbitmq, pytest.mark.timeout(400)]
 
 ALERTS = {rule["alert"] for rule in yaml.safe_load(RULES_FILE.read_text())["groups"][0]["rules"]}
 ALL = ("^image\\.", "^image\\.", "^image\\.")
@@ -35,7 +35,7 @@ SETTINGS = {
     "STORE_TIMEOUT": "1",
     "INFERENCE_TIMEOUT": "60",
 }
-PATIENCE_S = 25.0
+PATIENCE_S = 90.0  # on a busy machine
 tested: set[str] = set()
 
 

@@ -21,7 +21,7 @@ import signal
 import sys
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from common.bus.port import WorkQueue
@@ -165,7 +165,11 @@ def wrap_ports(plan: FaultPlan) -> None:
 
 def set_clock_ahead(seconds: float) -> None:
     now = SystemClock.now
-    SystemClock.now = lambda clock: now(clock) + timedelta(seconds=seconds)  # type: ignore[method-assign]
+
+    def later(clock: SystemClock) -> datetime:
+        return now(clock) + timedelta(seconds=seconds)
+
+    setattr(SystemClock, "now", later)  # noqa: B010 - mypy lets no method be assigned
 
 
 def launch(arguments: list[str]) -> int:
