@@ -12,8 +12,8 @@ RUN pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-dir /wheels 
 
 FROM python:3.13-slim
 # Libraries come first, because they change rarely: a change of the code does not install them again.
-# With the extra `otel`: the platform may set OTEL_EXPORTER_OTLP_ENDPOINT for all containers.
-COPY requirements/otel.txt /tmp/requirements.txt
+# With the extras `otel`, since the platform may set OTEL_EXPORTER_OTLP_ENDPOINT for all containers, and `objects`.
+COPY requirements/image.txt /tmp/requirements.txt
 RUN pip install --no-cache-dir --require-hashes --only-binary :all: -r /tmp/requirements.txt
 COPY --from=build /wheels /tmp/wheels
 RUN pip install --no-cache-dir --no-deps /tmp/wheels/*.whl

@@ -13,6 +13,8 @@
 #                 pyproject.toml (takes up to twice as long as make test)
 #   make test-brokers   the tests of the bus on this system's RabbitMQ, on 4.0 and on 4.3, and the upgrades between them
 #                 (root on Debian; the newer ones are fetched into .tools/brokers; about 10 minutes)
+#   make test-objects   what concerns the media, with the media in an object store (moto, which speaks S3): contract, faults,
+#                 flow, purge, sweep, restore, serving of files
 #   make test-engines   the inference back ends on running programs, which nobody else uses (COMFYUI=http://host:8188 A1111= FORGE=
 #                 SDNEXT= SDSERVER= COG= OPENAI=http://host:8080/v1; MODEL= SIDE=512; one or several)
 #   make test-diffusers   the engine of make run-diffusers, with tiny models that it makes (minutes on two cores)
@@ -54,9 +56,12 @@ IN_PARALLEL := --numprocesses 5 --dist loadfile --no-loadscope-reorder
 NPM := $(or $(shell command -v npm 2>/dev/null),$(CURDIR)/.tools/node/bin/npm)
 BIOME := PATH="$(dir $(NPM)):$$PATH" node_modules/.bin/biome
 BROKERS := $(CURDIR)/.tools/brokers
+OBJECT_TESTS := tests/contract/test_media.py tests/faults/objects tests/faults/test_operator.py tests/faults/test_cancel.py \
+                tests/borders/http/test_object_files.py tests/flow tests/unit/janitor tests/unit/api/archives \
+                tests/unit/api/sharing tests/unit/api/test_renditions.py
 BROKER_TESTS := tests/contract/bus tests/flow tests/faults/bus -k "not memory and not embedded"
 
-.PHONY: run run-diffusers test test-clients test-long client-models test-engines test-diffusers test-deploy test-upgrade check check-page coverage test-brokers servers fmt lock clean fuzz fuzz-borders chaos chaos-stream chaos-purge chaos-outage \
+.PHONY: run run-diffusers test test-clients test-long test-objects client-models test-engines test-diffusers test-deploy test-upgrade check check-page coverage test-brokers servers fmt lock clean fuzz fuzz-borders chaos chaos-stream chaos-purge chaos-outage \
         chaos-dropped \
         bench bench-servers bench-pipeline bench-api bench-live bench-purge bench-start bench-growth bench-fairness \
         bench-search bench-pools bench-tracing bench-webhooks
@@ -99,6 +104,9 @@ coverage: servers
 	@$(BIN)/coverage run -m pytest $(IN_PARALLEL) -m "not clients" --timeout 240 $(PYTEST_ARGS)
 	@$(BIN)/coverage combine -q
 	@$(BIN)/coverage report
+
+test-objects: servers
+	@TEST_MEDIA=objects $(BIN)/pytest --numprocesses 2 --dist loadfile -m "not clients" $(OBJECT_TESTS) $(PYTEST_ARGS)
 
 # The header of each run names the version of the broker.
 test-brokers: servers
@@ -171,7 +179,7 @@ lock: | $(UV)
 	@echo 'cog>=0.23.1' | $(COMPILE) - -o requirements/cog.txt
 	@echo kubernetes-validate | $(COMPILE) - -o requirements/deploy.txt
 	@$(COMPILE) pyproject.toml -o requirements/runtime.txt
-	@$(COMPILE) pyproject.toml --extra otel --constraints requirements/runtime.txt -o requirements/otel.txt
+	@$(COMPILE) pyproject.toml --extra otel --extra objects --constraints requirements/runtime.txt -o requirements/image.txt
 	@$(COMPILE) pyproject.toml --group dev --constraints requirements/runtime.txt -o requirements/dev.txt
 	@printf 'fastapi\nuvicorn\n' | $(COMPILE) - clients/python/pyproject.toml --extra bus \
 		--constraints requirements/runtime.txt -o requirements/clients.txt

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Collection
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Collection
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from common.application.deployment import deployment_id
 from common.application.media_owner import claim_media
@@ -18,6 +18,7 @@ from common.application.resources import Resources
 from common.bus.connect import open_bus
 from common.domain.errors import Misconfigured, Unavailable
 from common.media.connect import open_media
+from common.media.port import Media
 from common.runtime.addresses import LOOPBACK, url_of
 from common.runtime.clock import SystemClock
 from common.runtime.lifetime import StoppedEarly
@@ -29,10 +30,12 @@ from common.store.port import Store
 if TYPE_CHECKING:
     from services.inference.engine import Engine
 
+T = TypeVar("T")
+
 log = logging.getLogger(__name__)
 
-STORE_PAUSE_S: Final = 0.5  # between two tries to open the store, at first
-MAX_STORE_PAUSE_S: Final = 5.0
+FIRST_PAUSE_S: Final = 0.5  # between two tries to open store or media
+MAX_PAUSE_S: Final = 5.0
 
 
 @asynccontextmanager
@@ -40,13 +43,16 @@ async def open_resources(settings: Settings, *, name: str, stopping: asyncio.Eve
     """Open store, media and bus for the service of this name; they are closed in reverse order, the store last.
 
     Raises:
-        StoppedEarly: `stopping` was set while the store was waited for.
+        StoppedEarly: `stopping` was set while store or media were waited for.
     """
     clock = SystemClock()
     async with AsyncExitStack() as stack:
-        store = await _wait_for_store(settings, stack, stopping)
-        media = await stack.enter_async_context(open_media(settings.media_root))
-        await claim_media(store, media)
+        store = await _wait_for(
+            f"the store at {store_location(settings.store_url)}", lambda: _open_store(settings), stack, stopping
+        )
+        media = await _wait_for(
+            f"the media in {settings.media_root}", lambda: _open_media(settings, store), stack, stopping
+        )
         bus = await stack.enter_async_context(
             open_bus(settings, name=name, clock=clock, deployment=await deployment_id(store))
         )
@@ -61,25 +67,35 @@ def server_names(settings: Settings, *, host: str) -> Collection[str]:
     return {*settings.allowed_hosts, *LOOPBACK} if host in LOOPBACK else settings.allowed_hosts
 
 
-async def _wait_for_store(settings: Settings, stack: AsyncExitStack, stopping: asyncio.Event) -> Store:
-    """Open the store, again and again while it does not answer: a database may start later than its services."""
-    pause_s = STORE_PAUSE_S
+@asynccontextmanager
+async def _open_store(settings: Settings) -> AsyncIterator[Store]:
+    async with open_store(settings.store_url, timeout_s=settings.store_timeout) as store:
+        await deployment_id(store)  # may be its first write, which a store without a primary does not accept
+        yield store
+
+
+@asynccontextmanager
+async def _open_media(settings: Settings, store: Store) -> AsyncIterator[Media]:
+    async with open_media(settings.media_root, settings) as media:
+        await claim_media(store, media)
+        yield media
+
+
+async def _wait_for(
+    what: str, opened: Callable[[], AbstractAsyncContextManager[T]], stack: AsyncExitStack, stopping: asyncio.Event
+) -> T:
+    """Open it, again and again while it does not answer: a database may start later than its services."""
+    pause_s = FIRST_PAUSE_S
     while True:
         try:
-            async with AsyncExitStack() as opening:
-                store = await opening.enter_async_context(
-                    open_store(settings.store_url, timeout_s=settings.store_timeout)
-                )
-                await deployment_id(store)  # may be its first write, which a store without a primary does not accept
-                stack.push_async_exit(opening.pop_all())
-                return store
+            return await stack.enter_async_context(opened())
         except Unavailable as error:
-            log.warning("waiting for the store at %s: %s", store_location(settings.store_url), error.detail)
+            log.warning("waiting for %s: %s", what, error.detail)
         try:
             async with asyncio.timeout(pause_s):
                 await stopping.wait()
         except TimeoutError:
-            pause_s = min(pause_s * 2, MAX_STORE_PAUSE_S)
+            pause_s = min(pause_s * 2, MAX_PAUSE_S)
         else:
             raise StoppedEarly
 

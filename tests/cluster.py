@@ -9,10 +9,13 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 
+from tests.media_folder import BUCKETS, IN_BUCKET
 from tests.servers.fork_server import ForkedProcess, forked_python
+from tests.servers.object_store import Bucket
 from tests.servers.process import free_ports
 from tests.waiting import LIMIT_S
 
@@ -107,7 +110,8 @@ class Cluster:
 
     def __init__(self, folder: Path, **settings: str) -> None:
         self.folder = folder
-        self.media = folder / "media"
+        self.media: Any = BUCKETS.fresh() if IN_BUCKET else folder / "media"
+        in_bucket = self.media.environment if isinstance(self.media, Bucket) else {}
         self.api_port, self.inference_port = free_ports(2)
         self.url = f"http://127.0.0.1:{self.api_port}"
         self.settings = {
@@ -124,6 +128,7 @@ class Cluster:
             "CIRCUIT_PAUSE": "0.2",
             "GRACE_PERIOD": "10",
             "POLL_INTERVAL": "0.5",
+            **in_bucket,
             **settings,
         }
         self.services: dict[str, Service] = {}

@@ -7,10 +7,13 @@ from typing import NoReturn
 import pytest
 
 from tests.cluster import Service
+from tests.media_folder import BUCKETS
 from tests.servers import cog as cog_servers
 from tests.servers import mongodb as mongodb_server
+from tests.servers import object_store as object_store_server
 from tests.servers import rabbitmq as rabbitmq_server
 from tests.servers.mongodb import MongoDB
+from tests.servers.object_store import Bucket, ObjectStore
 from tests.servers.rabbitmq import RabbitMQ
 from tests.servers.sharing import VARIABLE, BrokerKeeper, SharedRabbitMQ, open_broker
 
@@ -19,6 +22,7 @@ FEW = 8  # virtual hosts, for the tests that stop their broker
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    config.add_cleanup(BUCKETS.close)
     is_worker = hasattr(config, "workerinput")
     if config.getoption("numprocesses", None) and not is_worker and not os.environ.get("TEST_BUS_URL"):
         keeper = BrokerKeeper()
@@ -111,3 +115,16 @@ def mongodb(mongodb_of_the_run: MongoDB) -> Iterator[MongoDB]:
 def database(mongodb: MongoDB) -> str:
     """The URL of a database for this test only."""
     return mongodb.fresh_database()
+
+
+@pytest.fixture(scope="session")
+def object_store() -> Iterator[ObjectStore]:
+    server = object_store_server.open_server()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def bucket(object_store: ObjectStore) -> Bucket:
+    """An empty bucket for this test only."""
+    return object_store.fresh_bucket()

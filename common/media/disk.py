@@ -9,19 +9,19 @@ import os
 import secrets
 import stat
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
-from common.media.port import StoredFile
+from common.media import keys
+from common.media.port import FileVersion, StoredFile
 from common.runtime.clock import whole_ms
 
 MARKER: Final = ".darkroom-store"  # in the root; not a key, so nothing lists or removes it
 CHECKPOINT: Final = ".darkroom-checkpoint"  # beside it
 MAX_MARKER_BYTES: Final = 200
 ABANDONED_S: Final = 60.0  # a temporary file of a note is then of a process that was killed
-_PROBE: Final = f"{'0' * 8}-0000-0000-0000-{'0' * 12}.png"  # a leftover of it has the form that `walk` lists
 
 
 def write_file(file: Path, content: bytes) -> None:
@@ -44,7 +44,7 @@ def _write_durably(file: Path, content: bytes) -> None:
 
 def part_of(file: Path) -> Path:
     """A new name for the temporary file of this file."""
-    return file.with_name(f".{file.name}.{secrets.token_hex(8)}.part")
+    return file.with_name(keys.leftover(file.name, secrets.token_hex(8)))
 
 
 def make_folder(folder: Path, root: Path) -> None:
@@ -73,7 +73,7 @@ def probe(folder: Path, root: Path) -> None:
     require_plain(folder)
     make_folder(folder, root)
     # both have the names of temporary files: what a killed process leaves here is swept like any other
-    first, second = part_of(folder / _PROBE), part_of(folder / _PROBE)
+    first, second = (folder / keys.probe(secrets.token_hex(8)) for _ in range(2))
     try:
         _write_durably(first, b"darkroom")
         first.replace(second)
@@ -81,6 +81,19 @@ def probe(folder: Path, root: Path) -> None:
     finally:
         for each in (first, second):
             each.unlink(missing_ok=True)
+
+
+@contextmanager
+def reading(file: Path) -> Iterator[BinaryIO]:
+    """The open file. Raises FileNotFoundError if there is none."""
+    require_plain(file.parent)
+    with os.fdopen(os.open(file, os.O_RDONLY | os.O_NOFOLLOW), "rb") as opened:
+        yield opened
+
+
+def version_of(opened: BinaryIO) -> FileVersion:
+    found = os.fstat(opened.fileno())
+    return FileVersion(found.st_size, f"{found.st_mtime_ns:x}-{found.st_size:x}", _time(found.st_mtime))
 
 
 def read_note(root: Path, name: str) -> str | None:

@@ -20,23 +20,19 @@ from itertools import islice
 from pathlib import Path
 from typing import Final, TypeVar
 
-from common.domain.errors import Invalid, Misconfigured, Unavailable
+from common.domain.errors import Misconfigured, Unavailable
 from common.media import disk
-from common.media.port import StoredFile
+from common.media.keys import FOLDERS, is_key, is_listed, require_key, require_listed
+from common.media.port import FilePart, FileVersion, PublicLink, StoredFile
 from common.runtime.clock import Clock, SystemClock
 from common.runtime.uncancelled import run_to_end
 
 T = TypeVar("T")
 
-FOLDERS: Final = ("generated_images", "thumbnails", "renditions")
 THREADS: Final = 4
 AT_ONCE: Final = 2  # threads that remove, so that the others can still write and read
 CHECK_AGE_S: Final = 1.0  # a check that succeeded counts this long
 PAGE: Final = 1000  # files in one list of `walk`, and in one step of `remove`
-
-_NAME: Final = r"[0-9a-f-]{36}(?:-[0-9]{1,9})?\.(?:png|jpg|webp)(?:\.[0-9]{1,4}\.webp)?"
-_KEY: Final = re.compile(rf"(?:{'|'.join(FOLDERS)})/[0-9]{{4}}/[0-9]{{2}}/{_NAME}")
-_LEFTOVER: Final = re.compile(rf"(?:{'|'.join(FOLDERS)})/[0-9]{{4}}/[0-9]{{2}}/\.{_NAME}\.[0-9a-f]{{16}}\.part")
 
 
 class FileMedia:
@@ -77,8 +73,19 @@ class FileMedia:
         file = self._file(key)
         return await self._run(lambda: self._get(file))
 
+    async def version(self, key: str) -> FileVersion | None:
+        file = self._file(key)
+        return await self._run(lambda: self._version(file))
+
+    async def read(self, key: str, *, start: int, length: int) -> FilePart | None:
+        file = self._file(key)
+        return await self._run(lambda: self._read(file, start, length))
+
+    async def link(self, key: str) -> PublicLink | None:
+        return None
+
     def path(self, key: str) -> Path | None:
-        if _KEY.fullmatch(key) is None:
+        if not is_key(key):
             return None
         file = self._root / key
         return file if disk.is_plain(file) else None  # takes a few microseconds: not worth a thread
@@ -86,21 +93,18 @@ class FileMedia:
     async def exists(self, keys: Collection[str]) -> set[str]:
         return await self._run(lambda: self._exists(keys))
 
-    async def remove(self, keys: Collection[str]) -> int:
+    async def remove(self, keys: Collection[str]) -> None:
         files = [self._text(key) for key in keys]
         turn = asyncio.Semaphore(AT_ONCE)
 
-        async def remove(some: list[str]) -> int:
+        async def remove(some: list[str]) -> None:
             async with turn:
-                return await self._run(lambda: self._remove(some))
+                await self._run(lambda: self._remove(some))
 
         pages = [files[start : start + PAGE] for start in range(0, len(files), PAGE)]
-        removed = 0
         for outcome in await asyncio.gather(*map(remove, pages), return_exceptions=True):
             if isinstance(outcome, BaseException):
                 raise outcome
-            removed += outcome
-        return removed
 
     async def walk(self) -> AsyncIterator[list[StoredFile]]:
         found = self._walk()
@@ -140,14 +144,7 @@ class FileMedia:
         _probe(self._root, self._clock.now())
 
     def _file(self, key: str) -> Path:
-        """The path of a key. Keys are made from records only; this check is a second line of defence.
-
-        Raises:
-            Invalid: the key is malformed.
-        """
-        if _KEY.fullmatch(key):
-            return self._root / key
-        raise _invalid(key)
+        return self._root / require_key(key)
 
     def _text(self, key: str) -> str:
         """The path of a key or a leftover, as text: for the 200,000 files of a purge, a Path costs a third of the time.
@@ -155,9 +152,7 @@ class FileMedia:
         Raises:
             Invalid: the key is malformed.
         """
-        if _KEY.fullmatch(key) or _LEFTOVER.fullmatch(key):
-            return f"{self._root}/{key}"
-        raise _invalid(key)
+        return f"{self._root}/{require_listed(key)}"
 
     def _put(self, file: Path, content: bytes) -> None:
         disk.require_plain(file.parent)
@@ -169,35 +164,37 @@ class FileMedia:
         disk.sync_folder(file.parent)
 
     def _get(self, file: Path) -> bytes | None:
-        try:
-            disk.require_plain(file.parent)
-            descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW)
-        except FileNotFoundError:
-            return None
-        with os.fdopen(descriptor, "rb") as reading:
-            return reading.read()
+        with suppress(FileNotFoundError), disk.reading(file) as opened:
+            return opened.read()
+        return None
+
+    def _version(self, file: Path) -> FileVersion | None:
+        with suppress(FileNotFoundError), disk.reading(file) as opened:
+            return disk.version_of(opened)
+        return None
+
+    def _read(self, file: Path, start: int, length: int) -> FilePart | None:
+        with suppress(FileNotFoundError), disk.reading(file) as opened:
+            opened.seek(start)
+            return FilePart(opened.read(length), disk.version_of(opened))
+        return None
 
     def _exists(self, keys: Collection[str]) -> set[str]:
-        there = {key for key in keys if _KEY.fullmatch(key) and disk.is_file(self._root / key)}
+        there = {key for key in keys if is_key(key) and disk.is_file(self._root / key)}
         if not there:
             self._root.stat()  # raises if the disk is not mounted, which must not look like lost files
         return there
 
-    def _remove(self, files: list[str]) -> int:
-        removed = 0
+    def _remove(self, files: list[str]) -> None:
         folders = {Path(name) for name in {file.rpartition("/")[0] for file in files}}
         for folder in folders:
             disk.require_plain(folder)
         for file in files:
-            try:
+            with suppress(FileNotFoundError):
                 os.unlink(file)  # noqa: PTH108 - text, see `_text`
-                removed += 1
-            except FileNotFoundError:
-                continue
         for folder in folders:
             with suppress(FileNotFoundError):
                 disk.sync_folder(folder)
-        return removed
 
     def _walk(self) -> Iterator[StoredFile]:
         with os.scandir(self._root):
@@ -207,12 +204,8 @@ class FileMedia:
                 for month in disk.entries(Path(year.path)):
                     for entry in disk.entries(Path(month.path)):
                         key = f"{name}/{year.name}/{month.name}/{entry.name}"
-                        if _KEY.fullmatch(key) or _LEFTOVER.fullmatch(key):
+                        if is_listed(key):
                             yield from disk.stored(key, entry)
-
-
-def _invalid(key: str) -> Invalid:
-    return Invalid(f"malformed media key: {key[:100]!r}", code="invalid_key")
 
 
 def _prepare(root: Path, now: datetime | None) -> Path:

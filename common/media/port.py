@@ -36,10 +36,35 @@ class StoredFile:
         return "/." in self.key
 
 
+@dataclass(frozen=True, slots=True)
+class FileVersion:
+    """What tells one content of a key from another; `etag` without quotes, and equal for equal contents only."""
+
+    size: int
+    etag: str
+    changed_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class FilePart:
+    """A part of a file, and the version of the whole."""
+
+    content: bytes
+    version: FileVersion
+
+
+@dataclass(frozen=True, slots=True)
+class PublicLink:
+    """A URL under which browsers can read a file without the api; a client may use it again for `fresh_s`."""
+
+    url: str
+    fresh_s: int
+
+
 class Media(Protocol):
     """Every method raises `Unavailable` if the media cannot be read or written.
 
-    `put`, `get` and `remove` raise `Invalid` for a malformed key.
+    The methods with a key raise `Invalid` if it is malformed, where they do not say otherwise.
     """
 
     async def put(self, key: str, content: bytes) -> None:
@@ -51,17 +76,26 @@ class Media(Protocol):
     async def get(self, key: str) -> bytes | None:
         """The content; None if there is no such file."""
 
+    async def version(self, key: str) -> FileVersion | None:
+        """The version of the file; None if there is no such file."""
+
+    async def read(self, key: str, *, start: int, length: int) -> FilePart | None:
+        """At most `length` bytes from `start` on, fewer only at the end of the file; None if there is no such file."""
+
+    async def link(self, key: str) -> PublicLink | None:
+        """Where browsers can read this file themselves; None if nowhere, or if there is no such file."""
+
     def path(self, key: str) -> Path | None:
         """The plain file of this key, for a server that can send files; the file may be missing.
 
-        None if the media are not plain files or the key is malformed.
+        None if the media are no plain files, or the key is malformed.
         """
 
     async def exists(self, keys: Collection[str]) -> set[str]:
         """The keys whose files exist; a malformed key never does."""
 
-    async def remove(self, keys: Collection[str]) -> int:
-        """Remove the files that exist; returns their number. Removing a file twice is no error."""
+    async def remove(self, keys: Collection[str]) -> None:
+        """Remove the files that exist. Removing a file twice is no error."""
 
     def walk(self) -> AsyncIterator[list[StoredFile]]:
         """All files, in lists of at most 1,000, including leftovers of interrupted writes."""

@@ -51,7 +51,7 @@ async def _claim(settings: Settings, *, adopt: bool) -> str | None:
 
     async with (
         open_store(settings.store_url, timeout_s=settings.store_timeout) as store,
-        open_media(settings.media_root) as media,
+        open_media(settings.media_root, settings) as media,
     ):
         await claim_media(store, media, adopt=adopt)
         return (await read_checkpoints(store, media)).difference

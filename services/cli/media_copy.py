@@ -90,8 +90,8 @@ async def _copy(arguments: argparse.Namespace, settings: Settings, progress: _Pr
     from common.application.operation.media_copy import MediaCopy
 
     async with (
-        _opened("FROM", arguments.source, read_only=True) as source,
-        _opened("TO", arguments.target, read_only=False) as target,
+        _opened("FROM", arguments.source, settings, read_only=True) as source,
+        _opened("TO", arguments.target, settings, read_only=False) as target,
     ):
         copy = MediaCopy(
             source,
@@ -107,14 +107,16 @@ async def _copy(arguments: argparse.Namespace, settings: Settings, progress: _Pr
 
 
 @asynccontextmanager
-async def _opened(side: str, root: str, *, read_only: bool) -> AsyncIterator[Media]:
-    """Raises Misconfigured, with the name of the argument in place of the setting."""
-    from common.domain.errors import Misconfigured
+async def _opened(side: str, root: str, settings: Settings, *, read_only: bool) -> AsyncIterator[Media]:
+    """Raises Misconfigured or Unavailable, with the name of the argument in place of the setting."""
+    from common.domain.errors import Misconfigured, Unavailable
     from common.media.connect import open_media
 
     async with AsyncExitStack() as stack:
         try:
-            media = await stack.enter_async_context(open_media(root, read_only=read_only))
+            media = await stack.enter_async_context(open_media(root, settings, read_only=read_only))
+        except Unavailable as error:
+            raise Unavailable(side, error.detail.removeprefix("media is unavailable: ")) from error
         except Misconfigured as error:
             detail = error.detail.removeprefix("MEDIA_ROOT: ")
             raise Misconfigured(f"{side}: {detail}", code=error.code) from error

@@ -1,6 +1,7 @@
 """Fixtures that run one contract suite over all adapters of a port."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from common.media.port import Media
 from common.store.connect import open_store
 from common.store.port import Store
 from tests.contract.bus.support import System, memory_system, rabbit_system
+from tests.servers.object_store import Bucket
 
 TIMEOUT_S = 30  # of one operation: a thousand records took SecantusDB 10 s at a load of 20
 
@@ -49,13 +51,16 @@ async def other(store_url: str, store: Store) -> AsyncIterator[Store]:
         yield other
 
 
-@pytest.fixture(params=["files"])
-def media_root(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The root of an empty media store, one for each adapter."""
-    return f"{tmp_path}/new/media"
+@pytest.fixture(params=["files", "objects"])
+def opening_media(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], AbstractAsyncContextManager[Media]]:
+    """Opens an empty media store, one for each adapter; called again, the same one as another process does."""
+    if request.param == "files":
+        return lambda: open_media(f"{tmp_path}/new/media")
+    bucket: Bucket = request.getfixturevalue("bucket")
+    return lambda: open_media(bucket.root, bucket.settings())
 
 
 @pytest.fixture
-async def media(media_root: str) -> AsyncIterator[Media]:
-    async with open_media(media_root) as media:
+async def media(opening_media: Callable[[], AbstractAsyncContextManager[Media]]) -> AsyncIterator[Media]:
+    async with opening_media() as media:
         yield media

@@ -14,7 +14,6 @@ from collections.abc import Collection, Mapping
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import aio_pika
 from aio_pika.exceptions import ChannelNotFoundEntity
@@ -29,7 +28,7 @@ from common.runtime.clock import SystemClock
 from common.runtime.settings import Settings
 from common.store.connect import open_store
 from common.store.port import Store
-from tests.media_folder import files_in
+from tests.media_folder import files_in, media_of
 from tests.waiting import until
 
 POOLS = ("flux",)  # besides `default`, in these tests
@@ -80,7 +79,7 @@ async def check(
     """Check everything once all work is done; `accepted` and `deleted` are images that the api has confirmed."""
     found = Findings(records=await records_in(settings, accepted))
     _check_records(found, accepted, deleted, timedelta(seconds=deadline_s))
-    _check_files(found, files_in(Path(settings.media_root)))
+    _check_files(found, files_in(media_of(settings)))
     in_log = await _terminal_events(settings)
     _check_events(found, in_log, "the event log", at_most=None)
     if shown is not None:

@@ -17,7 +17,7 @@ from tests.cluster import FrontEnd
 from tests.faults.checker import check, queue_lengths, until_quiet, until_settled
 from tests.faults.fault_cluster import FaultCluster
 from tests.making import an_image
-from tests.media_folder import files_in
+from tests.media_folder import files_in, remove_file, write_file
 from tests.waiting import until
 
 
@@ -81,12 +81,12 @@ async def test_sweep_reports_and_repairs_drift(cluster, page, operator):
     _, whole = await page.get(f"/api/images/{kept}/")
     for image_id, field in ((lost, "imageUrl"), (bare, "thumbnailUrl")):
         _, image = await page.get(f"/api/images/{image_id}/")
-        (cluster.media / image[field].removeprefix("/media/")).unlink()
-    stray = cluster.media / whole["imageUrl"].removeprefix("/media/").replace(kept, new_image_id(SystemClock().now()))
-    stray.write_bytes(b"stray")
+        remove_file(cluster.media, image[field].removeprefix("/media/"))
+    stray = whole["imageUrl"].removeprefix("/media/").replace(kept, new_image_id(SystemClock().now()))
+    write_file(cluster.media, stray, b"stray")
 
     dry = json.loads(await operator.run("sweep", "--dry-run"))
-    assert stray.exists()
+    assert stray in files_in(cluster.media)
     done = json.loads(await operator.run("sweep"))
     restart = json.loads(await operator.run("sweep"))
 

@@ -6,6 +6,7 @@ import signal
 import pytest
 
 from tests.cluster import FINAL, embedded, front_end, separate
+from tests.media_folder import files_in
 
 MANY = 500
 
@@ -22,7 +23,7 @@ async def all_final(page, count):
 
 
 def stored(cluster, folder):
-    return [path for path in (cluster.media / folder).rglob("*") if path.is_file()]
+    return [key for key in files_in(cluster.media) if key.startswith(f"{folder}/")]
 
 
 @pytest.mark.long

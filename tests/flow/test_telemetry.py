@@ -8,6 +8,7 @@ import pytest
 
 from tests.cluster import Cluster, front_end, running
 from tests.flow.test_webhooks import SETTINGS
+from tests.media_folder import remove_file
 from tests.otlp import receiving_traces, tree
 from tests.unit.webhooks.support import receiving, status
 
@@ -104,7 +105,7 @@ async def test_one_picture_is_one_trace_over_all_processes(tmp_path, vhost):
                     traceparent=TRACEPARENT,
                 )
                 await events.until_final(image["id"])
-                (cluster.media / image["imageUrl"].removeprefix("/media/")).unlink()
+                remove_file(cluster.media, image["imageUrl"].removeprefix("/media/"))
                 async with page.http.get(cluster.url + image["imageUrl"]) as response:
                     assert response.status == 404
                     request_id = response.headers["X-Request-Id"]

@@ -17,6 +17,7 @@ from common.runtime.settings import Settings
 ROOT = Path(__file__).parents[2]
 SCHEMA = ROOT / "tests/schemas/compose-spec.json"  # from the Compose Specification, see the licence beside it
 OBSERVABILITY = "docker-compose.observability.yml"
+OBJECTS = "docker-compose.objects.yml"
 # the library reads these, docs/telemetry.md
 OF_OPENTELEMETRY = {
     *("OTEL_EXPORTER_OTLP_HEADERS", "OTEL_RESOURCE_ATTRIBUTES", "OTEL_TRACES_SAMPLER", "OTEL_TRACES_SAMPLER_ARG"),
@@ -43,7 +44,7 @@ def observability():
     return yaml.safe_load((ROOT / OBSERVABILITY).read_text())
 
 
-@pytest.mark.parametrize("name", ["docker-compose.yml", OBSERVABILITY])
+@pytest.mark.parametrize("name", ["docker-compose.yml", OBSERVABILITY, OBJECTS])
 def test_compose_file_follows_the_specification(name):
     schema = json.loads(SCHEMA.read_text())
 
@@ -63,8 +64,12 @@ def compose_client():
 
 @pytest.mark.parametrize(
     ("names", "more"),
-    [(["docker-compose.yml"], set()), (["docker-compose.yml", OBSERVABILITY], {"prometheus", "grafana", "jaeger"})],
-    ids=["services", "observability"],
+    [
+        (["docker-compose.yml"], set()),
+        (["docker-compose.yml", OBSERVABILITY], {"prometheus", "grafana", "jaeger"}),
+        (["docker-compose.yml", OBJECTS], {"minio"}),
+    ],
+    ids=["services", "observability", "objects"],
 )
 def test_compose_client_reads_the_file(names, more):
     command = compose_client()
@@ -193,7 +198,7 @@ def test_traces_are_off_unless_a_collector_is_named(services):
         for variables, wanted in (({}, None), ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318"}, "collector")):
             found = read_settings({"OTEL_EXPORTER_OTLP_ENDPOINT": substituted(endpoint, variables)})
             assert URL(found.otel_exporter_otlp_endpoint or "").host == wanted
-    assert "requirements/otel.txt" in (ROOT / "Dockerfile").read_text()
+    assert "\nopentelemetry-sdk==" in (ROOT / "requirements/image.txt").read_text()
 
 
 def test_a_second_pool_has_the_generator_of_the_first(services):
@@ -258,3 +263,18 @@ def test_services_send_their_traces_to_jaeger(observability, services):
     for name in traced:
         (value,) = observability["services"][name]["environment"].values()
         assert substituted(value, {}) == "http://jaeger:4318"
+
+
+def test_all_services_keep_their_media_in_the_same_bucket(services):
+    objects = yaml.safe_load((ROOT / OBJECTS).read_text())["services"]
+    keeping = {name for name, service in services.items() if "MEDIA_ROOT" in service.get("environment", {})}
+    read = {
+        name: read_settings(
+            {key: str(value) for key, value in objects[name]["environment"].items() if key != "MEDIA_PUBLIC_ENDPOINT"}
+        )
+        for name in keeping
+    }
+
+    assert {(each.media_root, each.aws_endpoint_url, each.aws_access_key_id) for each in read.values()} == {
+        ("s3://darkroom/media", "http://minio:9000", objects["minio"]["environment"]["MINIO_ROOT_USER"])
+    }

@@ -14,6 +14,7 @@ from aiohttp.abc import AbstractStreamWriter
 from aiohttp.web_request import BaseRequest
 
 from common.domain.errors import Invalid
+from common.media.port import FileVersion
 
 _RANGE: Final = re.compile(r"bytes=(?:(?P<first>\d{1,18})-(?P<last>\d{0,18})|-(?P<suffix>\d{1,18}))", re.IGNORECASE)
 
@@ -25,6 +26,10 @@ class Version:
     size: int
     etag: str
     modified_s: int
+
+    @classmethod
+    def of_stored(cls, found: FileVersion) -> Version:
+        return cls(found.size, found.etag, math.ceil(found.changed_at.timestamp()))
 
     @classmethod
     def of(cls, path: Path) -> Version:
@@ -59,10 +64,28 @@ def check_conditions(request: web.Request, version: Version) -> None:
     if not is_met:
         raise Invalid("the file is another version", code="precondition_failed")
     match = _RANGE.fullmatch(request.headers.get(hdrs.RANGE, "").strip())
-    if match is not None and not _is_range_ignored(request, version):
+    if match is not None and not is_range_ignored(request, version):
         first, suffix = match["first"], match["suffix"]
         if (first is not None and int(first) >= version.size) or (suffix is not None and int(suffix) == 0):
             raise RangeNotSatisfiable(version.size)
+
+
+def is_unmodified(request: web.Request, version: Version) -> bool:
+    """Whether the client has this version already (If-None-Match, else If-Modified-Since)."""
+    if (known := request.if_none_match) is not None:
+        return any(each.value in {version.etag, "*"} for each in known)
+    since = request.if_modified_since
+    return since is not None and version.modified_s <= since.timestamp()
+
+
+def wanted_part(request: web.Request, version: Version) -> tuple[int, int] | None:
+    """The first byte that the client wants, and the one behind the last; None for the whole file."""
+    match = _RANGE.fullmatch(request.headers.get(hdrs.RANGE, "").strip())
+    if match is None or is_range_ignored(request, version):
+        return None
+    if match["suffix"] is not None:
+        return max(0, version.size - int(match["suffix"])), version.size
+    return int(match["first"]), min(int(match["last"] or version.size) + 1, version.size)
 
 
 class PictureFile(web.FileResponse):
@@ -75,7 +98,7 @@ class PictureFile(web.FileResponse):
     async def prepare(self, request: BaseRequest) -> AbstractStreamWriter | None:
         """Send the head; a range that does not count is hidden from aiohttp, and a condition that is checked here."""
         if hdrs.RANGE in request.headers:
-            hidden = {hdrs.IF_RANGE, *([hdrs.RANGE] if _is_range_ignored(request, self._version) else [])}
+            hidden = {hdrs.IF_RANGE, *([hdrs.RANGE] if is_range_ignored(request, self._version) else [])}
             headers = request.headers.copy()
             for name in hidden:
                 headers.popall(name, None)
@@ -83,7 +106,7 @@ class PictureFile(web.FileResponse):
         return await super().prepare(request)
 
 
-async def stored_file(request: web.Request, path: Path | None, headers: dict[str, str]) -> PictureFile | None:
+async def plain_file(request: web.Request, path: Path, headers: dict[str, str]) -> PictureFile | None:
     """The response with this file; None if there is none.
 
     Raises:
@@ -91,20 +114,20 @@ async def stored_file(request: web.Request, path: Path | None, headers: dict[str
         RangeNotSatisfiable: the file has no byte of the range.
     """
     version = await asyncio.to_thread(_version, path)
-    if path is None or version is None:
+    if version is None:
         return None
     check_conditions(request, version)
     return PictureFile(path, version, headers=headers)
 
 
-def _version(path: Path | None) -> Version | None:
+def _version(path: Path) -> Version | None:
     try:
-        return Version.of(path) if path is not None and path.is_file() else None
+        return Version.of(path) if path.is_file() else None
     except OSError:  # removed between the two
         return None
 
 
-def _is_range_ignored(request: BaseRequest, version: Version) -> bool:
+def is_range_ignored(request: BaseRequest, version: Version) -> bool:
     """Another unit, several ranges, an unreadable one, or one of another version (If-Range)."""
     given = request.headers.getall(hdrs.RANGE)
     match = _RANGE.fullmatch(given[0].strip()) if len(given) == 1 else None

@@ -13,13 +13,13 @@ from aiohttp import web
 from common.domain.errors import NotFound
 from common.domain.file_names import content_disposition, picture_name
 from common.domain.images import RENDITION_WIDTHS, Format, Image, rendition_keys
-from common.media.port import Media
+from common.media.port import Media, PublicLink
 from common.runtime.logs import image_fields
 from common.store.port import Store
 from services.api import conversion
 from services.api.context import Context
 from services.api.conversion import PictureConverter
-from services.api.middleware.file_requests import stored_file
+from services.api.middleware.stored_files import stored_file
 from services.api.renditions import Renditions
 from services.api.routes.operation import NO_INPUT, Operation, PlainCall, RouteGroup
 
@@ -64,13 +64,16 @@ class MediaRoutes:
         wanted, quality = _wanted(call.request.query), _quality(call.request.query)
         if wanted is not None and conversion.is_needed(_FORMATS[match["extension"]], wanted, quality):
             return await self._converted(call, image, wanted, quality, headers)
+        # a link says neither a name for the file, nor how HEAD is answered
+        is_linkable = call.request.method == "GET" and "download" not in call.request.query
+        if is_linkable and (link := await self.media.link(key)) is not None:
+            return _redirect(link)
         headers["Content-Type"] = _TYPES[match["extension"]]
-        file = await stored_file(call.request, self.media.path(key), headers)
+        file = await stored_file(call.request, self.media, key, headers)
         if file is not None:
             return file
-        content = await self.media.get(key)
-        if content is None and key not in {image.image_file, image.thumbnail}:
-            content = await self.renditions.make(image, key)
+        is_rendition = key not in {image.image_file, image.thumbnail}
+        content = await self.renditions.make(image, key) if is_rendition else None
         if content is None:
             raise _lost(image)
         return web.Response(body=content, headers=headers)
@@ -89,7 +92,7 @@ _NOTES: Final = f"""\
 A rendition is the picture as WEBP, at most {" or ".join(map(str, RENDITION_WIDTHS))} pixels wide, made when it is first
 asked for. Its URL is that of the picture with `renditions` for `generated_images` and `.<width>.webp` after the name;
 the query with the signature stays the same. With `download` in the query, the answer is named by the first words of the
-prompt and the seed."""
+prompt and the seed. With `MEDIA_PUBLIC_ENDPOINT`, other answers are a redirect to the object store."""
 OPERATIONS: Final = (
     Operation(
         "files_get",
@@ -99,13 +102,19 @@ OPERATIONS: Final = (
         MediaRoutes.get,
         "Get a picture, its thumbnail or a rendition",
         notes=_NOTES,
-        answers={200: None, 206: None, 304: None},
+        answers={200: None, 206: None, 304: None, 307: None},
         problems=(401, 404, 412, 413, 416, 503),
         other_credential="signature",
         media_types=tuple(_TYPES.values()),
     ),
 )
 GROUP: Final = RouteGroup(MediaRoutes.of, OPERATIONS)
+
+
+def _redirect(link: PublicLink) -> web.Response:
+    """To the object store. A browser keeps it no longer than the link is valid."""
+    headers = {"Location": link.url, "Cache-Control": f"private, max-age={link.fresh_s}"}
+    return web.Response(status=web.HTTPTemporaryRedirect.status_code, headers=headers)
 
 
 def _download_name(image: Image, key: str, query: Mapping[str, str]) -> str:

@@ -42,7 +42,7 @@ class PageRoutes:
     @classmethod
     def of(cls, context: Context) -> PageRoutes:
         base_path = context.settings.base_path
-        policy = _playground_policy(context.settings.media_prefix)
+        policy = _playground_policy(context.settings.media_prefix, context.settings.media_public_endpoint or "")
         return cls(
             StaticFiles(_files_below(_PLAYGROUND), policy=policy, base_path=base_path),
             StaticFiles(_files_below(_STATUS), policy=_STATUS_POLICY, base_path=base_path),
@@ -145,18 +145,18 @@ def _files_below(folder: Path) -> dict[str, Path]:
     return {path.relative_to(folder).as_posix(): path for path in files}
 
 
-def _playground_policy(media_url: str) -> str:
-    """The page may connect to this server and show pictures from `media_url`. `'self'` includes websockets."""
+def _playground_policy(*media_urls: str) -> str:
+    """The page may connect to this server and show pictures from `media_urls`. `'self'` includes websockets."""
     # `data:` is for previews: they come by the websocket as data URLs. An image of a data URL runs no script and
     # causes no request. `blob:` would work as well, but needs script that creates and revokes each URL.
-    parts = urlsplit(media_url)
-    media_host = f" {parts.scheme}://{parts.netloc}" if parts.netloc else ""
+    split = [urlsplit(url) for url in media_urls]
+    media_hosts = "".join(f" {parts.scheme}://{parts.netloc}" for parts in split if parts.netloc)
     return "; ".join(
         [
             "default-src 'none'",
             "script-src 'self'",
             "style-src 'self'",
-            f"img-src 'self' data:{media_host}",
+            f"img-src 'self' data:{media_hosts}",
             "connect-src 'self'",
             "manifest-src 'self'",
             "base-uri 'self'",

@@ -20,8 +20,8 @@ from common.provenance.found import Unmarkable
 from common.runtime.clock import Clock
 from common.store.port import Store
 from services.api.context import Context
-from services.api.middleware.file_requests import stored_file
 from services.api.middleware.patient_writes import write_all
+from services.api.middleware.stored_files import stored_file
 from services.api.routes.operation import NO_INPUT, Operation, PlainCall, RouteGroup
 from services.api.sharing.bare_pictures import BarePictures
 from services.api.sharing.links import ShareLink, ShareLinks
@@ -104,13 +104,11 @@ class VisitRoutes:
         return SharedPicture(image, link, (image.image_file or "").rpartition(".")[2])
 
     async def _stored(self, request: web.Request, key: str, headers: dict[str, str]) -> web.StreamResponse:
-        file = await stored_file(request, self.media.path(key), headers)
-        if file is not None:
-            return file
-        content = await self.media.get(key)
-        if content is None:
+        # never by a link to the object store, which would outlive this one
+        file = await stored_file(request, self.media, key, headers)
+        if file is None:
             raise NotFound("the file was lost", code="file_lost")
-        return web.Response(body=content, headers=headers)
+        return file
 
     async def _bare(self, request: web.Request, key: str, headers: dict[str, str]) -> web.StreamResponse:
         # the bytes under a key never change, so its copy need not be made to know that a browser has it

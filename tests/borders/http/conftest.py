@@ -16,6 +16,8 @@ from common.runtime.clock import SystemClock
 from common.runtime.reading_settings import read_settings
 from common.store.sqlite import SqliteStore
 from services.api.service import api_running
+from tests.media_folder import media_in
+from tests.servers.object_store import Bucket
 
 CLOCK = SystemClock()
 ORDERS = "/v1/images/generations"
@@ -57,13 +59,15 @@ class Api:
 @pytest.fixture
 def serve(tmp_path) -> Callable[..., AbstractAsyncContextManager[Api]]:
     @asynccontextmanager
-    async def serve(*, wrap=lambda store: store, **settings: str) -> AsyncIterator[Api]:
-        """`wrap` puts something between the api and its store."""
-        read = read_settings({"API_PORT": "0", "GRACE_PERIOD": "5", **NO_LIMITS, **settings})
+    async def serve(*, wrap=lambda store: store, bucket: Bucket | None = None, **settings: str) -> AsyncIterator[Api]:
+        """`wrap` puts something between the api and its store; with a bucket, the media are there."""
+        read = read_settings(
+            {"API_PORT": "0", "GRACE_PERIOD": "5", **NO_LIMITS, **(bucket.environment if bucket else {}), **settings}
+        )
         async with (
             MemoryBus() as bus,
             SqliteStore.open(tmp_path / "darkroom.db", timeout_s=5) as store,
-            open_media(str(tmp_path / "media")) as media,
+            open_media(bucket.root, read) if bucket else media_in(tmp_path / "media") as media,
             aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http,
             api_running(read, Resources(bus, wrap(store), media, CLOCK)) as port,
         ):

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from common.domain.errors import Misconfigured, Unavailable
-from common.media.files import FOLDERS, FileMedia
+from common.media.files import FileMedia
+from common.media.keys import FOLDERS
 from tests.borders.as_nobody import NOBODY, as_nobody
 
 KEY = "generated_images/2025/01/019469d5-ae18-75ea-918b-6782d8deb53d.png"

@@ -136,7 +136,7 @@ async def test_a_store_that_fails_at_once_is_waited_for(tmp_path, caplog, monkey
             yield store
 
     monkeypatch.setattr(wiring, "open_store", opened)
-    monkeypatch.setattr(wiring, "STORE_PAUSE_S", 0.01)
+    monkeypatch.setattr(wiring, "FIRST_PAUSE_S", 0.01)
     settings = read_settings({"STORE_URL": f"sqlite:///{tmp_path}/d.db", "MEDIA_ROOT": str(tmp_path / "media")})
 
     await asyncio.wait_for(_open(settings, asyncio.Event()), 20)

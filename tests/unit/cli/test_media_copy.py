@@ -16,6 +16,7 @@ from common.application.media_owner import claim_media
 from common.application.operation.checkpoint import raise_checkpoint, read_checkpoints
 from common.application.operation.media_copy import MediaCopy
 from common.domain.errors import Misconfigured, Unavailable
+from common.media.connect import open_media
 from common.media.files import FileMedia
 from common.runtime.clock import SystemClock
 from common.store.sqlite import SqliteStore
@@ -310,7 +311,7 @@ async def test_media_without_a_marker_are_copied(tmp_path):
     [
         (("nowhere", "to"), "nowhere cannot be read: No such file or directory"),
         (("from", "file:///"), "TO: must be file:///absolute/folder, with three slashes"),
-        (("gopher://x", "to"), "FROM: object stores (gopher://) are not supported"),
+        (("gopher://x", "to"), "FROM: gopher:// is not supported"),
     ],
 )
 @pytest.mark.usefixtures("pictures")
@@ -330,6 +331,56 @@ def test_an_empty_source_is_said(folders, capsys):
     assert shown.out == "0 copied (0.0 MB), 0 there already\n"
     assert "FROM holds no pictures" in shown.err
     assert list(folders[0].iterdir()) == []  # nothing is written there
+
+
+async def in_bucket(bucket):
+    """The objects of a deployment, and its notes."""
+    async with open_media(bucket.root, bucket.settings(), read_only=True) as media:
+        files = {file.key: await media.get(file.key) async for page in media.walk() for file in page}
+        return files, await media.marker(), await media.checkpoint()
+
+
+async def test_a_folder_goes_into_a_bucket_and_back(folders, pictures, bucket, monkeypatch):
+    """Killed on the way, it goes on; a wrong object is replaced. Back in a folder it is what it was."""
+    for name, value in bucket.environment.items():
+        monkeypatch.setenv(name, value)
+    process = await forked_python(
+        "-m", "services", "media", "copy", "from", bucket.root, "--json", "--at-once", "2", env=os.environ, stdout=PIPE
+    )
+    for _ in range(7):
+        await process.stdout.readline()
+    process.kill()
+    assert await process.wait() == -signal.SIGKILL
+    files, marker, _ = await in_bucket(bucket)
+    assert files.items() <= contents(folders[0]).items()
+    assert len(files) < FILES
+    assert marker == f"unfinished copy of {pictures}"
+
+    assert await asyncio.to_thread(main, ["media", "copy", "from", bucket.root]) == 0
+    async with open_media(bucket.root, bucket.settings()) as media:
+        await media.put(a_key(3), content_of(4))
+    assert await asyncio.to_thread(main, ["media", "copy", "from", bucket.root]) == 0
+    files, marker, checkpoint = await in_bucket(bucket)
+    assert files == contents(folders[0])
+    assert (f"{marker}\n", f"{checkpoint}\n") == (
+        notes(folders[0])[".darkroom-store"],
+        notes(folders[0])[".darkroom-checkpoint"],
+    )
+
+    assert await asyncio.to_thread(main, ["media", "copy", bucket.root, "to"]) == 0
+    assert contents(folders[1]) == contents(folders[0])
+    assert notes(folders[1]) == notes(folders[0])
+
+
+async def test_a_bucket_that_does_not_answer_is_named(folders, pictures, bucket, monkeypatch, capsys):
+    for name, value in bucket.environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    monkeypatch.setenv("MEDIA_TIMEOUT", "1")
+
+    assert await asyncio.to_thread(main, ["media", "copy", "from", bucket.root]) == 1
+
+    assert "unavailable: TO is unavailable: " in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("pictures")

@@ -7,13 +7,13 @@ from common.bus.memory import MemoryBus
 from common.bus.port import Since
 from common.domain import images
 from common.domain.images import Format, Lease, Status
-from common.media.files import FileMedia
 from common.messages import ApiJoined, TickData
 from common.runtime.clock import ManualClock
 from common.runtime.reading_settings import read_settings
 from common.store.sqlite import SqliteStore
 from services.janitor.context import JanitorContext
 from tests.making import an_image, an_outbox
+from tests.media_folder import media_in
 
 NOTHING = TickData()
 
@@ -25,7 +25,7 @@ async def cluster(tmp_path, **more):
     async with (
         SqliteStore.open(tmp_path / "darkroom.db", timeout_s=5) as store,
         MemoryBus(name="test", clock=clock, log_size=10_000, retry_delays=settings.retry_delays) as bus,
-        FileMedia.open(tmp_path / "media") as media,
+        media_in(tmp_path / "media") as media,
     ):
         outbox = an_outbox(bus, store, clock, source="janitor")
         yield JanitorContext(bus=bus, store=store, media=media, outbox=outbox, settings=settings, clock=clock)

@@ -17,13 +17,15 @@ from common.messages import TickData
 from common.store.port import Entry
 from services.janitor.checkpoint import keep_checkpoint
 from services.janitor.sweep import sweep
+from tests.media_folder import back_up, files_in, place_of, remove_file, write_file
+from tests.media_folder import restore as put_back
 from tests.unit.janitor.support import NOTHING, a_completed_image, cluster, last_report
 
 LATER_S = 10 * 365 * 86400  # the files have the date of today, the clock is in 2025
 
 
 def files(tmp_path):
-    return {path.relative_to(tmp_path) for path in (tmp_path / "media").rglob("*.png") if path.is_file()}
+    return files_in(place_of(tmp_path / "media"))
 
 
 async def ticks(context, count=3):
@@ -46,13 +48,12 @@ async def deployment_with_backup(tmp_path):
                     closing(sqlite3.connect(tmp_path / "backup/darkroom.db")) as backup,
                 ):
                     store.backup(backup)
-                shutil.copytree(tmp_path / "media", tmp_path / "backup/media")
+                back_up(place_of(tmp_path / "media"), tmp_path / "backup/media")
 
 
 def restore(tmp_path, what):
     if what == "media":
-        shutil.rmtree(tmp_path / "media")
-        shutil.copytree(tmp_path / "backup/media", tmp_path / "media")
+        put_back(place_of(tmp_path / "media"), tmp_path / "backup/media")
         return
     for file in tmp_path.glob("darkroom.db*"):
         file.unlink()
@@ -113,7 +114,7 @@ async def test_a_backup_from_before_the_first_checkpoint_counts(tmp_path, lost):
         if lost == "store":
             await context.store.remove_entry(KIND, KEY)
         else:
-            (tmp_path / "media/.darkroom-checkpoint").unlink()
+            remove_file(place_of(tmp_path / "media"), ".darkroom-checkpoint")
         await ticks(context)
         await sweep(TickData(dry_run=True), context=context)
 
@@ -184,7 +185,7 @@ async def test_a_janitor_that_was_stopped_long_repairs_its_number(tmp_path):
 async def test_a_damaged_checkpoint_counts_as_missing(tmp_path, data):
     async with cluster(tmp_path) as context:
         await context.media.set_checkpoint(3)
-        (tmp_path / "media/.darkroom-checkpoint").write_bytes(b"\xff\x00")
+        write_file(place_of(tmp_path / "media"), ".darkroom-checkpoint", b"\xff\x00")
         await context.store.put_entry(Entry(KIND, KEY, 1, data))
 
         found = await read_checkpoints(context.store, context.media)

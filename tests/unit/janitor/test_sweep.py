@@ -7,6 +7,7 @@ from common.domain.images import Format, Status
 from common.messages import TickData
 from services.janitor.sweep import sweep
 from tests.making import an_image
+from tests.media_folder import files_in, place_of
 from tests.unit.janitor.support import NOTHING, a_completed_image, cluster, last_report, published_events
 
 
@@ -17,17 +18,16 @@ async def test_sweep_removes_old_files_without_a_record(tmp_path):
         late = image.model_copy(update={"attempts": 2})
         for key in (images.image_key(stray, Format.PNG), images.thumbnail_key(late, Format.JPEG)):
             await context.media.put(key, b"stray")
-        files = tmp_path / "media"
+        files = place_of(tmp_path / "media")
 
         await sweep(NOTHING, context=context)
-        assert len([path for path in files.rglob("*.*") if path.is_file()]) == 4
+        assert len(files_in(files)) == 4
         context.clock.advance(10 * 365 * 86400)  # the files have the date of today, the clock is in 2025
         await sweep(TickData(dry_run=True), context=context)
-        assert len([path for path in files.rglob("*.*") if path.is_file()]) == 4
+        assert len(files_in(files)) == 4
         await sweep(NOTHING, context=context)
 
-        left = {str(path.relative_to(files)) for path in files.rglob("*.*") if path.is_file()}
-        assert left == {image.image_file, image.thumbnail}
+        assert files_in(files) == {image.image_file, image.thumbnail}
 
 
 @pytest.mark.fault(row=47)

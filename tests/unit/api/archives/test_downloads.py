@@ -14,7 +14,6 @@ import pytest
 from common.application.resources import Resources
 from common.bus.memory import MemoryBus
 from common.domain.images import Format, Status, image_key
-from common.media.connect import open_media
 from common.runtime.clock import ManualClock
 from common.runtime.reading_settings import read_settings
 from common.store.sqlite import SqliteStore
@@ -22,6 +21,7 @@ from services.api.archives import routes
 from services.api.middleware import patient_writes
 from services.api.service import api_running
 from tests.making import an_image
+from tests.media_folder import media_in
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ async def api(tmp_path):
     async with (
         MemoryBus() as bus,
         SqliteStore.open(tmp_path / "darkroom.db", timeout_s=5) as store,
-        open_media(str(tmp_path / "media")) as media,
+        media_in(tmp_path / "media") as media,
         api_running(read_settings({"API_PORT": "0"}), Resources(bus, store, media, clock)) as port,
         aiohttp.ClientSession(f"http://127.0.0.1:{port}") as http,
     ):

@@ -14,7 +14,6 @@ from common.bus.memory import MemoryBus
 from common.domain import transitions
 from common.domain.errors import Misconfigured, Unavailable
 from common.domain.images import Format, Status, image_key, new_image_id
-from common.media.connect import open_media
 from common.media.files import FileMedia
 from common.provenance.marks import Marker
 from common.runtime.clock import ManualClock
@@ -26,6 +25,7 @@ from services.api.service import api_running
 from services.api.sharing.bare_pictures import MOST, BarePictures
 from services.api.sharing.links import MAX_LINKS
 from tests.making import NOON, an_image
+from tests.media_folder import media_in
 from tests.odd_pictures import encoded, png_chunk, png_with
 
 KEY = "a-signing-secret-of-the-tests-0123456789"
@@ -49,7 +49,7 @@ async def api(tmp_path, settings):
     async with (
         MemoryBus() as bus,
         SqliteStore.open(tmp_path / "darkroom.db", timeout_s=5) as store,
-        open_media(str(tmp_path / "media")) as media,
+        media_in(tmp_path / "media") as media,
         api_running(read_settings(settings), Resources(bus, store, media, clock)) as port,
         aiohttp.ClientSession(f"http://127.0.0.1:{port}") as http,
     ):
