@@ -1,4 +1,4 @@
-"""The manifests and alerts of deploy/, and upgrades: only `make test-deploy` and `make test-upgrade` collect the tests.
+"""The tests that only `make test-deploy` and `make test-upgrade` collect: manifests, alerts, upgrades.
 
 They need tools of their own, and the old release an environment of its own.
 """

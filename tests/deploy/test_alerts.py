@@ -1,4 +1,4 @@
-"""Each alert of deploy/prometheus fires when real services on a real broker have its trouble, and not before.
+"""Each alert of deploy/prometheus fires when real services on a real broker have its trouble.
 
 The services serve their metrics before and in trouble; promtool evaluates the rules as they are over both
 (tests/deploy/promtool.py).
