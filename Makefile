@@ -19,7 +19,8 @@
 #                 SDNEXT= SDSERVER= COG= OPENAI=http://host:8080/v1; MODEL= SIDE=512; one or several)
 #   make test-diffusers   the engine of make run-diffusers, with tiny models that it makes (minutes on two cores)
 #   make test-deploy   the manifests of deploy/kubernetes: rendered, by the published schemas of Kubernetes and KEDA, and the services
-#                 without rights on a read-only file system (root on Linux for that; fetches kubectl and the schemas, 200 MB)
+#                 without rights on a read-only file system (root on Linux for that; fetches kubectl and the schemas, 200 MB);
+#                 each alert of deploy/prometheus, by promtool, with what real services in trouble serve
 #   make test-upgrade   services of the release before pools beside those of this one, while orders are painted (the older
 #                 code comes from the history of this repository, into .tools/upgrade)
 #   make fuzz     thousands of unusual requests to a running server (FUZZ_ARGS="--cases 20000 --seed 7")
@@ -137,7 +138,7 @@ test-engines: servers
 test-diffusers: .venv-diffusers/.dev-stamp
 	@TEST_DIFFUSERS=1 OMP_NUM_THREADS=1 .venv-diffusers/bin/pytest tests/diffusers $(PYTEST_ARGS)
 
-test-deploy: servers .venv-deploy/.stamp .tools/deploy/.stamp
+test-deploy: servers .venv-deploy/.stamp .tools/deploy/.stamp .tools/prometheus/promtool
 	@TEST_DEPLOY=1 PATH="$(dir $(NPM)):$$PATH" $(BIN)/pytest tests/deploy tests/unit/test_deploy.py tests/unit/test_compose.py $(PYTEST_ARGS)
 
 # The last revision before pools. For another one: make test-upgrade OLD=<revision>
@@ -276,6 +277,9 @@ clean:
 	@mkdir -p .tools/deploy && cp $^ .tools/deploy
 	@cd .tools/deploy && PATH="$(dir $(NPM)):$$PATH" $(NPM) ci --ignore-scripts --no-progress >/dev/null
 	@touch $@
+
+.tools/prometheus/promtool: scripts/get-promtool.sh
+	@sh scripts/get-promtool.sh
 
 examples/node/node_modules/.stamp: examples/node/package.json examples/node/package-lock.json examples/node/.npmrc | $(NPM)
 	@echo "setting up examples/node ..."

@@ -1,7 +1,7 @@
 """The store that the media belong to: their marker names it, so that no other deployment removes its files.
 
 start ──▶ marker of this store ──▶ go on
-          marker of another    ──▶ refused
+          marker of another, or of an unfinished copy ──▶ refused
           no marker            ──▶ made, if the folder is new or its files belong to records of this store
 """
 
@@ -16,6 +16,7 @@ from common.media.port import Media, StoredFile
 from common.store.port import Entry, Store
 
 ADOPT: Final = "`darkroom media --adopt` makes them this store's"
+_UNFINISHED: Final = "unfinished copy of "  # begins the marker of media that are still being copied to
 _KEY: Final = "media"  # of the entry that remembers that a marker was made
 
 
@@ -31,6 +32,8 @@ async def claim_media(store: Store, media: Media, *, adopt: bool = False) -> Non
     own = await deployment_id(store)
     marked = await media.marker()
     if marked != own and not adopt:
+        if marked is not None and marked.startswith(_UNFINISHED):
+            raise _refused("a copy to them is not finished; `darkroom media copy` continues it")
         if marked is not None:
             raise _refused(f"the media belong to another store (theirs: {marked[:36]!r}, this one: {own!r})")
         await _require_own_files(store, media)
@@ -41,6 +44,11 @@ async def claim_media(store: Store, media: Media, *, adopt: bool = False) -> Non
         await store.put_entry(Entry(KIND, _KEY, 1, {"marked": True}))
     if adopt:
         await raise_checkpoint(store, media, adopt=True)
+
+
+def unfinished_copy_of(store_id: str) -> str:
+    """The marker of media while those of this store are copied to them: no service starts there."""
+    return f"{_UNFINISHED}{store_id}"
 
 
 async def _require_own_files(store: Store, media: Media) -> None:

@@ -14,21 +14,25 @@ from common.media.port import Media
 from common.runtime.setting_groups.objects import ObjectStoreSettings
 
 
-def open_media(root: str, objects: ObjectStoreSettings | None = None) -> AbstractAsyncContextManager[Media]:
+def open_media(
+    root: str, objects: ObjectStoreSettings | None = None, *, read_only: bool = False
+) -> AbstractAsyncContextManager[Media]:
     """The media in this folder (relative, absolute, or `file:///…`), or in the bucket of `s3://bucket/prefix`.
 
     A folder is created when the context is entered; a bucket must exist.
+
+    With `read_only` the folder has to exist too, and nothing is written.
 
     Raises:
         Misconfigured: the folder or the bucket cannot be used.
         Unavailable: on entering, the object store does not answer.
     """
     if root.startswith(SCHEME):
-        return _objects(root, objects or ObjectStoreSettings())
-    return FileMedia.open(_folder(root))
+        return _objects(root, objects or ObjectStoreSettings(), read_only=read_only)
+    return FileMedia.open(_folder(root), read_only=read_only)
 
 
-def _objects(root: str, settings: ObjectStoreSettings) -> AbstractAsyncContextManager[Media]:
+def _objects(root: str, settings: ObjectStoreSettings, *, read_only: bool) -> AbstractAsyncContextManager[Media]:
     location = Location.of(root)
     try:
         from common.media.objects.media import ObjectMedia
@@ -37,7 +41,7 @@ def _objects(root: str, settings: ObjectStoreSettings) -> AbstractAsyncContextMa
             f"MEDIA_ROOT: {SCHEME} needs the packages of the extra, pip install 'darkroom[objects]': {error}",
             code="bad_setting",
         ) from error
-    return ObjectMedia.open(location, settings)
+    return ObjectMedia.open(location, settings, read_only=read_only)
 
 
 def _folder(root: str) -> Path:

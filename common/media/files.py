@@ -48,17 +48,19 @@ class FileMedia:
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, root: Path, *, clock: Clock | None = None) -> AsyncIterator[FileMedia]:
+    async def open(cls, root: Path, *, clock: Clock | None = None, read_only: bool = False) -> AsyncIterator[FileMedia]:
         """Create the folder if it is missing, and write and remove a file where the pictures of this month go.
 
+        With `read_only` nothing is written or created.
+
         Raises:
-            Misconfigured: it cannot be created or written.
+            Misconfigured: it cannot be created or written, or does not exist.
         """
         clock = clock or SystemClock()
         threads = ThreadPoolExecutor(THREADS, thread_name_prefix="media")
         try:
-            media = cls(await asyncio.to_thread(_prepare, root, clock.now()), threads, clock)
-            yield media
+            probed_at = None if read_only else clock.now()
+            yield cls(await asyncio.to_thread(_prepare, root, probed_at), threads, clock)
         finally:
             await asyncio.to_thread(threads.shutdown)
 
@@ -206,15 +208,19 @@ class FileMedia:
                             yield from disk.stored(key, entry)
 
 
-def _prepare(root: Path, now: datetime) -> Path:
-    """Create the root if it is missing, and try it out; returns it without symbolic links."""
+def _prepare(root: Path, now: datetime | None) -> Path:
+    """Create the root if it is missing, and try it out, unless `now` is None; returns it without symbolic links."""
     try:
-        root.mkdir(parents=True, exist_ok=True)
+        if now is not None:
+            root.mkdir(parents=True, exist_ok=True)
         root = root.resolve()
-        _probe(root, now)
+        if now is None:
+            os.scandir(root).close()
+        else:
+            _probe(root, now)
     except OSError as error:
-        named = error.filename or root
-        raise Misconfigured(f"MEDIA_ROOT: {named} cannot be written: {_reason(error)}", code="bad_setting") from error
+        named, what = error.filename or root, "read" if now is None else "written"
+        raise Misconfigured(f"MEDIA_ROOT: {named} cannot be {what}: {_reason(error)}", code="bad_setting") from error
     return root
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -102,3 +103,8 @@ def _escaped(text: str) -> str:
 def print_message(text: str) -> None:
     """A message for people, in one line; stdout holds results only."""
     sys.stderr.write(f"darkroom: {printable(text)}\n")
+
+
+def ignore_closed_stdout() -> None:
+    """The reader of stdout has ended, as `head` does: the interpreter would fail to flush what is left."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

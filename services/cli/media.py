@@ -1,10 +1,11 @@
-"""`darkroom media`: which store the media folder belongs to."""
+"""`darkroom media`: which store the media belong to."""
 
 from __future__ import annotations
 
 import argparse
 from typing import TYPE_CHECKING
 
+from services.cli import media_copy
 from services.cli.console import CommandFailed, add_command, load_settings
 
 if TYPE_CHECKING:
@@ -15,9 +16,17 @@ if TYPE_CHECKING:
 def add_parsers(commands: Subparsers) -> None:
     media = add_command(commands, "media", "check that the media folder belongs to the store, or take it over", _media)
     media.add_argument("--adopt", action="store_true", help="mark the folder as this store's, whoever it belonged to")
+    actions = media.add_subparsers(metavar="ACTION", dest="action", help="without one, the check")
+    media_copy.add_parser(actions)
 
 
 def _media(arguments: argparse.Namespace) -> int:
+    if arguments.action == "copy":
+        return media_copy.copy_media(arguments)
+    return _check(arguments)
+
+
+def _check(arguments: argparse.Namespace) -> int:
     import asyncio
 
     from common.domain.errors import ServiceError

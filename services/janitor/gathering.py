@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -25,9 +26,11 @@ from common.domain.errors import ServiceError, Unavailable, Unreadable
 from common.domain.pools import DEFAULT_POOL
 from common.runtime.setting_types import MAX_AGE_S
 from services.janitor.context import JanitorContext
+from services.janitor.timers import last_success
 
 log = logging.getLogger(__name__)
 
+OWNERS: Final = 1000  # who wait: a query for each, if a pool has no generator
 READ_S: Final = 5.0  # between two reads of the entry
 MIN_MEDIA_AGE_S: Final = 60.0
 MEDIA_SHARE: Final = 0.01  # of the time is spent on counting files: a million of them take some ten seconds
@@ -90,8 +93,8 @@ class FigureGatherer:
     async def count(self, media: MediaFigures | None = None) -> Figures:
         """What can be counted quickly, with the figures of the media as they were counted before."""
         store, clock = self._context.store, self._context.clock
-        live = await self._live_generators()
-        pools = sorted({*await store.queued_pools(), *live})[:MAX_POOLS]
+        live, lacking = await self._live_generators(), await self._without_generator()
+        pools = sorted({*await store.queued_pools(), *live, *lacking})[:MAX_POOLS]
         counts = {pool: await store.pool_counts(pool) for pool in pools}
         queues = {queue.value: await self._queue(queue) for queue in QUEUES}
         for pool, found in counts.items():
@@ -103,7 +106,11 @@ class FigureGatherer:
             queues={name: queue for name, queue in queues.items() if queue is not None},
             pools={
                 pool: PoolFigures(
-                    queued=found.queued, running=found.running, unsent=found.unsent, generators=live.get(pool, 0)
+                    queued=found.queued,
+                    running=found.running,
+                    unsent=found.unsent,
+                    generators=live.get(pool, 0),
+                    owners_without_generator=lacking.get(pool, 0),
                 )
                 for pool, found in counts.items()
             },
@@ -120,6 +127,17 @@ class FigureGatherer:
         for generator in (await fleet.current()).generators if fleet is not None else ():
             live[generator.pool] = live.get(generator.pool, 0) + 1
         return live
+
+    async def _without_generator(self) -> Counter[str]:
+        """How many owners wait for each pool that has no live generator, among the first thousand who wait."""
+        fleet, lacking = self._context.outbox.fleet, Counter[str]()
+        view = await fleet.current() if fleet is not None else None
+        if view is None or view.is_complete:
+            return lacking
+        for owner in await self._context.store.owners_waiting(after="", limit=OWNERS):
+            models = await self._context.store.waiting_models(owner)
+            lacking.update({view.pool_of(model) for model in models if not view.is_live(model)})
+        return lacking
 
     async def _queue(
         self, queue: WorkQueue, *, pool: str = DEFAULT_POOL, oldest_sent_at: datetime | None = None
@@ -141,15 +159,15 @@ class FigureGatherer:
             return None
 
     async def _next_purge(self) -> datetime | None:
-        """One interval after the last; None if nothing is ever purged."""
+        """One interval after the last that did not fail; None if nothing is ever purged."""
         settings = self._context.settings
         if settings.retention is None:
             return None
         last = self._started_at
         try:
             entry = await self._context.store.get_entry("timer", WorkQueue.PURGE)
-            found = datetime.fromisoformat(str(entry.data.get("last_start"))) if entry is not None else last
-            last = max(last, found)
+            if entry is not None and (done := last_success(entry)):
+                last = max(last, datetime.fromisoformat(done))
         except (Unreadable, TypeError, ValueError):
             log.debug("the entry of the purge cannot be read")
         return last + timedelta(seconds=min(settings.purge_interval, MAX_AGE_S))

@@ -111,12 +111,24 @@ class JanitorTimer:
             return None
 
     def _entry(self, before: Entry | None, run: str, *, started_at: datetime, finished: bool) -> Entry:
+        done = iso(started_at) if finished else before and last_success(before)
         return Entry(
             kind="timer",
             key=self.queue,
             revision=before.revision + 1 if before else 1,
-            data={"last_start": iso(started_at), "run": run, "finished": finished},
+            data={
+                "last_start": iso(started_at),
+                "run": run,
+                "finished": finished,
+                **({"last_success": done} if done else {}),
+            },
         )
+
+
+def last_success(entry: Entry) -> str | None:
+    """When the last run began that did not fail; None if there is none, or if the entry does not say it."""
+    found = entry.data.get("last_success") or (entry.data.get("last_start") if entry.data.get("finished") else None)
+    return found if isinstance(found, str) else None
 
 
 def _last_start(entry: Entry) -> datetime | None:

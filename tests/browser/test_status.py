@@ -1,10 +1,13 @@
 """The status page: what an operator sees and does. Any error of the browser fails the test."""
 
+import json
+from functools import partial
 from pathlib import Path
 
 import pytest
-from playwright.async_api import expect
+from playwright.async_api import Route, expect
 
+from scripts.status_screenshots import STATES
 from tests.browser.test_signin import CLAIMS, SECRET, sign_in, token
 
 AXE = (Path(__file__).parent / "vendor" / "axe.min.js").read_text()
@@ -40,6 +43,39 @@ async def test_the_status_is_live_and_accessible(new_visit, scheme):
     assert (await page.evaluate("axe.run()"))["violations"] == []
     async with page.expect_response("**/api/status/"):  # it reads again by itself
         pass
+
+
+STATES_SAY = {  # the troubles that are shown, in their order; what the store holds is not known without it
+    "well": [],
+    "broker-down": ["bus is unavailable: rabbitmq:5672: connection refused"],
+    "store-down": ["store is unavailable: mongodb:27017: timed out"],
+    "circuits-open": ["Pool default: the back end {backend} is down."],
+    "dead-letters": ["3 dead letters."],
+    "no-generators": ["Pool default has no generator: images of 12 owners wait."],
+    "queue-old": ["Queue image.work.default: the oldest command has waited for 21 min."],
+    "figures-old": ["The figures are 32 min old: is a janitor running?"],
+    "nothing-gathered": ["No janitor has gathered figures yet."],
+}
+
+
+@pytest.mark.long
+async def test_each_state_says_what_is_wrong(new_visit):
+    """The real status with what its trouble changes, as scripts/status_screenshots.py takes it. None is too wide."""
+    visit = await new_visit(is_open=False, viewport={"width": 390, "height": 844})
+    page = await open_status(visit)
+    await expect(page.get_by_role("rowheader", name="image.work.default")).to_be_visible()
+    async with page.expect_response("**/api/status/") as answer:
+        status = await (await answer.value).json()
+    said = {}
+    for state in STATES_SAY:
+        STATES[state](changed := json.loads(json.dumps(status)))
+        await page.route("**/api/status/", partial(Route.fulfill, json=changed))
+        await open_status(visit)
+        said[state] = await page.locator(".troubles li").all_text_contents()
+        assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth"), state
+
+    backend = status["generators"][0]["backends"][0]["name"]
+    assert said == {state: [text.format(backend=backend) for text in texts] for state, texts in STATES_SAY.items()}
 
 
 @pytest.mark.long

@@ -64,7 +64,10 @@ class Manifests:
         """The environment of the pod's container, as the kubelet makes it."""
         found: dict[str, str] = {}
         for source in container(spec).get("envFrom", ()):
-            found |= self.of("ConfigMap")[source["configMapRef"]["name"]]["data"]
+            reference = source["configMapRef"]
+            config = self.of("ConfigMap").get(reference["name"])
+            assert config is not None or reference.get("optional"), reference
+            found |= config["data"] if config is not None else {}
         own: dict[str, str] = {}
         for variable in container(spec).get("env", ()):
             value = self._value(variable, secrets)

@@ -64,6 +64,17 @@ def test_each_variable_is_a_setting_with_a_valid_value(manifests):
         settings_of(manifests, spec)
 
 
+def test_traces_are_configured_by_a_config_map_of_their_own(manifests):
+    """It is optional, so each pod of Darkroom takes it; docs/telemetry.md shows how it is made."""
+    for spec in pods_of(manifests).values():
+        optional = [
+            each["configMapRef"]["name"] for each in container(spec)["envFrom"] if "optional" in each["configMapRef"]
+        ]
+        assert optional == ["darkroom-telemetry"]
+    assert "darkroom-telemetry" not in manifests.of("ConfigMap")
+    assert "create configmap darkroom-telemetry" in (ROOT / "docs/telemetry.md").read_text()
+
+
 def test_each_service_runs_once_or_for_each_pool(manifests):
     services = sorted(service_of(spec) for spec in manifests.services().values())
 

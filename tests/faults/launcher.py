@@ -9,6 +9,7 @@ The service is unchanged: only its ports are wrapped when they are opened.
     FAULTS="stop after event 3"             SIGSTOP, the third time
     FAULTS="kill anywhere 0.002 7"          SIGKILL at any point, by chance; 7 is the seed
     FAULTS_JOURNAL=<file>                   a line for each command delivered (image, process) and each fault
+    FAULTS_CLOCK=60                         the clock of this host is so many seconds ahead
 """
 
 import asyncio
@@ -20,10 +21,12 @@ import signal
 import sys
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from typing import Any
 
 from common.bus.port import WorkQueue
 from common.bus.rabbitmq.codec import Delivery
+from common.runtime.clock import SystemClock
 from services import wiring
 from services.cli.main import main
 from services.generator import worker
@@ -160,9 +163,19 @@ def wrap_ports(plan: FaultPlan) -> None:
         setattr(place, name, value)
 
 
+def set_clock_ahead(seconds: float) -> None:
+    now = SystemClock.now
+
+    def later(clock: SystemClock) -> datetime:
+        return now(clock) + timedelta(seconds=seconds)
+
+    setattr(SystemClock, "now", later)  # noqa: B010 - mypy lets no method be assigned
+
+
 def launch(arguments: list[str]) -> int:
     """Run a service with the faults of the environment; returns its exit status."""
     end_with_parent()
+    set_clock_ahead(float(os.environ.get("FAULTS_CLOCK", "0")))
     wrap_ports(FaultPlan(os.environ.get("FAULTS", ""), os.environ.get("FAULTS_JOURNAL", "")))
     return main(arguments)
 

@@ -18,6 +18,10 @@ ROOT = Path(__file__).parents[2]
 SCHEMA = ROOT / "tests/schemas/compose-spec.json"  # from the Compose Specification, see the licence beside it
 OBSERVABILITY = "docker-compose.observability.yml"
 OBJECTS = "docker-compose.objects.yml"
+# the library reads these, docs/telemetry.md
+OF_OPENTELEMETRY = {
+    *("OTEL_EXPORTER_OTLP_HEADERS", "OTEL_RESOURCE_ATTRIBUTES", "OTEL_TRACES_SAMPLER", "OTEL_TRACES_SAMPLER_ARG"),
+}
 OURS = {"api", "generator", "janitor", "webhooks", "inference"}
 
 
@@ -180,9 +184,21 @@ def test_images_queues_and_records_outlive_their_containers(compose):
 
 
 def test_environment_names_settings_that_exist(services):
-    known = {name.upper() for name in Settings.model_fields}
+    known = {name.upper() for name in Settings.model_fields} | OF_OPENTELEMETRY
 
     assert {name: sorted(services[name]["environment"].keys() - known) for name in OURS} == {name: [] for name in OURS}
+
+
+def test_traces_are_off_unless_a_collector_is_named(services):
+    """A variable without a value is passed on if it is set: an empty one is no sampler."""
+    for name in OURS | {"generator-flux"}:
+        environment = services[name]["environment"]
+        assert {key for key in environment if environment[key] is None} == OF_OPENTELEMETRY
+        endpoint = environment["OTEL_EXPORTER_OTLP_ENDPOINT"]
+        for variables, wanted in (({}, None), ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318"}, "collector")):
+            found = read_settings({"OTEL_EXPORTER_OTLP_ENDPOINT": substituted(endpoint, variables)})
+            assert URL(found.otel_exporter_otlp_endpoint or "").host == wanted
+    assert "\nopentelemetry-sdk==" in (ROOT / "requirements/image.txt").read_text()
 
 
 def test_a_second_pool_has_the_generator_of_the_first(services):

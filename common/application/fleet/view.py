@@ -75,6 +75,11 @@ class FleetView:
         """What is known of a model; None if no generator offers it, or if nothing is known at all."""
         return self._by_name.get(name, self._union.unlisted)
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether each known model has a live generator."""
+        return all(offered.is_live for offered in (*self._union.models, self._union.unlisted) if offered is not None)
+
     def live_models(self) -> frozenset[str]:
         """The listed models that a live generator can paint."""
         return frozenset(name for name, offered in self._by_name.items() if offered.is_live)

@@ -79,6 +79,11 @@ def _of_pools(figures: Figures) -> Iterator[Metric]:
         ("images_running", "Images that a generator works on", {p: f.running for p, f in pools.items()}),
         ("images_unsent", "Dispatched images whose command is not sent", {p: f.unsent for p, f in pools.items()}),
         ("generators", "Generators that are alive", {p: f.generators for p, f in pools.items()}),
+        (
+            "owners_without_generator",
+            "Owners with images that wait because no generator of the pool is alive",
+            {p: f.owners_without_generator for p, f in pools.items()},
+        ),
     )
     for name, text, values in rows:
         yield _labelled(name, text, "pool", values)

@@ -36,10 +36,13 @@ class QueueFigures(_Stored):
 
 
 class PoolFigures(_Stored):
+    """`owners_without_generator` have images that wait because no generator of the pool is alive."""
+
     queued: int = 0
     running: int = 0
     unsent: int = 0
     generators: int = 0
+    owners_without_generator: int = 0
 
 
 class MediaFigures(_Stored):

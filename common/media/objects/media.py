@@ -64,9 +64,14 @@ class ObjectMedia:
     @classmethod
     @asynccontextmanager
     async def open(
-        cls, location: Location, settings: ObjectStoreSettings, *, clock: Clock | None = None
+        cls,
+        location: Location,
+        settings: ObjectStoreSettings,
+        *,
+        clock: Clock | None = None,
+        read_only: bool = False,
     ) -> AsyncIterator[ObjectMedia]:
-        """Write and remove an object where the pictures of this month go.
+        """Write and remove an object where the pictures of this month go, unless it is `read_only`.
 
         Raises:
             Misconfigured: the bucket does not exist, or these keys may not write to it.
@@ -76,7 +81,10 @@ class ObjectMedia:
         signer = open_signer(location, settings)
         media = cls(open_client(location, settings), SignedLinks(signer, clock) if signer else None, clock)
         try:
-            await asyncio.gather(*(media._probe(folder) for folder in FOLDERS))
+            if read_only:
+                await media._require_bucket()
+            else:
+                await asyncio.gather(*(media._probe(folder) for folder in FOLDERS))
         except NotAccepted as error:
             raise Misconfigured(f"MEDIA_ROOT: {error.detail}", code="bad_setting") from error
         yield media

@@ -40,7 +40,7 @@ class StatusReader:
             age=_age(figures.gathered_at, now) if figures is not None else None,
             generators=[_generator(generator) for generator in await self._generators()],
             pools=[
-                PoolStatus(name=name, queued=f.queued, running=f.running, unsent=f.unsent, generators=f.generators)
+                PoolStatus(name=name, **f.model_dump())
                 for name, f in (figures.pools.items() if figures is not None else ())
             ],
             queues=[

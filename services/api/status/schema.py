@@ -30,6 +30,9 @@ class PoolStatus(Outgoing):
     running: int
     unsent: int
     generators: int
+    owners_without_generator: Annotated[
+        int, Field(description="Owners with images that wait because the pool has no live generator")
+    ] = 0
 
 
 class BackEndStatus(Outgoing):

@@ -6,6 +6,9 @@ import { DeadLetters } from "./letters.js";
 import { count, duration, size, until } from "./words.js";
 
 const STALE_S = 60; // janitors gather the figures every 15 s
+const OLD_S = 600; // a command that waits so long is an alert too, and so is a purge that is late by an hour
+const LATE_S = 3600;
+const SOON_S = 90; // a purge that is due begins within this time
 
 export function Page({ reader }) {
   const [, draw] = useState(0);
@@ -32,7 +35,8 @@ export function Page({ reader }) {
               <${DeadLetters} reader=${reader} />
               <div class="columns"><${Failures} status=${status} /><${Upkeep} reader=${reader} /></div>
               <p class="foot">
-                Version ${status.version}. Figures of queues and records are ${duration(status.age)} old; the page reads
+                Version ${status.version}.
+                ${status.age === null ? "" : ` Figures of queues and records are ${duration(status.age)} old.`} The page reads
                 again every 3 seconds.
               </p>`
           : !error && !reader.needsToken && html`<p class="message">Reading the status …</p>`
@@ -56,22 +60,42 @@ function problemText(error) {
 /** What an operator should look at, worst first: pairs of a kind and a text. */
 function troubles(status) {
   const found = status.parts.flatMap(({ name, ready, reason, warning }) => [
-    ...(ready ? [] : [["bad", `${name}: ${reason}`]]),
+    ...(ready ? [] : [["bad", reason.startsWith(name) ? reason : `${name}: ${reason}`]]),
     ...(warning ? [["warn", `${name}: ${warning}`]] : []),
   ]);
-  if (status.age === null) found.push(["warn", "No janitor has gathered figures yet."]);
-  else if (status.age > STALE_S)
-    found.push(["bad", `The figures are ${duration(status.age)} old: is a janitor running?`]);
-  if (!status.generators.length) found.push(["bad", "No generator is running: images wait."]);
-  for (const { pool, backends } of status.generators)
-    for (const { name, circuit } of backends)
-      if (circuit === "open") found.push(["bad", `Pool ${pool}: the back end ${name ?? "of a generator"} is down.`]);
-  for (const pool of status.pools)
-    if (pool.queued && !pool.generators && status.generators.length)
-      found.push(["bad", `Pool ${pool.name}: ${count(pool.queued)} images are queued and no generator is running.`]);
-  if (status.deadLetters) found.push(["warn", `${count(status.deadLetters)} dead letters.`]);
+  // without the store nothing is known of generators and figures
+  if (isKnown(status)) found.push(...figureTroubles(status), ...fleetTroubles(status));
   return found.sort(([one], [other]) => one.localeCompare(other));
 }
+
+const isKnown = (status) => status.age !== null || status.parts.every(({ name, ready }) => name !== "store" || ready);
+
+function* figureTroubles(status) {
+  if (status.age === null) yield ["warn", "No janitor has gathered figures yet."];
+  else if (status.age > STALE_S) yield ["bad", `The figures are ${duration(status.age)} old: is a janitor running?`];
+  for (const { name, oldestAge } of status.queues)
+    if (oldestAge > OLD_S) yield ["warn", `Queue ${name}: the oldest command has waited for ${duration(oldestAge)}.`];
+  if (status.deadLetters)
+    yield ["warn", status.deadLetters === 1 ? "1 dead letter." : `${count(status.deadLetters)} dead letters.`];
+  if (lateness(status) > LATE_S)
+    yield ["warn", `No purge has succeeded; the next is ${duration(lateness(status))} late.`];
+}
+
+const lateness = ({ nextPurge, time }) => (nextPurge ? (Date.parse(time) - Date.parse(nextPurge)) / 1000 : 0);
+
+function* fleetTroubles(status) {
+  const lacking = status.pools.some((pool) => pool.ownersWithoutGenerator);
+  if (!status.generators.length && !lacking) yield ["bad", "No generator is running: images wait."];
+  for (const { pool, backends } of status.generators)
+    for (const { name, circuit } of backends)
+      if (circuit === "open") yield ["bad", `Pool ${pool}: the back end ${name ?? "of a generator"} is down.`];
+  for (const { name, queued, generators, ownersWithoutGenerator } of status.pools)
+    if (ownersWithoutGenerator) yield ["bad", `Pool ${name} has no generator: ${waiting(ownersWithoutGenerator)}.`];
+    else if (queued && !generators && status.generators.length)
+      yield ["bad", `Pool ${name}: ${count(queued)} images are queued and no generator is running.`];
+}
+
+const waiting = (owners) => (owners === 1 ? "images of one owner wait" : `images of ${count(owners)} owners wait`);
 
 function Trouble({ status }) {
   const found = troubles(status);
@@ -96,7 +120,7 @@ function Trouble({ status }) {
 }
 
 function Tiles({ status }) {
-  const sum = (field) => status.pools.reduce((total, pool) => total + pool[field], 0);
+  const sum = (field) => (status.age === null ? null : status.pools.reduce((total, pool) => total + pool[field], 0));
   const { storage } = status;
   return html`
     <section class="tiles" aria-label="Figures">
@@ -107,8 +131,9 @@ function Tiles({ status }) {
       <${Tile} name="Queued" value=${count(sum("queued"))} note="sent to a pool" />
       <${Tile} name="Waiting" value=${count(status.linedUp)} note="for their turn" />
       <${Tile} name="Storage" value=${storage ? size(storage.bytes) : "–"}
-        note=${storage ? `${count(storage.files)} files, ${duration(storage.age)} ago` : "not counted yet"} />
-      <${Tile} name="Next purge" value=${status.age === null ? "–" : until(status.nextPurge, status.time)} />
+        note=${storage ? `${count(storage.files)} files, ${duration(storage.age)} ago` : "not counted"} />
+      <${Tile} name="Next purge" value=${status.age === null ? "–" : until(status.nextPurge, status.time)}
+        note=${lateness(status) > SOON_S && `by ${duration(lateness(status))}`} />
     </section>
   `;
 }
@@ -170,13 +195,13 @@ function Pools({ status }) {
     count(pool.unsent),
   ]);
   const columns = ["Pool", "Generators", "Running", "Queued", "Unsent"];
-  return html`<${Table} name="Pools" columns=${columns} rows=${rows} empty="No pool is known yet." />`;
+  return html`<${Table} name="Pools" columns=${columns} rows=${rows} empty=${isKnown(status) ? "No pool is known yet." : "Not known."} />`;
 }
 
 function Queues({ status }) {
   const rows = status.queues.map((queue) => [queue.name, count(queue.messages), duration(queue.oldestAge)]);
   const columns = ["Queue", "Messages", "Oldest"];
-  return html`<${Table} name="Queues" columns=${columns} rows=${rows} empty="Not gathered yet." />`;
+  return html`<${Table} name="Queues" columns=${columns} rows=${rows} empty=${isKnown(status) ? "Not gathered yet." : "Not known."} />`;
 }
 
 function Failures({ status }) {
@@ -189,7 +214,7 @@ function Generators({ status }) {
   return html`
     <section class="card">
       <h2>Generators</h2>
-      ${!status.generators.length && html`<p class="note">None is running.</p>`}
+      ${!status.generators.length && html`<p class="note">${isKnown(status) ? "None is running." : "Not known."}</p>`}
       <ul class="generators">
         ${status.generators.map(
           (generator) => html`

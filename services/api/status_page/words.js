@@ -23,10 +23,11 @@ export function duration(seconds) {
   return `${Math.round(seconds / 86_400)} days`;
 }
 
-/** The time until a moment, by the clock of the server. */
+/** The time until a moment, by the clock of the server; `late` if it is well past. */
 export function until(moment, now) {
   if (!moment) return "never";
   const seconds = (Date.parse(moment) - Date.parse(now)) / 1000;
+  if (seconds < -90) return "late";
   return seconds <= 0 ? "now" : `in ${duration(seconds)}`;
 }
 

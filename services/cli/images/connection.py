@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Callable
 from typing import Final
 
 from darkroom_client import Darkroom, DarkroomError, LimitReached, Retries, Unreachable
-from services.cli.console import INTERRUPTED, load_settings, print_message
+from services.cli.console import INTERRUPTED, ignore_closed_stdout, load_settings, print_message
 from services.cli.images.failures import failure_of
 from services.cli.images.progress import end_line
 from services.cli.server import token_of, url_of
@@ -42,8 +41,7 @@ def run(
         print_message(on_interrupt)
         return INTERRUPTED
     except BrokenPipeError:
-        # The reader of stdout has ended, as `head` does. The interpreter would fail to flush what is left.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        ignore_closed_stdout()
         return 1
 
 

@@ -13,9 +13,10 @@ from common.application.operation.figures import KEY, KIND, Figures, read_figure
 from common.bus.port import Reject, WorkQueue
 from common.domain.errors import Unavailable
 from common.domain.images import Status
-from common.messages import GenerateImage
+from common.messages import GenerateImage, Tick
 from common.store.port import Entry
 from services.janitor.gathering import FigureGatherer
+from services.janitor.timers import JanitorTimer
 from tests.announcing import FakeGenerator
 from tests.making import an_outbox
 from tests.unit.janitor.support import a_completed_image, cluster, inserted
@@ -151,6 +152,45 @@ async def test_media_are_counted_again_when_it_is_due(context):
         due.append((gatherer._is_due(first), gatherer._is_due(slow)))
 
     assert due == [(False, False), (True, False), (True, True)]
+
+
+async def test_owners_without_a_generator_are_counted_by_pool(context):
+    """An image of a live model waits for its turn only. Without an announced model nothing is known to be missing."""
+    store, clock = context.store, context.clock
+    for owner, model in (("ada", "flux"), ("ada", "flux"), ("ben", "flux"), ("ben", "sdxl"), ("eve", "sdxl")):
+        await inserted(context, owner=owner, model=model, waiting_since=clock.now())
+    gatherer = FigureGatherer(context)
+    assert (await gatherer.count()).pools == {}
+
+    await FakeGenerator(store, clock, "a").offer("sdxl")
+    gone = await FakeGenerator(store, clock, "b", pool="flux").offer("flux")
+    counts = []
+    for change in (None, gone.stop, gone.beat):
+        await change() if change is not None else None
+        clock.advance(3)
+        counts.append({name: pool.owners_without_generator for name, pool in (await gatherer.count()).pools.items()})
+
+    assert counts == [{"default": 0, "flux": 0}, {"default": 0, "flux": 2}, {"default": 0, "flux": 0}]
+
+
+async def test_a_purge_that_fails_is_late(context):
+    """The next one is due an interval after the last that did not fail."""
+    outcomes = [None, Unavailable("store"), Unavailable("store"), None]
+
+    async def purge(_tick, *, context):
+        if error := outcomes.pop(0):
+            raise error
+
+    timer = JanitorTimer(queue=WorkQueue.PURGE, interval_s=3600, job=purge, context=context)
+    gatherer, late_s = FigureGatherer(context), []
+    for number in range(4):
+        tick = Tick(id=str(number), source="bus", type="timer.purge", time=context.clock.now(), token=True)
+        await timer.handle(tick)
+        next_purge = (await gatherer.count()).next_purge
+        late_s.append((context.clock.now() - next_purge).total_seconds())
+        context.clock.advance(3600)
+
+    assert late_s == [-3600, 0, 3600, -3600]
 
 
 async def test_an_unforeseen_error_ends_no_janitor(context, monkeypatch, caplog):
