@@ -33,6 +33,7 @@
 #                 make bench-tracing: the pipeline with and without traces
 #                 make bench-webhooks: time to deliver webhooks beside a receiver that hangs
 #                 make bench-fairness: waits beside an owner with 2,000 orders; BEFORE=<revision> measures that code too
+#                 make bench-fleet: use of 300 to 4,000 simulated slots, in 20 minutes; PARTS="300 others" for some, SIZE=30
 #                 make bench-pools: what a lost pool costs the other one, and a lost back end its generator
 #   make chaos    requests while processes are killed, stopped and disconnected (JOBS=2000 SEED=1 MINUTES=3); also
 #                 chaos-stream (10,000 reconnects), chaos-purge (100,000 old images), chaos-outage (no broker for 30 s),
@@ -68,7 +69,7 @@ BROKER_TESTS := tests/contract/bus tests/flow tests/faults/bus -k "not memory an
 .PHONY: run run-diffusers test test-clients test-long test-objects client-models test-engines test-diffusers test-deploy test-upgrade check check-types check-page bytecode coverage test-brokers servers fmt lock clean fuzz fuzz-borders chaos chaos-stream chaos-purge chaos-outage \
         chaos-dropped \
         bench bench-servers bench-pipeline bench-api bench-live bench-purge bench-start bench-growth bench-fairness \
-        bench-search bench-page bench-pools bench-tracing bench-webhooks
+        bench-search bench-page bench-pools bench-tracing bench-webhooks bench-fleet
 .DELETE_ON_ERROR:
 
 run: .venv/.runtime-stamp
@@ -203,6 +204,11 @@ lock: | $(UV)
 
 bench: bench-servers
 	@$(BIN)/python -m benchmarks $(if $(ROUNDS),--rounds $(ROUNDS))
+
+bench-fleet: bench-servers
+	@$(BIN)/python -m benchmarks.fleet $(if $(PARTS),--parts "$(PARTS)") $(if $(SIZE),--size $(SIZE)) \
+		$(if $(ROUNDS),--rounds $(ROUNDS))
+	@$(if $(SIZE),:,$(BIN)/python -m benchmarks.report)
 
 bench-fairness: servers
 	@$(BIN)/python -m benchmarks.fairness $(if $(SIZE),--size $(SIZE)) $(if $(BEFORE),--before $(BEFORE))

@@ -159,8 +159,8 @@ def raise_open_files() -> None:
 # -- what processes use
 
 
-def family(pid: int) -> list[int]:
-    """The process and its descendants."""
+def family(*pids: int) -> list[int]:
+    """The processes and their descendants."""
     parents: dict[int, list[int]] = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdecimal():
@@ -169,7 +169,7 @@ def family(pid: int) -> list[int]:
             except OSError:
                 continue
             parents.setdefault(int(stat[1]), []).append(int(entry.name))
-    found, waiting = [], [pid]
+    found, waiting = [], list(set(pids))
     while waiting:
         one = waiting.pop()
         found.append(one)
@@ -180,7 +180,7 @@ def family(pid: int) -> list[int]:
 def cpu_s(pids: Iterable[int]) -> float:
     """CPU seconds of these processes and their descendants, to a hundredth."""
     total = 0
-    for pid in {each for one in pids for each in family(one)}:
+    for pid in set(family(*pids)):
         try:
             stat = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         except OSError:
@@ -192,13 +192,28 @@ def cpu_s(pids: Iterable[int]) -> float:
 def memory_mib(pids: Iterable[int], *, what: str = "VmHWM") -> float:
     """Sum over the processes and their descendants: resident now (`VmRSS`), or the peak so far (`VmHWM`)."""
     total = 0
-    for pid in {each for one in pids for each in family(one)}:
+    for pid in set(family(*pids)):
         try:
             lines = Path(f"/proc/{pid}/status").read_text().splitlines()
         except OSError:
             continue
         total += sum(int(line.split()[1]) for line in lines if line.startswith(what))
     return total / 1024
+
+
+def pss_mb(pids: Iterable[int]) -> float:
+    """Sum of the proportional set sizes: a page that several processes share counts for each of them in part."""
+    total = 0
+    for pid in pids:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+        total += sum(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+    return total * 1024 / 1e6
+
+
+def machine_cpu_s() -> float:
+    """CPU seconds of all processes of the machine, as a share of its cores, since its start."""
+    values = [int(value) for value in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
+    return (sum(values) - values[3] - values[4]) / TICKS / (os.cpu_count() or 1)  # not idle, nor waiting for a disk
 
 
 class CpuUsage:

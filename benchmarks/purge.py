@@ -52,9 +52,9 @@ class Transactions:
         """Stores opened inside are timed."""
         commit = sqlite_store.commit_writes  # type: ignore[attr-defined] # where it is looked up, not where it is defined
 
-        def timed(connection: sqlite3.Connection, jobs: list[Any]) -> None:
+        def timed(connection: sqlite3.Connection, jobs: list[Any], **more: Any) -> None:
             began = time.perf_counter()
-            commit(connection, jobs)
+            commit(connection, jobs, **more)
             self.longest_ms = max(self.longest_ms, (time.perf_counter() - began) * 1000)
 
         sqlite_store.commit_writes = timed  # type: ignore[attr-defined]

@@ -20,7 +20,7 @@ DOCS = Path(__file__).parent.parent / "docs"
 LOCK = DOCS.parent / "requirements" / "bench.txt"
 PAGE = DOCS / "performance.md"
 PLOTS = DOCS / "performance"
-NAMES = ("pipeline", "api", "live", "purge", "start", "growth")
+NAMES = ("pipeline", "api", "live", "purge", "start", "growth", "fleet")
 Tables = dict[str, list[Table]]
 Goal = tuple[str, str, float, bool, list[float]]  # what, goal in words, limit, less is better, measured
 
@@ -123,12 +123,34 @@ def _of_growth(tables: list[Table]) -> Iterator[Goal]:
                 )
 
 
+def _of_fleet(tables: list[Table]) -> Iterator[Goal]:
+    """Rows that were not measured have no goal."""
+    use, cost, _, _, others, _ = (table.rows for table in tables)
+    for row, limit in (("random, 120 %", 0.998), ("equal, 120 %", 0.95)):
+        for name, values in use.items():
+            if name.endswith(row) and (limit != 0.95 or name.startswith("300")):
+                goal = 0.99 if name.startswith("4,000") else limit
+                yield f"fleet, {name}: slot use", f"≥ {goal}", goal, False, values["slot use"]
+    for name, values in use.items():
+        if name.startswith("300") and name.endswith("random, 120 %"):
+            yield f"fleet, {name}: gap of a slot, mean", "≤ 15 ms", 15, True, values["gap mean ms"]
+            yield f"fleet, {name}: gap of a slot, p99", "≤ 60 ms", 60, True, values["gap p99 ms"]
+    for name, values in cost.items():
+        if name.startswith("1,000") and name.endswith("random, 120 %"):
+            yield f"fleet, {name}: memory of a slot", "≤ 1.2 MB", 1.2, True, values["MB a slot (PSS)"]
+    for name, values in others.items():
+        if "orders" in name:
+            what = f"fleet, {name}: wait of the others over without"
+            yield what, "≤ 1.1", 1.1, True, values["mean over without"]
+
+
 _GOALS: dict[str, Callable[[list[Table]], Iterator[Goal]]] = {
     "pipeline": _of_pipeline,
     "api": _of_api,
     "live": _of_live,
     "purge": _of_purge,
     "growth": _of_growth,
+    "fleet": _of_fleet,
 }
 
 

@@ -123,7 +123,7 @@ async def stub(path: Path) -> AsyncIterator[InstantInference]:
     process = subprocess.Popen([sys.executable, "-m", "benchmarks.instant_inference", str(port), str(file)], cwd=ROOT)
     found = InstantInference(port, file, process)
     try:
-        await until(lambda: _answers(port), "the stub")
+        await until(lambda: is_listening(port), "the stub")
         yield found
     finally:
         process.terminate()
@@ -201,6 +201,6 @@ async def until(is_so: Callable[[], bool], what: str, *, limit_s: float = READY_
         await asyncio.sleep(pause_s)
 
 
-def _answers(port: int) -> bool:
+def is_listening(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0

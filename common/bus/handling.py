@@ -9,7 +9,8 @@ import asyncio
 import json
 import logging
 import uuid
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from contextvars import ContextVar
 from datetime import datetime
 from typing import Final, get_args
 
@@ -20,6 +21,9 @@ from common.messages import CancelImage, Command, Event, GenerateImage, Message,
 from common.runtime.logs import image_fields
 
 log = logging.getLogger(__name__)
+
+Acknowledge = Callable[[], Awaitable[None]]
+_acknowledge: ContextVar[Acknowledge] = ContextVar("acknowledge")  # of the message whose handler runs in this context
 
 EVENT_TYPES: Final = frozenset(
     name for model in get_args(Event) for name in get_args(model.model_fields["type"].annotation)
@@ -126,8 +130,24 @@ def deduplication_key(message: Command | Tick | DeadLetter) -> str:
     return message.subject or message.id if isinstance(message, CancelImage) else message.id
 
 
+async def acknowledge_early() -> None:
+    """Acknowledge the message whose handler calls this; the handler continues beside the next ones.
+
+    From now on it does not count for the concurrency, and another message of its key may be handled. If this process
+    dies, the message is not delivered again: what is left to do must be found elsewhere. A later `Retry` or `Reject`
+    has its usual effect. Without a message in hand, nothing happens.
+    """
+    if (acknowledge := _acknowledge.get(None)) is not None:
+        await acknowledge()
+
+
 async def run_handler(
-    handler: Handler, message: Command | Tick | DeadLetter, *, failures: int, retry_delays: Sequence[float]
+    handler: Handler,
+    message: Command | Tick | DeadLetter,
+    *,
+    failures: int,
+    retry_delays: Sequence[float],
+    acknowledge: Acknowledge,
 ) -> tuple[Outcome, int]:
     """Run the handler; return its outcome, and how many times in a row the handling of this message has failed.
 
@@ -135,6 +155,7 @@ async def run_handler(
         CancelledError: the task itself was cancelled. A CancelledError that leaks out of a library is a failure.
     """
     before = cancel_requests()
+    _acknowledge.set(acknowledge)
     try:
         return await handler(message), 0
     except asyncio.CancelledError as error:

@@ -23,6 +23,7 @@ class QueuedMessage:
     dead_letter: DeadLetter | None = None
     failures: int = 0
     sequence: int = 0
+    is_acknowledged: bool = False
 
 
 class MemoryConsumer:
@@ -31,6 +32,7 @@ class MemoryConsumer:
     def __init__(self, handler: Handler, concurrency: int, on_resume: Callable[[], None]) -> None:
         self.handler = handler
         self.tasks: set[asyncio.Task[tuple[Outcome, int]]] = set()
+        self.acknowledged = 0  # of their messages; their handlers do not count for the concurrency
         # The consumer's own context: the sender's context carries the image id of another message into the log lines.
         self.context = contextvars.copy_context()
         self._concurrency = concurrency
@@ -44,7 +46,7 @@ class MemoryConsumer:
 
     @property
     def is_free(self) -> bool:
-        return not self._paused and not self._stopped and len(self.tasks) < self._concurrency
+        return not self._paused and not self._stopped and len(self.tasks) - self.acknowledged < self._concurrency
 
     async def pause(self) -> None:
         self._paused = True
@@ -146,20 +148,33 @@ class MemoryQueue:
             # Round robin: on a tie, the next message goes to another consumer.
             self._consumers.remove(consumer)
             self._consumers.append(consumer)
-            run = run_handler(consumer.handler, message, failures=queued.failures, retry_delays=self._retry_delays)
+            run = run_handler(
+                consumer.handler,
+                message,
+                failures=queued.failures,
+                retry_delays=self._retry_delays,
+                acknowledge=partial(self._acknowledge, consumer, key, queued),
+            )
             task = asyncio.create_task(run, context=consumer.context.copy())
             consumer.tasks.add(task)
-            task.add_done_callback(partial(self._on_task_done, consumer, key))
+            task.add_done_callback(partial(self._on_task_done, consumer, key, queued))
 
-    def _on_task_done(self, consumer: MemoryConsumer, key: str, task: asyncio.Task[tuple[Outcome, int]]) -> None:
+    async def _acknowledge(self, consumer: MemoryConsumer, key: str, handled: QueuedMessage) -> None:
+        if not handled.is_acknowledged:
+            handled.is_acknowledged = True
+            consumer.acknowledged += 1
+            self._end(key, [])
+            self._dispatch()
+
+    def _on_task_done(
+        self, consumer: MemoryConsumer, key: str, handled: QueuedMessage, task: asyncio.Task[tuple[Outcome, int]]
+    ) -> None:
         consumer.tasks.discard(task)
-        handled = self._in_flight.pop(key)
-        returned = [self._next.pop(key)] if key in self._next else []
-        if task.cancelled():
-            returned.append(handled)
-        if returned:
-            # Restore the original order: several messages may be returned, in any order.
-            self._ready = deque(sorted([*returned, *self._ready], key=lambda message: message.sequence))
+        if handled.is_acknowledged:
+            consumer.acknowledged -= 1
+            handled.is_acknowledged = False  # it may be put again
+        else:
+            self._end(key, [handled] if task.cancelled() else [])
         if not task.cancelled():
             outcome, handled.failures = task.result()
             match outcome:
@@ -170,3 +185,12 @@ class MemoryQueue:
                 case Reject(reason):
                     self._dead_letter(handled, reason)
         self._dispatch()
+
+    def _end(self, key: str, returned: list[QueuedMessage]) -> None:
+        """The key is free: return these messages, and the one that has waited for the key."""
+        del self._in_flight[key]
+        if key in self._next:
+            returned = [self._next.pop(key), *returned]
+        if returned:
+            # Restore the original order: several messages may be returned, in any order.
+            self._ready = deque(sorted([*returned, *self._ready], key=lambda message: message.sequence))

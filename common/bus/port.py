@@ -204,6 +204,9 @@ class Bus(Protocol):
         came by a way that its sender may not use is rejected without a call of the handler, whatever is odd about it.
         `Reject` of a dead letter has no further effect: the dead letter is kept.
 
+        A handler may call `handling.acknowledge_early`: the bus deletes the message, the next one may start, and the
+        handler continues; `drain` and `in_flight` still count it.
+
         Messages are handled in the order of their arrival, except for retries and if several consumers share the queue.
         """
 

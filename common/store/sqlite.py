@@ -32,6 +32,7 @@ from common.store.sqlite_queries import SqliteQueries
 from common.store.sqlite_threads import (
     MAX_ROWS,
     SqliteExecutor,
+    WriterTurns,
     commit_writes,
     is_busy,
     is_transient,
@@ -57,13 +58,16 @@ class SqliteStore(SqliteQueries):
             Unavailable: the file cannot be opened in time.
         """
         connections = await asyncio.to_thread(_open, path, timeout_s)
-        writer = SqliteExecutor(connections[:1], commit_writes, max_rows=MAX_ROWS, timeout_s=timeout_s)
+        turns = WriterTurns(path.parent)
+        run_writes = partial(commit_writes, turns=turns)
+        writer = SqliteExecutor(connections[:1], run_writes, max_rows=MAX_ROWS, timeout_s=timeout_s)
         readers = SqliteExecutor(connections[1:], run_reads, max_rows=1, timeout_s=timeout_s)
         try:
             yield cls(writer, readers)
         finally:
             await readers.close()
             await writer.close()
+            turns.close()
 
     async def insert(self, image: Image) -> None:
         text, row = image_text(image), writes.index_row(image)

@@ -3,21 +3,25 @@
     coroutine ── run ──▶ queue ──▶ thread with its own connection ──▶ future, set on the event loop
 
 One executor with one thread writes: all waiting writes are committed together, and no caller gets a result before the
-commit. So a hundred writers share one fsync. Another executor with a few threads reads. If a caller times out or is
-cancelled before its job has started, the job is skipped; a started read is interrupted, a started write completes.
+commit. So a hundred writers share one fsync. The processes that write to one file take turns. Another executor with a
+few threads reads. If a caller times out or is cancelled before its job has started, the job is skipped; a started read
+is interrupted, a started write completes.
 """
 
 from __future__ import annotations
 
 import asyncio
+import fcntl
+import os
 import random
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterable
-from contextlib import closing, suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, Final, TypeVar
 
@@ -27,6 +31,7 @@ T = TypeVar("T")
 
 MAX_WAITING: Final = 10_000  # jobs of an executor, about a second of writes; beyond it, calls fail at once
 MAX_ROWS: Final = 200  # of one transaction, except a single larger job: about 20 ms, so other processes get their turn
+CLOSE_LIMIT_S: Final = 30.0  # for the jobs that wait; those that can be run take less than a second
 PROGRESS_STEPS: Final = 20_000  # instructions of SQLite between two checks whether a reader still waits: about 1 ms
 
 
@@ -37,6 +42,35 @@ class StoreJob:
     future: asyncio.Future[Any]
     result: Any = None
     error: Exception | None = None
+
+
+class WriterTurns:
+    """Turns of the processes that write to one file: a lock on its folder, on which the kernel lets them wait.
+
+    On SQLite's own lock they can only poll. When 300 slots of 12 generators ended at once, on two cores, that took a
+    third of the generators' CPU, and some claims waited for 3 s; with turns, no claim took 2 s.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = os.open(folder, os.O_RDONLY)
+        self._is_in_use = False
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """Wait for a turn. A file system without such locks has none, and the processes poll."""
+        self._is_in_use = True
+        with suppress(OSError):
+            fcntl.flock(self._folder, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            with suppress(OSError):
+                fcntl.flock(self._folder, fcntl.LOCK_UN)
+            self._is_in_use = False
+
+    def close(self) -> None:
+        if not self._is_in_use:  # else its thread still waits for a process that is stopped
+            os.close(self._folder)
 
 
 class SqliteExecutor:
@@ -94,7 +128,8 @@ class SqliteExecutor:
         for _ in self._threads:
             self._jobs.put(None)
         for thread in self._threads:
-            await asyncio.to_thread(thread.join)
+            # a process that is stopped during its turn must not keep this one from ending
+            await asyncio.to_thread(thread.join, CLOSE_LIMIT_S)
 
     def _process(self, connection: sqlite3.Connection) -> None:
         with closing(connection):
@@ -141,8 +176,14 @@ def run_reads(connection: sqlite3.Connection, jobs: list[StoreJob]) -> None:
     connection.set_progress_handler(None, 0)
 
 
-def commit_writes(connection: sqlite3.Connection, jobs: list[StoreJob]) -> None:
-    """Run writes in one transaction. A failed write does not affect the others: a failed statement undoes itself."""
+def commit_writes(connection: sqlite3.Connection, jobs: list[StoreJob], *, turns: WriterTurns) -> None:
+    """Run writes in one transaction, in a turn of this process."""
+    with turns.turn():
+        _commit(connection, jobs)
+
+
+def _commit(connection: sqlite3.Connection, jobs: list[StoreJob]) -> None:
+    """A failed write does not affect the others: a failed statement undoes itself."""
     try:
         if not _begin(connection, jobs):
             return

@@ -24,6 +24,7 @@ from common.runtime.settings import Settings
 from common.store.port import Store, Transition, change
 from services.generator.backends.backend import Backend
 from services.generator.backends.backends import Backends
+from services.generator.backends.finishing import Finishing
 from services.generator.inference.job import Job, job_of
 from services.generator.media_pause import MediaPause
 
@@ -62,11 +63,13 @@ class GenerationContext:
     marker: Marker
     media_pause: MediaPause = field(init=False)
     later_turns: LaterTurns = field(init=False)
+    finishing: Finishing = field(init=False)
     abort_signals: dict[str, asyncio.Event] = field(default_factory=dict)  # of the images that this process paints
 
     def __post_init__(self) -> None:
         self.media_pause = MediaPause(self.media, pause_s=self.settings.circuit_pause)
         self.later_turns = LaterTurns(self.outbox.try_dispatch_waiting, self.clock)
+        self.finishing = Finishing(self.backends)
 
     @property
     def batches(self) -> Batches:

@@ -1,6 +1,7 @@
 """Handling of one `image.generate` command: claim, paint, store, publish.
 
-    a slot of a back end ─▶ claim ─▶ publish started ∥ paint ─▶ check ─▶ file ∥ thumbnail ─▶ complete the record
+    a slot of a back end ─▶ claim ─▶ publish started ∥ paint ─▶ the slot is free, the message acknowledged
+                                                         │        ─▶ check ─▶ file ∥ thumbnail ─▶ complete the record
                                                          │                                    │  ─▶ publish completed
                                                          └─ error: queued again, or failed    └─ lease lost: its files
                                                                                                  are removed
@@ -35,6 +36,7 @@ from common.runtime.tracing.spans import span
 from common.runtime.uncancelled import run_to_end
 from services.generator.backends.backends import NoPlace
 from services.generator.backends.choice import Needs
+from services.generator.backends.finishing import HeldSlot, held
 from services.generator.claims import claim, claimable
 from services.generator.context import GenerationContext, LeaseLost, retry_while_unavailable
 from services.generator.lease import keep_lease
@@ -60,20 +62,22 @@ async def generate(command: GenerateImage, context: GenerationContext) -> Outcom
     """Generate the image of a command. The command may be delivered again, to this worker or to another one."""
     with log_context(command.id, command.traceparent):
         try:
-            image = await claimable(command, context)
+            with context.finishing.start():
+                image = await claimable(command, context)
         except _REFUSALS as refusal:
             return await _after_refusal(command.id, refusal, context)
         needs = Needs(image.model, image.parameters.sampler, first=image.last_backend)
-        async with context.backends.place(needs) as place:
+        async with held(context.backends.place(needs)) as (slot, place):
             if isinstance(place, NoPlace):
                 return await _without_place(image, place, context)
             try:
-                claimed = await claim(image, place.name, context)
+                with context.finishing.start():
+                    claimed = await claim(image, place.name, context)
             except _REFUSALS as refusal:
                 return await _after_refusal(command.id, refusal, context)
             if claimed.status.is_final:
                 return await _after_failed_claim(claimed, context)
-            return await _attempt(claimed, context)
+            return await _attempt(claimed, context, slot)
 
 
 async def _without_place(image: Image, place: NoPlace, context: GenerationContext) -> Outcome:
@@ -140,11 +144,11 @@ async def _after_failed_claim(image: Image, context: GenerationContext) -> Outco
     return Reject(f"{error.code}: {error.detail}")
 
 
-async def _attempt(image: Image, context: GenerationContext) -> Outcome:
+async def _attempt(image: Image, context: GenerationContext, slot: HeldSlot) -> Outcome:
     """Paint the image, write the outcome to the record, then publish it."""
     log.info("started at %s, attempt %d", image.last_backend, image.attempts)
     try:
-        after, delay_s = await _paint_and_record(image, context)
+        after, delay_s = await _paint_and_record(image, context, slot)
     except LeaseLost as lost:
         log.info("dropped: %s", lost)
         _count_attempt("lost", image, context)
@@ -153,7 +157,7 @@ async def _attempt(image: Image, context: GenerationContext) -> Outcome:
         await remove_files(image, context)
         return Done()
     except asyncio.CancelledError:
-        await give_back(image, context)
+        await give_back(image, context, has_message=not slot.is_free)
         raise
     _count_attempt(after.status if after.status.is_final else "retried", image, context)
     await _publish_outcome(after, delay_s, context)
@@ -175,14 +179,14 @@ async def _publish_outcome(after: Image, delay_s: float, context: GenerationCont
         log.exception("the outcome was not published, the janitor will publish it")
 
 
-async def _paint_and_record(image: Image, context: GenerationContext) -> tuple[Image, float]:
+async def _paint_and_record(image: Image, context: GenerationContext, slot: HeldSlot) -> tuple[Image, float]:
     """Returns the record after this attempt, and the seconds until its next one.
 
     Every error becomes an outcome, or the command would be delivered again while the lease is still live.
     """
     cancels_before = cancel_requests()
     try:
-        return await _outcome_of_painting(image, context)
+        return await _outcome_of_painting(image, context, slot)
     except LeaseLost:
         raise
     except asyncio.CancelledError as error:
@@ -194,10 +198,10 @@ async def _paint_and_record(image: Image, context: GenerationContext) -> tuple[I
     return await fail_attempt(image, unforeseen, context)
 
 
-async def _outcome_of_painting(image: Image, context: GenerationContext) -> tuple[Image, float]:
+async def _outcome_of_painting(image: Image, context: GenerationContext, slot: HeldSlot) -> tuple[Image, float]:
     """The lease is not renewed while the outcome is written: the write names it, and is refused if it was lost."""
     try:
-        picture = await _paint_under_lease(image, context)
+        picture = await _paint_under_lease(image, context, slot)
     except InferenceError as error:
         context.backend_of(image).circuit.record_failure(error)
         return await fail_or_retry(image, error, context)
@@ -210,7 +214,7 @@ async def _outcome_of_painting(image: Image, context: GenerationContext) -> tupl
     return await complete(image, picture, context), 0
 
 
-async def _paint_under_lease(image: Image, context: GenerationContext) -> Picture:
+async def _paint_under_lease(image: Image, context: GenerationContext, slot: HeldSlot) -> Picture:
     try:
         async with asyncio.TaskGroup() as group:
             progress = ProgressPublisher(image, context.outbox, context.clock)
@@ -221,7 +225,7 @@ async def _paint_under_lease(image: Image, context: GenerationContext) -> Pictur
             # concurrent with the painting; the group waits for it, so `started` precedes the outcome in the event log
             group.create_task(_publish_started(image, context))
             try:
-                return await _paint(image, context, progress)
+                return await _paint(image, context, progress, slot)
             finally:
                 for task in background:
                     task.cancel()
@@ -252,21 +256,24 @@ async def _publish_started(image: Image, context: GenerationContext) -> None:
         log.exception("start not published")
 
 
-async def _paint(image: Image, context: GenerationContext, progress: ProgressPublisher) -> Picture:
+async def _paint(image: Image, context: GenerationContext, progress: ProgressPublisher, slot: HeldSlot) -> Picture:
     """Paint, check and mark the picture, and store its file and its thumbnail.
 
     Raises:
         InferenceError: the inference service returned no usable picture.
         Unavailable: the media could not store it.
     """
-    settings = context.settings
-    started_s = context.clock.monotonic()
+    started_s, settings, backend = context.clock.monotonic(), context.settings, context.backend_of(image)
     on_preview = progress.on_preview if settings.previews else None
-    backend = context.backend_of(image)
     with span_of_inference(image, backend, records_prompt=settings.trace_prompts):
         generated = await backend.inference.generate(context.job_of(image), progress.on_progress, on_preview)
+    async with context.finishing.picture(slot):
+        return await _finish(image, generated.content, context, started_s)
+
+
+async def _finish(image: Image, painted: bytes, context: GenerationContext, started_s: float) -> Picture:
     with span("finish picture"):
-        content, checked = await asyncio.to_thread(finish, generated.content, image, settings, context.marker)
+        content, checked = await asyncio.to_thread(finish, painted, image, context.settings, context.marker)
     picture = Picture(
         image_file=images.image_key(image, checked.format),
         thumbnail=images.thumbnail_key(image, checked.thumbnail_format),

@@ -116,14 +116,19 @@ async def _fail(image: Image, error: InferenceError, context: GenerationContext)
         return await context.transition(image.id, transition)
 
 
-async def give_back(image: Image, context: GenerationContext) -> None:
-    """Queue the image again because this process stops; no failure is counted, and the broker keeps the message."""
+async def give_back(image: Image, context: GenerationContext, *, has_message: bool) -> None:
+    """Queue the image again because this process stops; no failure is counted.
+
+    The broker returns the message to its queue, unless it was acknowledged when the picture was painted.
+    """
     transition = partial(
         transitions.give_back, lease=context.lease_of(image), attempt=image.attempts, now=context.clock.stable_now()
     )
     try:
         async with asyncio.timeout(GIVE_BACK_S):
-            await change(context.store, image.id, transition)
+            queued = await change(context.store, image.id, transition)
+            if not has_message:
+                await context.outbox.try_dispatch(queued)
         log.info("given back to the queue")
     except (TimeoutError, ServiceError) as error:
         log.info("not given back to the queue: %s", error)

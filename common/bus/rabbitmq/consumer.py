@@ -69,6 +69,7 @@ class RabbitConsumer:
         self._republish = republish
         self._retry_delays = retry_delays
         self._own_tasks: set[HandlerTask] = set()
+        self._unacknowledged: set[HandlerTask] = set()  # of these; they count for the concurrency
         self._cancelled_tasks: list[HandlerTask] = []
         # At most one prefetch: after a reconnect more messages are redelivered than handlers may start, and a message
         # waits here while another one for its image is handled.
@@ -123,7 +124,8 @@ class RabbitConsumer:
 
     async def requeue_cancelled(self) -> None:
         """Return the deliveries of cancelled handlers that came by another consumer's channel, which stays open."""
-        for delivery in [delivery for handler_task in self._cancelled_tasks for delivery in handler_task.deliveries]:
+        left = [handler_task for handler_task in self._cancelled_tasks if not handler_task.is_acknowledged]
+        for delivery in [delivery for handler_task in left for delivery in handler_task.deliveries]:
             if not delivery.is_stale:
                 await delivery.requeue()
 
@@ -232,7 +234,7 @@ class RabbitConsumer:
         return message.model_copy(update={"time": fired_at}) if fired_at else message
 
     def _start_pending(self) -> None:
-        while self._wants_messages and len(self._own_tasks) < self._concurrency:
+        while self._wants_messages and len(self._unacknowledged) < self._concurrency:
             handler_task = next((each for each in self._pending if each.key not in self._running.by_key), None)
             if handler_task is None:
                 return
@@ -241,6 +243,7 @@ class RabbitConsumer:
                 continue  # it will be redelivered
             self._running.by_key[handler_task.key] = handler_task
             self._own_tasks.add(handler_task)
+            self._unacknowledged.add(handler_task)
             handler_task.task = asyncio.create_task(self._run(handler_task), context=handler_task.context)
             handler_task.task.add_done_callback(partial(self._on_task_done, handler_task))
 
@@ -252,16 +255,25 @@ class RabbitConsumer:
             log.exception("%s %s could not be settled and is requeued", self._queue, handler_task.key)
             await asyncio.sleep(SETTLE_RETRY_S)
             self._running.end(handler_task)
-            for delivery in handler_task.deliveries:
-                await delivery.requeue()
+            await handler_task.requeue()
 
     async def _run_handler(self, handler_task: HandlerTask) -> tuple[Outcome, int]:
         if isinstance(handler_task.message, Invalid):
             return Reject(handler_task.message.detail), 0
         failures = handler_task.deliveries[0].failures
         return await run_handler(
-            self._handler, handler_task.message, failures=failures, retry_delays=self._retry_delays
+            self._handler,
+            handler_task.message,
+            failures=failures,
+            retry_delays=self._retry_delays,
+            acknowledge=partial(self._acknowledge_early, handler_task),
         )
+
+    async def _acknowledge_early(self, handler_task: HandlerTask) -> None:
+        self._running.end(handler_task)  # before the acks: a later delivery needs a handler of its own
+        self._unacknowledged.discard(handler_task)
+        await handler_task.acknowledge()
+        self._running.start_waiting()
 
     async def _settle(self, handler_task: HandlerTask, outcome: Outcome, failures: int) -> None:
         """Publish the retry or dead letter, then acknowledge: a crash between the two repeats the message."""
@@ -270,16 +282,15 @@ class RabbitConsumer:
                 await self._republish(handler_task.deliveries[0], outcome, failures)
                 break
             except Unavailable as error:
-                if handler_task.is_stale:
+                if handler_task.is_stale and not handler_task.is_acknowledged:
                     return  # it will be redelivered and handled again
                 log.warning("%s %s stays unacknowledged: %s", self._queue, handler_task.key, error.detail)
                 await asyncio.sleep(SETTLE_RETRY_S)
-        self._running.end(handler_task)  # before the acks: a later delivery needs a handler of its own
-        for delivery in handler_task.deliveries:
-            await delivery.ack()
+        self._running.end(handler_task)  # before the acks, as above
+        await handler_task.acknowledge()
 
     def _on_task_done(self, handler_task: HandlerTask, _: asyncio.Task[None]) -> None:
         self._running.end(handler_task)
         self._own_tasks.discard(handler_task)
-        for start_pending in list(self._running.on_end):
-            start_pending()
+        self._unacknowledged.discard(handler_task)
+        self._running.start_waiting()

@@ -26,11 +26,25 @@ class HandlerTask:
     # copied from the callback, so that a trace continues in the task
     context: contextvars.Context
     task: asyncio.Task[None] | None = None
+    is_acknowledged: bool = False
 
     @property
     def is_stale(self) -> bool:
         """No delivery can be acknowledged any more: the broker delivers the message again."""
         return all(delivery.is_stale for delivery in self.deliveries)
+
+    async def acknowledge(self) -> None:
+        """Acknowledge all deliveries, unless that was done before."""
+        if not self.is_acknowledged:
+            self.is_acknowledged = True
+            for delivery in self.deliveries:
+                await delivery.ack()
+
+    async def requeue(self) -> None:
+        """Return all deliveries to the queue, unless they were acknowledged."""
+        if not self.is_acknowledged:
+            for delivery in self.deliveries:
+                await delivery.requeue()
 
     def is_for(self, delivery: Delivery) -> bool:
         """Whether it is the same message, delivered again; every dispatch of an image has a `time` of its own."""
@@ -47,3 +61,8 @@ class RunningHandlers:
     def end(self, handler_task: HandlerTask) -> None:
         if self.by_key.get(handler_task.key) is handler_task:
             del self.by_key[handler_task.key]
+
+    def start_waiting(self) -> None:
+        """Start what has waited for the end of a handler."""
+        for start_pending in list(self.on_end):
+            start_pending()

@@ -1,5 +1,7 @@
 import asyncio
 import contextlib
+import fcntl
+import os
 import re
 import resource
 import sqlite3
@@ -225,6 +227,33 @@ async def test_a_locked_file_is_unavailable_to_writers_only(path):
             await store.check()
 
         await store.insert(image)
+
+
+async def test_writers_take_turns(path):
+    """The other process holds the folder, but not yet the file."""
+    image, other = an_image(), os.open(path.parent, os.O_RDONLY)
+    async with SqliteStore.open(path, timeout_s=0.3) as store:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with pytest.raises(Unavailable, match="no answer within"):
+            await store.insert(image)
+        assert await store.get(image.id) is None
+        os.close(other)
+
+        await store.insert(an_image(id=image.id))
+
+        assert (await store.get(image.id)).id == image.id
+
+
+async def test_a_folder_without_locks_has_no_turns(path, monkeypatch):
+    def refuse(*_):
+        raise OSError("no locks here")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    image = an_image()
+    async with SqliteStore.open(path, timeout_s=5) as store:
+        await store.insert(image)
+
+        assert await store.get(image.id) == image
 
 
 async def test_a_writer_waits_for_another_process(path):
