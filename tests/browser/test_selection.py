@@ -68,7 +68,7 @@ async def test_two_pictures_are_compared(api, visit):
     await expect(visit.tiles).to_have_count(2)
     await visit.tiles.first.focus()
     await visit.press("Space", "Shift+ArrowRight")
-    await visit.page.get_by_role("button", name="Compare").click()
+    await visit.page.get_by_role("toolbar").get_by_role("button", name="Compare").click()
 
     await expect(visit.viewer.locator("tr.differs")).to_have_count(1)
     await expect(visit.viewer.locator("tr.differs")).to_contain_text("picture 0")

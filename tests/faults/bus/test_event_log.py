@@ -39,7 +39,7 @@ async def test_a_trimmed_log_raises_cursor_gone(vhost: str):
 
 
 async def test_a_cursor_past_the_end_raises_cursor_gone(vhost: str):
-    async with open_rabbit_bus(vhost, timeout_s=0.5) as bus:
+    async with open_rabbit_bus(vhost, timeout_s=2) as bus:
         for number in range(3):
             await bus.publish(image_event(number))
         with pytest.raises(CursorGone):
@@ -47,7 +47,7 @@ async def test_a_cursor_past_the_end_raises_cursor_gone(vhost: str):
 
 
 async def test_a_deleted_log_raises_cursor_gone(vhost: str):
-    async with open_rabbit_bus(vhost, timeout_s=0.5) as bus, raw_channel(vhost) as channel:
+    async with open_rabbit_bus(vhost, timeout_s=2) as bus, raw_channel(vhost) as channel:
         await bus.publish(image_event(1))
         reader = LogReader(bus)
         await reader.wait_for(1)
