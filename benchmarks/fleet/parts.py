@@ -179,7 +179,7 @@ async def measure_more(shared: Shared, running: SlotFleet) -> None:
     """Start more generators beside a long queue; then wait for the end of all orders, and count them."""
     running.load.set_rate(0)
     size = running.size
-    await running.load.fill(2 * MORE * size.each)
+    await running.load.fill(5 * MORE * size.each)  # those that run paint some of them meanwhile
     began_s = time.monotonic()
     names = await running.add_generators(MORE)
     await running.stub.until_busy(MORE * size.each, groups=names)
