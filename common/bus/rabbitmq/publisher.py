@@ -1,7 +1,6 @@
 """The publisher of this process: one channel with publisher confirms, for any number of messages at once.
 
-Each message has one of three outcomes: confirmed (`publish` returns), `Unavailable` (the broker does not have it) or
-`Unconfirmed`.
+A message is confirmed (`publish` returns), `Unavailable` (the broker does not have it) or `Unconfirmed`.
 """
 
 from __future__ import annotations
@@ -60,7 +59,6 @@ class Publisher:
 
     @property
     def is_silent(self) -> bool:
-        """The connection is up, but the broker has not confirmed the latest message in time."""
         return self._silent_at is not None and asyncio.get_running_loop().time() - self._silent_at < SILENCE_S
 
     async def run(self) -> None:
@@ -84,7 +82,7 @@ class Publisher:
         exchange = self._connection.prefix + exchange
         if exchange in self._refused:
             return [await self._outcome_alone(exchange, key, message) for message in messages]
-        outcomes: list[Unavailable | None] = []  # those found so far count at a timeout too
+        found: list[BaseException | None] = []  # those known at a timeout count too
         sent = False
         before = cancel_requests()
         try:
@@ -98,30 +96,13 @@ class Publisher:
                     else:
                         sent = True
                         for confirm in confirms:
-                            outcomes.append(await self._outcome(exchange, key, confirm, before))  # noqa: PERF401
+                            found.append(await _failure(confirm, before))  # noqa: PERF401
         except TimeoutError:
             error = self._timeout_error(sent=sent, what=f"{exchange} {key}")
-            outcomes += [error] * (len(messages) - len(outcomes))
-        else:
+            found += [error] * (len(messages) - len(found))
+        if not any(found):
             self._silent_at = None
-        return outcomes
-
-    async def _outcome(
-        self, exchange: str, key: str, confirm: asyncio.Future[object], before: int
-    ) -> Unavailable | None:
-        try:
-            await confirm
-        except asyncio.CancelledError:
-            if cancel_requests() > before:
-                raise
-            return Unconfirmed("bus", "the connection was lost")
-        except CONNECTION_EXCEPTIONS as error:
-            if cancel_requests() > before:
-                raise asyncio.CancelledError from error  # see `deadline`
-            found = await self._error(exchange, key, error)
-            found.__cause__ = error
-            return found
-        return None
+        return [each if each is None else await self._error(exchange, key, each) for each in found]
 
     async def _outcome_alone(self, exchange: str, key: str, message: OutgoingMessage) -> Unavailable | None:
         try:
@@ -131,7 +112,16 @@ class Publisher:
         return None
 
     async def _error(self, exchange: str, key: str, error: BaseException) -> Unavailable:
+        if isinstance(error, Unavailable):
+            return error
+        found = await self._described(exchange, key, error)
+        found.__cause__ = error
+        return found
+
+    async def _described(self, exchange: str, key: str, error: BaseException) -> Unavailable:
         match error:
+            case asyncio.CancelledError():
+                return Unconfirmed("bus", "the connection was lost")
             case PublishError():
                 await self._repair()
                 return BrokerRefused(f"no queue is bound to {exchange} for {key!r}")
@@ -230,6 +220,17 @@ class Publisher:
             log.warning("a missing exchange or queue cannot be declared: %s", error_reason(error))
 
 
+async def _failure(confirm: asyncio.Future[object], before: int) -> BaseException | None:
+    """What the broker or the library raises for a message; `before` is of `cancel_requests`."""
+    try:
+        await confirm
+    except (asyncio.CancelledError, *CONNECTION_EXCEPTIONS) as error:
+        if cancel_requests() > before:
+            raise error if isinstance(error, asyncio.CancelledError) else asyncio.CancelledError from error
+        return error
+    return None
+
+
 class BrokerRefused(BrokerUnavailable, NotAccepted):
     """The broker answered that it does not accept the message."""
 
@@ -271,7 +272,6 @@ class EventPublisher:
             self._note_refusal(error)
 
     async def publish_several(self, key: str, messages: Sequence[OutgoingMessage]) -> list[Unavailable | None]:
-        """What `publish` raises for each message, or None; all are written together."""
         outcomes = await self._publisher.publish_several(EVENTS, key, messages)
         refused = {at: error for at, error in enumerate(outcomes) if error is not None and self._may_be_in_log(error)}
         if not refused:
