@@ -24,7 +24,8 @@ from services.api.events.live import ClientEvent
 CLOSE_S: Final = 2.0  # a client that reads nothing for this long while it is closed is disconnected
 LONGEST_CLOSE_S: Final = 30.0  # the close frame waits behind one frame: 64 kB take 4 s at 20 kB/s
 CHECK_S: Final = 0.1
-UNSENT_BYTES: Final = 16_384  # that the kernel holds beyond what the client's side can take; most that a flush writes
+UNSENT_BYTES: Final = 16_384  # that the kernel holds beyond what the client's side can take
+MAX_WRITE: Final = 4096  # bytes of several frames; what the kernel leaves of a write delays the close frame
 
 
 class Client:
@@ -122,7 +123,7 @@ class Client:
     def _next_frames(self) -> list[bytes]:
         """Frames from the queue for one write; none if the first is large, which the writer sends by itself."""
         frames: list[bytes] = []
-        left, queue = UNSENT_BYTES, self._queue
+        left, queue = MAX_WRITE, self._queue
         for item in queue.values():
             frame = text_frame(item) if isinstance(item, str) else item.wire_frame
             left -= len(frame)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from services.api.events.client import UNSENT_BYTES, Client
+from services.api.events.client import MAX_WRITE, Client
 from services.api.events.flushing import PER_PASS, Turns
 from services.api.events.frames import text_frame
 
@@ -93,7 +93,7 @@ async def test_events_of_one_turn_leave_in_one_write(sides):
 
 async def test_no_write_is_larger_than_the_kernel_takes(sides):
     client, transport, _ = sides
-    text = "x" * (UNSENT_BYTES // 3)
+    text = "x" * (MAX_WRITE // 3)
 
     for cursor in "1234":
         client.on_event(an_event(cursor, text=text))
@@ -126,7 +126,7 @@ async def test_a_client_that_does_not_read_is_left_to_its_writer(sides):
 async def test_a_large_frame_is_sent_by_the_writer(sides):
     client, transport, socket = sides
     socket.takes.set()
-    large = "x" * (UNSENT_BYTES + 1)
+    large = "x" * (MAX_WRITE + 1)
 
     client.on_event(an_event("1", text=large, is_progress=True))
     client.on_event(an_event("2"))
@@ -138,7 +138,7 @@ async def test_a_large_frame_is_sent_by_the_writer(sides):
 
 async def test_previews_are_dropped_while_a_client_does_not_read(sides):
     client, _, socket = sides
-    client.on_event(an_event("1", text="x" * (UNSENT_BYTES + 1)))
+    client.on_event(an_event("1", text="x" * (MAX_WRITE + 1)))
     await passes()
 
     client.on_event(an_event("2", is_progress=True))
