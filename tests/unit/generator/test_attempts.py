@@ -9,6 +9,7 @@ import logging
 import socket
 import ssl
 from datetime import timedelta
+from functools import partial
 from types import SimpleNamespace
 
 import aiohttp
@@ -271,7 +272,9 @@ async def test_two_claims_of_one_process_have_two_tokens(tmp_path):
 
 
 @pytest.mark.border(rule="A2")
-@pytest.mark.parametrize("end", [outcomes.remove_files, outcomes.give_back], ids=lambda end: end.__name__)
+@pytest.mark.parametrize(
+    "end", [outcomes.remove_files, partial(outcomes.give_back, has_message=True)], ids=["remove_files", "give_back"]
+)
 @pytest.mark.parametrize("token", ["its own", "another claim"])
 async def test_files_that_the_record_names_are_never_removed(tmp_path, end, token):
     """A claim that lost: it has the attempt of the winner, as when a store took its write twice."""
