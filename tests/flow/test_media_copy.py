@@ -21,10 +21,8 @@ async def darkroom(cluster, *arguments, status=0):
     return out.decode()
 
 
-async def copied(cluster, folder):
-    lines = (
-        await darkroom(cluster, "media", "copy", str(cluster.folder / "media"), str(folder), "--json")
-    ).splitlines()
+async def copied(cluster, source, folder):
+    lines = (await darkroom(cluster, "media", "copy", source, str(folder), "--json")).splitlines()
     return json.loads(lines[-1])
 
 
@@ -32,10 +30,11 @@ async def copied(cluster, folder):
 async def test_media_are_moved_while_images_are_painted(tmp_path):
     """Orders come all the time. After the switch a sweep removes nothing until the second copy has brought the rest."""
     async with embedded(tmp_path) as cluster, front_end(cluster.url) as page:
+        source = cluster.settings["MEDIA_ROOT"]
         made = [(await page.order(seed=number))["id"] for number in range(5)]
         for image_id in made:
             await page.final(image_id)
-        copying = asyncio.create_task(copied(cluster, tmp_path / "new"))
+        copying = asyncio.create_task(copied(cluster, source, tmp_path / "new"))
         while not copying.done():
             made.append((await page.order())["id"])
             await page.final(made[-1])
@@ -54,7 +53,7 @@ async def test_media_are_moved_while_images_are_painted(tmp_path):
         assert refused["recordsWithoutFile"] > 0
         assert "not of the same time" in refused["refused"]
 
-        second = await copied(cluster, tmp_path / "new")
+        second = await copied(cluster, source, tmp_path / "new")
         assert second["copied"] > 0
         assert not second["sourceInUse"]
         assert second["onlyAtDestination"] == 2  # the picture that was painted after the switch, and its thumbnail
