@@ -38,6 +38,7 @@ async def test_without_progress_the_elapsed_time_is_shown(visit, inference):
     stub.finish()
 
 
+@pytest.mark.long
 async def test_a_wrong_clock_does_not_change_the_elapsed_time(visit, inference):
     await visit.page.clock.install(time="2031-01-01T00:00:00Z")
     await visit.open()
@@ -98,6 +99,7 @@ async def test_nothing_moves_by_itself_while_pictures_are_made(api, new_visit, i
     assert await visit.page.evaluate("shift") < 0.05
 
 
+@pytest.mark.long
 async def test_ordering_deep_in_the_gallery_stays_there(api, new_visit, inference):
     await add_images(api, 60)
     visit = await new_visit()

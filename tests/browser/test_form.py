@@ -2,6 +2,7 @@
 
 from io import BytesIO
 
+import pytest
 from PIL import Image
 from playwright.async_api import expect
 
@@ -9,6 +10,7 @@ from tests.browser.test_access import PHONE
 from tests.browser.test_gallery import add_images
 
 
+@pytest.mark.long
 async def test_generate_stays_within_reach_on_a_phone(api, new_visit):
     await add_images(api, 30)
     visit = await new_visit(**PHONE)

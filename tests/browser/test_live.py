@@ -8,6 +8,7 @@ from tests.browser.inference_stub import InferenceStub
 OWN_SERVER = pytest.mark.parametrize("settings", [{}])
 
 
+@pytest.mark.long
 @OWN_SERVER
 async def test_the_page_survives_a_server_restart_without_reload(visit, inference, cluster, settings):
     inference_stub = InferenceStub()

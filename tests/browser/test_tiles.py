@@ -30,6 +30,7 @@ async def test_twelve_deletions_are_one_notice_with_one_undo(api, visit):
     await until_there_are(api, 13)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("density", "size"), [(1, {"width": 1280, "height": 720}), (2, LARGE)])
 async def test_tiles_are_as_sharp_as_they_are_drawn(api, new_visit, density, size):
     await add_images(api, 3, **size)

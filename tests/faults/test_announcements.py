@@ -4,6 +4,8 @@ import asyncio
 import signal
 from contextlib import asynccontextmanager
 
+import pytest
+
 from tests.cluster import Events, FrontEnd
 from tests.inference_double import inference_double
 
@@ -41,6 +43,7 @@ async def next_frame(events: Events, kind: str) -> dict:
         return frame
 
 
+@pytest.mark.long
 async def test_models_follow_the_generators(cluster, http):
     """One generator comes, is killed, and another one with another model takes its place."""
     api = await cluster.add_service("api", **FAST)

@@ -81,6 +81,7 @@ async def test_each_image_of_killed_generators_is_painted_once(cluster, http):
     assert (fake.interrupted, fake.deleted) == ([], [])
 
 
+@pytest.mark.long
 @pytest.mark.slow
 async def test_a_killed_generator_finds_its_work_at_two_servers(cluster, http):
     """Each paints one image when the generator is killed. The next one asks each image's own server first."""

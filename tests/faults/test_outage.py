@@ -58,6 +58,7 @@ async def is_completed(page: FrontEnd, image_id: str) -> bool:
     return image.get("status") == "completed"
 
 
+@pytest.mark.long
 @pytest.mark.fault(row=30)
 async def test_a_circuit_opens_on_a_dead_service_and_closes_again(cluster, http):
     await cluster.add_painter(paint_s=0.02)

@@ -168,6 +168,7 @@ async def order_twice(
     return image["id"]
 
 
+@pytest.mark.long
 @pytest.mark.fault(row=50)
 @pytest.mark.fault(row=54)
 async def test_a_janitor_killed_during_a_purge_leaves_nothing_behind(cluster, http):

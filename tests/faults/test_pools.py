@@ -37,6 +37,7 @@ async def show(page, image):
     return (await page.get(f"/api/images/{image['id']}/"))[1]
 
 
+@pytest.mark.long
 @pytest.mark.slow
 async def test_a_pool_without_a_generator_delays_no_other(cluster, http):
     """Its orders wait and say why, also one that waits for its picture; then its generator comes, and paints each once.

@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 from subprocess import DEVNULL, PIPE
 
+import pytest
+
 from tests.cluster import Cluster, front_end, running
 
 DARKROOM = Path(sys.executable).with_name("darkroom")
@@ -39,6 +41,7 @@ async def test_the_darkroom_command_draws_at_a_running_server(tmp_path):
     assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.long
 async def test_a_service_started_alone_loads_what_it_needs(tmp_path, vhost):
     """Each service imports its own code only, so one that lacks an import fails when it starts alone."""
     cluster = Cluster(tmp_path, BUS_URL=vhost)

@@ -56,6 +56,7 @@ async def test_change_lets_a_refusal_through(store):
         await change(store, an_image().id, partial(transitions.cancel, now=NOON))
 
 
+@pytest.mark.long
 async def test_processes_share_the_store(store, store_url):
     image = an_image()
     await store.insert(image)

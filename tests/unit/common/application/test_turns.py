@@ -10,6 +10,7 @@ from datetime import timedelta
 from functools import partial
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -269,6 +270,7 @@ async def _finish(world):
                 await world.work(number, lambda image: transitions.fail_past_deadline(image, now=world.clock.now()))
 
 
+@pytest.mark.long
 @given(steps=steps_of(ACTIONS, *DISTURBANCES))
 @settings(max_examples=200, deadline=None)
 def test_no_interleaving_breaks_the_limit_or_leaves_an_image(steps):
