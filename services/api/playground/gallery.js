@@ -316,6 +316,7 @@ function placesOnScreen(list) {
  * all of them, and so take the focus, whenever some before them are removed (10.5.14, as `shouldComponentUpdate` is false).
  */
 class Tile extends Component {
+  #picture = null;
   #press = 0; // the timer of a long press
   #wasLong = false;
 
@@ -325,6 +326,8 @@ class Tile extends Component {
 
   componentWillUnmount() {
     clearTimeout(this.#press);
+    // Chromium keeps an image that has not loaded, with all that refers to it, and looks at each of them in every frame
+    for (const name of ["srcset", "src"]) this.#picture?.removeAttribute(name);
   }
 
   render({ image, isCurrent, isSelected, moves }) {
@@ -346,6 +349,7 @@ class Tile extends Component {
           onContextMenu=${(event) => this.#wasLong && event.preventDefault()}
         >
           <img
+            ref=${this.#keep}
             loading="lazy"
             decoding="async"
             draggable=${false}
@@ -363,6 +367,10 @@ class Tile extends Component {
         </button>
     `;
   }
+
+  #keep = (picture) => {
+    if (picture) this.#picture = picture; // Preact calls it with null before `componentWillUnmount`
+  };
 
   #clicked(event) {
     if (!this.#wasLong) this.props.moves.current.clicked(event, this.props.image.id);
