@@ -13,6 +13,7 @@ The service is unchanged: only its ports are wrapped when they are opened.
 """
 
 import asyncio
+import fcntl
 import functools
 import inspect
 import os
@@ -22,6 +23,7 @@ import sys
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 from common.bus.port import WorkQueue
@@ -35,6 +37,15 @@ from tests.servers.parent_death import end_with_parent
 
 GENERATE = b'"type":"image.generate"'  # in the bytes of a command
 SIGNALS = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}
+
+
+def wait_for_writes() -> None:
+    """A process that is stopped while it writes keeps SQLite locked for all others: wait for a turn between writes."""
+    path = os.environ.get("STORE_URL", "")
+    if path.startswith("sqlite:///"):
+        folder = os.open(Path(path.removeprefix("sqlite:///")).parent, os.O_RDONLY)
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        os.close(folder)
 
 
 @dataclass
@@ -81,6 +92,8 @@ class FaultPlan:
         for fault in self._faults:
             if fault.is_due(when, point, self._dice):
                 self.note(f"{fault.signal.name} {when} {point}")
+                if fault.signal == signal.SIGSTOP:
+                    wait_for_writes()
                 os.kill(os.getpid(), fault.signal)
 
     def faulty(self, port: str, target: Any) -> Any:
