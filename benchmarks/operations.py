@@ -160,7 +160,8 @@ async def _requests(
             cluster.settings.update(CONCURRENT_REQUESTS="0", WAITING_REQUESTS="0")
             del cluster.services["janitor"]  # the turns of the waiting orders are not what is measured here
             copy_filled(count, path / "darkroom.db", waiting=lined_up)
-            clusters[name] = await stack.enter_async_context(_running(cluster))
+            await stack.enter_async_context(running(cluster))
+            clusters[name] = cluster
         for what, (request, count) in REQUESTS.items():
             report_progress(what)
             for name in (EMPTY, FULL):
@@ -168,12 +169,6 @@ async def _requests(
             for _ in range(rounds):
                 found = {name: await _timed(clusters[name], http, request, count) for name in (EMPTY, FULL)}
                 _add(into, what, found[EMPTY], found[FULL])
-
-
-@asynccontextmanager
-async def _running(cluster: Cluster) -> AsyncIterator[Cluster]:
-    async with running(cluster):
-        yield cluster
 
 
 async def _timed(cluster: Cluster, http: aiohttp.ClientSession, request: MeasuredRequest, count: int) -> Measured:

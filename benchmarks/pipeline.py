@@ -12,7 +12,7 @@ import asyncio
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -123,15 +123,7 @@ def peer(name: str, shared: SharedServers, folder: Path) -> Iterator[Peer]:
         "BENCH_REDIS": shared.redis_url,
         "PYTHONPATH": str(servers.ROOT),
     }
-    with ExitStack() as stack:
-        pids = []
-        for program, *options in WORKERS[name]:
-            command = [str(servers.PEERS / "python"), str(servers.PEERS / program), *options]
-            pids.append(stack.enter_context(servers.worker(command, env, folder / "worker.log")))
-        enqueue = [str(servers.PEERS / "python"), "-m", "benchmarks.peers.enqueue", f"with_{name.lower()}"]
-        lines = servers.LineProcess(enqueue, env)
-        stack.callback(lines.close)
-        lines.expect("ready")
+    with servers.peer(name, WORKERS[name], env, folder) as (lines, pids):
         yield Peer(folder, lines, pids)
 
 

@@ -10,8 +10,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 
 import aiohttp
@@ -176,6 +176,23 @@ def worker(command: list[str], env: dict[str, str], log: Path) -> Iterator[int]:
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, 9)
             process.wait()
+
+
+@contextmanager
+def peer(
+    name: str, workers: Iterable[list[str]], env: dict[str, str], folder: Path
+) -> Iterator[tuple[LineProcess, list[int]]]:
+    """A peer that is ready: the process that enqueues its jobs, and the pids of its workers."""
+    with ExitStack() as stack:
+        pids = []
+        for program, *options in workers:
+            command = [str(PEERS / "python"), str(PEERS / program), *options]
+            pids.append(stack.enter_context(worker(command, env, folder / "worker.log")))
+        enqueue = [str(PEERS / "python"), "-m", "benchmarks.peers.enqueue", f"with_{name.lower()}"]
+        lines = LineProcess(enqueue, env)
+        stack.callback(lines.close)
+        lines.expect("ready")
+        yield lines, pids
 
 
 def cluster(path: Path, *, bus_url: str | None, stub_url: str, generators: int = 2, **settings: str) -> Cluster:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import ExitStack
 
 from benchmarks import job, servers
 from benchmarks.fleet.fleets import FleetSize, Observed, slot_stub
@@ -41,15 +40,7 @@ async def measure_peer(shared: Shared, name: str, size: FleetSize, *, is_equal: 
             "BENCH_BROKER": shared.broker.fresh_vhost(),
             "PYTHONPATH": str(servers.ROOT),
         }
-        with ExitStack() as stack:
-            pids = []
-            for program, *options in commands(name, size.slots // PROCESSES):
-                command = [str(servers.PEERS / "python"), str(servers.PEERS / program), *options]
-                pids.append(stack.enter_context(servers.worker(command, env, folder / "worker.log")))
-            enqueue = [str(servers.PEERS / "python"), "-m", "benchmarks.peers.enqueue", f"with_{name.lower()}"]
-            lines = servers.LineProcess(enqueue, env)
-            stack.callback(lines.close)
-            lines.expect("ready")
+        with servers.peer(name, commands(name, size.slots // PROCESSES), env, folder) as (lines, pids):
             seconds = shared.seconds(size, 2)
             await stub.plan(size.mean_s, is_equal=is_equal, aged=size.slots)
             lines.send(0, int(size.slots + OVER * size.per_s * (seconds + size.mean_s)))
