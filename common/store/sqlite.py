@@ -32,7 +32,7 @@ from common.store.sqlite_queries import SqliteQueries
 from common.store.sqlite_threads import (
     MAX_ROWS,
     SqliteExecutor,
-    WriterTurns,
+    WriteLock,
     commit_writes,
     is_busy,
     is_transient,
@@ -58,8 +58,8 @@ class SqliteStore(SqliteQueries):
             Unavailable: the file cannot be opened in time.
         """
         connections = await asyncio.to_thread(_open, path, timeout_s)
-        turns = WriterTurns(path.parent)
-        run_writes = partial(commit_writes, turns=turns)
+        lock = WriteLock(path.parent)
+        run_writes = partial(commit_writes, lock=lock)
         writer = SqliteExecutor(connections[:1], run_writes, max_rows=MAX_ROWS, timeout_s=timeout_s)
         readers = SqliteExecutor(connections[1:], run_reads, max_rows=1, timeout_s=timeout_s)
         try:
@@ -67,7 +67,7 @@ class SqliteStore(SqliteQueries):
         finally:
             await readers.close()
             await writer.close()
-            turns.close()
+            lock.close()
 
     async def insert(self, image: Image) -> None:
         text, row = image_text(image), writes.index_row(image)

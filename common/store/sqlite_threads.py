@@ -3,9 +3,9 @@
     coroutine ── run ──▶ queue ──▶ thread with its own connection ──▶ future, set on the event loop
 
 One executor with one thread writes: all waiting writes are committed together, and no caller gets a result before the
-commit. So a hundred writers share one fsync. The processes that write to one file take turns. Another executor with a
-few threads reads. If a caller times out or is cancelled before its job has started, the job is skipped; a started read
-is interrupted, a started write completes.
+commit. So a hundred writers share one fsync. The processes that write to one file wait for a lock. Another executor
+with a few threads reads. If a caller times out or is cancelled before its job has started, the job is skipped; a
+started read is interrupted, a started write completes.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ class StoreJob:
     error: Exception | None = None
 
 
-class WriterTurns:
-    """Turns of the processes that write to one file: a lock on its folder, on which the kernel lets them wait.
+class WriteLock:
+    """A lock of the processes that write to one file, on its folder; the kernel lets them wait for it.
 
     On SQLite's own lock they can only poll. When 300 slots of 12 generators ended at once, on two cores, that took a
-    third of the generators' CPU, and some claims waited for 3 s; with turns, no claim took 2 s.
+    third of the generators' CPU, and some claims waited for 3 s; with this lock, no claim took 2 s.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -56,8 +56,8 @@ class WriterTurns:
         self._is_in_use = False
 
     @contextmanager
-    def turn(self) -> Iterator[None]:
-        """Wait for a turn. A file system without such locks has none, and the processes poll."""
+    def held(self) -> Iterator[None]:
+        """Wait for the lock. On a file system without such locks the processes poll."""
         self._is_in_use = True
         with suppress(OSError):
             fcntl.flock(self._folder, fcntl.LOCK_EX)
@@ -128,7 +128,7 @@ class SqliteExecutor:
         for _ in self._threads:
             self._jobs.put(None)
         for thread in self._threads:
-            # a process that is stopped during its turn must not keep this one from ending
+            # a process that is stopped while it holds the lock must not keep this one from ending
             await asyncio.to_thread(thread.join, CLOSE_LIMIT_S)
 
     def _process(self, connection: sqlite3.Connection) -> None:
@@ -176,9 +176,9 @@ def run_reads(connection: sqlite3.Connection, jobs: list[StoreJob]) -> None:
     connection.set_progress_handler(None, 0)
 
 
-def commit_writes(connection: sqlite3.Connection, jobs: list[StoreJob], *, turns: WriterTurns) -> None:
-    """Run writes in one transaction, in a turn of this process."""
-    with turns.turn():
+def commit_writes(connection: sqlite3.Connection, jobs: list[StoreJob], *, lock: WriteLock) -> None:
+    """Run writes in one transaction, while no other process writes."""
+    with lock.held():
         _commit(connection, jobs)
 
 

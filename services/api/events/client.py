@@ -17,7 +17,7 @@ from aiohttp import WSCloseCode, web
 
 from common.domain.errors import LimitReached
 from common.runtime import metrics
-from services.api.events.flushing import Turns
+from services.api.events.flushing import FlushQueue
 from services.api.events.frames import text_frame
 from services.api.events.live import ClientEvent
 
@@ -42,7 +42,7 @@ class Client:
         transport: asyncio.Transport | None,
         *,
         buffer: int,
-        turns: Turns | None = None,
+        flushes: FlushQueue | None = None,
     ) -> None:
         self.socket = websocket
         self.received = 0  # messages, with the answers to pings
@@ -51,9 +51,9 @@ class Client:
         self._buffer = buffer
         self._queue: dict[str, ClientEvent | str] = {}
         self._queued = asyncio.Event()
-        self._turns = turns or Turns()
+        self._flushes = flushes or FlushQueue()
         self._is_keeping_up = False  # the kernel has taken all that was sent
-        self._has_turn = False
+        self._is_flushing = False
         self._sent = 0
         self._sending = 0
 
@@ -69,10 +69,10 @@ class Client:
 
     def on_event(self, event: ClientEvent) -> None:
         """Queue an event; never waits."""
-        if not self._queue and self._is_keeping_up and not self._has_turn:  # nearly always
+        if not self._queue and self._is_keeping_up and not self._is_flushing:  # nearly always
             self._queue[event.key] = event
-            self._has_turn = True
-            self._turns.add(self._flush)
+            self._is_flushing = True
+            self._flushes.add(self._flush)
             return
         if self._sending and not event.is_progress:
             self._drop_progress()
@@ -97,9 +97,9 @@ class Client:
                 self.too_slow.set()
         if not self._is_keeping_up:
             self._queued.set()
-        elif not self._has_turn:
-            self._has_turn = True
-            self._turns.add(self._flush)
+        elif not self._is_flushing:
+            self._is_flushing = True
+            self._flushes.add(self._flush)
 
     def _drop_progress(self) -> None:
         queue = self._queue
@@ -108,7 +108,7 @@ class Client:
 
     def _flush(self) -> None:
         """Send what is queued without a task, until the kernel no longer takes all of it."""
-        self._has_turn = False
+        self._is_flushing = False
         transport = self._transport
         if transport is None or self.socket.closed or transport.is_closing():
             return
@@ -230,7 +230,7 @@ class Clients:
     """The open websockets of this process, by owner."""
 
     def __init__(self, *, max_per_owner: int) -> None:
-        self.turns = Turns()
+        self.flushes = FlushQueue()
         self._max_per_owner = max_per_owner
         self._clients: dict[str, set[Client]] = {}
 

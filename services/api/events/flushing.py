@@ -1,8 +1,8 @@
-"""The turns in which websockets get their frames.
+"""The order in which websockets get their frames.
 
-    event ──▶ queues of 5,000 websockets ──▶ Turns ──some in each pass of the event loop──▶ their sockets
+    event ──▶ queues of 5,000 websockets ──▶ FlushQueue ──some in each pass of the event loop──▶ their sockets
 
-A websocket whose turn has not come collects frames, and they leave in one write. So the more there is to send, the
+A websocket that waits in it collects frames, and they leave in one write. So the more there is to send, the
 less a frame costs, and no pass of the event loop takes longer.
 """
 
@@ -16,7 +16,7 @@ from typing import Final
 PER_PASS: Final = 100  # websockets; a write to one takes some 10 µs
 
 
-class Turns:
+class FlushQueue:
     """Calls each function once, in the order in which they were added."""
 
     def __init__(self) -> None:

@@ -75,7 +75,9 @@ class WebsocketRoutes:
         )
         if not socket.can_prepare(call.request):
             raise Invalid("this is a websocket: open it with an upgrade", code="not_a_websocket")
-        client = Client(socket, call.request.transport, buffer=self.settings.websocket_buffer, turns=self.clients.turns)
+        client = Client(
+            socket, call.request.transport, buffer=self.settings.websocket_buffer, flushes=self.clients.flushes
+        )
         # counted before anything is awaited, or two requests could take the last place
         with self.clients.opened(call.owner, client):
             try:

@@ -1,4 +1,4 @@
-"""Frames that go straight to the kernel, in turns; and what happens when the kernel does not take them."""
+"""Frames that go straight to the kernel, as long as it takes them."""
 
 import asyncio
 from types import SimpleNamespace
@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from services.api.events.client import MAX_WRITE, Client
-from services.api.events.flushing import PER_PASS, Turns
+from services.api.events.flushing import PER_PASS, FlushQueue
 from services.api.events.frames import text_frame
 
 
@@ -162,7 +162,7 @@ async def test_nothing_is_sent_after_the_close(sides):
 
 async def test_the_turns_give_the_event_loop_back():
     """Each pass of the loop serves some; one that fails holds up no other."""
-    turns, served = Turns(), []
+    flushes, served = FlushQueue(), []
     raised: list[dict] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: raised.append(context))
 
@@ -170,7 +170,7 @@ async def test_the_turns_give_the_event_loop_back():
         raise RuntimeError("a bug")
 
     for number in range(PER_PASS + 1):
-        turns.add(fail if number == 1 else lambda number=number: served.append(number))  # type: ignore[misc]
+        flushes.add(fail if number == 1 else lambda number=number: served.append(number))  # type: ignore[misc]
     await asyncio.sleep(0)
     first = len(served)
     await passes(5)
