@@ -137,7 +137,7 @@ class Outbox:
         pool = await self._pool_of(image)
         # the tasks of `gather` start in this order, so the event is in the channel before the command
         results = await asyncio.gather(
-            self._announce(image), self.bus.send(command, delay_s=delay_s, pool=pool), return_exceptions=True
+            self._try_publish_queued(image), self.bus.send(command, delay_s=delay_s, pool=pool), return_exceptions=True
         )
         for result in results:
             if isinstance(result, BaseException):
@@ -151,7 +151,7 @@ class Outbox:
         )
         await self._record(image, sent)
 
-    async def _announce(self, image: Image) -> None:
+    async def _try_publish_queued(self, image: Image) -> None:
         try:
             await self.publish_queued(image)
         except NotAccepted as error:

@@ -22,7 +22,6 @@ from common.runtime.clock import Clock
 
 T = TypeVar("T")
 
-AT_ONCE: Final = 4  # copies at a time; each holds one picture in memory
 EXAMPLES: Final = 10
 MAX_FAILED: Final = 100  # files: then one side is in trouble as a whole
 POLL_S: Final = 0.5
@@ -66,7 +65,7 @@ class MediaCopy:
     report: Callable[[CopiedFile], None]
     clock: Clock
     interval_s: float  # in which a janitor raises the checkpoint
-    at_once: int = AT_ONCE
+    at_once: int  # copies at a time; each holds one picture in memory
     only_missing: bool = False
     totals: CopyTotals = field(default_factory=CopyTotals)
 
@@ -111,21 +110,21 @@ class MediaCopy:
             missing = [file for file in files if file.key not in there]
             if self.only_missing:
                 self.totals.unchanged += len(there)
-            await self._bring_all(missing if self.only_missing else files, there)
+            await self._copy_page(missing if self.only_missing else files, there)
 
-    async def _bring_all(self, files: Iterable[StoredFile], there: set[str]) -> None:
+    async def _copy_page(self, files: Iterable[StoredFile], there: set[str]) -> None:
         """Some at a time; the first error is raised once no copy runs any more."""
         remaining = iter(files)
 
         async def worker() -> None:
             for file in remaining:
-                await self._bring(file, file.key in there)
+                await self._copy_file(file, file.key in there)
 
         for outcome in await asyncio.gather(*(worker() for _ in range(self.at_once)), return_exceptions=True):
             if isinstance(outcome, BaseException):
                 raise outcome
 
-    async def _bring(self, file: StoredFile, is_there: bool) -> None:
+    async def _copy_file(self, file: StoredFile, is_there: bool) -> None:
         before = await self._digest(file.key) if is_there else None
         try:
             content = await self.source.get(file.key)
@@ -170,7 +169,7 @@ class MediaCopy:
             self.totals.examples += sorted(others)[: EXAMPLES - len(self.totals.examples)]
 
     async def _finish(self, store_id: str | None, checkpoint: int | None, began_s: float) -> None:
-        """Carry the notes over: the marker last."""
+        """Write the checkpoint, then the marker."""
         if checkpoint is not None and checkpoint > (await _of_target(self.target.checkpoint()) or 0):
             self.totals.source_in_use = await self._is_raised_beyond(checkpoint, began_s)
             # the number of the store is above `checkpoint` then: a sweep does not trust one that differs by two

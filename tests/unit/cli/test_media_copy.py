@@ -219,7 +219,7 @@ async def copying(folders, *, source_odd=("", None), target_odd=("", None), on_f
             if on_file is not None:
                 on_file(file)
 
-        yield MediaCopy(source, target, report, SystemClock(), interval_s=interval_s), reported
+        yield MediaCopy(source, target, report, SystemClock(), interval_s=interval_s, at_once=4), reported
 
 
 @pytest.mark.parametrize(
