@@ -110,11 +110,16 @@ async def test_an_answer_that_breaks_off_is_no_picture(bucket):
         assert await media.get(KEY) == LARGE
 
 
+async def half_written(proxy, media):
+    proxy.delay_s = 0.002
+    writing = asyncio.create_task(media.put(KEY, LARGE))
+    await until(lambda: proxy.bytes_up > 500_000, pause_s=0.001)
+    return writing
+
+
 async def test_an_upload_that_breaks_off_is_sent_again(bucket):
     async with behind_wire(bucket) as (proxy, media, direct):
-        proxy.delay_s = 0.002
-        writing = asyncio.create_task(media.put(KEY, LARGE))
-        await until(lambda: proxy.bytes_up > 500_000, pause_s=0.001)
+        writing = await half_written(proxy, media)
         proxy.cut()
         await writing
 
@@ -123,9 +128,7 @@ async def test_an_upload_that_breaks_off_is_sent_again(bucket):
 
 async def test_an_upload_that_is_cut_for_good_leaves_nothing(bucket):
     async with behind_wire(bucket) as (proxy, media, direct):
-        proxy.delay_s = 0.002
-        writing = asyncio.create_task(media.put(KEY, LARGE))
-        await until(lambda: proxy.bytes_up > 500_000, pause_s=0.001)
+        writing = await half_written(proxy, media)
         proxy.refuse()
         with pytest.raises(Unavailable, match="the object store"):
             await writing
