@@ -28,6 +28,7 @@ from common.runtime.clock import SystemClock
 from common.runtime.settings import Settings
 from tests.cluster import Cluster, running
 from tests.security import callers
+from tests.servers.rabbitmq import RabbitMQ
 
 PROCESSES = 2  # that listen
 PROBE_S = 0.05
@@ -77,10 +78,11 @@ def table() -> Table:
     return Table("Crowds", columns, head="to")
 
 
-async def measure(folder: Path, bus_url: str, stub_url: str, into: Table, only: str = "") -> None:
+async def measure(folder: Path, broker: RabbitMQ, stub_url: str, into: Table, only: str = "") -> None:
     for name, crowd in CROWDS.items():
         if only not in name:
             continue
+        bus_url = broker.fresh_vhost()  # each crowd has a store of its own, and one deployment uses a virtual host
         cluster = servers.cluster(
             folder / str(crowd.sockets + crowd.deaf + crowd.events),
             bus_url=bus_url,
@@ -184,7 +186,7 @@ async def main(only: str) -> None:
     found = table()
     with servers.folder() as folder, servers.broker() as broker:
         async with servers.stub(folder) as stub:
-            await measure(folder, broker.fresh_vhost(), stub.url, found, only)
+            await measure(folder, broker, stub.url, found, only)
     print(found.markdown())
     print(json.dumps(found.rows))
 

@@ -142,7 +142,7 @@ async def main(size: int, rounds: int) -> None:
                     await fan_out(cluster, bus, fan, size=size)
                     await resume(cluster, bus, coming_back)
                     await idle(cluster, idling)
-                await crowds.measure(folder / f"crowds-{number}", broker.fresh_vhost(), stub.url, crowded)
+                await crowds.measure(folder / f"crowds-{number}", broker, stub.url, crowded)
                 report_progress(f"round {number + 1}: live")
     save_results("live", [fan, idling, coming_back, crowded], size=size, rounds=rounds)
 
