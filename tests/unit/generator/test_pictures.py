@@ -107,3 +107,17 @@ def test_an_animation_is_refused(image_format):
 
     with pytest.raises(BadImage, match="animated"):
         checked(out.getvalue())
+
+
+def test_the_memory_of_pictures_is_used_again():
+    def decode_eight_at_once():
+        return len([Image.new("RGB", (1024, 1024), "red") for _ in range(8)])
+
+    decode_eight_at_once()
+    Image.core.reset_stats()
+    decode_eight_at_once()
+    stats = Image.core.get_stats()
+
+    assert (stats["allocated_blocks"], stats["freed_blocks"]) == (0, 0)
+    assert stats["reused_blocks"] > 8  # of one size, and so none is resized
+    assert stats["reallocated_blocks"] <= 8  # the last of each picture is smaller
