@@ -27,9 +27,9 @@ class LosingStore(SqliteStore):
         self.tries += 1
         return self.tries > self.losses and await super().replace(image)
 
-    async def put_entry(self, entry):
+    async def put_entry(self, entry, *, durable=True):
         self.tries += 1
-        return self.tries > self.losses and await super().put_entry(entry)
+        return self.tries > self.losses and await super().put_entry(entry, durable=durable)
 
 
 @pytest.fixture
