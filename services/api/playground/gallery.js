@@ -28,14 +28,14 @@ const IDEAS = [
 export function Gallery({ session, open, compare, tryOut }) {
   const { pictures, history, search, listing } = session;
   const { images } = listing;
-  const isRead = history.isLoaded && !search.isOpening;
+  const isReading = !listing.hasFailed && (!history.isLoaded || search.isOpening);
   const isEmpty = listing.isLoaded && !images.length && !listing.hasMore;
   const hasPictures = pictures.gallery.length > 0 || search.isActive;
   return html`
     <section
       id="gallery"
       class=${search.isActive ? "searching" : ""}
-      aria-labelledby="gallery-title" aria-busy=${String(!isRead)}>
+      aria-labelledby="gallery-title" aria-busy=${String(isReading)}>
       <h2 id="gallery-title">
         Gallery
         ${
@@ -43,6 +43,7 @@ export function Gallery({ session, open, compare, tryOut }) {
           html`<span class="value" role="status">${words.total(listing)} ${listing.total === 1 ? "picture" : "pictures"}</span>`
         }
       </h2>
+      ${isReading && html`<p class="more late">Loading the pictures …</p>`}
       ${hasPictures && html`<${Finder} session=${session} compare=${compare} />`}
       ${images.length > 0 && html`<${Grid} images=${images} session=${session} open=${open} />`}
       ${isEmpty && search.isAnswered && html`<${NoMatch} search=${search} />`}
