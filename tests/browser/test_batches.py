@@ -13,7 +13,8 @@ from tests.inference_double import status
 
 
 async def choose(visit, number: int) -> None:
-    await visit.page.get_by_role("radiogroup", name="Pictures").get_by_role("radio", name=str(number), exact=True).check()
+    numbers = visit.page.get_by_role("radiogroup", name="Pictures")
+    await numbers.get_by_role("radio", name=str(number), exact=True).check()
 
 
 async def test_a_batch_is_one_card_from_request_to_download(visit, inference):
