@@ -7,7 +7,6 @@ enlarged picture, to review changes of the page.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import os
 import random
@@ -70,20 +69,14 @@ LOOKS: Final = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Takes docs/playground.png, and with --all every look of the page.")
-    parser.add_argument("--all", type=Path, metavar="FOLDER", help="take every look of the page into this folder")
-    chosen = parser.parse_args()
     path = chromium.find()
     if path is None:
         sys.exit("no Chromium: install it, or set TEST_CHROMIUM")
-    folder = chosen.all.resolve() if chosen.all else None
-    if folder is not None:
-        folder.mkdir(parents=True, exist_ok=True)
     os.chdir(ROOT)  # the services are started as modules
-    asyncio.run(take(path, folder))
+    asyncio.run(take(path))
 
 
-async def take(chromium_path: str, folder: Path | None) -> None:
+async def take(chromium_path: str) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         async with embedded(Path(scratch)) as cluster, browser_at(chromium_path) as browser:
             await fill_gallery(cluster)
@@ -92,11 +85,7 @@ async def take(chromium_path: str, folder: Path | None) -> None:
             up.env.update(SLOWLY)
             await up.stop()
             await cluster.start()
-            await take_page(browser, cluster.url, "desk-dark", README)
-            if folder is not None:
-                for look in LOOKS:
-                    await take_page(browser, cluster.url, look, folder / f"{look}.png")
-                    await take_picture(browser, cluster.url, look, folder / f"{look}-picture.png")
+            await take_page(browser, cluster.url)
 
 
 async def fill_gallery(cluster: Cluster) -> None:
@@ -109,11 +98,11 @@ async def fill_gallery(cluster: Cluster) -> None:
             print(f"painted: {prompt}")
 
 
-async def take_page(browser: Browser, url: str, look: str, path: Path) -> None:
+async def take_page(browser: Browser, url: str) -> None:
     """One picture just finished, one half painted, and the gallery below."""
-    async with page_in(browser, look) as page:
+    async with page_in(browser, "desk-dark") as page:
         await page.goto(url)
-        await settled(page)
+        await page.locator("#gallery[aria-busy=false] li").first.wait_for()
         await order(page, "16:9", "stormy sea at dusk, dramatic clouds", seed="11")
         await page.locator(".card").first.wait_for()
         await order(page, "3:4", "blue hills in the snow, first light")
@@ -124,47 +113,15 @@ async def take_page(browser: Browser, url: str, look: str, path: Path) -> None:
         await page.mouse.move(0, 0)
         await page.evaluate("document.activeElement.blur(); scrollTo(0, 0)")
         await pictures_are_there(page)
-        await page.screenshot(path=path)
-        print(path)
-        await page.locator(".card.running").wait_for(state="detached")
-    await delete_newest(url, 2)
-
-
-async def delete_newest(url: str, number: int) -> None:
-    """Each look shows the same gallery."""
-    async with front_end(url) as client:
-        _, page = await client.get(f"/api/images/history/?perPage={number}")
-        for image in page["images"]:
-            await client.ask("DELETE", f"/api/images/{image['id']}/")
-
-
-async def take_picture(browser: Browser, url: str, look: str, path: Path) -> None:
-    async with page_in(browser, look) as page:
-        await page.goto(url)
-        await settled(page)
-        await page.locator("#gallery li button").nth(3).click()
-        await page.locator(".facts dd").first.wait_for()
-        await page.mouse.move(0, 0)
-        await pictures_are_there(page)
-        await page.screenshot(path=path)
-        print(path)
+        await page.screenshot(path=README)
+        print(README)
 
 
 async def order(page: Page, ratio: str, prompt: str, *, seed: str = "") -> None:
-    unfold = page.locator(".unfold")
-    is_folded = await unfold.is_visible()
     await page.get_by_label("Prompt", exact=True).fill(prompt)
-    if is_folded:
-        await unfold.click()
     await page.get_by_role("radio", name=ratio, exact=True).check()
     await page.get_by_label("Seed", exact=True).fill(seed)
-    if is_folded:
-        await unfold.click()
     await page.get_by_role("button", name="Generate").click()
-
-
-async def settled(page: Page) -> None:
-    await page.locator("#gallery[aria-busy=false] li").first.wait_for()
 
 
 async def pictures_are_there(page: Page) -> None:

@@ -76,6 +76,10 @@ class Inference:
     def will(self, *answers: Answer) -> None:
         self._answers.extend(answers)
 
+    def forget(self) -> None:
+        """Drop the answers that no request has taken."""
+        self._answers.clear()
+
     def always(self, answer: Answer) -> None:
         self._always = answer
 

@@ -44,7 +44,7 @@ async def inference_of_the_run():
 @in_session
 async def inference(inference_of_the_run):
     """An inference service that paints at once by default."""
-    inference_of_the_run._answers.clear()
+    inference_of_the_run.forget()
     inference_of_the_run.orders.clear()
     return inference_of_the_run
 

@@ -128,7 +128,7 @@ async def test_a_date_that_does_not_exist_hides_nothing(api, new_visit):
     await paint(api)
     visit = await new_visit()
 
-    await visit.page.goto(f"{api.url}/?when=days&from=2025-99-99")
+    await visit.page.goto(f"{api.url}/?when=days&from=2025-99-99&to=2025-02-30")
 
     await expect(visit.tiles).to_have_count(4)
     await expect(visit.tiles.first).to_be_visible()

@@ -62,6 +62,31 @@ async def test_a_signed_in_user_sees_only_their_own_images(new_visit, new_profil
     await expect(bob.viewer).to_contain_text("You need an access token")
 
 
+@pytest.mark.long
+@IDENTITY
+async def test_a_sign_in_forgets_the_prompts_of_others(new_visit, settings):
+    """Ada closes her tab without signing out; then Bob signs in to the same browser."""
+    ada = await new_visit(is_open=False)
+    ada.expect_refusals()
+    await ada.page.goto(ada.url)
+    await sign_in(ada, token("ada"))
+    await ada.loaded()
+    await ada.order("a secret of Ada's")
+    await expect(ada.page.get_by_role("button", name="Recent")).to_be_visible()
+    await expect(ada.tile("a secret of Ada's")).to_be_visible()
+    await ada.page.close()
+
+    bob = await new_visit(is_open=False)
+    bob.expect_refusals()
+    await bob.page.goto(bob.url)
+    await sign_in(bob, token("bob"))
+    await bob.loaded()
+
+    await expect(bob.page.get_by_text("Nothing here yet")).to_be_visible()
+    await expect(bob.page.get_by_role("button", name="Recent")).to_have_count(0)
+    assert await bob.page.evaluate("localStorage.getItem('darkroom.prompts')") is None
+
+
 @IDENTITY
 async def test_an_expired_token_is_asked_for_again(new_visit, settings):
     visit = await new_visit(is_open=False)

@@ -16,7 +16,7 @@ export class Problem extends Error {
     this.status = status;
     this.code = body?.code ?? "unknown";
     this.fields = body?.fields ?? {};
-    this.image = body?.image ?? null; // of a request whose image has failed or was cancelled
+    this.images = body?.images ?? (body?.image ? [body.image] : []); // of a request that ended without a picture
     this.retryAfterS = Number(retryAfter) || null;
   }
 
@@ -65,12 +65,12 @@ export async function call(method, path, { body, headers, keepalive = false } = 
 export const offers = () => call("GET", "api/models/");
 export const limits = () => call("GET", "api/limits/");
 
-/** Answers at once with the queued image. The same key twice makes one image. */
-export const order = (request, key) =>
-  call("POST", "v1/images/generations", {
-    body: request,
-    headers: { Prefer: "respond-async", "Idempotency-Key": key },
-  });
+/** Answers at once with the queued images. The same key twice makes them once. */
+export async function order(request, key) {
+  const headers = { Prefer: "respond-async", "Idempotency-Key": key };
+  const answer = await call("POST", "v1/images/generations", { body: request, headers });
+  return answer.images ?? [answer];
+}
 
 export function history(perPage, cursor, filter = {}) {
   const set = Object.entries({ cursor, ...filter }).filter(([, value]) => value);
@@ -80,6 +80,7 @@ export function history(perPage, cursor, filter = {}) {
 
 export const image = (id) => call("GET", `api/images/${id}/`);
 export const cancel = (id) => call("POST", `api/images/${id}/cancel/`);
+export const cancelBatch = (id) => call("POST", `api/images/${id}/cancel/?batch=true`);
 export const pin = (id, pinned) => call("PATCH", `api/images/${id}/`, { body: { pinned } });
 export const shares = (id) => call("GET", `api/images/${id}/shares/`);
 export const share = (id, expiresIn, showPrompt) =>

@@ -91,20 +91,7 @@ function useForm(session) {
     if (focus) setTimeout(() => document.getElementById(focus)?.focus());
   };
 
-  const generate = async (wanted = values) => {
-    if (session.orders.isSending) return; // a double click, or a key held down
-    if (!wanted.prompt.trim()) {
-      setProblem("Describe the picture first.");
-      document.getElementById("prompt").focus();
-      return;
-    }
-    const tooLong = ["prompt", "negativePrompt"].find((name) => form.lengthOf(wanted[name]) > form.MAX_PROMPT);
-    if (tooLong) {
-      const over = words.count(form.lengthOf(wanted[tooLong]) - form.MAX_PROMPT, "character");
-      setProblem(`The ${tooLong === "prompt" ? "prompt" : "negative prompt"} is ${over} too long.`);
-      document.getElementById(tooLong).focus();
-      return;
-    }
+  const send = async (wanted) => {
     setProblem(null);
     prompts.add(wanted.prompt);
     const ordered = session.order(form.request(wanted, offers));
@@ -113,11 +100,31 @@ function useForm(session) {
     if (error && error.status !== 401) setProblem(words.problem(error));
   };
 
-  session.reorder = (image) => generate({ ...values, ...form.settingsOf(image) });
+  const generate = () => {
+    if (session.orders.isSending) return; // a double click, or a key held down
+    if (!values.prompt.trim()) {
+      setProblem("Describe the picture first.");
+      document.getElementById("prompt").focus();
+      return;
+    }
+    const tooLong = ["prompt", "negativePrompt"].find((name) => form.lengthOf(values[name]) > form.MAX_PROMPT);
+    if (tooLong) {
+      const over = words.count(form.lengthOf(values[tooLong]) - form.MAX_PROMPT, "character");
+      setProblem(`The ${tooLong === "prompt" ? "prompt" : "negative prompt"} is ${over} too long.`);
+      document.getElementById(tooLong).focus();
+      return;
+    }
+    send(values);
+  };
+
+  session.reorder = (images) => {
+    if (session.orders.isSending) return;
+    for (const settings of form.requestsFor(images)) send({ ...values, ...settings });
+  };
 
   /** One more picture with these settings, but another seed. What is written in the form stays. */
   const another = async (image) => {
-    const wanted = { ...values, ...form.settingsOf(image), seed: form.RANDOM_SEED };
+    const wanted = { ...values, ...form.settingsOf(image), seed: form.RANDOM_SEED, numImages: 1 };
     const ordered = session.order(form.request(wanted, offers));
     session.notices.show("Requesting one more picture with another seed");
     const error = await ordered;

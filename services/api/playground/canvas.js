@@ -1,64 +1,68 @@
-// The canvas: a card for each image in progress, and for those that have just completed or failed.
+// The canvas: a card for each request in progress, and for those that have just completed or failed.
 
 import * as form from "./form.js";
+import { Frame } from "./frame.js";
 import { icon } from "./icons.js";
-import { isFinal } from "./pictures.js";
-import { sources } from "./renditions.js";
-import { html, useEffect, useReducer, useRef } from "./vendor/htm-preact.js";
+import { Line } from "./line.js";
+import { grouped, isFinal } from "./pictures.js";
+import { html, useEffect, useRef } from "./vendor/htm-preact.js";
 import * as words from "./words.js";
 
-const IN_WORK_SHOWN = 6; // for the rest, only their number is shown
+const IN_WORK_SHOWN = 6; // the rest is in the list of what waits
 const FAILED_SHOWN = 3;
-const BRIEF = 80; // characters of a reason that is shown whole
+const GOOD_RATIO = 1.3; // of a card with several pictures
+const STATES = { queued: "Waiting", running: "Painting", completed: "Done", failed: "Failed" };
 
-/** In the order of the requests: the image in work is before those that wait for it, and a card never changes places. */
+/** In the order of the requests: what is in work is before what waits for it, and a card never changes places. */
 export function Canvas({ session, open, reuse, compare }) {
   const { pictures, orders, history } = session;
-  const cards = pictures.onCanvas().reverse();
-  const waiting = cards.filter((image) => !isFinal(image)).slice(IN_WORK_SHOWN);
-  const failed = cards.filter(({ status }) => status === "failed");
-  const hidden = new Set([...waiting, ...failed.slice(0, -FAILED_SHOWN)]);
-  const shown = cards.filter((image) => !hidden.has(image));
-  const done = shown.filter(({ status }) => status === "completed").map(({ id }) => id);
-  /** With the picture before it, or the first one with that after it. */
-  const compareWith = (id) => {
-    const at = done.indexOf(id);
-    return done.length > 1 && at >= 0 ? () => compare(at ? [done[at - 1], id] : [id, done[1]]) : null;
+  const cards = grouped(pictures.onCanvas().reverse());
+  const line = cards.filter((images) => !images.every(isFinal)).slice(IN_WORK_SHOWN);
+  const failed = cards.filter(([{ status }]) => status === "failed");
+  const hidden = new Set([...line, ...failed.slice(0, -FAILED_SHOWN)]);
+  const shown = cards.filter((images) => !hidden.has(images));
+  const done = shown.flat().filter(({ status }) => status === "completed");
+  /** A picture with the one before it, or the first one with that after it; of a batch, the first two. */
+  const compareWith = (images) => {
+    const at = done.indexOf(images[0]);
+    if (done.length < 2 || at < 0) return null;
+    const pair = images.length > 1 ? images.slice(0, 2) : at ? [done[at - 1], done[at]] : done.slice(0, 2);
+    return () => compare(pair.map(({ id }) => id));
   };
   const sending = orders.waiting;
   const [newest] = pictures.inGallery();
   // without any work it shows the newest picture: so the next request finds its place, and moves nothing
   const isIdle = !cards.length && !orders.sending.length && !session.isCanvasCleared;
-  if (isIdle && history.isLoaded && newest) shown.push(newest);
+  if (isIdle && history.isLoaded && newest) shown.push([newest]);
   const number = shown.length + sending.length;
   const strip = useRef(null);
-  useScrolling(strip, shown.find((image) => !isFinal(image))?.id);
+  useScrolling(strip, shown.find((images) => !images.every(isFinal))?.[0].id);
   // a request that was just sent keeps its place free, before it has a card
   if (!number && !orders.sending.length) return html`<section id="canvas" hidden></section>`;
   return html`
     <section id="canvas" aria-labelledby="canvas-title">
-      <h2 id="canvas-title">
-        Canvas
-        ${waiting.length > 0 && html`<span class="value">${waiting.length} more in the queue</span>`}
+      <div class="heading">
+        <h2 id="canvas-title">Canvas</h2>
+        ${line.length > 0 && html`<${Line} session=${session} cards=${line} />`}
         ${
           failed.length > 1 &&
           html`
-          <button class="quiet" onClick=${() => session.dismissAll(failed)}>
+          <button class="quiet" onClick=${() => session.dismissAll(failed.flat())}>
             Clear ${failed.length} failed
           </button>
         `
         }
-      </h2>
+      </div>
       <div class=${`cards ${number > 1 ? "several" : "single"}`} ref=${strip}>
         ${shown.map(
-          (image) => html`
+          (images) => html`
             <${Card}
-              key=${image.id}
+              key=${images.length > 1 ? `batch ${images[0].batch.id}` : images[0].id}
               session=${session}
-              image=${image}
+              images=${images}
               open=${open}
               reuse=${reuse}
-              compare=${compareWith(image.id)}
+              compare=${compareWith(images)}
             />
           `,
         )}
@@ -83,75 +87,86 @@ function useScrolling(strip, id) {
   }, [id]);
 }
 
-function Card({ session, image, open, reuse, compare }) {
-  // a picture that completes while the page is open fades in; one that was complete before does not
-  const wasSeen = useRef(!isFinal(image));
-  const parts = {
-    queued: () =>
-      image.retryAt && image.error
-        ? html`<${Delayed} image=${image} place=${session.pictures.placeOf(image)} />`
-        : html`<${Waiting} ...${session.pictures.waitOf(image)} />`,
-    running: () => html`<${Painting} image=${image} />`,
-    completed: () => html`
-      <${Done} session=${session} image=${image} isFresh=${wasSeen.current} open=${open} />
-    `,
-    failed: () => html`<${Failed} image=${image} />`,
-  };
-  const ratio = image.width / image.height;
+/** One image, or those of a batch. */
+function Card({ session, images, open, reuse, compare }) {
+  const [image] = images;
+  const isBatch = images.length > 1;
+  const shape = shapeOf(image, images.length);
+  const frames = images.map((each) => html`<${Frame} key=${each.id} session=${session} image=${each} open=${open} />`);
+  const status = ["running", "queued"].find((one) => images.some((each) => each.status === one)) ?? image.status;
+  const done = images.filter(isFinal).length;
+  const tally = `${done} of ${images.length} done`;
   return html`
     <article
-      class=${`card ${image.status}`}
+      class=${`card ${status}`}
       data-id=${image.id}
-      style=${{ "--ratio": ratio }}
-      aria-label=${`${STATES[image.status]}: ${words.brief(image.prompt)}`}
+      style=${{ "--ratio": ratioOf(shape) }}
+      aria-label=${`${STATES[status]}: ${words.brief(image.prompt)}${isBatch ? `, ${tally}` : ""}`}
     >
-      <div class="frame">
-        ${image.preview && wasSeen.current && html`<img class="preview" src=${image.preview} alt="" />`}
-        ${parts[image.status]()}
-      </div>
+      ${isBatch ? html`<div class="frames" style=${{ "--columns": shape.columns }}>${frames}</div>` : frames}
       <div class="caption">
         <p class="prompt" dir="auto" title=${image.prompt}>${image.prompt}</p>
-        <p class="making">${making(image, session.allowance.offers)}</p>
-        <div class="actions"><${Actions} ...${{ session, image, reuse, compare }} /></div>
+        <p class="making">${making(images, session.allowance.offers)}</p>
+        <div class="actions">
+          ${isBatch && done < images.length && html`<span class="value">${tally}</span>`}
+          <${Actions} ...${{ session, images, reuse, compare }} />
+        </div>
       </div>
     </article>
   `;
 }
 
-/** The settings of the picture; shown if the card has room. */
-function making({ width, height, modelUsed, parameters }, offers) {
+/** How pictures of one size are laid out as one: with few empty places, and neither wide nor tall. */
+function shapeOf({ width, height }, number) {
+  const shapes = Array.from({ length: number }, (_, at) => {
+    const [columns, rows] = [at + 1, Math.ceil(number / (at + 1))];
+    const shape = { columns, rows, width, height };
+    const isOff = Math.abs(Math.log(ratioOf(shape) / GOOD_RATIO));
+    return { ...shape, cost: isOff + 0.3 * (columns * rows - number) };
+  });
+  return shapes.reduce((best, shape) => (shape.cost < best.cost ? shape : best));
+}
+
+const ratioOf = ({ columns, rows, width, height }) => (columns * width) / (rows * height);
+
+/** The settings of the pictures; shown if the card has room. */
+function making(images, offers) {
+  const [{ width, height, modelUsed, parameters }] = images;
   const { steps, cfgScale, sampler, seed } = parameters ?? {};
   const size = `${width} × ${height}`;
   if (!parameters) return size;
-  return [
+  const isBatch = images.length > 1;
+  const settings = [
     size,
     words.count(steps, "step"),
     `CFG ${cfgScale}`,
     sampler,
-    `seed ${seed}`,
+    isBatch ? `seeds ${seed} to ${images.at(-1).parameters?.seed}` : `seed ${seed}`,
     form.modelName(offers, modelUsed),
-  ].join(" · ");
+  ];
+  return [...(isBatch ? [words.count(images.length, "picture")] : []), ...settings].join(" · ");
 }
 
-const STATES = { queued: "Waiting", running: "Painting", completed: "Done", failed: "Failed" };
-
-function Actions({ session, image, reuse, compare }) {
-  if (!isFinal(image)) {
-    return html`<button class="quiet" onClick=${() => session.cancel(image.id)}>Cancel</button>`;
+function Actions({ session, images, reuse, compare }) {
+  const [image] = images;
+  const unfinished = images.filter((each) => !isFinal(each));
+  if (unfinished.length) {
+    const name = unfinished.length < images.length ? "Cancel the rest" : "Cancel";
+    return html`<button class="quiet" onClick=${() => session.cancel(unfinished)}>${name}</button>`;
   }
   const putAway = html`
     <button
       class="quiet bare"
       aria-label="Remove from canvas"
       title="Remove from canvas"
-      onClick=${() => session.dismiss(image.id)}
+      onClick=${() => session.dismissAll(images)}
     >
       ${icon("close")}
     </button>
   `;
   if (image.status === "failed") {
     return html`
-      <button class="quiet" onClick=${() => session.reorder(image)}>Try again</button>
+      <button class="quiet" onClick=${() => session.reorder(images)}>Try again</button>
       <button class="quiet" onClick=${() => reuse(image)}>Use settings</button>
       ${putAway}
     `;
@@ -172,146 +187,48 @@ function Actions({ session, image, reuse, compare }) {
       <button
         class="quiet bare"
         aria-label="Compare"
-        title="Compare with the picture beside it"
+        title=${images.length > 1 ? "Compare the first two" : "Compare with the picture beside it"}
         onClick=${compare}
       >
         ${icon("compare")}<span class="label">Compare</span>
       </button>
     `
     }
-    <${Download} image=${image} /> ${putAway}
+    <${Download} session=${session} images=${images} /> ${putAway}
   `;
 }
 
-const Download = ({ image }) => html`
-  <a
-    class="quiet bare"
-    href=${words.downloadUrl(image)}
-    download=${""}
-    aria-label="Download"
-    title="Download"
-  >
-    ${icon("download")}<span class="label">Download</span>
-  </a>
-`;
-
-/** The position changes often, so it is not a live region: a screen reader reads it on request. */
-function Waiting({ place, isTurn, seconds, reason }) {
-  return html`
-    <div class="state">
-      <span class="dots" aria-hidden="true"><i></i><i></i><i></i></span>
-      <p>${reason ? "Waiting for a generator" : isTurn ? "Waiting for its turn" : "Waiting in the queue"}</p>
-      ${reason && html`<small>${reason}</small>`}
-      ${!reason && place && html`<small>${isTurn ? words.about(place) : words.place(place)}</small>`}
-      ${!reason && seconds > 0 && html`<small>starts in about ${words.span(seconds)}</small>`}
-    </div>
-  `;
-}
-
-/** Without progress, which not every image service reports, the elapsed time shows that it goes on. */
-function Painting({ image: { progress, startedAt } }) {
-  useSeconds(!progress);
-  const share = progress ? progress.step / progress.steps : 0;
-  const percent = Math.floor(100 * share);
-  const left = progress?.secondsLeft;
-  const elapsed = startedAt ? `${words.elapsed(words.since(startedAt))} so far` : "starting";
-  return html`
-    <div class="glow" style=${{ "--share": progress ? share : 0.3 }}></div>
-    <div class="state">
-      ${progress ? html`<p class="percent">${percent}<i>%</i></p>` : html`<p>Painting</p>`}
-      <small>${progress ? `step ${progress.step} of ${progress.steps}` : elapsed}</small>
-      ${left > 0 && html`<small>about ${words.span(left)} left</small>`}
-    </div>
-    <div
-      class=${progress ? "bar" : "bar unsure"}
-      role="progressbar"
-      aria-label="Painting"
-      aria-valuemin="0"
-      aria-valuemax="100"
-      aria-valuenow=${progress ? percent : null}
-      style=${{ "--share": share }}
-    ></div>
-  `;
-}
-
-/** Renders each second. */
-function useSeconds(isOn) {
-  const [, tick] = useReducer((count) => count + 1, 0);
-  useEffect(() => {
-    if (!isOn) return undefined;
-    const timer = setInterval(tick, 1000);
-    return () => clearInterval(timer);
-  }, [isOn]);
-}
-
-function Delayed({ image, place }) {
-  useSeconds(true);
-  const seconds = words.until(image.retryAt);
-  return html`
-    <div class="state">
-      ${icon("alert")}
-      <p>${seconds > 0 ? `Trying again in ${words.span(seconds)}` : "Trying again"}</p>
-      ${seconds <= 0 && place && html`<small>${words.place(place)}</small>`}
-      <small>${words.hitch(image.error)}</small>
-      <${Reason} detail=${image.error.detail} />
-    </div>
-  `;
-}
-
-function Done({ session, image, isFresh, open }) {
-  const [isLoaded, load] = useReducer(() => true, false);
-  const renew = () => {
-    load(); // if the picture does not load, show an empty frame instead of the preview
-    session.renew(image.id, image.imageUrl);
-  };
-  // over a preview the picture fades in once it is loaded; the preview is removed after that
-  const developing = useRef(image.preview ? "fading" : "developing").current;
-  return html`
-    <button class="picture" onClick=${() => open(image.id)} aria-label=${`Open: ${words.brief(image.prompt)}`}>
-      <img
-        class=${isFresh ? (isLoaded ? developing : "undeveloped") : ""}
-        ...${image.parameters ? { src: image.imageUrl } : { sizes: "520px", ...sources(image) }}
-        alt=""
-        onLoad=${load}
-        onError=${renew}
-        onAnimationEnd=${() => session.covered(image.id)}
-      />
-    </button>
-  `;
-}
-
-function Failed({ image }) {
-  const { what, advice, detail } = words.failure(image.error);
-  return html`
-    <div class="state">
-      ${icon("alert")}
-      <p>${what}</p>
-      <small>${advice}</small>
-      <${Reason} detail=${detail} />
-    </div>
-  `;
-}
-
-/** The words of the image service. A long text is folded; it can be read with a finger too. */
-function Reason({ detail }) {
-  const [isUnfolded, unfold] = useReducer(() => true, false);
-  if (!detail) return null;
-  if (detail.length <= BRIEF || isUnfolded) {
-    return html`<small class="detail" dir="auto" tabindex=${isUnfolded ? 0 : null}>${detail}</small>`;
+function Download({ session, images }) {
+  if (images.length > 1) {
+    const name = `Download all ${images.length}`;
+    const download = () => session.downloadAll(images.map(({ id }) => id));
+    return html`
+      <button class="quiet bare" aria-label=${name} title=${`${name}, as a zip file`} onClick=${download}>
+        ${icon("download")}<span class="label">${name}</span>
+      </button>
+    `;
   }
   return html`
-    <small class="detail" dir="auto">${words.brief(detail, BRIEF)}</small>
-    <button class="quiet" onClick=${unfold}>Read all</button>
+    <a
+      class="quiet bare"
+      href=${words.downloadUrl(images[0])}
+      download=${""}
+      aria-label="Download"
+      title="Download"
+    >
+      ${icon("download")}<span class="label">Download</span>
+    </a>
   `;
 }
 
 /** A request without an answer so far. */
 function Sending({ order: { request, tries, isUnreachable }, giveUp }) {
+  const shape = shapeOf(request, request.numImages);
   const reason = isUnreachable ? "The server cannot be reached" : "The server is busy";
   return html`
     <article
       class="card sending"
-      style=${{ "--ratio": request.width / request.height }}
+      style=${{ "--ratio": ratioOf(shape) }}
       aria-label=${`Sending: ${words.brief(request.prompt)}`}
     >
       <div class="frame">

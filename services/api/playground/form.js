@@ -6,10 +6,12 @@ const KEPT = "darkroom.settings";
 const UNIT = 8; // pixels: the sides of a picture are multiples of it
 const MAX_STEPS = 150;
 export const MIN_SIDE = 64;
+const SEEDS = 2 ** 32;
 export const MAX_SIDE = 2048; // an existing picture may be larger than a request may ask for
 export const RANDOM_SEED = -1;
-export const MAX_SEED = 2 ** 32 - 1;
+export const MAX_SEED = SEEDS - 1;
 export const MAX_CFG = 30;
+export const NUMBERS = [1, 2, 4, 8]; // pictures of one request
 export const MAX_PROMPT = 4000; // characters, as the api counts them
 
 /** The api counts an emoji as one character, a JavaScript string as two. */
@@ -36,13 +38,15 @@ const DEFAULTS = {
   sampler: "Euler",
   seed: RANDOM_SEED,
   hiresFix: false,
+  numImages: 1,
 };
 const NAMES = Object.keys(DEFAULTS);
 
 const pick = (values) => Object.fromEntries(NAMES.filter((name) => values?.[name] != null).map((n) => [n, values[n]]));
 
 export function initial(offers) {
-  return fitting({ ...DEFAULTS, ...pick(offers?.defaults), ...pick(recall(localStorage, KEPT)) }, offers);
+  const values = { ...DEFAULTS, ...pick(offers?.defaults), ...pick(recall(localStorage, KEPT)) };
+  return fitting({ ...values, numImages: NUMBERS.includes(values.numImages) ? values.numImages : 1 }, offers);
 }
 
 export const keep = (values) => remember(localStorage, KEPT, values);
@@ -125,8 +129,28 @@ export function request(values, offers) {
   };
 }
 
-/** The same text for a request and for its image. */
-export const fingerprint = (settings) => JSON.stringify(NAMES.map((name) => settings[name]));
+/** The same text for a request and for what `requestOf` makes of its images. */
+export const fingerprint = (request) => JSON.stringify(NAMES.map((name) => request[name]));
+
+/** The request that an image comes from. The seeds of a batch count up from that of its first image. */
+export function requestOf(image) {
+  const settings = settingsOf(image);
+  const { index, count } = image.batch ?? { index: 0, count: 1 };
+  return { ...settings, seed: (settings.seed - index + SEEDS) % SEEDS, numImages: count };
+}
+
+/** Requests for the same images again: one for each row of neighbours in a batch. */
+export function requestsFor(images) {
+  const requests = [];
+  let last = null;
+  for (const image of images.toSorted((one, other) => (one.batch?.index ?? 0) - (other.batch?.index ?? 0))) {
+    if (last?.batch && image.batch?.id === last.batch.id && image.batch.index === last.batch.index + 1) {
+      requests.at(-1).numImages += 1;
+    } else requests.push({ ...settingsOf(image), numImages: 1 });
+    last = image;
+  }
+  return requests;
+}
 
 /** Settings that come from a file, within the limits of a request; those that are impossible are left out. */
 export function usable(settings) {

@@ -6,18 +6,14 @@
 import { Finder } from "./finder.js";
 import { icon } from "./icons.js";
 import { between, HEADING, layoutOf, NO_LAYOUT, neighbour, tilesOf } from "./layout.js";
-import { sources } from "./renditions.js";
+import { Presses, Tile } from "./tiles.js";
 import { Component, html, useEffect, useLayoutEffect, useRef, useState } from "./vendor/htm-preact.js";
 import * as words from "./words.js";
 
-const ROWS = [112, 140, 172]; // as --row in gallery.css
-const MOST_GROWN = 1.4; // tiles grow until their row is full
 const GLIDE_MS = 280;
 const AHEAD = "900px"; // about a screen: the next page is loaded before it is scrolled into view
 const AROUND = 700; // pixels above and below the screen where tiles are in the document
 const STEP = 350; // pixels to scroll until other tiles are
-const LONG_PRESS_MS = 450;
-const STILL_PX = 10; // a finger that moves further scrolls
 const IDEAS = [
   "a lighthouse at dusk, stormy sea",
   "a fox in an autumn forest, golden light",
@@ -28,14 +24,14 @@ const IDEAS = [
 export function Gallery({ session, open, compare, tryOut }) {
   const { pictures, history, search, listing } = session;
   const { images } = listing;
-  const isRead = history.isLoaded && !search.isOpening;
+  const isReading = !listing.hasFailed && (!history.isLoaded || search.isOpening);
   const isEmpty = listing.isLoaded && !images.length && !listing.hasMore;
   const hasPictures = pictures.gallery.length > 0 || search.isActive;
   return html`
     <section
       id="gallery"
       class=${search.isActive ? "searching" : ""}
-      aria-labelledby="gallery-title" aria-busy=${String(!isRead)}>
+      aria-labelledby="gallery-title" aria-busy=${String(isReading)}>
       <h2 id="gallery-title">
         Gallery
         ${
@@ -43,6 +39,7 @@ export function Gallery({ session, open, compare, tryOut }) {
           html`<span class="value" role="status">${words.total(listing)} ${listing.total === 1 ? "picture" : "pictures"}</span>`
         }
       </h2>
+      ${isReading && !session.needsToken && html`<p class="more late">Loading the pictures …</p>`}
       ${hasPictures && html`<${Finder} session=${session} compare=${compare} />`}
       ${images.length > 0 && html`<${Grid} images=${images} session=${session} open=${open} />`}
       ${isEmpty && search.isAnswered && html`<${NoMatch} search=${search} />`}
@@ -76,7 +73,7 @@ function Grid({ images, session, open }) {
   const moves = useRef(null);
   moves.current = {
     choose: setChosen,
-    renew: (image) => session.renew(image.id, image.thumbnailUrl),
+    renew: (id) => session.renew(id, images[layout.places.get(id)]?.thumbnailUrl),
     select: (id) => selection.toggle(id),
     clicked(event, id) {
       if (event.shiftKey && selection.size) selection.extendTo(id, orderOf());
@@ -84,6 +81,9 @@ function Grid({ images, session, open }) {
       else open(id);
     },
   };
+
+  const presses = useRef(null);
+  presses.current ??= new Presses(moves);
 
   const remove = (at) => {
     const isGone = (id) => selection.size > 0 && selection.has(id);
@@ -125,17 +125,22 @@ function Grid({ images, session, open }) {
     <p id="gallery-keys" class="unseen">
       Use the arrow keys to move between pictures, Enter to open one, Space to select it, Delete to delete it.
     </p>
-    <${Flow} layout=${layout} list=${list} pressed=${pressed} isSelecting=${selection.size > 0}>
+    <${Flow}
+      layout=${layout}
+      list=${list}
+      handlers=${{ ...presses.current.handlers, onKeyDown: pressed }}
+      isSelecting=${selection.size > 0}
+    >
       ${[...between(layout, view.from, view.to, current)].map(
         ({ day, rows }) => html`
-          <${Day} key=${day.start} day=${day} rows=${rows} layout=${layout} current=${current} ...${{ selection, moves }} />
+          <${Day} key=${day.start} day=${day} rows=${rows} layout=${layout} current=${current} selection=${selection} />
         `,
       )}
     <//>
   `;
 }
 
-function Day({ day, rows, layout, current, selection, moves }) {
+function Day({ day, rows, layout, current, selection }) {
   const { images } = layout;
   return html`
     <section class="day" style=${{ top: px(day.top), height: px(day.height) }}>
@@ -147,7 +152,7 @@ function Day({ day, rows, layout, current, selection, moves }) {
               <li
                 key=${images[at].id}
                 class=${selection.has(images[at].id) ? "selected" : ""}
-                style=${{ left: px(left), top: px(row.top), width: px(width), height: px(row.height) }}
+                style=${`left:${px(left)};top:${px(row.top)};width:${px(width)};height:${px(row.height)}`}
                 aria-posinset=${at - day.from + 1}
                 aria-setsize=${day.to - day.from}
               >
@@ -155,7 +160,6 @@ function Day({ day, rows, layout, current, selection, moves }) {
                   image=${images[at]}
                   isCurrent=${at === current}
                   isSelected=${selection.has(images[at].id)}
-                  moves=${moves}
                 />
               </li>
             `,
@@ -190,7 +194,12 @@ function useView(list) {
       removeEventListener("scroll", scrolled);
     };
   }, []);
-  useLayoutEffect(() => look.current(false)); // what is above it may have another height now
+  const rendered = useRef(view);
+  useLayoutEffect(() => {
+    // what is above it may have another height now; not after a scroll, when all would be laid out once more
+    if (rendered.current === view) look.current(false);
+    rendered.current = view;
+  });
   return view;
 }
 
@@ -287,13 +296,13 @@ class Flow extends Component {
     }
   }
 
-  render({ layout, list, pressed, isSelecting, children }) {
+  render({ layout, list, handlers, isSelecting, children }) {
     return html`
       <div
         class=${isSelecting ? "days selecting" : "days"}
         ref=${list}
         style=${{ height: px(layout.height) }}
-        onKeyDown=${pressed}
+        ...${handlers}
       >
         ${children}
       </div>
@@ -309,96 +318,6 @@ const focusedIn = (list) => (list?.contains(document.activeElement) ? document.a
 function placesOnScreen(list) {
   const places = [...list.querySelectorAll("li")].map((item) => [item, item.getBoundingClientRect()]);
   return new Map(places.filter(([, box]) => box.bottom > 0 && box.top < innerHeight));
-}
-
-/**
- * What is in the <li> of a picture; renders only when the picture changes. The <li> is not in here: Preact would move
- * all of them, and so take the focus, whenever some before them are removed (10.5.14, as `shouldComponentUpdate` is false).
- */
-class Tile extends Component {
-  #picture = null;
-  #press = 0; // the timer of a long press
-  #wasLong = false;
-
-  shouldComponentUpdate(next) {
-    return Object.keys(next).some((name) => next[name] !== this.props[name]);
-  }
-
-  componentWillUnmount() {
-    clearTimeout(this.#press);
-    // Chromium keeps an image that has not loaded, with all that refers to it, and looks at each of them in every frame
-    for (const name of ["srcset", "src"]) this.#picture?.removeAttribute(name);
-  }
-
-  render({ image, isCurrent, isSelected, moves }) {
-    const prompt = words.brief(image.prompt, 160);
-    const files = sources(image); // the thumbnail is shown until a larger one is there
-    const marks = `${image.pinned ? ", pinned" : ""}${isSelected ? ", selected" : ""}`;
-    return html`
-        <button
-          class="tile"
-          data-id=${image.id}
-          tabindex=${isCurrent ? 0 : -1}
-          aria-label=${`${prompt}${marks}`}
-          onClick=${(event) => this.#clicked(event)}
-          onFocus=${() => moves.current.choose(image.id)}
-          onPointerDown=${(event) => this.#pressed(event)}
-          onPointerMove=${(event) => this.#moved(event)}
-          onPointerUp=${() => clearTimeout(this.#press)}
-          onPointerCancel=${() => clearTimeout(this.#press)}
-          onContextMenu=${(event) => this.#wasLong && event.preventDefault()}
-        >
-          <img
-            ref=${this.#keep}
-            loading="lazy"
-            decoding="async"
-            draggable=${false}
-            sizes=${sizesOf(image)}
-            ...${files}
-            style=${{ backgroundImage: files.srcset ? `url("${image.thumbnailUrl}")` : null }}
-            alt=""
-            onError=${() => moves.current.renew(image)}
-          />
-          <span class="tag" dir="auto" aria-hidden="true">${prompt}</span>
-          ${image.pinned && html`<span class="pinned" aria-hidden="true">${icon("pin")}</span>`}
-        </button>
-        <button class="check" tabindex="-1" aria-hidden="true" onClick=${() => moves.current.select(image.id)}>
-          ${icon("check")}
-        </button>
-    `;
-  }
-
-  #keep = (picture) => {
-    if (picture) this.#picture = picture; // Preact calls it with null before `componentWillUnmount`
-  };
-
-  #clicked(event) {
-    if (!this.#wasLong) this.props.moves.current.clicked(event, this.props.image.id);
-    this.#wasLong = false;
-  }
-
-  /** A finger that rests on a picture selects it. */
-  #pressed({ pointerType, clientX, clientY }) {
-    clearTimeout(this.#press);
-    this.#wasLong = false;
-    if (pointerType === "mouse") return;
-    this.from = [clientX, clientY];
-    this.#press = setTimeout(() => {
-      this.#wasLong = true;
-      this.props.moves.current.select(this.props.image.id);
-      navigator.vibrate?.(10);
-    }, LONG_PRESS_MS);
-  }
-
-  #moved({ clientX, clientY }) {
-    if (this.from && Math.hypot(clientX - this.from[0], clientY - this.from[1]) > STILL_PX) clearTimeout(this.#press);
-  }
-}
-
-/** How wide a tile is drawn at most. Not "auto": for a tile that is removed, that would load the largest file. */
-function sizesOf({ width, height }) {
-  const [phone, tablet, desk] = ROWS.map((row) => `${Math.round((MOST_GROWN * row * width) / height)}px`);
-  return `(max-width: 760px) ${phone}, (max-width: 1100px) ${tablet}, ${desk}`;
 }
 
 /** A new one for each page: one that was moved down would be a layout shift, and it observes the screen afresh. */

@@ -23,10 +23,10 @@ export class Notices {
     return id;
   }
 
-  /** Change the text and the label of a notice, and show it as long again; false if it has gone. */
-  update(id, { text, action }) {
+  /** Change the text of a notice, its label or what that does, and show it as long again; false if it has gone. */
+  update(id, changes) {
     if (!this.list.some((one) => one.id === id)) return false;
-    this.list = this.list.map((one) => (one.id === id ? { ...one, text, action } : one));
+    this.list = this.list.map((one) => (one.id === id ? { ...one, ...changes } : one));
     this.#start(id);
     this.#changed();
     return true;

@@ -1,8 +1,9 @@
-// Requests that are being sent to the api. Each click has one key, so a request sent twice makes one image.
+// Requests that are being sent to the api. Each click has one key, so a request sent twice makes its images once.
 //
 // The event of an image can overtake the answer that names it. An event holds no key, so the image is compared with the
 // requests that have no answer yet. While it is shown, one such request needs no card of its own: one card for one
 // request. Requests with the same settings are interchangeable until they are answered, so it is enough to count them.
+// A batch is one request, named by its first image.
 
 import * as api from "./api.js";
 import * as form from "./form.js";
@@ -16,10 +17,12 @@ function newKey() {
   return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
+const nameOf = (image) => image.batch?.id ?? image.id;
+
 export class Orders {
   sending = []; // {key, request, createdAt, tries, isSlow, retryAt, isUnreachable}, newest first
-  #overtakers = new Map(); // by id: the settings of an image that arrived while such a request had no answer
-  #named = new Set(); // ids of answers
+  #overtakers = new Map(); // by name: the settings of images that arrived while such a request had no answer
+  #named = new Set(); // those of answers
   #changed;
   #wakes = new Map();
 
@@ -47,22 +50,22 @@ export class Orders {
 
   /** An image that the page did not know: perhaps that of a request without an answer. */
   arrived(image) {
-    if (this.#named.has(image.id) || !image.parameters) return;
-    const settings = form.fingerprint(form.settingsOf(image));
-    if (this.#isSent(settings)) this.#overtakers.set(image.id, settings);
+    if (this.#named.has(nameOf(image)) || !image.parameters) return;
+    const settings = form.fingerprint(form.requestOf(image));
+    if (this.#isSent(settings)) this.#overtakers.set(nameOf(image), settings);
   }
 
-  /** The queued image, or null if cancelled. Retries for as long as the server is unreachable or busy. */
+  /** The queued images; none if it was given up. Retries for as long as the server is unreachable or busy. */
   async send(request) {
     const key = newKey();
     this.#put({ key, request, createdAt: new Date().toISOString(), tries: 0, isSlow: false });
     setTimeout(() => this.#find(key) && this.#put({ ...this.#find(key), isSlow: true }), NOTICED_MS);
     try {
       while (this.#find(key)) {
-        const image = await this.#try(key, request);
-        if (image) return image;
+        const images = await this.#try(key, request);
+        if (images) return images;
       }
-      return null;
+      return [];
     } finally {
       this.giveUp(key);
     }
@@ -70,17 +73,17 @@ export class Orders {
 
   giveUp(key) {
     this.sending = this.sending.filter((order) => order.key !== key);
-    for (const [id, settings] of this.#overtakers) if (!this.#isSent(settings)) this.#overtakers.delete(id);
+    for (const [name, settings] of this.#overtakers) if (!this.#isSent(settings)) this.#overtakers.delete(name);
     this.#wakes.get(key)?.();
     this.#changed();
   }
 
   async #try(key, request) {
     try {
-      const image = await api.order(request, key);
-      this.#named.add(image.id);
-      this.#overtakers.delete(image.id);
-      return image;
+      const images = await api.order(request, key);
+      this.#named.add(nameOf(images[0]));
+      this.#overtakers.delete(nameOf(images[0]));
+      return images;
     } catch (error) {
       const isPassing = error instanceof api.Unreachable || error.isPassing;
       const order = this.#find(key);

@@ -111,7 +111,7 @@ export function Panel({ session, values, set, problem, generate }) {
         </div>
         <p class="notice-of-engine">${offers?.notice} <a href="docs">API documentation</a></p>
       </div>
-      <footer><${Order} session=${session} problem=${problem} /></footer>
+      <footer><${Order} ...${{ session, problem, values, set }} /></footer>
     </form>
   `;
 }
@@ -119,29 +119,52 @@ export function Panel({ session, values, set, problem, generate }) {
 const summary = ({ model, width, height, steps }, offers) =>
   `${form.modelName(offers, model)} · ${width} × ${height} · ${words.count(steps, "step")}`;
 
-/** The button, why it is disabled, and the remaining limits. */
-function Order({ session, problem }) {
+/** How many pictures, the button, why it is disabled, and the remaining limits. */
+function Order({ session, problem, values, set }) {
   const { isSending } = session.orders;
   const { limits } = session.allowance;
-  const barrier = useBarrier(session);
+  const { numImages } = values;
+  const barrier = useBarrier(session, numImages);
   return html`
     ${problem && html`<p class="problem" role="alert">${problem}</p>`}
+    <${Numbers} value=${numImages} set=${set} />
     <button
       class="primary"
       aria-disabled=${String(Boolean(barrier || isSending))}
       aria-describedby="limits"
       onClick=${(event) => (barrier || isSending) && event.preventDefault()}
     >
-      Generate <kbd>${IS_MAC ? "⌘" : "Ctrl"} ↵</kbd>
+      Generate${numImages > 1 && ` ${numImages}`} <kbd>${IS_MAC ? "⌘" : "Ctrl"} ↵</kbd>
     </button>
     <p id="limits" class=${barrier || isFew(limits) ? "limits few" : "limits"}>${barrier ?? left(limits)}</p>
   `;
 }
 
+const Numbers = ({ value, set }) => html`
+  <div class="numbers" role="radiogroup" aria-labelledby="numbers-label">
+    <span id="numbers-label">Pictures</span>
+    <div class="sizes">
+      ${form.NUMBERS.map(
+        (number) => html`
+          <label key=${number}>
+            <input
+              type="radio"
+              name="numImages"
+              checked=${number === value}
+              onChange=${() => set({ numImages: number })}
+            />
+            <span>${number}</span>
+          </label>
+        `,
+      )}
+    </div>
+  </div>
+`;
+
 const isFew = (limits) => Boolean(limits?.hourly.limit) && limits.hourly.remaining <= FEW;
 
-/** Why no picture can be requested now; updated when the hourly limit moves on. */
-function useBarrier(session) {
+/** Why so many pictures cannot be requested now; updated when the hourly limit moves on. */
+function useBarrier(session, number) {
   const { limits } = session.allowance;
   const [, tick] = useReducer((count) => count + 1, 0);
   const isFull = Boolean(limits?.hourly.limit) && limits.hourly.remaining <= 0;
@@ -152,17 +175,24 @@ function useBarrier(session) {
     return () => clearTimeout(timer);
   });
   if (isFull) return `Limit of ${limits.hourly.limit} an hour reached. Next picture in ${words.span(seconds)}.`;
-  if (limits?.concurrent.limit && limits.concurrent.remaining <= 0 && !mayWait(limits)) {
+  const room = limits ? roomOf(limits) : Infinity;
+  if (room <= 0) {
     if (limits.waiting) return `${limits.waiting.limit} pictures wait already. Wait for one, or cancel one.`;
     return limits.concurrent.limit === 1
       ? "One picture at a time. Wait for it, or cancel it."
       : `${limits.concurrent.limit} pictures at a time. Wait for one, or cancel one.`;
   }
-  return null;
+  if (limits?.hourly.limit && limits.hourly.remaining < number) {
+    return `${words.count(limits.hourly.remaining, "picture")} left this hour. Choose fewer.`;
+  }
+  return room < number ? `Room for ${words.count(room, "more picture")} now. Choose fewer, or wait.` : null;
 }
 
-/** Whether one more picture may wait for its turn. */
-const mayWait = ({ waiting }) => Boolean(waiting) && (!waiting.limit || waiting.remaining > 0);
+/** How many more pictures may be in work or wait. */
+function roomOf({ concurrent, waiting }) {
+  if (!concurrent.limit || (waiting && !waiting.limit)) return Infinity;
+  return Math.max(0, concurrent.remaining) + Math.max(0, waiting?.remaining ?? 0);
+}
 
 function left(limits) {
   if (!limits) return "\u00a0";

@@ -5,10 +5,21 @@
 
 const FINAL = new Set(["completed", "failed", "cancelled"]);
 const SHOWN_SO_FAR = new Set(["running", "completed"]);
-const FINISHED_KEPT = 3; // on the canvas, when another image is requested
-const FINISHED_SHOWN = 8; // on the canvas: a card is removed only where it would become too many, so that nothing moves
+const FINISHED_KEPT = 3; // cards on the canvas, when another image is requested
+const FINISHED_SHOWN = 8; // cards on the canvas: one is removed only where it would become too many, so that nothing moves
 
 export const isFinal = (image) => FINAL.has(image.status);
+
+/** Images by cards, in their order: those of a batch share one, but each that has failed needs one of its own. */
+export function grouped(images) {
+  const groups = new Map();
+  for (const image of images) {
+    const name = image.status === "failed" ? `failed ${image.id}` : (image.batch?.id ?? image.id);
+    if (!groups.has(name)) groups.set(name, []);
+    groups.get(name).push(image);
+  }
+  return [...groups.values()];
+}
 
 /** Claims count up, and an image waits before its first claim and after each: so this grows with every transition. */
 const age = (image) => (isFinal(image) ? Infinity : 2 * image.attempts - (image.status === "running" ? 1 : 0));
@@ -264,9 +275,11 @@ export class Pictures {
    * stays until it is removed.
    */
   #trim(kept, prompt) {
-    const finished = this.canvas.filter((id) => this.byId.get(id).status === "completed");
-    const isKept = (id, at) => at < kept || (at < FINISHED_SHOWN && this.byId.get(id).prompt === prompt);
-    for (const id of finished.filter((id, at) => !isKept(id, at))) {
+    const isCompleted = ({ status }) => status === "completed";
+    const groups = grouped(this.canvas.map((id) => this.byId.get(id)));
+    const finished = groups.filter((images) => images.every(isCompleted));
+    const isKept = ([image], at) => at < kept || (at < FINISHED_SHOWN && image.prompt === prompt);
+    for (const { id } of finished.filter((images, at) => !isKept(images, at)).flat()) {
       this.canvas = without(this.canvas, id);
       this.forgetPreview(id);
     }

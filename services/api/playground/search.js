@@ -194,7 +194,7 @@ function parametersOf(filter) {
 
 function fromAddress() {
   const given = new URLSearchParams(location.search);
-  const day = (name) => (DAY.test(given.get(name)) ? given.get(name) : "");
+  const day = (name) => (isDay(given.get(name)) ? given.get(name) : "");
   const when = PERIODS.some(([key]) => key === given.get("when")) ? given.get("when") : "";
   return {
     q: (given.get("q") ?? "").slice(0, 200),
@@ -204,6 +204,13 @@ function fromAddress() {
     to: when === "days" ? day("to") : "",
     pinned: given.get("pinned") === "true",
   };
+}
+
+/** Whether a text that a person may have typed into the address is a date that exists. */
+function isDay(text) {
+  if (!DAY.test(text)) return false;
+  const at = new Date(`${text}T00:00Z`);
+  return !Number.isNaN(at.getTime()) && at.toISOString().startsWith(text);
 }
 
 /** The filter as the parameters of the api. Days begin and end where this browser is. */
@@ -226,10 +233,7 @@ function timesOf(when, from, to) {
   if (when === "yesterday") return [midnight(1), midnight(0)];
   if (when === "7d") return [midnight(6), null];
   if (when === "30d") return [midnight(29), null];
-  const local = (day) => {
-    const at = new Date(`${day}T00:00`);
-    return Number.isNaN(at.getTime()) ? null : at; // none, or one that a person typed into the address
-  };
+  const local = (day) => (day ? new Date(`${day}T00:00`) : null);
   const end = local(to);
   return [local(from), end && midnight(-1, end)];
 }

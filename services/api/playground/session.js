@@ -19,7 +19,7 @@ import { Selection } from "./selection.js";
 import * as words from "./words.js";
 
 const ON_CANVAS = "darkroom.canvas"; // the ids, so that a reload shows the same canvas
-const KEPT_ON_CANVAS = 12;
+const KEPT_ON_CANVAS = 40; // a batch has up to ten
 const MOST_IN_A_FILE = 500; // pictures of one zip file, as the api allows
 const MOST_AT_ONCE = 3 * MOST_IN_A_FILE; // the api sends an owner three zip files at the same time
 const NO_HELLO_MS = 1_500; // then read the history anyway: a proxy may block websockets
@@ -41,7 +41,7 @@ export class Session {
   wasRefused = false; // the token that was tried
   openId = null; // of the picture in the viewer
   isCanvasCleared = false; // by the user: until the next request, the canvas does not show the newest picture
-  reorder = () => {}; // set by the owner of the form
+  reorder = () => {}; // requests these images again; set by the owner of the form
   reveal = () => {}; // set by the gallery: focuses the tile of a picture
   #deletions = new Deletions({
     pictures: this.pictures,
@@ -57,6 +57,7 @@ export class Session {
   #listeners = new Set();
   #isDrawing = false;
   #renewed = new Set(); // URLs that did not load
+  #lastCancelled = { images: [], notice: 0 }; // one notice for all while it is shown
   #channel = "BroadcastChannel" in window ? new BroadcastChannel(own("darkroom")) : null;
 
   constructor() {
@@ -113,25 +114,26 @@ export class Session {
   /** Returns the error if the request was refused, else null. */
   async order(request) {
     try {
-      const image = await this.orders.send(request);
-      if (image) this.#requested(image);
+      for (const image of await this.orders.send(request)) this.#requested(image);
       return null;
     } catch (error) {
-      // the answer to a repeated request: its image has ended meanwhile
-      if (error.image) this.#learn(error.image);
-      return error.image || error.code === "image_deleted" ? null : error;
+      // the answer to a repeated request: its images have ended meanwhile
+      for (const image of error.images ?? []) this.#learn(image);
+      return error.images?.length || error.code === "image_deleted" ? null : error;
     } finally {
       this.allowance.readSoon();
     }
   }
 
-  async cancel(id) {
+  /** Cancel one image, or those of a batch that have not ended. */
+  async cancel(images) {
+    const [{ id }] = images;
     try {
-      await api.cancel(id);
-      this.#cancelled(this.pictures.get(id));
+      await (images.length > 1 ? api.cancelBatch(id) : api.cancel(id));
+      for (const image of images) if (!isFinal(this.pictures.get(image.id) ?? image)) this.#cancelled(image);
     } catch (error) {
       this.notices.show(words.problem(error));
-      if (error.status === 409 || error.status === 404) this.#look(id);
+      if (error.status === 409 || error.status === 404) for (const image of images) this.#look(image.id);
     }
     this.allowance.readSoon();
   }
@@ -344,19 +346,34 @@ export class Session {
 
   #announce(image, known) {
     const prompt = words.brief(image.prompt, 60);
-    if (image.status === "queued" && !known) this.notices.say(`Requested: ${prompt}`);
-    if (image.status === "running" && image.attempts === 1) this.notices.say(`Painting: ${prompt}`);
-    if (image.status === "completed" && known) this.notices.say(`Done: ${prompt}`);
-    if (image.status === "failed") this.notices.say(`Failed: ${prompt}. ${words.failure(image.error).what}`);
+    const { index, count } = image.batch ?? { index: 0, count: 1 };
+    const many = count > 1 ? `${words.count(count, "picture")}: ` : "";
+    const which = count > 1 ? `${words.oneOf(image)}: ` : "";
+    if (image.status === "queued" && !known && !index) this.notices.say(`Requested: ${many}${prompt}`);
+    if (image.status === "running" && image.attempts === 1 && !index) this.notices.say(`Painting: ${many}${prompt}`);
+    if (image.status === "completed" && known) this.notices.say(`Done: ${which}${prompt}`);
+    if (image.status === "failed") this.notices.say(`Failed: ${which}${prompt}. ${words.failure(image.error).what}`);
   }
 
   /** Arrives twice, with the answer and with the event; shown once. */
   #cancelled(known) {
-    if (!known) return;
+    if (!known || this.pictures.isGone(known.id)) return;
     this.pictures.remove(known.id);
-    this.notices.show("Request cancelled", { action: "Start again", act: () => this.reorder(known) });
+    let images = [...this.#lastCancelled.images, known];
+    let { notice } = this.#lastCancelled;
+    if (!this.notices.update(notice, this.#cancelNotice(images))) {
+      images = [known];
+      const { text, ...again } = this.#cancelNotice(images);
+      notice = this.notices.show(text, again);
+    }
+    this.#lastCancelled = { images, notice };
     this.#rememberCanvas();
     this.changed();
+  }
+
+  #cancelNotice(images) {
+    const text = images.length > 1 ? `${words.count(images.length, "picture")} cancelled` : "Request cancelled";
+    return { text, action: "Start again", act: () => this.reorder(images) };
   }
 
   #removed(id) {

@@ -62,6 +62,9 @@ export function problem(error) {
 
 export const count = (number, one, many = `${one}s`) => `${number.toLocaleString("en")} ${number === 1 ? one : many}`;
 
+/** Which of a batch it is: `2 of 4`. */
+export const oneOf = ({ batch }) => `${batch.index + 1} of ${batch.count}`;
+
 /** How many there are of a list: `12`, `more than 1,000`. */
 export const total = ({ total, isCapped }) => `${isCapped ? "more than " : ""}${total.toLocaleString("en")}`;
 

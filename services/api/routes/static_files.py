@@ -35,7 +35,6 @@ _HEADERS: Final = {
     "Vary": ACCEPT_ENCODING,
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Opener-Policy": "same-origin",
 }
 _BASE: Final = b'<base href="/" />'  # in each page; all its URLs are relative to it
 _NO_QUALITY: Final = re.compile(r"q\s*=\s*0(?:\.0*)?")
@@ -97,5 +96,5 @@ def _read(path: Path, policy: str, base_path: str) -> StaticFile:
         content = content.replace(_BASE, f'<base href="{base_path}/" />'.encode())
     headers = {**_HEADERS, "ETag": f'W/"{hashlib.sha256(content).hexdigest()[:16]}"'}
     if path.suffix == ".html":
-        headers["Content-Security-Policy"] = policy
+        headers |= {"Content-Security-Policy": policy, "Cross-Origin-Opener-Policy": "same-origin"}
     return StaticFile(content, TYPES[path.suffix], headers)
