@@ -49,8 +49,8 @@ def pytest_report_header() -> str:
     return "; ".join(f"{name}: {source or 'none'}" for name, source in sources.items())
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark tests that need a server, so that `-m "not rabbitmq"` selects the quick half.
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark tests that need a server, so that `-m "not rabbitmq"` selects the quick half, and variants that are `long`.
 
     Files with slow tests run first: a worker runs whole files, so a slow file at the end keeps the other worker
     waiting. A broker restarts in 7 s while it is new, in 20 s once a hundred tests have left their queues in it.
@@ -58,8 +58,23 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         for server in {"rabbitmq", "own_rabbitmq", "mongodb"}.intersection(getattr(item, "fixturenames", ())):
             item.add_marker(server.removeprefix("own_"))
+    _mark_long_variants(items, whole=not any("::" in argument for argument in config.args))
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
+
+
+def _mark_long_variants(items: list[pytest.Item], *, whole: bool) -> None:
+    """Mark the variants that `long_unless` does not name; of a `whole` collection each name has a variant."""
+    unused: dict[str, set[str]] = {}
+    for item in items:
+        if mark := item.get_closest_marker("long_unless"):
+            function, _, variant = item.nodeid.removesuffix("]").partition("[")
+            names = {name for name in mark.args if variant.startswith(name)}
+            unused[function] = unused.get(function, set(mark.args)) - names
+            if not names:
+                item.add_marker("long")
+    if whole and (wrong := {function: names for function, names in unused.items() if names}):
+        raise pytest.UsageError(f"long_unless names variants that do not exist: {wrong}")
 
 
 def missing(what: str) -> NoReturn:
