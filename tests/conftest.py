@@ -4,8 +4,11 @@ import gc
 import os
 from collections.abc import Generator, Iterator
 from typing import NoReturn
+from zlib import crc32
 
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadFileScheduling
 
 from tests.cluster import Service
 from tests.media_folder import BUCKETS
@@ -30,6 +33,18 @@ def pytest_configure(config: pytest.Config) -> None:
         config.add_cleanup(keeper.close)
         if rabbitmq_server.source() and "not rabbitmq" not in config.option.markexpr:
             keeper.start_early()
+
+
+class FewBrowsers(LoadFileScheduling):  # type: ignore[misc]
+    """Whole files to each worker, those of the browser to two: Chromium and its server take 4 s of a core to start."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file: str = super()._split_scope(nodeid)
+        return f"browser {crc32(file.encode()) % 2}" if file.startswith("tests/browser/") else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> FewBrowsers | None:
+    return FewBrowsers(config, log) if config.getoption("dist") == "loadfile" else None
 
 
 @pytest.hookimpl(wrapper=True)
