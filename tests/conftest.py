@@ -4,8 +4,11 @@ import gc
 import os
 from collections.abc import Generator, Iterator
 from typing import NoReturn
+from zlib import crc32
 
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadFileScheduling
 
 from tests.cluster import Service
 from tests.media_folder import BUCKETS
@@ -32,6 +35,18 @@ def pytest_configure(config: pytest.Config) -> None:
             keeper.start_early()
 
 
+class FewBrowsers(LoadFileScheduling):  # type: ignore[misc]
+    """Whole files to each worker, those of the browser to two: Chromium and its server take 4 s of a core to start."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file: str = super()._split_scope(nodeid)
+        return f"browser {crc32(file.encode()) % 2}" if file.startswith("tests/browser/") else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> FewBrowsers | None:
+    return FewBrowsers(config, log) if config.getoption("dist") == "loadfile" else None
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Generator[None, object, object]:
     """Keep the garbage collector from all that collecting makes: it stays to the end, and takes a fifth of a run."""
@@ -49,8 +64,8 @@ def pytest_report_header() -> str:
     return "; ".join(f"{name}: {source or 'none'}" for name, source in sources.items())
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark tests that need a server, so that `-m "not rabbitmq"` selects the quick half.
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark tests that need a server, so that `-m "not rabbitmq"` selects the quick half, and variants that are `long`.
 
     Files with slow tests run first: a worker runs whole files, so a slow file at the end keeps the other worker
     waiting. A broker restarts in 7 s while it is new, in 20 s once a hundred tests have left their queues in it.
@@ -58,8 +73,23 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         for server in {"rabbitmq", "own_rabbitmq", "mongodb"}.intersection(getattr(item, "fixturenames", ())):
             item.add_marker(server.removeprefix("own_"))
+    _mark_long_variants(items, whole=not any("::" in argument for argument in config.args))
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
+
+
+def _mark_long_variants(items: list[pytest.Item], *, whole: bool) -> None:
+    """Mark the variants that `long_unless` does not name; of a `whole` collection each name has a variant."""
+    unused: dict[str, set[str]] = {}
+    for item in items:
+        if mark := item.get_closest_marker("long_unless"):
+            function, _, variant = item.nodeid.removesuffix("]").partition("[")
+            names = {name for name in mark.args if variant.startswith(name)}
+            unused[function] = unused.get(function, set(mark.args)) - names
+            if not names:
+                item.add_marker("long")
+    if whole and (wrong := {function: names for function, names in unused.items() if names}):
+        raise pytest.UsageError(f"long_unless names variants that do not exist: {wrong}")
 
 
 def missing(what: str) -> NoReturn:

@@ -21,6 +21,7 @@ async def test_generate_stays_within_reach_on_a_phone(api, new_visit):
     await expect(visit.tiles.last).to_be_in_viewport(ratio=1)
 
 
+@pytest.mark.long
 async def test_forced_colours_leave_every_control_visible(api, new_visit):
     await add_images(api, 1)
     visit = await new_visit(forced_colors="active")

@@ -53,6 +53,7 @@ async def test_many_images_scroll_as_thumbnails(api, new_visit, many):
     await expect(visit.tiles.and_(visit.page.get_by_label("picture 0", exact=True))).to_be_focused()
 
 
+@pytest.mark.long
 async def test_changes_made_elsewhere_appear_at_once(api, visit):
     image = await api.order(prompt="by another front end")
     await expect(visit.tile("by another front end")).to_be_visible()

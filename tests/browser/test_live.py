@@ -93,6 +93,7 @@ async def test_two_tabs_agree(new_visit, inference):
         await expect(visit.cards).to_have_count(0)
 
 
+@pytest.mark.long
 @OWN_SERVER
 async def test_a_lost_answer_leads_to_one_image(visit, cluster, api, settings):
     visit.expect_offline()

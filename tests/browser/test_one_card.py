@@ -105,6 +105,7 @@ async def test_a_slow_request_is_replaced_by_its_image(visit, inference):
     assert await most_cards(visit) == 1
 
 
+@pytest.mark.long
 async def test_two_requests_with_the_same_settings_have_two_cards(visit, inference):
     stubs = [InferenceStub(), InferenceStub()]
     inference.will(*stubs)

@@ -118,6 +118,7 @@ async def test_a_failure_shows_its_reason_and_a_remedy(visit, inference):
     await expect(visit.page.get_by_text("refused this request")).to_have_count(0)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("settings", [{"RETRY_DELAYS": "2"}])
 async def test_a_retry_shows_its_time(visit, inference, settings):
     inference.will(status(500))
@@ -129,6 +130,7 @@ async def test_a_retry_shows_its_time(visit, inference, settings):
     await expect(visit.tile("a bumpy picture")).to_be_visible()
 
 
+@pytest.mark.long
 async def test_a_reload_during_work_loses_nothing(visit, inference):
     inference_stub = InferenceStub()
     inference.will(inference_stub, status(400, "never"))
@@ -172,6 +174,7 @@ async def test_limits_are_shown_before_they_are_reached(visit, inference, settin
     await expect(limits).to_contain_text("Limit of 3 an hour reached. Next picture in 60 min.")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("settings", [{"CONCURRENT_REQUESTS": "1", "WAITING_REQUESTS": "1", "REQUESTS_PER_HOUR": "0"}])
 async def test_a_picture_waits_for_its_turn(visit, inference, settings):
     """One picture is painted, a second one waits, a third one would be too many."""

@@ -124,6 +124,7 @@ async def test_axe_finds_nothing_in_search_and_selection(api, new_visit, look, d
     await is_fine()
 
 
+@pytest.mark.long
 async def test_a_date_that_does_not_exist_hides_nothing(api, new_visit):
     await paint(api)
     visit = await new_visit()

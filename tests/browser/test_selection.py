@@ -14,6 +14,7 @@ def selected(visit):
     return visit.page.locator("#gallery li.selected button[data-id]")
 
 
+@pytest.mark.long
 async def test_several_pictures_are_deleted_with_one_undo(api, visit):
     """A click with Ctrl, one with Shift, a delete, its undo, and the delete again."""
     await add_images(api, 6)

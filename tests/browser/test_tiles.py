@@ -49,6 +49,7 @@ async def test_tiles_are_as_sharp_as_they_are_drawn(api, new_visit, density, siz
     assert not [url for url in visit.requests if "/generated_images/" in url]
 
 
+@pytest.mark.long
 async def test_a_removed_tile_loads_no_file(api, visit):
     await add_images(api, 2, **LARGE)
     await expect(visit.tiles).to_have_count(2)

@@ -19,6 +19,7 @@ NAMES = {
 }
 
 
+@pytest.mark.long
 async def test_a_download_is_named_by_prompt_and_seed(api, visit):
     for prompt, name in NAMES.items():
         image = await api.order(prompt=prompt, seed=42)
@@ -35,6 +36,7 @@ async def test_a_download_is_named_by_prompt_and_seed(api, visit):
     assert (await started.value).suggested_filename == NAMES["a lighthouse at dusk, stormy sea"]
 
 
+@pytest.mark.long_unless("phone")
 @pytest.mark.parametrize("device", [PHONE, TABLET], ids=["phone", "tablet"])
 async def test_the_actions_of_a_picture_are_on_the_first_screen(api, new_visit, device):
     await add_images(api, 1, **LARGE)

@@ -13,13 +13,21 @@ from common.store.connect import open_store
 from common.store.port import Store
 from tests.contract.bus.support import System, memory_system, rabbit_system
 from tests.servers.object_store import Bucket
+from tests.servers.rabbitmq import RabbitMQ
+from tests.servers.sharing import SharedRabbitMQ
 
 TIMEOUT_S = 30  # of one operation: a thousand records took SecantusDB 10 s at a load of 20
 
 
+@pytest.fixture(scope="session")
+def shared_vhost(rabbitmq_of_the_run: RabbitMQ | SharedRabbitMQ) -> str:
+    """The URL of a virtual host for all tests of the contract that this process runs."""
+    return rabbitmq_of_the_run.fresh_vhost()
+
+
 @pytest.fixture(params=["memory", pytest.param("rabbitmq", marks=pytest.mark.rabbitmq)])
 async def system(request: pytest.FixtureRequest) -> AsyncIterator[System]:
-    opened = memory_system() if request.param == "memory" else rabbit_system(request.getfixturevalue("vhost"))
+    opened = memory_system() if request.param == "memory" else rabbit_system(request.getfixturevalue("shared_vhost"))
     async with opened as system:
         yield system
 

@@ -16,7 +16,7 @@ from tests.servers import rabbitmq
 from tests.servers.rabbitmq import RabbitMQ
 from tests.servers.rabbitmq_engines import User
 
-VHOSTS = 256  # for all tests: at the start each takes 30 ms, later 80 ms, and tests wait for them up to a minute
+VHOSTS = 160  # for all tests: at the start each takes 60 ms, later 80 ms, and tests wait for them up to a minute
 LOW = 24  # with fewer virtual hosts left, more are made in advance: that takes 2 s, and half a minute on a busy machine
 VARIABLE = "TEST_SHARED_BROKER"  # the address at which the main process listens
 

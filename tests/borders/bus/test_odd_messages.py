@@ -62,6 +62,7 @@ HARMLESS = {
 }
 
 
+@pytest.mark.long_unless("timestamp in microseconds")
 @pytest.mark.border(rule="A5")
 @pytest.mark.parametrize("case", ODD)
 async def test_an_odd_property_costs_its_own_message_only(vhost: str, case: str, caplog: pytest.LogCaptureFixture):
@@ -111,6 +112,7 @@ async def test_odd_properties_cost_their_own_messages_on_every_queue(vhost: str,
     assert {letter.queue for letter in letters} == {queue.value}
 
 
+@pytest.mark.long_unless("our headers", "more keys by CC")
 @pytest.mark.border(rule="A7")
 @pytest.mark.border(rule="A5")
 @pytest.mark.parametrize("case", HARMLESS)
@@ -177,6 +179,7 @@ FORGED = {
 }
 
 
+@pytest.mark.long_unless("died in microseconds", "many headers")
 @pytest.mark.border(rule="A5")
 @pytest.mark.parametrize("case", FORGED)
 async def test_a_forged_dead_letter_stops_no_reader(vhost: str, case: str):

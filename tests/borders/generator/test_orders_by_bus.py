@@ -21,6 +21,7 @@ from tests.inference_double import body, paint, status
 from tests.waiting import until
 
 
+@pytest.mark.long_unless("memory", "rabbitmq-the newsletter")
 @pytest.mark.border(rule="A1")
 @pytest.mark.parametrize("subject", ["the newsletter of May", "", "0193a1b2-7c3d-7e4f-8a5b-6c7d8e9f0a1b"])
 async def test_an_order_is_its_id_whatever_its_subject(bench, subject):
@@ -48,6 +49,7 @@ async def test_an_order_in_capitals_and_its_repeat_are_one_image(bench):
     assert await bench.media.get(image.image_file)
 
 
+@pytest.mark.long_unless("memory", "rabbitmq-the same")
 @pytest.mark.border(rule="A2")
 @pytest.mark.usefixtures("second_generator")
 @pytest.mark.parametrize(
@@ -76,6 +78,7 @@ async def test_an_order_that_comes_often_at_once_is_painted_once(bench, again):
     assert {image.image_file, image.thumbnail} < set(bench.files())
 
 
+@pytest.mark.long_unless("memory", "rabbitmq-{'owner': 'ADA'}")
 @pytest.mark.border(rule="A6")
 @pytest.mark.parametrize(
     "fields", [{"source": "shop"}, {"owner": "bob"}, {"owner": "ADA"}, {"source": "api"}], ids=repr
@@ -129,6 +132,7 @@ DUE_AT_ONCE = {
 }
 
 
+@pytest.mark.long_unless("memory", "rabbitmq-1970")
 @pytest.mark.border(rule="B2")
 @pytest.mark.parametrize("answer", DUE_AT_ONCE)
 async def test_a_retry_that_is_due_at_once_is_not_lost(bench, caplog, answer):

@@ -20,6 +20,7 @@ async def http():
         yield http
 
 
+@pytest.mark.long_unless("a proxy strips")
 @pytest.mark.parametrize("path", ["/draw/", "/"], ids=["a proxy passes the path on", "a proxy strips the path"])
 async def test_every_url_leads_back_through_the_proxy(tmp_path, http, path):
     """The page and its files, an image with a websocket, its Location and its files, the documentation."""

@@ -74,6 +74,7 @@ MODELS = [None, "sdxl", "plain", "a/b c", "line\nbreak", "灯", "other"]
 SAMPLERS = [None, "Euler", "LCM", "DDIM", "other"]
 
 
+@pytest.mark.long_unless("unknown", "the default model", "names of odd", "two of different")
 @pytest.mark.parametrize("case", CAPABILITIES)
 async def test_models_and_samplers_are_accepted_as_described(serve, tmp_path, case):
     """Each pair of a model and a sampler: the schema allows it if the server accepts it."""

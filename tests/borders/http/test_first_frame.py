@@ -28,6 +28,7 @@ async def first_frame(api) -> dict:
         return await socket.receive_json(timeout=10)
 
 
+@pytest.mark.long_unless("oldest", "a retry", "all of 200")
 @pytest.mark.parametrize(
     ("count", "running", "retried"),
     [

@@ -90,6 +90,7 @@ PAINTED = {
 }
 
 
+@pytest.mark.long_unless("noise", "deleted at once")
 @pytest.mark.parametrize("case", PAINTED)
 async def test_what_was_painted_is_given_back_within_a_bound(serve, case):
     """25 requests of one owner: at most twice the limit reach the inference service."""

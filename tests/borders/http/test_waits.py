@@ -67,6 +67,7 @@ def send_more(writer: asyncio.StreamWriter) -> None:
     writer.close()
 
 
+@pytest.mark.long_unless("headers0-leave", "headers4-reset")
 @pytest.mark.parametrize(
     ("headers", "end"),
     [

@@ -58,6 +58,7 @@ async def test_a_file_in_place_of_a_folder_is_refused_by_name(tmp_path, form):
             pass
 
 
+@pytest.mark.long_unless("generated_images/{month}", "renditions")
 @pytest.mark.border(rule="C3")
 @pytest.mark.parametrize("form", ["", *PLACES])
 def test_a_folder_of_another_user_is_refused_by_name(open_folder, form):

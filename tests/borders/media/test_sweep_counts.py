@@ -45,6 +45,7 @@ async def lose_pictures(context, made):
     await context.media.remove([image.image_file for image in made])
 
 
+@pytest.mark.long_unless("an empty store", "one image", "a foreign folder")
 @pytest.mark.border(rule="C1")
 @pytest.mark.parametrize(
     ("count", "forgotten"),
@@ -64,6 +65,7 @@ async def test_files_are_kept_if_too_many_have_no_record(tmp_path, count, forgot
         assert files_below(tmp_path) == before
 
 
+@pytest.mark.long_unless("an empty folder", "one image", "half the files")
 @pytest.mark.border(rule="C1")
 @pytest.mark.parametrize(
     ("count", "lost"),
@@ -81,6 +83,7 @@ async def test_records_are_kept_if_too_many_have_no_file(tmp_path, count, lost):
         assert await records(context) == count
 
 
+@pytest.mark.long_unless("500-25-5", "30-30-100")
 @pytest.mark.border(rule="C1")
 @pytest.mark.parametrize(("count", "lost", "limit"), [(500, 20, "5"), (500, 25, "5"), (40, 20, "5"), (30, 30, "100")])
 async def test_a_small_share_is_repaired(tmp_path, count, lost, limit):

@@ -156,6 +156,7 @@ BESIDE = {
 }
 
 
+@pytest.mark.long_unless("memory", "rabbitmq-orders_of_other_services")
 @pytest.mark.border(rule="C5")
 @pytest.mark.parametrize("others", BESIDE, ids=lambda others: others.__name__)
 @BOTH

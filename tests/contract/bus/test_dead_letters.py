@@ -89,6 +89,7 @@ async def test_drop_deletes_one_dead_letter(bus: Bus):
     assert [letter.reason for letter in await bus.dead_letters(10)] == ["a", "c"]
 
 
+@pytest.mark.long_unless("memory", "rabbitmq-{")
 @pytest.mark.parametrize(
     "body", [b"", b"\xff\xfe", b"[]", b"{}", b"[" * 60_000, b'{"type": "image.generate"}', b"null"]
 )

@@ -65,6 +65,7 @@ async def test_a_reader_of_an_empty_log_waits(bus: Bus):
     assert found.event.id == first.id
 
 
+@pytest.mark.long_unless("memory", "rabbitmq-0.someone")
 @pytest.mark.parametrize("cursor", ["", "x", "0", "0.someone-else", "-1.x", "²5.x", "9" * 30 + ".x", "1.2.3", "0."])
 async def test_a_cursor_without_an_event_raises_cursor_gone(bus: Bus, cursor: str):
     await bus.publish(image_event(1))
