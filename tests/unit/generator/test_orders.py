@@ -80,8 +80,9 @@ async def _announced(made):
 async def test_an_order_beyond_the_line_is_a_dead_letter(tmp_path):
     async with bench(tmp_path, **LINE_OF_TWO) as made:
         made.inference.always(made.inference.hold)
-        for _ in range(4):
-            await made.bus.send(an_order(made))
+        for _ in range(4):  # one after the other: a line that fills is not left for a slot that is just being taken
+            await made.bus.send(order := an_order(made))
+            await recorded(made, [order])
         await until(lambda: _waits(made, 2))
         await made.bus.send(refused := an_order(made))
         await until(lambda: made.bus.dead_letters(1))
