@@ -16,10 +16,11 @@ async def cluster(request, tmp_path_factory):
     The scenarios of a module share it, as users of one installation do: starting it costs more than most of them.
     """
     folder = tmp_path_factory.mktemp(request.param)
+    slow = {"PAINTER_STEP_DELAY": "0.02"}  # an image of many steps outlasts what a test does with it
     if request.param == "embedded":
-        opened = embedded(folder)
+        opened = embedded(folder, **slow)
     else:
-        opened = separate(folder, request.getfixturevalue("rabbitmq_of_the_run").fresh_vhost())
+        opened = separate(folder, request.getfixturevalue("rabbitmq_of_the_run").fresh_vhost(), **slow)
     async with opened as cluster:
         yield cluster
 
