@@ -36,7 +36,7 @@ async def claim_media(store: Store, media: Media, *, adopt: bool = False) -> Non
             raise _refused("a copy to them is not finished; `darkroom media copy` continues it")
         if marked is not None:
             raise _refused(f"the media belong to another store (theirs: {marked[:36]!r}, this one: {own!r})")
-        await _require_own_files(store, media)
+        await _require_own_files(store, media, own)
     await media.mark(own)
     if await media.marker() != own:
         raise _refused("another store marks the same media at this moment")
@@ -51,13 +51,15 @@ def unfinished_copy_of(store_id: str) -> str:
     return f"{_UNFINISHED}{store_id}"
 
 
-async def _require_own_files(store: Store, media: Media) -> None:
+async def _require_own_files(store: Store, media: Media, own: str) -> None:
     # another service that starts now may have a file of its check there
     ids = {file.image_id for file in await _some_files(media) if not file.is_leftover} - {None}
     known = await store.known_ids([image_id for image_id in ids if image_id])
     if len(known) * 2 < len(ids):
         raise _refused(f"{len(ids) - len(known)} of {len(ids)} images with files there are not in this store")
     if ids or await store.get_entry(KIND, _KEY) is None:
+        return
+    if await media.marker() == own:  # another service that starts now has marked them, and then said so in the store
         return
     if await store.completed(after_id="", limit=1):
         raise _refused("the folder is empty, but the store has pictures; is it mounted?")

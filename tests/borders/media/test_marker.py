@@ -71,6 +71,31 @@ async def test_media_of_another_store_are_refused_until_adopted(tmp_path, is_mar
 
 
 @pytest.mark.border(rule="C1")
+async def test_services_that_start_together_both_mark_their_media(tmp_path, monkeypatch):
+    """The first one is between its look at the marker and that at the files when the second one marks them."""
+    async with deployment(tmp_path / "a.db", tmp_path / "media") as (store, media):
+        await store.insert(an_image(status=Status.COMPLETED, attempts=1))
+        looked, may_go_on = asyncio.Event(), asyncio.Event()
+        walk = media.walk
+
+        async def slow_walk():
+            looked.set()
+            await may_go_on.wait()
+            async for page in walk():
+                yield page
+
+        monkeypatch.setattr(media, "walk", slow_walk)
+        first = asyncio.create_task(claim_media(store, media))
+        await looked.wait()
+        monkeypatch.setattr(media, "walk", walk)
+        await claim_media(store, media)
+        may_go_on.set()
+        await first
+
+        assert await media.marker() == await deployment_id(store)
+
+
+@pytest.mark.border(rule="C1")
 async def test_an_empty_folder_in_place_of_marked_media_is_refused(tmp_path):
     async with deployment(tmp_path / "a.db", tmp_path / "media") as (store, media):
         await with_pictures(store, media, 3)
