@@ -86,8 +86,7 @@ async def main(size: int, rounds: int, most: int = ON_RECORD[-1], lined_up: int 
                     (f"{most:,} on record, {lined_up:,} waiting, {BUSY_SLOTS} slots", most),
                 ):
                     path = folder / f"growth-lines-{count}-{number}"
-                    cluster = servers.cluster(path, bus_url=broker.fresh_vhost(), stub_url=stub.url)
-                    cluster.settings.update(WITH_LINES)
+                    cluster = servers.cluster(path, bus_url=broker.fresh_vhost(), stub_url=stub.url, **WITH_LINES)
                     if count:
                         copy_filled(count, path / "darkroom.db", waiting=lined_up, is_busy=True)
                     await measure(cluster, table, row, size=size)
