@@ -157,7 +157,6 @@ async def _requests(
             cluster = servers.cluster(
                 path, bus_url=broker.fresh_vhost(), stub_url=stub_url, generators=0, RETENTION_DAYS="36500"
             )
-            cluster.settings.update(CONCURRENT_REQUESTS="0", WAITING_REQUESTS="0")
             del cluster.services["janitor"]  # the turns of the waiting orders are not what is measured here
             copy_filled(count, path / "darkroom.db", waiting=lined_up)
             await stack.enter_async_context(running(cluster))
