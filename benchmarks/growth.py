@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+from functools import partial
 
 from benchmarks import operations, servers
 from benchmarks.filled_files import BUSY_SLOTS, copy_filled
@@ -22,7 +23,7 @@ WARM_UP = 20
 LINED_UP = 100_000
 NOTHING = "0 on record"
 # all owners of waiting images hold their slots, and an order of another owner has its turn too
-WITH_LINES = {"RETENTION_DAYS": "36500", "CONCURRENT_REQUESTS": str(BUSY_SLOTS), "WAITING_REQUESTS": "0"}
+with_lines = partial(servers.cluster, RETENTION_DAYS="36500", CONCURRENT_REQUESTS=str(BUSY_SLOTS), WAITING_REQUESTS="0")
 NO_LINES = f"0 on record, {BUSY_SLOTS} slots"
 
 
@@ -86,7 +87,7 @@ async def main(size: int, rounds: int, most: int = ON_RECORD[-1], lined_up: int 
                     (f"{most:,} on record, {lined_up:,} waiting, {BUSY_SLOTS} slots", most),
                 ):
                     path = folder / f"growth-lines-{count}-{number}"
-                    cluster = servers.cluster(path, bus_url=broker.fresh_vhost(), stub_url=stub.url, **WITH_LINES)
+                    cluster = with_lines(path, bus_url=broker.fresh_vhost(), stub_url=stub.url)
                     if count:
                         copy_filled(count, path / "darkroom.db", waiting=lined_up, is_busy=True)
                     await measure(cluster, table, row, size=size)
