@@ -41,11 +41,11 @@ class MortalStore:
         if name not in WRITES:
             return method
 
-        async def write(*arguments):
+        async def write(*arguments, **options):
             self._lives -= 1
             if self._lives < 0 and not self._is_written:
                 raise Died
-            result = await method(*arguments)
+            result = await method(*arguments, **options)
             if self._lives < 0:
                 raise Died
             return result
