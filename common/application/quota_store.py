@@ -38,8 +38,6 @@ class QuotaStore:
     async def reserve(self, key: str, *image_ids: str) -> Window:
         """Count the images, all or none, and return the window with them. Counting one again changes nothing.
 
-        The count is durable once their records are.
-
         Raises:
             LimitReached: not all fit, even without the images that are forgiven.
         """
@@ -52,11 +50,11 @@ class QuotaStore:
             return quotas.reserve(window, *image_ids, now=now, limit=self.limit)
 
         try:
-            return await self._change(key, reserved, durable=False)
+            return await self._change(key, reserved)
         except LimitReached:
             # the images are read only when the window is full
             found = await self._forgivable(_window(await self._entry_of(key)))
-            return await self._change(key, lambda window: reserved(window, *found), durable=False)
+            return await self._change(key, lambda window: reserved(window, *found))
 
     async def release(self, key: str, *image_ids: str) -> None:
         """Remove images that were rejected after they were reserved."""
@@ -69,13 +67,13 @@ class QuotaStore:
         failed, never_inserted = await self._forgivable(window)
         return window.without(never_inserted).forgive(failed, limit=self.limit)
 
-    async def _change(self, key: str, transition: Callable[[Window], Window], *, durable: bool = True) -> Window:
+    async def _change(self, key: str, transition: Callable[[Window], Window]) -> Window:
         losses = 0
         while True:
             before = await self._entry_of(key)
             window = _window(before)
             changed = transition(window)
-            if changed == window or await self.store.put_entry(self._entry(key, changed, before), durable=durable):
+            if changed == window or await self.store.put_entry(self._entry(key, changed, before)):
                 return changed
             losses += 1
             await back_off(losses)

@@ -135,7 +135,7 @@ class MongoStore(MongoQueries):
 
         return await read_page(fetch, limit=limit)
 
-    async def put_entry(self, entry: Entry, *, durable: bool = True) -> bool:  # each write is durable
+    async def put_entry(self, entry: Entry) -> bool:
         document = entry_document(entry)
         if entry.revision == 1:
             try:

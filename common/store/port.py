@@ -240,11 +240,8 @@ class Store(Protocol):
     async def entries_after(self, kind: str, after: str, *, limit: int) -> list[Entry]:
         """Entries of this kind whose key sorts after the text (by code points), sorted by key."""
 
-    async def put_entry(self, entry: Entry, *, durable: bool = True) -> bool:
-        """Insert an entry of revision 1, or replace the one whose revision is one less; False if another writer won.
-
-        If not `durable`, a loss of power may undo it, but no later durable write without it.
-        """
+    async def put_entry(self, entry: Entry) -> bool:
+        """Insert an entry of revision 1, or replace the one whose revision is one less; False if another writer won."""
 
     async def remove_entry(self, kind: str, key: str) -> bool:
         """Delete an entry; True if it existed, for exactly one of several callers."""

@@ -123,7 +123,7 @@ class SqliteStore(SqliteQueries):
 
         return await read_page(fetch, limit=limit)
 
-    async def put_entry(self, entry: Entry, *, durable: bool = True) -> bool:
+    async def put_entry(self, entry: Entry) -> bool:
         expires_at = None if entry.expires_at is None else time_text(entry.expires_at)
         values = (entry.revision, data_text(entry.data), expires_at, entry.kind, entry.key)
         if entry.revision == 1:
@@ -131,9 +131,9 @@ class SqliteStore(SqliteQueries):
                 INSERT INTO entries (revision, data, expires_at, kind, key) VALUES (?, ?, ?, ?, ?)
                 ON CONFLICT DO NOTHING
             """
-            return await self._write(query, *values, syncs=durable) == 1
+            return await self._write(query, *values) == 1
         query = "UPDATE entries SET revision = ?, data = ?, expires_at = ? WHERE kind = ? AND key = ? AND revision = ?"
-        return await self._write(query, *values, entry.revision - 1, syncs=durable) == 1
+        return await self._write(query, *values, entry.revision - 1) == 1
 
     async def remove_entry(self, kind: str, key: str) -> bool:
         return await self._write("DELETE FROM entries WHERE kind = ? AND key = ?", kind, key) == 1
@@ -147,8 +147,8 @@ class SqliteStore(SqliteQueries):
     async def _entries(self, query: str, *values: Any) -> list[Entry]:
         return readable(await self._rows(query, *values), parse_entry)
 
-    async def _write(self, query: str, *values: Any, syncs: bool = True) -> int:
-        return await self._writer.run(lambda connection: connection.execute(query, values).rowcount, syncs=syncs)
+    async def _write(self, query: str, *values: Any) -> int:
+        return await self._writer.run(lambda connection: connection.execute(query, values).rowcount)
 
 
 def _open(path: Path, timeout_s: float) -> list[sqlite3.Connection]:

@@ -40,7 +40,6 @@ class StoreJob:
     work: Callable[[sqlite3.Connection], Any]
     rows: int
     future: asyncio.Future[Any]
-    syncs: bool = True  # False if its write may be lost with the power, as long as no later one survives
     result: Any = None
     error: Exception | None = None
 
@@ -103,11 +102,11 @@ class SqliteExecutor:
         for thread in self._threads:
             thread.start()
 
-    async def run(self, work: Callable[[sqlite3.Connection], T], *, rows: int = 1, syncs: bool = True) -> T:
+    async def run(self, work: Callable[[sqlite3.Connection], T], *, rows: int = 1) -> T:
         """The result of `work`, within the time limit; `rows` is about how many rows it writes."""
         if self._closed or self._waiting >= MAX_WAITING:
             raise Unavailable("store", "it is closed" if self._closed else f"{self._waiting} calls are waiting already")
-        job = StoreJob(work, rows, self._loop.create_future(), syncs)
+        job = StoreJob(work, rows, self._loop.create_future())
         self._waiting += 1
         self._jobs.put(job)
         # `asyncio.timeout` took a fifth of the time of a short read
@@ -184,14 +183,8 @@ def commit_writes(connection: sqlite3.Connection, jobs: list[StoreJob], *, lock:
 
 
 def _commit(connection: sqlite3.Connection, jobs: list[StoreJob]) -> None:
-    """A failed write does not affect the others: a failed statement undoes itself.
-
-    Without a sync, a commit is in the log like any other, which the next sync of any process takes to the disk. The
-    checksum of each frame of the log covers all frames before it, so no later commit is read without this one.
-    """
-    level = "FULL" if any(job.syncs for job in jobs) else "NORMAL"
+    """A failed write does not affect the others: a failed statement undoes itself."""
     try:
-        connection.execute(f"PRAGMA synchronous = {level}")
         if not _begin(connection, jobs):
             return
         for job in jobs:

@@ -27,9 +27,9 @@ class LosingStore(SqliteStore):
         self.tries += 1
         return self.tries > self.losses and await super().replace(image)
 
-    async def put_entry(self, entry, *, durable=True):
+    async def put_entry(self, entry):
         self.tries += 1
-        return self.tries > self.losses and await super().put_entry(entry, durable=durable)
+        return self.tries > self.losses and await super().put_entry(entry)
 
 
 @pytest.fixture

@@ -17,13 +17,6 @@ async def test_an_entry_is_kept_and_replaced_by_its_next_revision(store):
     assert await store.get_entry("quota", "local") == an_entry(revision=3)
 
 
-async def test_an_entry_that_is_not_durable_is_written_like_any_other(store):
-    outcomes = [await store.put_entry(an_entry(revision=each), durable=False) for each in (2, 1, 1, 2)]
-
-    assert outcomes == [False, True, False, True]
-    assert await store.get_entry("quota", "local") == an_entry(revision=2)
-
-
 async def test_entries_are_those_of_the_kind(store):
     assert await store.list_entries("key") == []
     kept = [an_entry(kind="key", key=key) for key in ("b:c", "a", "c")]

@@ -41,11 +41,11 @@ class MortalStore:
         if name not in WRITES:
             return method
 
-        async def write(*arguments, **options):
+        async def write(*arguments):
             self._lives -= 1
             if self._lives < 0 and not self._is_written:
                 raise Died
-            result = await method(*arguments, **options)
+            result = await method(*arguments)
             if self._lives < 0:
                 raise Died
             return result

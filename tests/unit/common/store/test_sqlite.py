@@ -21,7 +21,7 @@ from common.store import sqlite_threads
 from common.store.documents import image_text
 from common.store.port import Entry
 from common.store.sqlite import SqliteStore
-from common.store.sqlite_schema import VERSION, connect
+from common.store.sqlite_schema import VERSION
 from services.janitor.search_index import index_old_images
 from tests.making import NOON, an_image
 from tests.servers.fork_server import forked_python
@@ -266,28 +266,6 @@ async def test_a_writer_waits_for_another_process(path):
         await writing
 
         assert await store.get(image.id) == image
-
-
-@pytest.mark.parametrize(("syncs", "level"), [([True], 2), ([False], 1), ([False, True], 2), ([False, False], 1)])
-async def test_a_commit_is_synced_if_one_of_its_writes_needs_it(path, syncs, level):
-    """By the level of `synchronous` that SQLite commits with: 2 is FULL, 1 is NORMAL."""
-    loop = asyncio.get_running_loop()
-    lock = sqlite_threads.WriteLock(path.parent)
-    writer, *readers = connect(path, readers=1, timeout_s=5)
-    levels = [sqlite_threads.StoreJob(_level, 1, loop.create_future(), each) for each in syncs]
-    after = sqlite_threads.StoreJob(_level, 1, loop.create_future())
-    for jobs in (levels, [after]):
-        sqlite_threads.commit_writes(writer, jobs, lock=lock)
-    for connection in (writer, *readers):
-        connection.close()
-    lock.close()
-
-    assert {job.result for job in levels} == {level}
-    assert after.result == 2
-
-
-def _level(connection):
-    return connection.execute("PRAGMA synchronous").fetchone()[0]
 
 
 async def test_a_damaged_file_is_unavailable(path):
