@@ -59,6 +59,8 @@ class Points:
                 return "drop"
             case "bus", "publish", (event,) if event.type.startswith("image.") and event.type != "image.progress":
                 return _EVENTS.get(event.type, "event")
+            case "bus", "publish_several", ([_, *_],):
+                return "event"
             case "bus", "send", _:
                 return "send"
             case "bus", "arm", _:
