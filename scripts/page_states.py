@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import base64
-import os
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -22,15 +21,15 @@ sys.path.insert(0, str(ROOT))
 
 from playwright.async_api import Page, Route, expect  # noqa: E402 - after the path
 
-from scripts.screenshot import LOOKS, browser_at, fill_gallery, page_in, pictures_are_there  # noqa: E402
+from scripts.screenshot import LOOKS, browser_at, fill_gallery, page_in, pictures_are_there, prepared  # noqa: E402
 from tests.browser.inference_stub import CAPABILITIES, InferenceStub  # noqa: E402
 from tests.browser.test_dropping import DROP  # noqa: E402
+from tests.browser.test_gallery import HISTORY  # noqa: E402
 from tests.browser.visit import Visit  # noqa: E402
 from tests.cluster import FrontEnd, embedded, front_end  # noqa: E402
 from tests.inference_double import Inference, inference_double, status  # noqa: E402
 from tests.servers import chromium  # noqa: E402
 
-HISTORY: Final = "**/api/images/history/**"
 REFUSAL: Final = (
     "the prompt is not allowed here: it names a living person, and the rules of this service, which are at "
     "https://example.org/rules, say that no picture of one may be made without consent"
@@ -237,12 +236,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path, metavar="FOLDER")
     parser.add_argument("--only", metavar="STATE", action="append", choices=STATES, help="this state (repeatable)")
     chosen = parser.parse_args()
-    path = chromium.find()
-    if path is None:
-        sys.exit("no Chromium: install it, or set TEST_CHROMIUM")
-    folder = chosen.folder.resolve()
-    folder.mkdir(parents=True, exist_ok=True)
-    os.chdir(ROOT)  # the services are started as modules
+    path, folder = prepared(chosen.folder)
     expect.set_options(timeout=chromium.PATIENCE_MS)
     asyncio.run(take_all(path, folder, chosen.only or list(STATES)))
 

@@ -69,11 +69,19 @@ LOOKS: Final = {
 
 
 def main() -> None:
+    path, _ = prepared(README.parent)
+    asyncio.run(take(path))
+
+
+def prepared(folder: Path) -> tuple[str, Path]:
+    """The path of the browser and that of the folder for the pictures; exits if there is no browser."""
     path = chromium.find()
     if path is None:
         sys.exit("no Chromium: install it, or set TEST_CHROMIUM")
+    folder = folder.resolve()
+    folder.mkdir(parents=True, exist_ok=True)
     os.chdir(ROOT)  # the services are started as modules
-    asyncio.run(take(path))
+    return path, folder
 
 
 async def take(chromium_path: str) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import os
 import sys
 import tempfile
 from collections.abc import Callable
@@ -22,9 +21,8 @@ sys.path.insert(0, str(ROOT))
 
 from playwright.async_api import Page, Route  # noqa: E402 - after the path
 
-from scripts.screenshot import LOOKS, browser_at, page_in  # noqa: E402
+from scripts.screenshot import LOOKS, browser_at, page_in, prepared  # noqa: E402
 from tests.cluster import embedded, front_end  # noqa: E402
-from tests.servers import chromium  # noqa: E402
 from tests.waiting import until  # noqa: E402
 
 Status = dict[str, Any]
@@ -129,12 +127,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path, metavar="FOLDER")
     parser.add_argument("--only", metavar="STATE", action="append", help="only this state (may be repeated)")
     chosen = parser.parse_args()
-    path = chromium.find()
-    if path is None:
-        sys.exit("no Chromium: install it, or set TEST_CHROMIUM")
-    folder = chosen.folder.resolve()
-    folder.mkdir(parents=True, exist_ok=True)
-    os.chdir(ROOT)  # the services are started as modules
+    path, folder = prepared(chosen.folder)
     asyncio.run(take_all(path, folder, set(chosen.only or ())))
 
 
