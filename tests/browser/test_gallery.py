@@ -8,6 +8,7 @@ from playwright.async_api import expect
 from tests.browser.visit import is_painted
 from tests.cluster import ORDER
 
+HISTORY = "**/api/images/history/**"
 FIRST_ON_SCREEN = """() => {
     const tiles = [...document.querySelectorAll("#gallery li button[data-id]")];
     const places = tiles.map((tile) => [tile.dataset.id, tile.getBoundingClientRect().top]);
@@ -163,6 +164,28 @@ async def test_the_way_back_closes_a_picture_and_its_address_opens_it(api, new_v
     await expect(linked.viewer).to_contain_text("picture 0")
     await linked.press("Escape")
     await expect(linked.viewer).to_have_count(0)
+
+
+async def test_a_history_that_cannot_be_read_says_so(api, new_visit):
+    """At the first visit: it is being read, it could not be, and it is read again by the button."""
+    await add_images(api, 1)
+    visit = await new_visit(is_open=False)
+    visit.expect_refusals(503)
+    answers = asyncio.Event()
+
+    async def fail(route) -> None:
+        await answers.wait()
+        await route.fulfill(status=503, json={"status": 503, "code": "unavailable", "detail": "the store is away"})
+
+    await visit.page.route(HISTORY, fail)
+    await visit.page.goto(visit.url)
+    await expect(visit.page.get_by_text("Loading the pictures")).to_be_visible()
+    answers.set()
+    await expect(visit.page.get_by_text("The pictures could not be loaded")).to_be_visible()
+    await visit.page.unroute(HISTORY)
+    await visit.page.get_by_role("button", name="Try again").click()
+
+    await expect(visit.tile("picture 0")).to_be_visible()
 
 
 async def add_images(api, number: int, **fields) -> None:
