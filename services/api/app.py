@@ -14,6 +14,7 @@ from services.api.auth.identity import Caller
 from services.api.context import CONTEXT, Context
 from services.api.history import routes as history
 from services.api.middleware.browser_security import browser_security, protect
+from services.api.middleware.compression import compressed
 from services.api.middleware.problems import problems
 from services.api.middleware.request_ids import identify, show_request_id
 from services.api.middleware.request_metrics import request_metrics
@@ -120,7 +121,8 @@ def _handler(operation: Operation[G, Q, B], routes: G, context: Context) -> Rout
             query, body = await operation.input.read(request, timeout_s=context.settings.body_timeout)
         except Invalid as error:
             raise error if operation.explain is None else operation.explain(error, request) from error
-        return await operation.handle(routes, Call(request, caller, query, body, is_signed))
+        response = await operation.handle(routes, Call(request, caller, query, body, is_signed))
+        return compressed(request, response)
 
     return handle
 

@@ -5,6 +5,9 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from playwright.async_api import expect
+
+from tests.browser.test_gallery import add_images
 
 PAGE = Path(__file__).parents[2] / "services" / "api" / "playground"
 POLICY = {
@@ -55,8 +58,11 @@ async def test_no_other_file_is_given(api, name):
     assert problem["code"] in {"file_not_found", "not_found"}
 
 
-async def test_the_first_load_is_small(visit):
-    """Over the wire, with headers; the pictures and the websocket apart."""
+async def test_the_first_load_is_small(api, new_visit):
+    """Over the wire, with headers and the newest pictures' records; the files of pictures and the websocket apart."""
+    await add_images(api, 40)
+    visit = await new_visit()
+    await expect(visit.page.locator("#gallery h2")).to_contain_text("40 pictures")
     sizes = await visit.page.evaluate("""() =>
         [...performance.getEntriesByType("navigation"), ...performance.getEntriesByType("resource")]
             .filter(({ name }) => !name.includes("/media/"))

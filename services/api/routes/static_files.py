@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import gzip
 import hashlib
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,6 +18,7 @@ from aiohttp import web
 from aiohttp.hdrs import ACCEPT_ENCODING, IF_NONE_MATCH
 
 from common.domain.errors import NotFound
+from services.api.middleware.compression import accepts_gzip
 
 TYPES: Final = {
     ".html": "text/html",
@@ -37,7 +37,6 @@ _HEADERS: Final = {
     "Referrer-Policy": "no-referrer",
 }
 _BASE: Final = b'<base href="/" />'  # in each page; all its URLs are relative to it
-_NO_QUALITY: Final = re.compile(r"q\s*=\s*0(?:\.0*)?")
 
 
 @dataclass(frozen=True)
@@ -74,20 +73,11 @@ class StaticFiles:
         headers, body = dict(file.headers), file.content
         if file.content_type in _BINARY:
             return web.Response(body=body, headers=headers, content_type=file.content_type)
-        if _accepts_gzip(request.headers.getall(ACCEPT_ENCODING, [])):
+        if accepts_gzip(request.headers.getall(ACCEPT_ENCODING, [])):
             headers["Content-Encoding"] = "gzip"
             # compressed at the first request: the largest file takes 50 ms, which a start need not wait for
             body = await asyncio.to_thread(lambda: file.compressed)
         return web.Response(body=body, headers=headers, content_type=file.content_type, charset="utf-8")
-
-
-def _accepts_gzip(lines: list[str]) -> bool:
-    """Whether Accept-Encoding names gzip (RFC 9110, section 12.5.3); `gzip;q=0` excludes it."""
-    for coding in ",".join(lines).lower().split(","):
-        name, *parameters = (part.strip() for part in coding.split(";"))
-        if name in {"gzip", "x-gzip"}:
-            return not any(_NO_QUALITY.fullmatch(parameter) for parameter in parameters)
-    return False
 
 
 def _read(path: Path, policy: str, base_path: str) -> StaticFile:
