@@ -13,7 +13,7 @@ import * as words from "./words.js";
 const GLIDE_MS = 280;
 const AHEAD = "900px"; // about a screen: the next page is loaded before it is scrolled into view
 const AROUND = 700; // pixels above and below the screen where tiles are in the document
-const STEP = 350; // pixels to scroll until other tiles are
+const STEP = 140; // pixels to scroll until other tiles are
 const IDEAS = [
   "a lighthouse at dusk, stormy sea",
   "a fox in an autumn forest, golden light",
@@ -141,32 +141,44 @@ function Grid({ images, session, open }) {
 }
 
 function Day({ day, rows, layout, current, selection }) {
-  const { images } = layout;
   return html`
     <section class="day" style=${{ top: px(day.top), height: px(day.height) }}>
-      <${Heading} day=${day} images=${images} selection=${selection} />
+      <${Heading} day=${day} images=${layout.images} selection=${selection} />
       <ul class="grid" aria-describedby="gallery-keys" style=${{ height: px(day.height - HEADING) }}>
-        ${rows.flatMap((row) =>
-          [...tilesOf(layout, row)].map(
-            ({ at, left, width }) => html`
-              <li
-                key=${images[at].id}
-                class=${selection.has(images[at].id) ? "selected" : ""}
-                style=${`left:${px(left)};top:${px(row.top)};width:${px(width)};height:${px(row.height)}`}
-                aria-posinset=${at - day.from + 1}
-                aria-setsize=${day.to - day.from}
-              >
-                <${Tile}
-                  image=${images[at]}
-                  isCurrent=${at === current}
-                  isSelected=${selection.has(images[at].id)}
-                />
-              </li>
-            `,
-          ),
-        )}
+        ${useItems(day, rows, layout, current, selection)}
       </ul>
     </section>
+  `;
+}
+
+/** The <li> of each picture in these rows. One that nothing changed for is the same object as before: Preact skips it. */
+function useItems({ from, to }, rows, layout, current, selection) {
+  const before = useRef(new Map());
+  const items = new Map();
+  for (const row of rows) {
+    for (const { at, left, width } of tilesOf(layout, row)) {
+      const image = layout.images[at];
+      const shown = [image, row, at, from, to, at === current, selection.has(image.id)];
+      const last = before.current.get(image.id);
+      if (last && shown.every((value, number) => value === last.shown[number])) items.set(image.id, last);
+      else items.set(image.id, { shown, item: itemOf(shown, left, width, layout.size) });
+    }
+  }
+  before.current = items;
+  return [...items.values()].map(({ item }) => item);
+}
+
+function itemOf([image, row, at, from, to, isCurrent, isSelected], left, width, size) {
+  return html`
+    <li
+      key=${image.id}
+      class=${isSelected ? "selected" : ""}
+      style=${`left:${px(left)};top:${px(row.top)};width:${px(width)};height:${px(row.height)}`}
+      aria-posinset=${at - from + 1}
+      aria-setsize=${to - from}
+    >
+      <${Tile} image=${image} rowHeight=${size.row} isCurrent=${isCurrent} isSelected=${isSelected} />
+    </li>
   `;
 }
 

@@ -6,28 +6,21 @@ import { sources } from "./renditions.js";
 import { Component, html } from "./vendor/htm-preact.js";
 import * as words from "./words.js";
 
-const ROWS = [112, 140, 172]; // as --row in gallery.css
 const MOST_GROWN = 1.4; // tiles grow until their row is full
 const LONG_PRESS_MS = 450;
 const STILL_PX = 10; // a finger that moves further scrolls
 
-/**
- * What is in the <li> of a picture; renders only when the picture changes. The <li> is not in here: Preact would move
- * all of them, and so take the focus, whenever some before them are removed (10.5.14, as `shouldComponentUpdate` is false).
- */
+/** What is in the <li> of a picture. */
 export class Tile extends Component {
   #picture = null;
 
-  shouldComponentUpdate(next) {
-    return Object.keys(next).some((name) => next[name] !== this.props[name]);
-  }
-
   componentWillUnmount() {
     // Chromium keeps an image that has not loaded, with all that refers to it, and looks at each of them in every frame
+    if (this.#picture?.complete) return;
     for (const name of ["srcset", "src"]) this.#picture?.removeAttribute(name);
   }
 
-  render({ image, isCurrent, isSelected }) {
+  render({ image, rowHeight, isCurrent, isSelected }) {
     const prompt = words.brief(image.prompt, 160);
     const files = sources(image); // the thumbnail is shown until a larger one is there
     const marks = `${image.pinned ? ", pinned" : ""}${isSelected ? ", selected" : ""}`;
@@ -44,7 +37,7 @@ export class Tile extends Component {
             loading="lazy"
             decoding="async"
             draggable=${false}
-            sizes=${sizesOf(image)}
+            sizes=${files.srcset ? widthOf(image, rowHeight) : null}
             ...${files}
             style=${files.srcset ? `background-image:url("${image.thumbnailUrl}")` : null}
             alt=""
@@ -61,10 +54,7 @@ export class Tile extends Component {
 }
 
 /** How wide a tile is drawn at most. Not "auto": for a tile that is removed, that would load the largest file. */
-function sizesOf({ width, height }) {
-  const [phone, tablet, desk] = ROWS.map((row) => `${Math.round((MOST_GROWN * row * width) / height)}px`);
-  return `(max-width: 760px) ${phone}, (max-width: 1100px) ${tablet}, ${desk}`;
-}
+const widthOf = ({ width, height }, rowHeight) => `${Math.round((MOST_GROWN * rowHeight * width) / height)}px`;
 
 /** Clicks, long presses and the focus on tiles: handlers for the list that holds them. */
 export class Presses {

@@ -109,14 +109,17 @@ export const since = (iso) => -until(iso);
 export const moment = (iso) => new Date(iso).toLocaleString([], { dateStyle: "medium", timeStyle: "short" });
 export const day = (iso) => new Date(iso).toLocaleDateString([], { dateStyle: "medium" });
 
+// made once: making one takes longer than hundreds of dates
+const dayOfYear = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "long" });
+const fullDay = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "long", year: "numeric" });
+
 /** The heading of a day: `Today`, `Yesterday`, `12 November`, `12 November 2024`. */
 export function dayName(iso) {
   const date = new Date(iso);
   const daysAgo = Math.round((startOfDay(new Date()) - startOfDay(date)) / 86_400_000);
   if (daysAgo === 0) return "Today";
   if (daysAgo === 1) return "Yesterday";
-  const year = date.getFullYear() === new Date().getFullYear() ? undefined : "numeric";
-  return date.toLocaleDateString("en-GB", { day: "numeric", month: "long", year });
+  return (date.getFullYear() === new Date().getFullYear() ? dayOfYear : fullDay).format(date);
 }
 
 /** When the day of this time begins and ends here, as the api writes times. */
