@@ -63,7 +63,7 @@ async def silence(folder: Path, bus_url: str, seconds: float) -> None:
                 silent_client.close()
             p50s[name].append(statistics.median(delays))
             p99s[name].append(statistics.quantiles(delays, n=100)[98])
-        closed = cluster.services["api"].log_file.read_text().count("a websocket does not read")
+        closed = cluster.services["api"].log_file.read_text().count("its client does not read")
     for name, values in p50s.items():
         rounds = ", ".join(f"{p99:.1f}" for p99 in p99s[name])
         p50, p99 = statistics.median(values), statistics.median(p99s[name])

@@ -78,7 +78,7 @@ async def _list(deliveries: Deliveries, image: str | None, state: str | None) ->
         if state is None or delivery.state == state:
             count += 1
             _print(delivery, with_tries=image is not None)
-    print_message(f"{count} deliveries")
+    print_message("1 delivery" if count == 1 else f"{count} deliveries")
     return 0
 
 
