@@ -1,5 +1,6 @@
 // The last prompts of this browser, to be recalled under the prompt field or by keys. They are sent nowhere.
 
+import { Disclosure } from "./disclosure.js";
 import { icon } from "./icons.js";
 import { recall, remember } from "./memory.js";
 import { html, useEffect, useRef, useState } from "./vendor/htm-preact.js";
@@ -40,14 +41,31 @@ export function useRecall({ value, set, say }) {
 }
 
 export function Recent({ set, notices }) {
-  const [isOpen, setOpen] = useState(false);
-  const whole = useRef(null);
+  if (!list().length) return null;
+  return html`
+    <${Disclosure}
+      id="recent-prompts"
+      className="recent"
+      label=${html`${icon("recent")} Recent`}
+      title="Recent prompts (Alt and ↑ in the field)"
+      name="Recent prompts"
+      focusAfter="prompt"
+    >
+      ${(close) => html`<${Prompts} set=${set} notices=${notices} close=${close} />`}
+    <//>
+  `;
+}
+
+function Prompts({ set, notices, close }) {
   const prompts = list();
-  if (!prompts.length) return null;
-  const close = () => {
-    setOpen(false);
-    document.getElementById("prompt").focus();
+  const rows = useRef(null);
+  const [current, setCurrent] = useState(0);
+  const at = Math.min(current, prompts.length - 1);
+  const move = (to) => {
+    setCurrent(to);
+    rows.current.children[to]?.querySelector(".recall").focus();
   };
+  useEffect(() => move(0), []);
   const take = (prompt) => {
     set({ prompt });
     close();
@@ -58,39 +76,6 @@ export function Recent({ set, notices }) {
     notices.show(text, { action: "Undo", act: restore });
     if (!changed.length) close();
   };
-  return html`
-    <div
-      class="recent"
-      ref=${whole}
-      onFocusOut=${({ relatedTarget }) => whole.current?.contains(relatedTarget) || setOpen(false)}
-      onKeyDown=${(event) => isOpen && event.key === "Escape" && close()}
-    >
-      <button
-        type="button"
-        class="quiet"
-        aria-expanded=${String(isOpen)}
-        aria-controls="recent-prompts"
-        title="Recent prompts (Alt and ↑ in the field)"
-        onClick=${() => setOpen(!isOpen)}
-      >
-        ${icon("recent")} Recent
-      </button>
-      <div id="recent-prompts" class="recalls" role="group" aria-label="Recent prompts" tabindex="-1" hidden=${!isOpen}>
-        ${isOpen && html`<${Prompts} prompts=${prompts} take=${take} change=${change} />`}
-      </div>
-    </div>
-  `;
-}
-
-function Prompts({ prompts, take, change }) {
-  const rows = useRef(null);
-  const [current, setCurrent] = useState(0);
-  const at = Math.min(current, prompts.length - 1);
-  const move = (to) => {
-    setCurrent(to);
-    rows.current.children[to]?.querySelector(".recall").focus();
-  };
-  useEffect(() => move(0), []);
   const remove = (index) => {
     // first the focus: it must not be on what disappears
     move(index + 1 < prompts.length ? index + 1 : index - 1);
