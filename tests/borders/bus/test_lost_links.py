@@ -56,9 +56,10 @@ async def test_a_link_that_is_cut_often_makes_no_dead_letter(vhost: str, caplog:
         await other.tick(Tick(id="tick-1", source="test", type="timer.purge", time=now()))
         for handler in handlers:
             await handler.wait_for(1)
-        for number in range(CUTS):
+        for _ in range(CUTS):
+            caplog.clear()
             proxy.cut()
-            await until(partial(_were_redelivered, caplog, len(handlers) * (number + 1)), limit_s=LONG_S)
+            await until(partial(_were_redelivered, caplog, [*commands, "image-1", "tick-1"]), limit_s=LONG_S)
         in_hand = [consumer.in_flight for consumer in consumers]
         for handler in handlers:
             handler.gate.set()
@@ -145,8 +146,9 @@ async def test_only_a_redelivery_joins_its_running_handler(vhost: str, caplog: p
     assert handler.received[2].time > handler.received[0].time
 
 
-def _were_redelivered(caplog: pytest.LogCaptureFixture, times: int) -> bool:
-    return caplog.text.count("is still in progress") >= times
+def _were_redelivered(caplog: pytest.LogCaptureFixture, messages: list[str]) -> bool:
+    """Each of them: one may come twice, if the link was cut while the consumer replaced it by a copy."""
+    return all(f" {each} is still in progress" in caplog.text for each in messages)
 
 
 async def _is_empty(bus) -> bool:

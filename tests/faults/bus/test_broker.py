@@ -93,7 +93,8 @@ async def test_consuming_continues_after_all_connections_close(rabbitmq: RabbitM
 @pytest.mark.fault(row=8)
 async def test_an_alarm_stops_publishing_but_not_acks(own_rabbitmq: RabbitMQ):
     handler = Recorder()
-    async with open_rabbit_bus(own_rabbitmq.fresh_vhost(), timeout_s=1) as bus:
+    async with open_rabbit_bus(own_rabbitmq.fresh_vhost()) as bus:
+        await wait_until_ready(bus)
         for _ in range(3):
             await bus.send(generate_command())
         await asyncio.to_thread(own_rabbitmq.ctl, "set_vm_memory_high_watermark", "0.00001")
