@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -21,11 +22,14 @@ OWNERS = 1_000  # with waiting images
 BUSY_OWNERS = 100  # of them, and each holds all its slots
 BUSY_SLOTS = 20
 WORKER_S = 36_000.0  # a lease that no benchmark outlives
+MOST_AGE_S = 1_200.0  # of a kept store with running images: they fail at GENERATION_DEADLINE, an hour after that
 
 
 def copy_filled(count: int, file: Path, *, waiting: int = 0, is_busy: bool = False) -> None:
     """Put a store of so many completed and waiting images there; `is_busy` says that no owner has a free slot."""
     kept = KEPT / f"filled-{count}-{waiting}{'-busy' if is_busy else ''}-v{sqlite_schema.VERSION}.db"
+    if is_busy and kept.exists() and time.time() - kept.stat().st_mtime > MOST_AGE_S:
+        kept.unlink()
     if not kept.exists():
         KEPT.mkdir(parents=True, exist_ok=True)
         part = kept.with_suffix(".part")
