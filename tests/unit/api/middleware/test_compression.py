@@ -8,7 +8,7 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from services.api.middleware.compression import compressed
 
-SIZES = {"small": 1_399, "page": 17_000, "pictures": 300_000}
+SIZES = {"small": 1_399, "page": 17_000, "pictures": 65_537}
 
 
 @pytest.fixture
