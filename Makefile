@@ -25,7 +25,7 @@
 #                 code comes from the history of this repository, into .tools/upgrade)
 #   make fuzz     thousands of unusual requests to a running server (FUZZ_ARGS="--cases 20000 --seed 7")
 #   make fuzz-borders   bytes from the bus, answers, pictures, settings and frames of any kind (EXAMPLES=100000 SEED=1)
-#   make bench    all measurements, with tables and plots in docs/performance.md (under half an hour); single parts:
+#   make bench    all measurements, with tables and plots in docs/performance.md (40 minutes); single parts:
 #                 make bench-pipeline, bench-api, bench-live, bench-purge, bench-start, bench-growth, with SIZE= ROUNDS=
 #                 make bench-search: a fixed set of searches among SIZE images (STORE_URL=mongodb://... measures that store,
 #                 FILE=name.db keeps the filled store)

@@ -70,13 +70,15 @@ def main() -> None:
     began_s = time.monotonic()
     with servers.folder() as folder, servers.broker() as broker:
         shared = Shared(folder, broker, FleetTables(), quick=5 if chosen.size else 1)
-        for number in range(chosen.rounds):
-            asyncio.run(measure(Shared(folder / f"{number}", broker, shared.tables, shared.quick), parts, small))
-    if chosen.size:
-        for table in shared.tables.all:
-            print(f"\n{table.title}\n\n{table.markdown()}")
-    else:
-        save_results("fleet", with_earlier(shared.tables.all), rounds=chosen.rounds)
+        try:
+            for number in range(chosen.rounds):
+                asyncio.run(measure(Shared(folder / f"{number}", broker, shared.tables, shared.quick), parts, small))
+        finally:  # what was measured by then
+            if chosen.size:
+                for table in shared.tables.all:
+                    print(f"\n{table.title}\n\n{table.markdown()}")
+            else:
+                save_results("fleet", with_earlier(shared.tables.all), rounds=chosen.rounds)
     report_progress(f"{(time.monotonic() - began_s) / 60:.1f} min; load {os.getloadavg()[0]:.1f}")
 
 

@@ -132,7 +132,7 @@ class SlotFleet:
         self.cluster.add(
             "generator",
             alias=name,
-            INFERENCE_SERVICE_URL=" ".join([f"{self.stub.url}/{name}"] * back_ends),
+            INFERENCE_SERVICE_URL=" ".join(f"{self.stub.url}/{name}/{number}" for number in range(back_ends)),
             GENERATOR_CONCURRENCY=str(self.size.each // back_ends),
         )
 

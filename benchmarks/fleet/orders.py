@@ -7,7 +7,7 @@ import itertools
 import json
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 
 import aiohttp
 
@@ -40,7 +40,7 @@ class OwnersLoad:
         self.failed = 0
         self.per_s = 0.0
         self._has_rate = asyncio.Event()
-        self._posts: set[asyncio.Task[None]] = set()
+        self.posts: set[asyncio.Task[None]] = set()
 
     async def listen(self, url: str, owner: str) -> None:
         async with self._http.ws_connect(f"{url}/ws", max_msg_size=0, headers=headers_of(owner)) as socket:
@@ -91,11 +91,11 @@ class OwnersLoad:
             await asyncio.sleep(due - time.monotonic())
             if self.per_s:
                 task = asyncio.create_task(self.order())
-                self._posts.add(task)
+                self.posts.add(task)
                 task.add_done_callback(self._on_posted)
 
     def _on_posted(self, task: asyncio.Task[None]) -> None:
-        self._posts.discard(task)
+        self.posts.discard(task)
         if not task.cancelled() and (error := task.exception()):
             print(f"an order failed: {error!r}", flush=True)
             self.failed += 1
@@ -111,7 +111,7 @@ class OwnersLoad:
 
     async def all_ended(self, limit_s: float) -> None:
         async with asyncio.timeout(limit_s):
-            while self._posts or not self.began.keys() <= self.ended.keys():
+            while self.posts or not self.began.keys() <= self.ended.keys():
                 await asyncio.sleep(0.1)
 
 
@@ -129,7 +129,7 @@ async def owners_load(urls: Sequence[str]) -> AsyncIterator[OwnersLoad]:
             yield load
         finally:
             load.set_rate(0)
+            tasks += load.posts
             for task in tasks:
                 task.cancel()
-            with suppress(asyncio.CancelledError):
-                await asyncio.gather(*tasks)
+            await asyncio.gather(*tasks, return_exceptions=True)

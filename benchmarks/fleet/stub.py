@@ -88,7 +88,7 @@ class SleepingPainter:
 def build_app() -> web.Application:
     painter = SleepingPainter()
     app = web.Application()
-    app.router.add_post("/{group}/inference/images/generations", painter.paint)
+    app.router.add_post("/{group}/{backend}/inference/images/generations", painter.paint)
     app.router.add_post("/plan", painter.plan)
     app.router.add_get("/paintings", painter.paintings)
     app.router.add_get("/busy", painter.busy)
