@@ -15,6 +15,7 @@ import argparse
 import asyncio
 import json
 import os
+import re
 import time
 
 from benchmarks import servers
@@ -53,8 +54,14 @@ def with_earlier(tables: list[Table]) -> list[Table]:
     file = RESULTS / "fleet.json"
     earlier = {each["title"]: each["rows"] for each in json.loads(file.read_text())["tables"]} if file.exists() else {}
     for table in tables:
-        table.rows = {**earlier.get(table.title, {}), **table.rows}
+        table.rows = dict(sorted({**earlier.get(table.title, {}), **table.rows}.items(), key=_slots_of))
     return tables
+
+
+def _slots_of(row: tuple[str, object]) -> int:
+    """The number that the name of a row begins with; the order within one number stays."""
+    number = re.match(r"[\d,]*\d", row[0])
+    return int(number[0].replace(",", "")) if number else 0
 
 
 def main() -> None:

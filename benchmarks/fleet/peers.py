@@ -35,7 +35,7 @@ async def measure_peer(shared: Shared, name: str, size: FleetSize, *, is_equal: 
     job.prepare(folder)
     async with slot_stub() as stub:
         env = {
-            "BENCH_STUB": f"{stub.url}/{name}",
+            "BENCH_STUB": f"{stub.url}/{name}/0",
             "BENCH_FOLDER": str(folder),
             "BENCH_BROKER": shared.broker.fresh_vhost(),
             "PYTHONPATH": str(servers.ROOT),

@@ -1,6 +1,6 @@
 """An inference service that sleeps: `python -m benchmarks.fleet.stub PORT`.
 
-    /GROUP/inference/images/generations   a painting on a slot of this generator: sleep, then a tiny JPEG
+    /GROUP/BACK_END/inference/images/generations   a painting on a slot of this generator: sleep, then a tiny JPEG
     /plan                                 the times of the paintings that begin from now on
     /paintings, /busy                     what was painted, by this process's clock (`time.monotonic`)
 
