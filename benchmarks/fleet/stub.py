@@ -1,8 +1,8 @@
 """An inference service that sleeps: `python -m benchmarks.fleet.stub PORT`.
 
     /GROUP/BACK_END/inference/images/generations   a painting on a slot of this generator: sleep, then a tiny JPEG
-    /plan                                 the times of the paintings that begin from now on
-    /paintings, /busy                     what was painted, by this process's clock (`time.monotonic`)
+    /plan                                          the times of the paintings that begin from now on
+    /paintings, /busy                              what was painted, by this process's clock (`time.monotonic`)
 
 A painting whose client goes away ends at once, as docs/inference-http.md asks for.
 """

@@ -110,8 +110,8 @@ export const moment = (iso) => new Date(iso).toLocaleString([], { dateStyle: "me
 export const day = (iso) => new Date(iso).toLocaleDateString([], { dateStyle: "medium" });
 
 // made once: making one takes longer than hundreds of dates
-const dayOfYear = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "long" });
-const fullDay = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "long", year: "numeric" });
+const dayAndMonth = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "long" });
+const dayMonthAndYear = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "long", year: "numeric" });
 
 /** The heading of a day: `Today`, `Yesterday`, `12 November`, `12 November 2024`. */
 export function dayName(iso) {
@@ -119,7 +119,7 @@ export function dayName(iso) {
   const daysAgo = Math.round((startOfDay(new Date()) - startOfDay(date)) / 86_400_000);
   if (daysAgo === 0) return "Today";
   if (daysAgo === 1) return "Yesterday";
-  return (date.getFullYear() === new Date().getFullYear() ? dayOfYear : fullDay).format(date);
+  return (date.getFullYear() === new Date().getFullYear() ? dayAndMonth : dayMonthAndYear).format(date);
 }
 
 /** When the day of this time begins and ends here, as the api writes times. */
