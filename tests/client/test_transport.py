@@ -1,6 +1,7 @@
 """Real connections of both clients: redirects, credentials, limits, broken answers."""
 
 import asyncio
+import os
 import ssl
 import traceback
 from collections.abc import Callable
@@ -28,6 +29,7 @@ from darkroom_client.effects import Send
 from darkroom_client.files import write_file
 from tests.inference_double import picture
 from tests.servers.proxies import Certificate
+from tests.waiting import LIMIT_S
 
 ONCE = Retries(delays_s=(), never=(NoAnswer,))  # a thread that listens for ever could not be ended
 OPTIONS: dict[str, Any] = {
@@ -201,6 +203,29 @@ async def test_a_server_that_accepts_and_never_answers_holds_nobody(use, monkeyp
         released.set()
 
     assert caught.value.image is None
+
+
+@BOTH
+async def test_a_websocket_that_stops_within_tls_is_given_up(use, tmp_path, monkeypatch):
+    """Half a record of TLS arrives, then nothing: a reader that blocks in it would hold the call for ever."""
+    certificate = Certificate.made(tmp_path)
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate.path))
+    monkeypatch.setitem(OPTIONS, "handshake_s", 0.5)
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(certificate.path, certificate.key)
+    released = asyncio.Event()
+
+    async def half_a_record(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        os.write(writer.get_extra_info("socket").fileno(), b"\x17\x03\x03")
+        await released.wait()
+        writer.close()
+
+    async with await asyncio.start_server(half_a_record, "127.0.0.1", 0, ssl=tls) as server:
+        port = server.sockets[0].getsockname()[1]
+        with pytest.raises(NoAnswer):
+            async with asyncio.timeout(LIMIT_S):
+                await use(f"https://127.0.0.1:{port}", "listen")
+        released.set()
 
 
 @pytest.mark.parametrize("client", [AsyncDarkroom, Darkroom])

@@ -6,25 +6,30 @@ import ssl
 import time
 
 import httpx2
-from websockets.sync.client import ClientConnection, reconnect
 
 from darkroom_client import faults
-from darkroom_client.effects import Answer, Connect, Disconnect, Effect, Operation, Receive, Send, Sleep, Socket, T
+from darkroom_client.effects import Answer, Connect, Disconnect, Effect, Operation, Receive, Send, Sleep, T
 from darkroom_client.errors import Misconfigured
-from darkroom_client.transport_options import bare_timeout, certificates, http_options, socket_options
+from darkroom_client.event_loop_thread import EventLoopThread
+from darkroom_client.transport_options import bare_timeout, certificates, http_options
+from darkroom_client.websocket_connections import WebsocketConnections
 
 
 class Transport:
-    """One HTTP client, and the websockets that are open. Both trust the same certificates."""
+    """One HTTP client, and the websockets that are open. Both trust the same certificates.
+
+    The websockets live on an event loop: `websockets.sync` reads and writes a connection in two threads, which OpenSSL
+    does not allow for TLS. Now and then such a handshake never ended, nor did the call.
+    """
 
     def __init__(self, ssl_context: ssl.SSLContext | None, *, trust_env: bool) -> None:
         self._ssl = ssl_context or certificates()
-        self._trust_env = trust_env
+        self._websockets = WebsocketConnections(self._ssl, trust_env=trust_env)
+        self._thread = EventLoopThread()
         try:
             self._http = httpx2.Client(**http_options(self._ssl, trust_env=trust_env))
         except faults.PROXY_ERRORS as error:
             raise faults.of_proxy(error) from None  # the text of the library shows the password of the proxy
-        self._sockets: set[ClientConnection] = set()
 
     def run(self, operation: Operation[T]) -> T:
         """Do what the operation asks for, until it has a result."""
@@ -44,8 +49,9 @@ class Transport:
             operation.close()
 
     def close(self) -> None:
-        for connection in list(self._sockets):
-            self._disconnect(connection)
+        if self._thread.is_running:
+            self._thread.call(self._websockets.close_all())
+            self._thread.close()
         self._http.close()
 
     def _perform(self, effect: Effect) -> object:
@@ -55,11 +61,11 @@ class Transport:
             case Sleep(seconds):
                 time.sleep(seconds)
             case Connect():
-                return Socket(self._connect(effect))
+                return self._thread.call(self._websockets.open(effect))
             case Receive(socket, timeout_s):
-                return _receive(socket.connection, timeout_s)
+                return self._thread.call(self._websockets.receive(socket, timeout_s))
             case Disconnect(socket):
-                self._disconnect(socket.connection)
+                self._thread.call(self._websockets.close(socket))
         return None
 
     def _send(self, request: Send) -> Answer:
@@ -83,35 +89,3 @@ class Transport:
             found = faults.of_http(request.url, error, has_answered=has_answered)
             raise found from (None if isinstance(found, Misconfigured) else error)
         return Answer(request.url, response.status_code, dict(response.headers), bytes(body))
-
-    def _connect(self, request: Connect) -> ClientConnection:
-        options = socket_options(request.url, self._ssl, trust_env=self._trust_env)
-        try:
-            connection = _Websocket(
-                request.url, additional_headers=request.headers, open_timeout=request.timeout_s, **options
-            ).__enter__()  # closed by `_disconnect`
-        except faults.SOCKET_ERRORS as error:
-            found = faults.of_handshake(request.url, error)
-            raise found from (None if isinstance(found, Misconfigured) else error)
-        self._sockets.add(connection)
-        return connection
-
-    def _disconnect(self, connection: ClientConnection) -> None:
-        self._sockets.discard(connection)
-        connection.close()
-
-
-class _Websocket(reconnect):
-    def process_redirect(self, exc: Exception) -> Exception | str:
-        """Redirects are not followed: the credentials are for the server that was named."""
-        return exc
-
-
-def _receive(connection: ClientConnection, timeout_s: float | None) -> str | None:
-    try:
-        frame = connection.recv(timeout=timeout_s)
-    except TimeoutError:
-        return None
-    except faults.SOCKET_ERRORS as error:
-        raise faults.of_socket(error) from error
-    return frame if isinstance(frame, str) else ""
