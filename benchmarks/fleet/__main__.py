@@ -25,8 +25,8 @@ from benchmarks.fleet.peers import PEERS, measure_peer
 from benchmarks.measurements import RESULTS, Table, report_progress, save_results
 
 SMALL = FleetSize(12, 25, 8)
-MIDDLE = FleetSize(20, 50, 24)
-LARGE = FleetSize(40, 100, 100)
+MIDDLE = FleetSize(20, 50, 36)
+LARGE = FleetSize(40, 100, 160)
 PARTS = ("300", "1000", "4000", "faults", "others", "peers")
 
 
