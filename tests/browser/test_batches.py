@@ -17,6 +17,7 @@ async def choose(visit, number: int) -> None:
     await numbers.get_by_role("radio", name=str(number), exact=True).check()
 
 
+@pytest.mark.long
 async def test_a_batch_is_one_card_from_request_to_download(visit, inference):
     """Four are requested with a seed: two are painted at once; when all are done, they are downloaded and put away."""
     stubs = [InferenceStub() for _ in range(4)]

@@ -49,6 +49,7 @@ async def test_forced_colours_leave_every_control_visible(api, new_visit):
     assert colours_of(await slider.screenshot()) > 2
 
 
+@pytest.mark.long
 async def test_prompts_are_written_in_their_own_direction(api, visit, inference):
     prompt = "سفينة شراعية في البحر عند الغروب"
     await visit.order(prompt)

@@ -52,6 +52,7 @@ REGISTER = """async () => {
 LIGHT, DARK = "rgb(245, 243, 240)", "rgb(15, 13, 12)"
 
 
+@pytest.mark.long
 async def test_a_chosen_theme_is_kept_and_never_flashes(new_visit):
     visit = await new_visit(color_scheme="dark")
     root = visit.page.locator("html")

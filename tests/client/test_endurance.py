@@ -85,6 +85,7 @@ def completed_of(url: str, ready: threading.Event, count: int) -> list[str]:
     raise AssertionError("listen ended")
 
 
+@pytest.mark.long
 async def test_listening_over_lost_connections_in_one_process(tmp_path):
     """Both clients listen through a balancer that cuts each connection after a few frames."""
     dice = random.Random(3)

@@ -122,6 +122,7 @@ async def test_a_worker_that_wakes_up_past_its_lease_stops_nobody(cluster, http)
         assert "taken over" in cluster.services["second"].log
 
 
+@pytest.mark.long
 async def test_work_that_a_stopping_generator_gives_back_goes_on(cluster, http):
     async with services(cluster, http, "generator", GRACE_PERIOD="0.2") as (fake, page):
         image_id = await begun(fake, page, seed=1)

@@ -2,6 +2,8 @@
 
 import asyncio
 
+import pytest
+
 from common.application.resources import Resources
 from common.bus.memory import MemoryBus
 from common.media.files import FileMedia
@@ -17,6 +19,7 @@ from tests.inference_double import inference_double
 from tests.security import callers
 
 
+@pytest.mark.long
 async def test_many_orders_of_one_owner_delay_nobody_else(tmp_path):
     """60 orders by the bus would take 15 s; a greedy owner fills its line. Two others wait for a few paintings each."""
     load = FairnessLoad(orders=60, seconds=4, slots=2, paint_s=0.5, others=2, every_s=1.5)

@@ -78,6 +78,7 @@ async def test_a_pool_without_a_generator_delays_no_other(cluster, http):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 async def test_a_model_moves_while_orders_wait(cluster, http):
     """One order is being painted when its generator dies, one is queued behind it, two wait; each is painted once.
 

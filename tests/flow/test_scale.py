@@ -51,6 +51,7 @@ async def test_500_concurrent_requests_give_500_images(tmp_path, vhost):
         assert painted <= MANY
 
 
+@pytest.mark.long
 async def test_kill_9_of_everything_loses_no_accepted_request(tmp_path):
     async with embedded(tmp_path, PAINTER_STEP_DELAY="0.05") as cluster, front_end(cluster.url) as page:
         images = [await page.order(steps=10) for _ in range(5)]

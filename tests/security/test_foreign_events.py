@@ -73,6 +73,7 @@ def an_event(owner: str, dice: random.Random, clock: SystemClock, events: EventF
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
 @pytest.mark.fault(row=61)
+@pytest.mark.long_unless("1")
 async def test_no_event_reaches_a_foreign_socket(seed):
     """Events of many owners, each with a socket, whose names are made to look alike."""
     dice, clock = random.Random(seed), SystemClock()

@@ -136,6 +136,7 @@ async def keys(tmp_path):
 
 @pytest.mark.fault(row=60)
 @pytest.mark.fault(row=61)
+@pytest.mark.long
 async def test_every_caller_at_every_route(tmp_path, keys):
     """Callers without a valid token, then other owners, then the owner; the answers must match the table."""
     async with (

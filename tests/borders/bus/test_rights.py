@@ -259,6 +259,7 @@ async def test_a_user_who_may_not_declare_uses_what_exists(users: dict[str, User
 
 @pytest.mark.border(rule="A4")
 @pytest.mark.parametrize("exchange", REFUSED)
+@pytest.mark.long_unless("image.work", "image.events")
 async def test_an_exchange_that_refuses_the_user_is_a_reason(
     rabbitmq: RabbitMQ, users: dict[str, User], exchange: str, caplog: pytest.LogCaptureFixture
 ):

@@ -77,6 +77,7 @@ async def test_a_store_that_comes_later_is_used(tmp_path):
 
 @pytest.mark.border(rule="C4")
 @pytest.mark.mongodb
+@pytest.mark.long
 async def test_a_mongodb_that_comes_later_is_used(tmp_path, mongodb):
     url = mongodb.fresh_database()
     mongodb.stop()

@@ -28,6 +28,7 @@ async def test_reject_makes_a_dead_letter_with_the_reason(bus: Bus):
     ["a lone surrogate \ud800", "\x1b[2J\r\nforged", "x" * 100_000, ""],
     ids=["surrogate", "control", "long", "empty"],
 )
+@pytest.mark.long_unless("memory", "rabbitmq-long")
 async def test_a_reason_is_one_printable_line(bus: Bus, reason: str):
     """Reasons quote what other services wrote."""
     async with bus.consume(WorkQueue.GENERATE, Recorder(Reject(reason)), concurrency=1):

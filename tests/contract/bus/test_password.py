@@ -18,6 +18,7 @@ PASSWORDS = ["p@ss/w:rd#1%", "%41", "$HOME ${x} $$", "ä 灯", "a b'\"\\`", "+&?
 
 
 @pytest.mark.border(rule="D4")
+@pytest.mark.long
 async def test_any_password_is_accepted(rabbitmq, vhost):
     users = [
         User(f"odd-{number}", password, vhost, ("^image\\.", "^image\\.", "^image\\."))

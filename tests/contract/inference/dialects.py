@@ -2,6 +2,8 @@
 
 import asyncio
 
+import pytest
+
 from tests.contract.inference.dialect import DialectUnderTest, EngineUnderTest, FakeUnderTest
 from tests.contract.inference.foreign_engines import FOREIGN_ENGINES, FOREIGN_LACKS
 from tests.engines.comfyui import Comfyui
@@ -86,3 +88,6 @@ LACKS: dict[str, dict[str, str]] = {
     **FOREIGN_LACKS,
 }
 DIALECTS = {name: DialectUnderTest(name, make, LACKS[name]) for name, make in ENGINES.items()}
+
+# one of each kind is never long: SD.Next is much as A1111, the others as OpenAI
+others_are_long = pytest.mark.long_unless("native", "comfyui", "A1111", "cog", "OpenAI")

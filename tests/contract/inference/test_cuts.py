@@ -8,13 +8,14 @@ import pytest
 from common.domain.errors import Transient, Unreachable
 from tests.contract.inference.cutting_proxy import Cut
 from tests.contract.inference.dialect import bench_of, ignore
-from tests.contract.inference.dialects import DIALECTS
+from tests.contract.inference.dialects import DIALECTS, others_are_long
 
 MOST_REQUESTS = 40
 
 
 @pytest.mark.parametrize("cut", Cut)
 @pytest.mark.parametrize("name", DIALECTS)
+@others_are_long
 async def test_a_cut_at_each_stage_costs_at_most_an_attempt(name, cut):
     """Each request in turn is cut, until a painting has fewer requests: then none was cut."""
     async with bench_of(DIALECTS[name]) as bench:
@@ -42,6 +43,7 @@ async def test_a_cut_at_each_stage_costs_at_most_an_attempt(name, cut):
 
 
 @pytest.mark.parametrize("name", DIALECTS)
+@others_are_long
 async def test_silence_at_each_stage_ends_within_the_timeout(name):
     """A firewall that drops packets: each request of a painting in turn is the first without an answer."""
 

@@ -5,6 +5,7 @@ import pytest
 from common.domain.errors import BadImage, Denied, InferenceError, Rejected, Transient, Unreachable
 from services.generator.pictures import check
 from tests.contract.inference.dialect import ignore
+from tests.contract.inference.dialects import others_are_long
 from tests.engines.engine import EngineFault
 from tests.making import an_image
 from tests.waiting import until
@@ -72,6 +73,7 @@ async def test_a_server_that_is_down_is_unreachable(bench):
         await bench.backend.capabilities(fresh=True)
 
 
+@others_are_long
 async def test_a_silent_server_is_a_timeout(bench):
     impatient = await bench.connect(INFERENCE_TIMEOUT="0.5")
     bench.engine.fail(EngineFault.SILENT)

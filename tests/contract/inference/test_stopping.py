@@ -7,6 +7,7 @@ import pytest
 
 from common.domain.errors import Transient
 from tests.contract.inference.dialect import ignore
+from tests.contract.inference.dialects import others_are_long
 from tests.waiting import until
 
 SOON_S = 3.0  # a second, and time for a busy machine
@@ -19,6 +20,7 @@ async def cancelled(call: asyncio.Task) -> None:
 
 
 @pytest.mark.needs("cancel")
+@others_are_long
 async def test_stop_ends_the_work_within_a_second(bench):
     job = bench.job(seed=11)
     async with bench.painting(job) as call:
@@ -31,6 +33,7 @@ async def test_stop_ends_the_work_within_a_second(bench):
 
 
 @pytest.mark.needs("cancel")
+@others_are_long
 async def test_the_server_paints_the_next_job_after_a_stop(bench):
     job = bench.job(seed=11)
     async with bench.painting(job) as call:
@@ -97,6 +100,7 @@ async def test_stop_without_a_server_raises_nothing(bench):
 
 
 @pytest.mark.needs("survival")
+@others_are_long
 async def test_a_cancelled_call_leaves_the_work_to_others(bench):
     """After a lost lease, the work may be another worker's."""
     job = bench.job(seed=51)
@@ -138,6 +142,7 @@ async def test_a_finished_result_is_taken_over(bench):
 
 
 @pytest.mark.needs("cancel")
+@others_are_long
 async def test_a_timeout_ends_the_work(bench):
     impatient = await bench.connect(INFERENCE_TIMEOUT="0.5")
     bench.engine.hold()

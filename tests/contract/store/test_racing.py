@@ -28,6 +28,7 @@ async def test_of_racing_writers_exactly_one_wins_each_revision(store, other):
         assert await store.get(image.id) == image
 
 
+@pytest.mark.long_unless("sqlite")
 async def test_change_applies_every_transition_of_racing_writers(store, other):
     image = an_image()
     await store.insert(image)

@@ -2,6 +2,8 @@
 
 import asyncio
 
+import pytest
+
 from common.domain import transitions
 from common.domain.images import Status
 from common.store.sqlite import SqliteStore
@@ -36,6 +38,7 @@ async def test_replace_several_skips_a_duplicate_key(store):
     assert replaced == {records[0].id, records[2].id}
 
 
+@pytest.mark.long_unless("sqlite")
 async def test_each_of_several_is_won_by_one_of_racing_callers(store, other):
     records = [an_image(status=Status.COMPLETED) for _ in range(100)]
     await keep(store, *records)

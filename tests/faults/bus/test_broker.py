@@ -65,6 +65,7 @@ async def test_a_broker_restart_loses_and_repeats_nothing(own_rabbitmq: RabbitMQ
 
 
 @pytest.mark.fault(row=4)
+@pytest.mark.long
 async def test_consuming_continues_after_all_connections_close(rabbitmq: RabbitMQ, caplog: pytest.LogCaptureFixture):
     caplog.set_level(logging.DEBUG, "common.bus.rabbitmq.consumer")
     handler = Recorder()

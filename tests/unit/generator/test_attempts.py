@@ -173,6 +173,7 @@ async def test_the_name_of_a_worker_is_cleaned(tmp_path, monkeypatch, name):
 
 @pytest.mark.border(rule="B6")
 @pytest.mark.parametrize("denial", DENIALS)
+@pytest.mark.long_unless("401", "403", "event payment_required")
 async def test_an_image_waits_for_a_service_that_denies_us(tmp_path, caplog, denial):
     caplog.set_level(logging.INFO)
     async with bench(tmp_path) as made:

@@ -288,6 +288,7 @@ def test_no_interleaving_breaks_the_limit_or_leaves_an_image(steps):
 
 @given(steps=steps_of(QUIET))
 @settings(max_examples=100, deadline=None)
+@pytest.mark.long
 def test_without_faults_no_janitor_is_needed(steps):
     """Admissions and ends interleave in any way; when all have ended, no image waits while a slot is free."""
 
