@@ -14,24 +14,20 @@ send a write again under its number. It has no replication, so nothing lags and 
 
 import asyncio
 import contextlib
-import struct
 from collections import defaultdict
 from collections.abc import AsyncIterator
-from typing import Any, Literal
+from typing import Literal
 from urllib.parse import urlsplit, urlunsplit
 
-import bson
 from bson.int64 import Int64
 from bson.objectid import ObjectId
 
-BsonDocument = dict[str, Any]
+from tests.mongodb_messages import OP_MSG, BsonDocument, packed, packed_reply, read_message
+
 # before the write: refused. After it, so that the client cannot know: an error, a write that no majority has confirmed,
 # or no answer at all
 StepDownKind = Literal["refused", "interrupted", "unconfirmed", "cut"]
 
-OP_REPLY, OP_QUERY, OP_MSG = 1, 2004, 2013
-HEADER = struct.Struct("<iiii")  # length, request, in answer to, kind
-CHECKSUM_PRESENT = 1  # a flag of OP_MSG
 HELLO = frozenset({"hello", "ismaster", "isMaster"})
 ANY_MEMBER = HELLO | {"ping", "saslStart", "saslContinue"}  # all else is for the primary
 SESSIONS = frozenset({"lsid", "txnNumber", "$clusterTime", "$readPreference", "readConcern"})  # of a set only
@@ -228,11 +224,11 @@ class _Member:
         server = _ServerConnection(self._set.server_address)
         try:
             while True:
-                request, kind, command = await _read(reader)
+                request, kind, command = await read_message(reader)
                 answer = await self._set.answer(self, command, server)
                 if answer is None:
                     break
-                writer.write(_message(request, answer) if kind == OP_MSG else _reply(request, answer))
+                writer.write(packed(request, answer) if kind == OP_MSG else packed_reply(request, answer))
                 await writer.drain()
         except (OSError, asyncio.IncompleteReadError):
             pass  # the driver, or the server, has closed its end
@@ -252,48 +248,14 @@ class _ServerConnection:
         if self._line is None:
             self._line = await asyncio.open_connection(*self._address)
         reader, writer = self._line
-        writer.write(_message(0, {name: value for name, value in command.items() if name not in SESSIONS}))
+        writer.write(packed(0, {name: value for name, value in command.items() if name not in SESSIONS}))
         await writer.drain()
-        _, _, answer = await _read(reader)
+        _, _, answer = await read_message(reader)
         return answer
 
     def close(self) -> None:
         if self._line is not None:
             self._line[1].close()
-
-
-def _message(in_answer_to: int, document: BsonDocument) -> bytes:
-    body = struct.pack("<Ib", 0, 0) + bson.encode(document)  # no flags, one section of kind 0
-    return HEADER.pack(HEADER.size + len(body), 1, in_answer_to, OP_MSG) + body
-
-
-def _reply(in_answer_to: int, document: BsonDocument) -> bytes:
-    """The answer to OP_QUERY, with which a driver says its first hello."""
-    body = struct.pack("<iqii", 0, 0, 0, 1) + bson.encode(document)  # no flags, no cursor, from 0 on, one document
-    return HEADER.pack(HEADER.size + len(body), 1, in_answer_to, OP_REPLY) + body
-
-
-async def _read(reader: asyncio.StreamReader) -> tuple[int, int, BsonDocument]:
-    """The next message: its number, its kind, and its document with all that came beside it."""
-    length, request, _, kind = HEADER.unpack(await reader.readexactly(HEADER.size))
-    body = await reader.readexactly(length - HEADER.size)
-    if kind == OP_QUERY:  # flags, the collection's name, skip, limit; then the document
-        return request, kind, bson.decode(body[body.index(0, 4) + 9 :])
-    (flags,) = struct.unpack_from("<I", body)
-    return request, kind, _sections(body[4:-4] if flags & CHECKSUM_PRESENT else body[4:])
-
-
-def _sections(body: bytes) -> BsonDocument:
-    document: BsonDocument = {}
-    while body:
-        (size,) = struct.unpack_from("<i", body, 1)
-        section, kind, body = body[1 : size + 1], body[0], body[size + 1 :]
-        if kind == 0:
-            document = {**bson.decode(section), **document}
-        else:  # a list of documents under a name, beside the command
-            name, _, documents = section[4:].partition(b"\x00")
-            document[name.decode()] = bson.decode_all(documents)
-    return document
 
 
 @contextlib.asynccontextmanager

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from playwright.async_api import expect
 
+from tests.browser.gallery_pictures import add_images
 from tests.browser.inference_stub import InferenceStub
-from tests.browser.test_gallery import add_images
 from tests.inference_double import status
 
 AXE = (Path(__file__).parent / "vendor" / "axe.min.js").read_text()

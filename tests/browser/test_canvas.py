@@ -5,9 +5,9 @@ import re
 import pytest
 from playwright.async_api import expect
 
+from tests.browser.gallery_pictures import add_images
 from tests.browser.inference_stub import InferenceStub
 from tests.browser.test_access import PHONE
-from tests.browser.test_gallery import add_images
 from tests.inference_double import status
 
 COUNT_SHIFTS = """

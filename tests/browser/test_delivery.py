@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from playwright.async_api import expect
 
-from tests.browser.test_gallery import add_images
+from tests.browser.gallery_pictures import add_images
 
 PAGE = Path(__file__).parents[2] / "services" / "api" / "playground"
 POLICY = {

@@ -6,8 +6,8 @@ import pytest
 from PIL import Image
 from playwright.async_api import expect
 
+from tests.browser.gallery_pictures import add_images
 from tests.browser.test_access import PHONE
-from tests.browser.test_gallery import add_images
 
 
 @pytest.mark.long

@@ -5,6 +5,7 @@ import asyncio
 import pytest
 from playwright.async_api import expect
 
+from tests.browser.gallery_pictures import add_images, until_there_are
 from tests.browser.visit import is_painted
 from tests.cluster import ORDER
 
@@ -186,22 +187,6 @@ async def test_a_history_that_cannot_be_read_says_so(api, new_visit):
     await visit.page.get_by_role("button", name="Try again").click()
 
     await expect(visit.tile("picture 0")).to_be_visible()
-
-
-async def add_images(api, number: int, **fields) -> None:
-    """Pictures in the gallery, `picture 0` the oldest."""
-    for at in range(number):
-        await api.order(prompt=f"picture {at}", **{"steps": 1, **fields})
-    await until_there_are(api, number)
-
-
-async def until_there_are(api, number: int) -> None:
-    async with asyncio.timeout(50):
-        while True:
-            _, page = await api.get("/api/images/history/?perPage=1")
-            if page["total"] == number:
-                return
-            await asyncio.sleep(0.02)
 
 
 @pytest.mark.long

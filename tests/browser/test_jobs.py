@@ -9,7 +9,7 @@ from playwright.async_api import expect
 
 from benchmarks.filled_store import fill_store
 from common.store import sqlite_schema
-from tests.browser.test_gallery import until_there_are
+from tests.browser.gallery_pictures import until_there_are
 from tests.browser.visit import Visit, is_painted
 from tests.cluster import embedded, front_end
 

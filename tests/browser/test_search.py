@@ -5,8 +5,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from playwright.async_api import expect
 
+from tests.browser.gallery_pictures import until_there_are
 from tests.browser.test_access import PHONE, TABLET, WIDE, findings
-from tests.browser.test_gallery import until_there_are
 
 PROMPTS = ("a lighthouse at dusk", "a light in the forest", "a red fox", "Café at night")
 

@@ -6,8 +6,8 @@ import zipfile
 import pytest
 from playwright.async_api import expect
 
+from tests.browser.gallery_pictures import add_images, until_there_are
 from tests.browser.test_access import PHONE
-from tests.browser.test_gallery import add_images, until_there_are
 
 
 def selected(visit):

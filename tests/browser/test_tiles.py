@@ -3,7 +3,7 @@
 import pytest
 from playwright.async_api import expect
 
-from tests.browser.test_gallery import add_images, until_there_are
+from tests.browser.gallery_pictures import add_images, until_there_are
 from tests.browser.visit import is_painted
 
 LARGE = {"width": 1024, "height": 1024}

@@ -5,8 +5,8 @@ import re
 import pytest
 from playwright.async_api import expect
 
+from tests.browser.gallery_pictures import add_images
 from tests.browser.test_access import PHONE
-from tests.browser.test_gallery import add_images
 
 TABLET = {"viewport": {"width": 768, "height": 1024}, "has_touch": True}
 LARGE = {"width": 1024, "height": 1024}

@@ -56,15 +56,7 @@ CLASSES = {
     },
     "LoadImage": {"image": [[], {"image_upload": True}]},
 }  # fmt: skip
-
-
-def node_error(graph, node, outputs, error: tuple) -> dict:
-    kind, message, details, config, value = (*error, None, None)[:5]
-    info = {"input_name": details.partition(":")[0]}
-    if config is not None:
-        info |= {"input_config": config, "received_value": value}
-    described = {"type": kind, "message": message, "details": details, "extra_info": info}
-    return {"errors": [described], "dependent_outputs": outputs, "class_type": graph[node]["class_type"]}
+OUTPUTS = {"SaveImage", "PreviewImage"}
 
 
 def upstream(graph, node) -> set[str]:

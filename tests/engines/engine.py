@@ -69,6 +69,13 @@ def picture(size: tuple[int, int], *about: object, image_format: str = "PNG") ->
     return out.getvalue()
 
 
+def one_colour(colour: bytes, size: tuple[int, int], image_format: str = "PNG") -> bytes:
+    """A picture of the colour whose red, green and blue are the first three bytes."""
+    out = BytesIO()
+    Image.new("RGB", size, tuple(colour[:3])).save(out, image_format)
+    return out.getvalue()
+
+
 class EngineFake:
     """A server with one painting at a time, as most programs have it; further orders wait for the lock."""
 

@@ -6,50 +6,16 @@ SD.Next and sd-server answer as recorded; A1111 and Forge as their source says (
 import asyncio
 import base64
 import json
-import secrets
-from enum import StrEnum
 
 from aiohttp import web
 
-from tests.engines.engine import EngineFake, EngineFault, Painting, picture
-
-SAMPLERS = {
-    "a1111": ["DPM++ 2M", "DPM++ SDE", "Euler a", "Euler", "Heun", "DPM2", "DDIM", "UniPC", "LCM"],
-    "sdnext": ["Default", "UniPC", "DDIM", "Euler", "Euler a", "DPM++ 2M", "Heun", "LCM"],
-    "sdserver": ["default", "euler", "euler_a", "heun", "dpm2", "dpm++2s_a", "dpm++2m", "dpm++2mv2", "lcm"],
-}
-SAMPLERS["forge"] = [*SAMPLERS["a1111"], "Flux Realistic"]
-SCHEDULERS = ["automatic", "uniform", "karras", "exponential", "sgm_uniform"]
+from tests.engines.engine import EngineFault, picture
+from tests.engines.sdapi_programs import SAMPLERS, SCHEDULERS, FakeProgram, described_model, error_answer
+from tests.engines.sdapi_work import SdApiWork
 
 
-class FakeProgram(StrEnum):
-    A1111 = "a1111"
-    FORGE = "forge"
-    SDNEXT = "sdnext"
-    SDSERVER = "sdserver"
-
-
-class SdApi(EngineFake):
-    """One of the four programs."""
-
-    def __init__(self, program: FakeProgram) -> None:
-        super().__init__()
-        self.program = program
-        self.models = ["sd15-zero"] if program is FakeProgram.SDSERVER else ["tiny-sd", "dreamy-xl"]
-        self.credentials: str | None = None  # user:password
-        self.interrupts: list[dict | None] = []  # the order that each interrupt stopped; None: nothing ran
-        self.loaded = self.models[0]  # empty: none (SD.Next)
-        self.broken: list[str] = []  # models that it lists and cannot load
-        self.forgotten: list[str] = []  # samplers that it lists, and no longer has
-        self.watched = asyncio.Event()  # set when the progress is asked for
-        self.info: object = None  # replaces the info of an answer
-        self._current: Painting | None = None
-        self._phase = ""
-        self._is_interrupted = False  # until the next order begins
-        self._pending: list[str] = []
-        self._finished: list[str] = []
-
-    # ------------------------------------------------------------- routes
+class SdApi(SdApiWork):
+    """One of the four programs, with its routes."""
 
     def application(self) -> web.Application:
         app = web.Application(middlewares=[self._authenticate])
@@ -80,7 +46,7 @@ class SdApi(EngineFake):
     async def _authenticate(self, request: web.Request, handler) -> web.StreamResponse:
         kind, _, given = request.headers.get("Authorization", "").partition(" ")
         if self.credentials and (kind != "Basic" or base64.b64decode(given).decode() != self.credentials):
-            return self._error(401, "Unauthorized" if kind == "Basic" else "Not authenticated")
+            return error_answer(self.program, 401, "Unauthorized" if kind == "Basic" else "Not authenticated")
         try:
             return await handler(request)
         except web.HTTPException as error:
@@ -88,40 +54,20 @@ class SdApi(EngineFake):
                 return web.Response(status=error.status)  # no body
             return web.json_response({"detail": error.reason}, status=error.status)
 
-    def _error(self, status: int, detail: str, kind: str = "HTTPException") -> web.Response:
-        if self.program is FakeProgram.SDSERVER:
-            return web.json_response({"error": detail}, status=status)
-        body: dict = {"error": kind, "detail": detail, "body": "", "errors": f"{status}: {detail}"}
-        if self.program is FakeProgram.SDNEXT:
-            body = {"error": kind, "code": status, "detail": detail, "body": "", "errors": f"{status}: {detail}"}
-        return web.json_response(body, status=status)
-
     async def _samplers(self, _request: web.Request) -> web.Response:
         names = SAMPLERS[self.program]
         return web.json_response([{"name": name, "aliases": [name], "options": {}} for name in names])
 
     async def _schedulers(self, _request: web.Request) -> web.Response:
         if self.program is FakeProgram.SDNEXT:
-            return self._error(500, "", "AttributeError")
+            return error_answer(self.program, 500, "", "AttributeError")
         return web.json_response([{"name": name, "label": name.capitalize()} for name in SCHEDULERS])
 
     async def _sd_models(self, _request: web.Request) -> web.Response:
-        return web.json_response([self._model(name) for name in self.models])
-
-    def _model(self, name: str) -> dict:
-        short = _hash(name)
-        titles = {FakeProgram.SDNEXT: f"Diffusers/{name}", FakeProgram.SDSERVER: name}
-        return {
-            "title": titles.get(self.program, f"{name}.safetensors [{short}]"),
-            "model_name": f"Diffusers/{name}" if self.program is FakeProgram.SDNEXT else name,
-            "hash": short,
-            "sha256": short + "0" * 54,
-            "filename": f"{name}.safetensors",
-            "config": None,
-        }
+        return web.json_response([described_model(self.program, name) for name in self.models])
 
     async def _options(self, _request: web.Request) -> web.Response:
-        chosen = self._model(self.loaded)["title"] if self.loaded else "model.safetensors"
+        chosen = described_model(self.program, self.loaded)["title"] if self.loaded else "model.safetensors"
         options: dict = {"sd_model_checkpoint": chosen}
         if self.program is not FakeProgram.SDNEXT:
             options["samples_format"] = "png"
@@ -132,7 +78,7 @@ class SdApi(EngineFake):
     async def _checkpoint(self, _request: web.Request) -> web.Response:
         if not self._is_loaded():
             return web.json_response({"type": None, "class": None})
-        title = self._model(self.loaded)["title"]
+        title = described_model(self.program, self.loaded)["title"]
         found = {"type": "sd", "class": "StableDiffusionPipeline", "checkpoint": f"models/{title}", "title": title}
         return web.json_response({**found, "name": title, "filename": f"models/{title}", "hash": None})
 
@@ -215,12 +161,6 @@ class SdApi(EngineFake):
     async def _pending_tasks(self, _request: web.Request) -> web.Response:
         return web.json_response({"size": len(self._pending), "tasks": self._pending})
 
-    def interrupt(self) -> None:
-        self.interrupts.append(self._current.order if self._current else None)
-        self._is_interrupted = True
-        if self._current:
-            self._current.stop()
-
     async def _interrupt(self, _request: web.Request) -> web.Response:
         self.interrupt()
         return web.Response(status=204) if self.program is FakeProgram.SDNEXT else web.json_response({})
@@ -232,7 +172,7 @@ class SdApi(EngineFake):
             order = json.loads(await request.read())
         except ValueError:
             if self.program is FakeProgram.SDSERVER:
-                return self._error(500, "server_error")
+                return error_answer(self.program, 500, "server_error")
             found: dict = {"type": "json_invalid", "loc": ["body", 1], "msg": "JSON decode error", "input": {}}
             found["ctx"] = {"error": "Expecting property name enclosed in double quotes"}
             return web.json_response({"detail": [found]}, status=422)
@@ -248,70 +188,26 @@ class SdApi(EngineFake):
         painting = await asyncio.shield(work)
         return await self.send(request, fault, self._answer(order, painting, fault))
 
-    async def work(self, order: dict, fault: EngineFault | None = None) -> Painting:
-        """Wait for the lock, then paint; also called by tests, as the work of somebody else."""
-        name = order.get("force_task_id") or secrets.token_hex(7)
-        painting = Painting(order, steps=order.get("steps", 50), fault=fault, id=name)
-        if self.program is not FakeProgram.SDNEXT:
-            self._pending.append(name)
-        async with self.lock:
-            if name in self._pending:
-                self._pending.remove(name)
-            if self.program is FakeProgram.SDNEXT:
-                await self._prepare(painting)
-            self._current, self._phase, self._is_interrupted = painting, "Inference", False
-            self._load(order)
-            try:
-                await self.paint(painting)
-            finally:
-                self._current, self._phase = None, ""
-                self._finished = [*self._finished[-15:], name]
-        return painting
-
-    async def _prepare(self, painting: Painting) -> None:
-        """SD.Next names each phase of one order by an id of its own, and each phase forgets an earlier interrupt."""
-        for phase in ("API-TXT", "Styles"):
-            self._phase, painting.id, self._current = phase, secrets.token_hex(8)[:15], painting
-            await asyncio.sleep(0)
-            painting.is_stopped = False
-        painting.id = secrets.token_hex(8)[:15]
-
-    def _is_loaded(self) -> bool:
-        return bool(self.loaded and self.models)
-
-    def _load(self, order: dict) -> None:
-        if self.program is not FakeProgram.SDNEXT or self._is_loaded():
-            self._choose(order.get("override_settings", {}).get("sd_model_checkpoint"))
-
-    def begin_loading(self) -> None:
-        """SD.Next loads the chosen model after its start, when its routes answer already."""
-        self._current, self._phase = Painting({}, steps=1, fault=None, id="start"), "Load model"
-
-    def _choose(self, wanted: str | None) -> None:
-        for name in self.models if self.program is not FakeProgram.SDSERVER else []:
-            if wanted in {name, self._model(name)["title"], self._model(name)["model_name"]}:
-                self.loaded = "" if name in self.broken else name
-
     def _refusal(self, order: dict, fault: EngineFault | None) -> web.Response | None:
         if fault is EngineFault.BUSY:
             return web.json_response({"detail": "busy"}, status=503, headers={"Retry-After": "7"})
         if fault is EngineFault.SERVER_ERROR:
-            return self._error(500, "out of memory", "OutOfMemoryError")
+            return error_answer(self.program, 500, "out of memory", "OutOfMemoryError")
         if fault is EngineFault.UNAUTHORIZED:
-            return self._error(401, "Not authenticated")
+            return error_answer(self.program, 401, "Not authenticated")
         if fault is EngineFault.REDIRECT:
             return web.Response(status=307, headers={"Location": f"{self.url}/elsewhere"})
         sampler = order.get("sampler_name")
         if self.program is FakeProgram.SDSERVER:
-            return None if order.get("prompt") else self._error(400, "prompt required")
+            return None if order.get("prompt") else error_answer(self.program, 400, "prompt required")
         if not isinstance(order.get("width", 512), int):
             found = {"type": "int_parsing", "loc": ["body", "width"], "input": order["width"]}
             found["msg"] = "Input should be a valid integer, unable to parse string as an integer"
             return web.json_response({"detail": [found]}, status=422)
         if sampler is not None and not self._knows(sampler):
-            return self._error(404 if self.program is FakeProgram.SDNEXT else 400, "Sampler not found")
+            return error_answer(self.program, 404 if self.program is FakeProgram.SDNEXT else 400, "Sampler not found")
         for script in order.get("alwayson_scripts", {}):
-            return self._error(422, f"Always on script not found: {script}")
+            return error_answer(self.program, 422, f"Always on script not found: {script}")
         return None
 
     def _knows(self, sampler: str) -> bool:
@@ -319,53 +215,3 @@ class SdApi(EngineFake):
         if self.program is FakeProgram.SDNEXT:
             return sampler in names
         return sampler in names or sampler.rpartition(" ")[0] in names
-
-    def _answer(self, order: dict, painting: Painting, fault: EngineFault | None) -> dict:
-        if fault is EngineFault.ERROR_INSIDE:
-            return {"error": "OutOfMemoryError", "detail": "", "body": "", "errors": "CUDA out of memory"}
-        size = (order.get("width", 512), order.get("height", 512))
-        if order.get("enable_hr"):
-            size = (order["hr_resize_x"], order["hr_resize_y"])
-        images = (
-            []
-            if fault is EngineFault.NO_PICTURE or not self._can_paint(size)
-            else [self._picture(order, size, painting)]
-        )
-        if fault is EngineFault.NOT_BASE64:
-            images = ["%%%"]
-        parameters = {**order, "override_settings": order.get("override_settings", {})}
-        if self.program is FakeProgram.SDSERVER:
-            return {"images": images, "parameters": order, "info": ""}
-        return {"images": images, "parameters": parameters, "info": self._info(order) if self._is_loaded() else ""}
-
-    def _can_paint(self, size: tuple[int, int]) -> bool:
-        return self.program is not FakeProgram.SDNEXT or (self._is_loaded() and not any(side % 8 for side in size))
-
-    def _picture(self, order: dict, size: tuple[int, int], painting: Painting) -> str:
-        if self.program is FakeProgram.SDSERVER:
-            size = (-(-size[0] // 64) * 64, -(-size[1] // 64) * 64)
-        if painting.fault is EngineFault.WRONG_SIZE:
-            size = (size[0] + 8, size[1])
-        texts = (order.get("prompt"), order.get("negative_prompt"))
-        about = (*texts, order.get("seed"), order.get("enable_hr"), self.loaded, painting.step)
-        image_format = "JPEG" if self.program is FakeProgram.SDNEXT else "PNG"
-        return base64.b64encode(picture(size, *about, image_format=image_format)).decode()
-
-    def _info(self, order: dict) -> str:
-        if self.info is not None:
-            return self.info if isinstance(self.info, str) else json.dumps(self.info)
-        seed = order.get("seed", -1)
-        return json.dumps(
-            {
-                "prompt": order.get("prompt", ""),
-                "negative_prompt": order.get("negative_prompt", ""),
-                "seed": seed if seed >= 0 else secrets.randbelow(2**32),
-                "sd_model_name": self.loaded,
-                "sd_model_hash": _hash(self.loaded),
-                "index_of_first_image": 0,
-            }
-        )
-
-
-def _hash(name: str) -> str:
-    return f"{sum(name.encode()) * 2_654_435_761 % 16**10:010x}"

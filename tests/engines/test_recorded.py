@@ -11,7 +11,8 @@ from tests.engines.cog import Cog
 from tests.engines.engine import EngineFake, EngineFault, running
 from tests.engines.openai import FakeMaker, OpenAi
 from tests.engines.recorded import TRANSCRIPTS, exchanges, label, send, shape, without
-from tests.engines.sdapi import FakeProgram, SdApi
+from tests.engines.sdapi import SdApi
+from tests.engines.sdapi_programs import FakeProgram
 
 # An answer of hundreds of fields, of which the fakes have those that an adapter reads.
 PARTLY = {"GET /sdapi/v1/options", "GET /sdcpp/v1/capabilities"}

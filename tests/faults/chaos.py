@@ -13,17 +13,13 @@ import asyncio
 import random
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 
 import aiohttp
 
 from common.domain.images import Status
-from tests.cluster import answers
 from tests.faults.chaos_client import ChaosClient
 from tests.faults.chaos_report import Report
 from tests.faults.checker import FOREIGN_MARK, check, until_quiet
@@ -31,6 +27,7 @@ from tests.faults.disturbances import Disturbances
 from tests.faults.fault_cluster import FaultCluster, fault_cluster
 from tests.faults.outside import Outside, publisher_url
 from tests.faults.outside_checks import Death, check_foreign, files_left
+from tests.faults.supervisors import running
 from tests.faults.turn_watch import TurnWatch
 from tests.media_folder import files_in
 from tests.servers.rabbitmq import RabbitMQ
@@ -43,57 +40,10 @@ AT_ONCE = 2  # images at one of them
 SLOTS = 24  # of the owner: retries keep theirs while they wait. The other requests of the backlog wait for their turn
 IDLE_S = 30.0  # longest time that an image may wait beside a free slot, while janitors are killed and frozen
 BACKLOG = 40  # concurrent open requests at most: enough to keep every generator busy
-POINT_ODDS = 0.0015  # that a process dies at one point of an image; an image has about 20 points
 SETTLE_S = 60.0  # after the last fault all images must be final within this: leases and retries take seconds here
 ANSWER_S = 120.0  # beyond this, and three times the time of the round, requests that are not answered are given up
 DEADLINE_S = 600.0
 ODD_ANSWERS = 0.15  # the share of odd answers of the inference service, with trouble from outside
-
-
-async def supervise(
-    cluster: FaultCluster, alias: str, dice: random.Random, odds: list[float], deaths: list[Death]
-) -> None:
-    """Restart a service whenever it has ended; `odds` holds the chance of dying at a point, 0 after the last fault."""
-    service = cluster.services[alias]
-    while True:
-        process = service.pid
-        if await service.wait(limit_s=3600) != 0:
-            deaths.append(Death(process, datetime.now(UTC)))
-        await asyncio.sleep(dice.uniform(0.05, 0.3))
-        service.env["FAULTS"] = by_chance(odds[0], dice)
-        await service.start()
-
-
-async def until_ready(cluster: FaultCluster) -> None:
-    """Wait until every service is ready; one may die before that and is restarted."""
-    async with aiohttp.ClientSession() as http:
-        for service in cluster.services.values():
-            await until(partial(answers, http, str(service.ready_url)))
-
-
-def by_chance(odds: float, dice: random.Random) -> str:
-    return f"kill anywhere {odds} {dice.randrange(10**9)}" if odds else ""
-
-
-@asynccontextmanager
-async def running(cluster: FaultCluster, dice: random.Random, deaths: list[Death]) -> AsyncIterator[list[float]]:
-    """Start and supervise all services; yields the odds of dying at a point, which may be changed."""
-    odds = [POINT_ODDS]
-    aliases = list(cluster.proxies)
-    for alias in aliases:
-        cluster.services[alias].env["FAULTS"] = by_chance(odds[0], dice)
-    for service in cluster.services.values():
-        await service.start()
-    supervisors = [
-        asyncio.create_task(supervise(cluster, alias, random.Random(dice.random()), odds, deaths)) for alias in aliases
-    ]
-    try:
-        await until_ready(cluster)
-        yield odds
-    finally:
-        for supervisor in supervisors:
-            supervisor.cancel()
-        await asyncio.gather(*supervisors, return_exceptions=True)
 
 
 @dataclass

@@ -151,7 +151,7 @@ async def test_a_flood_on_the_websocket_does_not_end_the_run():
         fake.step_s = 0.05
         painting = asyncio.create_task(is_usable(fake, job()))
         for _ in range(50):
-            await fake.flood(b"\x00\x00\x00\x01\x00\x00\x00\x01" + bytes(100_000))
+            await fake.sockets.flood(b"\x00\x00\x00\x01\x00\x00\x00\x01" + bytes(100_000))
 
         assert await painting
     assert len(fake.painted) == 1

@@ -11,7 +11,8 @@ from tests.contract.inference.dialect import EngineUnderTest, FakeUnderTest
 from tests.engines.cog import Cog
 from tests.engines.engine import EngineFault
 from tests.engines.openai import FakeMaker, OpenAi
-from tests.engines.sdapi import FakeProgram, SdApi
+from tests.engines.sdapi import SdApi
+from tests.engines.sdapi_programs import FakeProgram
 from tests.servers import cog as cog_servers
 from tests.waiting import until
 

@@ -8,7 +8,8 @@ from common.domain import transitions
 from common.store.port import change
 from tests.engines.cog import Cog
 from tests.engines.engine import EngineFake, running
-from tests.engines.sdapi import FakeProgram, SdApi
+from tests.engines.sdapi import SdApi
+from tests.engines.sdapi_programs import FakeProgram
 from tests.unit.generator.test_generate import bench
 
 ENGINES: dict[str, tuple] = {

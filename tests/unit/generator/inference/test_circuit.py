@@ -7,7 +7,8 @@ from common.runtime import metrics
 from tests.engines.cog import SCHEMA, Cog
 from tests.engines.engine import EngineFake, running
 from tests.engines.openai import FakeMaker, OpenAi
-from tests.engines.sdapi import FakeProgram, SdApi
+from tests.engines.sdapi import SdApi
+from tests.engines.sdapi_programs import FakeProgram
 from tests.unit.generator.test_generate import bench
 
 

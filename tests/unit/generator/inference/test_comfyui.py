@@ -353,7 +353,7 @@ async def test_a_lost_websocket_is_opened_again():
         fake.hold()
         painting = asyncio.create_task(backend.generate(job(), lambda *step: steps.append(step)))
         await fake.held.wait()
-        await fake.drop_sockets()
+        await fake.sockets.close()
         await until(lambda: fake.requests.count("GET /ws") == 2, limit_s=3)
         fake.release()
 

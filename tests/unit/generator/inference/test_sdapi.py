@@ -11,7 +11,8 @@ from services.generator.inference.sdapi import backend as backend_module
 from services.generator.inference.sdapi import progress
 from tests.engines.bench import cancelled_while_painting, connected, ignore, job_with, painted
 from tests.engines.engine import EngineFault
-from tests.engines.sdapi import FakeProgram, SdApi
+from tests.engines.sdapi import SdApi
+from tests.engines.sdapi_programs import FakeProgram
 
 WITH_INTERRUPT = [FakeProgram.A1111, FakeProgram.FORGE, FakeProgram.SDNEXT]
 MODELS = {FakeProgram.A1111: "tiny-sd", FakeProgram.FORGE: "tiny-sd", FakeProgram.SDNEXT: "Diffusers/tiny-sd"}
