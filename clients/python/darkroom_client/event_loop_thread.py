@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
-from typing import Any, TypeAlias
+from typing import Any, Final, ParamSpec, TypeAlias
 
 from darkroom_client.effects import T
 
+CLOSE_S: Final = 5.0  # the lookup of a name cannot be cancelled; the thread ends after it
+P = ParamSpec("P")
 _Running: TypeAlias = tuple[asyncio.AbstractEventLoop, asyncio.Event, threading.Thread]
 
 
@@ -20,9 +22,10 @@ class EventLoopThread:
         self._lock = threading.Lock()
         self._running: _Running | None = None
 
-    def call(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Wait for the result of the coroutine. An interrupt of the waiting thread cancels it."""
-        future = asyncio.run_coroutine_threadsafe(coroutine, self._loop())
+    def call(self, function: Callable[P, Coroutine[Any, Any, T]], /, *arguments: P.args, **options: P.kwargs) -> T:
+        """Wait for what the function returns on the loop. An interrupt of the waiting thread cancels it."""
+        loop = self._loop()
+        future = asyncio.run_coroutine_threadsafe(function(*arguments, **options), loop)
         try:
             return future.result()
         finally:
@@ -35,7 +38,7 @@ class EventLoopThread:
         if running is not None:
             loop, closing, thread = running
             loop.call_soon_threadsafe(closing.set)
-            thread.join()
+            thread.join(CLOSE_S)
 
     @property
     def is_running(self) -> bool:
@@ -56,6 +59,14 @@ def _start() -> _Running:
         started.set_result((asyncio.get_running_loop(), closing))
         await closing.wait()
 
-    thread = threading.Thread(target=lambda: asyncio.run(until_closed()), name="darkroom websockets", daemon=True)
+    def serve() -> None:
+        try:
+            asyncio.run(until_closed())
+        except Exception as error:
+            if started.done():
+                raise
+            started.set_exception(error)  # such as too many open files
+
+    thread = threading.Thread(target=serve, name="darkroom websockets", daemon=True)
     thread.start()
     return *started.result(), thread

@@ -50,7 +50,7 @@ class Transport:
 
     def close(self) -> None:
         if self._thread.is_running:
-            self._thread.call(self._websockets.close_all())
+            self._thread.call(self._websockets.close_all)
             self._thread.close()
         self._http.close()
 
@@ -61,11 +61,11 @@ class Transport:
             case Sleep(seconds):
                 time.sleep(seconds)
             case Connect():
-                return self._thread.call(self._websockets.open(effect))
+                return self._thread.call(self._websockets.open, effect)
             case Receive(socket, timeout_s):
-                return self._thread.call(self._websockets.receive(socket, timeout_s))
+                return self._thread.call(self._websockets.receive, socket, timeout_s)
             case Disconnect(socket):
-                self._thread.call(self._websockets.close(socket))
+                self._thread.call(self._websockets.close, socket)
         return None
 
     def _send(self, request: Send) -> Answer:

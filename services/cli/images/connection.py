@@ -10,6 +10,7 @@ from typing import Final
 from darkroom_client import Darkroom, DarkroomError, LimitReached, Retries, Unreachable
 from services.cli.console import INTERRUPTED, ignore_closed_stdout, load_settings, print_message
 from services.cli.images.failures import failure_of
+from services.cli.images.interrupts import heard_interrupts
 from services.cli.images.progress import end_line
 from services.cli.server import token_of, url_of
 
@@ -30,7 +31,7 @@ def run(
     settings = load_settings()
     url, token = url_of(arguments, settings), token_of(arguments, settings)
     try:
-        with _opened(url, token) as darkroom:
+        with heard_interrupts(), _opened(url, token) as darkroom:
             status = action(darkroom)
             sys.stdout.flush()
             return status
