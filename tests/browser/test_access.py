@@ -98,6 +98,7 @@ async def test_axe_has_no_serious_findings(api, new_visit, inference, look, devi
     assert await findings(visit) == []
 
 
+@pytest.mark.long
 async def test_nothing_is_wider_than_a_phone(api, new_visit):
     await add_images(api, 5)
     visit = await new_visit(**PHONE)

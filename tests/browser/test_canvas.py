@@ -70,6 +70,7 @@ async def test_the_canvas_shows_the_queue_in_its_order(visit, inference):
     assert await visit.cards.locator(".prompt").all_inner_texts() == [f"picture {prompt}" for prompt in prompts]
 
 
+@pytest.mark.long
 async def test_nothing_moves_by_itself_while_pictures_are_made(api, new_visit, inference):
     """One is ordered here, one elsewhere; each starts and ends by events, not by a click."""
     await add_images(api, 12)

@@ -3,6 +3,7 @@
 import base64
 import zlib
 
+import pytest
 from PIL import ExifTags, Image, PngImagePlugin
 from playwright.async_api import expect
 
@@ -45,6 +46,7 @@ READ = """async (content) => {
 }"""
 
 
+@pytest.mark.long
 async def test_damaged_files_have_no_settings(visit):
     bomb = zlib.compress(b"Steps: 1, " * 3_000_000)
     damaged = [

@@ -75,6 +75,7 @@ async def test_a_long_prompt_is_counted_and_never_cut(visit, inference):
     assert len(inference.orders[0]["prompt"]) == 4000
 
 
+@pytest.mark.long
 async def test_a_model_has_one_name(visit, inference):
     card = await visit.order("a picture of a named model")
     await expect(visit.tile("a picture of a named model")).to_be_visible()

@@ -113,6 +113,7 @@ async def test_a_deletion_stands_when_the_page_is_left(api, visit):
     await until_there_are(api, 0)
 
 
+@pytest.mark.long
 async def test_a_picture_is_pinned_in_both_tabs_and_on_the_server(api, new_visit):
     await add_images(api, 1)
     one, other = await new_visit(), await new_visit()
@@ -128,6 +129,7 @@ async def test_a_picture_is_pinned_in_both_tabs_and_on_the_server(api, new_visit
     assert image["pinned"] is True
 
 
+@pytest.mark.long
 async def test_all_parameters_are_shown_and_the_seed_is_copied(api, new_visit):
     await add_images(api, 1, seed=4242, negativePrompt="no fog", steps=3, sampler="DDIM")
     visit = await new_visit(permissions=["clipboard-read", "clipboard-write"])
@@ -151,6 +153,7 @@ async def test_a_picture_is_downloaded_under_its_name(api, visit):
     assert download.suggested_filename.endswith(".png")
 
 
+@pytest.mark.long
 async def test_the_way_back_closes_a_picture_and_its_address_opens_it(api, new_visit):
     await add_images(api, 1)
     visit = await new_visit()

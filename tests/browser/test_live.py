@@ -57,6 +57,7 @@ async def test_changes_during_a_server_restart_are_shown(visit, cluster, api, se
     await expect(visit.tile("a picture that will go")).to_have_count(0)
 
 
+@pytest.mark.long
 async def test_a_page_resumes_after_its_last_event(visit, api):
     visit.expect_offline()
     await visit.order("a picture before")

@@ -48,6 +48,7 @@ async def answered(visit, count: int = 1) -> None:
     )
 
 
+@pytest.mark.long
 async def test_an_event_before_the_answer_makes_no_second_card(visit, inference):
     stub = InferenceStub()
     inference.will(stub)

@@ -68,6 +68,7 @@ async def test_requests_have_a_card_and_a_queue_position_each(visit, inference):
         await expect(visit.tile(f"picture {prompt}")).to_be_visible()
 
 
+@pytest.mark.long
 async def test_the_queue_position_falls_and_is_not_announced(visit, inference, api):
     stubs = [InferenceStub() for _ in range(3)]
     inference.will(*stubs)
@@ -104,6 +105,7 @@ async def test_cancel_stops_the_painting_and_offers_a_repeat(visit, inference):
     await expect(visit.tile("a picture too many")).to_be_visible()
 
 
+@pytest.mark.long
 async def test_a_failure_shows_its_reason_and_a_remedy(visit, inference):
     inference.will(status(400, "the prompt is not allowed"))
 
@@ -195,6 +197,7 @@ async def test_a_picture_waits_for_its_turn(visit, inference, settings):
     await expect(visit.generate).to_be_enabled()
 
 
+@pytest.mark.long
 async def test_options_a_model_lacks_are_disabled(visit, inference):
     await visit.page.get_by_label("Negative prompt").fill("people")
     await visit.page.get_by_role("switch", name="Hires fix").check()

@@ -1,5 +1,6 @@
 """Previews of an image in progress."""
 
+import pytest
 from playwright.async_api import expect
 
 from tests.browser.inference_stub import InferenceStub
@@ -7,6 +8,7 @@ from tests.browser.visit import is_painted
 from tests.inference_double import picture
 
 
+@pytest.mark.long
 async def test_a_preview_fills_the_card_until_the_image_replaces_it(visit, inference):
     inference_stub = InferenceStub()
     inference.will(inference_stub)

@@ -39,6 +39,7 @@ async def test_several_pictures_are_deleted_with_one_undo(api, visit):
     await until_there_are(api, 0)
 
 
+@pytest.mark.long
 async def test_several_pictures_are_downloaded_as_one_file(api, visit, tmp_path):
     """All of a day are selected by its heading, pinned, and downloaded."""
     await add_images(api, 3, seed=7)

@@ -88,6 +88,7 @@ async def test_a_sign_in_forgets_the_prompts_of_others(new_visit, settings):
 
 
 @IDENTITY
+@pytest.mark.long
 async def test_an_expired_token_is_asked_for_again(new_visit, settings):
     visit = await new_visit(is_open=False)
     visit.expect_refusals()

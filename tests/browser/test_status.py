@@ -26,7 +26,7 @@ async def open_status(visit):
     return visit.page
 
 
-@pytest.mark.long_unless("light")
+@pytest.mark.long
 @pytest.mark.parametrize("scheme", ["dark", "light"])
 async def test_the_status_is_live_and_accessible(new_visit, scheme):
     """Figures, generators and dead letters are shown on a phone, without a fault that axe finds."""

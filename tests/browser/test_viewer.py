@@ -57,6 +57,7 @@ async def test_the_actions_of_a_picture_are_on_the_first_screen(api, new_visit, 
     assert box["width"] > 0.75 * device["viewport"]["width"]
 
 
+@pytest.mark.long
 async def test_a_picture_is_swiped_and_pinched(api, new_visit):
     await add_images(api, 2, **LARGE)
     visit = await new_visit(**PHONE)
@@ -107,6 +108,7 @@ async def test_a_picture_is_shown_at_its_full_size(api, visit):
     assert await large.bounding_box() == fits
 
 
+@pytest.mark.long
 async def test_parts_of_a_picture_are_taken_over(api, new_visit, inference):
     """The prompts, the seed, the link; then everything but the seed, without a change of the form."""
     await add_images(api, 1, seed=4242, negativePrompt="fog", width=512, height=512)

@@ -71,13 +71,14 @@ async def order_until(page: FrontEnd, is_going, accepted: list[str]) -> None:
     "points",
     [
         pytest.param(PAINTING[:6], id="up to the record"),
-        pytest.param(PAINTING[6:], id="after it", marks=pytest.mark.long),
+        pytest.param(PAINTING[6:], id="after it"),
     ],
 )
 @pytest.mark.fault(row=18)
 @pytest.mark.fault(row=23)
 @pytest.mark.fault(row=24)
 @pytest.mark.fault(row=25)
+@pytest.mark.long
 async def test_a_generator_killed_at_any_point_loses_nothing(cluster, http, points):
     faults = [f"kill {when} {point}" for when, point in both_sides(points)]
     faulty = await start_with_faults(cluster, "generator", faults, GENERATOR_CONCURRENCY="1")

@@ -28,6 +28,7 @@ async def until_painting_begins(cluster, count: int = 1) -> None:
 
 
 @pytest.mark.fault(row=20)
+@pytest.mark.long
 async def test_a_stopping_generator_finishes_and_takes_nothing_new(cluster, http):
     page = await start_services(cluster, http, paint_s=2, GENERATOR_CONCURRENCY="1", GRACE_PERIOD="10")
     first, second = await page.order(), await page.order()

@@ -253,6 +253,7 @@ def _run(report: socket.socket, files: list[int]) -> NoReturn:
     status = 1
     try:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the run is in the background
         os.setsid()
         with report, report.makefile("rb") as lines:
             order = json.loads(lines.readline())

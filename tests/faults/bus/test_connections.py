@@ -21,6 +21,7 @@ from tests.servers.process import free_ports
 
 
 @pytest.mark.fault(row=4)
+@pytest.mark.long
 async def test_a_reconnect_does_not_exceed_the_concurrency(vhost: str):
     handler = Recorder()
     handler.gate.clear()
