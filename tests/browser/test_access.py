@@ -16,6 +16,7 @@ WIDE = {"viewport": {"width": 1920, "height": 1080}}
 PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}
 
 
+@pytest.mark.long
 async def test_everything_is_done_with_the_keyboard_alone(api, new_visit):
     await add_images(api, 6)
     visit = await new_visit()

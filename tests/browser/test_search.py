@@ -21,6 +21,7 @@ async def names(visit):
     return await visit.tiles.evaluate_all("tiles => tiles.map((tile) => tile.getAttribute('aria-label'))")
 
 
+@pytest.mark.long
 async def test_results_appear_while_one_types(api, visit):
     """Letters, a picture that arrives and matches, one that does not, no match at all, and back to all pictures."""
     await paint(api)

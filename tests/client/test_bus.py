@@ -198,6 +198,7 @@ async def test_a_listener_comes_back_after_the_broker(bus, vhost):
             assert (type(event), event.image_id) == (Completed, completed.subject)
 
 
+@pytest.mark.long
 async def test_the_documented_rights_are_enough(bus, vhost, rabbitmq):
     """A publisher that may not declare or read, a listener that may not publish; one with a wrong password."""
     name = vhost.rpartition("/")[2]

@@ -59,6 +59,7 @@ async def ordered(page: FrontEnd, count: int) -> list[str]:
     return [(await page.final(image["id"]))["id"] for image in images]
 
 
+@pytest.mark.long
 async def test_purge_counts_then_removes_all_but_pinned_images(cluster, page, operator):
     accepted = await ordered(page, 4)
     await page.ask("PATCH", f"/api/images/{accepted[0]}/", json={"pinned": True})
@@ -76,6 +77,7 @@ async def test_purge_counts_then_removes_all_but_pinned_images(cluster, page, op
     assert "--older-than" in await operator.run("purge", "--older-than", "soon", status=2)
 
 
+@pytest.mark.long
 async def test_sweep_reports_and_repairs_drift(cluster, page, operator):
     kept, lost, bare = await ordered(page, 3)
     _, whole = await page.get(f"/api/images/{kept}/")

@@ -48,7 +48,7 @@ async def orders_are(darkroom, number):
 
 
 @pytest.mark.parametrize(("n", "retries"), [(1, 2), (3, 1)])
-@pytest.mark.long_unless("1-2")
+@pytest.mark.long
 async def test_a_repeat_after_a_timeout_gets_the_images_of_the_first(serve, monkeypatch, n, retries):
     """The SDK gives up once or twice; its last request gets the images that its first one ordered."""
     calls = []

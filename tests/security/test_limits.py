@@ -48,6 +48,7 @@ async def two_apis(folder, bus_url, **settings):
 
 
 @pytest.mark.fault(row=62)
+@pytest.mark.long
 async def test_of_200_concurrent_posts_exactly_2_are_in_flight(tmp_path, vhost):
     limits = {"CONCURRENT_REQUESTS": "2", "WAITING_REQUESTS": "none", "REQUESTS_PER_HOUR": "50"}
     async with two_apis(tmp_path, vhost, **limits) as owner:
@@ -89,6 +90,7 @@ async def test_beyond_2_in_flight_exactly_20_wait(tmp_path, vhost):
 
 
 @pytest.mark.fault(row=62)
+@pytest.mark.long
 async def test_of_120_requests_exactly_50_are_accepted(tmp_path, vhost):
     async with two_apis(tmp_path, vhost, CONCURRENT_REQUESTS="0", REQUESTS_PER_HOUR="50") as owner:
         ada, bob = owner("ada"), owner("bob")

@@ -52,6 +52,7 @@ async def read_all(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -
 
 
 @pytest.mark.fault(row=56)
+@pytest.mark.long
 async def test_slow_senders_are_cut_off_and_harm_nobody(cluster):
     """1,000 half heads and 100 half bodies during a good request: all are closed in time."""
     body = HEAD + b'Content-Length: 60000\r\n\r\n{"prompt":'

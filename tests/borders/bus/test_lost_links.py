@@ -81,6 +81,7 @@ ENDED: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.border(rule="A9")
+@pytest.mark.long
 async def test_a_link_that_is_cut_at_each_acknowledgement(tmp_path, vhost: str):
     """The broker gives up commands whose images have ended long ago; the janitor drops those dead letters."""
     async with (

@@ -164,6 +164,7 @@ async def test_a_client_that_does_not_answer_is_closed_with_a_code(serve):
     assert reader.closed == 1013
 
 
+@pytest.mark.long
 async def test_a_reader_that_cannot_follow_is_closed_with_a_code(serve):
     """More lasting events than the buffer holds: the close frame arrives behind what was sent before."""
     images = [an_image() for _ in range(1500)]

@@ -28,6 +28,7 @@ async def test_each_timer_has_its_own_token(bus: Bus):
 
 
 @pytest.mark.fault(row=49)
+@pytest.mark.long
 async def test_several_janitors_tick_once_an_interval(system: System):
     interval_s = 0.4
     buses = [await system.process() for _ in range(3)]

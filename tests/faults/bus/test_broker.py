@@ -133,6 +133,7 @@ async def test_a_channel_closed_by_the_broker_is_opened_again(vhost: str, caplog
 
 
 @pytest.mark.fault(row=14)
+@pytest.mark.long
 async def test_a_full_queue_refuses(rabbitmq: RabbitMQ):
     url = rabbitmq.fresh_vhost()
     policy = ("set_policy", "-p", urlsplit(url).path[1:], "full", "^image.work", '{"max-length": 1}')

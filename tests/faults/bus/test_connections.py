@@ -123,6 +123,7 @@ async def test_each_publish_has_an_outcome_under_repeated_cuts(vhost: str):
 
 
 @pytest.mark.fault(row=7)
+@pytest.mark.long
 async def test_a_blackholed_publish_is_unconfirmed_in_time(vhost: str):
     async with proxy_before(vhost) as (proxy, url), open_rabbit_bus(url, timeout_s=3) as bus:
         proxy.silence()

@@ -342,6 +342,7 @@ async def in_bucket(bucket):
         return files, await media.marker(), await media.checkpoint()
 
 
+@pytest.mark.long
 async def test_a_folder_goes_into_a_bucket_and_back(folders, pictures, bucket, monkeypatch):
     """Killed on the way, it goes on; a wrong object is replaced. Back in a folder it is what it was."""
     for name, value in bucket.environment.items():
