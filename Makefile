@@ -25,7 +25,7 @@
 #                 code comes from the history of this repository, into .tools/upgrade)
 #   make fuzz     thousands of unusual requests to a running server (FUZZ_ARGS="--cases 20000 --seed 7")
 #   make fuzz-borders   bytes from the bus, answers, pictures, settings and frames of any kind (EXAMPLES=100000 SEED=1)
-#   make bench    all measurements, with tables and plots in docs/performance.md (40 minutes); single parts:
+#   make bench    all measurements, with tables and plots in docs/performance.md (35 minutes); single parts:
 #                 make bench-pipeline, bench-api, bench-live, bench-purge, bench-start, bench-growth, with SIZE= ROUNDS=
 #                 make bench-search: a fixed set of searches among SIZE images (STORE_URL=mongodb://... measures that store,
 #                 FILE=name.db keeps the filled store)
@@ -33,7 +33,7 @@
 #                 make bench-tracing: the pipeline with and without traces
 #                 make bench-webhooks: time to deliver webhooks beside a receiver that hangs
 #                 make bench-fairness: waits beside an owner with 2,000 orders; BEFORE=<revision> measures that code too
-#                 make bench-fleet: use of 300 to 4,000 simulated slots, in 20 minutes; PARTS="300 others" for some, SIZE=30
+#                 make bench-fleet: use of 300 to 4,000 simulated slots, in half an hour; PARTS="300 others" for some, SIZE=30
 #                 make bench-pools: what a lost pool costs the other one, and a lost back end its generator
 #   make chaos    requests while processes are killed, stopped and disconnected (JOBS=2000 SEED=1 MINUTES=3); also
 #                 chaos-stream (10,000 reconnects), chaos-purge (100,000 old images), chaos-outage (no broker for 30 s),

@@ -75,6 +75,8 @@ def number(value: float) -> str:
         return "0"
     if abs(value) >= 100:
         return f"{value:,.0f}"
+    if 0.99 <= value < 1:
+        return f"{value:.3f}"  # a share of almost 1 is not 1.00
     return f"{value:.2g}" if abs(value) < 0.1 else f"{value:.2f}" if abs(value) < 10 else f"{value:.1f}"
 
 

@@ -26,7 +26,7 @@ from benchmarks.measurements import RESULTS, Table, report_progress, save_result
 
 SMALL = FleetSize(12, 25, 8)
 MIDDLE = FleetSize(20, 50, 36)
-LARGE = FleetSize(40, 100, 160)
+LARGE = FleetSize(40, 100, 200)
 PARTS = ("300", "1000", "4000", "faults", "others", "peers")
 
 
