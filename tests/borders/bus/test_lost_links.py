@@ -61,13 +61,15 @@ async def test_a_link_that_is_cut_often_makes_no_dead_letter(vhost: str, caplog:
             proxy.cut()
             await until(partial(_were_redelivered, caplog, [*commands, "image-1", "tick-1"]), limit_s=LONG_S)
         in_hand = [consumer.in_flight for consumer in consumers]
+        begun = [len(handler.received) for handler in handlers]
         for handler in handlers:
             handler.gate.set()
         await commands["retried"].wait_for(2)
         await until(lambda: not any(consumer.in_flight for consumer in consumers))
         await until(lambda: _is_empty(other))
 
-        assert (in_hand, {len(handler.received) for handler in handlers}) == ([3, 1, 1], {1, 2})
+        # later one may be handled again, since its outcome crosses a return of the message that the last cut caused
+        assert (in_hand, begun) == ([3, 1, 1], [1, 1, 1, 1, 1])
         assert [letter.reason for letter in await other.dead_letters(10)] == ["no"]
 
 
