@@ -68,8 +68,9 @@ async def test_a_link_that_is_cut_often_makes_no_dead_letter(vhost: str, caplog:
         await until(lambda: not any(consumer.in_flight for consumer in consumers))
         await until(lambda: _is_empty(other))
 
-        # later one may be handled again, since its outcome crosses a return of the message that the last cut caused
         assert (in_hand, begun) == ([3, 1, 1], [1, 1, 1, 1, 1])
+        # a message may come once more after its outcome: delivery is at least once
+        assert {len(handler.received) for handler in handlers} <= {1, 2, 3}
         assert [letter.reason for letter in await other.dead_letters(10)] == ["no"]
 
 

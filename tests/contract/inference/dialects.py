@@ -89,5 +89,5 @@ LACKS: dict[str, dict[str, str]] = {
 }
 DIALECTS = {name: DialectUnderTest(name, make, LACKS[name]) for name, make in ENGINES.items()}
 
-# one of each kind is never long: SD.Next is much as A1111, the others as OpenAI
+# one of each kind is never long: SD.Next and sd-server are much as A1111, the others as OpenAI
 others_are_long = pytest.mark.long_unless("native", "comfyui", "A1111", "cog", "OpenAI")
